@@ -1,0 +1,21 @@
+"""The one exception tree. A message is a sentence: the value that was wrong, and the next step."""
+
+
+class RecsysError(Exception):
+    """Anything Nightshelf refuses to do."""
+
+
+class InputError(RecsysError):
+    """A catalogue, event log, mapping or request that cannot be used as it is."""
+
+
+class NotFoundError(RecsysError):
+    """An item, user, release or file that is not there."""
+
+
+class SpaceMismatchError(RecsysError):
+    """Vectors of two spaces met; their dot products would mean nothing."""
+
+
+class ReleaseError(RecsysError):
+    """A release that is damaged, unfinished, or failed its checks before publishing."""

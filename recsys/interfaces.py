@@ -1,0 +1,148 @@
+"""The seams, as Protocols. A stranger starts here.
+
+A part of a shop's own implements one of these and is named by a factory in a setup (`config.py`). Each seam has a
+contract class in `tests/contracts.py`; an implementation that passes it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests
+
+
+class Encoder(Protocol):
+    """Texts to unit vectors.
+
+    `space` names everything that decides the vectors (weights, pooling, prefix): two encoders of one space agree.
+    Making one must be cheap, and tokenising must not load the model: the night tokenises in CPU tasks
+    and encodes in (GPU) actors, both made by the same factory.
+    """
+
+    space: str
+    dim: int
+
+    def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
+        """Token ids, int32, one list a text. An empty text gives a list that `encode_tokens` accepts."""
+        ...
+
+    def encode_tokens(self, tokens: pa.ListArray) -> Floats:
+        """[N, dim] float32, each row of length 1. The same tokens give the same row whatever stands beside them."""
+        ...
+
+    def encode_items(self, texts: Sequence[str]) -> Floats:
+        """Item texts (`encoders.text.item_text`) to [N, dim]."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """What shoppers type to [N, dim], in the same space as the items."""
+        ...
+
+
+class UserModel(Protocol):
+    """Histories to user vectors in the items' space; the one function for night and day."""
+
+    def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
+        """[B, D] float32, each row of length 1, or all zeros where the history says nothing."""
+        ...
+
+
+class Retriever(Protocol):
+    """One source of candidates.
+
+    Filters are applied inside: with `allowed` [I] a request gets min(k, allowed matches) items, never fewer because
+    others were better. All sources but buy-again leave out what the request's history bought.
+    """
+
+    source: str
+
+    def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
+        """Up to k item rows per request, best first, no row twice; raises ValueError when k < 1."""
+        ...
+
+
+class Ranker(Protocol):
+    """Orders the merged candidates. Sees each item only through its features."""
+
+    feature_names: tuple[str, ...]
+
+    def score(self, features_BNF: Floats) -> Floats:
+        """[B, N] float32, higher is better. A feature of 0 means that its source did not bring the item."""
+        ...
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch of events; `duplicates` had an `event_id` that was there already."""
+
+    accepted: int
+    duplicates: int
+
+
+class EventStore(Protocol):
+    """The live event log. An `append` that returned survives kill -9 and is seen by every other opener of the store.
+
+    `sequence` numbers interactions in order of arrival, from 1, so that a night can read up to a fixed point while
+    events keep coming.
+    """
+
+    def append(self, interactions: Sequence[Interaction]) -> Appended:
+        """All or none; an `event_id` seen before is counted and skipped."""
+        ...
+
+    def append_impressions(self, impressions: Sequence[Impression]) -> None: ...
+
+    def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Keeps (reason, event as it came) for a person to look at."""
+        ...
+
+    def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
+        """This user's interactions later than `after` by event time, oldest first; of more than `limit`, the newest."""
+        ...
+
+    def last_sequence(self) -> int: ...
+
+    def interactions(self, until_sequence: int) -> Iterator[pa.RecordBatch]:
+        """Everything that arrived up to and with `until_sequence`, in order of arrival, as `tables.EVENTS`."""
+        ...
+
+    def impressions(self) -> Iterator[Impression]: ...
+
+    def counts(self) -> dict[str, int]:
+        """`interactions`, `impressions`, `quarantined`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a source that one worker reads: rows start..start+rows-1 of `path`."""
+
+    path: str
+    start: int
+    rows: int
+
+
+class DatasetAdapter(Protocol):
+    """A shop's files as canonical tables, chunk by chunk.
+
+    `read_*` returns exactly chunk.rows rows with columns named as in `tables.ITEMS_IN` / `tables.EVENTS_IN`, raw:
+    nothing is dropped or repaired here, `ingest.py` judges every row. A column may come as strings (a price or time
+    read from CSV), and one that the schema calls nullable may be left out.
+    """
+
+    name: str
+
+    def item_chunks(self) -> list[Chunk]: ...
+
+    def event_chunks(self) -> list[Chunk]: ...
+
+    def read_items(self, chunk: Chunk) -> pa.Table: ...
+
+    def read_events(self, chunk: Chunk) -> pa.Table: ...

@@ -1,0 +1,52 @@
+"""Arrow schemas of every table we read or write. Column names live here and in `types.py`, nowhere else."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+
+#: What a `DatasetAdapter` gives. Strings may be null; a value of another type is quarantined, not cast by force.
+ITEMS_IN = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        ("title", pa.string()),
+        ("description", pa.string()),
+        ("category", pa.string()),
+        ("brand", pa.string()),
+        ("price", pa.float64()),
+        ("in_stock", pa.bool_()),
+        ("image", pa.string()),
+        ("attributes", pa.string()),
+    ]
+)
+
+#: A release's catalogue: sorted by id within a shard; `text_hash` is blake2b-128 of the text that was encoded.
+ITEMS = pa.schema([*ITEMS_IN, pa.field("text_hash", pa.binary(16), nullable=False)])
+
+EVENTS_IN = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        ("request_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("price", pa.float64()),
+    ]
+)
+
+#: The canonical event log has the same columns.
+EVENTS = EVENTS_IN
+
+#: Rows that could not be used: where they stood, why, and what they were (JSON).
+QUARANTINE = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)

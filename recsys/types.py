@@ -1,0 +1,220 @@
+"""The nouns. Frozen, and checked when made; this file imports nothing of ours.
+
+Legend for array suffixes everywhere: B requests in a block, U users, I items, E events, Q queries,
+N candidates, K answers, F features, D dimensions. Outside, items and users are strings; inside, an item is
+its row in the release (int32). The crossing is `release.Release.rows_of` and `Release.item_ids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: An event's code is its place here; later ones are stronger signals of interest.
+EVENT_TYPES = ("view", "click", "cart", "purchase")
+PURCHASE = EVENT_TYPES.index("purchase")
+
+Ints = NDArray[np.int32] | NDArray[np.int64]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A catalogue row. Price is in the shop's currency; None where the shop has none."""
+
+    item_id: str
+    title: str = ""
+    description: str = ""
+    category: str = ""
+    brand: str = ""
+    price: float | None = None
+    in_stock: bool = True
+    image: str = ""
+    attributes: str = ""
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One thing a user did with one item. `request_id` names the answer that showed it, if one did."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    type: str
+    time: datetime
+    request_id: str | None = None
+    quantity: float = 1.0
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in EVENT_TYPES:
+            raise ValueError(f"event type {self.type!r} is unknown: use one of {', '.join(EVENT_TYPES)}")
+        if self.time.tzinfo is None:
+            raise ValueError(f"time {self.time.isoformat()} has no time zone: end it with Z for UTC")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What an answer's items must be. Empty fields do not filter; prices are inclusive bounds."""
+
+    category: str | None = None
+    brand: str | None = None
+    min_price: float | None = None
+    max_price: float | None = None
+    in_stock: bool | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request: search when `text` is set, recommendation when it is not."""
+
+    request_id: str
+    k: int = 10
+    user_id: str | None = None
+    text: str | None = None
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True)
+class ScoredItem:
+    """One place in an answer: the score that put it there and, per source, the feature that source gave it."""
+
+    item: Item
+    score: float
+    sources: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """An answer, best first, from exactly one release."""
+
+    request_id: str
+    release: str
+    items: tuple[ScoredItem, ...]
+    personalised: bool = False
+
+
+@dataclass(frozen=True)
+class Impression:
+    """What an answer showed, in order, with the features each item was ranked with.
+
+    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`.
+    """
+
+    request_id: str
+    time: datetime
+    release: str
+    surface: str
+    item_ids: tuple[str, ...]
+    feature_names: tuple[str, ...] = ()
+    features: tuple[tuple[float, ...], ...] = ()
+    user_id: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One row per id: `matrix_ND` float32. Dot products mean something only within one `space`."""
+
+    ids: Sequence[str]
+    matrix_ND: Floats
+    space: str
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.matrix_ND):
+            raise ValueError(f"{len(self.ids)} ids for {len(self.matrix_ND)} vectors: give one vector an id")
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What B users did, each oldest first, laid end to end.
+
+    User b owns the events offsets[b]:offsets[b+1] of `items` (int32 item rows), `types` (int8, places in
+    EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC).
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+    types: NDArray[np.int8]
+    days: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not len(self.items) == len(self.types) == len(self.days) == self.offsets[-1]:
+            raise ValueError(
+                f"a history of {self.offsets[-1]} events has {len(self.items)} items, "
+                f"{len(self.types)} types and {len(self.days)} days: make them equally long"
+            )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def owners_E(self) -> NDArray[np.int64]:
+        """The user (0..B-1) of each event."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def slice(self, start: int, stop: int) -> Histories:
+        """Users start..stop-1."""
+        low, high = self.offsets[start], self.offsets[stop]
+        return Histories(
+            self.offsets[start : stop + 1] - low, self.items[low:high], self.types[low:high], self.days[low:high]
+        )
+
+    def followed_by(self, later: Histories) -> Histories:
+        """The same users, each with `later`'s events after his own."""
+        order = np.argsort(np.concatenate([self.owners_E, later.owners_E]), kind="stable")
+        return Histories(
+            self.offsets + later.offsets,
+            np.concatenate([self.items, later.items])[order],
+            np.concatenate([self.types, later.types])[order],
+            np.concatenate([self.days, later.days])[order],
+        )
+
+    def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Exclusion lists for `top_k`: offsets [B+1] and, per user, the item rows he bought (repeats allowed)."""
+        kept = self.types == PURCHASE
+        counts = np.bincount(self.owners_E[kept], minlength=len(self))
+        return np.concatenate([[0], np.cumsum(counts)]), self.items[kept]
+
+    @classmethod
+    def empty(cls, users: int = 1) -> Histories:
+        return cls(
+            np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.float64)
+        )
+
+
+@dataclass(frozen=True)
+class Requests:
+    """A block of B requests, as retrievers take them: one request by day, a few hundred users at night.
+
+    A retriever uses what it needs (texts, vectors, histories) and answers with no candidates where that is missing.
+    `vectors_BD` are query vectors when there are texts, user vectors otherwise; a row of zeros is no vector.
+    """
+
+    size: int
+    texts: tuple[str, ...] | None = None
+    vectors_BD: Floats | None = None
+    histories: Histories | None = None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each of B requests up to N item rows, best first: `rows_BN` int32 (-1 pads), `scores_BN` float32."""
+
+    source: str
+    rows_BN: NDArray[np.int32]
+    scores_BN: Floats
+
+    @classmethod
+    def none(cls, source: str, size: int) -> Candidates:
+        return cls(source, np.empty((size, 0), np.int32), np.empty((size, 0), np.float32))
+
+
+def utc_days(time: datetime) -> float:
+    """Days since 1970-01-01 UTC, the unit of `Histories.days`."""
+    return time.astimezone(UTC).timestamp() / 86400.0

@@ -6,17 +6,15 @@ import hashlib
 from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 _FIELDS = ("title", "brand", "category", "description", "attributes")
 
 
-def item_texts(items: pa.Table) -> pa.StringArray:
+def item_texts(items: pa.Table) -> list[str]:
     """One text an item: the fields that are there, joined by ". "; an item with none has the empty text."""
-    columns = [pc.utf8_trim_whitespace(items[name].combine_chunks()) for name in _FIELDS]
-    missing = pa.scalar(None, pa.string())
-    filled = [pc.if_else(pc.equal(column, ""), missing, column) for column in columns]
-    return pc.binary_join_element_wise(*filled, ". ", null_handling="skip")
+    # Not pc.binary_join_element_wise: pyarrow 26 drops a trailing row whose values are all skipped.
+    columns = [[(value or "").strip() for value in items[name].to_pylist()] for name in _FIELDS]
+    return [". ".join(filter(None, values)) for values in zip(*columns, strict=True)]
 
 
 def text_hashes(texts: Iterable[str]) -> pa.FixedSizeBinaryArray:

@@ -183,9 +183,7 @@ class Histories:
 
     @classmethod
     def empty(cls, users: int = 1) -> Histories:
-        return cls(
-            np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.float64)
-        )
+        return cls(np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.float64))
 
 
 @dataclass(frozen=True)

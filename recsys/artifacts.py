@@ -58,8 +58,10 @@ class ArtifactStore:
 
     def read(self, path: str) -> bytes:
         """NotFoundError when there is no such file."""
-        with self._open(path) as stream:
-            return stream.read()
+        # S3 gives a size, then that many bytes: a part, where a longer file came between the two.
+        while len(data := self._read_once(path)) != self.size(path):
+            pass
+        return data
 
     def exists(self, path: str) -> bool:
         """Whether there is a file; a folder is not one."""
@@ -194,6 +196,10 @@ class ArtifactStore:
             return self._fs.open_input_file(self._inside(path))
         except FileNotFoundError:
             raise self._missing(path) from None
+
+    def _read_once(self, path: str) -> bytes:
+        with self._open(path) as stream:
+            return stream.read()
 
     def _missing(self, path: str) -> NotFoundError:
         folder = str(PurePosixPath(path).parent)

@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from recsys.errors import InputError, NotFoundError, ReleaseError
@@ -46,15 +47,21 @@ class ArtifactStore:
     def __repr__(self) -> str:
         return f"ArtifactStore({self.uri!r})"
 
-    def write(self, path: str, data: bytes) -> str:
-        """Puts a file there, whole or not at all, over one that was; its SHA-256 in hex. On a disk it is fsynced."""
+    def write(self, path: str, data: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> str:
+        """Puts a file there, whole or not at all, over one that was; its SHA-256 in hex. On a disk it is fsynced.
+
+        What is larger than memory is given piece by piece.
+        """
         target = self._inside(path)
+        pieces, found = ([data] if isinstance(data, bytes | pa.Buffer) else data), hashlib.sha256()
+        summed = _summed(pieces, found)
         if self._is_local:
-            _write_whole(Path(target), [data])
+            _write_whole(Path(target), summed)
         else:
             with self._fs.open_output_stream(target, compression=None) as stream:
-                stream.write(data)
-        return hashlib.sha256(data).hexdigest()
+                for piece in summed:
+                    stream.write(piece)
+        return found.hexdigest()
 
     def read(self, path: str) -> bytes:
         """NotFoundError when there is no such file."""
@@ -62,6 +69,14 @@ class ArtifactStore:
         while len(data := self._read_once(path)) != self.size(path):
             pass
         return data
+
+    def open(self, path: str) -> Any:
+        """The file as a random-access `pyarrow.NativeFile`; NotFoundError when there is no such file."""
+        # open_input_file, because open_input_stream would unpack a name that ends in .gz.
+        try:
+            return self._fs.open_input_file(self._inside(path))
+        except FileNotFoundError:
+            raise self._missing(path) from None
 
     def exists(self, path: str) -> bool:
         """Whether there is a file; a folder is not one."""
@@ -76,7 +91,7 @@ class ArtifactStore:
 
     def sha256(self, path: str) -> str:
         """The file's SHA-256 in hex, read in pieces; NotFoundError when there is no such file."""
-        with self._open(path) as stream:
+        with self.open(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def files(self, folder: str) -> list[str]:
@@ -106,6 +121,26 @@ class ArtifactStore:
         if not copy.exists():
             _write_whole(copy, self._checked_pieces(path, sha256))
         return copy
+
+    def local_folder(self, folder: str, files: Mapping[str, str]) -> Path:
+        """A folder's `files` (name below it -> SHA-256) under their own names, every checksum compared.
+
+        On a disk that is the folder itself; elsewhere a folder of links to the node's copies.
+        """
+        if self._is_local:
+            for name, sha256 in files.items():
+                if self.sha256(f"{folder}/{name}") != sha256:
+                    raise self._damaged(f"{folder}/{name}", sha256)
+            return Path(self._inside(folder))
+        view = self._cache / hashlib.sha256(repr((self.uri, folder, sorted(files.items()))).encode()).hexdigest()
+        for name, sha256 in files.items():
+            copy, link = self.local(f"{folder}/{name}", sha256), view / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                fresh = link.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
+                fresh.symlink_to(copy)
+                fresh.replace(link)
+        return view
 
     def versions(self) -> list[str]:
         """Published versions in order of publishing: version strings sort by time."""
@@ -190,15 +225,8 @@ class ArtifactStore:
     def _info(self, path: str) -> fs.FileInfo:
         return self._fs.get_file_info(self._inside(path))
 
-    def _open(self, path: str) -> Any:
-        # open_input_file, because open_input_stream would unpack a name that ends in .gz.
-        try:
-            return self._fs.open_input_file(self._inside(path))
-        except FileNotFoundError:
-            raise self._missing(path) from None
-
     def _read_once(self, path: str) -> bytes:
-        with self._open(path) as stream:
+        with self.open(path) as stream:
             return stream.read()
 
     def _missing(self, path: str) -> NotFoundError:
@@ -208,14 +236,15 @@ class ArtifactStore:
     def _checked_pieces(self, path: str, sha256: str) -> Iterator[bytes]:
         """The file, piece by piece; ReleaseError after the last one when the sum is wrong."""
         found = hashlib.sha256()
-        with self._open(path) as stream:
+        with self.open(path) as stream:
             while piece := stream.read(_PIECE):
                 found.update(piece)
                 yield piece
         if found.hexdigest() != sha256:
-            raise ReleaseError(
-                f"{path} in {self.uri} is damaged, its SHA-256 is not {sha256}: go back to another release"
-            )
+            raise self._damaged(path, sha256)
+
+    def _damaged(self, path: str, sha256: str) -> ReleaseError:
+        return ReleaseError(f"{path} in {self.uri} is damaged, its SHA-256 is not {sha256}: go back to another release")
 
     def _folders(self, folder: str) -> list[str]:
         """Sorted version names that have a folder there."""
@@ -230,7 +259,13 @@ def _manifest(version: str) -> str:
     return f"releases/{version}/manifest.json"
 
 
-def _write_whole(target: Path, pieces: Iterable[bytes]) -> None:
+def _summed(pieces: Iterable[bytes | pa.Buffer], found: hashlib._Hash) -> Iterator[bytes | pa.Buffer]:
+    for piece in pieces:
+        found.update(piece)
+        yield piece
+
+
+def _write_whole(target: Path, pieces: Iterable[bytes | pa.Buffer]) -> None:
     """To the disk under another name, then renamed: kill -9 leaves the old file or the new one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"

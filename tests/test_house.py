@@ -1,0 +1,142 @@
+"""The house: imports point down, heavy things load late, files stay short, and the documents tell the truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+#: The rooms from the top down: each may import from itself and from what stands below it.
+ORDER = [
+    *("jobs", "serve", "recsys.batch", "recsys.report", "recsys.config", "recsys.recommender", "recsys.release"),
+    *("recsys.artifacts", "recsys.events", "recsys.feedback", "recsys.ingest", "recsys.datasets", "recsys.encoders"),
+    *("recsys.users", "recsys.retrieval", "recsys.ranking", "recsys.metrics", "recsys.tables", "recsys.interfaces"),
+    *("recsys.errors", "recsys.types"),
+]
+#: Only these rooms may know Ray.
+WITH_RAY = ("jobs", "serve", "recsys.batch")
+HEAVY = {"ray", "torch", "transformers", "matplotlib"}
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(file): file for top in ("recsys", "jobs", "serve") for file in sorted((ROOT / top).rglob("*.py"))}
+DOCUMENTS = [file for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if file.exists()]
+
+
+def room_of(module: str) -> str | None:
+    return next((room for room in ORDER if f"{module}.".startswith(f"{room}.")), None)
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Names of the modules imported anywhere in it; `from a import b` gives a.b, b being a module or not."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: import by the absolute name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def faults(module: str, tree: ast.Module) -> list[str]:
+    """What a module imports though the house forbids it."""
+    room, found = room_of(module), []
+    assert room, f"{module} has no place yet: add it to ORDER, and to the map in README.md"
+    for name in imports(tree):
+        target = "serve" if name == "ray.serve" else room_of(name)
+        if name.split(".")[0] == "ray":
+            found += [f"{module} imports {name}"] * (room not in WITH_RAY)
+        elif target and ORDER.index(target) < ORDER.index(room):
+            found.append(f"{module} imports {name} from above")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"recsys"}))
+def test_imports_point_down(module: str) -> None:
+    assert faults(module, ast.parse(MODULES[module].read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("recsys.types", "from recsys.errors import InputError"),
+        ("recsys.retrieval.exact", "from recsys import recommender"),
+        ("recsys.release", "import recsys.config"),
+        ("recsys.events", "def f():\n    import ray"),
+        ("recsys.release", "from ray import serve"),
+        ("recsys.batch.stages", "from serve.app import compose"),
+        ("serve.app", "import jobs.nightly"),
+    ],
+)
+def test_an_import_from_above_is_found(module: str, line: str) -> None:
+    assert len(faults(module, ast.parse(line))) == 1
+
+
+def test_recsys_loads_nothing_heavy() -> None:
+    light = [module for module in MODULES if room_of(module) not in WITH_RAY]
+    code = (
+        f"import importlib, sys\nfor name in {light}:\n    importlib.import_module(name)\n"
+        f"    loaded = {HEAVY} & set(sys.modules)\n    assert not loaded, f'import {{name}} loads {{loaded}}'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", ["recsys", "jobs", "serve", "tests"])
+def test_files_stay_short(folder: str) -> None:
+    long = {str(f): n for f in (ROOT / folder).rglob("*.py") if (n := len(f.read_text().splitlines())) > 400}
+    # Contracts of all seams are one file on purpose.
+    assert [file for file in long if not file.endswith("contracts.py")] == []
+
+
+@pytest.mark.parametrize("module", [name for name, file in MODULES.items() if file.read_text().strip()])
+def test_what_is_public_is_explained(module: str) -> None:
+    """Modules, and public classes and functions at their top level, unless three lines say it all."""
+    tree = ast.parse(MODULES[module].read_text())
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    silent = [node.name for node in public if not ast.get_docstring(node) and lines_of(node) > 3]
+    assert ast.get_docstring(tree), f"{module} does not say what it is for"
+    assert silent == [], f"{module}: say what the signature cannot"
+
+
+def lines_of(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """Lines of the body."""
+    return (node.end_lineno or 0) - node.body[0].lineno + 1
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="README.md is not written yet")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_documents_tell_the_truth(document: Path) -> None:
+    assert untrue(document.read_text(), document.parent) == []
+
+
+def untrue(text: str, folder: Path) -> list[str]:
+    """Links, paths, jobs and make targets that a document names and the checkout does not have."""
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    paths = re.findall(r"(?<![\w/.~:-])((?:recsys|jobs|serve|tests|docs|\.ci)/[\w./-]*\w)", text)
+    jobs = re.findall(r"-m (jobs\.\w+)", text)
+    targets = re.findall(r"(?:^|`|\$ )make ([\w-]+)", text, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text() if (ROOT / "Makefile").exists() else ""
+    return [
+        *(link for link in links if not (folder / link).exists()),
+        *(path for path in paths if not (ROOT / path).exists()),
+        *(job for job in jobs if job not in MODULES),
+        *(f"make {target}" for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)),
+    ]
+
+
+def test_an_untrue_document_is_found() -> None:
+    text = (
+        "See [x](gone.md), `recsys/gone.py`, `python -m jobs.gone`, `make gone` and recsys/types.py, jobs/__init__.py."
+    )
+    assert untrue(text, ROOT) == ["gone.md", "recsys/gone.py", "jobs.gone", "make gone"]

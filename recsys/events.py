@@ -1,0 +1,184 @@
+"""The live event log in one SQLite file: what shoppers did, what they were shown, and what could not be used."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recsys.errors import InputError
+from recsys.interfaces import Appended
+from recsys.tables import EVENTS
+from recsys.types import Impression, Interaction
+
+PAGE_ROWS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price"
+_IMPRESSION = "request_id, time, release, surface, item_ids, feature_names, features, user_id, query"
+_TABLES = """
+CREATE TABLE IF NOT EXISTS interactions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
+    item_id TEXT NOT NULL, type TEXT NOT NULL, time INTEGER NOT NULL, request_id TEXT, quantity REAL, price REAL);
+CREATE INDEX IF NOT EXISTS interactions_of_user ON interactions (user_id, time);
+CREATE TABLE IF NOT EXISTS impressions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL,
+    release TEXT NOT NULL, surface TEXT NOT NULL, item_ids TEXT NOT NULL, feature_names TEXT NOT NULL,
+    features TEXT NOT NULL, user_id TEXT, query TEXT);
+CREATE TABLE IF NOT EXISTS quarantine (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, event TEXT NOT NULL);
+"""
+
+
+class SqliteEventStore:
+    """An `EventStore` in the file `path`, for every process of one host; made anew when it is not there.
+
+    An impression whose `request_id` is there already is skipped: a write may be tried again. Raises InputError when
+    `path` is not such a file. The factory is `partial(SqliteEventStore, path)`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection().executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        except (sqlite3.DatabaseError, OSError) as error:
+            self.close()
+            raise InputError(f"{path} cannot be opened as an event log ({error}): give a new path or one") from error
+
+    def append(self, interactions: Sequence[Interaction]) -> Appended:
+        rows = [
+            (e.event_id, e.user_id, e.item_id, e.type, _microseconds(e.time), e.request_id, e.quantity, e.price)
+            for e in interactions
+        ]
+        accepted = self._insert("interactions", _EVENT, rows, "ON CONFLICT (event_id) DO NOTHING")
+        return Appended(accepted, len(rows) - accepted)
+
+    def append_impressions(self, impressions: Sequence[Impression]) -> None:
+        rows = [
+            (i.request_id, _microseconds(i.time), i.release, i.surface, *shown, i.user_id, i.query)
+            for i in impressions
+            for shown in [map(_json, (i.item_ids, i.feature_names, i.features))]
+        ]
+        self._insert("impressions", _IMPRESSION, rows, "ON CONFLICT (request_id) DO NOTHING")
+
+    def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        printable = [
+            (reason.encode("utf-8", "replace").decode(), json.dumps(event, default=str)) for reason, event in rows
+        ]
+        self._insert("quarantine", "reason, event", printable)
+
+    def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
+        query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
+        newest_first = self._connection().execute(
+            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, _microseconds(after), max(limit, 0))
+        )
+        return [
+            Interaction(event, user, item, kind, _moment(at), request, quantity, price)
+            for event, user, item, kind, at, request, quantity, price in reversed(newest_first.fetchall())
+        ]
+
+    def last_sequence(self) -> int:
+        return int(self._connection().execute("SELECT coalesce(max(sequence), 0) FROM interactions").fetchone()[0])
+
+    def interactions(self, until_sequence: int) -> Iterator[pa.RecordBatch]:
+        for rows in self._pages("interactions", _EVENT, until_sequence):
+            columns = [pa.array(values) for values in zip(*rows, strict=True)]
+            yield pa.RecordBatch.from_arrays(
+                [column.cast(field.type) for column, field in zip(columns, EVENTS, strict=True)], schema=EVENTS
+            )
+
+    def impressions(self) -> Iterator[Impression]:
+        until = self._connection().execute("SELECT coalesce(max(sequence), 0) FROM impressions").fetchone()[0]
+        for rows in self._pages("impressions", _IMPRESSION, until):
+            for request, at, release, surface, items, names, features, user, query in rows:
+                values = tuple(map(tuple, json.loads(features)))
+                names, items = tuple(json.loads(names)), tuple(json.loads(items))
+                yield Impression(request, _moment(at), release, surface, items, names, values, user, query)
+
+    def counts(self) -> dict[str, int]:
+        tables = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
+        count = self._connection().execute
+        return {name: count(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
+
+    def close(self) -> None:
+        while self._connections:
+            self._connections.pop().close()
+        self._local = threading.local()
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        if not hasattr(self._local, "connection"):
+            # isolation_level=None: transactions begin and end where we say; closing happens from another thread.
+            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._connections.append(connection)
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            self._local.connection = connection
+        return self._local.connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _insert(self, table: str, columns: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> int:
+        """The number of rows that are new."""
+        places = ", ".join("?" * len(columns.split(",")))
+        try:
+            with self._transaction() as connection:
+                insert = f"INSERT INTO {table} ({columns}) VALUES ({places}) {conflict}"
+                return connection.executemany(insert, rows).rowcount if rows else 0
+        except (sqlite3.IntegrityError, UnicodeEncodeError) as error:
+            raise InputError(f"none of {len(rows)} {table} was written ({error}): check them first") from error
+
+    def _pages(self, table: str, columns: str, until: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows in order of arrival; no read transaction stays open between pages, so the log can be checkpointed."""
+        query = (
+            f"SELECT sequence, {columns} FROM {table} WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
+        )
+        last = 0
+        while rows := self._connection().execute(query, (last, until, PAGE_ROWS)).fetchall():
+            last = rows[-1][0]
+            yield [row[1:] for row in rows]
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switches the file to WAL. SQLite does not wait its busy timeout here: of processes that open a new file at once
+    all but one are told at once that it is locked."""
+    for patience in range(600, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if patience == 0 or "locked" not in str(error):
+                raise
+            time.sleep(0.05)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, default=float)  # numpy's float32 is no Python float

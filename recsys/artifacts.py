@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -58,9 +60,7 @@ class ArtifactStore:
         if self._is_local:
             _write_whole(Path(target), summed)
         else:
-            with self._fs.open_output_stream(target, compression=None) as stream:
-                for piece in summed:
-                    stream.write(piece)
+            self._upload(target, summed)
         return found.hexdigest()
 
     def read(self, path: str) -> bytes:
@@ -122,6 +122,10 @@ class ArtifactStore:
             _write_whole(copy, self._checked_pieces(path, sha256))
         return copy
 
+    def on_disk(self, path: str) -> Path | None:
+        """Where the file is, when the store itself is a folder of this machine."""
+        return Path(self._inside(path)) if self._is_local else None
+
     def local_folder(self, folder: str, files: Mapping[str, str]) -> Path:
         """A folder's `files` (name below it -> SHA-256) under their own names, every checksum compared.
 
@@ -147,6 +151,11 @@ class ArtifactStore:
         names = self._folders("releases")
         manifests = self._fs.get_file_info([self._inside(_manifest(name)) for name in names])
         return [name for name, info in zip(names, manifests, strict=True) if info.type == fs.FileType.File]
+
+    def unfinished(self) -> list[str]:
+        """Versions of nights that began and have not published, oldest first."""
+        published = set(self.versions())
+        return [version for version in self._folders("work") if version not in published]
 
     def current(self) -> str | None:
         """The version that is served; None before the first publish."""
@@ -224,6 +233,14 @@ class ArtifactStore:
 
     def _info(self, path: str) -> fs.FileInfo:
         return self._fs.get_file_info(self._inside(path))
+
+    def _upload(self, target: str, pieces: Iterable[bytes | pa.Buffer]) -> None:
+        # By way of a spool: an upload that its source breaks off is closed, and so would be published half.
+        with tempfile.TemporaryFile() as spool:
+            spool.writelines(pieces)
+            spool.seek(0)
+            with self._fs.open_output_stream(target, compression=None) as stream:
+                shutil.copyfileobj(spool, stream, _PIECE)
 
     def _read_once(self, path: str) -> bytes:
         with self.open(path) as stream:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import pyarrow as pa
 import pytest
 
 from recsys.artifacts import ArtifactStore
@@ -65,6 +66,30 @@ class ArtifactStoreContract:
         for name, data in [("empty", b""), ("not-really.gz", b"plain"), ("名 前 +%.json", b"{}")]:
             store.write(f"work/{name}", data)
             assert (store.read(f"work/{name}"), store.size(f"work/{name}")) == (data, len(data))
+
+    def test_pieces_become_one_file(self) -> None:
+        pieces = [b"a" * 7, pa.py_buffer(b"bc"), b""]
+        assert self.make().write("work/a", iter(pieces)) == hashlib.sha256(b"aaaaaaabc").hexdigest()
+        assert self.make().read("work/a") == b"aaaaaaabc"
+
+    def test_pieces_that_break_off_leave_the_old_file(self) -> None:
+        def breaks_off() -> Iterator[bytes]:
+            yield b"half"
+            raise OSError("the disk went")
+
+        self.make().write("work/a", b"old")
+        with pytest.raises(OSError, match="the disk went"):
+            self.make().write("work/a", breaks_off())
+        assert self.make().read("work/a") == b"old"
+
+    def test_a_folder_comes_whole_and_checked(self, tmp_path: Path) -> None:
+        store = self.make(str(tmp_path / "cache"))
+        sums = {name: store.write(f"releases/v1/index/{name}", name.encode()) for name in ("a", "sub/b")}
+        folder = store.local_folder("releases/v1/index", sums)
+        assert [(folder / name).read_text() for name in sums] == ["a", "sub/b"]
+        assert store.local_folder("releases/v1/index", sums) == folder
+        with pytest.raises(ReleaseError, match=r"index/a in .* is damaged"):
+            store.local_folder("releases/v1/index", {**sums, "a": "0" * 64})
 
     def test_lists_and_deletes_a_folder(self) -> None:
         store = self.make()

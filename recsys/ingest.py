@@ -33,6 +33,10 @@ SOURCE = pa.schema(
     ]
 )
 
+# Texts are matched before they are cast: Arrow's cast raises at the first bad one (500,000 bad times took 33 s).
+_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+_ISO_8601 = r"^\d{4}-\d\d-\d\d[T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)$"
+
 #: Rows that break a rule, and the rule as the end of a sentence.
 Fault = tuple[Mask, str]
 Judged = tuple[pa.Array, list[Fault]]
@@ -152,16 +156,16 @@ def _id(column: pa.Array, given_N: Mask, optional: bool = False) -> Judged:
     else:
         faults.append((blank_N, "it must not be empty"))
     long_N = _mask(pc.greater(pc.utf8_length(values), MAX_ID_LENGTH))
-    control_N = _mask(pc.match_substring_regex(values, r"\p{Cc}"))
+    control_N = _mask(pc.match_substring_regex(values, r"[\p{Cc}\x{FFFD}]"))
     faults += [(long_N, f"it must have {MAX_ID_LENGTH} characters or fewer")]
-    return values, [*faults, (control_N, "it must have no control characters")]
+    return values, [*faults, (control_N, "it must have no control or replacement characters")]
 
 
 def _number(column: pa.Array, given_N: Mask, above_zero: bool = False) -> Judged:
     column = _trimmed(column)
     known = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
     numeric = any(is_known(column.type) for is_known in known)
-    values = _cast(column, pa.float64()) if numeric else pa.nulls(len(column), pa.float64())
+    values = _cast(_matching(column, _NUMBER), pa.float64()) if numeric else pa.nulls(len(column), pa.float64())
     faults = [(_missed(column, given_N, values), "it must be a number")]
     endless_N = ~_mask(pc.is_finite(values), null=True)
     low_N = _mask(pc.less_equal(values, 0.0) if above_zero else pc.less(values, 0.0))
@@ -248,6 +252,12 @@ def _trimmed(column: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
 
 
+def _matching(column: pa.Array, pattern: str) -> pa.Array:
+    if not pa.types.is_string(column.type):
+        return column
+    return pc.if_else(pc.match_substring_regex(column, pattern), column, pa.scalar(None, pa.string()))
+
+
 def _missed(column: pa.Array, given_N: Mask, values: pa.Array) -> Mask:
     """Where something was given and nothing came out."""
     empty_N = _mask(pc.equal(column, "")) if pa.types.is_string(column.type) else np.False_
@@ -264,7 +274,8 @@ def _as_time(column: pa.Array) -> pa.Array:
     texts = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
     texts = pc.replace_substring_regex(texts, r"^(\d{4}-\d\d-\d\d)$", r"\1 00:00")
     zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
-    return _cast(pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", "")), TIME)
+    texts = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", ""))
+    return _cast(_matching(texts, _ISO_8601), TIME)
 
 
 def _mask(values: pa.Array | pa.ChunkedArray, null: bool = False) -> Mask:

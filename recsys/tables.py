@@ -50,3 +50,20 @@ QUARANTINE = pa.schema(
         pa.field("source", pa.string(), nullable=False),
     ]
 )
+
+#: What rankers learn from: one row an item that an answer showed. `position` counts from 1; `label` is 0 for an item
+#: that nobody touched, else 1 + the place in EVENT_TYPES of the strongest interaction.
+EXAMPLES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        ("user_id", pa.string()),
+        pa.field("surface", pa.string(), nullable=False),
+        ("query", pa.string()),
+        pa.field("release", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("features", pa.list_(pa.float32()), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+    ]
+)

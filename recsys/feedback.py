@@ -1,0 +1,145 @@
+"""Joins of what was shown with what was done: labelled examples, histories, and checks of the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.ingest import CLOCK_SKEW
+from recsys.tables import EVENTS, EXAMPLES, TIME
+from recsys.types import EVENT_TYPES, Histories, Impression
+
+_MICROSECONDS_A_DAY = 86_400_000_000
+_SEPARATOR = "\x1f"  # ids have no control characters
+
+
+def join(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Labelled examples (`tables.EXAMPLES`): one row a shown item, answers in order, each best first.
+
+    `label` is the strongest interaction with the item under the answer's `request_id`: 0 for none, then 1 + its place
+    in EVENT_TYPES. `features` follow `feature_names(table)`, the union over all impressions; one that an impression
+    does not know is 0. Interactions with no or an unknown `request_id` make no example; `sanity` counts them.
+    """
+    impressions = list(impressions)
+    names = tuple(dict.fromkeys(name for shown in impressions for name in shown.feature_names))
+    shown = _shown_items(impressions, names)
+    done = _gathered(interactions, ["request_id", "item_id", "type"])
+    done = done.filter(done["request_id"].is_valid())
+    place_E = pc.index_in(_pairs(done), value_set=_pairs(shown))
+    known_E = place_E.is_valid().to_numpy()
+    label_N = np.zeros(shown.num_rows, np.int8)
+    np.maximum.at(label_N, place_E.drop_null().to_numpy(), 1 + _codes(done["type"])[known_E])
+    schema = EXAMPLES.with_metadata({"feature_names": json.dumps(names)})
+    return shown.append_column("label", pa.array(label_N)).cast(schema)
+
+
+def feature_names(examples: pa.Table) -> tuple[str, ...]:
+    """What each place of `features` means."""
+    return tuple(json.loads((examples.schema.metadata or {})[b"feature_names"]))
+
+
+def sanity(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatch], now: datetime) -> dict[str, int]:
+    """Counts of what should not be in a log; all but `duplicate_events` look at interactions with a request_id.
+
+    `unknown_requests`: no impression has it; `not_shown`: the impression is without the item; `before_impression`:
+    earlier than it; `duplicate_impressions` and `duplicate_events`: beyond the first of an id; `clock_skew`: later
+    than `now` and five minutes.
+    """
+    impressions = list(impressions)
+    shown = _shown_items(impressions, ())
+    events = _gathered(interactions, ["event_id", "request_id", "item_id", "time"])
+    done = events.filter(events["request_id"].is_valid())
+    place_E = pc.index_in(done["request_id"], value_set=shown["request_id"])
+    known = place_E.is_valid()
+    after_E = pc.less(done["time"].filter(known), shown["time"].take(place_E.drop_null()))
+    listed_E = pc.is_in(_pairs(done), value_set=_pairs(shown))
+    late_E = pc.greater(done["time"], pa.scalar(now + CLOCK_SKEW, TIME))
+    return {
+        "unknown_requests": _count(pc.invert(known)),
+        "not_shown": _count(pc.and_(known, pc.invert(listed_E))),
+        "before_impression": _count(after_E),
+        "duplicate_impressions": len(impressions) - len({impression.request_id for impression in impressions}),
+        "duplicate_events": events.num_rows - pc.count_distinct(events["event_id"]).as_py(),
+        "clock_skew": _count(late_E),
+    }
+
+
+def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int = 1000) -> tuple[pa.Array, Histories]:
+    """What each user did, oldest first, and the users' ids; `events` are sorted by (user_id, time).
+
+    `item_rows_E` is the release's row of each event's item, -1 for an item that it does not have: such an event is
+    dropped. Each user keeps his newest `max_events`; one left with none is left out. Raises ValueError when `events`
+    are not sorted.
+    """
+    kept = np.flatnonzero(item_rows_E >= 0)
+    events, items_E = events.select(["user_id", "type", "time"]).take(pa.array(kept)), item_rows_E[kept]
+    times_E = events["time"].cast(pa.int64()).to_numpy()
+    starts = _user_starts(events["user_id"].combine_chunks(), times_E)
+    stops = np.append(starts[1:], len(times_E))
+    from_end_E = np.repeat(stops, stops - starts) - np.arange(len(times_E))
+    newest_E = from_end_E <= max_events
+    counts = np.minimum(stops - starts, max_events)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    types_E, days_E = _codes(events["type"])[newest_E], times_E[newest_E] / _MICROSECONDS_A_DAY
+    return events["user_id"].take(pa.array(starts)).combine_chunks(), Histories(
+        offsets, items_E[newest_E].astype(np.int32), types_E, days_E
+    )
+
+
+def _user_starts(users: pa.Array, times_E: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each user's run of events begins."""
+    if len(users) == 0:
+        return np.empty(0, np.int64)
+    new_E = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
+    starts = np.concatenate([[0], 1 + np.flatnonzero(new_E)])
+    heads = users.take(pa.array(starts))
+    if not pc.all(pc.less(heads[:-1], heads[1:]), min_count=0).as_py() or (np.diff(times_E)[~new_E] < 0).any():
+        raise ValueError("the events are not sorted by (user_id, time): take them from ingest.deduplicate")
+    return starts
+
+
+def _shown_items(impressions: list[Impression], names: tuple[str, ...]) -> pa.Table:
+    """`tables.EXAMPLES` without the label."""
+    counts = [len(impression.item_ids) for impression in impressions]
+    owner_N = pa.array(np.repeat(np.arange(len(impressions)), counts))
+    fields = [EXAMPLES.field(name) for name in ("request_id", "user_id", "surface", "query", "release", "time")]
+    answers = pa.table({f.name: pa.array([getattr(i, f.name) for i in impressions], f.type) for f in fields})
+    features_NF = np.concatenate([np.empty((0, len(names)), np.float32), *(_features(i, names) for i in impressions)])
+    offsets = np.arange(len(features_NF) + 1, dtype=np.int32) * len(names)
+    features = pa.ListArray.from_arrays(pa.array(offsets), pa.array(features_NF.ravel()))
+    position_N = np.concatenate([np.empty(0, np.int32), *(np.arange(1, n + 1, dtype=np.int32) for n in counts)])
+    items = pa.array([item for impression in impressions for item in impression.item_ids], pa.string())
+    table = answers.take(owner_N).append_column("item_id", items).append_column("position", pa.array(position_N))
+    return table.append_column("features", features)
+
+
+def _features(shown: Impression, names: tuple[str, ...]) -> NDArray[np.float32]:
+    """[N, F] with the impression's features in the places of `names`, 0 elsewhere."""
+    features_NF = np.zeros((len(shown.item_ids), len(names)), np.float32)
+    if names and shown.feature_names:
+        features_NF[:, [names.index(name) for name in shown.feature_names]] = shown.features
+    return features_NF
+
+
+def _gathered(interactions: Iterable[pa.RecordBatch], columns: list[str]) -> pa.Table:
+    schema = pa.schema([EVENTS.field(name) for name in columns])
+    return pa.Table.from_batches([batch.select(columns) for batch in interactions], schema).combine_chunks()
+
+
+def _pairs(table: pa.Table) -> pa.ChunkedArray:
+    """One key for (request_id, item_id)."""
+    return pc.binary_join_element_wise(table["request_id"], table["item_id"], _SEPARATOR)
+
+
+def _codes(types: pa.ChunkedArray) -> NDArray[np.int8]:
+    return pc.index_in(types, value_set=pa.array(EVENT_TYPES)).to_numpy().astype(np.int8)
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask, min_count=0).as_py()

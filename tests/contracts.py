@@ -7,14 +7,21 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, ReleaseError
+from recsys.ingest import LINE, check_events, check_items
+from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, UserModel
+from recsys.tables import EVENTS, EVENTS_IN, ITEMS_IN
+from recsys.types import Histories, Impression, Interaction
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:
@@ -242,3 +249,204 @@ class ArtifactStoreContract:
         race(lambda: seen.add(reader_store.read("work/file")), write_20)
         assert len(seen) > 1
         assert seen <= set(bodies)
+
+
+class EncoderContract:
+    TEXTS = ("cordless drill", "oak table", "", "drill", "手机壳", "a b c d e f g h " * 50)
+
+    def make(self) -> Encoder:
+        raise NotImplementedError
+
+    def test_one_unit_vector_a_text(self) -> None:
+        encoder = self.make()
+        vectors_ND = encoder.encode_items(self.TEXTS)
+        assert (vectors_ND.shape, vectors_ND.dtype) == ((len(self.TEXTS), encoder.dim), np.float32)
+        np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-5)
+        assert encoder.encode_queries(self.TEXTS).shape == vectors_ND.shape
+        assert encoder.encode_items([]).shape == (0, encoder.dim)
+
+    def test_the_night_s_two_steps_make_the_same_vectors(self) -> None:
+        encoder = self.make()
+        tokens = encoder.tokenize(self.TEXTS)
+        assert tokens.type == pa.list_(pa.int32())
+        np.testing.assert_array_equal(encoder.encode_tokens(tokens), encoder.encode_items(self.TEXTS))
+
+    def test_neighbours_do_not_matter(self) -> None:
+        encoder = self.make()
+        together_ND = encoder.encode_items(self.TEXTS)
+        alone_ND = np.concatenate([encoder.encode_items([text]) for text in self.TEXTS])
+        np.testing.assert_allclose(together_ND, alone_ND, atol=1e-5)
+        sliced_ND = encoder.encode_tokens(encoder.tokenize(self.TEXTS)[2:5])
+        np.testing.assert_allclose(sliced_ND, together_ND[2:5], atol=1e-5)
+
+    def test_a_second_one_agrees(self) -> None:
+        first, second = self.make(), self.make()
+        assert (first.space, first.dim) == (second.space, second.dim)
+        np.testing.assert_allclose(first.encode_items(["oak"]), second.encode_items(["oak"]), atol=1e-6)
+
+
+class UserModelContract:
+    """Over five items of six dimensions; `make` gives a model that fits them."""
+
+    ITEMS = np.eye(5, 6, dtype=np.float32)
+    #: The second user did nothing, the third something with an item that is gone, the fourth only that.
+    BLOCK = Histories(
+        np.array([0, 2, 2, 4, 5]),
+        np.array([0, 1, -1, 2, -1], np.int32),
+        np.array([0, 3, 3, 1, 0], np.int8),
+        np.array([10.0, 20.0, 5.0, 6.0, 7.0]),
+    )
+
+    def make(self) -> UserModel:
+        raise NotImplementedError
+
+    def test_unit_vectors_and_zeros(self) -> None:
+        vectors_BD = self.make().encode_history(self.BLOCK, self.ITEMS)
+        assert (vectors_BD.shape, vectors_BD.dtype) == ((4, 6), np.float32)
+        np.testing.assert_allclose(np.linalg.norm(vectors_BD, axis=1), [1, 0, 1, 0], atol=1e-5)
+
+    def test_neighbours_do_not_matter(self) -> None:
+        model = self.make()
+        alone = [model.encode_history(self.BLOCK.slice(user, user + 1), self.ITEMS) for user in range(len(self.BLOCK))]
+        np.testing.assert_allclose(model.encode_history(self.BLOCK, self.ITEMS), np.concatenate(alone), atol=1e-5)
+
+    def test_nobody_and_no_history(self) -> None:
+        model = self.make()
+        assert model.encode_history(Histories.empty(0), self.ITEMS).shape == (0, 6)
+        assert not model.encode_history(Histories.empty(2), self.ITEMS).any()
+
+
+EVENING = datetime(2026, 1, 1, 18, tzinfo=UTC)
+
+
+def interaction(event_id: str, user_id: str = "u", minute: int = 0, **others: Any) -> Interaction:
+    return Interaction(event_id, user_id, "i1", "view", EVENING + timedelta(minutes=minute), **others)
+
+
+class EventStoreContract:
+    """What every `EventStore` does; `open` opens the same log each time it is given the same folder."""
+
+    def open(self, folder: Path) -> EventStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[EventStore]:
+        store = self.open(tmp_path)
+        yield store
+        store.close()
+
+    def test_a_new_log_is_empty(self, store: EventStore) -> None:
+        assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 0}
+        assert store.last_sequence() == 0
+        assert list(store.interactions(10)) == list(store.impressions()) == []
+        assert store.append([]) == Appended(0, 0)
+
+    def test_interactions_come_back_as_they_were_in_order_of_arrival(self, store: EventStore) -> None:
+        late = Interaction("e1", "小明", "i-1", "purchase", EVENING.replace(microsecond=123456), "r", 2.5, 9.99)
+        early = interaction("e2", minute=-5)
+        assert store.append([late, early]) == Appended(2, 0)
+        (batch,) = store.interactions(store.last_sequence())
+        assert batch.schema == EVENTS
+        assert [Interaction(**row) for row in batch.to_pylist()] == [late, early]
+
+    def test_an_event_seen_before_is_counted_and_skipped(self, store: EventStore) -> None:
+        store.append([interaction("e1")])
+        again = [interaction("e1", minute=9), interaction("e2"), interaction("e2")]
+        assert store.append(again) == Appended(1, 2)
+        assert store.recent("u", EVENING - timedelta(days=1), 10) == [interaction("e1"), interaction("e2")]
+        assert sum(batch.num_rows for batch in store.interactions(store.last_sequence())) == 2
+
+    def test_an_append_that_fails_writes_nothing(self, store: EventStore) -> None:
+        with pytest.raises(InputError):
+            store.append([interaction("e1"), interaction("\ud800")])
+        assert store.counts()["interactions"] == 0
+        assert store.append([interaction("e1")]) == Appended(1, 0)
+
+    def test_recent_gives_the_newest_of_one_user_oldest_first(self, store: EventStore) -> None:
+        store.append([interaction(f"e{minute}", minute=minute) for minute in (3, 1, 4, 2)])
+        store.append([interaction("other", user_id="v", minute=5)])
+        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 2)] == ["e3", "e4"]
+        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 9)] == ["e2", "e3", "e4"]
+        assert store.recent("u", EVENING, 0) == store.recent("nobody", EVENING, 9) == []
+
+    def test_a_night_reads_up_to_a_fixed_point(self, store: EventStore) -> None:
+        store.append([interaction("e1"), interaction("e2")])
+        until = store.last_sequence()
+        store.append([interaction("e3")])
+        assert [batch["event_id"].to_pylist() for batch in store.interactions(until)] == [["e1", "e2"]]
+
+    def test_a_long_log_comes_in_several_batches(self, store: EventStore) -> None:
+        events = [interaction(f"e{number}") for number in range(12_000)]
+        store.append(events)
+        batches = list(store.interactions(store.last_sequence()))
+        assert len(batches) > 1
+        assert [i for batch in batches for i in batch["event_id"].to_pylist()] == [e.event_id for e in events]
+
+    def test_impressions_keep_order_and_features_and_are_written_once(self, store: EventStore) -> None:
+        shown = Impression(
+            "r1", EVENING, "v7", "search", ("b", "a"), ("bm25", "ann"), ((1.5, 0.0), (0.25, -1.0)), None, "茶"
+        )
+        bare = Impression("r2", EVENING, "v7", "home", (), user_id="u")
+        store.append_impressions([shown, bare])
+        store.append_impressions([shown])
+        assert list(store.impressions()) == [shown, bare]
+
+    def test_quarantine_takes_whatever_came(self, store: EventStore) -> None:
+        store.quarantine([("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})])
+        assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 1}
+
+    def test_every_opener_and_thread_sees_what_was_appended(self, store: EventStore, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            appended = list(pool.map(lambda n: store.append([interaction(f"e{n % 50}")]), range(100)))
+        assert sum(each.accepted for each in appended) == 50
+        other = self.open(tmp_path)
+        assert other.counts()["interactions"] == 50
+        other.append([interaction("from another")])
+        assert store.counts()["interactions"] == 51
+        other.close()
+
+
+class DatasetAdapterContract:
+    """What every `DatasetAdapter` gives; `make` makes one with at least one item and one event."""
+
+    def make(self, folder: Path) -> DatasetAdapter:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def adapter(self, tmp_path: Path) -> DatasetAdapter:
+        return self.make(tmp_path)
+
+    def test_chunks_are_read_row_for_row(self, adapter: DatasetAdapter) -> None:
+        for chunks, read in self._tables(adapter):
+            assert chunks
+            assert [read(chunk).num_rows for chunk in chunks] == [chunk.rows for chunk in chunks]
+            assert min(chunk.rows for chunk in chunks) > 0
+
+    def test_chunks_of_a_file_lie_end_to_end(self, adapter: DatasetAdapter) -> None:
+        for chunks, _ in self._tables(adapter):
+            stops = dict.fromkeys((chunk.path for chunk in chunks), 0)
+            for chunk in chunks:
+                assert chunk.start == stops[chunk.path]
+                stops[chunk.path] += chunk.rows
+
+    def test_columns_are_canonical_and_the_required_ones_are_there(self, adapter: DatasetAdapter) -> None:
+        for (chunks, read), schema in zip(self._tables(adapter), (ITEMS_IN, EVENTS_IN), strict=True):
+            names = read(chunks[0]).column_names
+            assert set(names) - {LINE} <= set(schema.names)
+            assert {field.name for field in schema if not field.nullable} <= set(names)
+
+    def test_a_copy_in_another_process_reads_the_same(self, adapter: DatasetAdapter) -> None:
+        copy = pickle.loads(pickle.dumps(adapter))
+        assert copy.item_chunks() == adapter.item_chunks()
+        chunk = adapter.event_chunks()[-1]
+        assert copy.read_events(chunk).equals(adapter.read_events(chunk))
+
+    def test_most_rows_are_good(self, adapter: DatasetAdapter) -> None:
+        chunk = adapter.item_chunks()[0]
+        assert check_items(adapter.read_items(chunk), chunk.path, chunk.start).good.num_rows > chunk.rows / 2
+        chunk = adapter.event_chunks()[0]
+        events = check_events(adapter.read_events(chunk), chunk.path, chunk.start, datetime.now(UTC))
+        assert events.good.num_rows > chunk.rows / 2
+
+    def _tables(self, adapter: DatasetAdapter) -> list[tuple[list[Chunk], Callable[[Chunk], pa.Table]]]:
+        return [(adapter.item_chunks(), adapter.read_items), (adapter.event_chunks(), adapter.read_events)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 EVENT_TYPES = ("view", "click", "cart", "purchase")
 PURCHASE = EVENT_TYPES.index("purchase")
 
-Ints = NDArray[np.int32] | NDArray[np.int64]
+Ints = NDArray[np.integer[Any]]
+Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -91,12 +93,13 @@ class ScoredItem:
 
 @dataclass(frozen=True)
 class Ranking:
-    """An answer, best first, from exactly one release."""
+    """An answer, best first, from exactly one release. `stages_ms` says where its time went."""
 
     request_id: str
     release: str
     items: tuple[ScoredItem, ...]
     personalised: bool = False
+    stages_ms: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""One night: `python -m jobs.nightly --setup tiny`, here or through `ray job submit --working-dir .`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import UTC, datetime
+
+import ray
+
+from recsys.batch.estimate import estimate
+from recsys.batch.night import begin, run_night
+from recsys.config import load
+from recsys.errors import RecsysError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
+    parser.add_argument("--plan", action="store_true", help="say what the night would cost, and do nothing")
+    parser.add_argument("--until", type=instant, help="the night's time, ISO 8601 (default: now)")
+    parser.add_argument("--version", help="the release's name (default: the night's time)")
+    args = parser.parse_args()
+    started = time.monotonic()
+    try:
+        setup = load(args.setup)
+        if args.plan:
+            print(estimate(setup, args.until or datetime.now(UTC)))
+            return 0
+        ray.init()
+        place = begin(setup, args.until, args.version)
+        print(f"night {place.plan.version} of setup {setup.name} into {setup.home}", flush=True)
+        manifest = run_night(place, lambda line: print(line, flush=True))
+    except RecsysError as error:
+        print(f"the night failed, the release that was current still is: {error}", file=sys.stderr)
+        return 1
+    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
+    print(f"published {manifest.version}: {counts}, {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def instant(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

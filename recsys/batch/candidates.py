@@ -1,0 +1,60 @@
+"""User vectors and candidate lists: blocks of users through the same sources and ranker that serve by day."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.batch.index import released_items
+from recsys.batch.ingest import USERS, newest, users_table
+from recsys.batch.plan import Done, Place, one_batch
+from recsys.interfaces import Retriever
+from recsys.recommender import find, recommend_sources
+from recsys.release import histories_of, row_ranges
+from recsys.retrieval.exact import ExactRetriever
+from recsys.types import Histories, Requests
+
+
+def embed_users(place: Place, part: int) -> Done:
+    """Vectors of the users of shard `part`, and the newest part of their histories, which the release keeps."""
+    users = place.read_part("histories", part)
+    known = newest(histories_of(users), place.setup.night.history)
+    items_ID, model = place.released_array("item_vectors"), place.setup.user_model()
+    vectors_UD = np.zeros((len(known), items_ID.shape[1]), np.float32)
+    for block in _blocks(place, known):
+        vectors_UD[block.start : block.stop] = model.encode_history(known.slice(block.start, block.stop), items_ID)
+    done = Done(len(known), counts={"without_vector": int((~vectors_UD.any(axis=1)).sum())})
+    kept = users_table(users["user_id"].combine_chunks(), known)
+    place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(kept)], USERS)
+    place.write_arrays(done, part, {"user_vectors": vectors_UD})
+    return done
+
+
+def candidates(place: Place, part: int) -> Done:
+    """The best `night.candidates` items of each user, with the feature each source gave them; sellable items only."""
+    known = histories_of(place.read_part("users", part))
+    vectors_UD, n = place.read_array("user_vectors", part), place.setup.night.candidates
+    ranker, asked = place.setup.recommend_ranker(), sources(place)
+    sellable_I = np.asarray(released_items(place)["in_stock"])
+    rows_UN = np.full((len(known), n), -1, np.int32)
+    features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
+    for block in _blocks(place, known):
+        users = slice(block.start, block.stop)
+        requests = Requests(len(block), None, np.asarray(vectors_UD[users]), known.slice(block.start, block.stop))
+        rows_BK, _, features_BKF = find(asked, ranker, requests, n, sellable_I)
+        rows_UN[users, : rows_BK.shape[1]], features_UNF[users, : rows_BK.shape[1]] = rows_BK, features_BKF
+    done = Done(len(known), counts={"empty": int((rows_UN < 0).all(axis=1).sum())})
+    place.write_arrays(done, part, {"candidates_rows": rows_UN, "candidates_features": features_UNF})
+    return done
+
+
+def sources(place: Place) -> tuple[Retriever, ...]:
+    """The sources by day, over the release in the making."""
+    return recommend_sources(
+        (place.released_array("co_occurrence_rows"), place.released_array("co_occurrence_scores")),
+        ExactRetriever("discovery", place.released_array("item_vectors")),
+        np.asarray(place.released_array("popularity")),
+    )
+
+
+def _blocks(place: Place, known: Histories) -> list[range]:
+    return row_ranges(len(known), place.setup.night.users_per_block)

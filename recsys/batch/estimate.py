@@ -1,0 +1,106 @@
+"""What a night would cost, said before it costs anything. Reads the catalogue, writes nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup
+from recsys.encoders.text import item_texts, text_hashes
+from recsys.errors import NotFoundError
+from recsys.ingest import check_items
+from recsys.release import read_arrow, read_manifest
+
+#: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights are estimated
+#: from the stage times of the release that is current.
+FIRST_RATES = {
+    "read items": 20_000,
+    "read events": 200_000,
+    "items": 20_000,
+    "events": 100_000,
+    "embed items": 300,
+    "vectors": 100_000,
+    "embed users": 1_000,
+    "co_occurrence": 5_000,
+    "lexical": 20_000,
+    "candidates": 200,
+    "similar": 5_000,
+    "held out": 200,
+}
+#: How many of the smallest hashes are kept to count distinct texts (K minimum values; Bar-Yossef et al., 2002):
+#: exact below, within about 1/sqrt(K) = 0.4 % above.
+SKETCH = 65_536
+
+
+def estimate(setup: Setup, until: datetime) -> str:
+    """A table: rows, distinct texts to encode, bytes, memory a worker, seconds a stage."""
+    dataset, night, dim = setup.dataset(until), setup.night, setup.encoder().dim
+    item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
+    items, events = sum(chunk.rows for chunk in item_chunks), sum(chunk.rows for chunk in event_chunks)
+    sketch = np.empty(0, "V16")
+    for chunk in item_chunks:
+        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start).good
+        sketch = smallest(np.concatenate([sketch, as_bytes(text_hashes(item_texts(good)))]))
+    texts = distinct(sketch)
+    store = ArtifactStore(setup.home)
+    fresh = round(texts * _share_new(store, setup.encoder().space, sketch))
+    rates, source = _rates(store)
+    users = events // 100
+    rows = {"read items": items, "read events": events, "items": items, "events": events, "embed items": fresh}
+    rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
+    rows |= dict.fromkeys(("embed users", "candidates", "held out"), users)
+    bytes_ = items * dim * 4 + items * (night.similar + night.neighbours) * 8
+    bytes_ += users * (dim * 4 + night.candidates * 20 + night.history * 13)
+    scores = night.users_per_block * min(items, 65_536) * 4
+    shard = night.items_per_shard * dim * 4
+    lines = [
+        f"setup {setup.name} into {setup.home}: {items:,} item rows, {events:,} event rows, about {users:,} users",
+        f"{texts:,} distinct texts, {fresh:,} of them to encode, the others carried over",
+        f"about {bytes_ / 2**20:,.0f} MiB of release; about {(scores + shard) / 2**20 + 500:,.0f} MiB a worker",
+        f"rows a second: {source}",
+        *(f"{name:<14}{count:>12,} rows {count / rates.get(name, 1_000):>8.0f} s" for name, count in rows.items()),
+        f"{'in all':<14}{'':>12}      {sum(c / rates.get(n, 1_000) for n, c in rows.items()):>8.0f} s, and Ray's starts",
+    ]
+    return "\n".join(lines)
+
+
+def as_bytes(hashes: object) -> NDArray[np.void]:
+    """16-byte hashes as a numpy array."""
+    return np.frombuffer(b"".join(hashes.to_pylist()), "V16")  # type: ignore[attr-defined]
+
+
+def smallest(hashes: NDArray[np.void]) -> NDArray[np.void]:
+    """The SKETCH smallest distinct hashes."""
+    order = np.unique(hashes.view(">u8").reshape(-1, 2), axis=0)[:SKETCH]
+    return np.ascontiguousarray(order).view("V16").reshape(-1)
+
+
+def distinct(sketch: NDArray[np.void]) -> int:
+    """How many distinct hashes the sketch stands for."""
+    if len(sketch) < SKETCH:
+        return len(sketch)
+    largest = int(sketch.view(">u8").reshape(-1, 2)[-1, 0]) / 2**64
+    return round((SKETCH - 1) / largest)
+
+
+def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> float:
+    version = store.current()
+    if version is None or read_manifest(store, version).space != space:
+        return 1.0
+    path = f"releases/{version}/items.arrow"
+    local = store.on_disk(path) or store.local(path, read_manifest(store, version).files["items.arrow"])
+    held = set(read_arrow(local)["text_hash"].to_pylist())
+    return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
+
+
+def _rates(store: ArtifactStore) -> tuple[dict[str, float], str]:
+    try:
+        stages = json.loads(store.read(f"releases/{store.current()}/run.json"))["stages"]
+    except NotFoundError:
+        return dict(FIRST_RATES), "those of setup tiny on two cores, until a night has run here"
+    measured = {stage["name"]: stage["rows"] / stage["seconds"] for stage in stages if stage["seconds"] > 0}
+    return FIRST_RATES | measured, f"as measured by release {store.current()}"

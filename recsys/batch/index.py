@@ -1,0 +1,146 @@
+"""What the day looks things up in: neighbours, similar items, the lexical index; and whole arrays out of parts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.batch.ingest import history_parts
+from recsys.batch.plan import Done, Place
+from recsys.ranking.linear import LinearRanker
+from recsys.recommender import rank
+from recsys.release import row_ranges
+from recsys.retrieval.cooccurrence import neighbours
+from recsys.retrieval.lexical import LexicalIndex
+from recsys.retrieval.similar import nearest_items
+from recsys.types import Candidates, utc_days
+
+#: Bought together says more about two items than what their texts say, where anything was bought together.
+SIMILAR_WEIGHTS = {"co_occurrence": 1.0, "content": 0.5}
+FIELDS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
+
+
+def item_blocks(place: Place, items: int) -> list[range]:
+    return row_ranges(items, place.setup.night.items_per_shard)
+
+
+def co_occurrence(place: Place, shard: int) -> Done:
+    """The strongest co-occurrences of a block of items, over every user's history."""
+    items = len(place.released_array("item_vectors"))
+    block = item_blocks(place, items)[shard]
+    parts = (known for _, known in history_parts(place))
+    rows_bN, scores_bN = neighbours(parts, block, items, place.setup.night.neighbours, utc_days(place.plan.now))
+    done = Done(len(block))
+    place.write_arrays(done, shard, {"co_occurrence_rows": rows_bN, "co_occurrence_scores": scores_bN})
+    return done
+
+
+def similar(place: Place, shard: int) -> Done:
+    """Similar lists of a block of items: co-occurrence and content, blended; sellable items only."""
+    items_ID, n = place.released_array("item_vectors"), place.setup.night.similar
+    table = released_items(place)
+    texts_I = table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    sellable_I = np.asarray(table["in_stock"])
+    block = item_blocks(place, len(items_ID))[shard]
+    content = nearest_items(items_ID, texts_I, block, n, sellable_I)
+    rows_bN = np.array(place.released_array("co_occurrence_rows")[block.start : block.stop])
+    rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
+    scores_bN = place.released_array("co_occurrence_scores")[block.start : block.stop]
+    together = Candidates("co_occurrence", rows_bN, np.where(rows_bN >= 0, scores_bN, -np.inf).astype(np.float32))
+    rows_BN, scores_BN, _ = rank(LinearRanker(SIMILAR_WEIGHTS), [together, content], n)
+    done = Done(len(block))
+    place.write_arrays(done, shard, {"similar_rows": rows_BN, "similar_scores": scores_BN})
+    return done
+
+
+def lexical(place: Place, shard: int) -> Done:
+    """The BM25 index over the whole catalogue's fields."""
+    items = released_items(place)
+    fields = {name: [value or "" for value in items[name].to_pylist()] for name in FIELDS}
+    done = Done(items.num_rows)
+    with tempfile.TemporaryDirectory() as folder:
+        LexicalIndex.build(fields, FIELDS).save(Path(folder))
+        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            path = place.release(f"lexical/{file.relative_to(folder).as_posix()}")
+            done.files[path] = place.store.write(path, file.read_bytes())
+    return done
+
+
+def dense(place: Place, shard: int) -> Done:
+    """The faiss index, for catalogues above the setup's size."""
+    from recsys.retrieval import ann
+
+    items_ID = place.released_array("item_vectors")
+    done, path = Done(len(items_ID)), place.release("dense.ivf")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "dense.ivf"
+        ann.save(ann.build(items_ID, seed=0), file)
+        done.files[path] = place.store.write(path, file.read_bytes())
+    return done
+
+
+def released_items(place: Place) -> pa.Table:
+    path = place.release("items.arrow")
+    local = place.store.on_disk(path)
+    return pa.ipc.open_file(pa.memory_map(str(local)) if local else place.store.open(path)).read_all()
+
+
+# Assembling: parts, in order, as one flat file of the release. Streams; the driver holds a piece at a time.
+
+
+def assemble_table(place: Place, name: str, target: str, parts: int) -> dict[str, str]:
+    tables = [place.read_part(name, part) for part in range(parts)]
+    return {place.release(target): place.store.write(place.release(target), _arrow_pieces(tables))}
+
+
+def assemble_array(place: Place, name: str, parts: int) -> dict[str, str]:
+    target = place.release(f"{name}.npy")
+    return {target: place.store.write(target, _npy_pieces([place.read_array(name, part) for part in range(parts)]))}
+
+
+def _arrow_pieces(tables: list[pa.Table]) -> Iterator[pa.Buffer]:
+    """An Arrow file with one record batch a part. Its pieces are what the writer has put out so far."""
+    sink = _Pieces()
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), tables[0].schema) as writer:
+        for table in tables:
+            for batch in table.to_batches():
+                writer.write_batch(batch)
+                yield from sink.taken()
+    yield from sink.taken()
+
+
+class _Pieces:
+    """A write-only file that hands on what was written to it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self.pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def taken(self) -> list[bytes]:
+        pieces, self.pieces = self.pieces, []
+        return pieces
+
+
+def _npy_pieces(parts: list[np.ndarray]) -> Iterator[bytes]:
+    """The parts one below the other, as one .npy file."""
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(parts[0].dtype), "fortran_order": False, "shape": shape}
+    sink = pa.BufferOutputStream()
+    np.lib.format.write_array_header_1_0(pa.PythonFile(sink, mode="w"), header)
+    yield sink.getvalue().to_pybytes()
+    for part in parts:
+        for block in row_ranges(len(part), max(1, (8 << 20) // max(1, part[:1].nbytes))):
+            yield np.ascontiguousarray(part[block.start : block.stop]).tobytes()

@@ -1,0 +1,260 @@
+"""The night in order: ingest, embed, candidates, index, verify, publish.
+
+`begin` fixes a plan (or finds the one that was interrupted); `run_night` carries it out. If anything fails, `current`
+still names yesterday.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from math import ceil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.artifacts import ArtifactStore
+from recsys.batch import candidates, embed, index, ingest
+from recsys.batch.held_out import HELD_OUT, held_out
+from recsys.batch.plan import LIVE, Done, Place, Plan, parquet_bytes
+from recsys.batch.report import write_report
+from recsys.batch.stages import Stage, StageLine, finished, run
+from recsys.config import Setup
+from recsys.errors import ReleaseError
+from recsys.interfaces import Chunk
+from recsys.release import Manifest, Release, read_manifest
+from recsys.tables import EVENTS, QUARANTINE
+from recsys.verify import Check, checks, require
+
+Say = Callable[[str], None]
+
+
+def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> Place:
+    """The place of a new night, or of the one that was killed before it published.
+
+    A night is continued when setup, encoder space and code are what they were; its time and inputs are the plan's.
+    """
+    store, space, commit = ArtifactStore(setup.home), setup.encoder().space, code_commit()
+    for unfinished in reversed(store.unfinished()):
+        path = f"work/{unfinished}/plan.json"
+        if version in (None, unfinished) and store.exists(path):
+            plan = Plan.from_json(store.read(path))
+            if (plan.setup, plan.space, plan.commit) == (setup.name, space, commit):
+                return Place(store, setup, plan)
+    until = (until or datetime.now(UTC)).astimezone(UTC)
+    return _planned(store, setup, space, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}")
+
+
+def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until: datetime, version: str) -> Place:
+    """Looks at the inputs, copies the live events, and writes the plan: what is planned does not change any more."""
+    dataset, night, previous = setup.dataset(until), setup.night, store.current()
+    item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
+    live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
+    event_chunks += [Chunk(LIVE, 0, live)] if live else []
+    items, events = (sum(chunk.rows for chunk in chunks) for chunks in (item_chunks, event_chunks))
+    plan = Plan(
+        version=version,
+        until=until.isoformat(),
+        setup=setup.name,
+        commit=commit,
+        space=space,
+        previous=previous,
+        carry_from=previous if previous and read_manifest(store, previous).space == space else None,
+        item_chunks=item_chunks,
+        event_chunks=event_chunks,
+        item_parts=max(1, ceil(items / night.items_per_shard)),
+        text_parts=max(1, ceil(items / night.texts_per_shard)),
+        user_parts=max(1, ceil(events / night.events_per_shard)),
+    )
+    store.write(f"work/{version}/plan.json", plan.to_json())
+    return Place(store, setup, plan)
+
+
+def run_night(place: Place, say: Say) -> Manifest:
+    """Every stage, then verify, then publish. Raises ReleaseError, with `current` untouched, when a check fails."""
+    plan, lines = place.plan, {}
+    files: dict[str, str] = {}
+
+    def go(*stages: Stage) -> None:
+        done = run(place, *stages)
+        lines.update(done)
+        for line in done.values():
+            say(str(line))
+
+    go(
+        Stage("read items", len(plan.item_chunks), ingest.read_items),
+        Stage("read events", len(plan.event_chunks), ingest.read_events),
+    )
+    _require_good_input(place, lines["read items"], lines["read events"])
+    go(Stage("items", plan.item_parts, ingest.sort_items))
+    go(Stage("events", plan.user_parts, ingest.sort_events))
+    go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
+    go(Stage("vectors", plan.item_parts, embed.spread_vectors))
+    files |= index.assemble_table(place, "items", "items.arrow", plan.item_parts)
+    files |= index.assemble_array(place, "item_vectors", plan.item_parts)
+    files |= _add_up_popularity(place)
+    items = len(place.released_array("item_vectors"))
+    blocks, big = len(index.item_blocks(place, items)), items > place.setup.night.ann_above
+    indexes = [Stage("lexical", 1, index.lexical), *([Stage("dense", 1, index.dense)] if big else [])]
+    go(
+        Stage("embed users", plan.user_parts, candidates.embed_users),
+        Stage("co_occurrence", blocks, index.co_occurrence),
+        *indexes,
+    )
+    for stage in indexes:
+        recorded = finished(place, stage.name, 0)
+        assert recorded is not None
+        files |= recorded.files
+    files |= index.assemble_table(place, "users", "users.arrow", plan.user_parts)
+    files |= index.assemble_array(place, "user_vectors", plan.user_parts)
+    for name in ("co_occurrence_rows", "co_occurrence_scores"):
+        files |= index.assemble_array(place, name, blocks)
+    go(
+        Stage("candidates", plan.user_parts, candidates.candidates),
+        Stage("similar", blocks, index.similar),
+        Stage("held out", 1, held_out),
+    )
+    for name in ("candidates_rows", "candidates_features"):
+        files |= index.assemble_array(place, name, plan.user_parts)
+    for name in ("similar_rows", "similar_scores"):
+        files |= index.assemble_array(place, name, blocks)
+    files |= _collect_quarantine(place)
+    manifest = _manifest(place, lines, files)
+    release = Release(place.store.local_folder(place.release("")[:-1], manifest.files), manifest)
+    found = verified(place, release, lines)
+    require(found)
+    return _publish(place, release, lines, found, say)
+
+
+def verified(place: Place, release: Release, lines: dict[str, StageLine]) -> list[Check]:
+    previous = Release.open(place.store, place.plan.previous) if place.plan.previous else None
+    counts = {
+        "events": lines["events"].rows,
+        "unknown_items": lines["events"].counts.get("unknown_items", 0),
+    }
+    return checks(release, previous, counts, release.manifest.metrics)
+
+
+def _publish(place: Place, release: Release, lines: dict[str, StageLine], found: list[Check], say: Say) -> Manifest:
+    """The report and the stage times beside the release; the manifest last; the pointer; then the sweeping up."""
+    manifest, store = release.manifest, place.store
+    write_report(place, release, list(lines.values()), found)
+    stages = [line.to_dict() for line in lines.values()]
+    store.write(place.release("run.json"), json.dumps({"stages": stages}, indent=2).encode())
+    store.publish(manifest.version, manifest.to_json())
+    store.delete(f"work/{manifest.version}")
+    for version in store.prune(place.setup.night.keep_releases):
+        say(f"release {version} deleted: the newest {place.setup.night.keep_releases} are kept")
+    return manifest
+
+
+def _require_good_input(place: Place, *lines: StageLine) -> None:
+    for line in lines:
+        bad, share = line.counts.get("quarantined", 0), place.setup.night.max_bad_share
+        if bad > share * line.rows:
+            reasons = "; ".join(f"{count:,} x {reason}" for reason, count in _reasons(_quarantined(place)).items())
+            raise ReleaseError(
+                f"{line.name}: {bad:,} of {line.rows:,} rows cannot be used, more than the {share:.0%} allowed "
+                f"({reasons}): see {place.store.uri}/{place.work('quarantine')}, mend the input or its column "
+                "mapping, or raise night.max_bad_share"
+            )
+
+
+def _quarantined(place: Place) -> pa.Table:
+    paths = place.store.files(place.work("quarantine"))
+    return pa.concat_tables([QUARANTINE.empty_table(), *(pq.read_table(place.store.open(path)) for path in paths)])
+
+
+def _reasons(quarantined: pa.Table) -> dict[str, int]:
+    """How many rows broke each rule; the rule is what follows the value in a reason."""
+    rules = pc.replace_substring_regex(quarantined["reason"], r"^.*?: ", "")
+    tables = pc.binary_join_element_wise(quarantined["table"], rules, ": ")
+    counted = pc.value_counts(tables.combine_chunks()).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda e: (-e["counts"], e["values"]))}
+
+
+def _collect_quarantine(place: Place) -> dict[str, str]:
+    path = place.release("quarantine.parquet")
+    return {path: place.store.write(path, parquet_bytes(_quarantined(place)))}
+
+
+def _add_up_popularity(place: Place) -> dict[str, str]:
+    total = np.sum([place.read_array("popularity", part) for part in range(place.plan.user_parts)], axis=0)
+    done = Done()
+    place.write_arrays(done, 0, {"popularity_sum": total.astype(np.float32)})
+    path = place.release("popularity.npy")
+    return {path: place.store.write(path, place.store.read(next(iter(done.files))))}
+
+
+def _manifest(place: Place, lines: dict[str, StageLine], files: dict[str, str]) -> Manifest:
+    plan, prefix = place.plan, len(place.release(""))
+    times = [place.read_array("times", part) for part in range(plan.user_parts)]
+    spans = np.concatenate([span for span in times if len(span)] or [np.empty(0, np.int64)])
+    first, last = ((_iso(spans.min()), _iso(spans.max())) if len(spans) else (None, None))
+    counts = {
+        "items": lines["items"].rows,
+        "events": lines["events"].rows,
+        "users": lines["embed users"].rows,
+        "texts": lines["embed items"].rows,
+        "unknown_item_events": lines["events"].counts.get("unknown_items", 0),
+    }
+    sources = [source.source for source in candidates.sources(place)]
+    return Manifest(
+        version=plan.version,
+        space=plan.space,
+        setup=plan.setup,
+        commit=plan.commit,
+        previous=plan.previous,
+        created=plan.until,
+        events_from=first,
+        events_until=last,
+        counts=counts,
+        quarantined=_reasons(_quarantined(place)),
+        sources=sources,
+        metrics=json.loads(place.store.read(place.work(HELD_OUT))),
+        files={path[prefix:]: sha256 for path, sha256 in sorted(files.items())},
+    )
+
+
+def _iso(microseconds: int) -> str:
+    return datetime.fromtimestamp(int(microseconds) / 1e6, UTC).isoformat()
+
+
+def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path: str) -> int:
+    """What the live log holds now, up to `until`, as one file of the night; how many events that is."""
+    events = setup.event_store()
+    try:
+        sink, rows = pa.BufferOutputStream(), 0
+        with pq.ParquetWriter(sink, EVENTS) as writer:
+            for batch in _until(events.interactions(events.last_sequence()), until):
+                writer.write_batch(batch)
+                rows += batch.num_rows
+    finally:
+        events.close()
+    store.write(path, sink.getvalue())
+    return rows
+
+
+def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch.filter(pc.less_equal(batch["time"], pa.scalar(until, batch.schema.field("time").type)))
+
+
+def code_commit() -> str:
+    """The commit that runs: $NIGHTSHELF_COMMIT, else git's answer, else "unknown"."""
+    if commit := os.environ.get("NIGHTSHELF_COMMIT"):
+        return commit
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
+        )
+        return asked.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+

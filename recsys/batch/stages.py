@@ -1,0 +1,180 @@
+"""Runs stages over shards with Ray Data: skips what is finished, shows progress, leaves one line a stage.
+
+A stage is a pure function of (place, shard number) that writes its files and says so. Its result does not depend on
+where or when it runs; the shard's record, written after its files, holds their checksums. So a night that was killed
+goes on where it stopped, and makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import ray.data
+from ray.data import ActorPoolStrategy
+from ray.util.metrics import Counter
+from tqdm import tqdm
+
+from recsys.batch.plan import Done, Place
+
+
+class Finisher(Protocol):
+    """The second half of a two-step stage, made once per actor: takes what `prepare` gave and finishes the shard."""
+
+    def __init__(self, place: Place) -> None: ...
+
+    def finish(self, shard: int, prepared: bytes) -> Done: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`shards` pieces of work under one name.
+
+    With `finisher` the stage has two steps: CPU tasks prepare (`work` returns bytes), actors of the setup's
+    encoder size (GPU or CPU) finish.
+    """
+
+    name: str
+    shards: int
+    work: Callable[[Place, int], Any]
+    finisher: type[Finisher] | None = None
+
+
+@dataclass
+class StageLine:
+    """What a stage did: the summary that a person reads and `--plan` learns from."""
+
+    name: str
+    rows: int = 0
+    seconds: float = 0.0
+    shards: int = 0
+    kept: int = 0
+    workers: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        rate = f"{self.rows / self.seconds:,.0f}/s" if self.seconds else "kept"
+        kept = f"  {self.kept} of {self.shards} shards kept" if self.kept else ""
+        work = f"{self.rows:>12,} rows {self.seconds:>7.1f} s {rate:>12} {len(self.workers):>3} workers"
+        return f"{self.name:<14}{work}{kept}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"workers": len(self.workers)}
+
+    def add(self, done: Done) -> None:
+        self.rows += done.rows
+        for name, count in done.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+
+def run(place: Place, *stages: Stage) -> dict[str, StageLine]:
+    """Runs stages that do not need each other, together; their lines, when all shards are done.
+
+    A stage with a finisher runs alone.
+    """
+    lines = {stage.name: StageLine(stage.name, shards=stage.shards) for stage in stages}
+    pending = []
+    for stage in stages:
+        for shard in range(stage.shards):
+            if done := finished(place, stage.name, shard):
+                lines[stage.name].add(done)
+                lines[stage.name].kept += 1
+            else:
+                pending.append({"stage": stage.name, "shard": shard})
+    if pending:
+        _drain(_dataset(place, stages, pending), len(pending), lines)
+    return lines
+
+
+def finished(place: Place, stage: str, shard: int) -> Done | None:
+    """The shard's record, if it has one and every file in it still has its checksum."""
+    path = _record(place, stage, shard)
+    if not place.store.exists(path):
+        return None
+    done = Done(**json.loads(place.store.read(path)))
+    whole = all(place.store.exists(p) and place.store.sha256(p) == sha256 for p, sha256 in done.files.items())
+    return done if whole else None
+
+
+def _record(place: Place, stage: str, shard: int) -> str:
+    return place.work(f"done/{stage}/{shard:05d}.json")
+
+
+def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]]) -> ray.data.Dataset:
+    """Each row of the dataset is a shard, each block a row: Ray schedules, retries and streams whole shards."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = 1800
+    night, shards = place.setup.night, ray.data.from_items(pending, override_num_blocks=len(pending))
+    shards.set_name("+".join(stage.name for stage in stages))
+    finisher = stages[0].finisher
+    if finisher is None:
+        return shards.map(_task(place, stages), num_cpus=night.task_cpus)
+    return shards.map(_prepare(place, stages[0]), num_cpus=night.task_cpus).map(
+        _Finish,  # type: ignore[arg-type]
+        fn_constructor_args=(place, finisher),
+        compute=ActorPoolStrategy(size=min(night.encoder_workers, len(pending))),
+        num_cpus=night.encoder_cpus,
+        num_gpus=night.encoder_gpus or None,
+    )
+
+
+def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    works = {stage.name: stage.work for stage in stages}
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        started = time.time()
+        return _finished(place, row, works[row["stage"]](place, row["shard"]), started)
+
+    task.__name__ = task.__qualname__ = "+".join(works)  # what the dashboard shows
+    return task
+
+
+def _prepare(place: Place, stage: Stage) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def prepare(row: dict[str, Any]) -> dict[str, Any]:
+        started = time.time()
+        return row | {"started": started, "prepared": stage.work(place, row["shard"])}
+
+    prepare.__name__ = prepare.__qualname__ = f"prepare {stage.name}"
+    return prepare
+
+
+class _Finish:
+    """The actor of a two-step stage."""
+
+    def __init__(self, place: Place, finisher: type[Finisher]) -> None:
+        self.place, self.finisher = place, finisher(place)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        done = self.finisher.finish(row["shard"], row.pop("prepared"))
+        return _finished(self.place, row, done, row.pop("started"))
+
+
+def _finished(place: Place, row: dict[str, Any], done: Done, started: float) -> dict[str, Any]:
+    """Writes the shard's record, after its files, and tells the driver."""
+    place.store.write(_record(place, row["stage"], row["shard"]), json.dumps(asdict(done), sort_keys=True).encode())
+    counter = Counter("nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",))
+    counter.inc(done.rows, {"stage": row["stage"]})
+    worker = f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}"
+    summary = json.dumps({"rows": done.rows, "counts": done.counts})
+    return row | {"summary": summary, "worker": worker, "started": started, "ended": time.time()}
+
+
+def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) -> None:
+    """Pulls the shards through, a progress bar moving with each."""
+    spans: dict[str, list[float]] = {}
+    interval = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(total=shards, desc="+".join(lines), unit="shard", mininterval=interval, leave=False) as bar:
+        for row in dataset.iter_rows():
+            line, done = lines[row["stage"]], Done(**json.loads(row["summary"]))
+            line.add(done)
+            line.workers.add(row["worker"])
+            spans.setdefault(line.name, []).extend((row["started"], row["ended"]))
+            line.seconds = max(spans[line.name]) - min(spans[line.name])
+            bar.set_postfix_str(f"{sum(each.rows for each in lines.values()):,} rows", refresh=False)
+            bar.update()

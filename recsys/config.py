@@ -1,0 +1,134 @@
+"""Choices as one frozen tree; a setup is a function that returns it.
+
+`load("tiny")` finds a setup here, `load("my_shop.setups:winter")` one in a shop's own package: the same string works
+for jobs and for serve. Parts are factories (`functools.partial`, classes, functions): they pickle small and are
+called where the work is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from recsys.datasets.completejourney import CompleteJourney
+from recsys.encoders import minilm
+from recsys.errors import InputError
+from recsys.events import SqliteEventStore
+from recsys.interfaces import DatasetAdapter, Encoder, EventStore, Ranker, UserModel
+from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
+from recsys.users.recency import RecencyMean
+
+
+@dataclass(frozen=True)
+class Night:
+    """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are welcome."""
+
+    items_per_shard: int = 250_000
+    events_per_shard: int = 1_000_000
+    texts_per_shard: int = 16_384
+    users_per_block: int = 512
+    candidates: int = 100
+    similar: int = 50
+    neighbours: int = 50
+    history: int = 500
+    max_bad_share: float = 0.05
+    keep_releases: int = 5
+    ann_above: int = 1_000_000
+    task_cpus: float = 1.0
+    encoder_workers: int = 1
+    encoder_cpus: float = 1.0
+    encoder_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Day:
+    """How the application is spread. `fused` encodes in the replica that answers; `split` in replicas of its own."""
+
+    layout: Literal["fused", "split"] = "fused"
+    replicas: int = 2
+    replica_cpus: float = 1.0
+    encoder_replicas: int = 1
+    encoder_cpus: float = 1.0
+    encoder_gpus: float = 0.0
+    batch_size: int = 16
+    batch_wait_ms: float = 2.0
+    refresh_s: float = 1.0
+    max_k: int = 100
+    max_query_characters: int = 500
+    live_events: int = 200
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything a night or a day needs to know. `dataset` is given the night's time, `until`."""
+
+    name: str
+    home: str
+    dataset: Callable[[datetime], DatasetAdapter]
+    encoder: Callable[[], Encoder]
+    event_store: Callable[[], EventStore]
+    user_model: Callable[[], UserModel] = partial(RecencyMean)
+    recommend_ranker: Callable[[], Ranker] = partial(LinearRanker, RETAIL_WEIGHTS)
+    search_ranker: Callable[[], Ranker] = partial(LinearRanker, SEARCH_WEIGHTS)
+    night: Night = field(default_factory=Night)
+    day: Day = field(default_factory=Day)
+
+
+def home() -> str:
+    """Where releases and the live event log lie: $NIGHTSHELF_HOME, by default ~/.nightshelf; any pyarrow.fs URI."""
+    return os.environ.get("NIGHTSHELF_HOME", str(Path.home() / ".nightshelf"))
+
+
+def event_log(root: str) -> Callable[[], EventStore]:
+    """The live event log beside the releases, or at $NIGHTSHELF_EVENTS where those are not on a local disk."""
+    path = os.environ.get("NIGHTSHELF_EVENTS") or f"{root.removeprefix('file://')}/events.sqlite"
+    if "://" in path:
+        raise InputError(f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk")
+    return partial(SqliteEventStore, path)
+
+
+def completejourney(until: datetime) -> DatasetAdapter:
+    """The default shop: its year moved by whole weeks to end on the day before `until`."""
+    return CompleteJourney(last_day=until.date())
+
+
+def tiny() -> Setup:
+    """The default shop and encoder in fractions of a CPU: all of it fits on a laptop with two cores."""
+    return Setup(
+        name="tiny",
+        home=home(),
+        dataset=completejourney,
+        encoder=minilm,
+        event_store=event_log(home()),
+        night=Night(
+            items_per_shard=50_000,
+            events_per_shard=500_000,
+            texts_per_shard=1_024,
+            task_cpus=0.5,
+            encoder_workers=2,
+            encoder_cpus=0.5,
+        ),
+        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2),
+    )
+
+
+def load(name: str) -> Setup:
+    """A setup by name: a function of this module, or `package.module:function` anywhere on the path."""
+    module_name, _, function_name = name.rpartition(":")
+    try:
+        function = getattr(importlib.import_module(module_name or __name__), function_name)
+        setup = function()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"setup {name!r} cannot be loaded ({error}): name a function that returns a Setup, "
+            "for example tiny or my_shop.setups:winter"
+        ) from error
+    if not isinstance(setup, Setup):
+        raise InputError(f"setup {name!r} returned {type(setup).__name__}: return a recsys.config.Setup")
+    return setup

@@ -1,0 +1,223 @@
+"""The online path in one process: retrieve, merge, filter, rank, explain.
+
+`find` is the whole of it, and the night makes its candidate lists by the same lines: a block of requests goes to
+every source, what they bring is merged into one feature column a source, and the ranker puts it in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from recsys.errors import NotFoundError
+from recsys.interfaces import Ranker, Retriever, UserModel
+from recsys.ranking.merge import merge
+from recsys.release import Release
+from recsys.retrieval.buy_again import BuyAgain
+from recsys.retrieval.cooccurrence import CoOccurrence
+from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.lexical import LexicalRetriever
+from recsys.retrieval.popularity import Popularity
+from recsys.types import (
+    EVENT_TYPES,
+    PURCHASE,
+    Candidates,
+    Floats,
+    Histories,
+    Impression,
+    Interaction,
+    Mask,
+    Query,
+    Ranking,
+    Requests,
+    Rows,
+    ScoredItem,
+    utc_days,
+)
+
+#: How deep each source is asked before ranking.
+DEPTH = 100
+
+
+def find(
+    sources: Sequence[Retriever],
+    ranker: Ranker,
+    requests: Requests,
+    k: int,
+    allowed: Mask | None = None,
+    extra: Sequence[Candidates] = (),
+) -> tuple[Rows, Floats, Floats]:
+    """The k best of what all sources bring: rows_BK int32 (-1 pads), scores_BK, features_BKF, best first.
+
+    Feature columns follow `sources`, then `extra` (candidates that were there already).
+    """
+    brought = [source.retrieve(requests, max(k, DEPTH), allowed) for source in sources]
+    return rank(ranker, [*brought, *extra], k)
+
+
+def rank(ranker: Ranker, brought: Sequence[Candidates], k: int) -> tuple[Rows, Floats, Floats]:
+    """Merge, score, cut. Equal scores are ordered by row, so that answers do not depend on their neighbours."""
+    rows_BN, features_BNF = merge(brought)
+    scores_BN = np.where(rows_BN < 0, -np.inf, ranker.score(features_BNF)).astype(np.float32)
+    best_BK = np.lexsort((rows_BN, -scores_BN, rows_BN < 0), axis=1)[:, :k]
+    return (
+        np.take_along_axis(rows_BN, best_BK, axis=1),
+        np.take_along_axis(scores_BN, best_BK, axis=1),
+        np.take_along_axis(features_BNF, best_BK[:, :, None], axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Answers from one release. Holds nothing of a request; safe to call from many threads."""
+
+    release: Release
+    user_model: UserModel
+    search_ranker: Ranker
+    recommend_ranker: Ranker
+    search_sources: tuple[Retriever, ...]
+    recommend_sources: tuple[Retriever, ...]
+
+    @classmethod
+    def over(
+        cls, release: Release, user_model: UserModel, search_ranker: Ranker, recommend_ranker: Ranker
+    ) -> Recommender:
+        return cls(
+            release,
+            user_model,
+            search_ranker,
+            recommend_ranker,
+            (LexicalRetriever(release.lexical), dense_source(release, "dense")),
+            recommend_sources(
+                release.co_occurrence, dense_source(release, "discovery"), np.asarray(release.popularity_I)
+            ),
+        )
+
+    def search(self, query: Query, vector_D: Floats, live: Sequence[Interaction] = ()) -> Ranking:
+        """The query's text against titles and vectors, in the user's order where he has a history.
+
+        A filtered search gives min(k, matches) items. `vector_D` is the encoded text, in the release's space.
+        """
+        assert query.text is not None
+        requests = Requests(1, (query.text,), vector_D[None, :])
+        allowed = self.release.allowed(query.filters)
+        brought = [source.retrieve(requests, max(query.k, DEPTH), allowed) for source in self.search_sources]
+        user_1D = self._user_vector(self._history(query.user_id, live))
+        personal = similarity(merge(brought)[0], self.release.item_vectors_ID, user_1D)
+        return self._answer(query, self.search_ranker, [*brought, personal], bool(user_1D.any()))
+
+    def recommend(self, query: Query, live: Sequence[Interaction] = ()) -> Ranking:
+        """The nightly list while the user has done nothing since; from the same sources, asked again, once he has.
+
+        A user without a history gets what sells now. What he bought since the night is left out.
+        """
+        allowed = self.release.allowed(replace(query.filters, in_stock=True))
+        user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
+        if user_row is not None and not live:
+            nightly = self._nightly(user_row, allowed)
+            if (nightly[0].rows_BN >= 0).sum() >= query.k:
+                return self._answer(query, self.recommend_ranker, nightly, True)
+        history = self._history(query.user_id, live)
+        bought = [row for event in live if event.type == "purchase" and (row := self._row(event)) is not None]
+        if allowed is not None and bought:
+            allowed[bought] = False
+        requests = Requests(1, vectors_BD=self._user_vector(history), histories=history)
+        brought = [source.retrieve(requests, max(query.k, DEPTH), allowed) for source in self.recommend_sources]
+        return self._answer(query, self.recommend_ranker, brought, len(history.items) > 0)
+
+    def similar(self, query: Query, item_id: str) -> Ranking:
+        """The nightly list of one item. Raises NotFoundError when the release does not have it."""
+        row = self.release.item_ids.row(item_id)
+        if row is None:
+            raise NotFoundError(f"item {item_id!r} is not in release {self.release.version}: take an id from /search")
+        allowed = self.release.allowed(query.filters)
+        rows_S = self.release.similar_rows_IS[row]
+        kept = (rows_S >= 0) & (allowed[rows_S] if allowed is not None else True)
+        scored = zip(rows_S[kept][: query.k], self.release.similar_scores_IS[row][kept][: query.k], strict=True)
+        items = tuple(ScoredItem(self.release.item(int(at)), float(s), {"similar": float(s)}) for at, s in scored)
+        return Ranking(query.request_id, self.release.version, items)
+
+    def _answer(self, query: Query, ranker: Ranker, brought: Sequence[Candidates], personalised: bool) -> Ranking:
+        rows_BK, scores_BK, features_BKF = rank(ranker, brought, query.k)
+        items = tuple(
+            ScoredItem(
+                self.release.item(int(row)),
+                float(score),
+                {c.source: float(x) for c, x in zip(brought, features_F, strict=True) if x},
+            )
+            for row, score, features_F in zip(rows_BK[0], scores_BK[0], features_BKF[0], strict=True)
+            if row >= 0
+        )
+        return Ranking(query.request_id, self.release.version, items, personalised)
+
+    def _nightly(self, user_row: int, allowed: Mask | None) -> list[Candidates]:
+        """The stored list as the candidates its sources brought, what is not allowed taken out."""
+        rows_1N = np.array(self.release.candidate_rows_UN[user_row])[None, :]
+        features_1NF = self.release.candidate_features_UNF[user_row][None]
+        if allowed is not None:
+            rows_1N[~allowed[rows_1N]] = -1
+        return [
+            Candidates(name, rows_1N, features_1NF[:, :, at]) for at, name in enumerate(self.release.manifest.sources)
+        ]
+
+    def _history(self, user_id: str | None, live: Sequence[Interaction]) -> Histories:
+        row = self.release.user_ids.row(user_id) if user_id else None
+        known = self.release.history(row) if row is not None else Histories.empty()
+        return known.followed_by(self._live_history(live)) if live else known
+
+    def _live_history(self, live: Sequence[Interaction]) -> Histories:
+        placed = [(row, event) for event in live if (row := self._row(event)) is not None]
+        return Histories(
+            np.array([0, len(placed)], np.int64),
+            np.array([row for row, _ in placed], np.int32),
+            np.array([EVENT_TYPES.index(event.type) for _, event in placed], np.int8),
+            np.array([utc_days(event.time) for _, event in placed], np.float64),
+        )
+
+    def _row(self, event: Interaction) -> int | None:
+        return self.release.item_ids.row(event.item_id)
+
+    def _user_vector(self, history: Histories) -> Floats:
+        return self.user_model.encode_history(history, self.release.item_vectors_ID)
+
+
+def dense_source(release: Release, source: str) -> Retriever:
+    """Exact search over the item vectors, or the release's faiss index where the night made one."""
+    index = release.folder / "dense.ivf"
+    if index.exists():
+        from recsys.retrieval import ann
+
+        return ann.AnnRetriever(source, ann.load(index), release.item_vectors_ID)
+    return ExactRetriever(source, release.item_vectors_ID)
+
+
+def recommend_sources(
+    co_occurrence: tuple[Rows, Floats], discovery: Retriever, popularity_I: Floats
+) -> tuple[Retriever, ...]:
+    """What a recommendation is made of; the night stores one feature a source, in this order."""
+    return (BuyAgain(), CoOccurrence(*co_occurrence), discovery, Popularity(popularity_I))
+
+
+def similarity(rows_BN: Rows, items_ID: Floats, users_BD: Floats) -> Candidates:
+    """How near each row lies to the user: a feature of candidates that others brought."""
+    scores_BN = np.einsum("bnd,bd->bn", items_ID[rows_BN], users_BD)
+    return Candidates("personal", rows_BN, np.where(rows_BN >= 0, scores_BN, -np.inf))
+
+
+def impression(ranking: Ranking, surface: str, query: Query) -> Impression:
+    """What is logged of an answer: every item shown, in order, with the features it was ranked with."""
+    names = tuple(sorted({name for item in ranking.items for name in item.sources}))
+    return Impression(
+        request_id=ranking.request_id,
+        time=datetime.now(UTC),
+        release=ranking.release,
+        surface=surface,
+        item_ids=tuple(item.item.item_id for item in ranking.items),
+        feature_names=names,
+        features=tuple(tuple(item.sources.get(name, 0.0) for name in names) for item in ranking.items),
+        user_id=query.user_id,
+        query=query.text,
+    )

@@ -1,0 +1,252 @@
+"""One night's artifacts: their manifest, and opening them by day.
+
+A release is a folder of flat files that many replicas of a host map into memory together:
+
+    items.arrow            tables.ITEMS, sorted by id within each shard; the place of an item is its row
+    item_vectors.npy       [I, D] float32, unit length; zeros where an item has no text
+    users.arrow            user_id and history (items, types, days: lists, oldest first), sorted by id within each shard
+    user_vectors.npy       [U, D] float32, unit length or zeros
+    candidates_*.npy       rows [U, N] int32 (-1 pads) and features [U, N, F] float32, best first
+    similar_*.npy          rows [I, S] int32 and scores [I, S] float32
+    co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
+    popularity.npy         [I] float32
+    lexical/               the BM25 index
+    dense.ivf              the faiss index, above the setup's size only
+    quarantine.parquet     tables.QUARANTINE: every row that could not be used, and why
+    manifest.json          written last; without it the folder is not a release
+
+`report.html` and `run.json` (stage times) lie beside them, outside the manifest: two nights over the same
+input differ in them alone.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.artifacts import ArtifactStore
+from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
+from recsys.retrieval.lexical import LexicalIndex
+from recsys.types import Filters, Floats, Histories, Item, Mask
+
+FORMAT = 1
+UNLISTED = ("manifest.json", "report.html", "run.json")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC."""
+
+    version: str
+    space: str
+    setup: str
+    commit: str
+    previous: str | None
+    created: str
+    events_from: str | None
+    events_until: str | None
+    counts: dict[str, int]
+    quarantined: dict[str, int]
+    sources: list[str]
+    metrics: dict[str, float]
+    files: dict[str, str]
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        try:
+            fields = json.loads(data)
+            if fields["format"] != FORMAT:
+                raise ReleaseError(
+                    f"release {fields.get('version')} has format {fields['format']}, this code reads {FORMAT}: "
+                    "run jobs.nightly with this code, or serve with the code that wrote it"
+                )
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ReleaseError(f"a manifest cannot be read ({error}): promote another release") from error
+
+
+class IdMap:
+    """Ids outside, rows inside. Ids are sorted within each shard, so a look-up needs no memory of its own."""
+
+    def __init__(self, ids: pa.ChunkedArray) -> None:
+        self.shards = [chunk for chunk in ids.chunks if len(chunk)]
+        self.starts = np.cumsum([0, *map(len, self.shards)]).tolist()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, row: int) -> str:
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return str(self.shards[shard][row - self.starts[shard]].as_py())
+
+    def row(self, wanted: str) -> int | None:
+        """The row of an id, or None."""
+        for start, ids in zip(self.starts, self.shards, strict=False):
+            place = bisect_left(_Strings(ids), wanted)
+            if place < len(ids) and ids[place].as_py() == wanted:
+                return int(start + place)
+        return None
+
+    def rows(self, wanted: pa.Array | pa.ChunkedArray) -> NDArray[np.int32]:
+        """The rows of many ids at once, -1 where there is none."""
+        found = pc.index_in(wanted, value_set=pa.chunked_array(self.shards, pa.string()))
+        return np.asarray(pc.fill_null(found, -1)).astype(np.int32)
+
+
+class _Strings(Sequence[str]):
+    """An Arrow array of strings as the sequence that bisect wants."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.array[at].as_py()
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """An Arrow file, mapped, not read: replicas of a host share its pages."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
+    """The history columns of `users.arrow`, or of some rows of it."""
+    columns = [users[name] for name in ("items", "types", "days")]
+    lists = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
+    lengths = np.asarray(pc.list_value_length(lists[0]))
+    values = [np.asarray(column.flatten()) for column in lists]
+    return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), *values)
+
+
+class Release:
+    """An open release. Arrays are read-only and mapped from disk."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.items = read_arrow(folder / "items.arrow")
+        self.item_ids = IdMap(self.items["item_id"])
+        self.users = read_arrow(folder / "users.arrow")
+        self.user_ids = IdMap(self.users["user_id"])
+        self.item_vectors_ID = self.array("item_vectors")
+        self.user_vectors_UD = self.array("user_vectors")
+        self.candidate_rows_UN = self.array("candidates_rows")
+        self.candidate_features_UNF = self.array("candidates_features")
+        self.similar_rows_IS = self.array("similar_rows")
+        self.similar_scores_IS = self.array("similar_scores")
+        self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")
+        self.popularity_I = self.array("popularity")
+        self.lexical = LexicalIndex.load(folder / "lexical")
+
+    @classmethod
+    def open(cls, store: ArtifactStore, version: str | None = None, space: str | None = None) -> Release:
+        """Opens `version` (default: current), every checksum compared.
+
+        Raises NotFoundError when it is not there, SpaceMismatchError when its vectors are not of `space`,
+        ReleaseError when a file is missing or damaged.
+        """
+        version = version or store.current()
+        if version is None:
+            raise NotFoundError("nothing is published yet: run python -m jobs.nightly")
+        manifest = read_manifest(store, version)
+        check_space(manifest, space)
+        return cls(store.local_folder(f"releases/{version}", manifest.files), manifest)
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    def array(self, name: str) -> NDArray[Any]:
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+    def item(self, row: int) -> Item:
+        values = self.items.slice(row, 1).to_pylist()[0]
+        del values["text_hash"]
+        return Item(**{name: value for name, value in values.items() if value is not None})
+
+    def history(self, user_row: int) -> Histories:
+        return histories_of(self.users.slice(user_row, 1))
+
+    @cached_property
+    def in_stock_I(self) -> Mask:
+        return np.asarray(pc.fill_null(self.items["in_stock"], True))
+
+    @cached_property
+    def prices_I(self) -> NDArray[np.float64]:
+        """NaN where the shop has no price; such items pass no price bound."""
+        return np.asarray(self.items["price"].cast(pa.float64()).to_numpy())
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[NDArray[np.str_], NDArray[np.int64]]]:
+        """Per column: its distinct values, case-folded, and for each item which of them it has."""
+        labels = {}
+        for column in ("category", "brand"):
+            coded = pc.fill_null(self.items[column], "").combine_chunks().dictionary_encode()
+            values = [str(value).casefold() for value in coded.dictionary.to_pylist()]
+            labels[column] = np.array(values, dtype=str), np.asarray(coded.indices).astype(np.int64)
+        return labels
+
+    def allowed(self, filters: Filters) -> Mask | None:
+        """Which items pass the filters, or None when nothing is filtered.
+
+        A category also names everything below it: "grocery" passes "GROCERY / FROZEN PIZZA". Case does not matter.
+        """
+        masks: list[Mask] = []
+        if filters.category is not None:
+            names, codes_I = self._labels["category"]
+            wanted = filters.category.casefold()
+            masks.append(((names == wanted) | np.char.startswith(names, wanted + " / "))[codes_I])
+        if filters.brand is not None:
+            names, codes_I = self._labels["brand"]
+            masks.append((names == filters.brand.casefold())[codes_I])
+        if filters.min_price is not None:
+            masks.append(self.prices_I >= filters.min_price)
+        if filters.max_price is not None:
+            masks.append(self.prices_I <= filters.max_price)
+        if filters.in_stock is not None:
+            masks.append(self.in_stock_I == filters.in_stock)
+        return np.logical_and.reduce(masks) if masks else None
+
+
+def read_manifest(store: ArtifactStore, version: str) -> Manifest:
+    return Manifest.from_json(store.read(f"releases/{version}/manifest.json"))
+
+
+def check_space(manifest: Manifest, space: str | None) -> None:
+    """Refuses a release whose vectors the running encoder does not share."""
+    if space is not None and manifest.space != space:
+        raise SpaceMismatchError(
+            f"release {manifest.version} holds vectors of space {manifest.space!r} but the encoder makes {space!r}: "
+            "load that encoder, or run jobs.nightly with this one"
+        )
+
+
+def write_arrow(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Buffer:
+    """An uncompressed Arrow file, one record batch a shard."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def row_ranges(total: int, size: int) -> list[range]:
+    """0..total-1 in ranges of at most `size`."""
+    edges = [*range(0, total, size), total]
+    return [range(low, high) for low, high in pairwise(edges)]

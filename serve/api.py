@@ -1,0 +1,249 @@
+"""The HTTP routes: what comes in is checked here, what goes out says its release and request id.
+
+Nothing here knows Ray: the routes run over a `Shop`, which `replicas.ShopReplica` is, and so may a test's own.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from recsys import types
+from recsys.config import Day
+from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.types import Impression, Interaction, Item, Ranking
+from serve import metrics, wire
+from serve.wire import Json, RefusedError
+
+
+class NotReadyError(RecsysError):
+    """There is no release to answer from, or the encoder is of another one."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of the events of one call."""
+
+    accepted: int
+    duplicates: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """`created` is the live release's (None: nothing is loaded); `refused` says why each other one was not."""
+
+    release: str | None
+    created: datetime | None
+    space: str
+    refused: dict[str, str]
+
+
+class Shop(Protocol):
+    """What the routes ask of a replica. All but `health` may block on disk or a model, off the event loop.
+
+    Raises NotReadyError without a release, NotFoundError for an item or release that is not there.
+    """
+
+    day: Day
+
+    async def search(self, query: types.Query) -> Ranking: ...
+
+    async def recommend(self, query: types.Query) -> Ranking: ...
+
+    async def similar(self, query: types.Query, item_id: str) -> Ranking: ...
+
+    async def item(self, item_id: str) -> tuple[str, Item]:
+        """The release's version, and the item as it stands there."""
+        ...
+
+    async def record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+        """Durable when it returns. An interaction with an item that the release does not have is quarantined."""
+        ...
+
+    async def releases(self) -> list[dict[str, Any]]: ...
+
+    async def promote(self, version: str) -> None:
+        """Serves it, here at once. SpaceMismatchError or ReleaseError when it cannot be: nothing has changed then."""
+        ...
+
+    def health(self) -> Health: ...
+
+    def close(self) -> None: ...
+
+
+def build_api(shop: Shop) -> FastAPI:
+    """The whole application over one shop."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        shop.close()
+
+    api = FastAPI(title="Nightshelf", description="Search and recommendations.", lifespan=lifespan)
+    api.add_middleware(metrics.Observed, release=lambda: shop.health().release)
+    for routes in (_answers(shop), _events(shop), _releases(shop)):
+        api.include_router(routes)
+    _errors(api, shop)
+    return api
+
+
+def takes(model: type[BaseModel] | None = None) -> Any:
+    """Refuses a query parameter that the route does not know, or that comes twice."""
+    names = list(model.model_fields) if model else []
+    known = f"only {', '.join(names)}, each once" if names else "no query parameters here"
+
+    async def check(request: Request) -> None:
+        sent = [name for name, _ in request.query_params.multi_items()]
+        for name in sent:
+            if name not in names or sent.count(name) > 1:
+                message = f"parameter {name[:100]!r} is unknown or repeated: give {known}"
+                raise RefusedError(name[:100], request.query_params[name], known, message=message)
+
+    return Depends(check)
+
+
+def _answers(shop: Shop) -> APIRouter:
+    routes = APIRouter(tags=["answers"])
+
+    def query(request: Request, page: wire.Page) -> types.Query:
+        return wire.query_of(request.state.request_id, page, shop.day)
+
+    @routes.get("/search", response_model=wire.Answer, dependencies=[takes(wire.Search)])
+    async def search(request: Request, page: Annotated[wire.Search, Query()]) -> Response:
+        return _answered(request, await shop.search(query(request, page)))
+
+    @routes.get("/recommend", response_model=wire.Answer, dependencies=[takes(wire.Filtered)])
+    async def recommend(request: Request, page: Annotated[wire.Filtered, Query()]) -> Response:
+        return _answered(request, await shop.recommend(query(request, page)))
+
+    @routes.get("/similar/{item_id:path}", response_model=wire.Answer, dependencies=[takes(wire.Page)])
+    async def similar(request: Request, item_id: wire.Id, page: Annotated[wire.Page, Query()]) -> Response:
+        return _answered(request, await shop.similar(query(request, page), item_id))
+
+    @routes.get("/items/{item_id:path}", dependencies=[takes()])
+    async def item(request: Request, item_id: wire.Id) -> Response:
+        release, found = await shop.item(item_id)
+        told = {**wire.item_fields(found), "description": found.description, "image": found.image}
+        return Json({"request_id": request.state.request_id, "release": release, "item": told})
+
+    return routes
+
+
+def _answered(request: Request, ranking: Ranking) -> Response:
+    route = metrics.route_of(request.scope)
+    for stage, milliseconds in ranking.stages_ms.items():
+        metrics.STAGE_MS.observe(milliseconds, {"route": route, "stage": stage})
+    if not ranking.items:
+        metrics.EMPTY_ANSWERS.inc(tags={"route": route})
+    request.state.release = ranking.release
+    return Json(wire.answer(ranking))
+
+
+def _events(shop: Shop) -> APIRouter:
+    routes = APIRouter(tags=["events"])
+    one = {"anyOf": [wire.Event.model_json_schema(), wire.Shown.model_json_schema()]}
+    several = {"type": "array", "maxItems": wire.MAX_EVENTS, "items": one}
+    schema = {"anyOf": [one, several, {"type": "object", "properties": {"events": several}}]}
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+    @routes.post("/events", response_model=wire.EventsAnswer, dependencies=[takes()], openapi_extra=body)
+    async def events(request: Request) -> Response:
+        sent = wire.events_of(await _body(request))
+        release = shop.health().release
+        interactions = [event.interaction() for event in sent if isinstance(event, wire.Event)]
+        shown = [event.impression(release or "") for event in sent if isinstance(event, wire.Shown)]
+        recorded = await shop.record(interactions, shown)
+        ids = [event.event_id for event in sent]
+        told = {"request_id": request.state.request_id, "release": release, **vars(recorded), "event_ids": ids}
+        return Json(told)
+
+    return routes
+
+
+async def _body(request: Request) -> bytes:
+    pieces = bytearray()
+    async for piece in request.stream():
+        pieces += piece
+        if len(pieces) > wire.MAX_BODY_BYTES:
+            raise RefusedError("body", f"over {wire.MAX_BODY_BYTES:,} bytes", "fewer events a call", status=413)
+    return bytes(pieces)
+
+
+def _releases(shop: Shop) -> APIRouter:
+    routes = APIRouter(tags=["operations"])
+
+    @routes.get("/releases", dependencies=[takes()])
+    async def releases(request: Request) -> Response:
+        live = shop.health().release
+        return Json({"request_id": request.state.request_id, "release": live, "releases": await shop.releases()})
+
+    @routes.post("/releases/{version}/promote", dependencies=[takes()])
+    async def promote(request: Request, version: str) -> Response:
+        _check_token(request)
+        await shop.promote(version)
+        return Json({"request_id": request.state.request_id, "release": version})
+
+    @routes.get("/healthz", dependencies=[takes()])
+    async def healthz(request: Request) -> Response:
+        health = shop.health()
+        age_s = round((datetime.now(UTC) - health.created).total_seconds(), 1) if health.created else None
+        told = {"release": health.release, "age_s": age_s, "space": health.space, "refused": health.refused}
+        return Json({"request_id": request.state.request_id, **told}, 200 if health.release else 503)
+
+    @routes.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("docs")
+
+    return routes
+
+
+def _check_token(request: Request) -> None:
+    expected = os.environ.get("NIGHTSHELF_ADMIN_TOKEN")
+    if not expected:
+        raise HTTPException(403, "promoting over HTTP is off: set NIGHTSHELF_ADMIN_TOKEN where the replicas start")
+    sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(sent.encode(), expected.encode()):
+        raise HTTPException(401, "the admin token is missing or wrong: send it as Authorization: Bearer TOKEN")
+
+
+def _errors(api: FastAPI, shop: Shop) -> None:
+    """Every refusal as one JSON shape."""
+    words = wire.allowed(shop.day)
+
+    def respond(request: Request, status: int, message: str, *field: Any) -> Response:
+        return Json(wire.error(message, request.state.request_id, *field), status)
+
+    @api.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> Response:
+        return respond(request, error.status, str(error), error.field, error.value, error.allowed)
+
+    @api.exception_handler(RequestValidationError)
+    @api.exception_handler(ValidationError)
+    async def invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
+        return await refused(request, wire.refusal(error.errors(), words))
+
+    @api.exception_handler(RecsysError)
+    async def known(request: Request, error: RecsysError) -> Response:
+        field, value = next(iter(request.path_params.items()), (None, None))
+        return respond(request, _status(error), str(error), field, value)
+
+    @api.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return respond(request, error.status_code, str(error.detail))
+
+
+def _status(error: RecsysError) -> int:
+    statuses = {NotReadyError: 503, NotFoundError: 404, SpaceMismatchError: 409, ReleaseError: 409, InputError: 422}
+    return next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)

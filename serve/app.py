@@ -1,0 +1,51 @@
+"""Which class runs how often on what. `serve run serve.app:build setup=tiny`, or `serve deploy serve/config.yaml`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+
+from recsys.config import Setup, load
+from recsys.errors import InputError
+from serve.replicas import EncoderReplica, ShopReplica
+
+#: For every deployment. A rolling update starts the new replica before it stops the old one.
+OPTIONS: dict[str, Any] = {
+    "max_surge_percent": 100,
+    "max_ongoing_requests": 32,
+    "health_check_period_s": 5,
+    "health_check_timeout_s": 30,
+    "graceful_shutdown_timeout_s": 10,
+}
+#: Requests that may wait for a place; more are answered 503 at once.
+MAX_QUEUED = 256
+
+
+def build(args: dict[str, str]) -> serve.Application:
+    """What Serve calls. `setup` is a name as `recsys.config.load` takes it; there are no other arguments."""
+    if unknown := sorted(set(args) - {"setup"}):
+        raise InputError(f"argument {', '.join(unknown)} is unknown: give setup=NAME alone, for example setup=tiny")
+    return compose(load(args.get("setup", "tiny")))
+
+
+def compose(setup: Setup) -> serve.Application:
+    """fused: every Shop replica encodes by itself. split: it asks Encoder replicas, which may have GPUs."""
+    day = setup.day
+    shop = serve.deployment(
+        name="Shop",
+        num_replicas=day.replicas,
+        max_queued_requests=MAX_QUEUED,
+        ray_actor_options={"num_cpus": day.replica_cpus, "num_gpus": day.encoder_gpus if day.layout == "fused" else 0},
+        **OPTIONS,
+    )(serve.ingress()(ShopReplica))
+    if day.layout == "fused":
+        return shop.bind(setup)
+    encoder = serve.deployment(
+        name="Encoder",
+        num_replicas=day.encoder_replicas,
+        max_queued_requests=MAX_QUEUED,
+        ray_actor_options={"num_cpus": day.encoder_cpus, "num_gpus": day.encoder_gpus},
+        **OPTIONS,
+    )(EncoderReplica)
+    return shop.bind(setup, encoder.bind(setup))

@@ -1,0 +1,119 @@
+"""The release that is served: follows the store's `current`, and swaps between two requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup
+from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.recommender import Recommender
+from recsys.release import Release, read_manifest
+from recsys.types import Filters, Query
+from serve import metrics
+
+logger = logging.getLogger("ray.serve")
+
+#: A refused release is tried again after so long: a bucket that could not be reached may be back.
+RETRY_S = 30.0
+
+
+class LiveRelease:
+    """`recommender` is read once per request, so that items, scores and version of an answer are of one release."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.store = setup, ArtifactStore(setup.home)
+        self.space = setup.encoder().space
+        self.recommender: Recommender | None = None
+        self.refused: dict[str, str] = {}
+        self._tried: dict[str, float] = {}
+        self._swapping = threading.Lock()
+        self.refresh()
+
+    @property
+    def version(self) -> str | None:
+        return live.release.version if (live := self.recommender) else None
+
+    def follow(self, closed: threading.Event) -> None:
+        """Looks every `day.refresh_s` until closed."""
+        while not closed.wait(self.setup.day.refresh_s):
+            self.refresh()
+            if live := self.recommender:
+                metrics.RELEASE_AGE.set((datetime.now(UTC) - created(live.release)).total_seconds())
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every published version, oldest first; of an unreadable one, why."""
+        current, live = self.store.current(), self.version
+        told = []
+        for version in self.store.versions():
+            try:
+                manifest = read_manifest(self.store, version)
+                kept = {"created": manifest.created, "space": manifest.space, "counts": manifest.counts}
+            except RecsysError as error:
+                kept = {"error": str(error)}
+            told.append({"version": version, "current": version == current, "live": version == live, **kept})
+        return told
+
+    def promote(self, version: str) -> None:
+        """Loads it, points `current` at it, serves it; an error leaves all as it was."""
+        with self._swapping:
+            if version not in (there := self.store.versions()):
+                raise NotFoundError(f"release {version!r} is not there: choose one of {', '.join(there) or 'none yet'}")
+            recommender = self._open(version)
+            self.store.point(version)
+            self._swap(recommender)
+
+    def refresh(self) -> None:
+        """Loads what `current` names beside what is served, and swaps; what cannot be loaded is refused, once told."""
+        with self._swapping:
+            version = "current"
+            try:
+                version = self.store.current() or ""
+                if self._is_news(version):
+                    self._tried = {version: time.monotonic()}
+                    self._swap(self._open(version))
+                self.refused.pop("current", None)
+            except Exception as error:  # a bucket that cannot be reached must not end the thread
+                self._refuse(version, error)
+
+    def _is_news(self, version: str) -> bool:
+        if not version or version == self.version:
+            return False
+        return time.monotonic() - self._tried.get(version, -RETRY_S) >= RETRY_S
+
+    def _open(self, version: str) -> Recommender:
+        """The release, every checksum compared, and one answer from it: it is served only if it can answer."""
+        try:
+            release = Release.open(self.store, version, self.space)
+            parts = (self.setup.user_model(), self.setup.search_ranker(), self.setup.recommend_ranker())
+            recommender = Recommender.over(release, *parts)
+            recommender.recommend(Query("warm up", k=1, filters=Filters(category="", brand="", min_price=0.0)))
+            created(release)
+        except (SpaceMismatchError, ReleaseError):
+            raise
+        except Exception as error:  # whatever a damaged file or a shop's own part may raise
+            reason = f"{type(error).__name__}: {error}"
+            raise ReleaseError(f"release {version} cannot answer ({reason}): promote another one") from error
+        return recommender
+
+    def _swap(self, recommender: Recommender) -> None:
+        self.recommender = recommender
+        self.refused.pop(recommender.release.version, None)
+        logger.info("release %s is live", recommender.release.version)
+
+    def _refuse(self, version: str, error: Exception) -> None:
+        sentence = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+        if self.refused.get(version) != sentence:
+            metrics.RELEASES_REFUSED.inc()
+            logger.error("release %s is refused, %s goes on: %s", version, self.version or "nothing", sentence)
+        self.refused = {**self.refused, version: sentence}
+
+
+def created(release: Release) -> datetime:
+    """When the release's night began: what users did later is not in it."""
+    created = datetime.fromisoformat(release.manifest.created)
+    return created if created.tzinfo else created.replace(tzinfo=UTC)

@@ -1,0 +1,214 @@
+"""What runs in Ray Serve: shells around an `Encoder` and a `Recommender`. Plain classes; `app.compose` wraps them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from ray import serve
+
+from recsys.config import Setup
+from recsys.errors import NotFoundError
+from recsys.recommender import Recommender, impression
+from recsys.release import Release
+from recsys.types import Impression, Interaction, Item, Query, Ranking, Vectors
+from serve import metrics
+from serve.api import Health, NotReadyError, Recorded, build_api
+from serve.live import LiveRelease, created
+
+T = TypeVar("T")
+logger = logging.getLogger("ray.serve")
+
+#: Impressions that may wait for the disk; more are dropped and counted.
+WAITING_IMPRESSIONS = 10_000
+
+
+class EncoderReplica:
+    """Query texts to vectors, many requests in one call of the model."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._encoder = setup.encoder()
+        self._encoder.encode_queries(["warm up"])
+        if "torch" in sys.modules:
+            # One thread a replica: replicas share the host's cores, and more of them scale better than threads.
+            sys.modules["torch"].set_num_threads(1)
+        self._pool = ThreadPoolExecutor(1, "encode")
+        # On the instance: setups differ in size and wait, and a queue belongs to one event loop.
+        batched = serve.batch(max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000)
+        self._batched: Callable[[str], Awaitable[Vectors]] = batched(self._encode)
+
+    async def encode(self, text: str) -> Vectors:
+        """One vector, with the space it belongs to."""
+        return await self._batched(text)
+
+    async def _encode(self, texts: list[str]) -> list[Vectors]:
+        loop = asyncio.get_running_loop()
+        matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
+        return [Vectors((text,), matrix_ND[at : at + 1], self._encoder.space) for at, text in enumerate(texts)]
+
+
+class ShopReplica:
+    """An `api.Shop` over the release that the store's `current` names; follows it every `day.refresh_s`.
+
+    `encoder` is the handle of an Encoder deployment; without one this process encodes by itself.
+    """
+
+    def __init__(self, setup: Setup, encoder: Any = None) -> None:
+        self.day = setup.day
+        self.encode: Callable[[str], Awaitable[Vectors]] = (
+            encoder.encode.remote if encoder is not None else EncoderReplica(setup).encode
+        )
+        self.live, self.events = LiveRelease(setup), setup.event_store()
+        self._closed = threading.Event()
+        self._pool = ThreadPoolExecutor(4, "shop")
+        self._shown: queue.Queue[tuple[Ranking, str, Query]] = queue.Queue(WAITING_IMPRESSIONS)
+        follow = partial(self.live.follow, self._closed)
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (follow, self._write_impressions)]
+        for thread in self._threads:
+            thread.start()
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Serve's name for: the app, once the replica is made."""
+        return build_api(self)
+
+    def check_health(self) -> None:
+        """Serve replaces a replica that raises here: one that no longer follows `current`, or forgets impressions."""
+        if not all(thread.is_alive() for thread in self._threads):
+            raise RuntimeError("a background thread of this replica has died: see its log")
+
+    # Answers
+
+    async def search(self, query: Query) -> Ranking:
+        recommender, started = self._opened(), time.perf_counter()
+        assert query.text is not None
+        vectors = await self.encode(query.text)
+        if vectors.space != self.live.space:  # a rolling update replaces encoders and shops one by one
+            raise NotReadyError(
+                f"the encoder makes {vectors.space!r} and this replica needs {self.live.space!r}: try again"
+            )
+        encode_ms = (time.perf_counter() - started) * 1000
+
+        def ask(live: Sequence[Interaction]) -> Ranking:
+            return recommender.search(query, vectors.matrix_ND[0], live)
+
+        return await self._answer("search", recommender, query, ask, encode=encode_ms)
+
+    async def recommend(self, query: Query) -> Ranking:
+        recommender = self._opened()
+        return await self._answer("recommend", recommender, query, lambda live: recommender.recommend(query, live))
+
+    async def similar(self, query: Query, item_id: str) -> Ranking:
+        recommender = self._opened()
+        return await self._answer("similar", recommender, query, lambda _: recommender.similar(query, item_id))
+
+    async def item(self, item_id: str) -> tuple[str, Item]:
+        return await self._in_thread(_item, self._opened().release, item_id)
+
+    async def _answer(
+        self,
+        surface: str,
+        recommender: Recommender,
+        query: Query,
+        ask: Callable[[Sequence[Interaction]], Ranking],
+        **stages_ms: float,
+    ) -> Ranking:
+        """Asks with what the user did since the night; the impression is written by another thread, later."""
+
+        def work() -> Ranking:
+            started = time.perf_counter()
+            live = self._recent(recommender.release, query.user_id)
+            known = time.perf_counter()
+            ranking = ask(live)
+            answered_ms = (time.perf_counter() - known) * 1000
+            own = {**stages_ms, "history": (known - started) * 1000, "answer": answered_ms}
+            return replace(ranking, stages_ms={**ranking.stages_ms, **own})
+
+        ranking = await self._in_thread(work)
+        try:
+            self._shown.put_nowait((ranking, surface, query))
+        except queue.Full:
+            metrics.IMPRESSIONS_DROPPED.inc()
+        return ranking
+
+    def _recent(self, release: Release, user_id: str | None) -> list[Interaction]:
+        return self.events.recent(user_id, created(release), self.day.live_events) if user_id else []
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    def _opened(self) -> Recommender:
+        if (live := self.live.recommender) is None:
+            raise NotReadyError("nothing is published yet: run python -m jobs.nightly, then ask again")
+        return live
+
+    # Events
+
+    async def record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+        return await self._in_thread(self._record, interactions, impressions)
+
+    def _record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+        live = self.live.recommender
+        unknown = [live is not None and live.release.item_ids.row(e.item_id) is None for e in interactions]
+        if live and any(unknown):
+            reason = f"item is not in release {live.release.version}"
+            self.events.quarantine([(reason, asdict(e)) for e, bad in zip(interactions, unknown, strict=True) if bad])
+        if impressions:
+            self.events.append_impressions(impressions)
+        appended = self.events.append([e for e, bad in zip(interactions, unknown, strict=True) if not bad])
+        for event in interactions:
+            metrics.EVENTS.inc(tags={"type": event.type, "outcome": "received"})
+        for outcome, count in (("duplicate", appended.duplicates), ("quarantined", sum(unknown))):
+            if count:
+                metrics.EVENTS.inc(count, {"type": "any", "outcome": outcome})
+        return Recorded(appended.accepted + len(impressions), appended.duplicates, sum(unknown))
+
+    def _write_impressions(self) -> None:
+        """Until closed and nothing waits; everything that waits in one transaction."""
+        while not (self._closed.is_set() and self._shown.empty()):
+            try:
+                waiting = [self._shown.get(timeout=0.2)]
+            except queue.Empty:
+                continue
+            while len(waiting) < 500 and not self._shown.empty():
+                waiting.append(self._shown.get_nowait())
+            try:
+                self.events.append_impressions([impression(*shown) for shown in waiting])
+            except Exception:
+                metrics.IMPRESSIONS_DROPPED.inc(len(waiting))
+                logger.exception("%d impressions were not written", len(waiting))
+
+    # Releases
+
+    async def releases(self) -> list[dict[str, Any]]:
+        return await self._in_thread(self.live.listed)
+
+    async def promote(self, version: str) -> None:
+        await self._in_thread(self.live.promote, version)
+
+    def health(self) -> Health:
+        recommender = self.live.recommender
+        version, since = (recommender.release.version, created(recommender.release)) if recommender else (None, None)
+        return Health(version, since, self.live.space, dict(self.live.refused))
+
+    def close(self) -> None:
+        """Writes the impressions that wait, then lets go of the event store."""
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._pool.shutdown(wait=True)
+        self.events.close()
+
+
+def _item(release: Release, item_id: str) -> tuple[str, Item]:
+    if (row := release.item_ids.row(item_id)) is None:
+        raise NotFoundError(f"item {item_id!r} is not in release {release.version}: take an id from /search")
+    return release.version, release.item(row)

@@ -1,0 +1,195 @@
+"""Any Hugging Face text encoder, from a folder or by its id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.errors import NotFoundError
+from recsys.types import Floats
+
+Pooling = Literal["mean", "cls", "last"]
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+class TransformerEncoder:
+    """Pools the last hidden states of a transformer to unit vectors: bf16 on a GPU, fp32 on a CPU.
+
+    Making one reads config.json and a MiB of the weights; `tokenize` loads the tokenizer alone; the first
+    `encode_tokens` loads the model. `tokenize` is for items and writes `item_prefix` before each text.
+    """
+
+    def __init__(
+        self,
+        path_or_id: str,
+        query_prefix: str = "",
+        item_prefix: str = "",
+        max_tokens: int = 128,
+        pooling: Pooling = "mean",
+        device: str | None = None,
+        batch_size: int = 64,
+        threads: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process; `name`
+        begins the space, by default the last part of `path_or_id`. A text is cut at `max_tokens`."""
+        if pooling not in ("mean", "cls", "last"):
+            raise ValueError(f"pooling {pooling!r} is unknown: use mean, cls or last")
+        self.folder = _resolve(path_or_id)
+        self.query_prefix = query_prefix
+        self.item_prefix = item_prefix
+        self.max_tokens = max_tokens
+        self.pooling = pooling
+        self.device = device
+        self.batch_size = batch_size
+        self.threads = threads
+        config = json.loads((self.folder / "config.json").read_bytes())
+        self.dim = int(config.get("hidden_size") or config.get("d_model") or config["dim"])
+        self._pad = int(config.get("pad_token_id") or 0)
+        name = name or Path(path_or_id).name
+        self.space = f"{name}-{self.dim}-{self._fingerprint()}"
+
+    def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
+        """Token ids of item texts, at most `max_tokens` each, special tokens included."""
+        return self._tokenize([self.item_prefix + text for text in texts])
+
+    def encode_tokens(self, tokens: pa.ListArray) -> Floats:
+        import torch
+
+        if not len(tokens):
+            return np.empty((0, self.dim), np.float32)
+        lengths = tokens.value_lengths().to_numpy()
+        longest_first = np.argsort(-lengths, kind="stable")
+        with torch.inference_mode():
+            batches = self._batches(tokens, lengths, longest_first)
+            vectors_ND = torch.cat([self._forward(*batch) for batch in batches]).cpu().numpy()
+        unsorted_ND = np.empty_like(vectors_ND)
+        unsorted_ND[longest_first] = vectors_ND
+        return unsorted_ND
+
+    def encode_items(self, texts: Sequence[str]) -> Floats:
+        return self.encode_tokens(self.tokenize(texts))
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        return self.encode_tokens(self._tokenize([self.query_prefix + text for text in texts]))
+
+    def _tokenize(self, texts: list[str]) -> pa.ListArray:
+        encodings = self._tokenizer.encode_batch_fast(texts)
+        # A tokenizer without special tokens makes nothing of an empty text: one pad token stands for it.
+        return pa.array([encoding.ids or [self._pad] for encoding in encodings], pa.list_(pa.int32()))
+
+    def _batches(self, tokens: pa.ListArray, lengths: Any, order: Any) -> Iterator[tuple[Any, Any]]:
+        """Ids [B, T] int64, padded on the right to the batch's longest, and lengths [B]."""
+        flat = tokens.flatten().to_numpy()
+        starts = np.cumsum(lengths) - lengths
+        for at in range(0, len(order), self.batch_size):
+            chosen = order[at : at + self.batch_size]
+            places_BT = starts[chosen, None] + np.arange(lengths[chosen[0]])
+            there_BT = np.arange(places_BT.shape[1]) < lengths[chosen, None]
+            ids_BT = np.where(there_BT, flat[np.minimum(places_BT, len(flat) - 1)], self._pad)
+            yield ids_BT.astype(np.int64), lengths[chosen].astype(np.int64)
+
+    def _forward(self, ids: Any, lengths: Any) -> Any:
+        import torch
+
+        model = self._model
+        ids_BT = torch.from_numpy(ids).to(model.device)
+        lengths_B = torch.from_numpy(lengths).to(model.device)
+        there_BT = torch.arange(ids.shape[1], device=model.device) < lengths_B[:, None]
+        hidden_BTD = model(input_ids=ids_BT, attention_mask=there_BT.long()).last_hidden_state.float()
+        return torch.nn.functional.normalize(_pool(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """A `tokenizers.Tokenizer`, read directly where possible: importing transformers costs seconds."""
+        if (self.folder / "tokenizer.json").exists():
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        else:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, use_fast=True).backend_tokenizer
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_tokens)
+        return tokenizer
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModel
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        return AutoModel.from_pretrained(self.folder, dtype=dtype).eval().to(device)
+
+    def _fingerprint(self) -> str:
+        """8 hex digits over config, tokenizer, pooling, prefixes, length and a sample of the weights."""
+        digest = hashlib.blake2b(digest_size=4)
+        recipe = [self.pooling, self.query_prefix, self.item_prefix, self.max_tokens]
+        digest.update(json.dumps(recipe).encode())
+        for path in [self.folder / "config.json", *sorted(self.folder.glob("tokenizer.json"))]:
+            digest.update(path.read_bytes())
+        for path in _weights(self.folder):
+            _sample(path, digest)
+        return digest.hexdigest()
+
+
+def _pool(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
+    if pooling == "cls":
+        return hidden_BTD[:, 0]
+    if pooling == "last":
+        return hidden_BTD[range(len(hidden_BTD)), lengths_B - 1]
+    return (hidden_BTD * there_BT[:, :, None]).sum(dim=1) / lengths_B[:, None]
+
+
+def _sample(path: Path, digest: Any) -> None:
+    """Size and 64 evenly spaced pieces of 16 KiB, first and last included: training moves every tensor."""
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        for start in np.linspace(0, max(0, size - 16_384), 64, dtype=np.int64):
+            file.seek(int(start))
+            digest.update(file.read(16_384))
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that hold the weights: safetensors where there are any."""
+    return next(filter(None, (sorted(folder.glob(pattern)) for pattern in _WEIGHTS)), [])
+
+
+def _resolve(path_or_id: str) -> Path:
+    """The folder itself, or the hub's snapshot of it: from the local cache, else downloaded."""
+    folder = Path(path_or_id)
+    if not folder.is_dir():
+        folder = _snapshot(path_or_id)
+    if not (folder / "config.json").exists() or not _weights(folder):
+        raise NotFoundError(f"{folder} has no config.json with weights: name a folder that a model was saved to")
+    return folder
+
+
+def _snapshot(model_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        cached = Path(snapshot_download(model_id, local_files_only=True))
+        if _weights(cached):
+            return cached
+    except (OSError, ValueError):
+        pass
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        raise NotFoundError(
+            f"there is no encoder at {model_id!r}: give a folder, or a Hugging Face id that is cached or reachable"
+        ) from error

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.datasets import data_folder
+from recsys.errors import NotFoundError
+from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever, words
+from recsys.types import PURCHASE, Histories, Requests
+
+TITLES = [
+    "Cordless Drill 18V",          # 0
+    "Drill bits, set of 12",       # 1
+    "Men's running shoes",         # 2
+    "Pump AB-123",                 # 3
+    "华为手机壳 Huawei case",        # 4
+    "女士手提包",                    # 5
+    "",                            # 6
+    "Boxes of batteries 1.5V 1/2", # 7
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def retriever():
+    return LexicalRetriever(LexicalIndex.build({"title": TITLES}, {}))
+
+
+def ask(retriever, text, k=5, allowed=None):
+    rows = retriever.retrieve(Requests(1, texts=(text,)), k, allowed).rows_BN[0]
+    return rows[rows >= 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Drills & DRILL", ["drill", "drill"]),
+        ("boxes batteries glass bus", ["box", "battery", "glass", "bus"]),
+        ("men's", ["men"]),
+        ("AB-123", ["ab", "123", "ab123"]),
+        ("1.5 1/2in 1,000", ["1.5", "1/2", "in", "1,000"]),
+        ("Ｆｕｌｌ", ["full"]),
+        ("手机壳x手", ["手机", "机壳", "x", "手"]),
+        ("  !? ", []),
+    ],
+)
+def test_words(text, terms):
+    assert words(text) == terms
+
+
+@given(st.lists(st.text(), min_size=1, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_an_item_is_found_by_its_own_text(texts):
+    retriever = LexicalRetriever(LexicalIndex.build({"title": texts}, {}))
+    for row, text in enumerate(texts):
+        assert (row in ask(retriever, text)) == bool(words(text))
+
+
+@pytest.mark.parametrize(
+    ("query", "best"),
+    [("drill bit", 1), ("cordless drills", 0), ("shoe", 2), ("ab123", 3), ("ab-123", 3), ("AB 123", 3), ("手机", 4),
+     ("提包", 5), ("手", 5), ("huawei", 4), ("1.5v", 7), ("battery", 7)],
+)  # fmt: skip
+def test_finds(retriever, query, best):
+    assert ask(retriever, query)[0] == best
+
+
+def test_only_matches_are_answers(retriever):
+    assert set(ask(retriever, "drill")) == {0, 1}
+    assert ask(retriever, "zebra") == ask(retriever, "") == []
+
+
+def test_the_last_word_may_be_unfinished(retriever):
+    assert ask(retriever, "running sho") == [2]
+    assert ask(retriever, "cordl") == [0]
+    assert ask(retriever, "cordl running") == [2], "only the last"
+    assert ask(retriever, "c") == [], "one letter begins too much"
+
+
+def test_a_whole_word_beats_a_beginning():
+    index = LexicalIndex.build({"title": ["drilling", "drill", "saw"]}, {})
+    assert ask(LexicalRetriever(index), "drill") == [1, 0]
+
+
+def test_filters_and_purchases_come_before_the_cut(retriever):
+    allowed = np.arange(len(TITLES)) == 1
+    assert ask(retriever, "cordless drill", k=1, allowed=allowed) == [1]
+    gone = -1
+    bought = Histories(np.array([0, 2]), np.array([1, gone], np.int32), np.full(2, PURCHASE, np.int8), np.zeros(2))
+    for text, row in (("drill", 0), ("battery", len(TITLES) - 1)):
+        found = retriever.retrieve(Requests(1, texts=(text,), histories=bought), 1)
+        assert found.rows_BN.tolist() == [[row]]
+
+
+def test_boosted_fields_count_more():
+    fields = {"title": ["red", "blue"], "brand": ["blue", "red"]}
+    for boosts, best in (({"title": 3}, 0), ({"brand": 3}, 1), ({"title": 0}, 1)):
+        assert ask(LexicalRetriever(LexicalIndex.build(fields, boosts)), "red")[0] == best
+
+
+def test_scores_are_bm25():
+    """Lucene's formula by hand, k1 = 1.5, b = .75: one item of two has the term once; its length is 1, the mean 1.5."""
+    scores = LexicalIndex.build({"title": ["saw", "oak table"]}, {}).scores("saw")
+    np.testing.assert_allclose(scores, [np.log(1 + 1.5 / 1.5) / (1 + 1.5 * (0.25 + 0.75 / 1.5)), 0], rtol=1e-6)
+
+
+def test_saved_bytes_repeat_and_answer_alike(tmp_path, retriever):
+    for name in ("a", "b"):
+        LexicalIndex.build({"title": TITLES}, {}).save(tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    loaded = LexicalIndex.load(tmp_path / "a")
+    assert loaded.items == len(TITLES)
+    for text in ("drill bi", "手机", "ab-1", "nothing"):
+        np.testing.assert_array_equal(loaded.scores(text), retriever.index.scores(text))
+
+
+@pytest.mark.parametrize("titles", [[], ["", "!"]])
+def test_a_catalogue_without_words(titles):
+    assert ask(LexicalRetriever(LexicalIndex.build({"title": titles}, {})), "drill") == []
+
+
+def test_refuses_at_the_door(retriever):
+    with pytest.raises(ValueError, match="title 1, brand 2"):
+        LexicalIndex.build({"title": ["a"], "brand": ["a", "b"]}, {})
+    with pytest.raises(ValueError, match=r"boost of title is 1\.5"):
+        LexicalIndex.build({"title": ["a"]}, {"title": 1.5})
+    with pytest.raises(ValueError, match="k is 0"):
+        retriever.retrieve(Requests(1, texts=("a",)), 0)
+    assert retriever.retrieve(Requests(3), 2).rows_BN.shape == (3, 0)
+
+
+@pytest.mark.realdata
+def test_recall_on_home_depot():
+    """1,009 queries of the valid split over 54,667 titles: measured R@10 .474."""
+    try:
+        folder = data_folder("home_depot")
+    except NotFoundError as missing:
+        pytest.skip(str(missing))
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    items = pq.read_table(folder / "items.parquet")
+    judged = pq.read_table(folder / "judgments.parquet")
+    judged = judged.filter(pc.and_(pc.equal(judged["split"], "valid"), pc.greater_equal(judged["relevance"], 2.5)))
+    row_of = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
+    relevant: dict[str, set[int]] = {}
+    for query, item in zip(judged["query"].to_pylist(), judged["item_id"].to_pylist(), strict=True):
+        relevant.setdefault(query, set()).add(row_of[item])
+    retriever = LexicalRetriever(LexicalIndex.build({"title": items["title"].to_pylist()}, {}))
+    found = retriever.retrieve(Requests(len(relevant), texts=tuple(relevant)), 10).rows_BN
+    pairs = zip(relevant.values(), found, strict=True)
+    assert np.mean([len(truth & set(rows)) / len(truth) for truth, rows in pairs]) > 0.46

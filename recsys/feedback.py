@@ -80,8 +80,8 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     kept = np.flatnonzero(item_rows_E >= 0)
     events, items_E = events.select(["user_id", "type", "time"]).take(pa.array(kept)), item_rows_E[kept]
     times_E = events["time"].cast(pa.int64()).to_numpy()
-    starts = _user_starts(events["user_id"].combine_chunks(), times_E)
-    stops = np.append(starts[1:], len(times_E))
+    bounds = _user_bounds(events["user_id"].combine_chunks(), times_E)
+    starts, stops = bounds[:-1], bounds[1:]
     from_end_E = np.repeat(stops, stops - starts) - np.arange(len(times_E))
     newest_E = from_end_E <= max_events
     counts = np.minimum(stops - starts, max_events)
@@ -92,16 +92,16 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     )
 
 
-def _user_starts(users: pa.Array, times_E: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each user's run of events begins."""
+def _user_bounds(users: pa.Array, times_E: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each user's run of events begins, and the end of the last."""
     if len(users) == 0:
-        return np.empty(0, np.int64)
+        return np.zeros(1, np.int64)
     new_E = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
-    starts = np.concatenate([[0], 1 + np.flatnonzero(new_E)])
-    heads = users.take(pa.array(starts))
+    bounds = np.concatenate([[0], 1 + np.flatnonzero(new_E), [len(users)]])
+    heads = users.take(pa.array(bounds[:-1]))
     if not pc.all(pc.less(heads[:-1], heads[1:]), min_count=0).as_py() or (np.diff(times_E)[~new_E] < 0).any():
         raise ValueError("the events are not sorted by (user_id, time): take them from ingest.deduplicate")
-    return starts
+    return bounds
 
 
 def _shown_items(impressions: list[Impression], names: tuple[str, ...]) -> pa.Table:

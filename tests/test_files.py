@@ -1,0 +1,130 @@
+"""Files of a shop: the adapter contract over three formats, and what is wrong with files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.datasets import files
+from recsys.datasets.files import FilesAdapter
+from recsys.errors import InputError, NotFoundError
+from recsys.ingest import LINE, check_items
+from recsys.interfaces import Chunk, DatasetAdapter
+from tests.contracts import DatasetAdapterContract
+
+ITEMS = pa.table({"sku": [f"i{n}" for n in range(10)], "price": [n / 2 for n in range(10)], "colour": ["red"] * 10})
+EVENTS = pa.table(
+    {
+        "event_id": [str(n) for n in range(7)],
+        "who": ["u"] * 7,
+        "item_id": ["i1"] * 7,
+        "type": ["view"] * 7,
+        "time": ["2025-01-01T00:00:00Z"] * 7,
+    }
+)
+MAPPED = ({"item_id": "sku"}, {"user_id": "who"})
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    rows = [table.column_names, *(map(str, row.values()) for row in table.to_pylist())]
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+
+
+def write_jsonl(table: pa.Table, path: Path) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+
+
+class TestParquetFolder(DatasetAdapterContract):
+    """Chunks of 4 rows over row groups of 3, in two files; as a URI."""
+
+    def make(self, folder: Path) -> DatasetAdapter:
+        for name, table in (("items", ITEMS), ("events", EVENTS)):
+            (folder / name).mkdir()
+            (folder / name / "_SUCCESS").touch()
+            pq.write_table(table.slice(0, 6), folder / name / "part-0.parquet", row_group_size=3)
+            pq.write_table(table.slice(6), folder / name / "part-1.parquet", row_group_size=3)
+        return FilesAdapter(f"file://{folder}/items", f"file://{folder}/events", *MAPPED)
+
+    @pytest.fixture(autouse=True)
+    def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "CHUNK_ROWS", 4)
+
+    def test_chunks_cross_row_groups_and_lose_nothing(self, adapter: DatasetAdapter) -> None:
+        chunks = adapter.item_chunks()
+        assert [(chunk.start, chunk.rows) for chunk in chunks] == [(0, 4), (4, 2), (0, 4)]
+        table = pa.concat_tables([adapter.read_items(chunk) for chunk in chunks])
+        assert table.equals(ITEMS.select(["sku", "price"]).rename_columns(["item_id", "price"]))
+
+
+class TestCsv(DatasetAdapterContract):
+    def make(self, folder: Path) -> DatasetAdapter:
+        write_csv(ITEMS, folder / "items.csv")
+        write_csv(EVENTS, folder / "events.csv")
+        return FilesAdapter(str(folder / "items.csv"), str(folder / "events.csv"), *MAPPED)
+
+
+class TestJsonl(DatasetAdapterContract):
+    def make(self, folder: Path) -> DatasetAdapter:
+        write_jsonl(ITEMS, folder / "items.jsonl")
+        write_jsonl(EVENTS, folder / "events.jsonl")
+        return FilesAdapter(str(folder / "items.jsonl"), str(folder / "events.jsonl"), *MAPPED)
+
+
+def items_of(path: Path, content: bytes, **columns: str) -> tuple[Chunk, pa.Table]:
+    path.write_bytes(content)
+    adapter = FilesAdapter(str(path), "none.csv", columns)
+    (chunk,) = adapter.item_chunks()
+    return chunk, adapter.read_items(chunk)
+
+
+def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
+    _, table = items_of(tmp_path / "a.csv", b'\xef\xbb\xbfitem_id,price,title\n007,NA,"tea,\ngreen"\n')
+    assert table.to_pylist() == [{"item_id": "007", "price": "NA", "title": "tea,\ngreen"}]
+
+
+UGLY_CSV = b'item_id,price\na,1\n\nb\n"c\nc",2\nd,3,4\ne\xff,5\nf,6\xff,7\n\xe8\x8c\xb6,8\n'
+UGLY_JSONL = (
+    b'{"item_id": "a", "price": 1}\n\n{"item_id": "b"\n{"item_id": "\\ud800", "price": 2}\n[3]\n{"item_id": 4}\n\xff'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "good", "bad"),
+    [
+        ("a.csv", UGLY_CSV, {0: "a", 6: "茶"}, [1, 2, 3, 4, 5]),
+        ("a.jsonl", UGLY_JSONL, {0: "a", 4: "4"}, [1, 2, 3, 5]),
+    ],
+)
+def test_a_bad_line_is_a_row_of_its_own_for_quarantine(
+    tmp_path: Path, name: str, content: bytes, good: dict[int, str], bad: list[int]
+) -> None:
+    chunk, table = items_of(tmp_path / name, content)
+    checked = check_items(table, chunk.path, chunk.start)
+    assert dict(zip(checked.good["_row"].to_pylist(), checked.good["item_id"].to_pylist(), strict=True)) == good
+    assert checked.quarantined["row"].to_pylist() == bad
+    assert table[LINE].null_count == table.num_rows - 3
+
+
+def test_a_mapped_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no column 'ean' for item_id: map one of sku, cost"):
+        items_of(tmp_path / "a.csv", b"sku,cost\n1,2\n", item_id="ean")
+    with pytest.raises(InputError, match="no column 'preis' for price"):
+        items_of(tmp_path / "a.csv", b"sku,cost\n1,2\n", item_id="sku", price="preis")
+    with pytest.raises(InputError, match="no canonical column 'cost': map one of item_id, title"):
+        FilesAdapter("a.csv", "b.csv", {"cost": "price"})
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"nothing at .*/none\.csv"):
+        FilesAdapter(str(tmp_path / "none.csv"), "").item_chunks()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="give files that end in"):
+        FilesAdapter(str(tmp_path / "empty"), "").item_chunks()
+    with pytest.raises(InputError, match=r"a\.xlsx cannot be read: give files that end in \.parquet"):
+        items_of(tmp_path / "a.xlsx", b"")
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
+        items_of(tmp_path / "a.parquet", b"no parquet")

@@ -13,6 +13,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
+from recsys.verify import Check
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -40,15 +42,6 @@ class Stage:
     @property
     def rows_per_second(self) -> float | None:
         return None if self.skipped or self.seconds <= 0 else self.rows / self.seconds
-
-
-@dataclass(frozen=True)
-class Check:
-    """One of the checks before publishing; the sentence holds the values."""
-
-    name: str
-    passed: bool
-    sentence: str
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -106,6 +107,13 @@ class TestOnS3(ArtifactStoreContract):
         assert store.local("releases/v1/a", checksum) == tmp_path / checksum
         store.delete("releases/v1")
         assert store.local("releases/v1/a", checksum).read_bytes() == b"x"
+
+    def test_many_may_fetch_at_once(self, tmp_path: Path) -> None:
+        checksum = self.make().write("releases/v1/a", b"x" * 500_000)
+        with ThreadPoolExecutor(8) as pool:
+            copies = set(pool.map(lambda _: self.make(str(tmp_path)).local("releases/v1/a", checksum), range(16)))
+        assert copies == set(tmp_path.iterdir()) == {tmp_path / checksum}
+        assert (tmp_path / checksum).read_bytes() == b"x" * 500_000
 
     def test_a_damaged_file_is_not_kept(self, tmp_path: Path) -> None:
         store = self.make(str(tmp_path))

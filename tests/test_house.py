@@ -15,9 +15,10 @@ ROOT = Path(__file__).parent.parent
 
 #: The rooms from the top down: each may import from itself and from what stands below it.
 ORDER = [
-    *("jobs", "serve", "recsys.batch", "recsys.report", "recsys.config", "recsys.recommender", "recsys.release"),
-    *("recsys.artifacts", "recsys.events", "recsys.feedback", "recsys.ingest", "recsys.datasets", "recsys.encoders"),
-    *("recsys.users", "recsys.retrieval", "recsys.ranking", "recsys.metrics", "recsys.tables", "recsys.interfaces"),
+    *("jobs", "serve", "recsys.batch", "recsys.report", "recsys.config", "recsys.retail", "recsys.recommender"),
+    *("recsys.verify", "recsys.release", "recsys.artifacts", "recsys.events", "recsys.feedback", "recsys.datasets"),
+    *("recsys.ingest", "recsys.encoders", "recsys.users", "recsys.retrieval", "recsys.ranking", "recsys.metrics"),
+    *("recsys.tables", "recsys.interfaces"),
     *("recsys.errors", "recsys.types"),
 ]
 #: Only these rooms may know Ray.
@@ -101,12 +102,22 @@ def test_files_stay_short(folder: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name, file in MODULES.items() if file.read_text().strip()])
 def test_what_is_public_is_explained(module: str) -> None:
-    """Modules, and public classes and functions at their top level, unless three lines say it all."""
+    """Every module, and in recsys the classes and functions at its top level, unless three lines say it all."""
     tree = ast.parse(MODULES[module].read_text())
-    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
-    silent = [node.name for node in public if not ast.get_docstring(node) and lines_of(node) > 3]
     assert ast.get_docstring(tree), f"{module} does not say what it is for"
-    assert silent == [], f"{module}: say what the signature cannot"
+    if module.startswith("recsys."):
+        assert silent(tree) == [], f"{module}: say what the signature cannot"
+
+
+def silent(tree: ast.Module) -> list[str]:
+    """Public names at the top level that say nothing of themselves."""
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    return [node.name for node in public if not ast.get_docstring(node) and lines_of(node) > 3]
+
+
+def test_silence_is_found() -> None:
+    long = "    a = 1\n    b = 2\n    c = 3\n    return a + b + c"
+    assert silent(ast.parse(f"def f():\n{long}\ndef _g():\n{long}\ndef h():\n    return 1\n")) == ["f"]
 
 
 def lines_of(node: ast.FunctionDef | ast.ClassDef) -> int:

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from recsys.report import Answer, Check, Example, ReportData, Stage, render
+from recsys.report import Answer, Example, ReportData, Stage, render
+from recsys.verify import Check
 
 
 def invented() -> ReportData:

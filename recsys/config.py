@@ -64,6 +64,14 @@ class Day:
     live_events: int = 200
 
 
+def retail_ranker() -> Ranker:
+    return LinearRanker(RETAIL_WEIGHTS)
+
+
+def search_ranker() -> Ranker:
+    return LinearRanker(SEARCH_WEIGHTS)
+
+
 @dataclass(frozen=True)
 class Setup:
     """Everything a night or a day needs to know. `dataset` is given the night's time, `until`."""
@@ -73,9 +81,9 @@ class Setup:
     dataset: Callable[[datetime], DatasetAdapter]
     encoder: Callable[[], Encoder]
     event_store: Callable[[], EventStore]
-    user_model: Callable[[], UserModel] = partial(RecencyMean)
-    recommend_ranker: Callable[[], Ranker] = partial(LinearRanker, RETAIL_WEIGHTS)
-    search_ranker: Callable[[], Ranker] = partial(LinearRanker, SEARCH_WEIGHTS)
+    user_model: Callable[[], UserModel] = RecencyMean
+    recommend_ranker: Callable[[], Ranker] = retail_ranker
+    search_ranker: Callable[[], Ranker] = search_ranker
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from recsys.errors import NotFoundError
+from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Ranker, Retriever, UserModel
 from recsys.ranking.merge import merge
 from recsys.release import Release
@@ -23,7 +23,6 @@ from recsys.retrieval.lexical import LexicalRetriever
 from recsys.retrieval.popularity import Popularity
 from recsys.types import (
     EVENT_TYPES,
-    PURCHASE,
     Candidates,
     Floats,
     Histories,
@@ -92,7 +91,10 @@ class Recommender:
             recommend_ranker,
             (LexicalRetriever(release.lexical), dense_source(release, "dense")),
             recommend_sources(
-                release.co_occurrence, dense_source(release, "discovery"), np.asarray(release.popularity_I)
+                recommend_ranker,
+                release.co_occurrence,
+                dense_source(release, "discovery"),
+                np.asarray(release.popularity_I),
             ),
         )
 
@@ -195,10 +197,17 @@ def dense_source(release: Release, source: str) -> Retriever:
 
 
 def recommend_sources(
-    co_occurrence: tuple[Rows, Floats], discovery: Retriever, popularity_I: Floats
+    ranker: Ranker, co_occurrence: tuple[Rows, Floats], discovery: Retriever, popularity_I: Floats
 ) -> tuple[Retriever, ...]:
-    """What a recommendation is made of; the night stores one feature a source, in this order."""
-    return (BuyAgain(), CoOccurrence(*co_occurrence), discovery, Popularity(popularity_I))
+    """What a recommendation is made of: the sources that the ranker has a feature for, in its order.
+
+    The night stores one feature a source. Raises InputError for a feature that no source gives.
+    """
+    there = (BuyAgain(), CoOccurrence(*co_occurrence), discovery, Popularity(popularity_I))
+    by_name = {source.source: source for source in there}
+    if unknown := set(ranker.feature_names) - set(by_name):
+        raise InputError(f"the ranker wants {', '.join(unknown)}: the sources are {', '.join(by_name)}")
+    return tuple(by_name[name] for name in ranker.feature_names)
 
 
 def similarity(rows_BN: Rows, items_ID: Floats, users_BD: Floats) -> Candidates:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from recsys.artifacts import ArtifactStore
 from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
 from recsys.retrieval.lexical import LexicalIndex
-from recsys.types import Filters, Floats, Histories, Item, Mask
+from recsys.types import Filters, Histories, Item, Mask
 
 FORMAT = 1
 UNLISTED = ("manifest.json", "report.html", "run.json")

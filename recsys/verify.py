@@ -29,7 +29,9 @@ class Check:
     sentence: str
 
 
-def checks(release: Release, previous: Release | None, counts: dict[str, int], metrics: dict[str, float]) -> list[Check]:
+def checks(
+    release: Release, previous: Release | None, counts: dict[str, int], metrics: dict[str, float]
+) -> list[Check]:
     """All conditions, each with its outcome. `metrics` are those of the held-out day, empty where there was none."""
     return [
         _items(release),
@@ -96,7 +98,7 @@ def _drift(release: Release, previous: Release, sample: int = 10_000) -> Check:
     now_ND, before_ND = release.item_vectors_ID[rows[same]], previous.item_vectors_ID[before[same]]
     cosines = np.einsum("nd,nd->n", now_ND, before_ND)[now_ND.any(axis=1)]
     worst = float(cosines.min(initial=1.0))
-    sentence = f"vectors of {len(cosines):,} unchanged texts agree with {previous.version} to cosine {worst:.4f} or better"
+    sentence = f"{len(cosines):,} vectors of unchanged texts agree with {previous.version} to cosine {worst:.4f}"
     return Check("vector drift", worst >= MIN_CARRIED_COSINE, sentence)
 
 

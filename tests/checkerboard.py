@@ -16,8 +16,8 @@ from recsys.encoders.hashing import HashingEncoder
 from recsys.interfaces import Chunk
 from recsys.tables import TIME
 
-ITEMS, USERS = 24, 40
-THINGS = "chair table lamp shelf clock mirror vase carpet candle pillow basket frame".split()
+ITEMS, USERS = 16, 40
+THINGS = "chair table lamp shelf clock mirror vase carpet".split()
 UNTIL = datetime(2026, 1, 2, 2, tzinfo=UTC)
 
 
@@ -31,7 +31,7 @@ def left_out(user: int) -> int:
 
 
 def bought(user: int) -> list[int]:
-    """In order of time; the last one was bought on the last day."""
+    """In order of time: three items in one basket, three in the next, and one on the last day."""
     mine = [item for item in range(ITEMS) if item % 2 == user % 2 and item != left_out(user)]
     turn = user % len(mine)
     return mine[turn:] + mine[:turn]
@@ -69,10 +69,9 @@ class Checkerboard:
             return self._events([("u00", "i00", "stare", self.until)])
         return self._events(
             [
-                (f"u{user:02d}", f"i{item:02d}", "purchase", self.until - timedelta(days=len(mine) - place, hours=1))
+                (f"u{user:02d}", f"i{item:02d}", "purchase", self.until - timedelta(days=2 - place // 3, hours=1))
                 for user in range(chunk.start, chunk.start + 10)
-                for mine in [bought(user)]
-                for place, item in enumerate(mine, start=1)
+                for place, item in enumerate(bought(user))
             ]
         )
 
@@ -98,7 +97,7 @@ def setup() -> Setup:
         encoder=partial(HashingEncoder, 64),
         event_store=event_log(home()),
         night=Night(
-            items_per_shard=16,
+            items_per_shard=10,
             events_per_shard=2,
             texts_per_shard=10,
             users_per_block=8,

@@ -50,6 +50,7 @@ def candidates(place: Place, part: int) -> Done:
 def sources(place: Place) -> tuple[Retriever, ...]:
     """The sources by day, over the release in the making."""
     return recommend_sources(
+        place.setup.recommend_ranker(),
         (place.released_array("co_occurrence_rows"), place.released_array("co_occurrence_scores")),
         ExactRetriever("discovery", place.released_array("item_vectors")),
         np.asarray(place.released_array("popularity")),

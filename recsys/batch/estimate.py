@@ -55,6 +55,7 @@ def estimate(setup: Setup, until: datetime) -> str:
     rows |= dict.fromkeys(("embed users", "candidates", "held out"), users)
     bytes_ = items * dim * 4 + items * (night.similar + night.neighbours) * 8
     bytes_ += users * (dim * 4 + night.candidates * 20 + night.history * 13)
+    seconds = {name: count / rates.get(name, 1_000) for name, count in rows.items()}
     scores = night.users_per_block * min(items, 65_536) * 4
     shard = night.items_per_shard * dim * 4
     lines = [
@@ -62,8 +63,8 @@ def estimate(setup: Setup, until: datetime) -> str:
         f"{texts:,} distinct texts, {fresh:,} of them to encode, the others carried over",
         f"about {bytes_ / 2**20:,.0f} MiB of release; about {(scores + shard) / 2**20 + 500:,.0f} MiB a worker",
         f"rows a second: {source}",
-        *(f"{name:<14}{count:>12,} rows {count / rates.get(name, 1_000):>8.0f} s" for name, count in rows.items()),
-        f"{'in all':<14}{'':>12}      {sum(c / rates.get(n, 1_000) for n, c in rows.items()):>8.0f} s, and Ray's starts",
+        *(f"{name:<14}{count:>12,} rows {seconds[name]:>8.0f} s" for name, count in rows.items()),
+        f"{'in all':<14}{'':>17} {sum(seconds.values()):>8.0f} s, and Ray's starts",
     ]
     return "\n".join(lines)
 

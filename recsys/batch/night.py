@@ -195,7 +195,7 @@ def _manifest(place: Place, lines: dict[str, StageLine], files: dict[str, str]) 
     plan, prefix = place.plan, len(place.release(""))
     times = [place.read_array("times", part) for part in range(plan.user_parts)]
     spans = np.concatenate([span for span in times if len(span)] or [np.empty(0, np.int64)])
-    first, last = ((_iso(spans.min()), _iso(spans.max())) if len(spans) else (None, None))
+    first, last = (_iso(spans.min()), _iso(spans.max())) if len(spans) else (None, None)
     counts = {
         "items": lines["items"].rows,
         "events": lines["events"].rows,
@@ -256,5 +256,3 @@ def code_commit() -> str:
         return asked.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-

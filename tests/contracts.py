@@ -153,6 +153,13 @@ class ArtifactStoreContract:
         assert self.make().versions() == ["2026-01-01", "2026-01-02"]
         assert self.make().current() == "2026-01-01"
 
+    def test_a_night_is_unfinished_until_its_manifest(self) -> None:
+        store = self.make()
+        store.write("work/v1/plan.json", b"{}")
+        store.write("work/v2/plan.json", b"{}")
+        publish_release(store, "v1")
+        assert store.unfinished() == ["v2"]
+
     def test_a_release_never_changes(self) -> None:
         store = self.make()
         publish_release(store, "v1")

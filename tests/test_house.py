@@ -17,7 +17,15 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     *("jobs", "serve", "recsys.batch", "recsys.report", "recsys.config", "recsys.retail", "recsys.recommender"),
     *("recsys.verify", "recsys.release", "recsys.artifacts", "recsys.events", "recsys.feedback", "recsys.datasets"),
-    *("recsys.ingest", "recsys.encoders", "recsys.users", "recsys.retrieval", "recsys.ranking", "recsys.metrics"),
+    *(
+        "recsys.ingest",
+        "recsys.casts",
+        "recsys.encoders",
+        "recsys.users",
+        "recsys.retrieval",
+        "recsys.ranking",
+        "recsys.metrics",
+    ),
     *("recsys.tables", "recsys.interfaces"),
     *("recsys.errors", "recsys.types"),
 ]

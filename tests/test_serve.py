@@ -1,0 +1,259 @@
+"""The application on a real local Ray, over real HTTP and a real store."""
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup
+from recsys.errors import InputError
+from recsys.types import Filters, Query
+from serve.api import build_api
+from tests.checkerboard import ITEMS, setup, title
+
+PORT = 8123
+URL = f"http://127.0.0.1:{PORT}"
+
+
+@pytest.fixture
+def home(shop_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of this test's own, with both releases; `current` names the second."""
+    shutil.copytree(shop_home, tmp_path / "home")
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NIGHTSHELF_EVENTS", raising=False)
+    return tmp_path / "home"
+
+
+def eventually(check: Callable[[], bool], seconds: float = 15) -> None:
+    """Every replica follows the pointer in its own time."""
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, f"not so after {seconds} s"
+        time.sleep(0.05)
+
+
+def of_other_space(home: Path, version: str = "2026-01-09") -> str:
+    """A release that is whole, but for another encoder."""
+    store = ArtifactStore(str(home))
+    last = store.versions()[-1]
+    shutil.copytree(home / "releases" / last, home / "releases" / version)
+    manifest = json.loads(store.read(f"releases/{last}/manifest.json")) | {"version": version, "space": "other-8"}
+    store.write(f"releases/{version}/manifest.json", json.dumps(manifest).encode())
+    return version
+
+
+# In this process, without Serve
+
+
+@pytest.fixture
+def make_shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+    """ShopReplicas that are closed when the test ends."""
+    from serve.replicas import ShopReplica
+
+    made: list[ShopReplica] = []
+
+    def make() -> ShopReplica:
+        made.append(ShopReplica(setup()))
+        return made[-1]
+
+    yield make
+    for shop in made:
+        shop.close()
+
+
+@pytest.mark.ray
+def test_what_is_damaged_is_refused_once_and_the_old_release_goes_on(
+    home: Path, make_shop: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, shop = ArtifactStore(str(home)), make_shop()
+    first, second = store.versions()
+    assert shop.health().release == second
+    vectors = home / "releases" / first / "item_vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-4] + b"\0\0\0\1")
+    store.point(first)
+    eventually(lambda: first in shop.health().refused)
+    time.sleep(3 * shop.day.refresh_s)
+    assert shop.health().release == second
+    assert "damaged" in shop.health().refused[first]
+    assert sum("is refused" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.ray
+def test_promote_swaps_here_at_once_or_changes_nothing(
+    home: Path, make_shop: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHELF_ADMIN_TOKEN", "open sesame")
+    store, shop = ArtifactStore(str(home)), make_shop()
+    first, second = store.versions()
+    client = TestClient(build_api(shop), headers={"Authorization": "Bearer open sesame"})
+    assert client.post(f"/releases/{of_other_space(home)}/promote").status_code == 409
+    assert client.post("/releases/2001-01-01/promote").status_code == 404
+    assert (store.current(), client.get("/recommend").json()["release"]) == (second, second)
+    assert client.post(f"/releases/{first}/promote").status_code == 200
+    assert (store.current(), client.get("/recommend").json()["release"]) == (first, first)
+
+
+@pytest.mark.ray
+def test_a_shop_opens_before_the_first_night_and_finds_its_release(home: Path, make_shop: Callable[[], Any]) -> None:
+    store = ArtifactStore(str(home))
+    (home / "current").unlink()
+    shop = make_shop()
+    assert shop.health().release is None
+    store.point(store.versions()[0])
+    eventually(lambda: shop.health().release == store.versions()[0])
+
+
+@pytest.mark.ray
+def test_an_answer_leaves_its_impression(home: Path, make_shop: Callable[[], Any]) -> None:
+    shop = make_shop()
+    ranking = asyncio.run(shop.recommend(Query("r1", 3, "u03", filters=Filters())))
+    assert {"history", "answer"} <= set(ranking.stages_ms)
+    eventually(lambda: shop.events.counts()["impressions"] == 1)
+    shown = next(shop.events.impressions())
+    assert (shown.request_id, shown.surface, shown.user_id) == ("r1", "recommend", "u03")
+    assert shown.item_ids == tuple(item.item.item_id for item in ranking.items)
+
+
+def test_build_takes_a_setup_and_nothing_else() -> None:
+    from serve.app import build
+
+    with pytest.raises(InputError, match="replicas is unknown"):
+        build({"replicas": "3"})
+    with pytest.raises(InputError, match="nowhere"):
+        build({"setup": "nowhere"})
+
+
+def test_config_has_no_key_that_serve_would_ignore() -> None:
+    from ray.serve.schema import HTTPOptionsSchema, LoggingConfig, ServeApplicationSchema, ServeDeploySchema
+
+    config = yaml.safe_load((Path(__file__).parents[1] / "serve" / "config.yaml").read_text())
+    (application,) = config["applications"]
+    assert set(config) <= set(ServeDeploySchema.model_fields)
+    assert set(config["http_options"]) <= set(HTTPOptionsSchema.model_fields)
+    assert set(config["logging_config"]) <= set(LoggingConfig.model_fields)
+    assert set(application) <= set(ServeApplicationSchema.model_fields)
+    assert (application["import_path"], application["args"]) == ("serve.app:build", {"setup": "tiny"})
+    ServeDeploySchema.model_validate(config)
+
+
+# On Ray, over HTTP
+
+
+@pytest.fixture
+def run(home: Path, ray_session: None) -> Iterator[Callable[..., Setup]]:
+    """Starts the application in a layout; it is gone when the test ends."""
+    from ray import serve
+
+    from serve.app import compose
+
+    def start(layout: Literal["fused", "split"], **day: Any) -> Setup:
+        made = setup()
+        made = replace(made, day=replace(made.day, layout=layout, **day))
+        serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+        serve.run(compose(made), name="shop", route_prefix="/")
+        return made
+
+    yield start
+    serve.delete("shop")
+
+
+def get(path: str, **parameters: Any) -> Any:
+    response = httpx.get(f"{URL}{path}", params=parameters, timeout=30)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def ids(answer: Any) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+@pytest.mark.ray
+def test_split_layout_answers(run: Callable[..., Setup]) -> None:
+    run("split", replicas=1)
+    assert ids(get("/search", q="red chair"))[0] == "i00"
+    assert get("/healthz")["space"] == setup().encoder().space
+
+
+@pytest.mark.ray
+def test_fused_layout_from_first_answer_to_refused_release(run: Callable[..., Setup], home: Path) -> None:
+    """One application for all of it: starting one takes longer than the checks."""
+    started = run("fused")
+    answers()
+    batched_searches_get_their_own_answers()
+    events_reach_the_other_replica(started)
+    pointing_swaps_without_a_failed_request(home)
+    another_space_is_refused(home)
+
+
+def answers() -> None:
+    assert ids(get("/search", q="blue lamp"))[0] == "i05"
+    assert len(ids(get("/recommend", user_id="u03", k=3))) == 3
+    assert get("/items/i03")["item"]["title"] == title(3)
+    assert get("/similar/i03", k=2)["items"]
+    bad = httpx.get(f"{URL}/search", params={"q": " "})
+    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "q")
+    assert len(bad.headers.get_list("x-request-id")) == 1
+    assert httpx.post(f"{URL}/releases/v/promote").status_code == 403
+
+
+def batched_searches_get_their_own_answers() -> None:
+    with ThreadPoolExecutor(8) as clients:
+        found = clients.map(lambda item: ids(get("/search", q=title(item), k=1)), range(ITEMS))
+    assert list(found) == [[f"i{item:02d}"] for item in range(ITEMS)]
+
+
+def events_reach_the_other_replica(started: Setup) -> None:
+    """u03 buys what was recommended: no replica may recommend it again, whichever took the event."""
+    assert started.day.replicas == 2
+    (first,) = ids(get("/recommend", user_id="u03", k=1))
+    bought = {"event_id": "b1", "user_id": "u03", "item_id": first, "type": "purchase"}
+    posted = httpx.post(f"{URL}/events", json=[bought, {**bought, "event_id": "b2", "item_id": "gone"}]).json()
+    assert (posted["accepted"], posted["quarantined"]) == (1, 1)
+    assert httpx.post(f"{URL}/events", json=bought).json()["duplicates"] == 1
+    for _ in range(20):
+        assert first not in ids(get("/recommend", user_id="u03", k=5))
+
+
+def pointing_swaps_without_a_failed_request(home: Path) -> None:
+    store, stop, seen, failed = ArtifactStore(str(home)), threading.Event(), [], []
+
+    def loop() -> None:
+        with httpx.Client(base_url=URL, timeout=30) as client:
+            while not stop.is_set():
+                response = client.get("/search", params={"q": "red chair", "user_id": "u02"})
+                (seen if response.status_code == 200 else failed).append(response.json().get("release"))
+
+    client = threading.Thread(target=loop)
+    client.start()
+    first, second = store.versions()
+    store.point(first)
+    eventually(lambda: seen[-20:] == [first] * 20)
+    store.point(second)
+    eventually(lambda: seen[-20:] == [second] * 20)
+    stop.set()
+    client.join()
+    assert not failed
+    assert set(seen) == {first, second}
+
+
+def another_space_is_refused(home: Path) -> None:
+    live, wrong = get("/healthz")["release"], of_other_space(home)
+    ArtifactStore(str(home)).point(wrong)
+    eventually(lambda: all(wrong in get("/healthz")["refused"] for _ in range(10)))
+    health = get("/healthz")
+    assert health["release"] == live
+    assert "space 'other-8'" in health["refused"][wrong]
+    assert get("/recommend", user_id="u02")["release"] == live
+    assert next(r for r in get("/releases")["releases"] if r["version"] == wrong)["current"]

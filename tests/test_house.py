@@ -15,19 +15,30 @@ ROOT = Path(__file__).parent.parent
 
 #: The rooms from the top down: each may import from itself and from what stands below it.
 ORDER = [
-    *("jobs", "serve", "recsys.batch", "recsys.report", "recsys.config", "recsys.retail", "recsys.recommender"),
-    *("recsys.verify", "recsys.release", "recsys.artifacts", "recsys.events", "recsys.feedback", "recsys.datasets"),
-    *(
-        "recsys.ingest",
-        "recsys.casts",
-        "recsys.encoders",
-        "recsys.users",
-        "recsys.retrieval",
-        "recsys.ranking",
-        "recsys.metrics",
-    ),
-    *("recsys.tables", "recsys.interfaces"),
-    *("recsys.errors", "recsys.types"),
+    "jobs",
+    "serve",
+    "recsys.batch",
+    "recsys.report",
+    "recsys.config",
+    "recsys.retail",
+    "recsys.recommender",
+    "recsys.verify",
+    "recsys.release",
+    "recsys.artifacts",
+    "recsys.events",
+    "recsys.feedback",
+    "recsys.datasets",
+    "recsys.ingest",
+    "recsys.casts",
+    "recsys.encoders",
+    "recsys.users",
+    "recsys.retrieval",
+    "recsys.ranking",
+    "recsys.metrics",
+    "recsys.tables",
+    "recsys.interfaces",
+    "recsys.errors",
+    "recsys.types",
 ]
 #: Only these rooms may know Ray.
 WITH_RAY = ("jobs", "serve", "recsys.batch")

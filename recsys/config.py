@@ -117,7 +117,7 @@ def tiny() -> Setup:
         night=Night(
             items_per_shard=50_000,
             events_per_shard=500_000,
-            texts_per_shard=1_024,
+            texts_per_shard=4_096,
             task_cpus=0.5,
             encoder_workers=2,
             encoder_cpus=0.5,

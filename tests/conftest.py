@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from pyarrow import fs
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +35,6 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def shop_home(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home with two published releases of the checkerboard shop, a day apart. Read-only: copy it to change it."""
     from recsys.batch.night import begin, run_night
-
     from tests.checkerboard import UNTIL, setup
 
     with pytest.MonkeyPatch.context() as patch:
@@ -40,3 +44,42 @@ def shop_home(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> It
         for until in (UNTIL, UNTIL + timedelta(days=1)):
             run_night(begin(setup(), until), print)
         yield folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """host:port of a moto server with the bucket `shop`."""
+    pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-p", address.split(":")[1]]
+    environment = {**os.environ, "MOTO_ACCOUNT_ID": "123456789012"}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        create_bucket(address)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def create_bucket(address: str) -> None:
+    """Once the server answers, for which it gets a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(tuple(address.split(":")), timeout=1).close()
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    fs.S3FileSystem(
+        access_key="test",
+        secret_key="test",
+        region="us-east-1",
+        endpoint_override=address,
+        scheme="http",
+        allow_bucket_creation=True,
+    ).create_dir("shop")

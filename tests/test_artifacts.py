@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from pyarrow import fs
 
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, ReleaseError
@@ -51,45 +44,6 @@ class TestOnDisk(ArtifactStoreContract):
     def test_a_file_uri_is_the_same_folder(self) -> None:
         self.make().write("work/a", b"x")
         assert ArtifactStore(f"file://{self.uri}").read("work/a") == b"x"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """host:port of a moto server with the bucket `shop`."""
-    pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-p", address.split(":")[1]]
-    environment = {**os.environ, "MOTO_ACCOUNT_ID": "123456789012"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        create_bucket(address)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def create_bucket(address: str) -> None:
-    """Once the server answers, for which it gets a minute."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(tuple(address.split(":")), timeout=1).close()
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-    fs.S3FileSystem(
-        access_key="test",
-        secret_key="test",
-        region="us-east-1",
-        endpoint_override=address,
-        scheme="http",
-        allow_bucket_creation=True,
-    ).create_dir("shop")
 
 
 class TestOnS3(ArtifactStoreContract):

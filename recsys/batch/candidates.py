@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.batch.index import released_items
 from recsys.batch.ingest import USERS, newest, users_table
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.interfaces import Retriever
@@ -34,7 +33,7 @@ def candidates(place: Place, part: int) -> Done:
     known = histories_of(place.read_part("users", part))
     vectors_UD, n = place.read_array("user_vectors", part), place.setup.night.candidates
     ranker, asked = place.setup.recommend_ranker(), sources(place)
-    sellable_I = np.asarray(released_items(place)["in_stock"])
+    sellable_I = np.asarray(place.released_items()["in_stock"])
     rows_UN = np.full((len(known), n), -1, np.int32)
     features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
     for block in _blocks(place, known):

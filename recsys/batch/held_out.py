@@ -7,7 +7,6 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.batch.index import released_items
 from recsys.batch.ingest import history_parts, newest
 from recsys.batch.plan import Done, Place
 from recsys.metrics import mean, recall_at_k
@@ -54,7 +53,7 @@ def _metrics(
     place: Place, before: Histories, truth_offsets: NDArray[np.int64], truth_items: NDArray[np.int32]
 ) -> dict[str, float]:
     setup, items_ID = place.setup, place.released_array("item_vectors")
-    sellable_I, now = np.asarray(released_items(place)["in_stock"]), float(before.days.max())
+    sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
     together = neighbours([before], range(len(items_ID)), len(items_ID), setup.night.neighbours, now)
     sold_I = popularity([before], len(items_ID), now)
     ranker, floor = setup.recommend_ranker(), Popularity(sold_I)

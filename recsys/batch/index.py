@@ -42,7 +42,7 @@ def co_occurrence(place: Place, shard: int) -> Done:
 def similar(place: Place, shard: int) -> Done:
     """Similar lists of a block of items: co-occurrence and content, blended; sellable items only."""
     items_ID, n = place.released_array("item_vectors"), place.setup.night.similar
-    table = released_items(place)
+    table = place.released_items()
     texts_I = table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     sellable_I = np.asarray(table["in_stock"])
     block = item_blocks(place, len(items_ID))[shard]
@@ -59,14 +59,13 @@ def similar(place: Place, shard: int) -> Done:
 
 def lexical(place: Place, shard: int) -> Done:
     """The BM25 index over the whole catalogue's fields."""
-    items = released_items(place)
+    items = place.released_items()
     fields = {name: [value or "" for value in items[name].to_pylist()] for name in FIELDS}
     done = Done(items.num_rows)
     with tempfile.TemporaryDirectory() as folder:
         LexicalIndex.build(fields, FIELDS).save(Path(folder))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-            path = place.release(f"lexical/{file.relative_to(folder).as_posix()}")
-            done.files[path] = place.store.write(path, file.read_bytes())
+            place.assemble(f"lexical/{file.relative_to(folder).as_posix()}", file.read_bytes())
     return done
 
 
@@ -75,31 +74,22 @@ def dense(place: Place, shard: int) -> Done:
     from recsys.retrieval import ann
 
     items_ID = place.released_array("item_vectors")
-    done, path = Done(len(items_ID)), place.release("dense.ivf")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.ivf"
         ann.save(ann.build(items_ID, seed=0), file)
-        done.files[path] = place.store.write(path, file.read_bytes())
-    return done
-
-
-def released_items(place: Place) -> pa.Table:
-    path = place.release("items.arrow")
-    local = place.store.on_disk(path)
-    return pa.ipc.open_file(pa.memory_map(str(local)) if local else place.store.open(path)).read_all()
+        place.assemble("dense.ivf", file.read_bytes())
+    return Done(len(items_ID))
 
 
 # Assembling: parts, in order, as one flat file of the release. Streams; the driver holds a piece at a time.
 
 
-def assemble_table(place: Place, name: str, target: str, parts: int) -> dict[str, str]:
-    tables = [place.read_part(name, part) for part in range(parts)]
-    return {place.release(target): place.store.write(place.release(target), _arrow_pieces(tables))}
+def assemble_table(place: Place, name: str, parts: int) -> None:
+    place.assemble(f"{name}.arrow", _arrow_pieces([place.read_part(name, part) for part in range(parts)]))
 
 
-def assemble_array(place: Place, name: str, parts: int) -> dict[str, str]:
-    target = place.release(f"{name}.npy")
-    return {target: place.store.write(target, _npy_pieces([place.read_array(name, part) for part in range(parts)]))}
+def assemble_array(place: Place, name: str, parts: int) -> None:
+    place.assemble(f"{name}.npy", _npy_pieces([place.read_array(name, part) for part in range(parts)]))
 
 
 def _arrow_pieces(tables: list[pa.Table]) -> Iterator[pa.Buffer]:

@@ -40,12 +40,14 @@ USERS = pa.schema(
 
 
 def read_items(place: Place, shard: int) -> Done:
+    """A chunk of the catalogue, judged, its good rows scattered by item."""
     chunk = place.plan.item_chunks[shard]
     checked = check_items(place.dataset().read_items(chunk), chunk.path, chunk.start)
     return _scatter(place, "items", shard, checked, "item_id", place.plan.item_parts)
 
 
 def read_events(place: Place, shard: int) -> Done:
+    """A chunk of the event log, judged, its good rows scattered by user."""
     chunk = place.plan.event_chunks[shard]
     raw = _read_live(place) if chunk.path == LIVE else place.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, place.plan.now)

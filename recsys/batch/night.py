@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, index, ingest
 from recsys.batch.held_out import HELD_OUT, held_out
-from recsys.batch.plan import LIVE, Done, Place, Plan, parquet_bytes
+from recsys.batch.plan import LIVE, Place, Plan, parquet_bytes
 from recsys.batch.report import write_report
-from recsys.batch.stages import Stage, StageLine, finished, run
+from recsys.batch.stages import Stage, StageLine, run
 from recsys.config import Setup
 from recsys.errors import ReleaseError
 from recsys.interfaces import Chunk
@@ -77,8 +77,8 @@ def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until:
 
 def run_night(place: Place, say: Say) -> Manifest:
     """Every stage, then verify, then publish. Raises ReleaseError, with `current` untouched, when a check fails."""
-    plan, lines = place.plan, {}
-    files: dict[str, str] = {}
+    plan = place.plan
+    lines: dict[str, StageLine] = {}
 
     def go(*stages: Stage) -> None:
         done = run(place, *stages)
@@ -95,36 +95,32 @@ def run_night(place: Place, say: Say) -> Manifest:
     go(Stage("events", plan.user_parts, ingest.sort_events))
     go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
     go(Stage("vectors", plan.item_parts, embed.spread_vectors))
-    files |= index.assemble_table(place, "items", "items.arrow", plan.item_parts)
-    files |= index.assemble_array(place, "item_vectors", plan.item_parts)
-    files |= _add_up_popularity(place)
+    index.assemble_table(place, "items", plan.item_parts)
+    index.assemble_array(place, "item_vectors", plan.item_parts)
+    _add_up_popularity(place)
     items = len(place.released_array("item_vectors"))
     blocks, big = len(index.item_blocks(place, items)), items > place.setup.night.ann_above
-    indexes = [Stage("lexical", 1, index.lexical), *([Stage("dense", 1, index.dense)] if big else [])]
     go(
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", blocks, index.co_occurrence),
-        *indexes,
+        Stage("lexical", 1, index.lexical),
+        *([Stage("dense", 1, index.dense)] if big else []),
     )
-    for stage in indexes:
-        recorded = finished(place, stage.name, 0)
-        assert recorded is not None
-        files |= recorded.files
-    files |= index.assemble_table(place, "users", "users.arrow", plan.user_parts)
-    files |= index.assemble_array(place, "user_vectors", plan.user_parts)
+    index.assemble_table(place, "users", plan.user_parts)
+    index.assemble_array(place, "user_vectors", plan.user_parts)
     for name in ("co_occurrence_rows", "co_occurrence_scores"):
-        files |= index.assemble_array(place, name, blocks)
+        index.assemble_array(place, name, blocks)
     go(
         Stage("candidates", plan.user_parts, candidates.candidates),
         Stage("similar", blocks, index.similar),
         Stage("held out", 1, held_out),
     )
     for name in ("candidates_rows", "candidates_features"):
-        files |= index.assemble_array(place, name, plan.user_parts)
+        index.assemble_array(place, name, plan.user_parts)
     for name in ("similar_rows", "similar_scores"):
-        files |= index.assemble_array(place, name, blocks)
-    files |= _collect_quarantine(place)
-    manifest = _manifest(place, lines, files)
+        index.assemble_array(place, name, blocks)
+    place.assemble("quarantine.parquet", parquet_bytes(_quarantined(place)))
+    manifest = _manifest(place, lines)
     release = Release(place.store.local_folder(place.release("")[:-1], manifest.files), manifest)
     found = verified(place, release, lines)
     require(found)
@@ -132,6 +128,7 @@ def run_night(place: Place, say: Say) -> Manifest:
 
 
 def verified(place: Place, release: Release, lines: dict[str, StageLine]) -> list[Check]:
+    """The checks of the release in the making, against the one that is current."""
     previous = Release.open(place.store, place.plan.previous) if place.plan.previous else None
     counts = {
         "events": lines["events"].rows,
@@ -178,21 +175,15 @@ def _reasons(quarantined: pa.Table) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda e: (-e["counts"], e["values"]))}
 
 
-def _collect_quarantine(place: Place) -> dict[str, str]:
-    path = place.release("quarantine.parquet")
-    return {path: place.store.write(path, parquet_bytes(_quarantined(place)))}
+def _add_up_popularity(place: Place) -> None:
+    parts = [place.read_array("popularity", part) for part in range(place.plan.user_parts)]
+    sink = pa.BufferOutputStream()
+    np.save(sink, np.sum(parts, axis=0, dtype=np.float64).astype(np.float32))
+    place.assemble("popularity.npy", sink.getvalue())
 
 
-def _add_up_popularity(place: Place) -> dict[str, str]:
-    total = np.sum([place.read_array("popularity", part) for part in range(place.plan.user_parts)], axis=0)
-    done = Done()
-    place.write_arrays(done, 0, {"popularity_sum": total.astype(np.float32)})
-    path = place.release("popularity.npy")
-    return {path: place.store.write(path, place.store.read(next(iter(done.files))))}
-
-
-def _manifest(place: Place, lines: dict[str, StageLine], files: dict[str, str]) -> Manifest:
-    plan, prefix = place.plan, len(place.release(""))
+def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
+    plan = place.plan
     times = [place.read_array("times", part) for part in range(plan.user_parts)]
     spans = np.concatenate([span for span in times if len(span)] or [np.empty(0, np.int64)])
     first, last = (_iso(spans.min()), _iso(spans.max())) if len(spans) else (None, None)
@@ -217,7 +208,7 @@ def _manifest(place: Place, lines: dict[str, StageLine], files: dict[str, str]) 
         quarantined=_reasons(_quarantined(place)),
         sources=sources,
         metrics=json.loads(place.store.read(place.work(HELD_OUT))),
-        files={path[prefix:]: sha256 for path, sha256 in sorted(files.items())},
+        files=place.sums(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.interfaces import Chunk, DatasetAdapter
-from recsys.release import IdMap, read_manifest, write_arrow
+from recsys.release import IdMap, read_arrow, read_manifest, write_arrow
 
 #: The path of a chunk that comes from the live event log, as copied when the night began.
 LIVE = "live.parquet"
@@ -111,8 +112,11 @@ class Place:
         return pa.ipc.open_file(self._file(f"{name}/{part:05d}.arrow")).read_all()
 
     def read_array(self, name: str, part: int) -> np.ndarray:
-        """One part of an array, mapped where the store is a disk."""
-        return load_array(self.store, self.work(f"{name}/{part:05d}.npy"))
+        """One part of an array: mapped where the store is a disk, read where it is a bucket."""
+        path = self.work(f"{name}/{part:05d}.npy")
+        if local := self.store.on_disk(path):
+            return np.load(local, mmap_mode="r")
+        return np.load(io.BytesIO(self.store.read(path)))
 
     def gather(self, name: str, part: int) -> pa.Table:
         """All rows that the scattering stage `name` put into partition `part`, in order of its shards."""
@@ -124,20 +128,33 @@ class Place:
         parts = [self.read_part("items", part)["item_id"] for part in range(self.plan.item_parts)]
         return IdMap(pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string()))
 
+    # Whole files of the release in the making: assembled by the driver, mapped by every worker of a later stage.
+
+    def assemble(self, name: str, pieces: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> None:
+        """Writes a file of the release, and its sum where workers of a bucket's night find it."""
+        sha256 = self.store.write(self.release(name), pieces)
+        self.store.write(self.work(f"sums/{name}"), sha256.encode())
+
+    def assembled(self, name: str) -> Path:
+        path = self.release(name)
+        return self.store.on_disk(path) or self.store.local(path, self.store.read(self.work(f"sums/{name}")).decode())
+
+    def sums(self) -> dict[str, str]:
+        """Every file assembled so far, as a manifest lists them."""
+        folder = self.work("sums")
+        return {path[len(folder) + 1 :]: self.store.read(path).decode() for path in self.store.files(folder)}
+
     def released_array(self, name: str) -> np.ndarray:
-        """A whole array of the release in the making."""
-        return load_array(self.store, self.release(f"{name}.npy"))
+        return np.load(self.assembled(f"{name}.npy"), mmap_mode="r")
+
+    def released_items(self) -> pa.Table:
+        return read_arrow(self.assembled("items.arrow"))
 
     def _file(self, path: str) -> Any:
         target = self.work(path)
         if local := self.store.on_disk(target):
             return pa.memory_map(str(local))
         return self.store.open(target)
-
-
-def load_array(store: ArtifactStore, path: str) -> np.ndarray:
-    local = store.on_disk(path) or store.local(path, store.sha256(path))
-    return np.load(local, mmap_mode="r")
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:

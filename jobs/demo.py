@@ -1,0 +1,255 @@
+"""The whole loop on this machine: `make demo` shows it and stops what it started, `make serve` leaves it up.
+
+Starts a local Ray head with its dashboard, submits a night with `ray job submit`, deploys the application with
+`serve deploy`, shops over HTTP, submits a second night that learns from it, and rolls back and forward under load.
+Exit code 0 only if every step worked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from recsys.artifacts import ArtifactStore
+from recsys.batch.night import code_commit
+
+ROOT = Path(__file__).resolve().parents[1]
+DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
+PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 8000: "Ray Serve"}
+USER, TEXT = "900", "frozen pizza"
+STARTED = time.monotonic()
+
+
+class DemoError(Exception):
+    """A step that did not work, as a sentence."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stay", action="store_true", help="leave everything running until Ctrl-C")
+    args = parser.parse_args()
+    home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
+    token = secrets.token_urlsafe(24)
+    os.environ.update(
+        NIGHTSHELF_HOME=str(home),
+        NIGHTSHELF_COMMIT=code_commit(),
+        NIGHTSHELF_ADMIN_TOKEN=token,
+        RAY_AUTH_MODE="disabled",  # everything listens on 127.0.0.1; unset, Ray 2.60 turns tokens on by itself
+        RAY_USAGE_STATS_ENABLED="0",
+        HF_HUB_OFFLINE="1",
+        TOKENIZERS_PARALLELISM="false",
+        PYTHONUNBUFFERED="1",
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+    try:
+        with ray_head(home):
+            show(home, token)
+            if args.stay:
+                say(f"up: admin token {token}; Ctrl-C stops it")
+                threading.Event().wait()
+    except DemoError as error:
+        print(f"\nthe demo stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    say("stopped what was started; all steps worked")
+    return 0
+
+
+def show(home: Path, token: str) -> None:
+    store = ArtifactStore(str(home))
+    say("a night: ingest, embed, candidates, index, verify, publish")
+    night()
+    say("the day: serve deploy serve/config.yaml")
+    deploy()
+    with httpx.Client(base_url=SHOP, timeout=10) as shop:
+        first = healthy(shop, store.current())
+        table(f"search '{TEXT}', in stock", found := get(shop, "/search", q=TEXT, in_stock=True, k=5))
+        before = get(shop, "/recommend", user_id=USER, k=8)
+        table(f"recommended for household {USER}", before)
+        table(f"similar to {found['items'][0]['title']}", get(shop, f"/similar/{found['items'][0]['item_id']}", k=5))
+        click(shop, found)
+        after = get(shop, "/recommend", user_id=USER, k=8)
+        table(f"recommended for household {USER} after the click", after, before)
+        if titles(before) == titles(after) and scores(before) == scores(after):
+            raise DemoError("the click did not change the next recommendation")
+        say("the next night: what happened by day comes in, unchanged texts are carried over")
+        night()
+        second = healthy(shop, store.current())
+        if second == first:
+            raise DemoError(f"the second night published nothing: {first} is still current")
+        asked = swaps(shop, token, [first, second])
+        say(f"promoted {first} and back to {second}: {asked} requests meanwhile, none failed")
+        say(f"dashboard {DASHBOARD}   API {SHOP}/docs   report {home}/releases/{second}/report.html")
+
+
+def night() -> None:
+    """`ray job submit`, its output passed through; DemoError when it fails."""
+    job = ["ray", "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
+    command([*job, sys.executable, "-m", "jobs.nightly", "--setup", "tiny"], "the night failed: its output says why")
+
+
+def deploy() -> None:
+    """`serve deploy`, then until it runs: the command returns before the application does."""
+    command(["serve", "deploy", "--address", DASHBOARD, "serve/config.yaml"], "serve deploy failed")
+    for _ in every(1.0, 120, "the application is not running after 120 s: look at the dashboard"):
+        status = httpx.get(f"{DASHBOARD}/api/serve/applications/").json()["applications"].get("nightshelf", {})
+        if status.get("status") == "RUNNING":
+            return
+        if status.get("status") == "DEPLOY_FAILED":
+            raise DemoError(f"the application cannot be deployed: {status.get('message')}")
+
+
+def healthy(shop: httpx.Client, version: str | None) -> str:
+    """Waits until replicas answer from `version`, many times in a row: there are several of them."""
+    row = 0
+    for _ in every(0.2, 60, f"the replicas do not serve release {version} after 60 s"):
+        answer = shop.get("/healthz")
+        row = row + 1 if answer.status_code == 200 and answer.json()["release"] == version else 0
+        if row == 10:
+            return str(version)
+    raise AssertionError
+
+
+def click(shop: httpx.Client, found: dict[str, Any]) -> None:
+    item = found["items"][0]
+    event = {"user_id": USER, "item_id": item["item_id"], "type": "click", "request_id": found["request_id"]}
+    answer = shop.post("/events", json=event)
+    if answer.status_code != 200:
+        raise DemoError(f"the click was refused: {answer.text}")
+    say(f"household {USER} clicks {item['title']}")
+
+
+def swaps(shop: httpx.Client, token: str, versions: list[str]) -> int:
+    """Promotes each version in turn while another thread keeps searching; how many requests that were."""
+    stop, failures, asked = threading.Event(), [], [0]
+
+    def keep_searching() -> None:
+        with httpx.Client(base_url=SHOP, timeout=10) as other:
+            while not stop.is_set():
+                answer = other.get("/search", params={"q": TEXT, "k": 3})
+                asked[0] += 1
+                if answer.status_code != 200 or answer.json()["release"] not in versions:
+                    failures.append(answer.text)
+
+    thread = threading.Thread(target=keep_searching)
+    thread.start()
+    try:
+        for version in versions:
+            answer = shop.post(f"/releases/{version}/promote", headers={"Authorization": f"Bearer {token}"})
+            if answer.status_code != 200:
+                raise DemoError(f"release {version} could not be promoted: {answer.text}")
+            healthy(shop, version)
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise DemoError(f"{len(failures)} of {asked[0]} requests failed during the swaps, the first: {failures[0]}")
+    return asked[0]
+
+
+def get(shop: httpx.Client, path: str, **params: Any) -> dict[str, Any]:
+    answer = shop.get(path, params=params)
+    if answer.status_code != 200:
+        raise DemoError(f"GET {path} answered {answer.status_code}: {answer.text}")
+    body: dict[str, Any] = answer.json()
+    if not body["items"]:
+        raise DemoError(f"GET {path} found nothing")
+    return body
+
+
+def titles(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def scores(answer: dict[str, Any]) -> list[float]:
+    return [item["score"] for item in answer["items"]]
+
+
+def table(heading: str, answer: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+    """An answer as a person would read it; with `before`, what moved is marked."""
+    say(heading)
+    places = {item: place for place, item in enumerate(titles(before), start=1)} if before else {}
+    for place, item in enumerate(answer["items"], start=1):
+        price = f"{item['price']:8.2f}" if item["price"] is not None else f"{'-':>8}"
+        moved = "" if before is None else _moved(places.get(item["item_id"]), place)
+        sources = ", ".join(item["sources"])
+        print(f"    {place:>2}  {item['title'][:44]:<44} {item['brand'][:9]:<9}{price}  {sources}{moved}")
+    print(f"        release {answer['release']}, request {answer['request_id']}", flush=True)
+
+
+def _moved(before: int | None, now: int) -> str:
+    if before is None:
+        return "   new"
+    return "" if before == now else f"   was {before}"
+
+
+@contextmanager
+def ray_head(home: Path) -> Iterator[None]:
+    """A Ray head of our own on 127.0.0.1, gone when the block ends, however it ends."""
+    for port, owner in PORTS.items():
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise DemoError(f"port {port} of {owner} is taken: stop what runs there (ray stop, or make serve)")
+    cpus = max(4, os.cpu_count() or 4)  # logical: on two cores Ray Data needs more places than there are cores
+    head = ["ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
+    head += ["--dashboard-host=127.0.0.1", f"--object-store-memory={1 << 30}"]
+    home.mkdir(parents=True, exist_ok=True)
+    say(f"a Ray head on 127.0.0.1 (its output: {home}/ray.log)")
+    with (home / "ray.log").open("w") as log:
+        process = subprocess.Popen(head, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in every(0.5, 90, f"Ray's dashboard does not answer: see {home}/ray.log"):
+            if process.poll() is not None:
+                raise DemoError(f"ray start ended with exit code {process.returncode}: see {home}/ray.log")
+            if answers(f"{DASHBOARD}/api/version"):
+                break
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def command(words: list[str], sentence: str) -> None:
+    if subprocess.run(words, cwd=ROOT, check=False).returncode != 0:
+        raise DemoError(sentence)
+
+
+def every(seconds: float, limit: float, sentence: str) -> Iterator[None]:
+    """Once in `seconds`; DemoError with the sentence after `limit` seconds."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        yield
+        time.sleep(seconds)
+    raise DemoError(sentence)
+
+
+def say(sentence: str) -> None:
+    print(f"\n[{time.monotonic() - STARTED:4.0f} s] {sentence}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The night on the checkerboard shop: known answers, carried vectors, refused input, kill -9, a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from recsys.artifacts import ArtifactStore
+from recsys.batch.estimate import SKETCH, distinct, estimate, smallest
+from recsys.batch.night import begin, run_night
+from recsys.config import Setup
+from recsys.errors import ReleaseError
+from recsys.recommender import Recommender
+from recsys.release import UNLISTED, Release
+from recsys.types import Query
+from tests.checkerboard import ITEMS, UNTIL, USERS, bought, left_out, setup, title
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def home(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NIGHTSHELF_COMMIT", "test")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    return f"s3://test:test@shop/night?endpoint_override={quote(s3)}&scheme=http&region=us-east-1"
+
+
+@pytest.fixture(scope="module")
+def release(shop_home: Path) -> Release:
+    return Release.open(ArtifactStore(str(shop_home)))
+
+
+@pytest.fixture(scope="module")
+def recommender(release: Release) -> Recommender:
+    shop = setup()
+    return Recommender.over(release, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
+
+
+def night(shop: Setup, **choices: object) -> Release:
+    manifest = run_night(begin(shop, **{"until": UNTIL, **choices}), print)  # type: ignore[arg-type]
+    return Release.open(ArtifactStore(shop.home), manifest.version)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that belongs to a release's identity."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in UNLISTED[1:]]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_every_user_gets_the_one_item_he_left_out_before_any_other_that_is_new(release: Release) -> None:
+    for user in range(USERS):
+        row = release.user_ids.row(f"u{user:02d}")
+        assert row is not None
+        offered = [release.item_ids[int(item)] for item in release.candidate_rows_UN[row] if item >= 0]
+        new = [item for item in offered if int(item[1:]) not in bought(user)]
+        assert new[0] == f"i{left_out(user):02d}"
+
+
+def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> None:
+    manifest = release.manifest
+    assert manifest.counts == {
+        "items": ITEMS,
+        "events": 7 * USERS,
+        "users": USERS,
+        "texts": ITEMS,
+        "unknown_item_events": 0,
+    }
+    assert manifest.quarantined == {
+        "events: use one of view, click, cart, purchase": 1,
+        "items: it must be zero or more": 1,
+    }
+    until = UNTIL + timedelta(days=1)
+    assert manifest.events_until == (until - timedelta(hours=1)).isoformat()
+    assert manifest.events_from == (until - timedelta(days=2, hours=1)).isoformat()
+    assert manifest.metrics["recall@10"] == 1.0
+
+
+def test_a_title_finds_its_item_first(recommender: Recommender) -> None:
+    encoder = setup().encoder()
+    for item in range(ITEMS):
+        query = Query("r", 3, text=title(item))
+        found = recommender.search(query, encoder.encode_queries([title(item)])[0])
+        assert found.items[0].item.item_id == f"i{item:02d}"
+
+
+def test_similar_items_share_the_colour(recommender: Recommender) -> None:
+    for item in range(ITEMS):
+        found = recommender.similar(Query("r", 3), f"i{item:02d}").items
+        assert [int(each.item.item_id[1:]) % 2 for each in found] == [item % 2] * 3
+
+
+def test_the_second_night_encodes_nothing_and_makes_the_same_vectors(shop_home: Path) -> None:
+    store = ArtifactStore(str(shop_home))
+    first, second = (Release.open(store, version) for version in store.versions())
+    stages = json.loads((shop_home / "releases" / second.version / "run.json").read_text())["stages"]
+    counts = next(stage["counts"] for stage in stages if stage["name"] == "embed items")
+    assert (counts["encoded"], counts["carried"]) == (0, ITEMS)
+    assert np.array_equal(first.item_vectors_ID, second.item_vectors_ID)
+    assert second.manifest.previous == first.version
+
+
+def test_too_many_bad_rows_stop_the_night_and_current_stays(home: Path) -> None:
+    before = night(setup()).version
+    strict = replace(setup(), night=replace(setup().night, max_bad_share=0.01))
+    with pytest.raises(ReleaseError, match=r"1 of 17 rows cannot be used.*it must be zero or more"):
+        night(strict, until=UNTIL + timedelta(days=1))
+    assert ArtifactStore(str(home)).current() == before
+
+
+def test_a_night_that_fails_its_checks_is_not_published(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.verify.MIN_KNOWN_SHARE", 1.1)
+    with pytest.raises(ReleaseError, match="not published: 100.0% of 280 events name an item"):
+        night(setup())
+    assert ArtifactStore(str(home)).versions() == []
+
+
+@pytest.mark.slow
+def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_path: Path) -> None:
+    """kill -9 after one line more each time; the same command each time; then the bytes of a night left alone."""
+    import ray
+
+    night(replace(setup(), home=str(tmp_path / "alone")), version="v")
+    command = [sys.executable, "-m", "jobs.nightly", "--setup", "tests.checkerboard:setup"]
+    command += ["--until", UNTIL.isoformat(), "--version", "v"]
+    address = ray.get_runtime_context().gcs_address
+    environment = os.environ | {"RAY_ADDRESS": address, "PYTHONUNBUFFERED": "1"}
+    for lines in (2, 5, 8, 11):
+        run = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path.cwd()
+        )
+        assert run.stdout is not None
+        for _ in range(lines):
+            run.stdout.readline()
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert ArtifactStore(str(home)).versions() == []
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "shards kept" in finished.stdout
+    assert contents(home / "releases" / "v") == contents(tmp_path / "alone" / "releases" / "v")
+
+
+def test_live_events_are_in_the_next_night(home: Path) -> None:
+    from recsys.types import Interaction
+
+    shop = setup()
+    events = shop.event_store()
+    events.append([Interaction("e1", "newcomer", "i00", "cart", UNTIL - timedelta(minutes=1))])
+    events.close()
+    release = night(shop)
+    row = release.user_ids.row("newcomer")
+    assert row is not None
+    assert release.history(row).items.tolist() == [release.item_ids.row("i00")]
+
+
+def test_a_night_into_a_bucket_is_the_night_on_a_disk(
+    home: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "events.sqlite"))
+    on_disk = night(setup(), version="v")
+    in_bucket = night(replace(setup(), home=bucket), version="v")
+    assert in_bucket.manifest.files == on_disk.manifest.files
+    assert in_bucket.items.equals(on_disk.items)
+
+
+def test_the_plan_says_what_a_night_would_do_and_does_nothing(home: Path) -> None:
+    said = estimate(setup(), UNTIL)
+    assert f"{ITEMS} distinct texts, {ITEMS} of them to encode" in said
+    assert not list(home.rglob("*.json"))
+    night(setup())
+    assert f"{ITEMS} distinct texts, 0 of them to encode" in estimate(setup(), UNTIL)
+
+
+def test_distinct_texts_are_counted_within_two_percent_from_a_sketch() -> None:
+    many = 4 * SKETCH
+    hashes = np.random.default_rng(0).integers(0, 2**63, (many, 2), dtype=np.uint64) * np.uint64(2)
+    sketch = smallest(np.concatenate([hashes, hashes]).astype(">u8").view("V16").reshape(-1))
+    assert len(sketch) == SKETCH
+    assert distinct(sketch) == pytest.approx(many, rel=0.02)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.casts import cast, is_text, laid_out, one_array, to_flag, to_float, to_mask, to_time, trimmed
 from recsys.errors import InputError
 from recsys.tables import EVENTS, ITEMS_IN, QUARANTINE, TIME
 from recsys.types import EVENT_TYPES, Mask
@@ -32,10 +33,6 @@ SOURCE = pa.schema(
         pa.field("_row", pa.int64(), nullable=False),
     ]
 )
-
-# Texts are matched before they are cast: Arrow's cast raises at the first bad one (500,000 bad times took 33 s).
-_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
-_ISO_8601 = r"^\d{4}-\d\d-\d\d[T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)$"
 
 #: Rows that break a rule, and the rule as the end of a sentence.
 Fault = tuple[Mask, str]
@@ -80,7 +77,7 @@ def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> Checked
     sorting = pa.table({key: table[key], "path": table["_path"].cast(pa.string()), "row": table["_row"]})
     order = pc.sort_indices(sorting, sort_keys=[(column, "ascending") for column in sorting.column_names])
     keys = table[key].take(order)
-    first_N = np.append(True, _mask(pc.not_equal(keys[1:], keys[:-1])))[: len(keys)]
+    first_N = np.append(True, to_mask(pc.not_equal(keys[1:], keys[:-1])))[: len(keys)]
     kept = np.maximum.accumulate(np.where(first_N, np.arange(len(keys)), 0))[~first_N]
     repeats, firsts = table.take(order.filter(pa.array(~first_N))), table.take(order.take(pa.array(kept)))
     reasons = [
@@ -98,7 +95,7 @@ def _check(
     name: str, schema: pa.Schema, judges: Mapping[str, Judge], raw: pa.Table, path: str, first_row: int
 ) -> Checked:
     _require_columns(name, schema, raw, path)
-    raw = pa.table([_laid_out(column) for column in raw.columns], names=raw.column_names)
+    raw = pa.table([laid_out(column) for column in raw.columns], names=raw.column_names)
     columns, faults = _judge(schema, judges, raw)
     fault_N = np.full(raw.num_rows, -1)
     for place in reversed(range(len(faults))):  # a row is told the first of its faults
@@ -130,10 +127,10 @@ def _judge(
     """The canonical columns, and every fault as (rows, column, rule)."""
     columns, faults = [], []
     if LINE in raw.column_names:
-        faults.append((_mask(raw[LINE].is_valid()), LINE, "it must have the form of the other lines"))
+        faults.append((to_mask(raw[LINE].is_valid()), LINE, "it must have the form of the other lines"))
     for field in schema:
         column = raw[field.name] if field.name in raw.column_names else pa.nulls(raw.num_rows, field.type)
-        values, found = judges[field.name](_simple(column), _mask(column.is_valid()))
+        values, found = judges[field.name](one_array(column), to_mask(column.is_valid()))
         columns.append(values)
         faults += [(bad_N, field.name, rule) for bad_N, rule in found]
     return columns, faults
@@ -144,58 +141,62 @@ def _judge(
 
 def _text(column: pa.Array, given_N: Mask) -> Judged:
     """Strings as they are, numbers written out: in many shops ids are numbers."""
-    values = _cast(column, pa.string())
-    return values, [(given_N & _mask(values.is_null()), "it must be text")]
+    values = cast(column, pa.string())
+    if pa.types.is_floating(column.type):  # NaN is how many tools write a missing number
+        given_N = given_N & ~to_mask(pc.equal(values, "nan"))
+        values = pc.if_else(pc.equal(values, "nan"), pa.scalar(None, pa.string()), values)
+    return values, [(given_N & to_mask(values.is_null()), "it must be text")]
 
 
 def _id(column: pa.Array, given_N: Mask, optional: bool = False) -> Judged:
     values, faults = _text(column, given_N)
-    blank_N = _mask(pc.equal(pc.utf8_trim_whitespace(values), ""), null=True)
+    blank_N = to_mask(pc.equal(pc.utf8_trim_whitespace(values), ""), null=True)
     if optional:
         values = pc.if_else(pa.array(blank_N), pa.scalar(None, pa.string()), values)
     else:
         faults.append((blank_N, "it must not be empty"))
-    long_N = _mask(pc.greater(pc.utf8_length(values), MAX_ID_LENGTH))
-    control_N = _mask(pc.match_substring_regex(values, r"[\p{Cc}\x{FFFD}]"))
+    long_N = to_mask(pc.greater(pc.utf8_length(values), MAX_ID_LENGTH))
+    control_N = to_mask(pc.match_substring_regex(values, r"[\p{Cc}\x{FFFD}]"))
     faults += [(long_N, f"it must have {MAX_ID_LENGTH} characters or fewer")]
     return values, [*faults, (control_N, "it must have no control or replacement characters")]
 
 
 def _number(column: pa.Array, given_N: Mask, above_zero: bool = False) -> Judged:
-    column = _trimmed(column)
-    known = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
-    numeric = any(is_known(column.type) for is_known in known)
-    values = _cast(_matching(column, _NUMBER), pa.float64()) if numeric else pa.nulls(len(column), pa.float64())
+    column = trimmed(column)
+    values = to_float(column)
     faults = [(_missed(column, given_N, values), "it must be a number")]
-    endless_N = ~_mask(pc.is_finite(values), null=True)
-    low_N = _mask(pc.less_equal(values, 0.0) if above_zero else pc.less(values, 0.0))
+    endless_N = ~to_mask(pc.is_finite(values), null=True)
+    low_N = to_mask(pc.less_equal(values, 0.0) if above_zero else pc.less(values, 0.0))
     rule = "it must be above zero" if above_zero else "it must be zero or more"
     return values, [*faults, (endless_N, "it must be a finite number"), (low_N, rule)]
 
 
 def _flag(column: pa.Array, given_N: Mask, missing: bool) -> Judged:
-    column = _trimmed(_cast(column, pa.string()))
-    values = _cast(column, pa.bool_())
+    column = trimmed(cast(column, pa.string()))
+    values = to_flag(column)
     return values.fill_null(missing), [(_missed(column, given_N, values), "it must be true or false")]
 
 
 def _kind(column: pa.Array, given_N: Mask, known: Sequence[str]) -> Judged:
     values, faults = _text(column, given_N)
-    unknown_N = ~_mask(pc.is_in(values, value_set=pa.array(known, pa.string())))
+    unknown_N = ~to_mask(pc.is_in(values, value_set=pa.array(known, pa.string())))
     return values, [*faults, (unknown_N, f"use one of {', '.join(known)}")]
 
 
 def _time(column: pa.Array, given_N: Mask, now: datetime) -> Judged:
     """Timestamps, dates and ISO 8601 texts; a bare number is not guessed to be seconds or milliseconds."""
-    column = _trimmed(column)
-    values = _as_time(column)
+    column = trimmed(column)
+    values = to_time(column)
     latest = (now + CLOCK_SKEW).astimezone(UTC)
     return values, [
         (_missed(column, given_N, values), "it must be a timestamp or ISO 8601 text"),
-        (_mask(values.is_null()), "it must not be empty"),
+        (to_mask(values.is_null()), "it must not be empty"),
         # Before 1970 lie broken clocks, and years that Python's datetime cannot hold.
-        (_mask(pc.less(values, pa.scalar(0, TIME))), "it must not be before 1970"),
-        (_mask(pc.greater(values, pa.scalar(latest, TIME))), f"it must not be later than {latest:%Y-%m-%dT%H:%M:%SZ}"),
+        (to_mask(pc.less(values, pa.scalar(0, TIME))), "it must not be before 1970"),
+        (
+            to_mask(pc.greater(values, pa.scalar(latest, TIME))),
+            f"it must not be later than {latest:%Y-%m-%dT%H:%M:%SZ}",
+        ),
     ]
 
 
@@ -213,73 +214,10 @@ _EVENT_JUDGES: dict[str, Judge] = {
 }
 
 
-# Casts, none of which raises.
-
-
-def _cast(values: pa.Array, type: pa.DataType) -> pa.Array:
-    """`values` as `type`, null where Arrow cannot: halves them until the bad ones stand alone."""
-    try:
-        return values.cast(options=pc.CastOptions(type, allow_time_truncate=True, allow_float_truncate=True))
-    except pa.ArrowNotImplementedError:
-        return pa.nulls(len(values), type)
-    except pa.ArrowInvalid:
-        if len(values) == 1:
-            return pa.nulls(1, type)
-        middle = len(values) // 2
-        return pa.concat_arrays([_cast(values[:middle], type), _cast(values[middle:], type)])
-
-
-def _laid_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without dictionaries and views: many kernels know neither."""
-    if pa.types.is_dictionary(column.type):
-        return _laid_out(column.cast(column.type.value_type))
-    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-    return column.cast(views.get(column.type, column.type))
-
-
-def _simple(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One array; strings and bytes as `string`, null where they are not UTF-8."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    # Strings too go through bytes: readers of Parquet and CSV do not check that they are UTF-8.
-    return _cast(array.cast(pa.binary()), pa.string()) if _stringy(array.type) else array
-
-
-def _stringy(type: pa.DataType) -> bool:
-    return type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-
-
-def _trimmed(column: pa.Array) -> pa.Array:
-    return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
-
-
-def _matching(column: pa.Array, pattern: str) -> pa.Array:
-    if not pa.types.is_string(column.type):
-        return column
-    return pc.if_else(pc.match_substring_regex(column, pattern), column, pa.scalar(None, pa.string()))
-
-
 def _missed(column: pa.Array, given_N: Mask, values: pa.Array) -> Mask:
     """Where something was given and nothing came out."""
-    empty_N = _mask(pc.equal(column, "")) if pa.types.is_string(column.type) else np.False_
-    return given_N & _mask(values.is_null()) & ~empty_N
-
-
-def _as_time(column: pa.Array) -> pa.Array:
-    if pa.types.is_timestamp(column.type):
-        return _cast(column, TIME)
-    if pa.types.is_date(column.type):
-        return _cast(_cast(column, pa.timestamp("us")), TIME)
-    if not pa.types.is_string(column.type):
-        return pa.nulls(len(column), TIME)
-    texts = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
-    texts = pc.replace_substring_regex(texts, r"^(\d{4}-\d\d-\d\d)$", r"\1 00:00")
-    zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
-    texts = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", ""))
-    return _cast(_matching(texts, _ISO_8601), TIME)
-
-
-def _mask(values: pa.Array | pa.ChunkedArray, null: bool = False) -> Mask:
-    return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False), bool)
+    empty_N = to_mask(pc.equal(column, "")) if pa.types.is_string(column.type) else np.False_
+    return given_N & to_mask(values.is_null()) & ~empty_N
 
 
 # Words for the rows that could not be used.
@@ -294,7 +232,7 @@ def _plain_values(column: pa.ChunkedArray) -> list[Any]:
     try:
         if pa.types.is_temporal(column.type):  # Arrow can write out times that Python's datetime cannot hold
             return column.cast(pa.string()).to_pylist()
-        if _stringy(column.type):
+        if is_text(column.type):
             texts = column.cast(pa.binary()).to_pylist()
             return [None if text is None else text.decode("utf-8", "backslashreplace") for text in texts]
         return column.to_pylist()

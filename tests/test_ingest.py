@@ -71,6 +71,11 @@ def test_ids_that_are_numbers_or_bytes_become_text(ids: list[Any] | pa.Array) ->
     assert items(item_id=ids).good["item_id"].to_pylist() == ["7", "8"]
 
 
+def test_a_missing_number_written_as_nan_is_no_id() -> None:
+    assert reasons(events(user_id=[float("nan"), 1.0])) == ["user_id is nan: it must not be empty"]
+    assert items(brand=[float("nan")]).good["brand"].to_pylist() == [None]
+
+
 def test_prices() -> None:
     given = ["1.5", " 2e0 ", "", "0", None, "-1", "nan", "inf", "1e999", "3,50", "$3"]
     checked = items(price=given)

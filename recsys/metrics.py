@@ -1,0 +1,81 @@
+"""What an evaluation measures: pure functions over arrays.
+
+Legend: U users (or queries), K places of an answer. An answer is `rows_UK` int item rows, best first, -1 pads at the
+end, no row twice. The truth is ragged: user u's relevant items are `items[offsets[u]:offsets[u + 1]]`, distinct.
+Every per-user value is NaN where a user has no truth; `mean` and `bootstrap_interval` leave those users out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.types import Ints, Mask
+
+Values = NDArray[np.float64]
+
+
+def found(rows_UK: Ints, offsets: Ints, items: Ints) -> Mask:
+    """[U, K]: whether the item in each place is in its user's truth."""
+    users = len(rows_UK)
+    if len(offsets) != users + 1 or offsets[-1] != len(items):
+        raise ValueError(
+            f"{users} answers need {users + 1} truth offsets ending in {len(items)}, "
+            f"not {len(offsets)} ending in {offsets[-1]}"
+        )
+    width = 1 + max(rows_UK.max(initial=-1), items.max(initial=-1))
+    truth = np.repeat(np.arange(users, dtype=np.int64), np.diff(offsets)) * width + items
+    return np.isin(np.arange(users)[:, None] * width + rows_UK, truth) & (rows_UK >= 0)
+
+
+def _truth_sizes(offsets: Ints) -> Values:
+    sizes = np.diff(offsets).astype(np.float64)
+    return np.where(sizes > 0, sizes, np.nan)
+
+
+def hits_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
+    """[U]: hits in the first k places / min(k, size of the truth), so that a perfect answer is 1."""
+    return found(rows_UK[:, :k], offsets, items).sum(axis=1) / np.minimum(_truth_sizes(offsets), k)
+
+
+def recall_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
+    """[U]: the share of the truth in the first k places."""
+    return found(rows_UK[:, :k], offsets, items).sum(axis=1) / _truth_sizes(offsets)
+
+
+def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
+    """[U]: binary gains discounted by log2(place + 1), over the best possible (Järvelin & Kekäläinen 2002)."""
+    discounts_K = 1 / np.log2(np.arange(2, k + 2))
+    sizes = _truth_sizes(offsets)
+    ideal = np.cumsum(discounts_K)[np.clip(np.nan_to_num(sizes), 1, k).astype(int) - 1]
+    hits_UK = found(rows_UK[:, :k], offsets, items)
+    return np.where(np.isnan(sizes), np.nan, hits_UK @ discounts_K[: hits_UK.shape[1]] / ideal)
+
+
+def reciprocal_rank(rows_UK: Ints, offsets: Ints, items: Ints) -> Values:
+    """[U]: 1 / place of the first hit, 0 without one. Its mean is the MRR."""
+    hits_UK = found(rows_UK, offsets, items)
+    places = hits_UK.argmax(axis=1) + 1 if hits_UK.shape[1] else np.ones(len(hits_UK))
+    return np.where(np.diff(offsets) > 0, hits_UK.any(axis=1) / places, np.nan)
+
+
+def coverage(rows_UK: Ints, item_count: int) -> float:
+    """The share of the catalogue that is in at least one answer."""
+    return len(np.unique(rows_UK[rows_UK >= 0])) / item_count
+
+
+def mean(values_U: Values) -> float:
+    """The mean over users with a truth; NaN when there are none."""
+    known = values_U[~np.isnan(values_U)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def bootstrap_interval(values_U: Values, level: float = 0.95, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of `mean(values_U)`: users are drawn again with replacement (Efron 1979)."""
+    known = values_U[~np.isnan(values_U)]
+    if not len(known):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = [known[rng.integers(len(known), size=len(known))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,88 @@
+"""Items bought together: counted by night, summed over a history by day.
+
+Legend: B requests, b items of a block, I items, N neighbours, E entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.retrieval.sparse import EVENT_WEIGHTS, best_of, interests, is_bought, sparse_rows
+from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+BASKET_HALF_LIFE_DAYS = 30.0
+SHRINKAGE = 5.0
+HISTORY_HALF_LIFE_DAYS = 60.0
+
+
+def neighbours(
+    parts: Iterable[Histories], block: range, item_count: int, n: int, now_days: float
+) -> tuple[NDArray[np.int32], Floats]:
+    """The n items most often in a basket with each item of `block`: rows_bN int32 (-1 pads), scores_bN (-inf pads).
+
+    A basket is what one user touched on one UTC day; old baskets fade (half-life BASKET_HALF_LIFE_DAYS before
+    `now_days`, days since 1970). The score is the cosine of the two items' basket vectors with shrunk norms,
+    c_ij / sqrt((c_ii + s)(c_jj + s)): Linden, Smith & York 2003 for the cosine, Bell & Koren 2007 for shrinkage.
+    Memory: the counts of the block's items, never the log. Parts are disjoint in users; all are read.
+    """
+    from scipy.sparse import csr_array
+
+    counts_bI, totals_I = csr_array((len(block), item_count), dtype=np.float32), np.zeros(item_count)
+    for part in parts:
+        baskets = _baskets(part, item_count, now_days)
+        counts_bI = counts_bI + baskets[:, block.start : block.stop].T.tocsr() @ baskets
+        totals_I += baskets.power(2).sum(axis=0)
+    pairs = counts_bI.tocoo()
+    owners, items = pairs.coords
+    kept = owners + block.start != items
+    owners, items = owners[kept], items[kept]
+    norms_I = np.sqrt(totals_I + SHRINKAGE)
+    scores = (pairs.data[kept] / (norms_I[owners + block.start] * norms_I[items])).astype(np.float32)
+    return best_of(owners, items, scores, len(block), n)
+
+
+def _baskets(part: Histories, item_count: int, now_days: float) -> csr_array:
+    """[baskets, I]: the weight of each item in each user-day, at most 1, times the root of the basket's fading."""
+    days_E = np.floor(part.days).astype(np.int64)
+    users_and_days, baskets_E = np.unique(np.stack([part.owners_E, days_E]), axis=1, return_inverse=True)
+    rows = sparse_rows(baskets_E, part.items, EVENT_WEIGHTS[part.types], users_and_days.shape[1], item_count)
+    fading = 0.5 ** (np.maximum(now_days - users_and_days[1], 0) / BASKET_HALF_LIFE_DAYS / 2)
+    rows.data = np.minimum(rows.data, 1) * np.repeat(fading, np.diff(rows.indptr)).astype(np.float32)
+    return rows
+
+
+class CoOccurrence:
+    """Retrieves neighbours of what the history touched, recent and strong events counting more.
+
+    Takes the night's `rows_IN` and `scores_IN`, all blocks of `neighbours` one above the other.
+    """
+
+    source = "co_occurrence"
+
+    def __init__(self, rows_IN: Ints, scores_IN: Floats) -> None:
+        from scipy.sparse import csr_array
+
+        known_IN = rows_IN >= 0
+        offsets = np.concatenate([[0], np.cumsum(known_IN.sum(axis=1))])
+        self._scores_II = csr_array((scores_IN[known_IN], rows_IN[known_IN], offsets), shape=(len(rows_IN),) * 2)
+
+    def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
+        if k < 1:
+            raise ValueError(f"k is {k}: ask for at least one item")
+        histories = requests.histories
+        if histories is None or not len(histories.items):
+            return Candidates.none(self.source, requests.size)
+        items = self._scores_II.shape[0]
+        found = (interests(histories, items, HISTORY_HALF_LIFE_DAYS) @ self._scores_II).tocoo()
+        owners, rows = found.coords
+        kept = ~is_bought(histories, owners, rows)
+        if allowed is not None:
+            kept &= allowed[rows]
+        return Candidates(self.source, *best_of(owners[kept], rows[kept], found.data[kept], requests.size, k))

@@ -44,30 +44,36 @@ def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def is_text(type: pa.DataType) -> bool:
+    """Whether values of this type are strings or bytes."""
     return type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def trimmed(column: pa.Array) -> pa.Array:
+    """Strings without white space around them; other columns as they are."""
     return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
 
 
 def matching(column: pa.Array, pattern: str) -> pa.Array:
+    """Strings that match, null for the others; other columns as they are."""
     if not pa.types.is_string(column.type):
         return column
     return pc.if_else(pc.match_substring_regex(column, pattern), column, pa.scalar(None, pa.string()))
 
 
 def to_float(column: pa.Array) -> pa.Array:
+    """Numbers and decimal texts as float64, NaN and infinities among them; anything else is null."""
     known = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
     numeric = any(is_known(column.type) for is_known in known)
     return cast(matching(column, _NUMBER), pa.float64()) if numeric else pa.nulls(len(column), pa.float64())
 
 
 def to_flag(column: pa.Array) -> pa.Array:
+    """The texts true, false, 1 and 0, in any case, as bool."""
     return cast(matching(column, _FLAG), pa.bool_())
 
 
 def to_time(column: pa.Array) -> pa.Array:
+    """Timestamps, dates and ISO 8601 texts as `tables.TIME`, cut to microseconds; without a zone they are UTC."""
     if pa.types.is_timestamp(column.type):
         return cast(column, TIME)
     if pa.types.is_date(column.type):
@@ -82,4 +88,5 @@ def to_time(column: pa.Array) -> pa.Array:
 
 
 def to_mask(values: pa.Array | pa.ChunkedArray, null: bool = False) -> Mask:
+    """Booleans as numpy's, with `null` where there is none."""
     return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False), bool)

@@ -215,7 +215,11 @@ def _check_token(request: Request) -> None:
         raise HTTPException(403, "promoting over HTTP is off: set NIGHTSHELF_ADMIN_TOKEN where the replicas start")
     sent = request.headers.get("authorization", "").removeprefix("Bearer ")
     if not hmac.compare_digest(sent.encode(), expected.encode()):
-        raise HTTPException(401, "the admin token is missing or wrong: send it as Authorization: Bearer TOKEN")
+        raise HTTPException(
+            401,
+            "the admin token is missing or wrong: send it as Authorization: Bearer TOKEN",
+            {"WWW-Authenticate": "Bearer"},
+        )
 
 
 def _errors(api: FastAPI, shop: Shop) -> None:
@@ -241,7 +245,9 @@ def _errors(api: FastAPI, shop: Shop) -> None:
 
     @api.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return respond(request, error.status_code, str(error.detail))
+        response = respond(request, error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
 
 def _status(error: RecsysError) -> int:

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -19,8 +20,8 @@ from fastapi.testclient import TestClient
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import InputError
-from recsys.types import Filters, Query
-from serve.api import build_api
+from recsys.types import Filters, Query, Vectors
+from serve.api import NotReadyError, build_api
 from tests.checkerboard import ITEMS, setup, title
 
 PORT = 8123
@@ -124,6 +125,28 @@ def test_an_answer_leaves_its_impression(home: Path, make_shop: Callable[[], Any
     shown = next(shop.events.impressions())
     assert (shown.request_id, shown.surface, shown.user_id) == ("r1", "recommend", "u03")
     assert shown.item_ids == tuple(item.item.item_id for item in ranking.items)
+
+
+@dataclass
+class OtherEncoder:
+    """The handle of an Encoder deployment that a rolling update has replaced already."""
+
+    @property
+    def encode(self) -> Any:
+        return self
+
+    async def remote(self, text: str) -> Vectors:
+        return Vectors((text,), np.ones((1, 64), np.float32), "other-64")
+
+
+@pytest.mark.ray
+def test_a_vector_of_another_space_is_never_searched_with(home: Path) -> None:
+    from serve.replicas import ShopReplica
+
+    shop = ShopReplica(setup(), OtherEncoder())
+    with pytest.raises(NotReadyError, match="other-64"):
+        asyncio.run(shop.search(Query("r1", text="red chair")))
+    shop.close()
 
 
 def test_build_takes_a_setup_and_nothing_else() -> None:

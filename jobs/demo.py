@@ -41,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stay", action="store_true", help="leave everything running until Ctrl-C")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the head goes, too
     home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
     token = secrets.token_urlsafe(24)
     os.environ.update(
@@ -97,7 +98,7 @@ def show(home: Path, token: str) -> None:
 
 
 def night() -> None:
-    """`ray job submit`, its output passed through; DemoError when it fails."""
+    """`ray job submit` of the night, as a scheduler would."""
     job = ["ray", "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
     command([*job, sys.executable, "-m", "jobs.nightly", "--setup", "tiny"], "the night failed: its output says why")
 
@@ -215,7 +216,7 @@ def ray_head(home: Path) -> Iterator[None]:
         for _ in every(0.5, 90, f"Ray's dashboard does not answer: see {home}/ray.log"):
             if process.poll() is not None:
                 raise DemoError(f"ray start ended with exit code {process.returncode}: see {home}/ray.log")
-            if answers(f"{DASHBOARD}/api/version"):
+            if takes_jobs():
                 break
         yield
     finally:
@@ -226,15 +227,22 @@ def ray_head(home: Path) -> Iterator[None]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def answers(url: str) -> bool:
+def takes_jobs() -> bool:
+    """Whether the dashboard takes jobs: its agent comes up some seconds after its pages."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return httpx.post(f"{DASHBOARD}/api/jobs/", json={"entrypoint": "true"}, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 
 
 def command(words: list[str], sentence: str) -> None:
-    if subprocess.run(words, cwd=ROOT, check=False).returncode != 0:
+    """Runs it, its output passed through but for what Ray says about the upload; DemoError when it fails."""
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "packaging.py:" not in line and line.strip():
+            print(f"    {line}", end="", flush=True)
+    if process.wait() != 0:
         raise DemoError(sentence)
 
 

@@ -36,6 +36,7 @@ class Night:
     candidates: int = 100
     similar: int = 50
     neighbours: int = 50
+    neighbours_per_shard: int = 8_192
     history: int = 500
     max_bad_share: float = 0.05
     keep_releases: int = 5

@@ -104,6 +104,7 @@ def setup() -> Setup:
             candidates=12,
             similar=5,
             neighbours=12,
+            neighbours_per_shard=6,
             max_bad_share=0.5,
             task_cpus=0.25,
             encoder_workers=2,

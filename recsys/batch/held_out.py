@@ -54,7 +54,9 @@ def _metrics(
 ) -> dict[str, float]:
     setup, items_ID = place.setup, place.released_array("item_vectors")
     sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
-    together = neighbours([before], range(len(items_ID)), len(items_ID), setup.night.neighbours, now)
+    blocks = row_ranges(len(items_ID), setup.night.neighbours_per_shard)
+    near = [neighbours([before], block, len(items_ID), setup.night.neighbours, now) for block in blocks]
+    together = np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])
     sold_I = popularity([before], len(items_ID), now)
     ranker, floor = setup.recommend_ranker(), Popularity(sold_I)
     sources = recommend_sources(ranker, together, ExactRetriever("discovery", items_ID), sold_I)

@@ -24,14 +24,19 @@ SIMILAR_WEIGHTS = {"co_occurrence": 1.0, "content": 0.5}
 FIELDS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
 
 
-def item_blocks(place: Place, items: int) -> list[range]:
-    return row_ranges(items, place.setup.night.items_per_shard)
+def similar_blocks(place: Place) -> list[range]:
+    return row_ranges(len(place.released_array("item_vectors")), place.setup.night.items_per_shard)
+
+
+def neighbour_blocks(place: Place) -> list[range]:
+    """Small ones: the counts of a block's items, before the cut, are the largest thing a worker holds by night."""
+    return row_ranges(len(place.released_array("item_vectors")), place.setup.night.neighbours_per_shard)
 
 
 def co_occurrence(place: Place, shard: int) -> Done:
     """The strongest co-occurrences of a block of items, over every user's history."""
     items = len(place.released_array("item_vectors"))
-    block = item_blocks(place, items)[shard]
+    block = neighbour_blocks(place)[shard]
     parts = (known for _, known in history_parts(place))
     rows_bN, scores_bN = neighbours(parts, block, items, place.setup.night.neighbours, utc_days(place.plan.now))
     done = Done(len(block))
@@ -45,7 +50,7 @@ def similar(place: Place, shard: int) -> Done:
     table = place.released_items()
     texts_I = table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     sellable_I = np.asarray(table["in_stock"])
-    block = item_blocks(place, len(items_ID))[shard]
+    block = similar_blocks(place)[shard]
     content = nearest_items(items_ID, texts_I, block, n, sellable_I)
     rows_bN = np.array(place.released_array("co_occurrence_rows")[block.start : block.stop])
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1

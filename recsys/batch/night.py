@@ -98,18 +98,18 @@ def run_night(place: Place, say: Say) -> Manifest:
     index.assemble_table(place, "items", plan.item_parts)
     index.assemble_array(place, "item_vectors", plan.item_parts)
     _add_up_popularity(place)
-    items = len(place.released_array("item_vectors"))
-    blocks, big = len(index.item_blocks(place, items)), items > place.setup.night.ann_above
+    blocks, near_blocks = len(index.similar_blocks(place)), len(index.neighbour_blocks(place))
+    big = len(place.released_array("item_vectors")) > place.setup.night.ann_above
     go(
         Stage("embed users", plan.user_parts, candidates.embed_users),
-        Stage("co_occurrence", blocks, index.co_occurrence),
+        Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
         *([Stage("dense", 1, index.dense)] if big else []),
     )
     index.assemble_table(place, "users", plan.user_parts)
     index.assemble_array(place, "user_vectors", plan.user_parts)
     for name in ("co_occurrence_rows", "co_occurrence_scores"):
-        index.assemble_array(place, name, blocks)
+        index.assemble_array(place, name, near_blocks)
     go(
         Stage("candidates", plan.user_parts, candidates.candidates),
         Stage("similar", blocks, index.similar),

@@ -8,6 +8,7 @@ goes on where it stopped, and makes the same bytes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -110,6 +111,7 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 1800
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # a line an execution, which the stage lines say better
     night, shards = place.setup.night, ray.data.from_items(pending, override_num_blocks=len(pending))
     shards.set_name("+".join(stage.name for stage in stages))
     finisher = stages[0].finisher

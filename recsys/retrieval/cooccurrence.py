@@ -51,9 +51,11 @@ def neighbours(
 def _baskets(part: Histories, item_count: int, now_days: float) -> csr_array:
     """[baskets, I]: the weight of each item in each user-day, at most 1, times the root of the basket's fading."""
     days_E = np.floor(part.days).astype(np.int64)
-    users_and_days, baskets_E = np.unique(np.stack([part.owners_E, days_E]), axis=1, return_inverse=True)
-    rows = sparse_rows(baskets_E, part.items, EVENT_WEIGHTS[part.types], users_and_days.shape[1], item_count)
-    fading = 0.5 ** (np.maximum(now_days - users_and_days[1], 0) / BASKET_HALF_LIFE_DAYS / 2)
+    span = 1 + int(days_E.max(initial=0))
+    # One number for user and day: unique pairs by axis take ten times as long.
+    users_and_days, baskets_E = np.unique(part.owners_E * span + days_E, return_inverse=True)
+    rows = sparse_rows(baskets_E, part.items, EVENT_WEIGHTS[part.types], len(users_and_days), item_count)
+    fading = 0.5 ** (np.maximum(now_days - users_and_days % span, 0) / BASKET_HALF_LIFE_DAYS / 2)
     rows.data = np.minimum(rows.data, 1) * np.repeat(fading, np.diff(rows.indptr)).astype(np.float32)
     return rows
 

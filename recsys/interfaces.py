@@ -28,7 +28,7 @@ class Encoder(Protocol):
     dim: int
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
-        """Token ids, int32, one list a text. An empty text gives a list that `encode_tokens` accepts."""
+        """Token ids of item texts, int32, one list a text. An empty text gives a list that `encode_tokens` accepts."""
         ...
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:

@@ -55,6 +55,12 @@ class TestHashing(EncoderContract):
         drill, typo, table = HashingEncoder().encode_items(["screwdriver", "screwdrivr", "oak table"])
         assert drill @ typo > 0.4 > drill @ table
 
+    def test_signs_that_cancel_still_leave_a_unit_vector(self):
+        assert HashingEncoder(1).encode_items(["c"]).tolist() == [[1.0]]
+
+    def test_a_text_without_words_has_a_token(self):
+        assert HashingEncoder().tokenize(["", "!"]).value_lengths().to_pylist() == [1, 1]
+
     def test_known_vector(self):
         """CRC-32 of "a" is 0xE8B7BE43: the last bit of its upper 31 is the sign, the two before it the place."""
         vectors = HashingEncoder(4).encode_items(["a"])  # and of "^a$", the trigram
@@ -82,6 +88,12 @@ def test_pooling_is_what_it_says(tiny):
     for pooling, wanted in (("mean", hidden.mean(axis=0)), ("cls", hidden[0]), ("last", hidden[-1])):
         ours = TransformerEncoder(str(tiny), pooling=pooling).encode_tokens(tokens)[1]
         np.testing.assert_allclose(ours, wanted / np.linalg.norm(wanted), atol=1e-5)
+
+
+def test_an_empty_text_without_special_tokens_is_one_pad(tiny):
+    encoder = TransformerEncoder(str(tiny))
+    assert encoder.tokenize([""]).to_pylist() == [[0]]
+    np.testing.assert_allclose(np.linalg.norm(encoder.encode_items(["", "saw"]), axis=1), 1, atol=1e-5)
 
 
 def test_prefixes_and_length(tiny):

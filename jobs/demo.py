@@ -29,7 +29,7 @@ from recsys.batch.night import code_commit
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
 PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 8000: "Ray Serve"}
-USER, TEXT = "900", "frozen pizza"
+HOUSEHOLD, TEXT = "900", "frozen pizza"
 STARTED = time.monotonic()
 
 
@@ -79,13 +79,16 @@ def show(home: Path, token: str) -> None:
     with httpx.Client(base_url=SHOP, timeout=10) as shop:
         first = healthy(shop, store.current())
         table(f"search '{TEXT}', in stock", found := get(shop, "/search", q=TEXT, in_stock=True, k=5))
-        before = get(shop, "/recommend", user_id=USER, k=8)
-        table(f"recommended for household {USER}", before)
-        table(f"similar to {found['items'][0]['title']}", get(shop, f"/similar/{found['items'][0]['item_id']}", k=5))
-        click(shop, found)
-        after = get(shop, "/recommend", user_id=USER, k=8)
-        table(f"recommended for household {USER} after the click", after, before)
-        if titles(before) == titles(after) and scores(before) == scores(after):
+        first_item = found["items"][0]
+        table(f"similar to {first_item['title']}", get(shop, f"/similar/{first_item['item_id']}", k=5))
+        table(f"recommended for household {HOUSEHOLD}", get(shop, "/recommend", user_id=HOUSEHOLD, k=5))
+        visitor = f"visitor-{secrets.token_hex(3)}"
+        before = get(shop, "/recommend", user_id=visitor, k=5)
+        table(f"recommended for {visitor}, who was never here", before)
+        click(shop, visitor, found)
+        after = get(shop, "/recommend", user_id=visitor, k=5)
+        table(f"recommended for {visitor} after the click", after, before)
+        if ids(before) == ids(after):
             raise DemoError("the click did not change the next recommendation")
         say("the next night: what happened by day comes in, unchanged texts are carried over")
         night()
@@ -125,13 +128,13 @@ def healthy(shop: httpx.Client, version: str | None) -> str:
     raise AssertionError
 
 
-def click(shop: httpx.Client, found: dict[str, Any]) -> None:
+def click(shop: httpx.Client, user: str, found: dict[str, Any]) -> None:
     item = found["items"][0]
-    event = {"user_id": USER, "item_id": item["item_id"], "type": "click", "request_id": found["request_id"]}
+    event = {"user_id": user, "item_id": item["item_id"], "type": "click", "request_id": found["request_id"]}
     answer = shop.post("/events", json=event)
     if answer.status_code != 200:
         raise DemoError(f"the click was refused: {answer.text}")
-    say(f"household {USER} clicks {item['title']}")
+    say(f"{user} clicks {item['title']}")
 
 
 def swaps(shop: httpx.Client, token: str, versions: list[str]) -> int:
@@ -172,18 +175,14 @@ def get(shop: httpx.Client, path: str, **params: Any) -> dict[str, Any]:
     return body
 
 
-def titles(answer: dict[str, Any]) -> list[str]:
+def ids(answer: dict[str, Any]) -> list[str]:
     return [item["item_id"] for item in answer["items"]]
-
-
-def scores(answer: dict[str, Any]) -> list[float]:
-    return [item["score"] for item in answer["items"]]
 
 
 def table(heading: str, answer: dict[str, Any], before: dict[str, Any] | None = None) -> None:
     """An answer as a person would read it; with `before`, what moved is marked."""
     say(heading)
-    places = {item: place for place, item in enumerate(titles(before), start=1)} if before else {}
+    places = {item: place for place, item in enumerate(ids(before), start=1)} if before else {}
     for place, item in enumerate(answer["items"], start=1):
         price = f"{item['price']:8.2f}" if item["price"] is not None else f"{'-':>8}"
         moved = "" if before is None else _moved(places.get(item["item_id"]), place)

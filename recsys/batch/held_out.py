@@ -21,6 +21,7 @@ from recsys.types import PURCHASE, Histories, Requests
 HELD_OUT = "held_out.json"
 #: Users asked at most; the counts behind the sources are taken from their histories alone.
 MOST_USERS = 5_000
+FEWEST_BUYERS = 30
 
 
 def held_out(place: Place, shard: int) -> Done:
@@ -29,23 +30,32 @@ def held_out(place: Place, shard: int) -> Done:
     Writes no metrics where the log has fewer than two days or nobody bought.
     """
     before, truth_offsets, truth_items = split_last_day(_sample(place))
-    done, metrics = Done(len(before)), {}
-    if len(before):
-        metrics = _metrics(place, before, truth_offsets, truth_items)
+    metrics = _metrics(place, before, truth_offsets, truth_items) if len(before) else {}
+    done = Done(len(before))
     path = place.work(HELD_OUT)
     done.files[path] = place.store.write(path, json.dumps(metrics, sort_keys=True).encode())
     return done
 
 
 def split_last_day(known: Histories) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
-    """Users with a history before the log's last 24 hours who bought in them: that history, and what they bought
-    (offsets, item rows)."""
-    cut = known.days.max(initial=0.0) - 1
-    owners_E = known.owners_E
-    early_E, bought_E = known.days <= cut, (known.days > cut) & (known.types == PURCHASE)
+    """Users with a history before the log's last day who bought on it: that history, and what they bought (offsets,
+    item rows).
+
+    The last day is the last UTC day with FEWEST_BUYERS buyers, or the one with most: the night may come when a new
+    day has barely begun. What came later is left out.
+    """
+    days_E, owners_E = np.floor(known.days).astype(np.int64), known.owners_E
+    bought_E = known.types == PURCHASE
+    if not bought_E.any():
+        return Histories.empty(0), np.zeros(1, np.int64), np.empty(0, np.int32)
+    first = days_E[bought_E].min()
+    buyers = np.unique(np.stack([days_E[bought_E] - first, owners_E[bought_E]]), axis=1)[0]
+    count_by_day = np.bincount(buyers)
+    full = np.flatnonzero(count_by_day >= min(FEWEST_BUYERS, count_by_day.max()))
+    last = first + full[-1]
+    early_E, bought_E = days_E < last, bought_E & (days_E == last)
     early_B = np.bincount(owners_E[early_E], minlength=len(known)) > 0
-    late_B = np.bincount(owners_E[bought_E], minlength=len(known)) > 0
-    asked_B = early_B & late_B
+    asked_B = early_B & (np.bincount(owners_E[bought_E], minlength=len(known)) > 0)
     return _only(known, early_E, asked_B), *_items(known, bought_E, asked_B)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import Done, Place
-from recsys.ranking.linear import LinearRanker
+from recsys.ranking.linear import WeightedSum
 from recsys.recommender import rank
 from recsys.release import row_ranges
 from recsys.retrieval.cooccurrence import neighbours
@@ -19,8 +19,8 @@ from recsys.retrieval.lexical import LexicalIndex
 from recsys.retrieval.similar import nearest_items
 from recsys.types import Candidates, utc_days
 
-#: Bought together says more about two items than what their texts say, where anything was bought together.
-SIMILAR_WEIGHTS = {"co_occurrence": 1.0, "content": 0.5}
+#: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance meeting weighs little.
+SIMILAR_WEIGHTS = {"co_occurrence": 2.0, "content": 1.0}
 FIELDS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
 
 
@@ -56,7 +56,7 @@ def similar(place: Place, shard: int) -> Done:
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = place.released_array("co_occurrence_scores")[block.start : block.stop]
     together = Candidates("co_occurrence", rows_bN, np.where(rows_bN >= 0, scores_bN, -np.inf).astype(np.float32))
-    rows_BN, scores_BN, _ = rank(LinearRanker(SIMILAR_WEIGHTS), [together, content], n)
+    rows_BN, scores_BN, _ = rank(WeightedSum(SIMILAR_WEIGHTS), [together, content], n)
     done = Done(len(block))
     place.write_arrays(done, shard, {"similar_rows": rows_BN, "similar_scores": scores_BN})
     return done

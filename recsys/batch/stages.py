@@ -22,6 +22,7 @@ from ray.util.metrics import Counter
 from tqdm import tqdm
 
 from recsys.batch.plan import Done, Place
+from recsys.errors import RecsysError
 
 
 class Finisher(Protocol):
@@ -130,8 +131,7 @@ def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], d
     works = {stage.name: stage.work for stage in stages}
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        started = time.time()
-        return _finished(place, row, works[row["stage"]](place, row["shard"]), started)
+        return _finish(place, row, time.time(), lambda: works[row["stage"]](place, row["shard"]))
 
     task.__name__ = task.__qualname__ = "+".join(works)  # what the dashboard shows
     return task
@@ -153,18 +153,28 @@ class _Finish:
         self.place, self.finisher = place, finisher(place)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = self.finisher.finish(row["shard"], row.pop("prepared"))
-        return _finished(self.place, row, done, row.pop("started"))
+        started, prepared = row.pop("started"), row.pop("prepared")
+        return _finish(self.place, row, started, lambda: self.finisher.finish(row["shard"], prepared))
 
 
-def _finished(place: Place, row: dict[str, Any], done: Done, started: float) -> dict[str, Any]:
-    """Writes the shard's record, after its files, and tells the driver."""
-    place.store.write(_record(place, row["stage"], row["shard"]), json.dumps(asdict(done), sort_keys=True).encode())
-    counter = Counter("nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",))
-    counter.inc(done.rows, {"stage": row["stage"]})
+def _finish(place: Place, row: dict[str, Any], started: float, work: Callable[[], Done]) -> dict[str, Any]:
+    """Does the work, writes the shard's record after its files, and tells the driver.
+
+    What our own code refuses travels as its sentence: Ray would wrap it in a page of stack traces and try again.
+    """
+    done, error = Done(), ""
+    try:
+        done = work()
+        place.store.write(_record(place, row["stage"], row["shard"]), json.dumps(asdict(done), sort_keys=True).encode())
+    except RecsysError as refused:
+        error = str(refused)
+    if done.rows:  # Ray's counters refuse a step of 0
+        counter = Counter("nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",))
+        counter.inc(done.rows, {"stage": row["stage"]})
     worker = f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}"
     summary = json.dumps({"rows": done.rows, "counts": done.counts})
-    return row | {"summary": summary, "worker": worker, "started": started, "ended": time.time()}
+    ended = time.time()
+    return row | {"summary": summary, "worker": worker, "started": started, "ended": ended, "error": error}
 
 
 def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) -> None:
@@ -173,6 +183,8 @@ def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) 
     interval = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(total=shards, desc="+".join(lines), unit="shard", mininterval=interval, leave=False) as bar:
         for row in dataset.iter_rows():
+            if row["error"]:
+                raise RecsysError(f"{row['stage']}, shard {row['shard']}: {row['error']}")
             line, done = lines[row["stage"]], Done(**json.loads(row["summary"]))
             line.add(done)
             line.workers.add(row["worker"])

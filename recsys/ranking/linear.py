@@ -14,8 +14,8 @@ RETAIL_WEIGHTS = {"buy_again": 1.0, "co_occurrence": 0.2, "popularity": 0.1}
 SEARCH_WEIGHTS = {"lexical": 1.0, "dense": 1.0, "personal": 0.1}
 
 
-class LinearRanker:
-    """Scores an item by the sum over sources of weight x score / the source's largest magnitude in this request."""
+class WeightedSum:
+    """Scores an item by the sum over sources of weight x score: for sources that score on one scale."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.feature_names = tuple(weights)
@@ -27,8 +27,15 @@ class LinearRanker:
                 f"{features_BNF.shape[-1]} features came for the weights of {', '.join(self.feature_names)}: "
                 "merge exactly these sources, in this order"
             )
+        return features_BNF @ self._weights_F
+
+
+class LinearRanker(WeightedSum):
+    """The same over scores divided by the source's largest magnitude in this request: for sources of any scale."""
+
+    def score(self, features_BNF: Floats) -> Floats:
         largest_B1F = np.abs(features_BNF).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)
-        return (features_BNF / largest_B1F) @ self._weights_F
+        return super().score(features_BNF / largest_B1F)
 
 
 def best(rows_BN: NDArray[np.int32], scores_BN: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:

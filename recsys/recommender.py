@@ -6,7 +6,9 @@ every source, what they bring is merged into one feature column a source, and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Ranker, Retriever, UserModel
+from recsys.ranking.linear import best
 from recsys.ranking.merge import merge
 from recsys.release import Release
 from recsys.retrieval.buy_again import BuyAgain
@@ -58,15 +61,22 @@ def find(
 
 
 def rank(ranker: Ranker, brought: Sequence[Candidates], k: int) -> tuple[Rows, Floats, Floats]:
-    """Merge, score, cut. Equal scores are ordered by row, so that answers do not depend on their neighbours."""
+    """Merge, score, cut."""
     rows_BN, features_BNF = merge(brought)
-    scores_BN = np.where(rows_BN < 0, -np.inf, ranker.score(features_BNF)).astype(np.float32)
-    best_BK = np.lexsort((rows_BN, -scores_BN, rows_BN < 0), axis=1)[:, :k]
+    places_BK, scores_BK = best(rows_BN, ranker.score(features_BNF), k)
     return (
-        np.take_along_axis(rows_BN, best_BK, axis=1),
-        np.take_along_axis(scores_BN, best_BK, axis=1),
-        np.take_along_axis(features_BNF, best_BK[:, :, None], axis=1),
+        np.take_along_axis(rows_BN, places_BK, axis=1),
+        scores_BK,
+        np.take_along_axis(features_BNF, places_BK[:, :, None], axis=1),
     )
+
+
+@contextmanager
+def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
+    """Adds the block's time to the stage's milliseconds."""
+    started = time.perf_counter()
+    yield
+    stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
 
 
 @dataclass(frozen=True)
@@ -104,31 +114,39 @@ class Recommender:
         A filtered search gives min(k, matches) items. `vector_D` is the encoded text, in the release's space.
         """
         assert query.text is not None
+        stages_ms: dict[str, float] = {}
+        with timed(stages_ms, "filter"):
+            allowed = self.release.allowed(query.filters)
         requests = Requests(1, (query.text,), vector_D[None, :])
-        allowed = self.release.allowed(query.filters)
-        brought = [source.retrieve(requests, max(query.k, DEPTH), allowed) for source in self.search_sources]
-        user_1D = self._user_vector(self._history(query.user_id, live))
-        personal = similarity(merge(brought)[0], self.release.item_vectors_ID, user_1D)
-        return self._answer(query, self.search_ranker, [*brought, personal], bool(user_1D.any()))
+        brought = self._ask(self.search_sources, requests, query.k, allowed, stages_ms)
+        with timed(stages_ms, "personal"):
+            user_1D = self._user_vector(self._history(query.user_id, live))
+            brought.append(similarity(merge(brought)[0], self.release.item_vectors_ID, user_1D))
+        return self._answer(query, self.search_ranker, brought, bool(user_1D.any()), stages_ms)
 
     def recommend(self, query: Query, live: Sequence[Interaction] = ()) -> Ranking:
         """The nightly list while the user has done nothing since; from the same sources, asked again, once he has.
 
         A user without a history gets what sells now. What he bought since the night is left out.
         """
-        allowed = self.release.allowed(replace(query.filters, in_stock=True))
+        stages_ms: dict[str, float] = {}
+        with timed(stages_ms, "filter"):
+            allowed = self.release.allowed(replace(query.filters, in_stock=True))
         user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
         if user_row is not None and not live:
-            nightly = self._nightly(user_row, allowed)
+            with timed(stages_ms, "nightly"):
+                nightly = self._nightly(user_row, allowed)
             if (nightly[0].rows_BN >= 0).sum() >= query.k:
-                return self._answer(query, self.recommend_ranker, nightly, True)
-        history = self._history(query.user_id, live)
+                return self._answer(query, self.recommend_ranker, nightly, True, stages_ms)
+        with timed(stages_ms, "user vector"):
+            history = self._history(query.user_id, live)
+            vector_1D = self._user_vector(history)
         bought = [row for event in live if event.type == "purchase" and (row := self._row(event)) is not None]
-        if allowed is not None and bought:
+        if allowed is not None:
             allowed[bought] = False
-        requests = Requests(1, vectors_BD=self._user_vector(history), histories=history)
-        brought = [source.retrieve(requests, max(query.k, DEPTH), allowed) for source in self.recommend_sources]
-        return self._answer(query, self.recommend_ranker, brought, len(history.items) > 0)
+        requests = Requests(1, vectors_BD=vector_1D, histories=history)
+        brought = self._ask(self.recommend_sources, requests, query.k, allowed, stages_ms)
+        return self._answer(query, self.recommend_ranker, brought, len(history.items) > 0, stages_ms)
 
     def similar(self, query: Query, item_id: str) -> Ranking:
         """The nightly list of one item. Raises NotFoundError when the release does not have it."""
@@ -142,18 +160,41 @@ class Recommender:
         items = tuple(ScoredItem(self.release.item(int(at)), float(s), {"similar": float(s)}) for at, s in scored)
         return Ranking(query.request_id, self.release.version, items)
 
-    def _answer(self, query: Query, ranker: Ranker, brought: Sequence[Candidates], personalised: bool) -> Ranking:
-        rows_BK, scores_BK, features_BKF = rank(ranker, brought, query.k)
-        items = tuple(
-            ScoredItem(
-                self.release.item(int(row)),
-                float(score),
-                {c.source: float(x) for c, x in zip(brought, features_F, strict=True) if x},
+    def _ask(
+        self,
+        sources: Sequence[Retriever],
+        requests: Requests,
+        k: int,
+        allowed: Mask | None,
+        stages_ms: dict[str, float],
+    ) -> list[Candidates]:
+        brought = []
+        for source in sources:
+            with timed(stages_ms, source.source):
+                brought.append(source.retrieve(requests, max(k, DEPTH), allowed))
+        return brought
+
+    def _answer(
+        self,
+        query: Query,
+        ranker: Ranker,
+        brought: Sequence[Candidates],
+        personalised: bool,
+        stages_ms: dict[str, float],
+    ) -> Ranking:
+        with timed(stages_ms, "rank"):
+            rows_BK, scores_BK, features_BKF = rank(ranker, brought, query.k)
+        with timed(stages_ms, "explain"):
+            items = tuple(
+                ScoredItem(
+                    self.release.item(int(row)),
+                    float(score),
+                    {c.source: float(x) for c, x in zip(brought, features_F, strict=True) if x},
+                )
+                for row, score, features_F in zip(rows_BK[0], scores_BK[0], features_BKF[0], strict=True)
+                if row >= 0
             )
-            for row, score, features_F in zip(rows_BK[0], scores_BK[0], features_BKF[0], strict=True)
-            if row >= 0
-        )
-        return Ranking(query.request_id, self.release.version, items, personalised)
+        return Ranking(query.request_id, self.release.version, items, personalised, stages_ms)
 
     def _nightly(self, user_row: int, allowed: Mask | None) -> list[Candidates]:
         """The stored list as the candidates its sources brought, what is not allowed taken out."""

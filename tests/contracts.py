@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,9 +20,9 @@ import pytest
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.ingest import LINE, check_events, check_items
-from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, UserModel
+from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, UserModel
 from recsys.tables import EVENTS, EVENTS_IN, ITEMS_IN
-from recsys.types import Histories, Impression, Interaction
+from recsys.types import PURCHASE, Candidates, Histories, Impression, Interaction, Requests
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:
@@ -457,3 +458,87 @@ class DatasetAdapterContract:
 
     def _tables(self, adapter: DatasetAdapter) -> list[tuple[list[Chunk], Callable[[Chunk], pa.Table]]]:
         return [(adapter.item_chunks(), adapter.read_items), (adapter.event_chunks(), adapter.read_events)]
+
+
+def shoppers(users: int = 7, items: int = 60, seed: int = 0) -> Histories:
+    """Random histories of 2 to 14 events, all kinds of them, on distinct days."""
+    random = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(random.integers(2, 15, users))])
+    rows, days = random.integers(0, items, offsets[-1]), np.arange(offsets[-1]) / 3
+    return Histories(offsets, rows.astype(np.int32), random.integers(0, PURCHASE + 1, len(rows)).astype(np.int8), days)
+
+
+def answers(candidates: Candidates) -> list[list[int]]:
+    """Each request's rows, its pads checked and taken off."""
+    pads_BN = candidates.rows_BN < 0
+    assert candidates.rows_BN.dtype == np.int32
+    assert (candidates.scores_BN[pads_BN] == -np.inf).all()
+    assert not (np.diff(pads_BN.astype(int), axis=1) < 0).any(), "pads stand last"
+    return [rows[rows >= 0].tolist() for rows in candidates.rows_BN]
+
+
+class RetrieverContract:
+    """Over ITEMS items; `make` gives a source that knows them all. Override `requests` for texts or vectors."""
+
+    ITEMS = 60
+
+    def make(self) -> Retriever:
+        raise NotImplementedError
+
+    def requests(self) -> Requests:
+        histories = shoppers(items=self.ITEMS)
+        return Requests(len(histories), histories=histories)
+
+    def one(self, requests: Requests, at: int) -> Requests:
+        texts, vectors_BD, known = requests.texts, requests.vectors_BD, requests.histories
+        return Requests(
+            1,
+            texts[at : at + 1] if texts is not None else None,
+            vectors_BD[at : at + 1] if vectors_BD is not None else None,
+            known.slice(at, at + 1) if known is not None else None,
+        )
+
+    def matches(self, requests: Requests) -> list[set[int]]:
+        """What each request may be given: all that it did not buy."""
+        return [set(range(self.ITEMS)) - bought for bought in self.bought(requests)]
+
+    def bought(self, requests: Requests) -> list[set[int]]:
+        if requests.histories is None:
+            return [set() for _ in range(requests.size)]
+        offsets, rows = requests.histories.bought()
+        return [set(rows[low:high].tolist()) for low, high in pairwise(offsets)]
+
+    @pytest.mark.parametrize("k", [1, 5, 100])
+    def test_the_k_best_without_what_was_bought(self, k: int) -> None:
+        source, requests = self.make(), self.requests()
+        found = source.retrieve(requests, k)
+        assert found.source == source.source
+        assert (found.scores_BN[:, 1:] <= found.scores_BN[:, :-1]).all(), "best first"
+        for rows, matches in zip(answers(found), self.matches(requests), strict=True):
+            assert set(rows) <= matches
+            assert len(rows) == len(set(rows)) == min(k, len(matches))
+
+    @pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+    def test_the_filter_is_inside(self, share: float) -> None:
+        allowed = np.random.default_rng(1).random(self.ITEMS) < share
+        requests = self.requests()
+        for rows, matches in zip(
+            answers(self.make().retrieve(requests, 6, allowed)), self.matches(requests), strict=True
+        ):
+            fitting = matches & set(np.flatnonzero(allowed).tolist())
+            assert set(rows) <= fitting
+            assert len(rows) == min(6, len(fitting))
+
+    def test_a_block_is_its_requests(self) -> None:
+        source, requests = self.make(), self.requests()
+        together = source.retrieve(requests, 5)
+        alone = [source.retrieve(self.one(requests, at), 5) for at in range(requests.size)]
+        assert answers(together) == [answers(single)[0] for single in alone]
+        for scores, single in zip(together.scores_BN, alone, strict=True):
+            width = single.scores_BN.shape[1]
+            np.testing.assert_allclose(scores[:width], single.scores_BN[0], rtol=1e-5)
+
+    @pytest.mark.parametrize("k", [0, -1])
+    def test_k_is_at_least_one(self, k: int) -> None:
+        with pytest.raises(ValueError, match=f"k is {k}"):
+            self.make().retrieve(self.requests(), k)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys import metrics
+
+#: Three users: two of his three items found, none of his one, no truth.
+ROWS_UK = np.array([[4, 9, 2, -1], [1, 2, 3, -1], [5, -1, -1, -1]])
+OFFSETS, ITEMS = np.array([0, 3, 4, 4]), np.array([2, 4, 7, 9])
+
+
+def test_worked_example():
+    nan = np.nan
+    np.testing.assert_allclose(metrics.hits_at_k(ROWS_UK, OFFSETS, ITEMS, 2), [1 / 2, 0, nan])
+    np.testing.assert_allclose(metrics.hits_at_k(ROWS_UK, OFFSETS, ITEMS, 10), [2 / 3, 0, nan])
+    np.testing.assert_allclose(metrics.recall_at_k(ROWS_UK, OFFSETS, ITEMS, 1), [1 / 3, 0, nan])
+    ideal = 1 + 1 / np.log2(3) + 1 / 2
+    np.testing.assert_allclose(metrics.ndcg_at_k(ROWS_UK, OFFSETS, ITEMS, 10), [(1 + 1 / 2) / ideal, 0, nan])
+    np.testing.assert_allclose(metrics.reciprocal_rank(ROWS_UK[:, 1:], OFFSETS, ITEMS), [1 / 2, 0, nan])
+    assert metrics.coverage(ROWS_UK, 12) == 6 / 12
+    assert metrics.mean(np.array([1.0, 0.5, nan])) == 0.75
+
+
+def test_a_user_is_never_given_anothers_hits():
+    """Keys of (user, item) must not run into each other."""
+    rows_UK, offsets, items = np.array([[0], [5]]), np.array([0, 1, 2]), np.array([5, 0])
+    assert not metrics.found(rows_UK, offsets, items).any()
+
+
+def test_no_answer_and_no_user():
+    np.testing.assert_array_equal(metrics.reciprocal_rank(ROWS_UK[:, :0], OFFSETS, ITEMS), [0, 0, np.nan])
+    np.testing.assert_array_equal(metrics.ndcg_at_k(ROWS_UK[:, :0], OFFSETS, ITEMS, 10), [0, 0, np.nan])
+    assert np.isnan(metrics.mean(np.array([np.nan])))
+    assert np.isnan(metrics.bootstrap_interval(np.array([]))).all()
+
+
+def test_truth_of_other_users_is_refused():
+    with pytest.raises(ValueError, match="3 answers need 4 truth offsets ending in 4, not 3 ending in 4"):
+        metrics.found(ROWS_UK, OFFSETS[1:], ITEMS)
+
+
+def test_the_bootstrap_interval_is_the_normal_one_and_repeats():
+    values_U = np.append(np.random.default_rng(3).random(2_000), np.nan)
+    low, high = metrics.bootstrap_interval(values_U)
+    assert (low, high) == metrics.bootstrap_interval(values_U)
+    error = np.nanstd(values_U) / np.sqrt(2_000)
+    np.testing.assert_allclose([low, high], metrics.mean(values_U) + np.array([-1.96, 1.96]) * error, atol=0.2 * error)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(8)), st.sets(st.integers(0, 11), min_size=1), st.integers(1, 10))
+def test_laws(answer, truth, k):
+    rows_UK, offsets, items = np.array([answer]), np.array([0, len(truth)]), np.array(sorted(truth))
+    hits = len(set(answer[:k]) & truth)
+    assert metrics.hits_at_k(rows_UK, offsets, items, k) == hits / min(k, len(truth))
+    assert metrics.recall_at_k(rows_UK, offsets, items, k) == hits / len(truth)
+    assert 0 <= metrics.ndcg_at_k(rows_UK, offsets, items, k)[0] <= 1 + 1e-9
+    perfect = np.array([sorted(truth) + [-1] * (12 - len(truth))])
+    np.testing.assert_allclose(metrics.ndcg_at_k(perfect, offsets, items, k), 1)

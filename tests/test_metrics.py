@@ -24,7 +24,7 @@ def test_worked_example():
 
 def test_a_user_is_never_given_anothers_hits():
     """Keys of (user, item) must not run into each other."""
-    rows_UK, offsets, items = np.array([[0], [5]]), np.array([0, 1, 2]), np.array([5, 0])
+    rows_UK, offsets, items = np.array([[1], [0]]), np.array([0, 1, 2]), np.array([5, 3])
     assert not metrics.found(rows_UK, offsets, items).any()
 
 

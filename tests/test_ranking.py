@@ -69,3 +69,4 @@ def test_best_breaks_ties_by_row_and_puts_pads_last():
     assert np.take_along_axis(rows_BN, places_BK, axis=1).tolist() == [[5, 3, 8], [4, -1, -1]]
     assert best_BK.tolist() == [[2, 1, 1], [-5, -np.inf, -np.inf]]
     assert best(rows_BN, scores_BN, 9)[0].shape == (2, 4)
+    assert best(np.array([[-1, 6]], np.int32), np.array([[0, -np.inf]]), 1)[0].tolist() == [[1]]

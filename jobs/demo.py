@@ -52,6 +52,7 @@ def main() -> int:
         RAY_USAGE_STATS_ENABLED="0",
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
+        RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # nobody waits for an answer when the demo ends
         PYTHONUNBUFFERED="1",
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests
+from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests, Rows
 
 
 class Encoder(Protocol):
@@ -63,6 +63,17 @@ class Retriever(Protocol):
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         """Up to k item rows per request, best first, no row twice; raises ValueError when k < 1."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A retriever that can also say what it thinks of any row, not only of its best: a feature without gaps."""
+
+    source: str
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """[B, N] float32 on the scale of `retrieve`'s scores; the value at a pad (-1) means nothing."""
         ...
 
 

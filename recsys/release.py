@@ -6,7 +6,8 @@ A release is a folder of flat files that many replicas of a host map into memory
     item_vectors.npy       [I, D] float32, unit length; zeros where an item has no text
     users.arrow            user_id and history (items, types, days: lists, oldest first), sorted by id within each shard
     user_vectors.npy       [U, D] float32, unit length or zeros
-    candidates_*.npy       rows [U, N] int32 (-1 pads) and features [U, N, F] float32, best first
+    candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint8,
+                           bit f set where source f brought the item
     similar_*.npy          rows [I, S] int32 and scores [I, S] float32
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
     popularity.npy         [I] float32
@@ -148,6 +149,7 @@ class Release:
         self.user_vectors_UD = self.array("user_vectors")
         self.candidate_rows_UN = self.array("candidates_rows")
         self.candidate_features_UNF = self.array("candidates_features")
+        self.candidate_sources_UN = self.array("candidates_sources")
         self.similar_rows_IS = self.array("similar_rows")
         self.similar_scores_IS = self.array("similar_scores")
         self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")

@@ -84,11 +84,12 @@ class Query:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """One place in an answer: the score that put it there and, per source, the feature that source gave it."""
+    """One place in an answer: its score, what the sources that brought it said, and all features it was ranked with."""
 
     item: Item
     score: float
     sources: dict[str, float]
+    features: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

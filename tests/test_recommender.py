@@ -133,7 +133,8 @@ def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommend
     assert shown.request_id == "r9"
     assert shown.item_ids == tuple(each.item.item_id for each in ranking.items)
     for each, features in zip(ranking.items, shown.features, strict=True):
-        assert {n: x for n, x in zip(shown.feature_names, features, strict=True) if x} == each.sources
+        assert dict(zip(shown.feature_names, features, strict=True)) == each.features
+        assert each.sources.items() <= each.features.items()
     assert {"filter", "lexical", "dense", "personal", "rank", "explain"} <= set(ranking.stages_ms)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from recsys.batch.ingest import USERS, newest, users_table
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.interfaces import Retriever
-from recsys.recommender import find, recommend_sources
+from recsys.recommender import find, packed, recommend_sources
 from recsys.release import histories_of, row_ranges
 from recsys.retrieval.exact import ExactRetriever
 from recsys.types import Histories, Requests
@@ -36,13 +36,21 @@ def candidates(place: Place, part: int) -> Done:
     sellable_I = np.asarray(place.released_items()["in_stock"])
     rows_UN = np.full((len(known), n), -1, np.int32)
     features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
+    sources_UN = np.zeros((len(known), n), np.uint8)
     for block in _blocks(place, known):
         users = slice(block.start, block.stop)
         requests = Requests(len(block), None, np.asarray(vectors_UD[users]), known.slice(block.start, block.stop))
-        rows_BK, _, features_BKF = find(asked, ranker, requests, n, sellable_I)
-        rows_UN[users, : rows_BK.shape[1]], features_UNF[users, : rows_BK.shape[1]] = rows_BK, features_BKF
+        found = find(asked, ranker, requests, n, sellable_I)
+        width = slice(0, found.rows_BK.shape[1])
+        rows_UN[users, width], features_UNF[users, width] = found.rows_BK, found.features_BKF
+        sources_UN[users, width] = packed(found.brought_BKF)
     done = Done(len(known), counts={"empty": int((rows_UN < 0).all(axis=1).sum())})
-    place.write_arrays(done, part, {"candidates_rows": rows_UN, "candidates_features": features_UNF})
+    lists: dict[str, np.ndarray] = {
+        "candidates_rows": rows_UN,
+        "candidates_features": features_UNF,
+        "candidates_sources": sources_UN,
+    }
+    place.write_arrays(done, part, lists)
     return done
 
 

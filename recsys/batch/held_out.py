@@ -75,7 +75,9 @@ def _metrics(
     for block in row_ranges(len(known), setup.night.users_per_block):
         histories = known.slice(block.start, block.stop)
         vectors_BD = setup.user_model().encode_history(histories, items_ID)
-        ours.append(_wide(find(sources, ranker, Requests(len(block), None, vectors_BD, histories), 10, sellable_I)[0]))
+        ours.append(
+            _wide(find(sources, ranker, Requests(len(block), None, vectors_BD, histories), 10, sellable_I).rows_BK)
+        )
         theirs.append(_wide(floor.retrieve(Requests(len(block)), 10, sellable_I).rows_BN))
     truth = truth_offsets, truth_items
     return {

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import Done, Place
-from recsys.ranking.linear import WeightedSum
-from recsys.recommender import rank
+from recsys.ranking.linear import WeightedSum, best
+from recsys.ranking.merge import merge
 from recsys.release import row_ranges
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.lexical import LexicalIndex
@@ -56,9 +56,12 @@ def similar(place: Place, shard: int) -> Done:
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = place.released_array("co_occurrence_scores")[block.start : block.stop]
     together = Candidates("co_occurrence", rows_bN, np.where(rows_bN >= 0, scores_bN, -np.inf).astype(np.float32))
-    rows_BN, scores_BN, _ = rank(WeightedSum(SIMILAR_WEIGHTS), [together, content], n)
-    done = Done(len(block))
-    place.write_arrays(done, shard, {"similar_rows": rows_BN, "similar_scores": scores_BN})
+    rows_BN, features_BNF = merge([together, content])
+    places_BK, scores_BK = best(rows_BN, WeightedSum(SIMILAR_WEIGHTS).score(features_BNF), n)
+    missing, done = ((0, 0), (0, n - places_BK.shape[1])), Done(len(block))
+    rows_BK = np.pad(np.take_along_axis(rows_BN, places_BK, axis=1), missing, constant_values=-1)
+    scores_BK = np.pad(scores_BK, missing, constant_values=-np.inf)
+    place.write_arrays(done, shard, {"similar_rows": rows_BK, "similar_scores": scores_BK})
     return done
 
 

@@ -115,7 +115,7 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("similar", blocks, index.similar),
         Stage("held out", 1, held_out),
     )
-    for name in ("candidates_rows", "candidates_features"):
+    for name in ("candidates_rows", "candidates_features", "candidates_sources"):
         index.assemble_array(place, name, plan.user_parts)
     for name in ("similar_rows", "similar_scores"):
         index.assemble_array(place, name, blocks)

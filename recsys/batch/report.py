@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.batch.plan import Place
 from recsys.batch.stages import StageLine
-from recsys.recommender import Recommender
+from recsys.recommender import Recommender, unpacked
 from recsys.release import Release
 from recsys.report import Answer, Example, ReportData, render
 from recsys.report import Stage as ReportStage
@@ -25,10 +25,10 @@ def write_report(place: Place, release: Release, lines: Sequence[StageLine], fou
     recommender = Recommender.over(
         release, place.setup.user_model(), place.setup.search_ranker(), place.setup.recommend_ranker()
     )
-    features_UNF, known_UN = release.candidate_features_UNF, release.candidate_rows_UN >= 0
+    features_UNF = release.candidate_features_UNF
+    brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
     by_source = {
-        name: np.asarray(features_UNF[:, :, at])[known_UN & (features_UNF[:, :, at] != 0)]
-        for at, name in enumerate(manifest.sources)
+        name: np.asarray(features_UNF[:, :, at])[brought_UNF[:, :, at]] for at, name in enumerate(manifest.sources)
     }
     metrics = manifest.metrics
     floors = (

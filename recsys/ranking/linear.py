@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.types import Floats
 
 #: Found by `jobs.evaluate_retail --validation` on both retail sets together.
-RETAIL_WEIGHTS = {"buy_again": 1.0, "co_occurrence": 0.2, "popularity": 0.1}
+RETAIL_WEIGHTS = {"buy_again": 1.0, "co_occurrence": 0.05, "discovery": 0.05, "popularity": 0.05}
 SEARCH_WEIGHTS = {"lexical": 1.0, "dense": 1.0, "personal": 0.1}
 
 

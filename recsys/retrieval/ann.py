@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.retrieval.exact import Exclude, Rows, check_k, merge_top_k, top_k
-from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests
+from recsys.retrieval.exact import Exclude, check_k, inner_products, merge_top_k, top_k
+from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
 
 
 def build(items_ID: Floats, seed: int = 0) -> Any:
@@ -73,6 +73,10 @@ class AnnRetriever:
         silent_B = ~vectors_BD.any(axis=1)
         rows_BK[silent_B], scores_BK[silent_B] = -1, -np.inf
         return Candidates(self.source, rows_BK, scores_BK)
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """Inner products of these rows; 0 where the request has no vector."""
+        return inner_products(requests, self.items_ID, rows_BN)
 
     def _search(self, vectors_BD: Floats, k: int, allowed: Mask | None, exclude: Exclude) -> tuple[Rows, Floats]:
         """Over-fetches by the longest exclusion list, drops the excluded, and scores exactly who came out short."""

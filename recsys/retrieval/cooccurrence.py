@@ -45,7 +45,9 @@ def neighbours(
     owners, items = owners[kept], items[kept]
     norms_I = np.sqrt(totals_I + SHRINKAGE)
     scores = (pairs.data[kept] / (norms_I[owners + block.start] * norms_I[items])).astype(np.float32)
-    return best_of(owners, items, scores, len(block), n)
+    rows_bK, scores_bK = best_of(owners, items, scores, len(block), n)
+    missing = ((0, 0), (0, n - rows_bK.shape[1]))
+    return np.pad(rows_bK, missing, constant_values=-1), np.pad(scores_bK, missing, constant_values=-np.inf)
 
 
 def _baskets(part: Histories, item_count: int, now_days: float) -> csr_array:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import Candidates, Floats, Ints, Mask, Requests
+from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
-Rows = NDArray[np.int32]
 #: Per query the item rows to leave out: query q owns `rows[offsets[q]:offsets[q + 1]]`; repeats and -1 do no harm.
 Exclude = tuple[Ints, Ints]
 
@@ -110,6 +109,17 @@ class ExactRetriever:
         silent_B = ~requests.vectors_BD.any(axis=1)
         rows_BN[silent_B], scores_BN[silent_B] = -1, -np.inf
         return Candidates(self.source, rows_BN, scores_BN)
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """Inner products of these rows; 0 where the request has no vector."""
+        return inner_products(requests, self.items_ID, rows_BN)
+
+
+def inner_products(requests: Requests, items_ID: Floats, rows_BN: Rows) -> Floats:
+    """[B, N]: each request's vector with the items of its rows, 0 without a vector."""
+    if requests.vectors_BD is None:
+        return np.zeros(rows_BN.shape, np.float32)
+    return np.einsum("bnd,bd->bn", items_ID[rows_BN], requests.vectors_BD)
 
 
 def check_k(k: int) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.retrieval.sparse import EVENT_WEIGHTS, best_of, is_bought
-from recsys.types import Candidates, Floats, Histories, Mask, Requests
+from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
 
-HALF_LIFE_DAYS = 14.0
+HALF_LIFE_DAYS = 7.0
 
 
 def popularity(
@@ -44,6 +44,10 @@ class Popularity:
         kept = ~is_bought(histories, owners, rows)
         owners, rows = owners[kept], rows[kept]
         return Candidates(self.source, *best_of(owners, rows, self._scores_I[rows], requests.size, k))
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """The rows' popularity, the same for everybody."""
+        return self._scores_I[rows_BN]
 
 
 def _pairs(size: int, pool: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -1,0 +1,50 @@
+"""Hits of next baskets beside floors and rivals: python -m jobs.evaluate_retail --dataset uci_online_retail"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+
+from recsys import retail
+from recsys.datasets.completejourney import CompleteJourney
+from recsys.datasets.uci_online_retail import UciOnlineRetail
+from recsys.encoders import minilm
+
+DATASETS = {adapter.name: adapter for adapter in (CompleteJourney, UciOnlineRetail)}
+COLUMNS = ("hits@10/all", "hits@10/new", "ndcg@10/all", "ndcg@10/new", "coverage")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", choices=sorted(DATASETS), required=True)
+    parser.add_argument("--validation", action="store_true", help="score the period just before the test: tune here")
+    arguments = parser.parse_args()
+    begun = time.perf_counter()
+    start, stop = retail.TEST[arguments.dataset]
+    if arguments.validation:
+        start, stop = start - (stop - start), start
+    adapter = DATASETS[arguments.dataset]()
+    log = retail.purchases(adapter)
+    shop = retail.split(log, start, stop)
+    items_ID = retail.vectors(adapter, log, minilm())
+    print(f"{arguments.dataset}, truth from {start:%Y-%m-%d} to {stop:%Y-%m-%d}: {len(shop.asked):,} users")
+    print(f"{'':15}" + "".join(f"{column:>28}" for column in COLUMNS))
+    rows = []
+    for name, contender in retail.contenders(shop, items_ID).items():
+        rows.append({"name": name, **retail.evaluate(shop, contender)})
+        print(f"{name:15}" + "".join(f"{_cell(rows[-1], column):>28}" for column in COLUMNS), flush=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    seconds = round(time.perf_counter() - begun, 1)
+    summary = {"job": "evaluate_retail", "dataset": arguments.dataset, "commit": commit, "seconds": seconds}
+    print(json.dumps({**summary, "validation": arguments.validation, "rows": rows}))
+
+
+def _cell(row: dict, column: str) -> str:
+    low_high = row.get(f"{column}/interval")
+    return f"{row[column]:.4f}" + (f" [{low_high[0]:.4f}, {low_high[1]:.4f}]" if low_high else "")
+
+
+if __name__ == "__main__":
+    main()

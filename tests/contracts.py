@@ -20,7 +20,7 @@ import pytest
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.ingest import LINE, check_events, check_items
-from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, UserModel
+from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, Scorer, UserModel
 from recsys.tables import EVENTS, EVENTS_IN, ITEMS_IN
 from recsys.types import PURCHASE, Candidates, Histories, Impression, Interaction, Requests
 
@@ -542,3 +542,15 @@ class RetrieverContract:
     def test_k_is_at_least_one(self, k: int) -> None:
         with pytest.raises(ValueError, match=f"k is {k}"):
             self.make().retrieve(self.requests(), k)
+
+
+class ScorerContract(RetrieverContract):
+    """Of a source that can also score any row."""
+
+    def test_scores_a_row_as_it_retrieves_it(self) -> None:
+        source, requests = self.make(), self.requests()
+        assert isinstance(source, Scorer)
+        found = source.retrieve(requests, 20)
+        scores_BN = source.score(requests, found.rows_BN)
+        known_BN = found.rows_BN >= 0
+        np.testing.assert_allclose(scores_BN[known_BN], found.scores_BN[known_BN], rtol=1e-5)

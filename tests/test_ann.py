@@ -6,8 +6,23 @@ import pytest
 from recsys.retrieval import ann
 from recsys.retrieval.exact import ExactRetriever, top_k
 from recsys.types import PURCHASE, Histories, Requests
+from tests.contracts import ScorerContract, shoppers
 
 pytest.importorskip("faiss", reason="faiss is not installed: pip install faiss-cpu")
+
+
+class TestAnnRetriever(ScorerContract):
+    """10 lists, 2 of them read: most answers are completed exactly."""
+
+    ITEMS = 400
+
+    def make(self):
+        items_ID = clusters(self.ITEMS, 8)
+        return ann.AnnRetriever("near", ann.build(items_ID), items_ID, probes=2)
+
+    def requests(self):
+        known = shoppers(items=self.ITEMS)
+        return Requests(len(known), vectors_BD=clusters(len(known), 8, seed=5), histories=known)
 
 
 def clusters(items=20_000, dim=32, seed=0):

@@ -5,6 +5,17 @@ from hypothesis import strategies as st
 
 from recsys.retrieval.exact import ExactRetriever, best_columns, merge_top_k, top_k
 from recsys.types import Histories, Requests
+from tests.contracts import ScorerContract, shoppers
+
+
+class TestExactRetriever(ScorerContract):
+    def make(self):
+        return ExactRetriever("near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32))
+
+    def requests(self):
+        known = shoppers(items=self.ITEMS)
+        vectors_BD = np.random.default_rng(5).standard_normal((len(known), 8)).astype(np.float32)
+        return Requests(len(known), vectors_BD=vectors_BD, histories=known)
 
 
 def plain_top_k(queries_QD, items_ID, k, allowed_I, exclude):

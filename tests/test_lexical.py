@@ -7,6 +7,7 @@ from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever, words
 from recsys.types import PURCHASE, Histories, Requests
+from tests.contracts import RetrieverContract, shoppers
 
 TITLES = [
     "Cordless Drill 18V",          # 0
@@ -18,6 +19,18 @@ TITLES = [
     "",                            # 6
     "Boxes of batteries 1.5V 1/2", # 7
 ]  # fmt: skip
+
+
+class TestLexicalRetriever(RetrieverContract):
+    """Every title has the word; the shorter ones lead."""
+
+    def make(self):
+        titles = ["drill" + " red" * (item % 7) + " new" * (item % 3) for item in range(self.ITEMS)]
+        return LexicalRetriever(LexicalIndex.build({"title": titles}, {}))
+
+    def requests(self):
+        known = shoppers(items=self.ITEMS)
+        return Requests(len(known), texts=("drill", "drills new", "red drill") * 2 + ("dril",), histories=known)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@ import numpy as np
 
 from recsys.retrieval.popularity import Popularity, popularity
 from recsys.types import PURCHASE, Histories, Requests
-from tests.contracts import RetrieverContract, answers
+from tests.contracts import ScorerContract, answers
 
 
-class TestPopularity(RetrieverContract):
+class TestPopularity(ScorerContract):
     def make(self):
         return Popularity(np.random.default_rng(3).integers(0, 9, self.ITEMS).astype(np.float32))
 

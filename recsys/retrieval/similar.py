@@ -13,8 +13,8 @@ def nearest_items(items_ID: Floats, texts_I: NDArray[np.int64], block: range, n:
     """For each item of `block` the n allowed items of largest inner product, itself left out; exact.
 
     `texts_I` numbers the distinct texts (items of one text share one vector). The n best items always lie in the n
-    texts that score best, so the product is texts x texts, not items x items; items of equal score stand in row
-    order. An item whose vector is zero has none.
+    texts that score best, so the product is texts x texts, not items x items; of equal scores the lower text comes
+    first, then the lower row. An item whose vector is zero has none.
     """
     members, starts = _members(texts_I, allowed_I)
     first_T = np.full(len(starts) - 1, 0)

@@ -11,7 +11,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,7 @@ class Night:
     users_per_block: int = 512
     candidates: int = 100
     similar: int = 50
-    neighbours: int = 50
+    neighbours: int = 100
     neighbours_per_shard: int = 8_192
     history: int = 500
     max_bad_share: float = 0.05
@@ -103,8 +103,8 @@ def event_log(root: str) -> Callable[[], EventStore]:
 
 
 def completejourney(until: datetime) -> DatasetAdapter:
-    """The default shop: its year moved by whole weeks to end on the day before `until`."""
-    return CompleteJourney(last_day=until.date())
+    """The default shop: its year moved by whole weeks to end before the day of `until`."""
+    return CompleteJourney(last_day=until.date() - timedelta(days=1))
 
 
 def tiny() -> Setup:

@@ -58,3 +58,25 @@ def test_laws(answer, truth, k):
     assert 0 <= metrics.ndcg_at_k(rows_UK, offsets, items, k)[0] <= 1 + 1e-9
     perfect = np.array([sorted(truth) + [-1] * (12 - len(truth))])
     np.testing.assert_allclose(metrics.ndcg_at_k(perfect, offsets, items, k), 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(8)), st.sets(st.integers(0, 11), min_size=1), st.integers(1, 8), st.integers(1, 7))
+def test_an_item_moved_up(answer, truth, k, place):
+    """A hit one place higher never costs; the order within the first k is nothing to hits and recall."""
+    offsets, items = np.array([0, len(truth)]), np.array(sorted(truth))
+    before, after = np.array([answer]), np.array([answer])
+    after[0, [place - 1, place]] = after[0, [place, place - 1]]
+    gain = int(answer[place] in truth) - int(answer[place - 1] in truth)
+    for value in (metrics.ndcg_at_k, metrics.hits_at_k, metrics.recall_at_k):
+        assert gain * (value(after, offsets, items, k) - value(before, offsets, items, k))[0] >= 0
+    if gain and place < k:
+        assert gain * (metrics.ndcg_at_k(after, offsets, items, k) - metrics.ndcg_at_k(before, offsets, items, k)) > 0
+    if place != k:
+        assert metrics.hits_at_k(after, offsets, items, k) == metrics.hits_at_k(before, offsets, items, k)
+    first = next((at + 1 for at, item in enumerate(answer) if item in truth), np.inf)
+    assert metrics.reciprocal_rank(before, offsets, items) == 1 / first
+
+
+def test_coverage_counts_an_item_once():
+    assert metrics.coverage(np.array([[0, 1], [1, 0], [-1, -1]]), 4) == 2 / 4

@@ -119,7 +119,7 @@ def tiny() -> Setup:
             items_per_shard=50_000,
             events_per_shard=500_000,
             texts_per_shard=4_096,
-            task_cpus=0.5,
+            task_cpus=1.0,
             encoder_workers=2,
             encoder_cpus=0.5,
         ),

@@ -42,6 +42,13 @@ def test_a_basket_fades_and_a_view_says_less():
     assert neighbours([seen], range(2), 2, 1, now_days=10.0)[1][0, 0] < pair[0]
 
 
+def test_two_of_a_thing_in_a_basket_count_once():
+    one = log((0, 0, "purchase", 1.2), (0, 1, "purchase", 1.4))
+    two = log((0, 0, "purchase", 1.2), (0, 0, "purchase", 1.3), (0, 1, "purchase", 1.4))
+    scores = [neighbours([known], range(2), 2, 1, now_days=1.0)[1] for known in (one, two)]
+    np.testing.assert_array_equal(*scores)
+
+
 def test_parts_and_blocks_add_up_to_the_whole():
     random = np.random.default_rng(0)
     events = sorted((int(u), int(i), "purchase", float(d)) for u, i, d in random.integers(0, 20, (600, 3)))

@@ -26,6 +26,8 @@ def test_a_user_is_never_given_anothers_hits():
     """Keys of (user, item) must not run into each other."""
     rows_UK, offsets, items = np.array([[1], [0]]), np.array([0, 1, 2]), np.array([5, 3])
     assert not metrics.found(rows_UK, offsets, items).any()
+    pad_UK = np.array([[0], [-1]])
+    assert not metrics.found(pad_UK, np.array([0, 1, 2]), np.array([9, 9])).any()
 
 
 def test_no_answer_and_no_user():

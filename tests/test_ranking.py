@@ -54,6 +54,9 @@ def test_linear_ranker_weighs_shares_of_the_largest():
     assert ranker.feature_names == ("near", "sold")
     np.testing.assert_allclose(ranker.score(features_BNF), [[1 + 0.25, 0.5 + 0.5, 0]])
     np.testing.assert_allclose(WeightedSum({"near": 1.0, "sold": 0.5}).score(features_BNF), [[10.1, 5.2, 0]])
+    another_1NF = np.array([[[90, 0.1]] * 3], np.float32)
+    together_BN = ranker.score(np.concatenate([features_BNF, another_1NF]))
+    np.testing.assert_allclose(together_BN, [[1.25, 1, 0], [1.5] * 3], err_msg="each request by its own largest")
     assert ranker.score(np.empty((2, 0, 2), np.float32)).shape == (2, 0)
 
 

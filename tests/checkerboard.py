@@ -17,7 +17,7 @@ from recsys.interfaces import Chunk
 from recsys.tables import TIME
 
 ITEMS, USERS = 16, 40
-THINGS = "chair table lamp shelf clock mirror vase carpet".split()
+THINGS = ["chair", "table", "lamp", "shelf", "clock", "mirror", "vase", "carpet"]
 UNTIL = datetime(2026, 1, 2, 2, tzinfo=UTC)
 
 

@@ -227,7 +227,14 @@ class Release:
 
 
 def read_manifest(store: ArtifactStore, version: str) -> Manifest:
-    return Manifest.from_json(store.read(f"releases/{version}/manifest.json"))
+    """NotFoundError when the version is not published: it lists those that are."""
+    try:
+        return Manifest.from_json(store.read(f"releases/{version}/manifest.json"))
+    except NotFoundError:
+        there = ", ".join(store.versions()) or "none"
+        raise NotFoundError(
+            f"release {version} is not in {store.uri}: choose one of those published ({there})"
+        ) from None
 
 
 def check_space(manifest: Manifest, space: str | None) -> None:

@@ -86,7 +86,7 @@ def test_pooling_is_what_it_says(tiny):
         hidden = AutoModel.from_pretrained(tiny)(torch.tensor([ids])).last_hidden_state[0].numpy()
     tokens = pa.array([[3] * 10, ids], pa.list_(pa.int32()))
     for pooling, wanted in (("mean", hidden.mean(axis=0)), ("cls", hidden[0]), ("last", hidden[-1])):
-        ours = TransformerEncoder(str(tiny), pooling=pooling).encode_tokens(tokens)[1]
+        ours = TransformerEncoder(str(tiny), pooling=pooling, device="cpu").encode_tokens(tokens)[1]
         np.testing.assert_allclose(ours, wanted / np.linalg.norm(wanted), atol=1e-5)
 
 
@@ -187,3 +187,15 @@ class TestMiniLM(EncoderContract):
         mask = batch["attention_mask"][:, :, None]
         wanted = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()
         np.testing.assert_allclose(self.make().encode_items(texts), wanted, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_bf16_on_a_gpu_agrees_with_fp32_on_a_cpu(tiny):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    texts = ["red drill", "blue saw green table", "oak table lamp " * 30, ""]
+    on_cpu, on_gpu = (TransformerEncoder(str(tiny), device=device).encode_items(texts) for device in ("cpu", "cuda"))
+    assert on_gpu.dtype == np.float32
+    assert np.einsum("nd,nd->n", on_cpu, on_gpu).min() > 0.999

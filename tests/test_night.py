@@ -22,7 +22,7 @@ from recsys.config import Setup
 from recsys.errors import ReleaseError
 from recsys.recommender import Recommender
 from recsys.release import UNLISTED, Release
-from recsys.types import Query
+from recsys.types import Filters, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, bought, left_out, setup, title
 
 pytestmark = pytest.mark.ray
@@ -178,6 +178,17 @@ def test_a_night_into_a_bucket_is_the_night_on_a_disk(
     in_bucket = night(replace(setup(), home=bucket), version="v")
     assert in_bucket.manifest.files == on_disk.manifest.files
     assert in_bucket.items.equals(on_disk.items)
+
+
+def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: Path) -> None:
+    shop = setup()
+    big = night(replace(shop, night=replace(shop.night, ann_above=1)))
+    assert "dense.ivf" in big.manifest.files
+    recommender = Recommender.over(big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
+    for item in range(ITEMS):
+        query = Query("r", 20, text=title(item), filters=Filters(brand="acme"))
+        found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
+        assert len(found.items) == ITEMS // 2
 
 
 def test_the_plan_says_what_a_night_would_do_and_does_nothing(home: Path) -> None:

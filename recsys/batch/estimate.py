@@ -18,18 +18,18 @@ from recsys.release import read_arrow, read_manifest
 #: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights are estimated
 #: from the stage times of the release that is current.
 FIRST_RATES = {
-    "read items": 20_000,
-    "read events": 200_000,
-    "items": 20_000,
-    "events": 100_000,
+    "read items": 42_000,
+    "read events": 600_000,
+    "items": 400_000,
+    "events": 1_200_000,
     "embed items": 300,
-    "vectors": 100_000,
-    "embed users": 1_000,
-    "co_occurrence": 5_000,
-    "lexical": 20_000,
-    "candidates": 200,
-    "similar": 5_000,
-    "held out": 200,
+    "vectors": 80_000,
+    "embed users": 9_900,
+    "co_occurrence": 19_000,
+    "lexical": 30_000,
+    "candidates": 270,
+    "similar": 7_500,
+    "held out": 20,
 }
 #: How many of the smallest hashes are kept to count distinct texts (K minimum values; Bar-Yossef et al., 2002):
 #: exact below, within about 1/sqrt(K) = 0.4 % above.
@@ -48,11 +48,12 @@ def estimate(setup: Setup, until: datetime) -> str:
     texts = distinct(sketch)
     store = ArtifactStore(setup.home)
     fresh = round(texts * _share_new(store, setup.encoder().space, sketch))
-    rates, source = _rates(store)
-    users = events // 100
+    rates, measured, source = _measured(store)
+    users = round(events * measured.get("embed users", events / 100) / measured.get("read events", events))
     rows = {"read items": items, "read events": events, "items": items, "events": events, "embed items": fresh}
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
-    rows |= dict.fromkeys(("embed users", "candidates", "held out"), users)
+    rows |= dict.fromkeys(("embed users", "candidates"), users)
+    rows["held out"] = round(measured.get("held out", users / 30))
     bytes_ = items * dim * 4 + items * (night.similar + night.neighbours) * 8
     bytes_ += users * (dim * 4 + night.candidates * 20 + night.history * 13)
     seconds = {name: count / rates.get(name, 1_000) for name, count in rows.items()}
@@ -98,10 +99,15 @@ def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> fl
     return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
 
 
-def _rates(store: ArtifactStore) -> tuple[dict[str, float], str]:
+def _measured(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float], str]:
+    """Rows a second by stage, the rows they were measured on, and where both come from."""
     try:
         stages = json.loads(store.read(f"releases/{store.current()}/run.json"))["stages"]
     except NotFoundError:
-        return dict(FIRST_RATES), "those of setup tiny on two cores, until a night has run here"
-    measured = {stage["name"]: stage["rows"] / stage["seconds"] for stage in stages if stage["seconds"] > 0}
-    return FIRST_RATES | measured, f"as measured by release {store.current()}"
+        return dict(FIRST_RATES), {}, "those of setup tiny on two cores, until a night has run here"
+    timed = {stage["name"]: stage for stage in stages if stage["rows"] and stage["seconds"] > 0}
+    rates = {name: stage["rows"] / stage["seconds"] for name, stage in timed.items()}
+    if (embedded := timed.get("embed items")) and 2 * embedded["counts"].get("encoded", 0) < embedded["rows"]:
+        del rates["embed items"]  # carried vectors are copied, which says nothing about encoding
+    rows = {name: stage["rows"] for name, stage in timed.items()}
+    return FIRST_RATES | rates, rows, f"as measured by release {store.current()}"

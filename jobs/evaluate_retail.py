@@ -19,12 +19,20 @@ COLUMNS = ("hits@10/all", "hits@10/new", "ndcg@10/all", "ndcg@10/new", "coverage
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", choices=sorted(DATASETS), required=True)
-    parser.add_argument("--validation", action="store_true", help="score the period just before the test: tune here")
+    parser.add_argument(
+        "--validation",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="score the N-th period before the test instead (1 without a number): tune here",
+    )
     arguments = parser.parse_args()
     begun = time.perf_counter()
     start, stop = retail.TEST[arguments.dataset]
-    if arguments.validation:
-        start, stop = start - (stop - start), start
+    length = stop - start
+    start, stop = start - arguments.validation * length, stop - arguments.validation * length
     adapter = DATASETS[arguments.dataset]()
     log = retail.purchases(adapter)
     shop = retail.split(log, start, stop)
@@ -38,7 +46,7 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
     summary = {"job": "evaluate_retail", "dataset": arguments.dataset, "commit": commit, "seconds": seconds}
-    print(json.dumps({**summary, "validation": arguments.validation, "rows": rows}))
+    print(json.dumps({**summary, "validation": bool(arguments.validation), "rows": rows}))
 
 
 def _cell(row: dict, column: str) -> str:

@@ -175,7 +175,10 @@ class Release:
         return self.manifest.version
 
     def array(self, name: str) -> NDArray[Any]:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        try:
+            return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        except FileNotFoundError:
+            raise ReleaseError(f"release {self.version} has no {name}.npy: promote another release") from None
 
     def item(self, row: int) -> Item:
         values = self.items.slice(row, 1).to_pylist()[0]

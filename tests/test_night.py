@@ -19,11 +19,12 @@ from recsys.artifacts import ArtifactStore
 from recsys.batch.estimate import SKETCH, distinct, estimate, smallest
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
-from recsys.errors import ReleaseError
+from recsys.errors import InputError, ReleaseError
+from recsys.interfaces import Chunk
 from recsys.recommender import Recommender
 from recsys.release import UNLISTED, Release
 from recsys.types import Filters, Query
-from tests.checkerboard import ITEMS, UNTIL, USERS, bought, left_out, setup, title
+from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, bought, left_out, setup, title
 
 pytestmark = pytest.mark.ray
 
@@ -189,6 +190,33 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
         query = Query("r", 20, text=title(item), filters=Filters(brand="acme"))
         found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
         assert len(found.items) == ITEMS // 2
+
+
+class Unvisited(Checkerboard):
+    """The shop on the day before it opens."""
+
+    def event_chunks(self) -> list[Chunk]:
+        return []
+
+
+def test_a_shop_without_a_single_event_can_be_searched(home: Path) -> None:
+    shop = replace(setup(), dataset=Unvisited)
+    first = night(shop)
+    assert (first.manifest.counts["users"], first.manifest.counts["events"]) == (0, 0)
+    recommender = Recommender.over(first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
+    found = recommender.search(Query("r", 3, text=title(4)), shop.encoder().encode_queries([title(4)])[0])
+    assert found.items[0].item.item_id == "i04"
+    assert len(recommender.recommend(Query("r", 3, "nobody")).items) == 3
+
+
+def test_an_empty_catalogue_is_refused_before_anything_is_written(home: Path) -> None:
+    class Empty(Checkerboard):
+        def item_chunks(self) -> list[Chunk]:
+            return []
+
+    with pytest.raises(InputError, match="the catalogue of setup checkerboard has no rows"):
+        begin(replace(setup(), dataset=Empty), UNTIL)
+    assert not list(home.rglob("*.json"))
 
 
 def test_the_plan_says_what_a_night_would_do_and_does_nothing(home: Path) -> None:

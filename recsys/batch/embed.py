@@ -20,7 +20,7 @@ _MESSAGE = pa.schema([("text_hash", pa.binary(16)), ("previous", pa.int32()), ("
 
 def tokenize(place: Place, part: int) -> bytes:
     """Shard `part` of the distinct texts, sorted by hash: carried over where possible, tokenised where new."""
-    texts = place.gather("texts", part)
+    texts = place.gather("texts", part, TEXTS)
     unique = texts.group_by("text_hash", use_threads=False).aggregate([("text", "first")]).rename_columns(TEXTS.names)
     unique = unique.sort_by("text_hash")
     hashes, words = unique["text_hash"].combine_chunks(), unique["text"].combine_chunks()

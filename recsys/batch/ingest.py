@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from recsys.batch.plan import LIVE, Done, Place, one_batch, scattered
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.feedback import histories
-from recsys.ingest import Checked, check_events, check_items, deduplicate
+from recsys.ingest import SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.retrieval.popularity import popularity
-from recsys.tables import ITEMS, QUARANTINE
+from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
 
 #: A user with more events than this is counted by his newest: a bot, or a shop's own till.
@@ -57,7 +57,7 @@ def read_events(place: Place, shard: int) -> Done:
 def sort_items(place: Place, part: int) -> Done:
     """The catalogue's shard `part`: sorted by id, with the hash of each text; and its distinct texts, scattered."""
     done = Done()
-    checked = deduplicate(place.gather("read/items", part), "item_id")
+    checked = deduplicate(place.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id")
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
@@ -72,7 +72,7 @@ def sort_items(place: Place, part: int) -> Done:
 def sort_events(place: Place, part: int) -> Done:
     """Histories of the users of shard `part`, oldest first, over item rows; and what they add to popularity."""
     done = Done()
-    checked = deduplicate(place.gather("read/events", part), "event_id")
+    checked = deduplicate(place.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id")
     ids = place.item_ids()
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))

@@ -25,7 +25,7 @@ from recsys.batch.plan import LIVE, Place, Plan, parquet_bytes
 from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run
 from recsys.config import Setup
-from recsys.errors import ReleaseError
+from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.release import Manifest, Release, read_manifest
 from recsys.tables import EVENTS, QUARANTINE
@@ -54,6 +54,8 @@ def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until:
     """Looks at the inputs, copies the live events, and writes the plan: what is planned does not change any more."""
     dataset, night, previous = setup.dataset(until), setup.night, store.current()
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
+    if not sum(chunk.rows for chunk in item_chunks):
+        raise InputError(f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items")
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
     event_chunks += [Chunk(LIVE, 0, live)] if live else []
     items, events = (sum(chunk.rows for chunk in chunks) for chunks in (item_chunks, event_chunks))

@@ -118,11 +118,14 @@ class Place:
             return np.load(local, mmap_mode="r")
         return np.load(io.BytesIO(self.store.read(path)))
 
-    def gather(self, name: str, part: int) -> pa.Table:
-        """All rows that the scattering stage `name` put into partition `part`, in order of its shards."""
+    def gather(self, name: str, part: int, schema: pa.Schema) -> pa.Table:
+        """All rows that the scattering stage `name` put into partition `part`, in order of its shards.
+
+        `schema` is that of a stage that had nothing to read: a shop's first night may have no events.
+        """
         paths = [path for path in self.store.files(self.work(name)) if path.endswith(".arrow")]
         files = [pa.ipc.open_file(self.store.open(path)) for path in paths]
-        return pa.Table.from_batches([file.get_batch(part) for file in files])
+        return pa.Table.from_batches([file.get_batch(part) for file in files], None if files else schema)
 
     def item_ids(self) -> IdMap:
         parts = [self.read_part("items", part)["item_id"] for part in range(self.plan.item_parts)]

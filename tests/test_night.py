@@ -201,6 +201,7 @@ class Unvisited(Checkerboard):
 
 def test_a_shop_without_a_single_event_can_be_searched(home: Path) -> None:
     shop = replace(setup(), dataset=Unvisited)
+    assert "0 event rows, about 0 users" in estimate(shop, UNTIL)
     first = night(shop)
     assert (first.manifest.counts["users"], first.manifest.counts["events"]) == (0, 0)
     recommender = Recommender.over(first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())

@@ -49,7 +49,7 @@ def estimate(setup: Setup, until: datetime) -> str:
     store = ArtifactStore(setup.home)
     fresh = round(texts * _share_new(store, setup.encoder().space, sketch))
     rates, measured, source = _measured(store)
-    users = round(events * measured.get("embed users", events / 100) / measured.get("read events", events))
+    users = round(events * measured.get("embed users", 1) / measured.get("read events", 100))
     rows = {"read items": items, "read events": events, "items": items, "events": events, "embed items": fresh}
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
     rows |= dict.fromkeys(("embed users", "candidates"), users)
@@ -93,9 +93,8 @@ def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> fl
     version = store.current()
     if version is None or read_manifest(store, version).space != space:
         return 1.0
-    path = f"releases/{version}/items.arrow"
-    local = store.on_disk(path) or store.local(path, read_manifest(store, version).files["items.arrow"])
-    held = set(read_arrow(local)["text_hash"].to_pylist())
+    sums = read_manifest(store, version).files
+    held = set(read_arrow(store.local(f"releases/{version}/items.arrow", sums["items.arrow"]))["text_hash"].to_pylist())
     return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
 
 

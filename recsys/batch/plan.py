@@ -85,10 +85,8 @@ class Place:
         """A file of the release whose vectors are carried over, or None where there is none of this space."""
         if self.plan.carry_from is None:
             return None
-        path = f"releases/{self.plan.carry_from}/{name}"
-        return self.store.on_disk(path) or self.store.local(
-            path, read_manifest(self.store, self.plan.carry_from).files[name]
-        )
+        sums = read_manifest(self.store, self.plan.carry_from).files
+        return self.store.local(f"releases/{self.plan.carry_from}/{name}", sums[name])
 
     # Intermediate files. A part is one shard of a stage's output.
 
@@ -139,8 +137,7 @@ class Place:
         self.store.write(self.work(f"sums/{name}"), sha256.encode())
 
     def assembled(self, name: str) -> Path:
-        path = self.release(name)
-        return self.store.on_disk(path) or self.store.local(path, self.store.read(self.work(f"sums/{name}")).decode())
+        return self.store.local(self.release(name), self.store.read(self.work(f"sums/{name}")).decode())
 
     def sums(self) -> dict[str, str]:
         """Every file assembled so far, as a manifest lists them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.retrieval.exact import check_k
 from recsys.retrieval.sparse import best_of, interests, is_bought
 from recsys.types import Candidates, Floats, Mask, Requests
 
@@ -28,8 +29,7 @@ class BuyAgain:
             self._prior_I = ((np.asarray(popularity_I) + POPULARITY_FLOOR) ** POPULARITY_POWER).astype(np.float32)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
-        if k < 1:
-            raise ValueError(f"k is {k}: ask for at least one item")
+        check_k(k)
         histories = requests.histories
         if histories is None or not len(histories.items):
             return Candidates.none(self.source, requests.size)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.retrieval.exact import check_k
 from recsys.retrieval.sparse import EVENT_WEIGHTS, best_of, interests, is_bought, sparse_rows
 from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests
 
@@ -78,8 +79,7 @@ class CoOccurrence:
         self._scores_II = csr_array((scores_IN[known_IN], rows_IN[known_IN], offsets), shape=(len(rows_IN),) * 2)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
-        if k < 1:
-            raise ValueError(f"k is {k}: ask for at least one item")
+        check_k(k)
         histories = requests.histories
         if histories is None or not len(histories.items):
             return Candidates.none(self.source, requests.size)

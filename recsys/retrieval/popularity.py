@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.retrieval.exact import check_k
 from recsys.retrieval.sparse import EVENT_WEIGHTS, best_of, is_bought
 from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
 
@@ -34,8 +35,7 @@ class Popularity:
         self._best_first_I = np.argsort(-scores_I, kind="stable").astype(np.int32)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
-        if k < 1:
-            raise ValueError(f"k is {k}: ask for at least one item")
+        check_k(k)
         histories = requests.histories or Histories.empty(requests.size)
         ordered = self._best_first_I if allowed is None else self._best_first_I[allowed[self._best_first_I]]
         longest = int(np.diff(histories.bought()[0]).max(initial=0))

@@ -210,16 +210,18 @@ class Release:
     def allowed(self, filters: Filters) -> Mask | None:
         """Which items pass the filters, or None when nothing is filtered.
 
-        A category also names everything below it: "grocery" passes "GROCERY / FROZEN PIZZA". Case does not matter.
+        Of several categories or brands one must fit. A category also names everything below it: "grocery" passes
+        "GROCERY / FROZEN PIZZA". Case does not matter.
         """
         masks: list[Mask] = []
-        if filters.category is not None:
+        if filters.category:
             names, codes_I = self._labels["category"]
-            wanted = filters.category.casefold()
-            masks.append(((names == wanted) | np.char.startswith(names, wanted + " / "))[codes_I])
-        if filters.brand is not None:
+            wanted = [category.casefold() for category in filters.category]
+            below = [np.char.startswith(names, category + " / ") for category in wanted]
+            masks.append(np.logical_or.reduce([np.isin(names, wanted), *below])[codes_I])
+        if filters.brand:
             names, codes_I = self._labels["brand"]
-            masks.append((names == filters.brand.casefold())[codes_I])
+            masks.append(np.isin(names, [brand.casefold() for brand in filters.brand])[codes_I])
         if filters.min_price is not None:
             masks.append(self.prices_I >= filters.min_price)
         if filters.max_price is not None:

@@ -7,7 +7,7 @@ its row in the release (int32). The crossing is `release.Release.rows_of` and `R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 EVENT_TYPES = ("view", "click", "cart", "purchase")
 PURCHASE = EVENT_TYPES.index("purchase")
 
+#: `price` is the lowest first.
+SORTS = ("relevance", "price", "-price", "newest", "popularity")
+
 Ints = NDArray[np.integer[Any]]
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -27,7 +30,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Item:
-    """A catalogue row. Price is in the shop's currency; None where the shop has none."""
+    """A catalogue row. Price is in the shop's currency; None where the shop has none.
+
+    Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to sell it.
+    """
 
     item_id: str
     title: str = ""
@@ -38,6 +44,8 @@ class Item:
     in_stock: bool = True
     image: str = ""
     attributes: str = ""
+    group_id: str = ""
+    added: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,13 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Filters:
-    """What an answer's items must be. Empty fields do not filter; prices are inclusive bounds."""
+    """What an answer's items must be. Empty fields do not filter; prices are inclusive bounds.
 
-    category: str | None = None
-    brand: str | None = None
+    Of several categories or brands an item needs one.
+    """
+
+    category: tuple[str, ...] = ()
+    brand: tuple[str, ...] = ()
     min_price: float | None = None
     max_price: float | None = None
     in_stock: bool | None = None
@@ -73,33 +84,91 @@ class Filters:
 
 @dataclass(frozen=True)
 class Query:
-    """One request: search when `text` is set, recommendation when it is not."""
+    """One request: search when `text` is set, recommendation when it is not.
+
+    A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each group
+    (`collapse`), and for `facets`.
+    """
 
     request_id: str
     k: int = 10
     user_id: str | None = None
     text: str | None = None
     filters: Filters = field(default_factory=Filters)
+    sort: str = "relevance"
+    offset: int = 0
+    collapse: bool = False
+    facets: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sort not in SORTS:
+            raise ValueError(f"sort {self.sort!r} is unknown: use one of {', '.join(SORTS)}")
+
+
+@dataclass(frozen=True)
+class QueryUnderstanding:
+    """What a search text was taken to mean.
+
+    `text` is as typed; `normalised` is what is searched: folded, corrected, without the price words. `language` is
+    en, zh, mixed, other (a script we have no words for) or none (nothing to search). `corrections` are pairs (typed,
+    taken for). `identifiers` are item ids that a code in the text names: all of them when `exact`, the whole text
+    being one code. `facts` may hold brand, colour, size (as the catalogue spells them), min_price and max_price.
+    `intent` is the likeliest class, None for "none of these", with its calibrated probability.
+    """
+
+    text: str
+    normalised: str
+    language: str = "none"
+    corrections: tuple[tuple[str, str], ...] = ()
+    identifiers: tuple[str, ...] = ()
+    exact: bool = False
+    facts: Mapping[str, str | float] = field(default_factory=dict)
+    intent: str | None = None
+    intent_probability: float = 0.0
+
+
+@dataclass(frozen=True)
+class FacetCount:
+    """How many of the found items have a value of a facet, and whether the request selects it."""
+
+    value: str
+    count: int
+    selected: bool = False
 
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """One place in an answer: its score, what the sources that brought it said, and all features it was ranked with."""
+    """One place in an answer: its score, what the sources that brought it said, and all features it was ranked with.
+
+    `highlights` are the ranges (start, end) of the title's characters that the query hit.
+    """
 
     item: Item
     score: float
     sources: dict[str, float]
     features: dict[str, float] = field(default_factory=dict)
+    highlights: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """An answer, best first, from exactly one release. `stages_ms` says where its time went."""
+    """An answer, best first, from exactly one release. `stages_ms` says where its time went.
+
+    A search also has: its understanding; `total`, the items found; `facets`; `relaxed`, in words, what of the request
+    was given up to find them; `no_good_match` where even that found nothing worth showing; `skipped`, the stages
+    that the deadline left no time for.
+    """
 
     request_id: str
     release: str
     items: tuple[ScoredItem, ...]
     personalised: bool = False
+    understanding: QueryUnderstanding | None = None
+    total: int | None = None
+    facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
+    relaxed: tuple[str, ...] = ()
+    no_good_match: bool = False
+    skipped: tuple[str, ...] = ()
     stages_ms: dict[str, float] = field(default_factory=dict, compare=False)
 
 

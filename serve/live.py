@@ -91,7 +91,7 @@ class LiveRelease:
             release = Release.open(self.store, version, self.space)
             parts = (self.setup.user_model(), self.setup.search_ranker(), self.setup.recommend_ranker())
             recommender = Recommender.over(release, *parts)
-            recommender.recommend(Query("warm up", k=1, filters=Filters(category="", brand="", min_price=0.0)))
+            recommender.recommend(Query("warm up", k=1, filters=Filters(category=("",), brand=("",), min_price=0.0)))
             created(release)
         except (SpaceMismatchError, ReleaseError):
             raise

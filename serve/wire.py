@@ -172,7 +172,9 @@ def query_of(request_id: str, page: Page, day: Day) -> Query:
 def _filters(page: Filtered) -> Filters:
     if page.min_price is not None and page.max_price is not None and page.min_price > page.max_price:
         raise RefusedError("min_price", page.min_price, f"at most max_price, which is {page.max_price:g}")
-    return Filters(page.category, page.brand, page.min_price, page.max_price, page.in_stock)
+    category = (page.category,) if page.category else ()
+    brand = (page.brand,) if page.brand else ()
+    return Filters(category, brand, page.min_price, page.max_price, page.in_stock)
 
 
 def events_of(body: bytes) -> list[Event | Shown]:

@@ -187,7 +187,7 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
     assert "dense.ivf" in big.manifest.files
     recommender = Recommender.over(big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
     for item in range(ITEMS):
-        query = Query("r", 20, text=title(item), filters=Filters(brand="acme"))
+        query = Query("r", 20, text=title(item), filters=Filters(brand=("acme",)))
         found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
         assert len(found.items) == ITEMS // 2
 

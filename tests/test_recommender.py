@@ -65,7 +65,9 @@ def test_a_filtered_search_gives_as_many_as_match(
         )
 
     expected = {f"i{item:02d}" for item in range(ITEMS) if matches(item)}
-    found = search(shop, "red chair", k=k, filters=Filters(category, brand, low, high))
+    found = search(
+        shop, "red chair", k=k, filters=Filters((category,) if category else (), (brand,) if brand else (), low, high)
+    )
     assert len(found) == len(set(found)) == min(k, len(expected))
     assert set(found) <= expected
 

@@ -212,7 +212,7 @@ class Recommender:
                 )
                 if row >= 0
             )
-        return Ranking(query.request_id, self.release.version, items, personalised, stages_ms)
+        return Ranking(query.request_id, self.release.version, items, personalised, stages_ms=stages_ms)
 
     def _nightly(self, user_row: int, allowed: Mask | None, k: int) -> Found:
         """The stored list, ranked again without what is not allowed."""

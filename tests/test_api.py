@@ -40,7 +40,7 @@ class FakeShop:
         if self.release is None:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)
-        return Ranking(query.request_id, self.release, SCORED[: query.k], True, {"encode": 1.0})
+        return Ranking(query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0})
 
     recommend = search
 

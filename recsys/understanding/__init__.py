@@ -1,0 +1,1 @@
+"""What a shopper meant: normal form, spelling, codes, facts, intent."""

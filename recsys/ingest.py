@@ -26,6 +26,8 @@ from recsys.types import EVENT_TYPES, Mask
 LINE = "_line"
 MAX_ID_LENGTH = 256
 CLOCK_SKEW = timedelta(minutes=5)
+#: An item may be announced: unlike an event it can lie in the future. Beyond this stands "never", or another unit.
+LAST_ADDED = datetime(2100, 1, 1, tzinfo=UTC)
 #: Where a good row came from: the two columns that good tables carry until `deduplicate`.
 SOURCE = pa.schema(
     [
@@ -64,7 +66,8 @@ def check_events(
 
     Raises InputError when a column that `tables.EVENTS` requires is missing.
     """
-    judges = _EVENT_JUDGES | {"type": partial(_kind, known=known_types), "time": partial(_time, now=now)}
+    latest = (now + CLOCK_SKEW).astimezone(UTC)
+    judges = _EVENT_JUDGES | {"type": partial(_kind, known=known_types), "time": partial(_time, latest=latest)}
     return _check("events", EVENTS, judges, raw, path, first_row)
 
 
@@ -183,28 +186,25 @@ def _kind(column: pa.Array, given_N: Mask, known: Sequence[str]) -> Judged:
     return values, [*faults, (unknown_N, f"use one of {', '.join(known)}")]
 
 
-def _time(column: pa.Array, given_N: Mask, now: datetime) -> Judged:
+def _time(column: pa.Array, given_N: Mask, latest: datetime, optional: bool = False) -> Judged:
     """Timestamps, dates and ISO 8601 texts; a bare number is not guessed to be seconds or milliseconds."""
     column = trimmed(column)
     values = to_time(column)
-    latest = (now + CLOCK_SKEW).astimezone(UTC)
-    return values, [
-        (_missed(column, given_N, values), "it must be a timestamp or ISO 8601 text"),
-        (to_mask(values.is_null()), "it must not be empty"),
-        # Before 1970 lie broken clocks, and years that Python's datetime cannot hold.
-        (to_mask(pc.less(values, pa.scalar(0, TIME))), "it must not be before 1970"),
-        (
-            to_mask(pc.greater(values, pa.scalar(latest, TIME))),
-            f"it must not be later than {latest:%Y-%m-%dT%H:%M:%SZ}",
-        ),
-    ]
+    faults = [(_missed(column, given_N, values), "it must be a timestamp or ISO 8601 text")]
+    if not optional:
+        faults.append((to_mask(values.is_null()), "it must not be empty"))
+    # Before 1970 lie broken clocks, and years that Python's datetime cannot hold.
+    early_N, late_N = pc.less(values, pa.scalar(0, TIME)), pc.greater(values, pa.scalar(latest, TIME))
+    faults.append((to_mask(early_N), "it must not be before 1970"))
+    return values, [*faults, (to_mask(late_N), f"it must not be later than {latest:%Y-%m-%dT%H:%M:%SZ}")]
 
 
 _ITEM_JUDGES: dict[str, Judge] = {
     "item_id": _id,
-    **dict.fromkeys(("title", "description", "category", "brand", "image", "attributes"), _text),
+    **dict.fromkeys(("title", "description", "category", "brand", "image", "attributes", "group_id"), _text),
     "price": _number,
     "in_stock": partial(_flag, missing=True),
+    "added": partial(_time, latest=LAST_ADDED, optional=True),
 }
 _EVENT_JUDGES: dict[str, Judge] = {
     **dict.fromkeys(("event_id", "user_id", "item_id"), _id),

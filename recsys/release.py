@@ -12,6 +12,7 @@ A release is a folder of flat files that many replicas of a host map into memory
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
     popularity.npy         [I] float32
     lexical/               the BM25 index
+    suggestions.arrow      completions: suggest.SCHEMA, their beginnings and then their inner words, sorted
     dense.ivf              the faiss index, above the setup's size only
     quarantine.parquet     tables.QUARANTINE: every row that could not be used, and why
     manifest.json          written last; without it the folder is not a release
@@ -24,7 +25,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -39,10 +41,17 @@ from numpy.typing import NDArray
 from recsys.artifacts import ArtifactStore
 from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
 from recsys.retrieval.lexical import LexicalIndex
-from recsys.types import Filters, Histories, Item, Mask
+from recsys.suggest import Suggestions
+from recsys.types import Filters, Histories, Ints, Item, Mask
 
-FORMAT = 1
+FORMAT = 2
+#: Between the levels of a category: "grocery / frozen pizza".
+BELOW = " / "
 UNLISTED = ("manifest.json", "report.html", "run.json")
+
+
+class OtherFormatError(ReleaseError):
+    """A release that other code wrote; a night begins anew after it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Manifest:
         try:
             fields = json.loads(data)
             if fields["format"] != FORMAT:
-                raise ReleaseError(
+                raise OtherFormatError(
                     f"release {fields.get('version')} has format {fields['format']}, this code reads {FORMAT}: "
                     "run jobs.nightly with this code, or serve with the code that wrote it"
                 )
@@ -136,6 +145,55 @@ def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
     return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), *values)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels, case folded: `codes_I` names each item's, and each label lies below some values.
+
+    A brand lies below itself, "a / b" below "a" and "a / b". Pair p says that label `labels_P[p]` lies below value
+    `values_P[p]`; `spelled_V` are the values as most items spell them, `place` finds them folded.
+    """
+
+    codes_I: NDArray[np.int32]
+    labels_P: NDArray[np.int32]
+    values_P: NDArray[np.int32]
+    spelled_V: tuple[str, ...]
+    place: Mapping[str, int]
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray, nested: bool) -> Labels:
+        coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+        spellings, spelling_I = coded.dictionary.to_pylist(), np.asarray(coded.indices)
+        counts: dict[str, Counter[str]] = {}  # of each value, how many items spell it how
+        for spelling, items in zip(spellings, np.bincount(spelling_I).tolist(), strict=True):
+            for value in _above(spelling, nested):
+                counts.setdefault(value.casefold(), Counter())[value] += items
+        place = {value: at for at, value in enumerate(counts)}
+        spelled = tuple(min(spelt, key=lambda text: (-spelt[text], text)) for spelt in counts.values())
+        folded: dict[str, int] = {}
+        label_S = np.array([folded.setdefault(text.casefold(), len(folded)) for text in spellings], np.int32)
+        pairs = [(at, place[value]) for label, at in folded.items() for value in _above(label, nested)]
+        labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
+        return cls(label_S[spelling_I], labels_P, values_P, spelled, place)
+
+    def below(self, wanted: Sequence[str]) -> Mask:
+        """[L]: which labels lie below one of the wanted values, in any case."""
+        places = [at for value in wanted if (at := self.place.get(value.casefold())) is not None]
+        below_L = np.zeros(int(self.labels_P.max(initial=-1)) + 1, bool)
+        below_L[self.labels_P[np.isin(self.values_P, places)]] = True
+        return below_L
+
+    def counts(self, rows: Ints) -> NDArray[np.int64]:
+        """[V]: how many of the items lie below each value."""
+        items_L = np.bincount(self.codes_I[rows], minlength=int(self.labels_P.max(initial=-1)) + 1)
+        return np.bincount(self.values_P, items_L[self.labels_P], len(self.spelled_V)).astype(np.int64)
+
+
+def _above(label: str, nested: bool) -> list[str]:
+    """The values that a label lies below, itself last."""
+    ends = [at for at in range(len(label)) if label.startswith(BELOW, at)] if nested else []
+    return [*(label[:end] for end in ends), label]
+
+
 class Release:
     """An open release. Arrays are read-only and mapped from disk."""
 
@@ -155,6 +213,7 @@ class Release:
         self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")
         self.popularity_I = self.array("popularity")
         self.lexical = LexicalIndex.load(folder / "lexical")
+        self.suggestions = Suggestions.open(folder / "suggestions.arrow")
 
     @classmethod
     def open(cls, store: ArtifactStore, version: str | None = None, space: str | None = None) -> Release:
@@ -198,14 +257,21 @@ class Release:
         return np.asarray(self.items["price"].cast(pa.float64()).to_numpy())
 
     @cached_property
-    def _labels(self) -> dict[str, tuple[NDArray[np.str_], NDArray[np.int64]]]:
-        """Per column: its distinct values, case-folded, and for each item which of them it has."""
-        labels = {}
-        for column in ("category", "brand"):
-            coded = pc.fill_null(self.items[column], "").combine_chunks().dictionary_encode()
-            values = [str(value).casefold() for value in coded.dictionary.to_pylist()]
-            labels[column] = np.array(values, dtype=str), np.asarray(coded.indices).astype(np.int64)
-        return labels
+    def groups_I(self) -> NDArray[np.int32]:
+        """Equal where items are variants of one product; -1 where an item is none."""
+        groups = pc.utf8_trim_whitespace(self.items["group_id"])
+        groups = pc.if_else(pc.equal(groups, ""), pa.scalar(None, pa.string()), groups).combine_chunks()
+        return np.asarray(pc.fill_null(groups.dictionary_encode().indices, -1)).astype(np.int32)
+
+    @cached_property
+    def added_I(self) -> NDArray[np.float64]:
+        """When the shop began to sell each item, in days since 1970-01-01 UTC; NaN where it does not say."""
+        microseconds = self.items["added"].cast(pa.int64()).cast(pa.float64())
+        return np.asarray(microseconds.to_numpy()) / 86_400e6
+
+    @cached_property
+    def labels(self) -> dict[str, Labels]:
+        return {name: Labels.of(self.items[name], nested=name == "category") for name in ("category", "brand")}
 
     def allowed(self, filters: Filters) -> Mask | None:
         """Which items pass the filters, or None when nothing is filtered.
@@ -213,22 +279,22 @@ class Release:
         Of several categories or brands one must fit. A category also names everything below it: "grocery" passes
         "GROCERY / FROZEN PIZZA". Case does not matter.
         """
-        masks: list[Mask] = []
-        if filters.category:
-            names, codes_I = self._labels["category"]
-            wanted = [category.casefold() for category in filters.category]
-            below = [np.char.startswith(names, category + " / ") for category in wanted]
-            masks.append(np.logical_or.reduce([np.isin(names, wanted), *below])[codes_I])
-        if filters.brand:
-            names, codes_I = self._labels["brand"]
-            masks.append(np.isin(names, [brand.casefold() for brand in filters.brand])[codes_I])
-        if filters.min_price is not None:
-            masks.append(self.prices_I >= filters.min_price)
-        if filters.max_price is not None:
-            masks.append(self.prices_I <= filters.max_price)
-        if filters.in_stock is not None:
-            masks.append(self.in_stock_I == filters.in_stock)
+        masks = list(self.passing(filters, slice(None)).values())
         return np.logical_and.reduce(masks) if masks else None
+
+    def passing(self, filters: Filters, rows: Ints | slice) -> dict[str, Mask]:
+        """Which of the rows pass each filter that is set, by its field's name."""
+        masks: dict[str, Mask] = {}
+        for name, wanted in (("category", filters.category), ("brand", filters.brand)):
+            if wanted:
+                masks[name] = self.labels[name].below(wanted)[self.labels[name].codes_I[rows]]
+        if filters.min_price is not None:
+            masks["min_price"] = self.prices_I[rows] >= filters.min_price
+        if filters.max_price is not None:
+            masks["max_price"] = self.prices_I[rows] <= filters.max_price
+        if filters.in_stock is not None:
+            masks["in_stock"] = self.in_stock_I[rows] == filters.in_stock
+        return masks
 
 
 def read_manifest(store: ArtifactStore, version: str) -> Manifest:

@@ -18,6 +18,8 @@ ITEMS_IN = pa.schema(
         ("in_stock", pa.bool_()),
         ("image", pa.string()),
         ("attributes", pa.string()),
+        ("group_id", pa.string()),
+        ("added", TIME),
     ]
 )
 
@@ -65,5 +67,20 @@ EXAMPLES = pa.schema(
         pa.field("position", pa.int32(), nullable=False),
         pa.field("features", pa.list_(pa.float32()), nullable=False),
         pa.field("label", pa.int8(), nullable=False),
+    ]
+)
+
+#: Past queries worth suggesting: folded, sorted, with the number of users who asked them.
+QUERIES = pa.schema([pa.field("query", pa.string(), nullable=False), pa.field("users", pa.int64(), nullable=False)])
+
+#: Completions (`suggest.Suggestions`): sorted by `key`; `row` is the suggestion's place in the first record batch,
+#: which alone has `text` and `kind`.
+SUGGESTIONS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        ("text", pa.string()),
+        ("kind", pa.string()),
     ]
 )

@@ -1,6 +1,7 @@
 """The checkerboard shop: even users buy even items, odd users odd ones, and each leaves out exactly one.
 
-That one is what a recommender must put first. Red things are even, blue things are odd.
+That one is what a recommender must put first. Red things are even, blue things are odd; the two colours of a thing
+are variants of one product. Each item has been sold a day longer than the one before it; the first does not say.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Checkerboard:
                 "category": [f"home / {THINGS[item // 2]}" for item in rows],
                 "brand": ["acme" if item < ITEMS // 2 else "globex" for item in rows],
                 "price": [float(10 + item) for item in rows],
+                "group_id": [THINGS[item // 2] for item in rows],
+                "added": [None if item == 0 else UNTIL - timedelta(days=item) for item in rows],
             }
         )
 

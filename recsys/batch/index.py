@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from recsys import suggest
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import Done, Place
 from recsys.ranking.linear import WeightedSum, best
@@ -19,6 +21,8 @@ from recsys.retrieval.lexical import LexicalIndex
 from recsys.retrieval.similar import nearest_items
 from recsys.types import Candidates, utc_days
 
+#: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
+ASKED = "asked.parquet"
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance meeting weighs little.
 SIMILAR_WEIGHTS = {"co_occurrence": 2.0, "content": 1.0}
 FIELDS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
@@ -75,6 +79,13 @@ def lexical(place: Place, shard: int) -> Done:
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             place.assemble(f"lexical/{file.relative_to(folder).as_posix()}", file.read_bytes())
     return done
+
+
+def suggestions(place: Place, shard: int) -> Done:
+    """Completions out of the whole catalogue and of what was asked."""
+    items = place.released_items()
+    place.assemble("suggestions.arrow", suggest.build(items, pq.read_table(place.store.open(place.work(ASKED)))))
+    return Done(items.num_rows)
 
 
 def dense(place: Place, shard: int) -> Done:

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import ceil
 
 import numpy as np
@@ -27,11 +27,14 @@ from recsys.batch.stages import Stage, StageLine, run
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
-from recsys.release import Manifest, Release, read_manifest
+from recsys.release import Manifest, OtherFormatError, Release, read_manifest
+from recsys.suggest import asked
 from recsys.tables import EVENTS, QUARANTINE
 from recsys.verify import Check, checks, require
 
 Say = Callable[[str], None]
+#: Past queries are suggested for so long.
+QUERIES_OF = timedelta(days=90)
 
 
 def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> Place:
@@ -52,11 +55,12 @@ def begin(setup: Setup, until: datetime | None = None, version: str | None = Non
 
 def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until: datetime, version: str) -> Place:
     """Looks at the inputs, copies the live events, and writes the plan: what is planned does not change any more."""
-    dataset, night, previous = setup.dataset(until), setup.night, store.current()
+    dataset, night, previous = setup.dataset(until), setup.night, _previous(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     if not sum(chunk.rows for chunk in item_chunks):
         raise InputError(f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items")
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
+    _copy_queries(store, setup, until, f"work/{version}/{index.ASKED}")
     event_chunks += [Chunk(LIVE, 0, live)] if live else []
     items, events = (sum(chunk.rows for chunk in chunks) for chunks in (item_chunks, event_chunks))
     plan = Plan(
@@ -65,8 +69,8 @@ def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until:
         setup=setup.name,
         commit=commit,
         space=space,
-        previous=previous,
-        carry_from=previous if previous and read_manifest(store, previous).space == space else None,
+        previous=previous.version if previous else None,
+        carry_from=previous.version if previous and previous.space == space else None,
         item_chunks=item_chunks,
         event_chunks=event_chunks,
         item_parts=max(1, ceil(items / night.items_per_shard)),
@@ -75,6 +79,14 @@ def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until:
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
     return Place(store, setup, plan)
+
+
+def _previous(store: ArtifactStore) -> Manifest | None:
+    """The manifest of the current release; None where code of another format wrote it: this night is then a first."""
+    try:
+        return read_manifest(store, current) if (current := store.current()) else None
+    except OtherFormatError:
+        return None
 
 
 def run_night(place: Place, say: Say) -> Manifest:
@@ -106,6 +118,7 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
+        Stage("suggestions", 1, index.suggestions),
         *([Stage("dense", 1, index.dense)] if big else []),
     )
     index.assemble_table(place, "users", plan.user_parts)
@@ -231,6 +244,16 @@ def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path:
         events.close()
     store.write(path, sink.getvalue())
     return rows
+
+
+def _copy_queries(store: ArtifactStore, setup: Setup, until: datetime, path: str) -> None:
+    """What several shoppers asked in the days before, as one file of the night."""
+    events = setup.event_store()
+    try:
+        queries = asked(events.impressions(), until - QUERIES_OF, until)
+    finally:
+        events.close()
+    store.write(path, parquet_bytes(queries))
 
 
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:

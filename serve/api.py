@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, get_origin
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,8 +22,9 @@ from starlette.exceptions import HTTPException
 from recsys import types
 from recsys.config import Day
 from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
-from serve import metrics, wire
+from serve import answers, metrics, wire
 from serve.wire import Json, RefusedError
 
 
@@ -64,6 +65,10 @@ class Shop(Protocol):
 
     async def similar(self, query: types.Query, item_id: str) -> Ranking: ...
 
+    async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
+        """The release's version, and up to k completions, best first."""
+        ...
+
     async def item(self, item_id: str) -> tuple[str, Item]:
         """The release's version, and the item as it stands there."""
         ...
@@ -100,14 +105,16 @@ def build_api(shop: Shop) -> FastAPI:
 
 
 def takes(model: type[BaseModel] | None = None) -> Any:
-    """Refuses a query parameter that the route does not know, or that comes twice."""
-    names = list(model.model_fields) if model else []
-    known = f"only {', '.join(names)}, each once" if names else "no query parameters here"
+    """Refuses a query parameter that the route does not know, or that comes twice and is not a list."""
+    fields = model.model_fields if model else {}
+    names, lists = list(fields), [name for name, field in fields.items() if get_origin(field.annotation) is list]
+    often = f" but {' and '.join(lists)}" if lists else ""
+    known = f"only {', '.join(names)}, each once{often}" if names else "no query parameters here"
 
     async def check(request: Request) -> None:
         sent = [name for name, _ in request.query_params.multi_items()]
         for name in sent:
-            if name not in names or sent.count(name) > 1:
+            if name not in names or (sent.count(name) > 1 and name not in lists):
                 message = f"parameter {name[:100]!r} is unknown or repeated: give {known}"
                 raise RefusedError(name[:100], request.query_params[name], known, message=message)
 
@@ -120,35 +127,48 @@ def _answers(shop: Shop) -> APIRouter:
     def query(request: Request, page: wire.Page) -> types.Query:
         return wire.query_of(request.state.request_id, page, shop.day)
 
-    @routes.get("/search", response_model=wire.Answer, dependencies=[takes(wire.Search)])
+    @routes.get("/search", response_model=answers.SearchAnswer, dependencies=[takes(wire.Search)])
     async def search(request: Request, page: Annotated[wire.Search, Query()]) -> Response:
-        return _answered(request, await shop.search(query(request, page)))
+        asked = query(request, page)
+        ranking = await shop.search(asked)
+        return _answered(request, ranking, answers.search_answer(ranking, asked))
 
-    @routes.get("/recommend", response_model=wire.Answer, dependencies=[takes(wire.Filtered)])
+    @routes.get("/suggest", response_model=answers.SuggestAnswer, dependencies=[takes(wire.Prefix)])
+    async def suggest(request: Request, prefix: Annotated[wire.Prefix, Query()]) -> Response:
+        wire.check_size(prefix, shop.day)
+        release, suggestions = await shop.suggest(prefix.q, prefix.k)
+        request.state.release = release
+        return Json(answers.suggest_answer(request.state.request_id, release, suggestions))
+
+    @routes.get("/recommend", response_model=answers.Answer, dependencies=[takes(wire.Filtered)])
     async def recommend(request: Request, page: Annotated[wire.Filtered, Query()]) -> Response:
-        return _answered(request, await shop.recommend(query(request, page)))
+        ranking = await shop.recommend(query(request, page))
+        return _answered(request, ranking, answers.answer(ranking))
 
-    @routes.get("/similar/{item_id:path}", response_model=wire.Answer, dependencies=[takes(wire.Page)])
+    @routes.get("/similar/{item_id:path}", response_model=answers.Answer, dependencies=[takes(wire.Page)])
     async def similar(request: Request, item_id: wire.Id, page: Annotated[wire.Page, Query()]) -> Response:
-        return _answered(request, await shop.similar(query(request, page), item_id))
+        ranking = await shop.similar(query(request, page), item_id)
+        return _answered(request, ranking, answers.answer(ranking))
 
     @routes.get("/items/{item_id:path}", dependencies=[takes()])
     async def item(request: Request, item_id: wire.Id) -> Response:
         release, found = await shop.item(item_id)
-        told = {**wire.item_fields(found), "description": found.description, "image": found.image}
+        added = found.added.isoformat() if found.added else None
+        more = {"description": found.description, "image": found.image, "group_id": found.group_id, "added": added}
+        told = {**answers.item_fields(found), **more}
         return Json({"request_id": request.state.request_id, "release": release, "item": told})
 
     return routes
 
 
-def _answered(request: Request, ranking: Ranking) -> Response:
+def _answered(request: Request, ranking: Ranking, told: answers.Answer | answers.SearchAnswer) -> Response:
     route = metrics.route_of(request.scope)
     for stage, milliseconds in ranking.stages_ms.items():
         metrics.STAGE_MS.observe(milliseconds, {"route": route, "stage": stage})
     if not ranking.items:
         metrics.EMPTY_ANSWERS.inc(tags={"route": route})
     request.state.release = ranking.release
-    return Json(wire.answer(ranking))
+    return Json(told)
 
 
 def _events(shop: Shop) -> APIRouter:
@@ -158,7 +178,7 @@ def _events(shop: Shop) -> APIRouter:
     schema = {"anyOf": [one, several, {"type": "object", "properties": {"events": several}}]}
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
-    @routes.post("/events", response_model=wire.EventsAnswer, dependencies=[takes()], openapi_extra=body)
+    @routes.post("/events", response_model=answers.EventsAnswer, dependencies=[takes()], openapi_extra=body)
     async def events(request: Request) -> Response:
         sent = wire.events_of(await _body(request))
         release = shop.health().release

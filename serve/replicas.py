@@ -20,6 +20,7 @@ from recsys.config import Setup
 from recsys.errors import NotFoundError
 from recsys.recommender import Recommender, impression
 from recsys.release import Release
+from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Query, Ranking, Vectors
 from serve import metrics
 from serve.api import Health, NotReadyError, Recorded, build_api
@@ -109,6 +110,10 @@ class ShopReplica:
     async def similar(self, query: Query, item_id: str) -> Ranking:
         recommender = self._opened()
         return await self._answer("similar", recommender, query, lambda _: recommender.similar(query, item_id))
+
+    async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
+        release = self._opened().release
+        return release.version, await self._in_thread(release.suggestions.complete, prefix, k)
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         return await self._in_thread(_item, self._opened().release, item_id)

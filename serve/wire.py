@@ -1,9 +1,8 @@
-"""What travels over HTTP: parameters and events coming in, answers and errors going out."""
+"""What comes in over HTTP, parameters and events, and the errors that refuse it; `answers` are what goes out."""
 
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,13 +10,16 @@ from typing import Annotated, Any, Literal
 
 from fastapi.responses import Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from typing_extensions import TypedDict
 
 from recsys.config import Day
 from recsys.errors import InputError
-from recsys.types import Filters, Impression, Interaction, Item, Query, Ranking, ScoredItem
+from recsys.types import SORTS, Filters, Impression, Interaction, Query
 
 MAX_EVENTS = 1000
+#: Values that one request may select in a facet.
+MAX_SELECTED = 50
+#: How far one may page into an answer.
+MAX_OFFSET = 1000
 MAX_BODY_BYTES = 1 << 20
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -38,9 +40,12 @@ def allowed(day: Day) -> dict[str, str]:
     return {
         "q": f"1 to {day.max_query_characters} characters, not all spaces, without control characters",
         "k": f"a whole number from 1 to {day.max_k}",
-        **dict.fromkeys(("user_id", "item_id", "event_id", "request_id", "category", "brand"), an_id),
+        **dict.fromkeys(("user_id", "item_id", "event_id", "request_id"), an_id),
+        **dict.fromkeys(("category", "brand"), f"at most {MAX_SELECTED} values, each of {an_id}"),
         **dict.fromkeys(("min_price", "max_price", "price"), a_price),
-        "in_stock": "true or false",
+        **dict.fromkeys(("in_stock", "collapse", "facets"), "true or false"),
+        "sort": f"one of {', '.join(SORTS)}",
+        "offset": f"a whole number from 0 to {MAX_OFFSET:,}",
         "type": "impression, view, click, cart or purchase",
         "time": "an ISO 8601 time with its zone, from 1970 to 5 minutes from now, such as 2026-01-31T18:00:00Z",
         "quantity": "a number above 0",
@@ -61,7 +66,10 @@ def _plausible(time: datetime) -> datetime:
 
 
 #: Text that is safe to store, log and print: no control characters (NUL, newlines, escapes).
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$")]
+_PRINTABLE = r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$"
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PRINTABLE)]
+Text = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+Selected = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Quantity = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Time = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_plausible)]
@@ -73,15 +81,24 @@ class Page(BaseModel):
 
 class Filtered(Page):
     user_id: Id | None = None
-    category: Id | None = None
-    brand: Id | None = None
+    category: Selected = []
+    brand: Selected = []
     min_price: Price | None = None
     max_price: Price | None = None
     in_stock: bool | None = None
 
 
 class Search(Filtered):
-    q: Annotated[str, StringConstraints(pattern=r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$")]
+    q: Text
+    sort: Literal["relevance", "price", "-price", "newest", "popularity"] = "relevance"
+    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
+    collapse: bool = False
+    facets: bool = False
+
+
+class Prefix(BaseModel):
+    q: Text
+    k: int = 8
 
 
 class _Event(BaseModel):
@@ -116,36 +133,6 @@ class Shown(_Event):
         return Impression(self.request_id, self.time, release, "client", tuple(self.item_ids), user_id=self.user_id)
 
 
-class ItemFields(TypedDict):
-    item_id: str
-    title: str
-    brand: str
-    category: str
-    price: float | None
-    in_stock: bool
-
-
-class AnswerItem(ItemFields):
-    score: float
-    sources: dict[str, float]
-
-
-class Answer(TypedDict):
-    request_id: str
-    release: str
-    personalised: bool
-    items: list[AnswerItem]
-
-
-class EventsAnswer(TypedDict):
-    request_id: str
-    release: str | None
-    accepted: int
-    duplicates: int
-    quarantined: int
-    event_ids: list[str]
-
-
 class Json(Response):
     """UTF-8 JSON without NaN; half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes "?"."""
 
@@ -158,23 +145,36 @@ class Json(Response):
 
 def query_of(request_id: str, page: Page, day: Day) -> Query:
     """Raises RefusedError on what only the setup can judge: k, the query's length, the order of the price bounds."""
-    words = allowed(day)
-    if not 1 <= page.k <= day.max_k:
-        raise RefusedError("k", page.k, words["k"])
+    check_size(page, day)
     if not isinstance(page, Filtered):
         return Query(request_id, page.k)
-    text = page.q.strip() if isinstance(page, Search) else None
-    if text is not None and len(text) > day.max_query_characters:
-        raise RefusedError("q", text, words["q"])
-    return Query(request_id, page.k, page.user_id, text, _filters(page))
+    if not isinstance(page, Search):
+        return Query(request_id, page.k, page.user_id, filters=_filters(page))
+    return Query(
+        request_id,
+        page.k,
+        page.user_id,
+        page.q.strip(),
+        _filters(page),
+        sort=page.sort,
+        offset=page.offset,
+        collapse=page.collapse,
+        facets=page.facets,
+    )
+
+
+def check_size(asked: Page | Prefix, day: Day) -> None:
+    """Raises RefusedError when more is asked for, or by more words, than the setup allows."""
+    if not 1 <= asked.k <= day.max_k:
+        raise RefusedError("k", asked.k, allowed(day)["k"])
+    if isinstance(asked, Search | Prefix) and len(asked.q.strip()) > day.max_query_characters:
+        raise RefusedError("q", asked.q.strip(), allowed(day)["q"])
 
 
 def _filters(page: Filtered) -> Filters:
     if page.min_price is not None and page.max_price is not None and page.min_price > page.max_price:
         raise RefusedError("min_price", page.min_price, f"at most max_price, which is {page.max_price:g}")
-    category = (page.category,) if page.category else ()
-    brand = (page.brand,) if page.brand else ()
-    return Filters(category, brand, page.min_price, page.max_price, page.in_stock)
+    return Filters(tuple(page.category), tuple(page.brand), page.min_price, page.max_price, page.in_stock)
 
 
 def events_of(body: bytes) -> list[Event | Shown]:
@@ -222,32 +222,3 @@ def _shown(value: Any) -> str | int | bool | None:
         return value
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def answer(ranking: Ranking) -> Answer:
-    return {
-        "request_id": ranking.request_id,
-        "release": ranking.release,
-        "personalised": ranking.personalised,
-        "items": [_scored(item) for item in ranking.items],
-    }
-
-
-def _scored(scored: ScoredItem) -> AnswerItem:
-    return {
-        **item_fields(scored.item),
-        "score": scored.score if math.isfinite(scored.score) else 0.0,
-        "sources": {name: value for name, value in scored.sources.items() if math.isfinite(value)},
-    }
-
-
-def item_fields(item: Item) -> ItemFields:
-    price = item.price if item.price is not None and math.isfinite(item.price) else None
-    return {
-        "item_id": item.item_id,
-        "title": item.title,
-        "brand": item.brand,
-        "category": item.category,
-        "price": price,
-        "in_stock": item.in_stock,
-    }

@@ -14,9 +14,20 @@ from hypothesis import strategies as st
 
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
-from recsys.types import EVENT_TYPES, Impression, Interaction, Item, Query, Ranking, ScoredItem
+from recsys.suggest import KINDS, Suggestion
+from recsys.types import (
+    EVENT_TYPES,
+    SORTS,
+    Filters,
+    Impression,
+    Interaction,
+    Item,
+    Query,
+    Ranking,
+    ScoredItem,
+)
 from serve.api import Health, NotReadyError, Recorded, build_api
-from serve.wire import MAX_BODY_BYTES, MAX_EVENTS, Event
+from serve.wire import MAX_BODY_BYTES, MAX_EVENTS, MAX_OFFSET, MAX_SELECTED, Event, Search
 
 CHAIR, LAMP = Item("i1", "red chair", category="home", brand="acme", price=10.0), Item("a/b", "lamp", price=math.nan)
 SCORED = (ScoredItem(CHAIR, 0.5, {"dense": 0.5}), ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}))
@@ -40,13 +51,18 @@ class FakeShop:
         if self.release is None:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)
-        return Ranking(query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0})
+        return Ranking(
+            query.request_id, self.release, self.scored[: query.k], True, stages_ms={"encode": 1.0}, **self.found
+        )
 
     recommend = search
 
     async def similar(self, query: Query, item_id: str) -> Ranking:
         await self.item(item_id)
         return await self.search(query)
+
+    async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
+        return "v1", [Suggestion(f"{prefix}chair", kind, 1.5) for kind in KINDS][:k]
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         for item in (CHAIR, LAMP):
@@ -108,9 +124,30 @@ def test_an_answer_names_its_release_request_and_reasons(client: TestClient, sho
         "in_stock": True,
         "score": 0.5,
         "sources": {"dense": 0.5},
+        "highlights": [],
     }
     assert (shop.queries[0].text, shop.queries[0].user_id, shop.queries[0].k) == ("red chair", "u1", 2)
     assert shop.queries[0].filters.min_price == 1
+
+
+def test_a_search_takes_several_values_an_order_a_page_and_facets(client: TestClient, shop: FakeShop) -> None:
+    url = "/search?q=a&category=b&category=c&brand=d&brand=e&sort=-price&offset=20&collapse=true&facets=1&k=2"
+    assert client.get(url).status_code == 200
+    query = shop.queries[0]
+    assert query.filters == Filters(("b", "c"), ("d", "e"))
+    assert (query.sort, query.offset, query.collapse, query.facets) == ("-price", 20, True, True)
+    strict(client.get("/recommend?brand=d&brand=e"))
+    assert shop.queries[1].filters == Filters(brand=("d", "e"))
+    strict(client.get("/search?q=a"))
+    assert shop.queries[2] == Query(shop.queries[2].request_id, text="a")
+    assert get_args(Search.model_fields["sort"].annotation) == SORTS
+
+
+def test_suggestions_keep_the_space_that_ends_a_word(client: TestClient) -> None:
+    body = strict(client.get("/suggest?q=red%20&k=2"))
+    assert body["release"] == "v1"
+    assert body["suggestions"][0] == {"text": "red chair", "kind": "brand", "weight": 1.5}
+    assert len(body["suggestions"]) == 2
 
 
 def test_nan_never_leaves(client: TestClient) -> None:
@@ -152,13 +189,22 @@ BAD_FILTERS = [
     ("user_id=a%00b", "user_id"),
     ("user_id=" + "u" * 257, "user_id"),
     ("category=%0a", "category"),
+    ("category=home&category=", "category"),
+    ("&".join(["category=a"] * (MAX_SELECTED + 1)), "category"),
+    ("in_stock=true&in_stock=true", "in_stock"),
     ("brand=%20", "brand"),
 ]
+BAD_SEARCHES = ["sort=best", "sort=", "sort=price&sort=price", "offset=-1", f"offset={MAX_OFFSET + 1}", "offset=1.5"]
+BAD_SEARCHES += ["collapse=maybe", "facets=2", "facets=brand"]
 BAD_URLS = [
     *((f"/search?q=chair&{bad}", name, 422) for bad, name in BAD_FILTERS),
-    *((f"/recommend?{bad}", name, 422) for bad, name in [*BAD_FILTERS, ("q=chair", "q")]),
+    *((f"/recommend?{bad}", name, 422) for bad, name in [*BAD_FILTERS, ("q=chair", "q"), ("sort=price", "sort")]),
+    *((f"/search?q=chair&{bad}", bad.split("=")[0], 422) for bad in BAD_SEARCHES),
+    *((f"/suggest?q={q}", "q", 422) for q in ("", "%20%20", "x" * 31, "a%00b", "a&q=b")),
+    *((f"/suggest?q=a&{bad}", name, 422) for bad, name in [*BAD_PAGES, ("category=a", "category")]),
+    ("/suggest", "q", 422),
     *((f"/similar/i1?{bad}", name, 422) for bad, name in [*BAD_PAGES, ("category=home", "category")]),
-    *((f"/search?q={q}", "q", 422) for q in ("", "%20%20", "x" * 31, "a%00b", "%1b[31m")),
+    *((f"/search?q={q}", "q", 422) for q in ("", "%20%20", "x" * 31, "x" * 10_000, "a%00b", "%1b[31m")),
     ("/search", "q", 422),
     ("/items/i1?k=3", "k", 422),
     ("/items/nowhere", "item_id", 404),
@@ -195,7 +241,13 @@ def test_a_refusal_lists_what_is_allowed(client: TestClient) -> None:
         "parameter 'q' is unknown or repeated: give only k, each once"
     )
     names = client.get("/search?q=a&page=2").json()["error"]["allowed"]
-    assert names == "only k, user_id, category, brand, min_price, max_price, in_stock, q, each once"
+    assert names == (
+        "only k, user_id, category, brand, min_price, max_price, in_stock, q, sort, offset, collapse, facets, "
+        "each once but category and brand"
+    )
+    assert client.get("/search?q=a&sort=best").json()["error"]["message"] == (
+        "sort is 'best': give one of relevance, price, -price, newest, popularity"
+    )
     assert client.get("/recommend?k=21").json()["error"] == {
         "message": "k is 21: give a whole number from 1 to 20",
         "field": "k",

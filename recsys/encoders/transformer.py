@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import NotFoundError
-from recsys.types import Floats
+from recsys.types import Floats, Ints
 
 Pooling = Literal["mean", "cls", "last"]
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -52,13 +52,17 @@ class TransformerEncoder:
         self.threads = threads
         config = json.loads((self.folder / "config.json").read_bytes())
         self.dim = int(config.get("hidden_size") or config.get("d_model") or config["dim"])
-        self._pad = int(config.get("pad_token_id") or 0)
+        self.pad = int(config.get("pad_token_id") or 0)
         name = name or Path(path_or_id).name
         self.space = f"{name}-{self.dim}-{self._fingerprint()}"
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """Token ids of item texts, at most `max_tokens` each, special tokens included."""
         return self._tokenize([self.item_prefix + text for text in texts])
+
+    def tokenize_queries(self, texts: Sequence[str]) -> pa.ListArray:
+        """The same for what shoppers type, behind `query_prefix`."""
+        return self._tokenize([self.query_prefix + text for text in texts])
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         import torch
@@ -68,8 +72,9 @@ class TransformerEncoder:
         lengths = tokens.value_lengths().to_numpy()
         longest_first = np.argsort(-lengths, kind="stable")
         with torch.inference_mode():
-            batches = self._batches(tokens, lengths, longest_first)
-            vectors_ND = torch.cat([self._forward(*batch) for batch in batches]).cpu().numpy()
+            batches = np.array_split(longest_first, range(self.batch_size, len(tokens), self.batch_size))
+            parts = [self._forward(*padded(tokens.take(pa.array(batch)), self.pad)) for batch in batches]
+            vectors_ND = torch.cat(parts).cpu().numpy()
         unsorted_ND = np.empty_like(vectors_ND)
         unsorted_ND[longest_first] = vectors_ND
         return unsorted_ND
@@ -78,23 +83,12 @@ class TransformerEncoder:
         return self.encode_tokens(self.tokenize(texts))
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
-        return self.encode_tokens(self._tokenize([self.query_prefix + text for text in texts]))
+        return self.encode_tokens(self.tokenize_queries(texts))
 
     def _tokenize(self, texts: list[str]) -> pa.ListArray:
         encodings = self._tokenizer.encode_batch_fast(texts)
         # A tokenizer without special tokens makes nothing of an empty text: one pad token stands for it.
-        return pa.array([encoding.ids or [self._pad] for encoding in encodings], pa.list_(pa.int32()))
-
-    def _batches(self, tokens: pa.ListArray, lengths: Any, order: Any) -> Iterator[tuple[Any, Any]]:
-        """Ids [B, T] int64, padded on the right to the batch's longest, and lengths [B]."""
-        flat = tokens.flatten().to_numpy()
-        starts = np.cumsum(lengths) - lengths
-        for at in range(0, len(order), self.batch_size):
-            chosen = order[at : at + self.batch_size]
-            places_BT = starts[chosen, None] + np.arange(lengths[chosen[0]])
-            there_BT = np.arange(places_BT.shape[1]) < lengths[chosen, None]
-            ids_BT = np.where(there_BT, flat[np.minimum(places_BT, len(flat) - 1)], self._pad)
-            yield ids_BT.astype(np.int64), lengths[chosen].astype(np.int64)
+        return pa.array([encoding.ids or [self.pad] for encoding in encodings], pa.list_(pa.int32()))
 
     def _forward(self, ids: Any, lengths: Any) -> Any:
         import torch
@@ -104,7 +98,7 @@ class TransformerEncoder:
         lengths_B = torch.from_numpy(lengths).to(model.device)
         there_BT = torch.arange(ids.shape[1], device=model.device) < lengths_B[:, None]
         hidden_BTD = model(input_ids=ids_BT, attention_mask=there_BT.long()).last_hidden_state.float()
-        return torch.nn.functional.normalize(_pool(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1)
+        return torch.nn.functional.normalize(pooled(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -144,7 +138,17 @@ class TransformerEncoder:
         return digest.hexdigest()
 
 
-def _pool(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
+def padded(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
+    """Ids [B, T] int64, padded on the right to the longest, and lengths [B]."""
+    lengths_B = tokens.value_lengths().to_numpy().astype(np.int64)
+    there_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
+    ids_BT = np.full(there_BT.shape, pad, np.int64)
+    ids_BT[there_BT] = tokens.flatten().to_numpy()
+    return ids_BT, lengths_B
+
+
+def pooled(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
+    """One vector a text [B, D] from its last hidden states; `there_BT` is False at pads."""
     if pooling == "cls":
         return hidden_BTD[:, 0]
     if pooling == "last":

@@ -15,17 +15,7 @@ from hypothesis import strategies as st
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
 from recsys.suggest import KINDS, Suggestion
-from recsys.types import (
-    EVENT_TYPES,
-    SORTS,
-    Filters,
-    Impression,
-    Interaction,
-    Item,
-    Query,
-    Ranking,
-    ScoredItem,
-)
+from recsys.types import EVENT_TYPES, SORTS, Filters, Impression, Interaction, Item, Query, Ranking, ScoredItem
 from serve.api import Health, NotReadyError, Recorded, build_api
 from serve.wire import MAX_BODY_BYTES, MAX_EVENTS, MAX_OFFSET, MAX_SELECTED, Event, Search
 
@@ -51,9 +41,7 @@ class FakeShop:
         if self.release is None:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)
-        return Ranking(
-            query.request_id, self.release, self.scored[: query.k], True, stages_ms={"encode": 1.0}, **self.found
-        )
+        return Ranking(query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0})
 
     recommend = search
 

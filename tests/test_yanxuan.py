@@ -1,6 +1,6 @@
 """The Chinese catalogue: over files small enough to read by eye, and over the real ones."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pytest
@@ -58,6 +58,12 @@ class TestFiles(DatasetAdapterContract):
         assert len(set(events["user_id"].to_pylist())) == 3
         good = check_events(events, "comments.csv", 0, datetime.now(UTC)).good
         assert good["time"].to_pylist() == [datetime(2018, 2, 1, tzinfo=UTC)] * 2
+
+    def test_the_log_moves_by_whole_weeks(self, adapter, tmp_path):
+        moved = Yanxuan(str(tmp_path), date(2026, 1, 3))  # a Saturday
+        times = moved.read_events(moved.event_chunks()[0])["time"].to_pylist()
+        assert times[:2] == [datetime(2026, 1, 1, tzinfo=UTC)] * 2  # a Thursday, as 2018-02-01 was
+        assert times[2] - times[0] == datetime(2018, 11, 9, 19, 24, 20) - datetime(2018, 2, 1)
 
 
 def test_a_missing_folder_is_said(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ cosmetics and stationery with Chinese and English brand names (from newbee-mall)
 from __future__ import annotations
 
 import csv
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,10 +13,13 @@ import pyarrow.csv
 
 from recsys.datasets import data_folder
 from recsys.interfaces import Chunk
+from recsys.tables import TIME
 
 GOODS, NEWBEE, COMMENTS = "goods.csv", "newbee_goods.csv", "comments.csv"
 #: newbee-mall's own names of the categories that its goods have; 0 is none.
 CATEGORIES = {"20": "生活电器", "45": "荣耀手机", "46": "华为手机", "47": "iPhone", "51": "小米手机", "86": "口红"}
+_CLOCK = pa.timestamp("us")
+LAST_DAY = date(2018, 2, 1)
 _OF_GOODS = "0"
 
 
@@ -26,14 +30,17 @@ class Yanxuan:
 
     A comment stands for a purchase. The export names one user for nearly all of them, so each is given a buyer of its
     own: what sells well is known, what sells together is not. Ten comments are not of goods: their type is "comment".
-    Nearly all times are 2018-02-01; they have no time zone and are taken as UTC.
+    All but four were written on 2018-02-01 (the others, later, are somebody's trials of the form). `last_day` moves the
+    log by whole weeks so that this day falls on it or less than a week before; None keeps 2018. The times have no
+    time zone and are taken as UTC.
     """
 
     name = "zh_litemall_yanxuan"
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None = None, last_day: date | None = None) -> None:
         """`folder` of the three CSV files; by default data_folder(name), which may raise NotFoundError."""
         self._folder = Path(folder) if folder else data_folder(self.name)
+        self._shift = timedelta(weeks=(last_day - LAST_DAY).days // 7 if last_day else 0)
 
     def item_chunks(self) -> list[Chunk]:
         return [self._chunk(GOODS), self._chunk(NEWBEE)]
@@ -54,7 +61,7 @@ class Yanxuan:
                 "user_id": _prefixed("reviewer-", raw["comment_id"]),
                 "item_id": raw["goods_id"],
                 "type": pc.if_else(pc.equal(raw["type"], _OF_GOODS), "purchase", "comment"),
-                "time": raw["time"],
+                "time": pc.add(raw["time"].cast(_CLOCK).cast(TIME), pa.scalar(self._shift, pa.duration("us"))),
             }
         )
 

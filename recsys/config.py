@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from recsys.datasets.completejourney import CompleteJourney
-from recsys.encoders import minilm
+from recsys.datasets.yanxuan import Yanxuan
+from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
 from recsys.events import SqliteEventStore
 from recsys.interfaces import DatasetAdapter, Encoder, EventStore, Ranker, UserModel
@@ -119,6 +120,32 @@ def tiny() -> Setup:
             items_per_shard=50_000,
             events_per_shard=500_000,
             texts_per_shard=4_096,
+            task_cpus=1.0,
+            encoder_workers=2,
+            encoder_cpus=0.5,
+        ),
+        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2),
+    )
+
+
+def yanxuan_goods(until: datetime) -> DatasetAdapter:
+    """The Chinese shop: its log moved by whole weeks to end before the day of `until`."""
+    return Yanxuan(last_day=until.date() - timedelta(days=1))
+
+
+def yanxuan() -> Setup:
+    """A Chinese and English catalogue of 814 items, searched in both languages; beside the default shop's home."""
+    root = f"{home()}/yanxuan"
+    return Setup(
+        name="yanxuan",
+        home=root,
+        dataset=yanxuan_goods,
+        encoder=multilingual_e5,
+        event_store=event_log(root),
+        night=Night(
+            items_per_shard=1_000,
+            events_per_shard=1_000,
+            texts_per_shard=512,
             task_cpus=1.0,
             encoder_workers=2,
             encoder_cpus=0.5,

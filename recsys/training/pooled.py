@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from recsys.encoders.transformer import TransformerEncoder, _pool
+from recsys.encoders.transformer import TransformerEncoder, padded, pooled
 from recsys.training.adapters import Adapters, adapted, merged
 from recsys.training.loop import Places
 
@@ -48,7 +49,7 @@ class Pooled(nn.Module):
 
     def _vectors(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         hidden_BTD = self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
-        pooled_BD = _pool(hidden_BTD, mask_BT.bool(), mask_BT.sum(dim=1), self.base.pooling)
+        pooled_BD = pooled(hidden_BTD, mask_BT.bool(), mask_BT.sum(dim=1), self.base.pooling)
         return nn.functional.normalize(pooled_BD, dim=1)
 
     def save(self, folder: Path) -> None:
@@ -61,27 +62,21 @@ class Pooled(nn.Module):
 
 
 class Tokens:
-    """Texts tokenised once, cut out in batches of any places."""
+    """Texts behind a prefix, tokenised once, cut out in batches of any places."""
 
     def __init__(self, base: TransformerEncoder, texts: Sequence[str], prefix: str = "") -> None:
-        tokens = base._tokenize([prefix + text for text in texts])
-        self._pad = base._pad
-        self._flat = tokens.flatten().to_numpy()
-        self._lengths = tokens.value_lengths().to_numpy().astype(np.int64)
-        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._tokens, self._pad = base._tokenize([prefix + text for text in texts]), base.pad
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._tokens)
 
     def blocks(self, size: int) -> list[Places]:
-        """All places, those of like length together."""
-        return np.array_split(np.argsort(self._lengths, kind="stable"), -(-len(self) // size))
+        """All places, those of like length together, at most `size` in each."""
+        lengths_N = self._tokens.value_lengths().to_numpy()
+        return np.array_split(np.argsort(lengths_N, kind="stable"), -(-len(self) // size))
 
     def batch(self, places: Places, device: Any) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, T] int64, as long as the longest of the batch."""
-        lengths_B = self._lengths[places]
-        steps_T = np.arange(lengths_B.max())
-        there_BT = steps_T < lengths_B[:, None]
-        places_BT = np.where(there_BT, self._starts[places, None] + steps_T, 0)
-        ids_BT = np.where(there_BT, self._flat[places_BT], self._pad).astype(np.int64)
+        ids_BT, lengths_B = padded(self._tokens.take(pa.array(places)), self._pad)
+        there_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]
         return torch.from_numpy(ids_BT).to(device), torch.from_numpy(there_BT.astype(np.int64)).to(device)

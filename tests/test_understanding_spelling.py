@@ -1,0 +1,154 @@
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.datasets import data_folder
+from recsys.errors import NotFoundError
+from recsys.retrieval.lexical import words
+from recsys.understanding.spelling import Speller
+from recsys.understanding.typos import with_typos
+
+TITLES = (
+    ["cordless drill"] * 30
+    + ["table lamp"] * 20
+    + ["dishwasher, stainless steel"] * 20
+    + ["dish rack", "water proof pump 18v"] * 5
+    + ["office chair", "holiday cheer"] * 10
+    + ["paper towel holder"] * 12
+    + ["tower fan"] * 40
+    + ["ceiling fan"] * 30
+    + ["cieling lamp"]
+    + ["手机壳"] * 9
+)
+
+
+def speller_of(titles, context=True):
+    rows = defaultdict(list)
+    for row, title in enumerate(titles):
+        for term in set(words(title)):
+            rows[term].append(row)
+    terms = sorted(rows)
+    postings = [np.array(rows[term], dtype=np.int32) for term in terms]
+    frequencies = np.array([len(posting) for posting in postings])
+    return Speller(terms, frequencies, (lambda at: postings[at]) if context else None)
+
+
+@pytest.fixture(scope="module")
+def speller():
+    return speller_of(TITLES)
+
+
+@pytest.mark.parametrize(
+    ("word", "term"),
+    [
+        ("dril", "drill"),  # delete
+        ("drrill", "drill"),  # insert
+        ("drell", "drill"),  # substitute
+        ("dirll", "drill"),  # transpose
+        ("drils", "drill"),
+        ("dishwasehrs", "dishwasher"),
+        ("dishwushor", "dishwasher"),  # two edits
+        ("drull", "drill"),
+        ("dxxll", None),  # two edits in a short word
+        ("lapm", "lamp"),
+        ("tablelamp", "table lamp"),
+        ("drill", None),
+        ("drills", None),
+        ("dishwa", None),  # the beginning of a word is not split into dish and something
+        ("18v", None),
+        ("ab", None),
+        ("手机克", None),
+        ("", None),
+    ],
+)
+def test_correct(speller, word, term):
+    assert speller.correct(word) == term
+
+
+def test_the_words_beside_it_choose(speller):
+    assert speller.correct("towl", ["paper"]) == "towel"
+    assert speller.correct("towel") is None
+    assert speller.correct("tower", ["fan"]) is None
+    assert speller.correct("towen", ["paper"]) == "towel"
+    assert speller.correct("towen", ["fan"]) == "tower"
+    assert speller.correct("towen") == "tower"  # more frequent
+    assert speller.correct("chair", ["office"]) is None
+    assert speller.correct("chear", ["holiday"]) == "cheer"
+
+
+def test_a_correction_must_have_met_the_words_beside_it(speller):
+    assert speller.correct("chear", ["drill"]) is None
+    assert speller_of(TITLES, context=False).correct("chear", ["drill"]) in ("chair", "cheer")
+
+
+def test_the_catalogues_own_typo_gives_way_where_it_does_not_fit(speller):
+    assert speller.correct("cieling", ["fan"]) == "ceiling"
+    assert speller.correct("cieling", ["lamp"]) is None
+    assert speller.correct("cieling") is None
+
+
+def test_corrected_replaces_words_and_leaves_the_rest(speller):
+    text, corrections = speller.corrected("dish washer, 18v tablelamp / dril-drill 手机壳dril!")
+    assert text == "dishwasher, 18v table lamp / drill-drill 手机壳drill!"
+    assert set(corrections) == {("dish washer", "dishwasher"), ("tablelamp", "table lamp"), ("dril", "drill")}
+
+
+def test_two_words_that_go_together_are_not_joined():
+    titles = ["sand paper"] * 20 + ["sandpaper"] * 20
+    assert speller_of(titles).corrected("sand paper")[0] == "sand paper"
+    assert speller_of(titles[10:] + ["sandpaper"] * 90).corrected("sand paper")[0] == "sandpaper"
+
+
+def test_words_to_keep(speller):
+    assert speller.corrected("dril dish washer", keep={"dril", "dish"}) == ("dril dish washer", ())
+
+
+def test_an_empty_vocabulary_corrects_nothing():
+    assert Speller([], np.zeros(0, np.int64)).corrected("any thing at all") == ("any thing at all", ())
+
+
+@given(st.text(alphabet="abdehilmnopr 手1-'s", max_size=40))
+@settings(deadline=None)
+def test_corrections_say_what_changed(text):
+    speller = speller_of(TITLES[::7])
+    corrected, corrections = speller.corrected(text)
+    assert (corrected == text) == (not corrections)
+    assert all(typed != correct for typed, correct in corrections)
+
+
+@given(st.sampled_from(sorted({word for title in TITLES for word in words(title)})))
+def test_a_word_of_the_catalogue_alone_stays(word):
+    assert speller_of(TITLES).correct(word) is None
+
+
+@pytest.mark.realdata
+def test_one_typo_a_query_costs_little():
+    """Home Depot: BM25's recall@10 lost to one typo, and by correcting the queries as people typed them."""
+    import pandas as pd
+
+    from recsys.retrieval.lexical import LexicalIndex
+
+    try:
+        folder = data_folder("home_depot")
+    except NotFoundError as error:
+        pytest.skip(str(error))
+    items = pd.read_parquet(folder / "items.parquet")
+    judged = pd.read_parquet(folder / "judgments.parquet")
+    titles, places = items["title"].tolist(), {item: row for row, item in enumerate(items["item_id"])}
+    wanted = judged[(judged["split"] == "valid") & (judged["relevance"] >= 2.5)].groupby("query")["item_id"]
+    relevant = {query: {places[item] for item in found} for query, found in wanted}
+    index, speller = LexicalIndex.build({"title": titles}, {}), speller_of(titles)
+
+    def recall(queries):
+        top = [set(np.argpartition(-index.scores(query), 10)[:10].tolist()) for query in queries]
+        return np.mean([len(found & real) / len(real) for found, real in zip(top, relevant.values(), strict=True)])
+
+    typed = [query.casefold() for query in relevant]
+    clean = recall(speller.corrected(query)[0] for query in typed)
+    assert clean >= recall(typed)
+    typos = with_typos(typed)
+    assert recall(speller.corrected(query)[0] for query in typos) > clean * 0.92
+    assert recall(typos) < clean * 0.65

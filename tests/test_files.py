@@ -92,6 +92,14 @@ UGLY_JSONL = (
 )
 
 
+def test_variants_and_dates_are_mapped_like_any_column(tmp_path: Path) -> None:
+    content = b"item_id,parent,since\na,p1,2025-03-01\nb,p1,\n"
+    chunk, table = items_of(tmp_path / "a.csv", content, group_id="parent", added="since")
+    checked = check_items(table, chunk.path, chunk.start)
+    assert checked.good["group_id"].to_pylist() == ["p1", "p1"]
+    assert [added and added.date().isoformat() for added in checked.good["added"].to_pylist()] == ["2025-03-01", None]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "good", "bad"),
     [

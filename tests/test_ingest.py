@@ -134,6 +134,23 @@ def test_times_that_cannot_be() -> None:
     assert reasons(events(time=pa.nulls(1))) == ["time is missing: it must not be empty"]
 
 
+def test_an_item_may_be_announced_but_not_for_another_century() -> None:
+    given = ["2025-12-31", "2030-06-01T10:00:00+02:00", "", None, "1969-12-31", "2101-01-01", "soon"]
+    checked = items(added=given)
+    assert checked.good["added"].to_pylist() == [
+        datetime(2025, 12, 31, tzinfo=UTC), datetime(2030, 6, 1, 8, tzinfo=UTC), None, None
+    ]  # fmt: skip
+    assert reasons(checked) == [
+        "added is '1969-12-31': it must not be before 1970",
+        "added is '2101-01-01': it must not be later than 2100-01-01T00:00:00Z",
+        "added is 'soon': it must be a timestamp or ISO 8601 text",
+    ]
+
+
+def test_group_ids_that_are_numbers_become_text() -> None:
+    assert items(group_id=[7, None]).good["group_id"].to_pylist() == ["7", None]
+
+
 def test_a_line_that_could_not_be_split_is_shown_as_it_was() -> None:
     checked = items(**{"item_id": ["a", None], LINE: [None, "b;1"]})
     assert checked.good.num_rows == 1

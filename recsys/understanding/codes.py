@@ -1,0 +1,211 @@
+"""Identifiers that people copy into a search box: item ids, GTINs, model numbers; and the items that have them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.types import Rows
+from recsys.understanding.text import CJK
+
+FILE = "codes.arrow"
+SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
+#: A longer token is no code.
+LONGEST = 40
+#: Beside other words a code must have this many characters and be in this few items: CAT5e and GX200 are in more.
+DISTINCTIVE_LENGTH, DISTINCTIVE_ITEMS = 5, 5
+#: Beside other words a number must have more digits: short item ids are other makers' part numbers too.
+DISTINCTIVE_DIGITS = 8
+#: A code of digits and dashes alone has this many digits: fewer are sizes and fractions.
+DASHED_DIGITS = 5
+_CHUNK = 100_000
+
+_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
+_INNER = str.maketrans("", "", "-./#_")
+_PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
+_CJK = re.compile(f"[{CJK}]")
+_WITH_DIGIT = re.compile(r"\S*\d\S*")
+_FRACTION = re.compile(r"\d+/\d")
+_UNIT = re.compile(
+    r"x?(?:x|by|to|h|w|d|l|in|inch|inches|ft|foot|feet|yd|mm|cm|m|km|mil|lb|lbs|oz|g|kg|mg|gal|gallon|qt|quart"
+    r"|pt|ml|l|cl|v|volt|volts|vac|vdc|kw|kwh|watt|watts|a|amp|amps|ah|mah|wh|hz|khz|mhz|ghz|k|btu|psi"
+    r"|gpm|gpf|cfm|rpm|hp|lm|lumen|lumens|ga|gauge|deg|degree|f|c|pk|pack|ct|count|pc|pcs|piece|sq|seer"
+    r"|db|tb|gb|mb|p|way|ply|bit|s|t|th|st|nd|rd|er|xl)?"
+)
+
+
+class Codes:
+    """Sorted codes, each with the rows of its items ascending; mapped from one Arrow file.
+
+    A code is a token with a digit, compared without case and without - . / # _ inside: an item id, a GTIN (8, 12, 13
+    or 14 digits with a valid check digit; leading zeros do not count), letters and digits together, or digits with
+    a dash between.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
+        self._codes, lists = (self._table[name].combine_chunks() for name in SCHEMA.names)
+        self._starts, self._rows = np.asarray(lists.offsets), np.asarray(lists.values)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @classmethod
+    def build(cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[str] | None = None) -> Codes:
+        """The codes of I items: their ids, and what is in their titles and attributes."""
+        texts = titles if attributes is None else map(" ".join, zip(titles, attributes, strict=True))
+        items = enumerate(zip(item_ids, texts, strict=True))
+        pairs = ((code, row) for row, (item_id, text) in items for code in sorted(codes_of_item(item_id, text)))
+        found = _table(pairs).sort_by([("code", "ascending"), ("row", "ascending")])
+        counts = pc.value_counts(found["code"].combine_chunks())  # in order of appearance: sorted
+        ends = np.cumsum(np.asarray(counts.field("counts")))
+        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+        rows = pa.ListArray.from_arrays(offsets, found["row"].combine_chunks())
+        return cls(pa.table([counts.field("values"), rows], schema=SCHEMA))
+
+    def save(self, folder: Path) -> None:
+        """Writes codes.arrow; the same items give the same bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(folder / FILE), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(self._table)
+
+    @classmethod
+    def load(cls, folder: Path) -> Codes:
+        """The codes with their file memory-mapped."""
+        return cls(pa.ipc.open_file(pa.memory_map(str(folder / FILE))).read_all())
+
+    def rows(self, code: str) -> Rows:
+        """The items that have the code, ascending; none where it is no code of the catalogue."""
+        return _union(self._rows_of(key) for key in _keys(code))
+
+    def found(self, query: str) -> tuple[Rows, bool]:
+        """The items that codes in the query name, and whether the whole query is one code.
+
+        The whole may also be typed with spaces for its dashes, unless it reads as a measure ("12 in"). Beside other
+        words only a distinctive code counts: long enough, in few items, and no measure such as 2x4 or 1500-watt.
+        """
+        tokens = query.split()
+        rows = self.rows(query) if len(tokens) == 1 else self._spaced(tokens)
+        if len(rows):
+            return rows, True
+        parts = {part for token in tokens for part in (token, *_parts(token))}
+        within = [rows for part in sorted(parts) if _is_long(part) and len(rows := self.rows(part)) > 0]
+        return _union(rows for rows in within if len(rows) <= DISTINCTIVE_ITEMS), False
+
+    def _spaced(self, tokens: Sequence[str]) -> Rows:
+        joined = "-".join(tokens)
+        return self.rows(joined) if 0 < len(joined) <= LONGEST and not is_measure(joined) else _NONE
+
+    def _rows_of(self, key: str) -> Rows:
+        at = bisect_left(range(len(self)), key, key=lambda place: str(self._codes[place]))
+        if at == len(self) or str(self._codes[at]) != key:
+            return _NONE
+        return self._rows[self._starts[at] : self._starts[at + 1]]
+
+
+_NONE: Rows = np.zeros(0, dtype=np.int32)
+
+
+def codes_of_item(item_id: str, text: str) -> set[str]:
+    """The codes of one item, as they are compared."""
+    codes = set(_keys(item_id)) if len(item_id.split()) == 1 else set()
+    for token in _WITH_DIGIT.findall(text):
+        codes.update(_codes_in(token))
+    return codes
+
+
+@lru_cache(maxsize=100_000)
+def _codes_in(token: str) -> tuple[str, ...]:
+    return tuple(key for part in (token, *_parts(token)) if _is_code(part) for key in _keys(part))
+
+
+def is_measure(token: str) -> bool:
+    """Whether a token is a size, count or rating ("12in", "2x4", "1500-watt", "3-light"), not a model number."""
+    folded = _folded(token)
+    if not folded[:1].isdigit():
+        return False
+    letters = re.findall(r"[^\W\d_]+", folded)
+    if all(map(_UNIT.fullmatch, letters)):
+        return bool(letters) or bool(_FRACTION.search(folded))
+    return re.fullmatch(r"\d{1,4}(-[^\W\d_]{3,})+|\d{1,3}[^\W\d_]{4,}", folded) is not None
+
+
+def is_gtin(digits: str) -> bool:
+    """GS1: 8, 12, 13 or 14 digits; weighted 3, 1, 3 ... from the right, the check digit makes a multiple of ten."""
+    if len(digits) not in (8, 12, 13, 14) or not (digits.isascii() and digits.isdigit()):
+        return False
+    return sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(reversed(digits))) % 10 == 0
+
+
+def _folded(token: str) -> str:
+    folded = token if token.isascii() else unicodedata.normalize("NFKC", token)
+    return _EDGES.sub("", folded.casefold())
+
+
+def _bare(token: str) -> str:
+    return _folded(token).translate(_INNER)
+
+
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdecimal, text))
+
+
+def _keys(token: str) -> list[str]:
+    """What a token is looked up as: itself, bare, and as 14 digits if it is a GTIN."""
+    bare = _bare(token)
+    if not 0 < len(bare) <= LONGEST or not _has_digit(bare):
+        return []
+    return [bare, bare.zfill(14)] if is_gtin(bare) and len(bare) < 14 else [bare]
+
+
+def _is_code(token: str) -> bool:
+    """Whether a token of a title is a code by its looks."""
+    bare = _bare(token)
+    if len(bare) > LONGEST or _CJK.search(bare):
+        return False
+    if any(map(str.isalpha, bare)):
+        return _has_digit(bare)
+    dashed = "-" in _folded(token) and len(bare) >= DASHED_DIGITS and not _FRACTION.search(token)
+    return (dashed and bare.isdigit()) or is_gtin(bare)
+
+
+def _is_long(token: str) -> bool:
+    bare = _bare(token)
+    return len(bare) >= (DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH) and not is_measure(token)
+
+
+def _parts(token: str) -> Iterator[str]:
+    """Pieces of a token that may be codes themselves: between other punctuation, Chinese, or slashes."""
+    for part in _PART.findall(token):
+        yield part
+        if "/" in part:
+            yield from part.split("/")
+
+
+def _union(rows: Iterable[Rows]) -> Rows:
+    found = [some for some in rows if len(some)]
+    if len(found) < 2:
+        return found[0] if found else _NONE
+    return np.unique(np.concatenate(found))
+
+
+def _table(pairs: Iterable[tuple[str, int]]) -> pa.Table:
+    """Columns code and row, converted a chunk at a time: Python strings are ten times as large."""
+    schema = pa.schema([("code", pa.string()), ("row", pa.int32())])
+    batches, codes, rows = [], list[str](), list[int]()
+    for code, row in pairs:
+        codes.append(code)
+        rows.append(row)
+        if len(codes) == _CHUNK:
+            batches.append(pa.record_batch([codes, rows], schema=schema))
+            codes, rows = [], []
+    batches.append(pa.record_batch([pa.array(codes, pa.string()), pa.array(rows, pa.int32())], schema=schema))
+    return pa.Table.from_batches(batches, schema)

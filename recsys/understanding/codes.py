@@ -38,7 +38,7 @@ _UNIT = re.compile(
     r"x?(?:x|by|to|h|w|d|l|in|inch|inches|ft|foot|feet|yd|mm|cm|m|km|mil|lb|lbs|oz|g|kg|mg|gal|gallon|qt|quart"
     r"|pt|ml|l|cl|v|volt|volts|vac|vdc|kw|kwh|watt|watts|a|amp|amps|ah|mah|wh|hz|khz|mhz|ghz|k|btu|psi"
     r"|gpm|gpf|cfm|rpm|hp|lm|lumen|lumens|ga|gauge|deg|degree|f|c|pk|pack|ct|count|pc|pcs|piece|sq|seer"
-    r"|db|tb|gb|mb|p|way|ply|bit|s|t|th|st|nd|rd|er|xl)?"
+    r"|db|tb|gb|mb|p|way|ply|bit|s|t|th|st|nd|rd|er|xl)?x?"
 )
 
 
@@ -51,8 +51,8 @@ class Codes:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table.combine_chunks()
-        self._codes, lists = (self._table[name].combine_chunks() for name in SCHEMA.names)
+        self._table = table
+        self._codes, lists = (_array(table[name]) for name in SCHEMA.names)
         self._starts, self._rows = np.asarray(lists.offsets), np.asarray(lists.values)
 
     def __len__(self) -> int:
@@ -209,3 +209,8 @@ def _table(pairs: Iterable[tuple[str, int]]) -> pa.Table:
             codes, rows = [], []
     batches.append(pa.record_batch([pa.array(codes, pa.string()), pa.array(rows, pa.int32())], schema=schema))
     return pa.Table.from_batches(batches, schema)
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    """One array; of one chunk it is that chunk, not a copy."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

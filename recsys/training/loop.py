@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -26,8 +25,9 @@ from tqdm import tqdm
 from recsys.errors import InputError, RecsysError
 from recsys.training.adapters import allocators, orthogonality
 from recsys.training.workers import from_first, rank, share_weights, workers
+from recsys.types import Ints
 
-Places = NDArray[np.int64]
+Places = Ints
 Loss = Callable[[nn.Module, Places], Tensor]
 Validate = Callable[[nn.Module], float]
 Say = Callable[[str], None]

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -38,13 +38,18 @@ FEWEST_USERS = 3
 MOST_WORDS = 4
 MOST_WORDS_OF_A_SEGMENT = 6
 
+#: A shorter prefix that nothing begins with is not taken for a slip.
+FEWEST_CHARACTERS = 4
+
 _BLOCK = 256
+_SEARCHED = 2_000
 _LAST = "\U0010ffff"
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 _LETTER = rf"[^\W_{_CJK}]"
 _TOKEN = re.compile(rf"([{_CJK}]+)|{_LETTER}+(?:[-.'’/&+]{_LETTER}+)*")
 _WORD_START = re.compile(rf"[{_CJK}]|(?<!{_LETTER}){_LETTER}")
 _BETWEEN_SEGMENTS = re.compile(r"[,;:|()\[\]{}<>!?\"“”~@*=。、《》【】「」『』·]+|\s[-–—/+&x×]+\s")
+_LETTERS = re.compile(r"[^\W\d_]")
 _MARKS = str.maketrans("", "", "®™©℠")
 #: No phrase begins or ends with one of these.
 _LOOSE = frozenset(
@@ -92,11 +97,14 @@ class Suggestions:
         return len(self._texts)
 
     def complete(self, prefix: str, k: int = 8) -> list[Suggestion]:
-        """Up to k, best first: those that begin with the prefix, then those of which a later word does."""
+        """Up to k, best first: those that begin with the prefix, then those of which a later word does; where there are
+        none, those that begin with it but for one slip after its first character."""
         folded = fold(prefix)
         found = dict.fromkeys(self._starts.best(folded, k))
         if len(found) < k:  # a text may have several later words that begin so
             found |= dict.fromkeys(self._inner.best(folded, 8 * k))
+        if not found and FEWEST_CHARACTERS <= len(folded) <= MOST_CHARACTERS:
+            found = dict.fromkeys(self._starts.nearly(folded, k))
         return [self._suggestion(row) for row in list(found)[:k]]
 
     def _suggestion(self, row: int) -> Suggestion:
@@ -124,6 +132,20 @@ class _Beginnings:
         high = bisect_left(self, prefix + _LAST, low)
         places = self._candidates(low, high, k)
         return self._rows[places[_largest(self.weights[places], k)]].tolist()
+
+    def nearly(self, prefix: str, k: int) -> list[int]:
+        """Rows of the k heaviest keys whose beginning is one edit from the prefix, among the _SEARCHED heaviest that
+        have its first character. A beginning is as long as the prefix, or a character longer or shorter."""
+        from rapidfuzz.distance import OSA
+        from rapidfuzz.process import cdist
+
+        rows = np.array(self.best(prefix[0], _SEARCHED), np.int32)
+        keys, near_N = self._keys.take(pa.array(rows)), np.zeros(len(rows), bool)
+        for length in range(len(prefix) - 1, len(prefix) + 2):
+            cut = pc.utf8_slice_codeunits(keys, 0, length).dictionary_encode()
+            edits = cdist([prefix], cut.dictionary.to_pylist(), scorer=OSA.distance, score_cutoff=1)[0]
+            near_N |= (edits <= 1)[np.asarray(cut.indices)]
+        return rows[near_N][:k].tolist()
 
     def _candidates(self, low: int, high: int, k: int) -> NDArray[np.int64]:
         """Places between low and high that hold the k heaviest."""
@@ -210,37 +232,37 @@ class _Counts(dict[str, int]):
 
 @dataclass(frozen=True)
 class _Words:
-    """A stretch of text without punctuation, and where its words stand."""
+    """A stretch of text without punctuation, where its words stand, and at which a phrase may begin or end."""
 
     text: str
     spans: list[tuple[int, int]]
+    firm: list[bool]
 
     @classmethod
     def of(cls, text: str) -> _Words:
-        spans = []
+        spans, firm = [], []
         for match in _TOKEN.finditer(text):
             start = match.start()
             for word in _chinese_words(match[1]) if match[1] else [match[0]]:
                 spans.append((start, start + len(word)))
+                firm.append(word not in _LOOSE)
                 start += len(word)
-        return cls(text, spans)
+        return cls(text, spans, firm)
 
-    def phrases(self) -> Iterator[str]:
-        for first in range(len(self.spans)):
-            for last in range(first, min(first + MOST_WORDS, len(self.spans))):
-                yield from self._phrase(first, last)
+    def phrases(self) -> list[str]:
+        """Up to MOST_WORDS words that a shopper might type."""
+        ends = [at for at, firm in enumerate(self.firm) if firm]
+        pairs = [(first, last) for first in ends for last in ends if first <= last < first + MOST_WORDS]
+        return self._readable(pairs)
 
-    def whole(self) -> Iterator[str]:
-        if 0 < len(self.spans) <= MOST_WORDS_OF_A_SEGMENT:
-            yield from self._phrase(0, len(self.spans) - 1)
+    def whole(self) -> list[str]:
+        """The text from its first word to its last, where it is short enough for a phrase."""
+        fits = 0 < len(self.spans) <= MOST_WORDS_OF_A_SEGMENT and self.firm[0] and self.firm[-1]
+        return self._readable([(0, len(self.spans) - 1)] if fits else [])
 
-    def _phrase(self, first: int, last: int) -> Iterator[str]:
-        """Words first..last, if a shopper might type them."""
-        start, stop = self.spans[first][0], self.spans[last][1]
-        phrase = self.text[start:stop]
-        readable = 2 <= len(phrase) <= MOST_CHARACTERS and any(map(str.isalpha, phrase))
-        if readable and not {self.text[slice(*self.spans[at])] for at in (first, last)} & _LOOSE:
-            yield phrase
+    def _readable(self, pairs: list[tuple[int, int]]) -> list[str]:
+        found = [self.text[self.spans[first][0] : self.spans[last][1]] for first, last in pairs]
+        return [phrase for phrase in found if 2 <= len(phrase) <= MOST_CHARACTERS and _LETTERS.search(phrase)]
 
 
 @lru_cache(maxsize=100_000)

@@ -92,6 +92,7 @@ class LiveRelease:
             parts = (self.setup.user_model(), self.setup.search_ranker(), self.setup.recommend_ranker())
             recommender = Recommender.over(release, *parts)
             recommender.recommend(Query("warm up", k=1, filters=Filters(category=("",), brand=("",), min_price=0.0)))
+            release.suggestions.complete("warm up")
             created(release)
         except (SpaceMismatchError, ReleaseError):
             raise

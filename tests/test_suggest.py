@@ -80,6 +80,15 @@ def test_chinese_phrases_end_where_words_do() -> None:
     assert texts(shop.complete("hi")) == ["蓝牙耳机 hi-fi"]
 
 
+@pytest.mark.parametrize("slip", ["rde ch", "redd ch", "rd chai", "rrd cha", "red ahair", "red chiar"])
+def test_one_slip_is_forgiven_where_nothing_begins_so(slip: str) -> None:
+    assert texts(SHOP.complete(slip))[0] == "red chair"
+
+
+def test_a_slip_is_not_looked_for_in_a_short_prefix_nor_two_in_a_long_one() -> None:
+    assert SHOP.complete("rde") == SHOP.complete("der chair") == SHOP.complete("rde chiar") == []
+
+
 @pytest.mark.parametrize("prefix", ["zzz", "\U0001f600", "?", "\u200b", "x" * 10_000])
 def test_what_nothing_begins_with_completes_to_nothing(prefix: str) -> None:
     assert SHOP.complete(prefix) == []

@@ -7,7 +7,7 @@ from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever, words
 from recsys.types import PURCHASE, Histories, Requests
-from tests.contracts import RetrieverContract, shoppers
+from tests.contracts import ScorerContract, shoppers
 
 TITLES = [
     "Cordless Drill 18V",          # 0
@@ -21,7 +21,7 @@ TITLES = [
 ]  # fmt: skip
 
 
-class TestLexicalRetriever(RetrieverContract):
+class TestLexicalRetriever(ScorerContract):
     """Every title has the word; the shorter ones lead."""
 
     def make(self):
@@ -43,23 +43,6 @@ def ask(retriever, text, k=5, allowed=None):
     return rows[rows >= 0].tolist()
 
 
-@pytest.mark.parametrize(
-    ("text", "terms"),
-    [
-        ("Drills & DRILL", ["drill", "drill"]),
-        ("boxes batteries glass bus", ["box", "battery", "glass", "bus"]),
-        ("men's", ["men"]),
-        ("AB-123", ["ab", "123", "ab123"]),
-        ("1.5 1/2in 1,000", ["1.5", "1/2", "in", "1,000"]),
-        ("Ｆｕｌｌ", ["full"]),
-        ("手机壳x手", ["手机", "机壳", "x", "手"]),
-        ("  !? ", []),
-    ],
-)
-def test_words(text, terms):
-    assert words(text) == terms
-
-
 @given(st.lists(st.text(), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
 def test_an_item_is_found_by_its_own_text(texts):
@@ -71,7 +54,7 @@ def test_an_item_is_found_by_its_own_text(texts):
 @pytest.mark.parametrize(
     ("query", "best"),
     [("drill bit", 1), ("cordless drills", 0), ("shoe", 2), ("ab123", 3), ("ab-123", 3), ("AB 123", 3), ("手机", 4),
-     ("提包", 5), ("手", 5), ("huawei", 4), ("1.5v", 7), ("battery", 7)],
+     ("提包", 5), ("手提", 5), ("huawei", 4), ("1.5v", 7), ("battery", 7)],
 )  # fmt: skip
 def test_finds(retriever, query, best):
     assert ask(retriever, query)[0] == best
@@ -87,6 +70,7 @@ def test_the_last_word_may_be_unfinished(retriever):
     assert ask(retriever, "cordl") == [0]
     assert ask(retriever, "cordl running") == [2], "only the last"
     assert ask(retriever, "c") == [], "one letter begins too much"
+    assert set(ask(retriever, "手")) == {4, 5}, "one Chinese character does not"
 
 
 def test_a_whole_word_beats_a_beginning():
@@ -111,9 +95,9 @@ def test_boosted_fields_count_more():
 
 
 def test_scores_are_bm25():
-    """Lucene's formula by hand, k1 = 1.5, b = .75: one item of two has the term once; its length is 1, the mean 1.5."""
+    """Lucene's formula by hand, k1 = b = .6: one item of two has the term once; its length is 1, the mean 1.5."""
     scores = LexicalIndex.build({"title": ["saw", "oak table"]}, {}).scores("saw")
-    np.testing.assert_allclose(scores, [np.log(1 + 1.5 / 1.5) / (1 + 1.5 * (0.25 + 0.75 / 1.5)), 0], rtol=1e-6)
+    np.testing.assert_allclose(scores, [np.log(1 + 1.5 / 1.5) / (1 + 0.6 * (0.4 + 0.6 / 1.5)), 0], rtol=1e-6)
 
 
 def test_saved_bytes_repeat_and_answer_alike(tmp_path, retriever):
@@ -145,7 +129,7 @@ def test_refuses_at_the_door(retriever):
 
 @pytest.mark.realdata
 def test_recall_on_home_depot():
-    """1,009 queries of the valid split over 54,667 titles: measured R@10 .474."""
+    """1,009 queries of the valid split over 54,667 titles: measured R@10 .531."""
     try:
         folder = data_folder("home_depot")
     except NotFoundError as missing:
@@ -163,4 +147,4 @@ def test_recall_on_home_depot():
     retriever = LexicalRetriever(LexicalIndex.build({"title": items["title"].to_pylist()}, {}))
     found = retriever.retrieve(Requests(len(relevant), texts=tuple(relevant)), 10).rows_BN
     pairs = zip(relevant.values(), found, strict=True)
-    assert np.mean([len(truth & set(rows)) / len(truth) for truth, rows in pairs]) > 0.46
+    assert np.mean([len(truth & set(rows)) / len(truth) for truth, rows in pairs]) > 0.52

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from recsys.retrieval.lexical import words
+from recsys.retrieval.terms import words
 from recsys.types import Floats
 
 

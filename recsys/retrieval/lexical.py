@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsys.retrieval.exact import best_columns, check_k, padding
-from recsys.types import Candidates, Floats, Mask, Requests
+from recsys.retrieval.expansion import Alternative, Unit, Vocabulary, expand
+from recsys.retrieval.synonyms import Synonyms
+from recsys.retrieval.terms import words
+from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
-_WORD = rf"(?:\d+(?:[.,/]\d+)+|[^\W_{_CJK}]+)"
-_TOKEN = re.compile(rf"([{_CJK}]+)|({_WORD}(?:[-_]{_WORD})*)")
-_POSSESSIVE = re.compile(r"['’]s\b")
+__all__ = ["LexicalIndex", "LexicalRetriever", "words"]
 
-PREFIX_TERMS = 32
-#: What a term that only begins like the last word counts, against 1 for the word itself.
-PREFIX_DISCOUNT = 0.25
-
-
-def words(text: str) -> list[str]:
-    """The terms of a text, for items and queries alike.
-
-    Case and width are folded, plurals cut; 1.5 and 1/2 stay whole; AB-123 gives ab, 123 and ab123; a run of
-    Chinese, Japanese or Korean characters gives its pairs, or the character where it stands alone.
-    """
-    folded = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text).casefold())
-    return [term for run, compound in _TOKEN.findall(folded) for term in (_pairs(run) if run else _parts(compound))]
-
-
-def _pairs(run: str) -> list[str]:
-    return [run[at : at + 2] for at in range(len(run) - 1)] or [run]
-
-
-def _parts(compound: str) -> list[str]:
-    parts = re.split("[-_]", compound)
-    return [*map(_singular, parts), "".join(parts)] if len(parts) > 1 else [_singular(compound)]
-
-
-@lru_cache(maxsize=100_000)
-def _singular(word: str) -> str:
-    """The S-stemmer (Harman, How effective is suffixing?, JASIS 1991), taking -es off after sibilants too."""
-    if len(word) < 4 or not word.isalpha() or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
+#: Titles are short and rarely repeat a word: below the usual 1.5 and .75.
+K1, B = 0.6, 0.6
 
 
 class LexicalIndex:
@@ -59,11 +26,23 @@ class LexicalIndex:
 
     def __init__(self, bm25: Any) -> None:
         self._bm25 = bm25
-        self._terms = list(bm25.vocab_dict)  # sorted: a term's id is its place
+        terms = [term for term in bm25.vocab_dict if term]  # sorted; "" stands in a catalogue without words
+        self._indptr, self._rows, self._data = (bm25.scores[name] for name in ("indptr", "indices", "data"))
+        self._vocabulary = Vocabulary(terms, np.diff(self._indptr)[: len(terms)], self.items)
 
     @property
     def items(self) -> int:
         return int(self._bm25.scores["num_docs"])
+
+    @property
+    def terms(self) -> Sequence[str]:
+        """Every term of the catalogue, sorted, as `words` gives them."""
+        return self._vocabulary.terms
+
+    @property
+    def frequencies(self) -> Ints:
+        """How many items have each of `terms`."""
+        return self._vocabulary.frequencies
 
     @classmethod
     def build(cls, fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> LexicalIndex:
@@ -82,7 +61,7 @@ class LexicalIndex:
         ]
         terms = sorted(vocabulary) or [""]
         place = {vocabulary[term]: at for at, term in enumerate(terms)} if vocabulary else {}
-        bm25 = bm25s.BM25()
+        bm25 = bm25s.BM25(k1=K1, b=B)
         sorted_ids = [[place[term] for term in item] for item in ids]
         bm25.index(
             (sorted_ids, {term: at for at, term in enumerate(terms)}), create_empty_token=False, show_progress=False
@@ -100,28 +79,78 @@ class LexicalIndex:
 
         return cls(bm25s.BM25.load(folder, mmap=True))
 
-    def scores(self, query: str) -> Floats:
-        """[I] float32: BM25 of every item, 0 where no term matches. The last word also matches what it begins."""
-        terms = words(query)
-        scores_I = self._sum(at for at in map(self._find, terms) if at is not None)
-        if terms:
-            scores_I += np.float32(PREFIX_DISCOUNT) * self._sum(self._beginning_with(terms[-1]))
+    def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
+        """[I] float32: BM25 of every item, 0 where no term matches.
+
+        Each term of the query counts with the best of what the item has for it: itself, a joined or split form, a
+        synonym, or, for the last word, a word that it begins.
+        """
+        scores_I = np.zeros(self.items, np.float32)
+        for unit in self._units(query, synonyms):
+            if len(unit.alternatives) == 1 and len(unit.alternatives[0].ids) == 1:
+                rows, weights = self._postings(unit.alternatives[0])
+                scores_I[rows] += weights
+            elif unit.alternatives:
+                scores_I += self._best(unit)
         return scores_I
 
-    def _sum(self, term_ids: Iterable[int]) -> Floats:
-        return self._bm25.get_scores_from_ids(list(term_ids))
+    def score_rows(self, query: str, rows: Rows, synonyms: Synonyms | None = None) -> Floats:
+        """`scores` of these rows alone."""
+        return self.scores(query, synonyms)[rows]
 
-    def _find(self, term: str) -> int | None:
-        return self._bm25.vocab_dict.get(term)
+    def matches(self, query: str, synonyms: Synonyms | None = None) -> Floats:
+        """[I] float32 in 0..1: the share of the query that each item has, its terms weighed by their IDF.
 
-    def _beginning_with(self, prefix: str) -> list[int]:
-        """Ids of the PREFIX_TERMS most frequent longer terms that begin with `prefix`."""
-        if len(prefix) < 2 and not re.match(f"[{_CJK}]", prefix):
-            return []
-        low, high = bisect_left(self._terms, prefix), bisect_left(self._terms, prefix + "\U0010ffff")
-        low += low < high and self._terms[low] == prefix
-        frequencies = np.diff(self._bm25.scores["indptr"][low : high + 1])
-        return (low + np.argsort(-frequencies, kind="stable")[:PREFIX_TERMS]).tolist()
+        What stands for a term counts as the term, a longer word than one that the catalogue has for half. A term
+        that no item has weighs most; 0 everywhere for a query without terms.
+        """
+        units = [unit for unit in self._units(query, synonyms) if unit.mass > 0]
+        covered_I = np.zeros(self.items, np.float32)
+        for unit in units:
+            best_I = np.zeros(self.items, np.float32)
+            for alternative in unit.alternatives:
+                rows, _ = self._postings(alternative)
+                best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.share))
+            covered_I += np.float32(unit.mass) * best_I
+        return np.minimum(covered_I / np.float32(sum(unit.mass for unit in units) or 1), 1)
+
+    def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
+        """What each of the item's terms adds to its score; of terms that stand together, the parts are added up."""
+        added: dict[str, float] = {}
+        for unit in self._units(query, synonyms):
+            terms = self._vocabulary.terms
+            parts = [(self._weight(each, row), " ".join(terms[at] for at in each.ids)) for each in unit.alternatives]
+            weight, term = max(parts, key=lambda part: part[0], default=(0.0, ""))
+            if weight > 0:
+                added[term] = added.get(term, 0.0) + weight
+        return added
+
+    def _units(self, query: str, synonyms: Synonyms | None) -> list[Unit]:
+        return expand(query, self._vocabulary, synonyms)
+
+    def _best(self, unit: Unit) -> Floats:
+        best_I = np.zeros(self.items, np.float32)
+        for alternative in unit.alternatives:
+            rows, weights = self._postings(alternative)
+            best_I[rows] = np.maximum(best_I[rows], weights)
+        return best_I
+
+    def _postings(self, alternative: Alternative) -> tuple[Rows, Floats]:
+        """The rows that have all its terms, and what it scores there."""
+        lists = [self._posting(at) for at in alternative.ids]
+        rows = reduce(lambda some, more: some[np.isin(some, more, assume_unique=True)], (rows for rows, _ in lists))
+        if len(lists) == 1:
+            return rows, lists[0][1] * np.float32(alternative.weight)
+        parts_TN = [weights[np.searchsorted(own, rows)] for own, weights in lists]
+        return rows, np.sum(parts_TN, axis=0) * np.float32(alternative.weight)
+
+    def _posting(self, at: int) -> tuple[Rows, Floats]:
+        low, high = self._indptr[at : at + 2]
+        return self._rows[low:high], self._data[low:high]
+
+    def _weight(self, alternative: Alternative, row: int) -> float:
+        rows, weights = self._postings(alternative)
+        return float(weights[rows == row].sum())
 
 
 class LexicalRetriever:
@@ -129,8 +158,9 @@ class LexicalRetriever:
 
     source = "lexical"
 
-    def __init__(self, index: LexicalIndex) -> None:
+    def __init__(self, index: LexicalIndex, synonyms: Synonyms | None = None) -> None:
         self.index = index
+        self.synonyms = synonyms
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)
@@ -138,7 +168,7 @@ class LexicalRetriever:
             return Candidates.none(self.source, requests.size)
         rows_BK, scores_BK = padding(requests.size, k)
         for place, text in enumerate(requests.texts):
-            scores_I = self.index.scores(text)
+            scores_I = self.index.scores(text, self.synonyms)
             scores_I[scores_I <= 0] = -np.inf
             if allowed is not None:
                 scores_I[~allowed] = -np.inf
@@ -147,6 +177,13 @@ class LexicalRetriever:
                 scores_I[bought[bought >= 0]] = -np.inf
             rows_BK[place], scores_BK[place] = (answer[0] for answer in best_columns(scores_I[None], k))
         return Candidates(self.source, rows_BK, scores_BK)
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """BM25 of these rows; 0 where the request has no text or they share no term."""
+        scores_BN = np.zeros(rows_BN.shape, np.float32)
+        for place, text in enumerate(requests.texts or ()):
+            scores_BN[place] = self.index.score_rows(text, rows_BN[place], self.synonyms)
+        return scores_BN
 
 
 def _item_terms(fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> Iterator[list[str]]:

@@ -48,6 +48,8 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020
 _LETTER = rf"[^\W_{_CJK}]"
 _TOKEN = re.compile(rf"([{_CJK}]+)|{_LETTER}+(?:[-.'’/&+]{_LETTER}+)*")
 _WORD_START = re.compile(rf"[{_CJK}]|(?<!{_LETTER}){_LETTER}")
+_LATIN_WORD = re.compile(rf"{_LETTER}+")
+_WORD_END = re.compile(rf"(?!{_LETTER})")
 _BETWEEN_SEGMENTS = re.compile(r"[,;:|()\[\]{}<>!?\"“”~@*=。、《》【】「」『』·]+|\s[-–—/+&x×]+\s")
 _LETTERS = re.compile(r"[^\W\d_]")
 _MARKS = str.maketrans("", "", "®™©℠")
@@ -201,7 +203,7 @@ def asked(impressions: Iterable[Impression], after: datetime, until: datetime) -
 
 def phrases(titles: Mapping[str, int], most: int = MOST_COUNTED) -> dict[str, int]:
     """How many items have a phrase in their title: up to MOST_WORDS words that at least two items have, and short
-    segments between punctuation marks whoever has them.
+    segments between punctuation marks whoever has them; none that always goes on in the same way.
 
     When more than `most` phrases are being counted, the rarer half is forgotten, so of a big catalogue's rare
     phrases some are missing or counted low (lossy counting, Manku & Motwani, VLDB 2002).
@@ -212,7 +214,23 @@ def phrases(titles: Mapping[str, int], most: int = MOST_COUNTED) -> dict[str, in
         inside.add({phrase for words in segments for phrase in words.phrases()}, items)
         whole.add({phrase for words in segments for phrase in words.whole()}, items)
     counted = {phrase: items for phrase, items in inside.items() if items > 1}
-    return {**whole, **counted}
+    return _without_halves({**whole, **counted})
+
+
+def _without_halves(counts: Mapping[str, int]) -> dict[str, int]:
+    """Without phrases that always go on in the same way: "stainless steel kitchen" where all have a sink after it.
+    Single Latin words stay."""
+    begun: list[str] = []  # phrases that the one at hand goes on from, shortest first
+    halves = set()
+    for phrase in sorted(counts):
+        while begun and not phrase.startswith(begun[-1]):
+            begun.pop()
+        for shorter in begun:
+            if counts[shorter] == counts[phrase] and _WORD_END.match(phrase, len(shorter)):
+                halves.add(shorter)
+        if not _LATIN_WORD.fullmatch(phrase):
+            begun.append(phrase)
+    return {phrase: items for phrase, items in counts.items() if phrase not in halves}
 
 
 class _Counts(dict[str, int]):

@@ -63,10 +63,14 @@ def test_brands_and_categories_stand_as_the_catalogue_spells_them() -> None:
 
 def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
     found = phrases({"Red Chair, 2 pack of 3 in. x 4 in.": 1, "red chair with arms": 2, "pack of wipes": 5, "2 in": 9})
-    assert found == {
-        **{"red": 3, "red chair": 3, "chair": 3, "arms": 2, "chair with arms": 2, "red chair with arms": 2},
-        **{"pack": 6, "wipes": 5, "pack of wipes": 5},
-    }
+    chairs = {"red": 3, "red chair": 3, "chair": 3, "arms": 2, "chair with arms": 2, "red chair with arms": 2}
+    assert found == {**chairs, "pack": 6, "wipes": 5, "pack of wipes": 5}
+
+
+def test_a_phrase_that_always_goes_on_is_not_left_half_said() -> None:
+    found = phrases({"steel kitchen sink": 2, "steel": 1, "kitchen sinks": 6})
+    kitchens = {"kitchen": 8, "kitchen sink": 2, "kitchen sinks": 6, "sink": 2, "sinks": 6}
+    assert found == {"steel": 3, "steel kitchen sink": 2, **kitchens}
 
 
 def test_chinese_phrases_end_where_words_do() -> None:

@@ -39,7 +39,7 @@ COMPARED = 4096
 _PASSES = 3
 
 _LETTER = rf"[^\W\d_{CJK}]"
-_BEFORE, _AFTER = rf"(?<![^\W_{CJK}])", rf"(?![^\W_{CJK}])"
+_BEFORE, _AFTER = rf"(?<![^\W_{CJK}])", rf"(?![^\W_{CJK}]|[-./#_]\d)"  # sc-141 is a code, dril-bit is not
 _WORD = re.compile(rf"{_BEFORE}{_LETTER}+{_AFTER}")
 _PAIR = re.compile(rf"{_BEFORE}({_LETTER}{{2,}}) (?=({_LETTER}{{2,}}){_AFTER})")
 
@@ -64,8 +64,8 @@ class Speller:
     def corrected(self, text: str, keep: Collection[str] = ()) -> tuple[str, tuple[tuple[str, str], ...]]:
         """The text with its words corrected, split and joined, and the pairs (typed, taken for).
 
-        Words next to a digit, Chinese, Japanese and Korean ones, and those in `keep` stay. A corrected word is
-        context for the others, so this looks again until nothing changes, three times at most.
+        Words next to a digit or before a dash and one, Chinese, Japanese and Korean ones, and those in `keep` stay.
+        A corrected word is context for the others, so this looks again until nothing changes, three times at most.
         """
         corrections: dict[str, str] = {}
         for _ in range(_PASSES):

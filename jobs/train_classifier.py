@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +46,7 @@ def main() -> None:
     )
     row = {"name": "nightshelf", **evaluate(IntentClassifier(out), *inside, outside)}
     print(f"accuracy {row['accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}  on {len(inside[0]):,} texts")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    summary = {"job": "train_classifier", "dataset": arguments.test, "commit": commit}
+    summary = {"job": "train_classifier", "dataset": arguments.test}
     rows = [row, {"name": "validation", **valid}]
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
 

@@ -103,6 +103,21 @@ def test_the_best_weights_come_back():
     assert not torch.equal(weights(model), snapshots[-1])
 
 
+def test_the_mean_of_the_weights_is_kept():
+    """A weight that a loss of slope -1 raises by .1 a step (Adam's first steps): 1.1, 1.15; the mean follows by 9/10
+    and 9/11 of the way, later never by less than a half."""
+    model = nn.ParameterDict({"weight": nn.Parameter(torch.ones(1))})
+    values = iter(range(9))
+    schedule = Schedule(2, 1, 0.1, warmup=0, average=0.5, weight_decay=0)
+    rates = [schedule.rate(step, 2) for step in range(2)]
+    fit(model, 1, lambda m, _: -m["weight"].sum(), lambda _: next(values), schedule)
+    mean, weight = 1.0, 1.0
+    for step, rate in enumerate(rates):
+        weight += 0.1 * rate
+        mean += (weight - mean) * 9 / (10 + step)
+    assert model["weight"].item() == pytest.approx(mean, abs=1e-6)
+
+
 def test_weights_as_given_stay_where_training_harms():
     model, values = made(), iter([0, -1, -2])
     given = weights(model).clone()
@@ -111,9 +126,9 @@ def test_weights_as_given_stay_where_training_harms():
     assert torch.equal(weights(model), given)
 
 
-@pytest.mark.parametrize("broken_at", [1, 20, 63])
-def test_resumed_equals_unbroken(tmp_path, broken_at):
-    schedule = replace(SCHEDULE, log_dir=tmp_path, evaluations=4)
+@pytest.mark.parametrize(("broken_at", "average"), [(1, 0.0), (20, 0.9), (63, 0.0)])
+def test_resumed_equals_unbroken(tmp_path, broken_at, average):
+    schedule = replace(SCHEDULE, log_dir=tmp_path, evaluations=4, average=average)
     calls = iter(range(1000))
 
     def breaks(model, places):
@@ -185,6 +200,7 @@ def test_biases_do_not_decay_and_the_head_is_faster():
         ({"batch_size": -1}, "batch_size is -1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"warmup": 2}, "warmup is 2"),
+        ({"average": -0.1}, "average is -0.1"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

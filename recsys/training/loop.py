@@ -6,6 +6,7 @@ labels. Under an initialised `torch.distributed` every worker calls `fit` with t
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
@@ -44,7 +45,9 @@ class Schedule:
     in-batch contrastive loss sees only its worker's share: multiply the size by N to keep as many negatives).
     `evaluations` validations are made an epoch; `patience` of them in a row that are no better stop the run, 0 never.
     Weight decay spares biases, norms and everything else of one dimension. `clip` bounds the gradient's norm.
-    `log_dir` takes TensorBoard logs and the checkpoint. `device` is this worker's GPU where there is one.
+    `average` keeps an exponential mean of the weights, this share of it old at each step (0.999 is common; less at
+    first); it is what is validated and kept. `log_dir` takes TensorBoard logs and the checkpoint. `device` is this
+    worker's GPU where there is one.
     """
 
     epochs: float
@@ -59,6 +62,7 @@ class Schedule:
     log_dir: Path | None = None
     clip: float = 1.0
     head_rate: float = 1.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "evaluations", "clip", "head_rate"):
@@ -66,8 +70,9 @@ class Schedule:
                 raise InputError(f"{name} is {getattr(self, name)}: give more than 0")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: give 0 or more")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup is {self.warmup}: give a share of the steps, 0 to 1")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give a share, 0 to 1")
 
     def steps_an_epoch(self, examples: int) -> int:
         """The incomplete last batch of an epoch is left out, unless it is the only one."""
@@ -150,6 +155,7 @@ class _Run:
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.model = model.to(self.device)
+        self.kept = copy.deepcopy(model) if schedule.average else model  # what is validated
         self.steps = schedule.steps(examples)
         self.every = max(1, round(schedule.steps_an_epoch(examples) / schedule.evaluations))
         self.optimizer = _optimizer(model, schedule, fused=self.device.type == "cuda")
@@ -195,8 +201,17 @@ class _Run:
         for allocator in self.allocators:
             allocator.update_and_allocate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
+        self._average()
         self.losses.append(loss.detach().float())
         self.step += 1
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Step n moves the mean by 9 / (10 + n) where that is more: it forgets the weights as given."""
+        if self.kept is not self.model:
+            share = max(1 - self.schedule.average, 9 / (10 + self.step))
+            for mean, weights in zip(self.kept.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(weights, share)
 
     def _batches(self) -> Iterator[Places]:
         """This worker's share of each batch, from the present step on."""
@@ -211,13 +226,13 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Validates on the first worker, tells the others, keeps the weights if they are the best so far."""
-        self.model.eval()
+        self.kept.eval()
         loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
         self.losses.clear()
         if not math.isfinite(loss):
             raise RecsysError(f"the loss is {loss} after {self.step} steps: lower the learning rate")
         with torch.no_grad(), self._precision():
-            value = from_first(float(self.validate(self.model)) if rank() == 0 else 0.0)
+            value = from_first(float(self.validate(self.kept)) if rank() == 0 else 0.0)
         self.start = value if self.step == 0 else self.start
         better = value > self.best
         self.stale = 0 if better else self.stale + 1
@@ -225,7 +240,7 @@ class _Run:
             self.best, self.best_step = value, self.step
         if rank() == 0:
             if better:
-                self.best_state = {name: _copied(tensor) for name, tensor in self.model.state_dict().items()}
+                self.best_state = {name: _copied(tensor) for name, tensor in self.kept.state_dict().items()}
             self._log(loss, value)
             self._save()
 
@@ -249,6 +264,7 @@ class _Run:
         state = {
             "recipe": self._recipe(),
             "model": self.model.state_dict(),
+            "kept": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "numbers": [self.step, self.stale, self.best, self.best_step, self.start],
             "best": self.best_state,
@@ -267,6 +283,7 @@ class _Run:
             return False
         if state["recipe"] != self._recipe():
             raise InputError(f"{path} is of another schedule or number of examples: remove it, or train without resume")
+        self.kept.load_state_dict(state["kept"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.stale, self.best, self.best_step, self.start = state["numbers"]

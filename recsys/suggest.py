@@ -45,6 +45,7 @@ _BLOCK = 256
 _SEARCHED = 2_000
 _LAST = "\U0010ffff"
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+")
 _LETTER = rf"[^\W_{_CJK}]"
 _TOKEN = re.compile(rf"([{_CJK}]+)|{_LETTER}+(?:[-.'’/&+]{_LETTER}+)*")
 _WORD_START = re.compile(rf"[{_CJK}]|(?<!{_LETTER}){_LETTER}")
@@ -261,7 +262,7 @@ class _Words:
         spans, firm = [], []
         for match in _TOKEN.finditer(text):
             start = match.start()
-            for word in _chinese_words(match[1]) if match[1] else [match[0]]:
+            for word in _words(match[1]) if match[1] else [match[0]]:
                 spans.append((start, start + len(word)))
                 firm.append(word not in _LOOSE)
                 start += len(word)
@@ -283,12 +284,18 @@ class _Words:
         return [phrase for phrase in found if 2 <= len(phrase) <= MOST_CHARACTERS and _LETTERS.search(phrase)]
 
 
-@lru_cache(maxsize=100_000)
-def _chinese_words(run: str) -> list[str]:
+def _words(run: str) -> list[str]:
+    """Chinese as jieba cuts it; a run with Japanese or Korean letters whole."""
+    return [str(word) for word in _segmenter().cut(run)] if _HAN.fullmatch(run) else [run]
+
+
+@lru_cache(maxsize=1)
+def _segmenter() -> Any:
+    """jieba with its own dictionary: words that others add to the shared one would change a release's bytes."""
     import jieba
 
-    jieba.setLogLevel("WARNING")
-    return [str(word) for word in jieba.cut(run)]
+    jieba.setLogLevel("ERROR")
+    return jieba.Tokenizer()
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

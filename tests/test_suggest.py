@@ -67,6 +67,11 @@ def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
     assert found == {**chairs, "pack": 6, "wipes": 5, "pack of wipes": 5}
 
 
+def test_a_run_of_korean_or_japanese_is_one_word() -> None:
+    found = phrases({"무선 이어폰": 2, "ワイヤレスイヤホン": 1})
+    assert found == {"무선 이어폰": 2, "이어폰": 2, "ワイヤレスイヤホン": 1}
+
+
 def test_a_phrase_that_always_goes_on_is_not_left_half_said() -> None:
     found = phrases({"steel kitchen sink": 2, "steel": 1, "kitchen sinks": 6})
     kitchens = {"kitchen": 8, "kitchen sink": 2, "kitchen sinks": 6, "sink": 2, "sinks": 6}

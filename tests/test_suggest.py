@@ -67,6 +67,11 @@ def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
     assert found == {**chairs, "pack": 6, "wipes": 5, "pack of wipes": 5}
 
 
+def test_a_stroke_parts_words_but_not_a_fraction() -> None:
+    found = phrases({"pizza/premium": 1, "pizza": 1, "3/4 in. bolt": 2})
+    assert found == {"pizza": 2, "pizza/premium": 1, "bolt": 2, "3/4 in. bolt": 2}
+
+
 def test_a_run_of_korean_or_japanese_is_one_word() -> None:
     found = phrases({"무선 이어폰": 2, "ワイヤレスイヤホン": 1})
     assert found == {"무선 이어폰": 2, "이어폰": 2, "ワイヤレスイヤホン": 1}

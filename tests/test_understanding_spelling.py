@@ -102,6 +102,12 @@ def test_two_words_that_go_together_are_not_joined():
     assert speller_of(titles[10:] + ["sandpaper"] * 90).corrected("sand paper")[0] == "sandpaper"
 
 
+def test_a_word_is_joined_once_everywhere(speller):
+    assert speller.corrected("dish washer dish washer dish rack")[0] == "dishwasher dishwasher dish rack"
+    chain = speller_of(["abcd"] * 20 + ["bcde"] * 20 + ["abcde"] * 20)
+    assert chain.corrected("ab cd e")[0] == "abcd e"
+
+
 def test_words_to_keep(speller):
     assert speller.corrected("dril dish washer", keep={"dril", "dish"}) == ("dril dish washer", ())
 

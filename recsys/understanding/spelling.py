@@ -69,13 +69,12 @@ class Speller:
         """
         corrections: dict[str, str] = {}
         for _ in range(_PASSES):
-            found = self._joins(text, keep)
-            text = _replaced(text, found)
+            text, joins = self._joined(text, keep)
             fixes = self._fixes(text, keep)
-            text = _replaced(text, fixes)
-            if not found and not fixes:
+            text = _substituted(text, fixes)
+            if not joins and not fixes:
                 break
-            corrections |= found | fixes
+            corrections |= joins | fixes
         return text, tuple(corrections.items())
 
     def correct(self, word: str, beside: Iterable[str] = ()) -> str | None:
@@ -99,9 +98,16 @@ class Speller:
                 fixes[word] = correct
         return fixes
 
-    def _joins(self, text: str, keep: Collection[str]) -> dict[str, str]:
-        pairs = dict.fromkeys(_PAIR.findall(text))
-        return {" ".join(pair): "".join(pair) for pair in pairs if _none_kept(pair, keep) and self._is_one_word(*pair)}
+    def _joined(self, text: str, keep: Collection[str]) -> tuple[str, dict[str, str]]:
+        """The text with spaces inside of words taken out; a word is joined once, from the left."""
+        joins, parts, done, last = dict[str, str](), list[str](), 0, 0
+        for pair in _PAIR.finditer(text):
+            left, right = pair.groups()
+            if pair.start() >= last and left not in keep and right not in keep and self._is_one_word(left, right):
+                joins[f"{left} {right}"] = left + right
+                parts.append(text[done : pair.end(1)])
+                done, last = pair.end(), pair.end(2)
+        return "".join([*parts, text[done:]]), joins
 
     def _is_one_word(self, left: str, right: str) -> bool:
         whole, ends = _term(left + right), (_term(left, 2), _term(right, 2))
@@ -196,13 +202,13 @@ class Speller:
         return at if at < len(self._terms) and self._terms[at] == term else None
 
 
-def _none_kept(pair: Iterable[str], keep: Collection[str]) -> bool:
-    return not any(word in keep for word in pair)
-
-
 def _term(word: str, shortest: int = SHORTEST) -> str | None:
     terms = words(word)
     return terms[0] if len(terms) == 1 and shortest <= len(terms[0]) <= LONGEST else None
+
+
+def _substituted(text: str, fixes: dict[str, str]) -> str:
+    return _WORD.sub(lambda word: fixes.get(word[0], word[0]), text)
 
 
 def _mask(word: str) -> int:
@@ -211,11 +217,3 @@ def _mask(word: str) -> int:
     for letter in word:
         bits |= 1 << (ord(letter) & 63)
     return bits
-
-
-def _replaced(text: str, replacements: dict[str, str]) -> str:
-    if not replacements:
-        return text
-    longest = sorted(replacements, key=len, reverse=True)
-    pattern = re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, longest))}){_AFTER}")
-    return pattern.sub(lambda found: replacements[found.group()], text)

@@ -100,6 +100,83 @@ def test_scores_are_bm25():
     np.testing.assert_allclose(scores, [np.log(1 + 1.5 / 1.5) / (1 + 0.6 * (0.4 + 0.6 / 1.5)), 0], rtol=1e-6)
 
 
+def index_of(*titles):
+    return LexicalIndex.build({"title": titles}, {})
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [("mailbox", "mail box black"), ("mail box", "black mailbox"), ("ab 123", "pump AB-123"), ("ab-123", "pump AB123"),
+     ("ab123", "pump AB_123"), ("12in", "12 inch pump"), ("4x8", "4 x 8 plywood"), ("4 ft x 8 ft", "4 ft. x 8 ft."),
+     ("5gal", "5 gallons"), ("½", "1/2 in."), ("手机壳", "苹果手机壳"), ("手机", "二手手机"), ("壳手机", "手机壳")],
+)  # fmt: skip
+def test_forms_of_the_same_words_match_wholly(query, title):
+    index = index_of(title, "mail", "box", "other mail box", "chair", "123 ab")
+    assert index.scores(query)[0] > 0
+    assert index.matches(query)[0] == pytest.approx(1)
+
+
+def test_half_of_a_split_word_is_no_match():
+    index = index_of("mail", "box", "mail box", "box of mail", "mailbox")
+    assert index.scores("mailbox").astype(bool).tolist() == [False, False, True, True, True]
+    assert np.argmax(index.scores("mailbox")) == 4
+
+
+def test_two_numbers_are_no_longer_number():
+    assert not index_of("12 pack", "12").scores("1 2").any()
+
+
+def test_coverage_is_the_share_of_idf():
+    """Two items of four have red, one has drill: log(1 + 2.5 / 2.5) and log(1 + 3.5 / 1.5); no item has zebra."""
+    index = index_of("red drill", "red", "green", "blue")
+    red, drill, zebra = np.log(2), np.log(1 + 3.5 / 1.5), np.log(1 + 4.5 / 0.5)
+    np.testing.assert_allclose(index.matches("red drill"), [1, red / (red + drill), 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(index.matches("red red drill"), index.matches("red drill"), rtol=1e-6)
+    np.testing.assert_allclose(index.matches("zebra red")[:2], red / (red + zebra), rtol=1e-6)
+    assert not index.matches("").any()
+    assert index.matches("!").dtype == np.float32
+
+
+def test_a_beginning_covers_an_unknown_word_and_half_of_a_known_one():
+    index = index_of("drill", "drilling", "saw")
+    assert index.matches("dril").tolist() == [1, 1, 0]
+    assert index.matches("drill").tolist() == [1, 0.5, 0]
+
+
+WORDS = st.lists(
+    st.sampled_from(["red", "mail", "box", "mailbox", "手机", "手机壳", "12in", "ab-1", "dril"]), max_size=6
+)
+
+
+@given(WORDS.map(" ".join), st.lists(WORDS.map(" ".join), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_coverage_and_reasons_agree_with_scores(query, titles):
+    index = LexicalIndex.build({"title": titles}, {})
+    scores, covered = index.scores(query), index.matches(query)
+    assert ((covered >= 0) & (covered <= 1)).all()
+    assert ((scores > 0) == (covered > 0)).all()
+    for row, score in enumerate(scores):
+        np.testing.assert_allclose(sum(index.explain(query, row).values()), score, rtol=1e-4, atol=1e-6)
+    rows = np.arange(len(titles), dtype=np.int32)[::-1]
+    np.testing.assert_array_equal(index.score_rows(query, rows), scores[::-1])
+    for row, title in enumerate(titles):
+        assert index.matches(title)[row] == pytest.approx(float(bool(words(title))))
+
+
+def test_explains_by_the_terms_of_the_item():
+    index = index_of("black mailbox", "mail box", "mail", "box", "lamp")
+    assert index.explain("black mail box", 0).keys() == {"black", "mailbox"}
+    assert index.explain("mailbox", 1).keys() == {"mail box"}
+    assert index.explain("mailbox", 4) == {}
+
+
+def test_terms_are_sorted_with_their_frequencies():
+    index = index_of("red drill red", "red saw")
+    assert list(index.terms) == ["drill", "red", "saw"]
+    assert index.frequencies.tolist() == [1, 2, 1]
+    assert list(index_of("").terms) == index_of("").frequencies.tolist() == []
+
+
 def test_saved_bytes_repeat_and_answer_alike(tmp_path, retriever):
     for name in ("a", "b"):
         LexicalIndex.build({"title": TITLES}, {}).save(tmp_path / name)

@@ -98,7 +98,10 @@ class _Expansion:
                 unit.alternatives.append(Alternative((at,), unit.count))
 
     def add_joined(self) -> None:
-        """Neighbours that the catalogue writes as one word: mail box, mailbox."""
+        """Neighbours that the catalogue writes as one word: mail box, mailbox; AB-123, AB123."""
+        for token in self.tokens:
+            if len(token.terms) > 1 and not token.is_cjk:
+                self._stand_for([token], [token.stem], 0.0)  # a term of the query itself: it has its score
         for left, right in pairwise(self.tokens):
             if left.stem[0].isalpha() and not left.is_cjk and not right.is_cjk:
                 self._stand_for([left, right], [left.stem + right.stem], JOINED)
@@ -125,7 +128,7 @@ class _Expansion:
         for single in (term for term in terms if len(term.text) == 1):
             for pair in terms:
                 if len(pair.text) == 2 and pair.start <= single.start and single.end <= pair.end:
-                    self._add(self.units[single.text], [pair.text], 0.0)
+                    self.units[single.text].alternatives += [Alternative((at,), 0.0) for at in self._ids([pair.text])]
 
     def add_beginnings(self) -> None:
         """The last word may be unfinished."""
@@ -147,10 +150,14 @@ class _Expansion:
     def _stand_for(self, some: Sequence[Token], terms: Sequence[str], weight: float, share: float = 1.0) -> None:
         """Terms that together say what these words of the query say: each of their units gets its part of the score."""
         units = {term.text: self.units[term.text] for token in some for term in token.terms if term.counts}
-        for unit in units.values():
-            self._add(unit, terms, weight / len(units), share)
+        ids = self._ids(terms)
+        if ids and units:
+            # A rare term that stands for a frequent one is worth what that one is worth.
+            worth = sum(unit.mass * unit.count for unit in units.values()) / sum(map(self.vocabulary.idf, ids))
+            for unit in units.values():
+                unit.alternatives.append(Alternative(ids, weight * min(1.0, worth) / len(units), share))
 
-    def _add(self, unit: Unit, terms: Sequence[str], weight: float, share: float = 1.0) -> None:
-        ids = tuple(at for at in map(self.vocabulary.find, dict.fromkeys(terms)) if at is not None)
-        if ids and len(ids) == len(dict.fromkeys(terms)):
-            unit.alternatives.append(Alternative(ids, weight, share))
+    def _ids(self, terms: Sequence[str]) -> tuple[int, ...]:
+        """The terms' ids, none when the catalogue lacks one of them."""
+        ids = [self.vocabulary.find(term) for term in dict.fromkeys(terms)]
+        return tuple(at for at in ids if at is not None) if None not in ids else ()

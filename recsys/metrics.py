@@ -7,12 +7,15 @@ Every per-user value is NaN where a user has no truth; `mean` and `bootstrap_int
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.types import Ints, Mask
 
-Values = NDArray[np.float64]
+Values = NDArray[np.floating[Any]]
 
 
 def found(rows_UK: Ints, offsets: Ints, items: Ints) -> Mask:
@@ -50,6 +53,22 @@ def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
     ideal = np.cumsum(discounts_K)[np.clip(np.nan_to_num(sizes), 1, k).astype(int) - 1]
     hits_UK = found(rows_UK[:, :k], offsets, items)
     return np.where(np.isnan(sizes), np.nan, hits_UK @ discounts_K[: hits_UK.shape[1]] / ideal)
+
+
+def graded_ndcg(scores_P: Values, gains_P: Values, offsets: Ints, k: int) -> Values:
+    """[U]: nDCG@k where user u ranks only the candidates offsets[u]:offsets[u + 1], each with a gain of its own.
+
+    Ties stay in the order given. NaN where all gains are 0.
+    """
+    discounts_K = 1 / np.log2(np.arange(2, k + 2))
+    values_U = np.full(len(offsets) - 1, np.nan)
+    for user, (low, high) in enumerate(pairwise(offsets.tolist())):
+        gains = gains_P[low:high]
+        best = np.sort(gains)[::-1][:k]
+        order = np.argsort(-scores_P[low:high], kind="stable")[:k]
+        if ideal := best @ discounts_K[: len(best)]:
+            values_U[user] = gains[order] @ discounts_K[: len(order)] / ideal
+    return values_U
 
 
 def reciprocal_rank(rows_UK: Ints, offsets: Ints, items: Ints) -> Values:

@@ -17,6 +17,7 @@ from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.release import row_ranges
 from recsys.retrieval.cooccurrence import neighbours
+from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.retrieval.similar import nearest_items
 from recsys.types import Candidates, utc_days
@@ -25,7 +26,6 @@ from recsys.types import Candidates, utc_days
 ASKED = "asked.parquet"
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance meeting weighs little.
 SIMILAR_WEIGHTS = {"co_occurrence": 2.0, "content": 1.0}
-FIELDS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
 
 
 def similar_blocks(place: Place) -> list[range]:
@@ -72,10 +72,9 @@ def similar(place: Place, shard: int) -> Done:
 def lexical(place: Place, shard: int) -> Done:
     """The BM25 index over the whole catalogue's fields."""
     items = place.released_items()
-    fields = {name: [value or "" for value in items[name].to_pylist()] for name in FIELDS}
     done = Done(items.num_rows)
     with tempfile.TemporaryDirectory() as folder:
-        LexicalIndex.build(fields, FIELDS).save(Path(folder))
+        LexicalIndex.build(fields(items), BOOSTS).save(Path(folder))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             place.assemble(f"lexical/{file.relative_to(folder).as_posix()}", file.read_bytes())
     return done

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
+from recsys.ranking.pairs import GOOD, USABLE, Pairs
 from recsys.training.adapters import Adapters
-from recsys.training.loop import Fitted, Schedule, fit
-from recsys.training.pairs import GOOD, Pairs
+from recsys.training.loop import Fitted, Places, Schedule, fit
 from recsys.training.pooled import Pooled, Tokens
 from recsys.types import Floats, Ints
 
@@ -44,9 +44,9 @@ def tune(
     or less - others. The loss is a softmax over the batch's items (van den Oord et al., CPC, 2018), each pair weighted
     by its grade; other good items of the query are left out of its sum.
     """
-    good = train.good()
+    good = train.usable()
     if not len(good):
-        raise InputError(f"no pair of the training file is graded {GOOD} or better: there is nothing to learn from")
+        raise InputError(f"no pair of the training file is graded {USABLE} or better: there is nothing to learn from")
     model = Pooled(encoder, adapters, steps=schedule.steps(len(good)))
     loss = _Contrast(encoder, texts, train, good, hard_QN)
     validate = _Recall(encoder, texts, valid)
@@ -67,9 +67,9 @@ class _Contrast:
         self.width = len(texts)
         self.good_keys = np.unique(train.of_P[good] * self.width + train.rows_P[good])
         self.hard = _unjudged(train, hard_QN, self.width)
-        self.bad = [rows[grades < GOOD] for rows, grades in train.judged()]
+        self.bad = [rows[grades < USABLE] for rows, grades in train.by_query()]
 
-    def __call__(self, model: nn.Module, places: Ints) -> Tensor:
+    def __call__(self, model: nn.Module, places: Places) -> Tensor:
         pairs = self.good[places]
         of_B, rows_B = self.train.of_P[pairs], self.train.rows_P[pairs]
         rows_C = np.concatenate([rows_B, self._negatives(of_B)])
@@ -109,7 +109,8 @@ class _Recall:
         self.items = Tokens(encoder, [texts[row] for row in pool], encoder.item_prefix)
         self.queries = Tokens(encoder, valid.queries, encoder.query_prefix)
         self.truth = [
-            np.array([place[row] for row in rows[grades >= 0.75].tolist()], np.int64) for rows, grades in valid.judged()
+            np.array([place[row] for row in rows[grades >= GOOD].tolist()], np.int64)
+            for rows, grades in valid.by_query()
         ]
 
     def __call__(self, model: nn.Module) -> float:

@@ -1,0 +1,174 @@
+"""Everything that search learns from judged pairs, in order: encoder, cross-encoder, fusion. Writes one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from recsys.encoders.transformer import TransformerEncoder
+from recsys.interfaces import Encoder, Retriever
+from recsys.ranking.cross_encoder import CrossEncoder
+from recsys.ranking.fusion import Signals
+from recsys.ranking.pairs import Pairs
+from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
+from recsys.training import contrastive, cross_encoder
+from recsys.training.loop import Schedule
+from recsys.types import Floats, Ints, Requests, Rows
+
+Say = Callable[[str], None]
+#: The parts of the folder.
+ENCODER, CROSS_ENCODER, FUSION = "encoder", "cross_encoder", "fusion.json"
+#: How deep lists are mined for negatives, and how many of a query's best candidates are re-ranked by day.
+LISTED, WINDOW = 100, 50
+#: Places of a list from which negatives are taken: above them stand too many good items that nobody judged.
+MINED_FROM = 10
+START = {"dense": 1.0, "lexical": 0.2}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Schedules, and how much a teacher reads. Without a `teacher` the small model learns from the grades alone."""
+
+    encoder: Schedule
+    teacher: Schedule | None
+    student: Schedule
+    negatives: int = 3
+    distilled: int = 60
+
+    @classmethod
+    def on_gpu(cls, seed: int = 0) -> Recipe:
+        return cls(
+            encoder=Schedule(2, 192, 1e-4, patience=0, seed=seed),
+            teacher=Schedule(2, 64, 1e-4, patience=0, seed=seed),
+            student=Schedule(3, 128, 5e-4, patience=0, seed=seed),
+        )
+
+    @classmethod
+    def on_cpu(cls, seed: int = 0) -> Recipe:
+        """An hour or less on two cores for 50,000 items and 35,000 pairs."""
+        return cls(
+            encoder=Schedule(1, 96, 1e-4, patience=0, seed=seed),
+            teacher=None,
+            student=Schedule(2, 64, 5e-4, patience=0, seed=seed),
+        )
+
+
+@dataclass(frozen=True)
+class Bases:
+    """The pretrained models that training starts from: folders."""
+
+    encoder: TransformerEncoder
+    teacher: Path
+    student: Path
+
+
+def train_search(
+    texts: Sequence[str],
+    lexical: LexicalIndex,
+    train: Pairs,
+    valid: Pairs,
+    bases: Bases,
+    recipe: Recipe,
+    folder: Path,
+    say: Say = print,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Trains on `train`, chooses on `valid`, writes ENCODER, CROSS_ENCODER and FUSION into `folder`.
+
+    `texts` are the items' (`encoders.text.item_texts`), `lexical` the index over them. Returns what was measured on
+    `valid`. Checkpoints and TensorBoard logs go to `folder`/logs; `resume` goes on from them.
+    """
+    say(f"encoding {len(texts):,} items with {bases.encoder.space}")
+    zero_shot = bases.encoder.encode_items(texts)
+    hard_QN = _mined(bases.encoder, zero_shot, lexical, train)
+    say(f"tuning the encoder on {len(train.usable()):,} pairs of {len(train.queries):,} queries")
+    schedule = _logged(recipe.encoder, folder, ENCODER)
+    tuned = contrastive.tune(
+        bases.encoder, texts, train, valid, hard_QN, folder / ENCODER, schedule, say=say, resume=resume
+    )
+    encoder = tuned_encoder(folder, bases.encoder)
+    say(f"encoding {len(texts):,} items with {encoder.space}")
+    sources = LexicalRetriever(lexical), ExactRetriever("dense", encoder.encode_items(texts))
+    found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
+    weights = found.fused(valid, START)
+    lists_QN = Signals.ask(sources, _requests(encoder, train), LISTED).ranked(weights, LISTED)
+    examples = cross_encoder.with_negatives(train, lists_QN, recipe.negatives, MINED_FROM, recipe.student.seed)
+    if recipe.teacher:
+        say(f"training the teacher on {len(examples.of_P):,} pairs")
+        teacher = folder / "logs" / "teacher" / "model"
+        schedule = _logged(recipe.teacher, folder, "teacher")
+        cross_encoder.train(bases.teacher, texts, examples, valid, teacher, schedule, say=say, resume=resume)
+        examples = _taught(CrossEncoder(teacher, batch_size=512), texts, train, lists_QN[:, : recipe.distilled])
+    say(f"training the re-ranker on {len(examples.of_P):,} pairs")
+    schedule = _logged(recipe.student, folder, CROSS_ENCODER)
+    student = cross_encoder.train(
+        bases.student, texts, examples, valid, folder / CROSS_ENCODER, schedule, say=say, resume=resume
+    )
+    measured = fuse(texts, sources, encoder, CrossEncoder(folder / CROSS_ENCODER, batch_size=512), valid, folder)
+    say(f"validation {measured}")
+    return {"encoder/recall@10": tuned.best, "cross_encoder/ndcg@10": student.best, **measured}
+
+
+def fuse(
+    texts: Sequence[str],
+    sources: Sequence[Retriever],
+    encoder: Encoder,
+    reader: CrossEncoder,
+    valid: Pairs,
+    folder: Path,
+) -> dict[str, float]:
+    """Chooses the weights of all signals on `valid`, writes them to FUSION, returns what they reach there."""
+    found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
+
+    def read(queries: Ints, rows: Ints) -> Floats:
+        return reader.scores([valid.queries[query] for query in queries], [texts[row] for row in rows])
+
+    first = found.fused(valid, START)
+    all_found = found.reranked(first, WINDOW, "cross_encoder", read)
+    weights = all_found.fused(valid, first)
+    (folder / FUSION).write_text(json.dumps(weights, indent=2) + "\n")
+    return all_found.measured(weights, valid)
+
+
+def tuned_encoder(folder: Path, base: TransformerEncoder) -> TransformerEncoder:
+    """The encoder that training left in `folder`, used as its base is."""
+    return TransformerEncoder(
+        str(folder / ENCODER),
+        base.query_prefix,
+        base.item_prefix,
+        base.max_tokens,
+        base.pooling,
+        base.device,
+        base.batch_size,
+        base.threads,
+    )
+
+
+def _requests(encoder: Encoder, pairs: Pairs) -> Requests:
+    return Requests(len(pairs.queries), pairs.queries, encoder.encode_queries(pairs.queries))
+
+
+def _mined(encoder: Encoder, items_ID: Floats, lexical: LexicalIndex, train: Pairs) -> Rows:
+    """For each query the rows that the untuned encoder and BM25 put at places MINED_FROM..: near, and mostly wrong."""
+    requests = _requests(encoder, train)
+    sources = ExactRetriever("dense", items_ID), LexicalRetriever(lexical)
+    depth = min(LISTED // 2 + MINED_FROM, len(items_ID))
+    return np.concatenate([source.retrieve(requests, depth).rows_BN[:, MINED_FROM:] for source in sources], axis=1)
+
+
+def _taught(teacher: CrossEncoder, texts: Sequence[str], train: Pairs, lists_QN: Rows) -> Pairs:
+    """Every judged pair and every listed one, graded by the teacher."""
+    queries, columns = np.nonzero(lists_QN >= 0)
+    of_P = np.concatenate([train.of_P, queries])
+    rows_P = np.concatenate([train.rows_P, lists_QN[queries, columns]])
+    asked = [train.queries[query] for query in of_P]
+    return Pairs.sorted(train.queries, of_P, rows_P, teacher.scores(asked, [texts[row] for row in rows_P]))
+
+
+def _logged(schedule: Schedule, folder: Path, part: str) -> Schedule:
+    return replace(schedule, log_dir=folder / "logs" / part)

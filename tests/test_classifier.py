@@ -1,6 +1,7 @@
 """The classifier on a language of eight words, its checks, and banking77's nearest centroids."""
 
 import json
+import sys
 from collections import Counter
 from itertools import product
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import train_classifier as train_job
 from recsys.datasets import data_folder, labelled
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
@@ -242,3 +244,19 @@ def test_banking77_begins_at_the_nearest_centroid(tmp_path):
     metrics = train_classifier(*chosen, minilm(), tmp_path, Schedule(0.01, 8, 1e-6), valid=chosen)
     assert metrics["start"] > 0.85
     assert len(IntentClassifier(tmp_path).classes) == 77
+
+
+def test_the_job_prints_its_numbers_as_json(tiny, tmp_path, monkeypatch, capsys):  # noqa: F811
+    rows = [f"{text},{label}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    files = ["--train", str(tmp_path / "rows.csv"), "--test", str(tmp_path / "rows.csv"), "--out", str(tmp_path)]
+    change = '{"epochs": 3, "batch_size": 8, "supcon": 0.1, "average": 0.9}'
+    words = ["job", *files, "--model", str(tiny), "--outside", "0.34", "--change", change]
+    monkeypatch.setattr(sys, "argv", words)
+    train_job.main()
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    row, valid = summary["rows"]
+    assert (row["name"], valid["name"]) == ("nightshelf", "validation")
+    assert {"accuracy", "macro_f1", "auroc", "refused"} <= row.keys()
+    assert len(IntentClassifier(tmp_path / "classifier").classes) == 2
+    assert (tmp_path / "checkpoint.pt").exists()

@@ -288,7 +288,8 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.stale, self.best, self.best_step, self.start = state["numbers"]
         self.best_state = state["best"]
-        self.say(f"resumed after step {self.step:,} of {self.steps:,}")
+        if rank() == 0:
+            self.say(f"resumed after step {self.step:,} of {self.steps:,}")
         return True
 
     def _recipe(self) -> dict[str, Any]:

@@ -112,6 +112,13 @@ def test_words_to_keep(speller):
     assert speller.corrected("dril dish washer", keep={"dril", "dish"}) == ("dril dish washer", ())
 
 
+def test_words_of_the_language_are_no_typos():
+    terms, frequencies = ["drill", "soda"], np.array([9, 9])
+    assert Speller(terms, frequencies).correct("sofas") == "soda"
+    assert Speller(terms, frequencies, known={"sofa"}).correct("sofas") is None
+    assert Speller(terms, frequencies, known={"sofa"}).correct("drlil") == "drill"
+
+
 def test_an_empty_vocabulary_corrects_nothing():
     assert Speller([], np.zeros(0, np.int64)).corrected("any thing at all") == ("any thing at all", ())
 

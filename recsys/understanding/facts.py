@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 
 from recsys.understanding.text import CJK, normal
 
+Facts = dict[str, str | float]
+
 #: Values of a brand column that name no brand.
 NO_BRANDS = frozenset(
-    ("n/a", "na", "none", "null", "nan", "unknown", "generic", "unbranded", "no brand", "other", "others", "brand",
-     "其他", "其它", "无", "无品牌", "未知")
+    ("n/a", "na", "none", "null", "nan", "unknown", "generic", "unbranded", "no brand", "does not apply", "other",
+     "others", "brand", "其他", "其它", "无", "无品牌", "未知")
 )  # fmt: skip
 
 _NUMBER = r"(?<![\d.,/])(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,4})?(?![\d/])"
@@ -129,27 +131,27 @@ def _words_only(text: str) -> str:
     return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", normal(text).casefold())).split())
 
 
-def facts(text: str, brands: Brands) -> tuple[dict[str, str | float], str]:
+def facts(text: str, brands: Brands) -> tuple[Facts, str]:
     """What the text says (brand, colour, size, min_price, max_price), and the text without its price words."""
     bounds, rest = prices(text)
     return bounds | labels(rest, brands), rest
 
 
-def labels(text: str, brands: Brands) -> dict[str, str | float]:
+def labels(text: str, brands: Brands) -> Facts:
     """Brand, colour and size, the first of each that the text names; of brands the longest."""
     found = {"brand": brands.longest(text), "colour": _colour(text), "size": _size(text)}
     return {name: value for name, value in found.items() if value}
 
 
-def prices(text: str) -> tuple[dict[str, str | float], str]:
+def prices(text: str) -> tuple[Facts, str]:
     """The inclusive price bounds, the first of each, and the text without any.
 
     A number without a currency is no price: "under 20" may be inches.
     """
-    bounds: dict[str, str | float] = {}
+    bounds: Facts = {}
     for pattern, names in _BOUNDS:
         while match := pattern.search(text):
-            found: dict[str, str | float] = dict(zip(names, sorted(_amounts(match)), strict=True))
+            found: Facts = dict(zip(names, sorted(_amounts(match)), strict=True))
             bounds = found | bounds
             text = f"{text[: match.start()]} {text[match.end() :]}"
     return bounds, " ".join(text.split()) if bounds else text

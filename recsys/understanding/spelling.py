@@ -49,10 +49,18 @@ class Speller:
 
     `rows_of` gives the items of the term at a place, ascending. With it a correction must have met the words beside
     it in some item, and the best acquainted wins; without it frequency alone decides.
+    `known` are words that are no typos whatever the catalogue has, such as the whole words of an encoder's vocabulary:
+    a shop without sofas should not turn them into soda.
     """
 
-    def __init__(self, terms: Sequence[str], frequencies: Ints, rows_of: Callable[[int], Ints] | None = None) -> None:
-        self._terms, self._frequencies, self._rows_of = terms, frequencies, rows_of
+    def __init__(
+        self,
+        terms: Sequence[str],
+        frequencies: Ints,
+        rows_of: Callable[[int], Ints] | None = None,
+        known: Collection[str] = frozenset(),
+    ) -> None:
+        self._terms, self._frequencies, self._rows_of, self._known = terms, frequencies, rows_of, known
         lengths = {
             at: len(term) for at, term in enumerate(terms) if SHORTEST <= len(term) <= LONGEST and _WORD.fullmatch(term)
         }
@@ -83,7 +91,7 @@ class Speller:
         `beside` are the terms of the other words.
         """
         term = _term(word)
-        if term is None:
+        if term is None or word in self._known or term in self._known:
             return None
         known = self._find(term)
         context = [] if self._rows_of is None else [at for at in map(self._find, set(beside)) if at is not None]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from recsys.types import QueryUnderstanding, Rows
 from recsys.understanding.codes import Codes
-from recsys.understanding.facts import Brands, labels, prices
+from recsys.understanding.facts import Brands, Facts, facts, labels, prices
 from recsys.understanding.spelling import Speller
 from recsys.understanding.text import language, normal
 
 #: Of a code that more items have, the answer names so many.
 IDENTIFIERS = 100
+Pairs = tuple[tuple[str, str], ...]
 _PASSES = 3
 
 
@@ -49,20 +50,19 @@ class Understander:
         Only the beginning of a long text is read: see `text.MAX_CHARACTERS`.
         """
         plain = _folded(text)
-        bounds, rest = prices(plain)
+        found, rest = facts(plain, self._brands)
         rows, exact = self._codes.found(plain)
         if not exact and rest != plain:
             rows, exact = self._codes.found(rest)
-        corrections: tuple[tuple[str, str], ...] = ()
+        corrections: Pairs = ()
         if not exact:
-            bounds, rest, corrections = self._corrected(plain)
-        identifiers = tuple(self._item_id_of(int(row)) for row in rows[:IDENTIFIERS])
-        facts = bounds | labels(rest, self._brands)
-        return Understood(QueryUnderstanding(text, rest, language(plain), corrections, identifiers, exact, facts), rows)
+            found, rest, corrections = self._corrected(plain)
+        ids = tuple(self._item_id_of(int(row)) for row in rows[:IDENTIFIERS])
+        return Understood(QueryUnderstanding(text, rest, language(plain), corrections, ids, exact, found), rows)
 
-    def _corrected(self, plain: str) -> tuple[dict[str, str | float], str, tuple[tuple[str, str], ...]]:
-        """Bounds, text and corrections, until nothing changes: "undr $20" is a price once it is corrected."""
-        bounds: dict[str, str | float] = {}
+    def _corrected(self, plain: str) -> tuple[Facts, str, Pairs]:
+        """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is corrected."""
+        bounds: Facts = {}
         corrections: dict[str, str] = {}
         for _ in range(_PASSES):
             before = plain
@@ -73,7 +73,7 @@ class Understander:
                 plain, corrections = normal(plain), corrections | dict(fixes)
             if plain == before:
                 break
-        return bounds, plain, tuple(corrections.items())
+        return bounds | labels(plain, self._brands), plain, tuple(corrections.items())
 
 
 def _folded(text: str) -> str:

@@ -138,8 +138,9 @@ def test_same_seed_same_classifier(tiny, tmp_path):  # noqa: F811
     ],
 )
 def test_bad_input_is_a_sentence(tiny, tmp_path, texts, labels, said):  # noqa: F811
+    base = TransformerEncoder(str(tiny))
     with pytest.raises(InputError, match=said):
-        train_classifier(texts, labels, TransformerEncoder(str(tiny)), tmp_path / "out", SCHEDULE)
+        train_classifier(texts, labels, base, tmp_path / "out", SCHEDULE, known_labels=["x", "y"])
     assert not (tmp_path / "out").exists()
 
 

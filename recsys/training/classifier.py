@@ -95,6 +95,8 @@ def train_classifier(
     a label not in `known_labels`, fewer than two classes, or nothing to validate on.
     """
     check(texts, labels, known_labels)
+    if len(set(labels)) < 2:
+        raise InputError(f"all {len(labels)} texts have the label {labels[0]!r}: a classifier needs two or more")
     if valid is None:
         valid, (texts, labels) = split(texts, labels, 0.1, schedule.seed)
     check(*valid, sorted(set(labels)))
@@ -165,8 +167,6 @@ def check(texts: Sequence[str], labels: Sequence[str], known_labels: Sequence[st
     if unknown:
         named = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise InputError(f"{len(unknown)} labels are unknown: {named}; correct them or remove their rows")
-    if len(set(labels)) < 2 and known_labels is None:
-        raise InputError(f"all {len(labels)} texts have the label {labels[0]!r}: a classifier needs two or more")
 
 
 def split(texts: Sequence[str], labels: Sequence[str], share: float, seed: int) -> tuple[Labelled, Labelled]:

@@ -11,7 +11,7 @@ GROUPS = Synonyms.parse(["sofa, couch", "手机, 移动电话", "cell phone, mob
 @pytest.mark.parametrize(
     ("query", "text", "hits"),
     [
-        ("drills", "Cordless Drill 18V, drilling", ["Drill"]),
+        ("drills", "Cordless Drill 18V, drilling", ["Drill", "drilling"]),
         ("running sho", "Men's Running Shoes", ["Running", "Shoes"]),
         ("sho running", "Running Shoes", ["Running"]),
         ("c", "a c", ["c"]),
@@ -49,8 +49,8 @@ def test_ranges_are_inside_disjoint_and_ascending(query, text):
     assert not flat or (flat[0] >= 0 and flat[-1] <= len(text))
 
 
-@given(MIXED)
+@given(st.text(st.sampled_from("ab手机壳 "), max_size=20))
 def test_a_text_hits_itself_at_both_ends(text):
-    hits, bare = highlights(text, text), text.strip(" -.'\u0301")
-    if bare and all(character in "ab手机壳" for character in bare):
-        assert (hits[0][0], hits[-1][1]) == (text.index(bare), text.index(bare) + len(bare))
+    hits, bare = highlights(text, text), text.strip()
+    start = len(text) - len(text.lstrip())
+    assert (hits[0][0], hits[-1][1]) == (start, start + len(bare)) if bare else hits == ()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.retrieval.terms import fold, tokens, words
+from recsys.retrieval.terms import fold, inflections, tokens, words
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,21 @@ def test_both_walks_find_the_same_terms(text):
     assert [term.text for term in found] == words(text)
     assert all(0 <= term.start < term.end <= len(text) for term in found)
     assert all(term.text[0] in fold(text[term.start : term.end]) for term in found)
+
+
+@pytest.mark.parametrize(
+    ("word", "others"),
+    [("paint", "painted painter painting"), ("cutting", "cut cutter"), ("wire", "wiring wired"), ("wiring", "wire"),
+     ("heater", "heat heating heated"), ("trimmer", "trim trimming")],
+)  # fmt: skip
+def test_inflections_hold_the_real_words(word, others):
+    assert set(others.split()) <= set(inflections(word))
+    assert word not in inflections(word)
+
+
+@pytest.mark.parametrize("word", ["cut", "ab12", "手机手机", "café", ""])
+def test_only_english_words_inflect(word):
+    assert inflections(word) == ()
 
 
 WIDE = {narrow: narrow + 0xFEE0 for narrow in range(0x21, 0x7F)}

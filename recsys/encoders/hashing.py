@@ -23,7 +23,7 @@ class HashingEncoder:
         if dim < 1:
             raise ValueError(f"dim is {dim}: give at least 1")
         self.dim = dim
-        self.space = f"hashing-{dim}"
+        self.space = f"hashing-{dim}-v2"  # counts up when the terms that `words` makes of a text change
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """A token is 31 bits of its feature's CRC-32; a text without words has the one feature ""."""

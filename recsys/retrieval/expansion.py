@@ -1,4 +1,4 @@
-"""What a query's terms may be matched by: joined and split words, beginnings, synonyms."""
+"""What a query's terms may be matched by: other forms, beginnings, synonyms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys.retrieval.synonyms import Synonyms
-from recsys.retrieval.terms import Token, is_cjk, tokens
+from recsys.retrieval.terms import Token, inflections, is_cjk, tokens
 from recsys.types import Ints
 
 #: How many longer terms the last word may begin, the most frequent ones.
@@ -20,11 +20,12 @@ PREFIX_TERMS = 32
 UNFINISHED = 0.5
 #: The same where some item has the word: it was probably finished.
 LONGER = 0.1
-#: What a beginning covers of a word that some item has.
-LONGER_SHARE = 0.5
+#: What another ending or a longer word covers of a word that some item has; of one that none has, all.
+AKIN_SHARE = 0.5
 #: What stands for a term otherwise, against 1 for itself; on Home Depot's validation split .5 to .8 are alike.
 JOINED = 1.0
 SPLIT = 0.6
+INFLECTED = 0.6
 SYNONYM = 0.8
 #: Both parts of a split word stand in this many items at least.
 SPLIT_ITEMS = 2
@@ -77,6 +78,7 @@ def expand(query: str, vocabulary: Vocabulary, synonyms: Synonyms | None = None)
     expansion = _Expansion(vocabulary, found)
     expansion.add_joined()
     expansion.add_split()
+    expansion.add_inflected()
     expansion.add_single_characters()
     expansion.add_beginnings()
     if synonyms is not None:
@@ -122,6 +124,12 @@ class _Expansion:
         at = self.vocabulary.find(term)
         return 0 if at is None else int(self.vocabulary.frequencies[at])
 
+    def add_inflected(self) -> None:
+        """Paint, painting, painter."""
+        for token in self.tokens:
+            for form in inflections(token.stem):
+                self._stand_for([token], [form], INFLECTED, AKIN_SHARE if self._items(token.stem) else 1.0)
+
     def add_single_characters(self) -> None:
         """A Chinese word of one character may be part of a longer word in the item: its pairs cover it."""
         terms = [term for token in self.tokens if token.is_cjk for term in token.terms]
@@ -137,8 +145,7 @@ class _Expansion:
         last = self.tokens[-1]
         if len(last.folded) < 2 and not is_cjk(last.folded):
             return
-        known = self.vocabulary.find(last.stem) is not None
-        weight, share = (LONGER, LONGER_SHARE) if known else (UNFINISHED, 1.0)
+        weight, share = (LONGER, AKIN_SHARE) if self._items(last.stem) else (UNFINISHED, 1.0)
         for at in self.vocabulary.beginning_with(last.folded):
             self._stand_for([last], [self.vocabulary.terms[at]], weight, share)
 

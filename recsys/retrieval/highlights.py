@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from recsys.retrieval.synonyms import Synonyms
-from recsys.retrieval.terms import Token, is_cjk, tokens
+from recsys.retrieval.terms import Token, inflections, is_cjk, tokens
 
 Range = tuple[int, int]
 
@@ -14,12 +14,14 @@ Range = tuple[int, int]
 def highlights(query: str, text: str, synonyms: Synonyms | None = None) -> tuple[Range, ...]:
     """Ranges (start, end) of the text's characters that the query's words hit: disjoint, in order.
 
-    A hit is a word by its stem, the characters of a Chinese pair, a synonym when all its words are there, words that
-    one of the two texts joins, and, where the text does not have the query's last word, the words that it begins.
+    A hit is a word by its stem or with another ending, the characters of a Chinese pair, a synonym when all its words
+    are there, words that one of the two texts joins, and, where the text does not have the query's last word, the
+    words that it begins.
     """
     asked, there = tokens(query), tokens(text)
     wanted = {term.text for token in asked for term in token.terms if term.counts}
     wanted |= {*_joined(asked), *(token.stem for token in asked)} | _synonymous(asked, there, synonyms)
+    wanted |= {form for token in asked for form in inflections(token.stem)}
     ranges = [(term.start, term.end) for token in there for term in token.terms if term.text in wanted]
     pairs = [_span(pair) for pair in pairwise(there) if _written_apart(*pair) and pair[0].stem + pair[1].stem in wanted]
     return tuple(_merged(sorted([*ranges, *pairs, *_begun(asked, there)])))

@@ -82,8 +82,8 @@ class LexicalIndex:
     def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32: BM25 of every item, 0 where no term matches.
 
-        Each term of the query counts with the best of what the item has for it: itself, a joined or split form, a
-        synonym, or, for the last word, a word that it begins.
+        Each term of the query counts with the best of what the item has for it: itself, a joined, split or inflected
+        form, a synonym, or, for the last word, a word that it begins.
         """
         scores_I = np.zeros(self.items, np.float32)
         for unit in self._units(query, synonyms):
@@ -101,8 +101,9 @@ class LexicalIndex:
     def matches(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32 in 0..1: the share of the query that each item has, its terms weighed by their IDF.
 
-        What stands for a term counts as the term, a longer word than one that the catalogue has for half. A term
-        that no item has weighs most; 0 everywhere for a query without terms.
+        What stands for a term counts as the term, but for half where it may only look related: another ending, or a
+        longer word, of a word that the catalogue has. A term that no item has weighs most; 0 everywhere for a query
+        without terms.
         """
         units = [unit for unit in self._units(query, synonyms) if unit.mass > 0]
         covered_I = np.zeros(self.items, np.float32)
@@ -113,6 +114,10 @@ class LexicalIndex:
                 best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.share))
             covered_I += np.float32(unit.mass) * best_I
         return np.minimum(covered_I / np.float32(sum(unit.mass for unit in units) or 1), 1)
+
+    def missing(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
+        """The query's terms that no item has, nor anything that stands for them."""
+        return tuple(unit.term for unit in self._units(query, synonyms) if unit.mass > 0 and not unit.alternatives)
 
     def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
         """What each of the item's terms adds to its score; of terms that stand together, the parts are added up."""

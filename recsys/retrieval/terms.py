@@ -177,3 +177,23 @@ def stemmed(word: str) -> str:
         else:
             word = word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
     return UNITS.get(word, word)
+
+
+_ENDINGS = ("ing", "ed", "er")
+
+
+@lru_cache(maxsize=10_000)
+def inflections(stem: str) -> tuple[str, ...]:
+    """What an English word may be with -ing, -ed or -er put on, taken off or exchanged, sorted, real words or not.
+
+    Stemming these away for good costs recall; as other forms that count for less they gain some.
+    """
+    if len(stem) < 4 or not (stem.isascii() and stem.isalpha()):
+        return ()
+    bases = {stem}
+    for bare in (stem.removesuffix(ending) for ending in _ENDINGS if stem.endswith(ending)):
+        bases |= {bare, bare + "e", bare[:-1] if bare[-1:] == bare[-2:-1] else bare}
+    bases = {base for base in bases if len(base) > 2}
+    forms = {base.removesuffix("e") + ending for base in bases for ending in _ENDINGS}
+    doubled = {base + base[-1] + ending for base in bases if base[-1] not in "aeiouwxy" for ending in _ENDINGS}
+    return tuple(sorted((bases | forms | doubled) - {stem}))

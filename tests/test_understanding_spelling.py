@@ -90,6 +90,32 @@ def test_the_catalogues_own_typo_gives_way_where_it_does_not_fit(speller):
     assert speller.correct("cieling") is None
 
 
+@pytest.mark.parametrize(
+    ("typos", "fans", "beside", "term"),
+    [
+        (2, 40, "fan", "ceiling"),
+        (21, 400, "fan", None),  # not rare
+        (5, 40, "fan", None),  # the other is not common enough
+        (2, 40, "lamp", None),  # it fits
+        (2, 40, "desk", None),  # so does the other
+    ],
+)
+def test_a_word_of_the_catalogue_is_doubted_with_reason(typos, fans, beside, term):
+    titles = ["ceiling fan"] * fans + ["cieling lamp"] * typos + ["desk"] * 900 + ["ceiling desk"] * 9
+    assert speller_of(titles).correct("cieling", [beside]) == term
+
+
+def test_the_first_letter_is_seldom_wrong():
+    titles = ["wand"] * 12 + ["band"] * 15
+    assert speller_of(titles).correct("wond") == "wand"
+    assert speller_of(titles).correct("wbnd") == "wand"
+    assert speller_of(titles).correct("xand") == "band"
+
+
+def test_letters_of_a_code_stay(speller):
+    assert speller.corrected("dril-141 dril/2 2-dril dril")[0] == "dril-141 dril/2 2-drill drill"
+
+
 def test_corrected_replaces_words_and_leaves_the_rest(speller):
     text, corrections = speller.corrected("dish washer, 18v tablelamp / dril-drill 手机壳dril!")
     assert text == "dishwasher, 18v table lamp / drill-drill 手机壳drill!"

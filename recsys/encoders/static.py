@@ -161,13 +161,30 @@ def _check(
 
 def _model2vec(encoder: TransformerEncoder, folder: Path, dim: int) -> None:
     try:
-        from model2vec.distill import distill
+        from model2vec.distill import distill_from_model
     except ImportError as error:
         raise NotFoundError("distilling needs model2vec: pip install 'nightshelf[static]'") from error
+    import torch
+    from transformers import AutoModel, AutoTokenizer
 
-    model = distill(str(encoder.folder), device=encoder.device, pca_dims=dim, pooling=_POOLING[encoder.pooling])
+    teacher = AutoModel.from_pretrained(
+        encoder.folder, dtype=torch.float32
+    )  # weights saved in fp16 do not run on a CPU
+    tokenizer = AutoTokenizer.from_pretrained(encoder.folder)
+    pooling = _POOLING[encoder.pooling]
+    model = distill_from_model(teacher, tokenizer, device=encoder.device, pca_dims=dim, pooling=pooling)
     model.config["tokenizer_name"] = encoder.space  # not where it lies on this machine
     model.save_pretrained(folder)
+    _mend_unknown(folder / "tokenizer.json", tokenizer.unk_token)
+
+
+def _mend_unknown(path: Path, unknown: str) -> None:
+    """model2vec 0.8 takes special pieces out of a Unigram vocabulary and leaves its `unk_id` where it pointed."""
+    tokenizer = json.loads(path.read_bytes())
+    if tokenizer["model"]["type"] == "Unigram":
+        pieces = [piece for piece, _ in tokenizer["model"]["vocab"]]
+        tokenizer["model"]["unk_id"] = pieces.index(unknown)
+        path.write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
 
 
 def _refit(folder: Path, texts: Sequence[str], vectors_NE: Floats, dim: int) -> None:

@@ -83,7 +83,7 @@ def installed() -> Path:
 
 
 def cached() -> Path:
-    """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on first use in seconds."""
+    """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on first use."""
     root = Path(os.environ.get("NIGHTSHELF_CACHE") or Path.home() / ".cache" / "nightshelf")
     folder = root / f"multilingual-e5-small-{REVISION}"
     if not folder.is_dir():

@@ -208,6 +208,8 @@ class TestMultilingualE5(EncoderContract):
     def test_opened_again_it_is_the_same_space(self):
         assert multilingual_e5().space == real().space
         assert real().space.startswith("multilingual-e5-small-384-")
+        assert real().tokenize([""]).to_pylist() == [[0, 40, 1078, 12, 2]]  # <s> ▁que ry : </s>
+        assert real()._tokenizer.get_vocab_size() == 141_222
 
     def test_tokens_as_the_packages_own_engine_counts_them(self):
         texts = {"购买一款好用的耳机": 12, "Apple 2019款 MacBook Air 13.3": 12, "～舒适～棉质": 11, "①②③ ㎡ ℃": 10}

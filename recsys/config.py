@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,8 +21,10 @@ from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
 from recsys.events import SqliteEventStore
-from recsys.interfaces import DatasetAdapter, Encoder, EventStore, Ranker, UserModel
+from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
+from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
+from recsys.search import FEATURES, SearchChoices
 from recsys.users.recency import RecencyMean
 
 
@@ -50,7 +52,10 @@ class Night:
 
 @dataclass(frozen=True)
 class Day:
-    """How the application is spread. `fused` encodes in the replica that answers; `split` in replicas of its own."""
+    """How the application is spread. `fused` encodes in the replica that answers; `split` in replicas of its own.
+
+    `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer says so.
+    """
 
     layout: Literal["fused", "split"] = "fused"
     replicas: int = 2
@@ -63,6 +68,7 @@ class Day:
     refresh_s: float = 1.0
     max_k: int = 100
     max_query_characters: int = 500
+    search_ms: float = 150.0
     live_events: int = 200
 
 
@@ -70,13 +76,18 @@ def retail_ranker() -> Ranker:
     return LinearRanker(RETAIL_WEIGHTS)
 
 
-def search_ranker() -> Ranker:
-    return LinearRanker(SEARCH_WEIGHTS)
+def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
+    """A ranker of `search.FEATURES`; a feature without a weight does not count."""
+    return LinearRanker({name: weights.get(name, 0.0) for name in FEATURES})
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything a night or a day needs to know. `dataset` is given the night's time, `until`."""
+    """Everything a night or a day needs to know. `dataset` is given the night's time, `until`.
+
+    `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home takes the place of
+    `encoder`, `search_ranker`, `cross_encoder` and `intent`: see `models.trained`.
+    """
 
     name: str
     home: str
@@ -86,6 +97,10 @@ class Setup:
     user_model: Callable[[], UserModel] = RecencyMean
     recommend_ranker: Callable[[], Ranker] = retail_ranker
     search_ranker: Callable[[], Ranker] = search_ranker
+    cross_encoder: Callable[[], CrossEncoder] | None = None
+    intent: Callable[[], Classifier] | None = None
+    search: SearchChoices = field(default_factory=SearchChoices)
+    synonyms: str | None = None
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
 

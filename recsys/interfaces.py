@@ -77,6 +77,14 @@ class Scorer(Protocol):
         ...
 
 
+class Classifier(Protocol):
+    """What a search text asks for, as one of a fixed set of classes."""
+
+    def classify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+        """The likeliest class, None for none of these, and its calibrated probability."""
+        ...
+
+
 class Ranker(Protocol):
     """Orders the merged candidates. Sees each item only through its features."""
 

@@ -1,36 +1,35 @@
-"""The online path in one process: retrieve, merge, filter, rank, explain.
+"""The online path in one process: what a request asks for, as an answer from one release.
 
-`find` is the whole of it, and the night makes its candidate lists by the same lines: a block of requests goes to
-every source, what they bring is merged into one feature column a source, and the ranker puts it in order.
+A search is understood, found and ordered by `search.Searcher`; a recommendation goes through `funnel.find`, the lines
+by which the night made its candidate lists.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.errors import InputError, NotFoundError
-from recsys.interfaces import Ranker, Retriever, Scorer, UserModel
-from recsys.ranking.linear import best
-from recsys.ranking.merge import merge
+from recsys.errors import NotFoundError
+from recsys.facets import collapsed, facets, order
+from recsys.funnel import Found, dense_source, find, ranked, recommend_sources, timed, unpacked
+from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
+from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.release import Release
-from recsys.retrieval.buy_again import BuyAgain
-from recsys.retrieval.cooccurrence import CoOccurrence
-from recsys.retrieval.exact import ExactRetriever, inner_products
+from recsys.retrieval.highlights import highlights
 from recsys.retrieval.lexical import LexicalRetriever
-from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.synonyms import Synonyms
+from recsys.search import FEATURES, Hits, SearchChoices, Searcher
 from recsys.types import (
     EVENT_TYPES,
     Floats,
     Histories,
     Impression,
     Interaction,
+    Ints,
     Mask,
     Query,
     Ranking,
@@ -39,73 +38,8 @@ from recsys.types import (
     ScoredItem,
     utc_days,
 )
-
-#: How deep each source is asked before ranking.
-DEPTH = 100
-
-
-@dataclass(frozen=True)
-class Found:
-    """Answers to a block, best first: rows_BK int32 (-1 pads), scores_BK, features_BKF, and which source brought it."""
-
-    names: tuple[str, ...]
-    rows_BK: Rows
-    scores_BK: Floats
-    features_BKF: Floats
-    brought_BKF: Mask
-
-
-def find(
-    sources: Sequence[Retriever],
-    ranker: Ranker,
-    requests: Requests,
-    k: int,
-    allowed: Mask | None = None,
-    stages_ms: dict[str, float] | None = None,
-) -> Found:
-    """The k best of what all sources bring."""
-    stages_ms = {} if stages_ms is None else stages_ms
-    rows_BN, features_BNF, brought_BNF = gather(sources, requests, k, allowed, stages_ms)
-    with timed(stages_ms, "rank"):
-        return ranked(ranker, tuple(source.source for source in sources), rows_BN, features_BNF, brought_BNF, k)
-
-
-def gather(
-    sources: Sequence[Retriever], requests: Requests, k: int, allowed: Mask | None, stages_ms: dict[str, float]
-) -> tuple[Rows, Floats, Mask]:
-    """rows_BN, features_BNF and who brought what, one column a source. Where a source can score what others brought,
-    it does: an item is then not ranked lower for having just missed its list."""
-    brought = []
-    for source in sources:
-        with timed(stages_ms, source.source):
-            brought.append(source.retrieve(requests, max(k, DEPTH), allowed))
-    with timed(stages_ms, "merge"):
-        rows_BN, features_BNF = merge(brought)
-        brought_BNF = features_BNF != 0
-        for place, source in enumerate(sources):
-            if isinstance(source, Scorer):
-                scores_BN = source.score(requests, rows_BN)
-                features_BNF[:, :, place] = np.where(rows_BN < 0, 0, scores_BN)
-    return rows_BN, features_BNF, brought_BNF
-
-
-def ranked(
-    ranker: Ranker, names: tuple[str, ...], rows_BN: Rows, features_BNF: Floats, brought_BNF: Mask, k: int
-) -> Found:
-    """Score, cut."""
-    places_BK, scores_BK = best(rows_BN, ranker.score(features_BNF), k)
-    rows_BK = np.take_along_axis(rows_BN, places_BK, axis=1)
-    features_BKF = np.take_along_axis(features_BNF, places_BK[:, :, None], axis=1)
-    brought_BKF = np.take_along_axis(brought_BNF, places_BK[:, :, None], axis=1)
-    return Found(names, rows_BK, scores_BK, features_BKF, brought_BKF)
-
-
-@contextmanager
-def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
-    """Adds the block's time to the stage's milliseconds."""
-    started = time.perf_counter()
-    yield
-    stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
+from recsys.understanding.spelling import Speller
+from recsys.understanding.understand import Understander, Understood
 
 
 @dataclass(frozen=True)
@@ -114,50 +48,143 @@ class Recommender:
 
     release: Release
     user_model: UserModel
-    search_ranker: Ranker
+    searcher: Searcher
+    understander: Understander
     recommend_ranker: Ranker
-    search_sources: tuple[Retriever, ...]
     recommend_sources: tuple[Retriever, ...]
+    intent: Classifier | None = None
 
     @classmethod
     def over(
-        cls, release: Release, user_model: UserModel, search_ranker: Ranker, recommend_ranker: Ranker
+        cls,
+        release: Release,
+        user_model: UserModel,
+        search_ranker: Ranker,
+        recommend_ranker: Ranker,
+        reader: CrossEncoder | None = None,
+        intent: Classifier | None = None,
+        choices: SearchChoices | None = None,
+        synonyms: Synonyms | None = None,
+        known_words: Collection[str] = frozenset(),
     ) -> Recommender:
-        return cls(
-            release,
-            user_model,
+        """`known_words` are never corrected. Raises InputError for a ranker with a feature that nothing gives."""
+        searcher = Searcher(
+            LexicalRetriever(release.lexical, synonyms),
+            dense_source(release, "dense"),
+            release.item_vectors_ID,
             search_ranker,
-            recommend_ranker,
-            (LexicalRetriever(release.lexical), dense_source(release, "dense")),
-            recommend_sources(
-                recommend_ranker,
-                release.co_occurrence,
-                dense_source(release, "discovery"),
-                np.asarray(release.popularity_I),
-            ),
+            release.texts,
+            np.asarray(release.popularity_I),
+            reader,
+            choices or SearchChoices(),
         )
+        discovery, popularity_I = dense_source(release, "discovery"), np.asarray(release.popularity_I)
+        sources = recommend_sources(recommend_ranker, release.co_occurrence, discovery, popularity_I)
+        understander = Understander(
+            Speller(release.lexical.terms, release.lexical.frequencies, release.lexical.rows_with, known_words),
+            release.codes,
+            release.labels["brand"].spelled_V,
+            release.item_ids.__getitem__,
+        )
+        return cls(release, user_model, searcher, understander, recommend_ranker, sources, intent)
 
-    def search(self, query: Query, vector_D: Floats, live: Sequence[Interaction] = ()) -> Ranking:
-        """The query's text against titles and vectors, in the user's order where he has a history.
+    def understand(self, text: str) -> Understood:
+        """What a search text was taken to mean; its `understanding.normalised` is what is to be encoded."""
+        understood = self.understander.understood(text)
+        if self.intent is None or understood.understanding.language in ("none", "other"):
+            return understood
+        [(intent, probability)] = self.intent.classify([understood.understanding.normalised])
+        known = replace(understood.understanding, intent=intent, intent_probability=probability)
+        return replace(understood, understanding=known)
 
-        A filtered search gives min(k, matches) items. `vector_D` is the encoded text, in the release's space.
+    def search(
+        self, query: Query, vector_D: Floats, understood: Understood | None = None, deadline: float = math.inf
+    ) -> Ranking:
+        """What the text finds, in the order that was asked for, from `offset` on.
+
+        `vector_D` is the encoded `understood.understanding.normalised`, in the release's space. Price words count as
+        filters; where nothing found passes them they are given up, and the answer says so. Where the request's own
+        filters leave fewer than a page, the nearest that pass follow: a filtered search gives min(k, matches). Taste
+        is that of the last night, so that pages fit together while the user acts. A sort other than by relevance
+        orders what was found, at most the `ranked` best of it. `deadline` is of time.perf_counter.
         """
         assert query.text is not None
         stages_ms: dict[str, float] = {}
-        with timed(stages_ms, "filter"):
-            allowed = self.release.allowed(query.filters)
-        requests = Requests(1, (query.text,), vector_D[None, :])
-        gathered = gather(self.search_sources, requests, query.k, allowed, stages_ms)
-        with timed(stages_ms, "personal"):
-            user_1D = self._user_vector(self._history(query.user_id, live))
-            rows_1N, features_1NF, brought_1NF = gathered
-            taste_1N1 = inner_products(Requests(1, None, user_1D), self.release.item_vectors_ID, rows_1N)[:, :, None]
-        names = (*(source.source for source in self.search_sources), "personal")
-        with timed(stages_ms, "rank"):
-            features_1NF = np.concatenate([features_1NF, np.where(rows_1N[:, :, None] < 0, 0, taste_1N1)], axis=2)
-            brought_1NF = np.concatenate([brought_1NF, np.zeros_like(brought_1NF[:, :, :1])], axis=2)
-            found = ranked(self.search_ranker, names, rows_1N, features_1NF, brought_1NF, query.k)
-        return self._answer(query, found, bool(user_1D.any()), stages_ms)
+        understood = understood or self.understand(query.text)
+        user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
+        taste_D = None if user_row is None else self.release.user_vectors_UD[user_row]
+        hits, given_up = self._hits(query, vector_D, understood, taste_D, deadline, stages_ms)
+        with timed(stages_ms, "page"):
+            # Price words alone are looked through by what sells.
+            by_price = query.sort == "relevance" and not understood.understanding.normalised
+            places, total = self._ordered(query, "popularity" if by_price else query.sort, hits)
+            page = places[query.offset : query.offset + query.k]
+        with timed(stages_ms, "explain"):
+            items = tuple(self._hit(hits, int(place), understood.understanding.normalised) for place in page)
+        with timed(stages_ms, "facets"):
+            counted = facets(self.release, hits.found_I, query.filters) if query.facets else {}
+        return Ranking(
+            query.request_id,
+            self.release.version,
+            items,
+            taste_D is not None and bool(taste_D.any()),
+            understood.understanding,
+            total,
+            counted,
+            (*given_up, *hits.relaxed),
+            hits.no_good_match,
+            hits.skipped,
+            stages_ms,
+        )
+
+    def _hits(
+        self,
+        query: Query,
+        vector_D: Floats,
+        understood: Understood,
+        taste_D: Floats | None,
+        deadline: float,
+        stages_ms: dict[str, float],
+    ) -> tuple[Hits, tuple[str, ...]]:
+        """The hits, and what of the text's own price bounds was given up for them."""
+        facts = understood.understanding.facts
+        bounds = {
+            name: float(facts[name])
+            for name in ("min_price", "max_price")
+            if name in facts and getattr(query.filters, name) is None
+        }
+        low, high = bounds.get("min_price", query.filters.min_price), bounds.get("max_price", query.filters.max_price)
+        for filters in (replace(query.filters, min_price=low, max_price=high), query.filters):
+            with timed(stages_ms, "filter"):
+                allowed_I = self.release.allowed(filters)
+            fill = query.offset + query.k if filters == query.filters and query.sort == "relevance" else 0
+            hits = self.searcher.find(understood, vector_D, allowed_I, taste_D, fill, deadline)
+            for stage, milliseconds in hits.stages_ms.items():
+                stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
+            if hits.total or hits.no_good_match or filters == query.filters:
+                break
+        return hits, _given_up(bounds) if bounds and filters == query.filters else ()
+
+    def _ordered(self, query: Query, sort: str, hits: Hits) -> tuple[Ints, int]:
+        """Places of `hits` as the request wants them, and how many items that are, without what only fills up."""
+        places: Ints = np.arange(len(hits.rows_N))
+        total = hits.total
+        if sort != "relevance":
+            found = hits.rows_N[:total]
+            sorted_rows = order(self.release, found, sort, np.asarray(self.release.popularity_I))
+            places = _places_of(sorted_rows, found)
+        if query.collapse:
+            kept = collapsed(hits.rows_N[places], self.release.groups_I)
+            counted = np.isin(kept, hits.rows_N[: hits.total])
+            places, total = _places_of(kept, hits.rows_N), int(counted.sum())
+        return places, total
+
+    def _hit(self, hits: Hits, place: int, text: str) -> ScoredItem:
+        item = self.release.item(int(hits.rows_N[place]))
+        features = dict(zip(FEATURES, hits.features_NF[place].tolist(), strict=True))
+        brought = {name: features[name] for name, there in zip(FEATURES, hits.brought_NF[place], strict=True) if there}
+        marked = highlights(text, item.title, self.searcher.lexical.synonyms)
+        return ScoredItem(item, float(hits.scores_N[place]), brought, features, marked)
 
     def recommend(self, query: Query, live: Sequence[Interaction] = ()) -> Ranking:
         """The nightly list while the user has done nothing since; from the same sources, asked again, once he has.
@@ -248,38 +275,16 @@ class Recommender:
         return self.user_model.encode_history(history, self.release.item_vectors_ID)
 
 
-def dense_source(release: Release, source: str) -> Retriever:
-    """Exact search over the item vectors, or the release's faiss index where the night made one."""
-    index = release.folder / "dense.ivf"
-    if index.exists():
-        from recsys.retrieval import ann
-
-        return ann.AnnRetriever(source, ann.load(index), release.item_vectors_ID)
-    return ExactRetriever(source, release.item_vectors_ID)
+def _given_up(bounds: dict[str, float]) -> tuple[str, ...]:
+    words = {"min_price": "at least", "max_price": "at most"}
+    costs = " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
+    return (f"nothing found costs {costs}: shown at any price",)
 
 
-def recommend_sources(
-    ranker: Ranker, co_occurrence: tuple[Rows, Floats], discovery: Retriever, popularity_I: Floats
-) -> tuple[Retriever, ...]:
-    """What a recommendation is made of: the sources that the ranker has a feature for, in its order.
-
-    The night stores one feature a source. Raises InputError for a feature that no source gives.
-    """
-    there = (BuyAgain(popularity_I), CoOccurrence(*co_occurrence), discovery, Popularity(popularity_I))
-    by_name = {source.source: source for source in there}
-    if unknown := set(ranker.feature_names) - set(by_name):
-        raise InputError(f"the ranker wants {', '.join(unknown)}: the sources are {', '.join(by_name)}")
-    return tuple(by_name[name] for name in ranker.feature_names)
-
-
-def packed(brought_BKF: Mask) -> NDArray[np.uint8]:
-    """Who brought an item, as one byte: bit f for source f."""
-    return np.packbits(brought_BKF, axis=2, bitorder="little")[:, :, 0]
-
-
-def unpacked(bytes_BK: NDArray[np.uint8], sources: int) -> Mask:
-    """What `packed` packed."""
-    return np.unpackbits(bytes_BK[:, :, None], axis=2, count=sources, bitorder="little").astype(bool)
+def _places_of(rows: Rows, among: Rows) -> Ints:
+    """Where each of the rows stands among others that hold it."""
+    sorter = np.argsort(among, kind="stable")
+    return sorter[np.searchsorted(among, rows, sorter=sorter)]
 
 
 def impression(ranking: Ranking, surface: str, query: Query) -> Impression:

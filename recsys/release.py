@@ -12,6 +12,7 @@ A release is a folder of flat files that many replicas of a host map into memory
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
     popularity.npy         [I] float32
     lexical/               the BM25 index
+    codes.arrow            item ids, GTINs and model numbers, each with its rows
     suggestions.arrow      completions: suggest.SCHEMA, their beginnings and then their inner words, sorted
     dense.ivf              the faiss index, above the setup's size only
     quarantine.parquet     tables.QUARANTINE: every row that could not be used, and why
@@ -39,10 +40,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.artifacts import ArtifactStore
+from recsys.encoders.text import item_texts
 from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.suggest import Suggestions
 from recsys.types import Filters, Histories, Ints, Item, Mask
+from recsys.understanding.codes import Codes
 
 FORMAT = 2
 #: Between the levels of a category: "grocery / frozen pizza".
@@ -71,6 +74,7 @@ class Manifest:
     sources: list[str]
     metrics: dict[str, float]
     files: dict[str, str]
+    models: str | None = None
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -214,6 +218,7 @@ class Release:
         self.popularity_I = self.array("popularity")
         self.lexical = LexicalIndex.load(folder / "lexical")
         self.suggestions = Suggestions.open(folder / "suggestions.arrow")
+        self.codes = Codes.load(folder)
 
     @classmethod
     def open(cls, store: ArtifactStore, version: str | None = None, space: str | None = None) -> Release:
@@ -243,6 +248,10 @@ class Release:
         values = self.items.slice(row, 1).to_pylist()[0]
         del values["text_hash"]
         return Item(**{name: value for name, value in values.items() if value is not None})
+
+    def texts(self, rows: Ints) -> list[str]:
+        """The texts of these items as they were encoded."""
+        return item_texts(pa.concat_tables([self.items.slice(int(row), 1) for row in rows])) if len(rows) else []
 
     def history(self, user_row: int) -> Histories:
         return histories_of(self.users.slice(user_row, 1))

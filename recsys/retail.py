@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from recsys import metrics
 from recsys.encoders.text import item_texts
+from recsys.funnel import gather, ranked, recommend_sources
 from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import DatasetAdapter, Encoder, Ranker, Retriever, UserModel
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
-from recsys.recommender import gather, ranked, recommend_sources
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.popularity import popularity

@@ -8,9 +8,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.models import serving, trained
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.types import Filters, Query
@@ -27,7 +31,7 @@ class LiveRelease:
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.store = setup, ArtifactStore(setup.home)
-        self.space = setup.encoder().space
+        self.space = serving(setup).encoder().space
         self.recommender: Recommender | None = None
         self.refused: dict[str, str] = {}
         self._tried: dict[str, float] = {}
@@ -89,10 +93,8 @@ class LiveRelease:
         """The release, every checksum compared, and one answer from it: it is served only if it can answer."""
         try:
             release = Release.open(self.store, version, self.space)
-            parts = (self.setup.user_model(), self.setup.search_ranker(), self.setup.recommend_ranker())
-            recommender = Recommender.over(release, *parts)
-            recommender.recommend(Query("warm up", k=1, filters=Filters(category=("",), brand=("",), min_price=0.0)))
-            release.suggestions.complete("warm up")
+            recommender = models.recommender(trained(self.setup, release.manifest.models), release)
+            _warm_up(recommender)
             created(release)
         except (SpaceMismatchError, ReleaseError):
             raise
@@ -112,6 +114,16 @@ class LiveRelease:
             metrics.RELEASES_REFUSED.inc()
             logger.error("release %s is refused, %s goes on: %s", version, self.version or "nothing", sentence)
         self.refused = {**self.refused, version: sentence}
+
+
+def _warm_up(recommender: Recommender) -> None:
+    """What is computed once per release is computed now, not in somebody's request."""
+    filters = Filters(category=("",), brand=("",), min_price=0.0)
+    recommender.recommend(Query("warm up", k=1, filters=filters))
+    title = recommender.release.item(0).title or "warm up"
+    search = Query("warm up", k=1, text=title, filters=filters, sort="newest", collapse=True, facets=True)
+    recommender.search(search, np.array(recommender.release.item_vectors_ID[0]))
+    recommender.release.suggestions.complete("warm up")
 
 
 def created(release: Release) -> datetime:

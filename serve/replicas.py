@@ -14,14 +14,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from ray import serve
 
 from recsys.config import Setup
 from recsys.errors import NotFoundError
+from recsys.models import serving
 from recsys.recommender import Recommender, impression
 from recsys.release import Release
 from recsys.suggest import Suggestion
-from recsys.types import Impression, Interaction, Item, Query, Ranking, Vectors
+from recsys.types import Floats, Impression, Interaction, Item, Query, Ranking, Vectors
+from recsys.understanding.understand import Understood
 from serve import metrics
 from serve.api import Health, NotReadyError, Recorded, build_api
 from serve.live import LiveRelease, created
@@ -37,7 +40,7 @@ class EncoderReplica:
     """Query texts to vectors, many requests in one call of the model."""
 
     def __init__(self, setup: Setup) -> None:
-        self._encoder = setup.encoder()
+        self._encoder = serving(setup).encoder()
         self._encoder.encode_queries(["warm up"])
         if "torch" in sys.modules:
             # One thread a replica: replicas share the host's cores, and more of them scale better than threads.
@@ -91,25 +94,43 @@ class ShopReplica:
     async def search(self, query: Query) -> Ranking:
         recommender, started = self._opened(), time.perf_counter()
         assert query.text is not None
-        vectors = await self.encode(query.text)
+        understood = await self._in_thread(recommender.understand, query.text)
+        known = time.perf_counter()
+        vector_D = await self._encoded(understood, recommender.release.item_vectors_ID.shape[1])
+        stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
+        deadline = started + self.day.search_ms / 1000
+
+        def ask() -> Ranking:
+            return recommender.search(query, vector_D, understood, deadline)
+
+        return await self._answer("search", query, ask, **stages_ms)
+
+    async def _encoded(self, understood: Understood, dim: int) -> Floats:
+        """The vector of what is left to search; zeros where nothing is."""
+        if not understood.understanding.normalised:
+            return np.zeros(dim, np.float32)
+        vectors = await self.encode(understood.understanding.normalised)
         if vectors.space != self.live.space:  # a rolling update replaces encoders and shops one by one
             raise NotReadyError(
                 f"the encoder makes {vectors.space!r} and this replica needs {self.live.space!r}: try again"
             )
-        encode_ms = (time.perf_counter() - started) * 1000
-
-        def ask(live: Sequence[Interaction]) -> Ranking:
-            return recommender.search(query, vectors.matrix_ND[0], live)
-
-        return await self._answer("search", recommender, query, ask, encode=encode_ms)
+        return vectors.matrix_ND[0]
 
     async def recommend(self, query: Query) -> Ranking:
         recommender = self._opened()
-        return await self._answer("recommend", recommender, query, lambda live: recommender.recommend(query, live))
+
+        def ask() -> Ranking:
+            started = time.perf_counter()
+            live = self._recent(recommender.release, query.user_id)
+            history_ms = (time.perf_counter() - started) * 1000
+            ranking = recommender.recommend(query, live)
+            return replace(ranking, stages_ms={**ranking.stages_ms, "history": history_ms})
+
+        return await self._answer("recommend", query, ask)
 
     async def similar(self, query: Query, item_id: str) -> Ranking:
         recommender = self._opened()
-        return await self._answer("similar", recommender, query, lambda _: recommender.similar(query, item_id))
+        return await self._answer("similar", query, lambda: recommender.similar(query, item_id))
 
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         release = self._opened().release
@@ -118,24 +139,14 @@ class ShopReplica:
     async def item(self, item_id: str) -> tuple[str, Item]:
         return await self._in_thread(_item, self._opened().release, item_id)
 
-    async def _answer(
-        self,
-        surface: str,
-        recommender: Recommender,
-        query: Query,
-        ask: Callable[[Sequence[Interaction]], Ranking],
-        **stages_ms: float,
-    ) -> Ranking:
-        """Asks with what the user did since the night; the impression is written by another thread, later."""
+    async def _answer(self, surface: str, query: Query, ask: Callable[[], Ranking], **stages_ms: float) -> Ranking:
+        """The impression is written by another thread, later."""
 
         def work() -> Ranking:
             started = time.perf_counter()
-            live = self._recent(recommender.release, query.user_id)
-            known = time.perf_counter()
-            ranking = ask(live)
-            answered_ms = (time.perf_counter() - known) * 1000
-            own = {**stages_ms, "history": (known - started) * 1000, "answer": answered_ms}
-            return replace(ranking, stages_ms={**ranking.stages_ms, **own})
+            ranking = ask()
+            answered_ms = (time.perf_counter() - started) * 1000
+            return replace(ranking, stages_ms={**ranking.stages_ms, **stages_ms, "answer": answered_ms})
 
         ranking = await self._in_thread(work)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from recsys.artifacts import ArtifactStore
+from recsys.config import search_ranker
 from recsys.errors import InputError, NotFoundError, SpaceMismatchError
 from recsys.ranking.linear import LinearRanker
 from recsys.recommender import Recommender, impression
@@ -74,7 +74,8 @@ def test_a_filtered_search_gives_as_many_as_match(
 
 def test_the_same_words_find_the_users_colour_first(shop: Recommender) -> None:
     vector_D = setup().encoder().encode_queries(["lamp"])[0]
-    shop = replace(shop, search_ranker=LinearRanker({"lexical": 1.0, "dense": 0.0, "personal": 0.1}))
+    ranker = search_ranker({"lexical": 1.0, "personal": 0.1})
+    shop = Recommender.over(shop.release, shop.user_model, ranker, shop.recommend_ranker)
     red = shop.search(Query("r", 2, "u00", "lamp"), vector_D)
     blue = shop.search(Query("r", 2, "u01", "lamp"), vector_D)
     assert [each.item.title for each in red.items] == ["red lamp", "blue lamp"]
@@ -137,7 +138,7 @@ def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommend
     for each, features in zip(ranking.items, shown.features, strict=True):
         assert dict(zip(shown.feature_names, features, strict=True)) == each.features
         assert each.sources.items() <= each.features.items()
-    assert {"filter", "lexical", "dense", "personal", "rank", "explain"} <= set(ranking.stages_ms)
+    assert {"filter", "match", "features", "rank", "page", "explain"} <= set(ranking.stages_ms)
 
 
 def test_an_unknown_item_is_named(shop: Recommender) -> None:

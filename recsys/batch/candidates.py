@@ -6,8 +6,8 @@ import numpy as np
 
 from recsys.batch.ingest import USERS, newest, users_table
 from recsys.batch.plan import Done, Place, one_batch
+from recsys.funnel import find, packed, recommend_sources
 from recsys.interfaces import Retriever
-from recsys.recommender import find, packed, recommend_sources
 from recsys.release import histories_of, row_ranges
 from recsys.retrieval.exact import ExactRetriever
 from recsys.types import Histories, Requests

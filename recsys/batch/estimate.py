@@ -13,7 +13,7 @@ from recsys.config import Setup
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
 from recsys.ingest import check_items
-from recsys.release import read_arrow, read_manifest
+from recsys.release import OtherFormatError, read_arrow, read_manifest
 
 #: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights are estimated
 #: from the stage times of the release that is current.
@@ -91,9 +91,13 @@ def distinct(sketch: NDArray[np.void]) -> int:
 
 def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> float:
     version = store.current()
-    if version is None or read_manifest(store, version).space != space:
+    try:
+        manifest = read_manifest(store, version) if version else None
+    except OtherFormatError:
+        manifest = None
+    if manifest is None or manifest.space != space:
         return 1.0
-    sums = read_manifest(store, version).files
+    sums = manifest.files
     held = set(read_arrow(store.local(f"releases/{version}/items.arrow", sums["items.arrow"]))["text_hash"].to_pylist())
     return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
 

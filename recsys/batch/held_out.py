@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from recsys.batch.ingest import history_parts, newest
 from recsys.batch.plan import Done, Place
+from recsys.funnel import find, recommend_sources
 from recsys.metrics import mean, recall_at_k
-from recsys.recommender import find, recommend_sources
 from recsys.release import row_ranges
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.exact import ExactRetriever

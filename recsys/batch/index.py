@@ -21,6 +21,8 @@ from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.retrieval.similar import nearest_items
 from recsys.types import Candidates, utc_days
+from recsys.understanding.codes import FILE as CODES
+from recsys.understanding.codes import Codes
 
 #: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
 ASKED = "asked.parquet"
@@ -85,6 +87,17 @@ def suggestions(place: Place, shard: int) -> Done:
     items = place.released_items()
     place.assemble("suggestions.arrow", suggest.build(items, pq.read_table(place.store.open(place.work(ASKED)))))
     return Done(items.num_rows)
+
+
+def codes(place: Place, shard: int) -> Done:
+    """The codes in the whole catalogue's ids, titles and attributes."""
+    items = place.released_items()
+    texts = fields(items)
+    found = Codes.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
+    with tempfile.TemporaryDirectory() as folder:
+        found.save(Path(folder))
+        place.assemble(CODES, (Path(folder) / CODES).read_bytes())
+    return Done(items.num_rows, counts={"codes": len(found)})
 
 
 def dense(place: Place, shard: int) -> Done:

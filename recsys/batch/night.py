@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, index, ingest
 from recsys.batch.held_out import HELD_OUT, held_out
@@ -40,20 +41,31 @@ QUERIES_OF = timedelta(days=90)
 def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> Place:
     """The place of a new night, or of the one that was killed before it published.
 
-    A night is continued when setup, encoder space and code are what they were; its time and inputs are the plan's.
+    A night is continued when setup, models, encoder space and code are what they were; its time and inputs are the
+    plan's.
     """
-    store, space, commit = ArtifactStore(setup.home), setup.encoder().space, code_commit()
+    store, commit, newest = ArtifactStore(setup.home), code_commit(), models.current_models(setup)
+    setup = models.trained(setup, newest)
+    space = setup.encoder().space
     for unfinished in reversed(store.unfinished()):
         path = f"work/{unfinished}/plan.json"
         if version in (None, unfinished) and store.exists(path):
             plan = Plan.from_json(store.read(path))
-            if (plan.setup, plan.space, plan.commit) == (setup.name, space, commit):
+            if (plan.setup, plan.space, plan.models, plan.commit) == (setup.name, space, newest, commit):
                 return Place(store, setup, plan)
     until = (until or datetime.now(UTC)).astimezone(UTC)
-    return _planned(store, setup, space, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}")
+    return _planned(store, setup, space, newest, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}")
 
 
-def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until: datetime, version: str) -> Place:
+def _planned(
+    store: ArtifactStore,
+    setup: Setup,
+    space: str,
+    newest: str | None,
+    commit: str,
+    until: datetime,
+    version: str,
+) -> Place:
     """Looks at the inputs, copies the live events, and writes the plan: what is planned does not change any more."""
     dataset, night, previous = setup.dataset(until), setup.night, _previous(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
@@ -69,6 +81,7 @@ def _planned(store: ArtifactStore, setup: Setup, space: str, commit: str, until:
         setup=setup.name,
         commit=commit,
         space=space,
+        models=newest,
         previous=previous.version if previous else None,
         carry_from=previous.version if previous and previous.space == space else None,
         item_chunks=item_chunks,
@@ -118,6 +131,7 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
+        Stage("codes", 1, index.codes),
         Stage("suggestions", 1, index.suggestions),
         *([Stage("dense", 1, index.dense)] if big else []),
     )
@@ -224,6 +238,7 @@ def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
         sources=sources,
         metrics=json.loads(place.store.read(place.work(HELD_OUT))),
         files=place.sums(),
+        models=plan.models,
     )
 
 

@@ -32,6 +32,7 @@ class Plan:
     setup: str
     commit: str
     space: str
+    models: str | None
     previous: str | None
     carry_from: str | None
     item_chunks: list[Chunk]

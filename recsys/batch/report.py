@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys import models
 from recsys.batch.plan import Place
 from recsys.batch.stages import StageLine
-from recsys.recommender import Recommender, unpacked
+from recsys.funnel import unpacked
+from recsys.recommender import Recommender
 from recsys.release import Release
 from recsys.report import Answer, Example, ReportData, render
 from recsys.report import Stage as ReportStage
@@ -22,9 +24,7 @@ EXAMPLES = 6
 def write_report(place: Place, release: Release, lines: Sequence[StageLine], found: Sequence[Check]) -> None:
     """`report.html` beside the release. Loads the encoder: the examples are answered as they will be by day."""
     manifest = release.manifest
-    recommender = Recommender.over(
-        release, place.setup.user_model(), place.setup.search_ranker(), place.setup.recommend_ranker()
-    )
+    recommender = models.recommender(place.setup, release)
     features_UNF = release.candidate_features_UNF
     brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
     by_source = {
@@ -72,10 +72,11 @@ def _searches(place: Place, recommender: Recommender) -> list[Example]:
     texts = list(dict.fromkeys(" ".join(title.split(",")[0].split()[:4]).lower() for title in titles))[:EXAMPLES]
     if not texts:
         return []
-    vectors_QD = encoder.encode_queries(texts)
+    asked = [recommender.understand(text) for text in texts]
+    vectors_QD = encoder.encode_queries([each.understanding.normalised for each in asked])
     return [
-        Example([text], _answers(recommender.search(Query(uuid.uuid4().hex, 5, text=text), vector_D)))
-        for text, vector_D in zip(texts, vectors_QD, strict=True)
+        Example([text], _answers(recommender.search(Query(uuid.uuid4().hex, 5, text=text), vector_D, understood)))
+        for text, vector_D, understood in zip(texts, vectors_QD, asked, strict=True)
     ]
 
 

@@ -56,6 +56,13 @@ class TransformerEncoder:
         name = name or Path(path_or_id).name
         self.space = f"{name}-{self.dim}-{self._fingerprint()}"
 
+    def words(self) -> frozenset[str]:
+        """The whole words of the tokenizer's vocabulary, lower case: the language as the model knows it."""
+        pieces = self._tokenizer.get_vocab()
+        begun = [piece[1:] for piece in pieces if piece.startswith("\u2581")]
+        whole = begun or pieces  # Unigram and BPE mark the beginning of a word, WordPiece all else
+        return frozenset(word.casefold() for word in whole if word.isalpha())
+
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """Token ids of item texts, at most `max_tokens` each, special tokens included."""
         return self._tokenize([self.item_prefix + text for text in texts])

@@ -44,6 +44,10 @@ class LexicalIndex:
         """How many items have each of `terms`."""
         return self._vocabulary.frequencies
 
+    def rows_with(self, term_id: int) -> Rows:
+        """The items that have a term, ascending; its id is its place in `terms`."""
+        return self._posting(term_id)[0]
+
     @classmethod
     def build(cls, fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> LexicalIndex:
         """An index of I items from I texts a field; a field without a boost counts once.

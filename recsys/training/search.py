@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,11 @@ from recsys.ranking.fusion import Signals
 from recsys.ranking.pairs import Pairs
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
-from recsys.training import contrastive, cross_encoder
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, contrastive, cross_encoder
 from recsys.training.loop import Schedule
 from recsys.types import Floats, Ints, Requests, Rows
 
 Say = Callable[[str], None]
-#: The parts of the folder.
-ENCODER, CROSS_ENCODER, FUSION = "encoder", "cross_encoder", "fusion.json"
 #: How deep lists are mined for negatives, and how many of a query's best candidates are re-ranked by day.
 LISTED, WINDOW = 100, 50
 #: Places of a list from which negatives are taken: above them stand too many good items that nobody judged.
@@ -84,16 +83,17 @@ def train_search(
     `valid`. Checkpoints and TensorBoard logs go to `folder`/logs; `resume` goes on from them.
     """
     say(f"encoding {len(texts):,} items with {bases.encoder.space}")
-    zero_shot = bases.encoder.encode_items(texts)
+    zero_shot = item_vectors(bases.encoder, texts, folder)
     hard_QN = _mined(bases.encoder, zero_shot, lexical, train)
     say(f"tuning the encoder on {len(train.usable()):,} pairs of {len(train.queries):,} queries")
     schedule = _logged(recipe.encoder, folder, ENCODER)
     tuned = contrastive.tune(
         bases.encoder, texts, train, valid, hard_QN, folder / ENCODER, schedule, say=say, resume=resume
     )
-    encoder = tuned_encoder(folder, bases.encoder)
+    (folder / USAGE).write_text(json.dumps(usage(bases.encoder), indent=2) + "\n")
+    encoder = TransformerEncoder(str(folder / ENCODER), **usage(bases.encoder))
     say(f"encoding {len(texts):,} items with {encoder.space}")
-    sources = LexicalRetriever(lexical), ExactRetriever("dense", encoder.encode_items(texts))
+    sources = LexicalRetriever(lexical), ExactRetriever("dense", item_vectors(encoder, texts, folder))
     found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
     weights = found.fused(valid, START)
     lists_QN = Signals.ask(sources, _requests(encoder, train), LISTED).ranked(weights, LISTED)
@@ -131,22 +131,49 @@ def fuse(
     first = found.fused(valid, START)
     all_found = found.reranked(first, WINDOW, "cross_encoder", read)
     weights = all_found.fused(valid, first)
-    (folder / FUSION).write_text(json.dumps(weights, indent=2) + "\n")
+    chosen = {"weights": weights, "without_cross_encoder": first, "weakest": _weakest(sources[1], encoder, valid)}
+    (folder / FUSION).write_text(json.dumps(chosen, indent=2) + "\n")
     return all_found.measured(weights, valid)
 
 
-def tuned_encoder(folder: Path, base: TransformerEncoder) -> TransformerEncoder:
-    """The encoder that training left in `folder`, used as its base is."""
-    return TransformerEncoder(
-        str(folder / ENCODER),
-        base.query_prefix,
-        base.item_prefix,
-        base.max_tokens,
-        base.pooling,
-        base.device,
-        base.batch_size,
-        base.threads,
-    )
+def _weakest(dense: Retriever, encoder: Encoder, valid: Pairs) -> float:
+    """The cosine that best parts the nearest item of real queries from that of made-up words."""
+    nonsense = made_up(min(500, len(valid.queries)))
+    near = [
+        dense.retrieve(Requests(len(texts), None, encoder.encode_queries(texts)), 1).scores_BN[:, 0]
+        for texts in (valid.queries[: len(nonsense)], nonsense)
+    ]
+    cuts = np.unique(np.concatenate(near))
+    wrong = [(near[0] < cut).mean() + (near[1] >= cut).mean() for cut in cuts]
+    return float(cuts[int(np.argmin(wrong))])
+
+
+def made_up(count: int, seed: int = 0) -> list[str]:
+    """Texts of one to three words that no language has."""
+    rng = np.random.default_rng(seed)
+
+    def word() -> str:
+        pairs = zip(rng.choice(list("bcdfghjklmnpqrstvwxz"), 4), rng.choice(list("aeiouy"), 4), strict=True)
+        return "".join(consonant + vowel for consonant, vowel in pairs)[: int(rng.integers(5, 9))]
+
+    return [" ".join(word() for _ in range(rng.integers(1, 4))) for _ in range(count)]
+
+
+def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats:
+    """`encode_items`, kept in `folder`/logs for who asks again."""
+    kept = folder / "logs" / f"items-{encoder.space}.npy"
+    if kept.exists() and len(vectors_ID := np.load(kept, mmap_mode="r")) == len(texts):
+        return vectors_ID
+    vectors_ID = encoder.encode_items(texts)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.save(kept, vectors_ID)
+    return vectors_ID
+
+
+def usage(encoder: TransformerEncoder) -> dict[str, Any]:
+    """How an encoder is used, as the arguments of the next one."""
+    names = ("query_prefix", "item_prefix", "max_tokens", "pooling")
+    return {name: getattr(encoder, name) for name in names}
 
 
 def _requests(encoder: Encoder, pairs: Pairs) -> Requests:

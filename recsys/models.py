@@ -1,0 +1,116 @@
+"""What training left for a shop: published beside its releases, and put in place of a setup's pretrained parts.
+
+Models lie in a store of their own, `<home>/models`, under the same rules as releases: a version is its manifest, and
+`current` names the one that the next night takes. A release says in its manifest with which models it was made; the
+day uses those, so a roll-back takes the encoder back too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup, search_ranker
+from recsys.encoders.transformer import TransformerEncoder
+from recsys.errors import NotFoundError, ReleaseError
+from recsys.ranking.cross_encoder import CrossEncoder
+from recsys.recommender import Recommender
+from recsys.release import Release, read_manifest
+from recsys.retrieval.synonyms import Synonyms
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE
+from recsys.understanding.intent import IntentClassifier
+
+KEEP = 5
+
+
+@dataclass(frozen=True)
+class ModelsManifest:
+    """What a version of the models is. `files` maps each path to its sha256; `metrics` were measured in training."""
+
+    version: str
+    setup: str
+    metrics: dict[str, float]
+    files: dict[str, str]
+
+
+def store_of(setup: Setup) -> ArtifactStore:
+    """The setup's models."""
+    return ArtifactStore(f"{setup.home}/models")
+
+
+def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float]) -> ModelsManifest:
+    """Copies the parts in `folder` into the setup's store, writes their manifest, and points `current` at it."""
+    store, files = store_of(setup), {}
+    parts = [folder / name for name in (ENCODER, CROSS_ENCODER, INTENT, FUSION, USAGE)]
+    there = [file for part in parts for file in sorted([part, *part.rglob("*")]) if file.is_file()]
+    if not there:
+        raise NotFoundError(f"{folder} holds no models: train into it first")
+    for file in there:
+        path = file.relative_to(folder).as_posix()
+        files[path] = store.write(f"releases/{version}/{path}", file.read_bytes())
+    manifest = ModelsManifest(version, setup.name, metrics, files)
+    store.publish(version, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
+    store.prune(KEEP)
+    return manifest
+
+
+def trained(setup: Setup, version: str | None) -> Setup:
+    """The setup with that version's parts in place of its own; None: the setup as it is.
+
+    Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
+    """
+    if version is None:
+        return setup
+    store = store_of(setup)
+    manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
+    return with_parts(setup, store.local_folder(f"releases/{version}", manifest.files))
+
+
+def with_parts(setup: Setup, folder: Path) -> Setup:
+    """The setup with the parts that lie in a folder of models."""
+    if (folder / ENCODER).is_dir():
+        usage = json.loads((folder / USAGE).read_text())
+        setup = replace(setup, encoder=partial(TransformerEncoder, str(folder / ENCODER), **usage))
+    if (folder / CROSS_ENCODER).is_dir():
+        setup = replace(setup, cross_encoder=partial(CrossEncoder, str(folder / CROSS_ENCODER)))
+    if (folder / INTENT).is_dir():
+        setup = replace(setup, intent=partial(IntentClassifier, str(folder / INTENT)))
+    if (folder / FUSION).is_file():
+        chosen = json.loads((folder / FUSION).read_text())
+        search = replace(setup.search, weakest=chosen["weakest"])
+        setup = replace(setup, search_ranker=partial(search_ranker, chosen["weights"]), search=search)
+    return setup
+
+
+def current_models(setup: Setup) -> str | None:
+    """The version that the next night takes, or None where nothing was trained."""
+    return store_of(setup).current()
+
+
+def serving(setup: Setup) -> Setup:
+    """The setup with the parts of the release that `current` names: what a process that starts now should load."""
+    store = ArtifactStore(setup.home)
+    try:
+        version = store.current()
+        return trained(setup, read_manifest(store, version).models if version else None)
+    except (NotFoundError, ReleaseError):  # the release itself is refused with a sentence, by who opens it
+        return setup
+
+
+def recommender(setup: Setup, release: Release) -> Recommender:
+    """The release answering with the setup's parts. The setup must be `trained` as the release was."""
+    encoder = setup.encoder()
+    return Recommender.over(
+        release,
+        setup.user_model(),
+        setup.search_ranker(),
+        setup.recommend_ranker(),
+        setup.cross_encoder() if setup.cross_encoder else None,
+        setup.intent() if setup.intent else None,
+        setup.search,
+        Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
+        encoder.words() if isinstance(encoder, TransformerEncoder) else frozenset(),
+    )

@@ -14,12 +14,9 @@ import numpy as np
 from recsys.datasets import labelled
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.training.classifier import Recipe, evaluate, train_classifier
+from recsys.training.classifier import SCHEDULE, Recipe, evaluate, train_classifier
 from recsys.training.loop import Schedule
 from recsys.understanding.intent import IntentClassifier
-
-#: What reached the most on a stratified tenth of banking77's training file.
-SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=1e-4, head_rate=10, patience=5)
 
 
 def main() -> None:

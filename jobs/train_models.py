@@ -27,20 +27,17 @@ def main() -> None:
     arguments = parser.parse_args()
     begun = time.perf_counter()
 
-    import torch
-
     from recsys.training.search import Bases, Recipe, train_search
 
     shop = judged.read(arguments.data)
     encoder = TransformerEncoder(arguments.encoder, max_tokens=64) if arguments.encoder else minilm()
-    recipe = (Recipe.on_gpu if torch.cuda.is_available() else Recipe.on_cpu)(arguments.seed)
     measured = train_search(
         item_texts(shop.items),
         LexicalIndex.build(fields(shop.items), BOOSTS),
         shop.pairs["train"],
         shop.pairs["valid"],
         Bases(encoder, encoder.folder, arguments.student or bert_tiny()),
-        recipe,
+        Recipe.here(arguments.seed),
         arguments.folder,
         resume=arguments.resume,
     )

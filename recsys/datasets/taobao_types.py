@@ -51,11 +51,11 @@ def recall(score: Callable[[str], Floats], relevant: Relevant, k: int = 10) -> d
     return {f"recall@{k}": float(np.mean(plain)), f"recall@{k}/reachable": float(np.mean(reachable))}
 
 
-def character_tfidf(titles: Sequence[str]) -> Callable[[str], Floats]:
-    """The baseline: cosine of TF-IDF over 1 to 3 characters, as scikit-learn computes it."""
+def character_tfidf(titles: Sequence[str], sublinear: bool = False) -> Callable[[str], Floats]:
+    """The baseline: cosine of TF-IDF over 1 to 3 characters, as scikit-learn computes it; `sublinear`: 1 + log(TF)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    model = TfidfVectorizer(analyzer="char", ngram_range=(1, 3))
+    model = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=sublinear)
     titles_NF = model.fit_transform(titles)
     return lambda query: (titles_NF @ model.transform([query]).T).toarray().ravel().astype(np.float32)
 

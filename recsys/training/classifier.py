@@ -33,6 +33,11 @@ LONGEST = 10_000
 Labelled = tuple[Sequence[str], Sequence[str]]
 
 
+#: banking77, validation / test accuracy: this .944 / .931 (another seed .944 / .931), with R-drop of weight 1
+#: .946 / .927, with SupCon of weight .5 in batches of 64 .942 / .931. All within noise, so the simplest.
+SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=1e-4, head_rate=10, patience=5)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What is learned from an example.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.interfaces import Encoder, Retriever
@@ -19,6 +20,7 @@ from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, contrastive, cross_encoder
 from recsys.training.loop import Schedule
+from recsys.training.vectors import item_vectors
 from recsys.types import Floats, Ints, Requests, Rows
 
 Say = Callable[[str], None]
@@ -38,6 +40,11 @@ class Recipe:
     student: Schedule
     negatives: int = 3
     distilled: int = 60
+
+    @classmethod
+    def here(cls, seed: int = 0) -> Recipe:
+        """For this machine."""
+        return (cls.on_gpu if torch.cuda.is_available() else cls.on_cpu)(seed)
 
     @classmethod
     def on_gpu(cls, seed: int = 0) -> Recipe:
@@ -157,17 +164,6 @@ def made_up(count: int, seed: int = 0) -> list[str]:
         return "".join(consonant + vowel for consonant, vowel in pairs)[: int(rng.integers(5, 9))]
 
     return [" ".join(word() for _ in range(rng.integers(1, 4))) for _ in range(count)]
-
-
-def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats:
-    """`encode_items`, kept in `folder`/logs for who asks again."""
-    kept = folder / "logs" / f"items-{encoder.space}.npy"
-    if kept.exists() and len(vectors_ID := np.load(kept, mmap_mode="r")) == len(texts):
-        return vectors_ID
-    vectors_ID = encoder.encode_items(texts)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    np.save(kept, vectors_ID)
-    return vectors_ID
 
 
 def usage(encoder: TransformerEncoder) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""Search beside floors and its own parts: python -m jobs.evaluate_search --dataset home_depot"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from recsys.datasets import data_folder
+from recsys.evaluation import intents, search, titles
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--dataset", choices=("home_depot", "banking77", "taobao_types"))
+    what.add_argument("--data", type=Path, help="a folder with items.parquet and judgments.parquet")
+    parser.add_argument(
+        "--models", type=Path, help="a folder for the models; those that are there are not trained again"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    begun = time.perf_counter()
+    name = arguments.dataset or arguments.data.name
+    models = arguments.models or Path.home() / ".cache" / "nightshelf" / "evaluate" / name
+    if arguments.dataset == "banking77":
+        rows = intents.evaluate(data_folder("cs_banking77"), models, arguments.seed, say)
+    elif arguments.dataset == "taobao_types":
+        rows = titles.evaluate(say)
+    else:
+        rows = search.evaluate(arguments.data or data_folder(name), models, arguments.seed, say)
+    table(rows)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    seconds = round(time.perf_counter() - begun, 1)
+    summary = {"job": "evaluate_search", "dataset": name, "commit": commit, "seconds": seconds}
+    print(json.dumps({**summary, "rows": rows}))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """One line a contender, with its interval under the numbers that have one."""
+    columns = [column for column in rows[0] if column != "name" and not column.endswith(("/low", "/high"))]
+    print(f"{'':16}" + "".join(f"{column.replace('recall', 'R'):>24}" for column in columns))
+    for row in rows:
+        print(f"{row['name']:16}" + "".join(f"{cell(row, column):>24}" for column in columns))
+
+
+def cell(row: dict[str, Any], column: str) -> str:
+    if column.endswith("_ms"):
+        return f"{row[column]:.1f}"
+    between = f" [{row[f'{column}/low']:.3f}, {row[f'{column}/high']:.3f}]" if f"{column}/low" in row else ""
+    return f"{row[column]:.4f}{between}"
+
+
+if __name__ == "__main__":
+    main()

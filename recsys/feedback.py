@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
+from recsys.ranking.pairs import Pairs
 from recsys.tables import EVENTS, EXAMPLES, TIME
-from recsys.types import EVENT_TYPES, Histories, Impression
+from recsys.types import EVENT_TYPES, Histories, Impression, Rows
+from recsys.understanding.text import normal
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
+
+
+#: By label of `tables.EXAMPLES`: nothing, view, click, cart, purchase.
+GRADES = (0.0, 0.5, 0.75, 0.9, 1.0)
 
 
 def join(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -37,6 +45,40 @@ def join(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatc
     np.maximum.at(label_N, place_E.drop_null().to_numpy(), 1 + _codes(done["type"])[known_E])
     schema = EXAMPLES.with_metadata({"feature_names": json.dumps(names)})
     return shown.append_column("label", pa.array(label_N)).cast(schema)
+
+
+def query_pairs(examples: pa.Table, rows_of: Callable[[pa.ChunkedArray], Rows]) -> dict[str, Pairs]:
+    """Searches that led to something, as pairs to train on: a tenth of the queries, by hash, is `valid`.
+
+    The grade of an item is that of the strongest thing somebody did with it after this query (GRADES); what nobody
+    touched is no pair: it may not have been seen. `rows_of` gives the rows of item ids, -1 for unknown. Raises
+    InputError where that leaves no query to train or to choose on.
+    """
+    done = examples.filter(pc.and_(pc.greater(examples["label"], 0), pc.is_valid(examples["query"])))
+    rows = rows_of(done["item_id"])
+    best: dict[tuple[str, int], float] = {}
+    for text, row, label in zip(done["query"].to_pylist(), rows.tolist(), done["label"].to_pylist(), strict=True):
+        key = normal(text).casefold(), row
+        if row >= 0 and key[0]:
+            best[key] = max(best.get(key, 0.0), GRADES[label])
+    split = {
+        "train": [key for key in best if not _is_held_out(key[0])],
+        "valid": [k for k in best if _is_held_out(k[0])],
+    }
+    for name, keys in split.items():
+        if not keys:
+            raise InputError(
+                f"{len(best):,} items were touched after a search, none of them for a query of the {name} part: "
+                "wait for more traffic, or train on judged pairs with --data"
+            )
+    return {
+        name: Pairs.of([t for t, _ in keys], np.array([r for _, r in keys]), np.array([best[key] for key in keys]))
+        for name, keys in split.items()
+    }
+
+
+def _is_held_out(text: str) -> bool:
+    return blake2b(text.encode("utf-8", "replace"), digest_size=1).digest()[0] < 26
 
 
 def feature_names(examples: pa.Table) -> tuple[str, ...]:

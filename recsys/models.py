@@ -24,6 +24,8 @@ from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE
 from recsys.understanding.intent import IntentClassifier
 
 KEEP = 5
+#: Judged queries have no users, so training says nothing of taste: it gets this share of all other weights.
+PERSONAL = 0.04
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
         search = replace(setup.search, weakest=chosen["weakest"])
-        setup = replace(setup, search_ranker=partial(search_ranker, chosen["weights"]), search=search)
+        weights = {**chosen["weights"], "personal": PERSONAL * sum(chosen["weights"].values())}
+        setup = replace(setup, search_ranker=partial(search_ranker, weights), search=search)
     return setup
 
 

@@ -41,7 +41,7 @@ class SearchChoices:
     ranked: int = 5_000
     window: int = 50
     read_at_once: int = 10
-    weakest: float = 0.4
+    weakest: float = 0.45
 
 
 @dataclass(frozen=True)

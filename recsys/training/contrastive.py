@@ -15,6 +15,7 @@ from recsys.ranking.pairs import GOOD, USABLE, Pairs
 from recsys.training.adapters import Adapters
 from recsys.training.loop import Fitted, Places, Schedule, fit
 from recsys.training.pooled import Pooled, Tokens
+from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
 
 #: Found on Home Depot's validation queries (.05 and 1 negative lost .01 of recall@10).
@@ -51,7 +52,9 @@ def tune(
     loss = _Contrast(encoder, texts, train, good, hard_QN)
     validate = _Recall(encoder, texts, valid)
     fitted = fit(model, len(good), loss, validate, schedule, say, resume)
-    model.save(folder)
+    if rank() == 0:
+        model.save(folder)
+    from_first(None)  # nobody opens it before it is there
     return fitted
 
 

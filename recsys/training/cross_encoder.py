@@ -14,6 +14,7 @@ from recsys.metrics import graded_ndcg, mean
 from recsys.ranking.cross_encoder import on_device, pair_batch, pair_tokenizer
 from recsys.ranking.pairs import Pairs
 from recsys.training.loop import Fitted, Schedule, fit, seed_everything
+from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
 
 #: What an unjudged candidate counts as. It was not looked at, which is not the same as wrong.
@@ -76,9 +77,11 @@ def train(
         return judged_ndcg(valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks]))
 
     fitted = fit(model, len(pairs.of_P), loss, validate, schedule, say, resume)
-    model.save_pretrained(folder)
-    for file in base.glob("tokenizer*.json"):
-        shutil.copyfile(file, folder / file.name)
+    if rank() == 0:
+        model.save_pretrained(folder)
+        for file in base.glob("tokenizer*.json"):
+            shutil.copyfile(file, folder / file.name)
+    from_first(None)  # nobody opens it before it is there
     return fitted
 
 

@@ -21,6 +21,7 @@ from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, contrastive, cross_encoder
 from recsys.training.loop import Schedule
 from recsys.training.vectors import item_vectors
+from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints, Requests, Rows
 
 Say = Callable[[str], None]
@@ -87,7 +88,8 @@ def train_search(
     """Trains on `train`, chooses on `valid`, writes ENCODER, CROSS_ENCODER and FUSION into `folder`.
 
     `texts` are the items' (`encoders.text.item_texts`), `lexical` the index over them. Returns what was measured on
-    `valid`. Checkpoints and TensorBoard logs go to `folder`/logs; `resume` goes on from them.
+    `valid`. Checkpoints and TensorBoard logs go to `folder`/logs; `resume` goes on from them. Under several workers
+    each mines and lists for itself, alike; the steps are shared.
     """
     say(f"encoding {len(texts):,} items with {bases.encoder.space}")
     zero_shot = item_vectors(bases.encoder, texts, folder)
@@ -97,7 +99,7 @@ def train_search(
     tuned = contrastive.tune(
         bases.encoder, texts, train, valid, hard_QN, folder / ENCODER, schedule, say=say, resume=resume
     )
-    (folder / USAGE).write_text(json.dumps(usage(bases.encoder), indent=2) + "\n")
+    _write(folder / USAGE, usage(bases.encoder))
     encoder = TransformerEncoder(str(folder / ENCODER), **usage(bases.encoder))
     say(f"encoding {len(texts):,} items with {encoder.space}")
     sources = LexicalRetriever(lexical), ExactRetriever("dense", item_vectors(encoder, texts, folder))
@@ -139,7 +141,7 @@ def fuse(
     all_found = found.reranked(first, WINDOW, "cross_encoder", read)
     weights = all_found.fused(valid, first)
     chosen = {"weights": weights, "without_cross_encoder": first, "weakest": _weakest(sources[1], encoder, valid)}
-    (folder / FUSION).write_text(json.dumps(chosen, indent=2) + "\n")
+    _write(folder / FUSION, chosen)
     return all_found.measured(weights, valid)
 
 
@@ -164,6 +166,13 @@ def made_up(count: int, seed: int = 0) -> list[str]:
         return "".join(consonant + vowel for consonant, vowel in pairs)[: int(rng.integers(5, 9))]
 
     return [" ".join(word() for _ in range(rng.integers(1, 4))) for _ in range(count)]
+
+
+def _write(path: Path, content: Any) -> None:
+    """By the first worker; every worker goes on when it is there."""
+    if rank() == 0:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+    from_first(None)
 
 
 def usage(encoder: TransformerEncoder) -> dict[str, Any]:

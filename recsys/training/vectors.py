@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.interfaces import Encoder
+from recsys.training.workers import rank
 from recsys.types import Floats
 
 
@@ -17,6 +18,7 @@ def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats
     if kept.exists() and len(vectors_ID := np.load(kept, mmap_mode="r")) == len(texts):
         return vectors_ID
     vectors_ID = encoder.encode_items(texts)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    np.save(kept, vectors_ID)
+    if rank() == 0:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, vectors_ID)
     return vectors_ID

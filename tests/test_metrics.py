@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
 
 from recsys import metrics
 
@@ -82,3 +83,36 @@ def test_an_item_moved_up(answer, truth, k, place):
 
 def test_coverage_counts_an_item_once():
     assert metrics.coverage(np.array([[0, 1], [1, 0], [-1, -1]]), 4) == 2 / 4
+
+
+#: Two queries: judged 3 2 0 1 in the order of the candidates, and judged 0 0.
+SCORES_P, GAINS_P = np.array([0.1, 0.9, 0.5, 0.2, 0.7, 0.1]), np.array([3.0, 2.0, 0.0, 1.0, 0.0, 0.0])
+GRADED = np.array([0, 4, 6])
+
+
+def test_graded_ndcg_worked_example():
+    """Ranked 2 0 1 3 where 3 2 1 0 is best: log2 of 2, 3, 4, 5 discount the places."""
+    at_2 = 2 / (3 + 2 / np.log2(3))
+    at_9 = (2 + 1 / 2 + 3 / np.log2(5)) / (3 + 2 / np.log2(3) + 1 / 2)
+    np.testing.assert_allclose(metrics.graded_ndcg(SCORES_P, GAINS_P, GRADED, 2), [at_2, np.nan])
+    np.testing.assert_allclose(metrics.graded_ndcg(SCORES_P, GAINS_P, GRADED, 9), [at_9, np.nan])
+    assert np.isnan(metrics.graded_ndcg(SCORES_P[:0], GAINS_P[:0], np.array([0, 0]), 10)).all()
+
+
+def test_graded_ndcg_keeps_ties_in_the_order_given():
+    tied = metrics.graded_ndcg(np.zeros(4), np.array([0.0, 0.0, 0.0, 1.0]), np.array([0, 4]), 10)
+    np.testing.assert_allclose(tied, 1 / np.log2(5))
+
+
+graded = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 7)), min_size=2, max_size=9, unique_by=lambda it: it[0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(graded, min_size=1, max_size=4), st.integers(1, 10))
+def test_graded_ndcg_is_that_of_scikit_learn(users, k):
+    """Which calls it 0 where ours is NaN, and averages over ties: here there are none."""
+    scores_P, gains_P = np.array([pair for user in users for pair in user], float).T
+    ours_U = metrics.graded_ndcg(scores_P, gains_P, np.cumsum([0, *map(len, users)]), k)
+    theirs_U = [ndcg_score([[gain for _, gain in user]], [[score for score, _ in user]], k=k) for user in users]
+    np.testing.assert_allclose(np.nan_to_num(ours_U), theirs_U)
+    assert np.isnan(ours_U).tolist() == [not any(gain for _, gain in user) for user in users]

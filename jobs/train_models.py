@@ -1,49 +1,152 @@
-"""Trains search on judged pairs: python -m jobs.train_models --data DIR --folder OUT"""
+"""What search learns from a shop's own queries: python -m jobs.train_models --setup tiny --folder DIR
+
+Pairs of a query and an item come from judgements (--data, with the catalogue they judge) or from the live log of the
+setup: what people viewed, clicked, put into the cart and bought after a search. With --setup the result is published
+to the setup's home; the next night encodes the catalogue anew with it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from recsys import feedback, models
+from recsys.artifacts import ArtifactStore
+from recsys.batch.train import distributed
+from recsys.config import Setup, load
 from recsys.datasets import judged
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
+from recsys.errors import InputError, RecsysError
 from recsys.ranking.cross_encoder import bert_tiny
+from recsys.ranking.pairs import Pairs
+from recsys.release import Release
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with items.parquet and judgments.parquet")
-    parser.add_argument("--folder", type=Path, required=True, help="where the models go")
-    parser.add_argument("--encoder", help="a folder or hub id to start from (default: MiniLM)")
+@dataclass(frozen=True)
+class Shop:
+    """What is learned from: the catalogue's texts and categories, and pairs by split."""
+
+    name: str
+    texts: list[str]
+    categories: list[str]
+    lexical: LexicalIndex
+    pairs: dict[str, Pairs]
+
+
+def main() -> int:
+    arguments = parsed()
+    begun = time.perf_counter()
+    try:
+        setup = load(arguments.setup) if arguments.setup else None
+        shop = of_data(arguments.data) if arguments.data else of_log(setup)
+        measured = train(shop, base_encoder(arguments.encoder, setup), arguments)
+        version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
+        if setup:
+            models.publish(setup, version, arguments.folder, measured)
+    except RecsysError as error:
+        print(f"nothing was published: {error}", file=sys.stderr)
+        return 1
+    if setup:
+        print(f"models {version} are the ones that the next night of setup {setup.name} takes")
+    summary = {"job": "train_models", "dataset": shop.name, "seconds": round(time.perf_counter() - begun, 1)}
+    print(json.dumps({**summary, **{name: round(value, 4) for name, value in measured.items()}}))
+    return 0
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: publish to its home")
+    parser.add_argument("--data", type=Path, help="a folder with items.parquet and judgments.parquet")
+    parser.add_argument("--folder", type=Path, required=True, help="where models, logs and checkpoints go")
+    parser.add_argument("--encoder", help="a folder or hub id to start from (default: the setup's, or MiniLM)")
     parser.add_argument("--student", type=Path, help="a folder for the re-ranker to start from (default: BERT-tiny)")
+    parser.add_argument("--adapters", choices=("lora", "adalora"), help="train these beside a frozen encoder")
+    parser.add_argument("--workers", type=int, default=1, help="more than one are spread by Ray Train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the folder")
     arguments = parser.parse_args()
-    begun = time.perf_counter()
+    if not (arguments.setup or arguments.data):
+        parser.error("say what to learn from: --setup for its log, --data for judgements, or both")
+    arguments.folder = arguments.folder.absolute()
+    return arguments
 
-    from recsys.training.search import Bases, Recipe, train_search
 
-    shop = judged.read(arguments.data)
-    encoder = TransformerEncoder(arguments.encoder, max_tokens=64) if arguments.encoder else minilm()
-    measured = train_search(
-        item_texts(shop.items),
-        LexicalIndex.build(fields(shop.items), BOOSTS),
-        shop.pairs["train"],
-        shop.pairs["valid"],
-        Bases(encoder, encoder.folder, arguments.student or bert_tiny()),
-        Recipe.here(arguments.seed),
-        arguments.folder,
-        resume=arguments.resume,
-    )
-    summary = {"job": "train_models", "dataset": shop.name, "seconds": round(time.perf_counter() - begun, 1)}
-    print(json.dumps({**summary, **{name: round(value, 4) for name, value in measured.items()}}))
+def of_data(folder: Path) -> Shop:
+    """Judgements, with their own catalogue."""
+    data = judged.read(folder)
+    categories = [category or "" for category in data.items["category"].to_pylist()]
+    index = LexicalIndex.build(fields(data.items), BOOSTS)
+    return Shop(data.name, item_texts(data.items), categories, index, data.pairs)
+
+
+def of_log(setup: Setup) -> Shop:
+    """The current release's catalogue, and what people did after their searches."""
+    release = Release.open(ArtifactStore(setup.home))
+    events = setup.event_store()
+    try:
+        examples = feedback.join(events.impressions(), events.interactions(events.last_sequence()))
+    finally:
+        events.close()
+    categories = [category or "" for category in release.items["category"].to_pylist()]
+    pairs = feedback.query_pairs(examples, release.item_ids.rows)
+    return Shop(setup.name, item_texts(release.items), categories, release.lexical, pairs)
+
+
+def base_encoder(path_or_id: str | None, setup: Setup | None) -> TransformerEncoder:
+    """What training starts from: always pretrained, never the last training's result."""
+    if path_or_id:
+        return TransformerEncoder(path_or_id, max_tokens=64)
+    encoder = setup.encoder() if setup else minilm()
+    if not isinstance(encoder, TransformerEncoder):
+        raise InputError(f"encoder {encoder.space} cannot be tuned: give a transformer with --encoder")
+    return encoder
+
+
+def train(shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace) -> dict[str, float]:
+    """Encoder, re-ranker and fusion; and the intent classifier where the catalogue has categories."""
+    from recsys.training.search import Bases, Recipe, train_intents, train_search
+
+    if arguments.workers > 1:
+        import ray
+
+        ray.init(ignore_reinit_error=True)
+    shared = {"folder": arguments.folder, "say": say, "resume": arguments.resume}
+    spread = {"workers": arguments.workers, "use_gpu": gpus(arguments.workers)}
+    known = {
+        "texts": shop.texts,
+        "lexical": shop.lexical,
+        "train": shop.pairs["train"],
+        "valid": shop.pairs["valid"],
+        "bases": Bases(encoder, encoder.folder, arguments.student or bert_tiny()),
+        "recipe": Recipe.here(arguments.seed),
+        "adapters": arguments.adapters,
+    }
+    measured = distributed(train_search, {**known, **shared}, **spread)
+    intents = {"categories": shop.categories, "pairs": shop.pairs["train"], "base": encoder, "seed": arguments.seed}
+    return {**measured, **distributed(train_intents, {**intents, **shared}, **spread)}
+
+
+def gpus(workers: int) -> bool:
+    """Whether each of several workers gets a GPU: where Ray sees enough of them."""
+    if workers == 1:
+        return False
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) >= workers
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from recsys.ranking.fusion import Signals
 from recsys.ranking.pairs import Pairs
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
-from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, contrastive, cross_encoder
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive, cross_encoder
+from recsys.training.adapters import Adapters
+from recsys.training.classifier import SCHEDULE, train_classifier
 from recsys.training.loop import Schedule
 from recsys.training.vectors import item_vectors
 from recsys.training.workers import from_first, rank
@@ -84,6 +87,7 @@ def train_search(
     folder: Path,
     say: Say = print,
     resume: bool = False,
+    adapters: Adapters | None = None,
 ) -> dict[str, float]:
     """Trains on `train`, chooses on `valid`, writes ENCODER, CROSS_ENCODER and FUSION into `folder`.
 
@@ -97,7 +101,7 @@ def train_search(
     say(f"tuning the encoder on {len(train.usable()):,} pairs of {len(train.queries):,} queries")
     schedule = _logged(recipe.encoder, folder, ENCODER)
     tuned = contrastive.tune(
-        bases.encoder, texts, train, valid, hard_QN, folder / ENCODER, schedule, say=say, resume=resume
+        bases.encoder, texts, train, valid, hard_QN, folder / ENCODER, schedule, adapters, say, resume
     )
     _write(folder / USAGE, usage(bases.encoder))
     encoder = TransformerEncoder(str(folder / ENCODER), **usage(bases.encoder))
@@ -121,6 +125,51 @@ def train_search(
     measured = fuse(texts, sources, encoder, CrossEncoder(folder / CROSS_ENCODER, batch_size=512), valid, folder)
     say(f"validation {measured}")
     return {"encoder/recall@10": tuned.best, "cross_encoder/ndcg@10": student.best, **measured}
+
+
+def train_intents(
+    categories: Sequence[str],
+    pairs: Pairs,
+    base: TransformerEncoder,
+    folder: Path,
+    seed: int = 0,
+    say: Say = print,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Teaches the classifier which category a query asks for, that of most of its answers, and writes INTENT.
+
+    Returns nothing and writes nothing where fewer than two categories have two queries each: such a shop has no intents.
+    """
+    asked = _categories_asked(categories, pairs)
+    enough = {label for label, count in Counter(asked.values()).items() if count > 1}
+    known = {text: label for text, label in asked.items() if label in enough}
+    if len(enough) < 2:
+        say("no intents: the answers of the queries lie in fewer than two categories")
+        return {}
+    say(f"training intents: {len(known):,} queries of {len(enough):,} categories")
+    schedule = _logged(replace(SCHEDULE, seed=seed), folder, INTENT)
+    told = train_classifier(
+        list(known),
+        list(known.values()),
+        base,
+        folder / INTENT,
+        schedule,
+        known_labels=categories,
+        say=say,
+        resume=resume,
+    )
+    return {"intent/accuracy": told["accuracy"], "intent/macro_f1": told["macro_f1"]}
+
+
+def _categories_asked(categories: Sequence[str], pairs: Pairs) -> dict[str, str]:
+    """Of each query the category that most of its answers have, the alphabet's first of several; "" is none."""
+    offsets, rows = pairs.answers()
+    asked = {}
+    for text, low, high in zip(pairs.queries, offsets[:-1], offsets[1:], strict=True):
+        counts = Counter(categories[row] for row in rows[low:high] if categories[row])
+        if counts:
+            asked[text] = min(counts, key=lambda label: (-counts[label], label))
+    return asked
 
 
 def fuse(

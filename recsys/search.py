@@ -46,8 +46,8 @@ class SearchChoices:
 
 @dataclass(frozen=True)
 class Hits:
-    """Everything found that passes the filters, best first; after `total` places come the nearest that were not found,
-    where filters left too little.
+    """Everything found that passes the filters, best first; after `total` places come others that pass, nearest first,
+    where filters left too little. A longer list begins with the shorter one.
 
     `found_I` is what the text found, unfiltered; `brought_NF` says which source brought each row.
     """
@@ -125,17 +125,17 @@ class Searcher:
         if not found_I.any():
             return self._nothing(found_I, stages_ms)
         rows_N = self._passing(matches, found_I, understood.code_rows, allowed_I)
-        filled_N = self._nearest(vector_D, allowed_I, rows_N, fill - len(rows_N))
+        filled_N = self._nearest(vector_D, allowed_I, found_I, fill - len(rows_N))
         features_NF, brought_NF = self._features(np.concatenate([rows_N, filled_N]), matches, vector_D, taste_D)
         clock.lap("features")
         skipped = self._read(text, rows_N, features_NF, deadline)
         clock.lap("cross_encoder")
-        scores_N = self.ranker.score(features_NF[None])[0]
+        scores_N = self._scores(features_NF, len(rows_N))
         first = understood.code_rows if understood.understanding.exact else rows_N[:0]
-        order = self._order(rows_N, filled_N, scores_N, first)
+        order = self._order(rows_N, scores_N, first)
         clock.lap("rank")
         total = len(rows_N) if len(rows_N) < self.choices.ranked else int(_and(found_I, allowed_I).sum())
-        relaxed = (*self._relaxed(text, matches, understood), *_filled(len(filled_N)))
+        relaxed = (*self._relaxed(text, matches, understood), *(_filled(total) if len(filled_N) else ()))
         return Hits(
             np.concatenate([rows_N, filled_N])[order],
             scores_N[order],
@@ -192,12 +192,11 @@ class Searcher:
         certain = np.flatnonzero(np.isin(rows, np.concatenate([matches.near_N, code_rows])))
         return rows[np.union1d(kept, certain)]
 
-    def _nearest(self, vector_D: Floats, allowed_I: Mask | None, rows_N: Rows, wanted: int) -> Rows:
+    def _nearest(self, vector_D: Floats, allowed_I: Mask | None, found_I: Mask, wanted: int) -> Rows:
+        """Of the allowed rows that were not found, nearest first."""
         if wanted <= 0 or allowed_I is None:
             return np.empty(0, np.int32)
-        others_I = allowed_I.copy()
-        others_I[rows_N] = False
-        near = self.dense.retrieve(Requests(1, None, vector_D[None]), wanted, others_I).rows_BN[0]
+        near = self.dense.retrieve(Requests(1, None, vector_D[None]), wanted, allowed_I & ~found_I).rows_BN[0]
         return near[near >= 0]
 
     def _features(
@@ -227,15 +226,22 @@ class Searcher:
             features_NF[now, CROSS_ENCODER] = self.reader.scores([text] * len(now), self.text_of(rows_N[now]))
         return ()
 
-    def _order(self, rows_N: Rows, filled_N: Rows, scores_N: Floats, first: Rows) -> Ints:
-        """`first`, then what was found, then what fills up; each by score, ties by row."""
-        rows = np.concatenate([rows_N, filled_N])
-        rank = np.concatenate([np.where(np.isin(rows_N, first), 0, 1), np.full(len(filled_N), 2)])
-        return np.lexsort((rows, -scores_N, rank))
+    def _scores(self, features_NF: Floats, found: int) -> Floats:
+        """Of the first `found` rows without regard to the others: how many fill up depends on the page."""
+        scores_N = self.ranker.score(features_NF[None, :found])[0]
+        if found == len(features_NF):
+            return scores_N
+        return np.concatenate([scores_N, self.ranker.score(features_NF[None])[0][found:]])
+
+    def _order(self, rows_N: Rows, scores_N: Floats, first: Rows) -> Ints:
+        """`first`, then what was found, each by score, ties by row; then what fills up, as it came."""
+        found = len(rows_N)
+        order_N = np.lexsort((rows_N, -scores_N[:found], ~np.isin(rows_N, first)))
+        return np.concatenate([order_N, np.arange(found, len(scores_N))])
 
     def _relaxed(self, text: str, matches: Matches, understood: Understood) -> tuple[str, ...]:
         """In words, where no item has all of the query's."""
-        if understood.understanding.exact or matches.best_covered > 0.999:
+        if not text or understood.understanding.exact or matches.best_covered > 0.999:
             return ()
         missing = self.lexical.index.missing(text, self.lexical.synonyms)
         if missing:
@@ -263,5 +269,5 @@ def _and(found_I: Mask, allowed_I: Mask | None) -> Mask:
     return found_I if allowed_I is None else found_I & allowed_I
 
 
-def _filled(count: int) -> Sequence[str]:
-    return [f"the filters leave too little: the last {count} are the nearest that pass them"] if count else []
+def _filled(total: int) -> Sequence[str]:
+    return (f"the filters leave {total} of what was found: the nearest that pass them follow",)

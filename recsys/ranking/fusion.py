@@ -24,47 +24,60 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Signals:
-    """Q queries' candidates in one table: rows_QN (-1 pads), features_QNF by `names`, and which of them retrieval
-    brought (the others are in it because they were judged)."""
+    """Q queries' candidates in one table: rows_QN (-1 pads), features_QNF by `names`, which of them retrieval brought,
+    and which were judged (some of these were not brought).
+
+    `judged_QNF` are the features by which what was judged is compared: without gaps, where `features_QNF` has those of
+    the day.
+    """
 
     names: tuple[str, ...]
     rows_QN: Rows
     features_QNF: Floats
     brought_QN: Mask
+    judged_QN: Mask
+    judged_QNF: Floats
 
     @classmethod
     def ask(cls, sources: Sequence[Retriever], requests: Requests, depth: int, judged: Pairs | None = None) -> Signals:
         """Each source's best `depth`, what the others think of them, and of what was judged."""
         blocks = [range(low, min(low + BLOCK, requests.size)) for low in range(0, requests.size, BLOCK)]
         tables = [_asked(sources, _part(requests, block), depth, judged, block) for block in blocks]
-        width = max(rows.shape[1] for rows, _, _ in tables)
-        rows_QN = np.concatenate([_wider(rows, width, -1) for rows, _, _ in tables])
-        features_QNF = np.concatenate([_wider(features, width, 0) for _, features, _ in tables])
-        brought_QN = np.concatenate([_wider(brought, width, False) for _, _, brought in tables])
-        return cls(tuple(source.source for source in sources), rows_QN, features_QNF, brought_QN)
+        width = max(table[0].shape[1] for table in tables)
+        rows_QN, features_QNF, brought_QN, judged_QN = (
+            np.concatenate([_wider(part, width, pad) for part in parts])
+            for parts, pad in zip(zip(*tables, strict=True), (-1, 0, False, False), strict=True)
+        )
+        names = tuple(source.source for source in sources)
+        return cls(names, rows_QN, features_QNF, brought_QN, judged_QN, features_QNF)
 
     def ranked(self, weights: Mapping[str, float], k: int) -> Rows:
         """[Q, k] the best of what retrieval brought."""
-        places_QK = best(np.where(self.brought_QN, self.rows_QN, -1), self._scores(weights), k)[0]
-        rows_QK = np.take_along_axis(np.where(self.brought_QN, self.rows_QN, -1), places_QK, axis=1)
+        brought_QN = np.where(self.brought_QN, self.rows_QN, -1)
+        rows_QK = np.take_along_axis(brought_QN, self._first(weights, k), axis=1)
         return _wider(rows_QK, k, -1)
 
     def reranked(
         self, weights: Mapping[str, float], window: int, name: str, score: Callable[[Ints, Ints], Floats]
     ) -> Signals:
-        """With one more signal, for the best `window` by `weights` and for what was judged; 0 for the others.
+        """With one more signal, for the best `window` by `weights`; 0 for the others, unless they were judged and are
+        compared with what else was.
 
         `score` gets queries and rows, and gives one score for each.
         """
-        asked_QN = ~self.brought_QN & (self.rows_QN >= 0)
-        places_QK = best(np.where(self.brought_QN, self.rows_QN, -1), self._scores(weights), window)[0]
-        np.put_along_axis(asked_QN, places_QK, True, axis=1)
-        asked_QN &= self.rows_QN >= 0
-        queries, columns = np.nonzero(asked_QN)
-        signal_QN = np.zeros(asked_QN.shape, np.float32)
+        window_QN = np.zeros(self.rows_QN.shape, bool)
+        np.put_along_axis(window_QN, self._first(weights, window), True, axis=1)
+        window_QN &= self.brought_QN
+        queries, columns = np.nonzero(window_QN | self.judged_QN)
+        signal_QN = np.zeros(self.rows_QN.shape, np.float32)
         signal_QN[queries, columns] = score(queries, self.rows_QN[queries, columns])
-        features_QNF = np.concatenate([self.features_QNF, signal_QN[:, :, None]], axis=2)
-        return replace(self, names=(*self.names, name), features_QNF=features_QNF)
+        by_day_QN = np.where(window_QN, signal_QN, 0)
+        return replace(
+            self,
+            names=(*self.names, name),
+            features_QNF=np.concatenate([self.features_QNF, by_day_QN[:, :, None]], axis=2),
+            judged_QNF=np.concatenate([self.judged_QNF, signal_QN[:, :, None]], axis=2),
+        )
 
     def measured(self, weights: Mapping[str, float], judged: Pairs) -> dict[str, float]:
         """recall@10 and recall@100 of what is brought, nDCG@10 among what was judged."""
@@ -85,12 +98,17 @@ class Signals:
 
         return ascended(objective, {name: start.get(name, 0.0) for name in self.names})
 
-    def _scores(self, weights: Mapping[str, float]) -> Floats:
-        return LinearRanker({name: weights.get(name, 0.0) for name in self.names}).score(self.features_QNF)
+    def _scores(self, weights: Mapping[str, float], features_QNF: Floats) -> Floats:
+        return LinearRanker({name: weights.get(name, 0.0) for name in self.names}).score(features_QNF)
+
+    def _first(self, weights: Mapping[str, float], k: int) -> Ints:
+        """[Q, k] places of the best of what retrieval brought."""
+        brought_QN = np.where(self.brought_QN, self.rows_QN, -1)
+        return best(brought_QN, self._scores(weights, self.features_QNF), k)[0]
 
     def _of_judged(self, weights: Mapping[str, float], judged: Pairs) -> Floats:
         """The scores of what was judged, in its order."""
-        scores_QN = self._scores(weights)
+        scores_QN = self._scores(weights, self.judged_QNF)
         width = 1 + int(max(self.rows_QN.max(initial=0), judged.rows_P.max(initial=0)))
         queries, columns = np.nonzero(self.rows_QN >= 0)
         keys = queries * width + self.rows_QN[queries, columns]  # ascending: rows are, within a query
@@ -119,7 +137,7 @@ def ascended(objective: Callable[[Weights], float], start: Weights, grid: Sequen
 
 def _asked(
     sources: Sequence[Retriever], requests: Requests, depth: int, judged: Pairs | None, block: range
-) -> tuple[Rows, Floats, Mask]:
+) -> tuple[Rows, Floats, Mask, Mask]:
     answers = [source.retrieve(requests, depth) for source in sources]
     found_BN, _ = merge(answers)
     if judged is not None:
@@ -128,10 +146,16 @@ def _asked(
     for place, source in enumerate(sources):
         if isinstance(source, Scorer):
             features_BNF[:, :, place] = np.where(rows_BN < 0, 0, source.score(requests, rows_BN))
-    width = 1 + int(rows_BN.max(initial=0))
-    owners = np.arange(len(rows_BN))[:, None] * width
-    brought_BN = np.isin(owners + rows_BN, (owners + found_BN)[found_BN >= 0]) & (rows_BN >= 0)
-    return rows_BN, features_BNF[:, :, : len(sources)], brought_BN
+    brought_BN = _within(rows_BN, found_BN)
+    judged_BN = _within(rows_BN, answers[-1].rows_BN) if judged is not None else np.zeros_like(brought_BN)
+    return rows_BN, features_BNF[:, :, : len(sources)], brought_BN, judged_BN
+
+
+def _within(rows_BN: Rows, some_BM: Rows) -> Mask:
+    """[B, N] whether each row is one of its query's `some_BM`; no pad is."""
+    width = 1 + int(max(rows_BN.max(initial=0), some_BM.max(initial=0)))
+    owners_B1 = np.arange(len(rows_BN))[:, None] * width
+    return np.isin(owners_B1 + rows_BN, (owners_B1 + some_BM)[some_BM >= 0]) & (rows_BN >= 0)
 
 
 def _as_candidates(judged: Pairs, block: range) -> Candidates:

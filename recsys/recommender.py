@@ -7,9 +7,10 @@ by which the night made its candidate lists.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from recsys.retrieval.synonyms import Synonyms
 from recsys.search import FEATURES, Hits, SearchChoices, Searcher
 from recsys.types import (
     EVENT_TYPES,
+    Filters,
     Floats,
     Histories,
     Impression,
@@ -103,17 +105,19 @@ class Recommender:
         """What the text finds, in the order that was asked for, from `offset` on.
 
         `vector_D` is the encoded `understood.understanding.normalised`, in the release's space. Price words count as
-        filters; where nothing found passes them they are given up, and the answer says so. Where the request's own
-        filters leave fewer than a page, the nearest that pass follow: a filtered search gives min(k, matches). Taste
-        is that of the last night, so that pages fit together while the user acts. A sort other than by relevance
-        orders what was found, at most the `ranked` best of it. `deadline` is of time.perf_counter.
+        filters, for facets too, unless the request has price bounds of its own; where nothing found passes them they
+        are given up, and the answer says so. Where the request's own filters leave fewer than a page, the nearest that
+        pass follow: a filtered search gives min(k, matches). Taste is that of the last night, so that pages fit
+        together while the user acts. A sort other than by relevance orders what was found, at most the `ranked` best
+        of it. `deadline` is of time.perf_counter.
         """
         assert query.text is not None
         stages_ms: dict[str, float] = {}
         understood = understood or self.understand(query.text)
         user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
         taste_D = None if user_row is None else self.release.user_vectors_UD[user_row]
-        hits, given_up = self._hits(query, vector_D, understood, taste_D, deadline, stages_ms)
+        ask = partial(self.searcher.find, understood, vector_D, taste_D=taste_D, deadline=deadline)
+        hits, filters, given_up = self._hits(query, understood.understanding.facts, ask, stages_ms)
         with timed(stages_ms, "page"):
             # Price words alone are looked through by what sells.
             by_price = query.sort == "relevance" and not understood.understanding.normalised
@@ -122,7 +126,7 @@ class Recommender:
         with timed(stages_ms, "explain"):
             items = tuple(self._hit(hits, int(place), understood.understanding.normalised) for place in page)
         with timed(stages_ms, "facets"):
-            counted = facets(self.release, hits.found_I, query.filters) if query.facets else {}
+            counted = facets(self.release, hits.found_I, filters) if query.facets else {}
         return Ranking(
             query.request_id,
             self.release.version,
@@ -138,32 +142,37 @@ class Recommender:
         )
 
     def _hits(
-        self,
-        query: Query,
-        vector_D: Floats,
-        understood: Understood,
-        taste_D: Floats | None,
-        deadline: float,
-        stages_ms: dict[str, float],
-    ) -> tuple[Hits, tuple[str, ...]]:
-        """The hits, and what of the text's own price bounds was given up for them."""
-        facts = understood.understanding.facts
-        bounds = {
-            name: float(facts[name])
-            for name in ("min_price", "max_price")
-            if name in facts and getattr(query.filters, name) is None
-        }
-        low, high = bounds.get("min_price", query.filters.min_price), bounds.get("max_price", query.filters.max_price)
-        for filters in (replace(query.filters, min_price=low, max_price=high), query.filters):
-            with timed(stages_ms, "filter"):
-                allowed_I = self.release.allowed(filters)
-            fill = query.offset + query.k if filters == query.filters and query.sort == "relevance" else 0
-            hits = self.searcher.find(understood, vector_D, allowed_I, taste_D, fill, deadline)
+        self, query: Query, facts: Mapping[str, str | float], ask: Callable[..., Hits], stages_ms: dict[str, float]
+    ) -> tuple[Hits, Filters, tuple[str, ...]]:
+        """The hits, the filters that they pass, and what of the text's own price bounds was given up for them."""
+        own, bounds = query.filters, dict[str, float]()
+        if own.min_price is None and own.max_price is None:
+            bounds = {name: float(facts[name]) for name in ("min_price", "max_price") if name in facts}
+        if bounds:
+            filters = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
+            hits = self._asked(query, filters, 0, ask, stages_ms)
+            if hits.total or hits.no_good_match:
+                return hits, filters, ()
+        fill = query.offset + query.k if query.sort == "relevance" else 0
+        return self._asked(query, own, fill, ask, stages_ms), own, _given_up(bounds) if bounds else ()
+
+    def _asked(
+        self, query: Query, filters: Filters, fill: int, ask: Callable[..., Hits], stages_ms: dict[str, float]
+    ) -> Hits:
+        """At least `fill` hits, or as many groups of them where the query wants one of each, if so many pass."""
+        with timed(stages_ms, "filter"):
+            allowed_I = self.release.allowed(filters)
+        wanted = fill
+        while True:
+            hits = ask(allowed_I=allowed_I, fill=fill)
             for stage, milliseconds in hits.stages_ms.items():
                 stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
-            if hits.total or hits.no_good_match or filters == query.filters:
-                break
-        return hits, _given_up(bounds) if bounds and filters == query.filters else ()
+            if allowed_I is None or not query.collapse or len(hits.rows_N) < fill:
+                return hits
+            missing = wanted - len(collapsed(hits.rows_N, self.release.groups_I))
+            if missing <= 0:
+                return hits
+            fill = len(hits.rows_N) + max(missing, wanted)
 
     def _ordered(self, query: Query, sort: str, hits: Hits) -> tuple[Ints, int]:
         """Places of `hits` as the request wants them, and how many items that are, without what only fills up."""

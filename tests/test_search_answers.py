@@ -1,0 +1,322 @@
+"""Whole answers to searches, over the release of a real night: pages, facets, price words, variants, what is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from recsys.artifacts import ArtifactStore
+from recsys.config import search_ranker
+from recsys.errors import InputError
+from recsys.recommender import Recommender, impression
+from recsys.release import Release
+from recsys.search import FEATURES, SearchChoices
+from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking
+from tests.checkerboard import ITEMS, setup, title
+
+pytestmark = pytest.mark.ray
+#: Few by vector: the shop has 16 items, and all would be near.
+NARROW = SearchChoices(near=2, read_at_once=2)
+laws = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Reader:
+    """Likes blue things."""
+
+    def scores(self, queries: Sequence[str], texts: Sequence[str]) -> Floats:
+        return np.array([0.9 if "blue" in text else 0.1 for text in texts], np.float32)
+
+
+@pytest.fixture(scope="module")
+def shop(shop_home: Path) -> Recommender:
+    release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
+    return Recommender.over(
+        release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker(), choices=NARROW
+    )
+
+
+@pytest.fixture(scope="module")
+def reading(shop: Recommender) -> Recommender:
+    """With a cross-encoder that counts for more than all else."""
+    ranker, reader = search_ranker({"lexical": 1.0, "dense": 0.1, "cross_encoder": 9.0}), Reader()
+    return Recommender.over(shop.release, shop.user_model, ranker, shop.recommend_ranker, reader, choices=NARROW)  # type: ignore[arg-type]
+
+
+def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: Any) -> Ranking:
+    query = Query("r", text=text, **choices)
+    return shop.search(query, vector(shop, text), deadline=deadline)
+
+
+def vector(shop: Recommender, text: str) -> Floats:
+    normalised = shop.understand(text).understanding.normalised
+    return setup().encoder().encode_queries([normalised])[0] if normalised else np.zeros(64, np.float32)
+
+
+def ids(ranking: Ranking) -> list[str]:
+    return [found.item.item_id for found in ranking.items]
+
+
+def prices(ranking: Ranking) -> list[float]:
+    return [found.item.price for found in ranking.items if found.item.price is not None]
+
+
+texts = st.sampled_from(
+    [
+        "red chair",
+        "blue",
+        "blue or red things",
+        "zeppelin lamp",
+        "i07",
+        "i03 table",
+        "table under $14",
+        "over $12",
+        "lmap",
+    ]
+)
+filters = st.builds(
+    Filters,
+    st.sampled_from([(), ("home",), ("home / chair", "HOME / LAMP"), ("garden",)]),
+    st.sampled_from([(), ("acme",), ("GLOBEX", "nobody"), ("acme", "globex")]),
+    st.sampled_from([None, 0.0, 11.0, 16.5]),
+    st.sampled_from([None, 12.0, 20.0, 99.0]),
+    st.sampled_from([None, True]),
+)
+
+
+# Pages
+
+
+@given(texts, filters, st.sampled_from(SORTS), st.booleans(), st.integers(1, 5), st.sampled_from([None, "u01"]))
+@laws
+def test_the_pages_of_a_search_are_one_list(
+    reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool, k: int, user: str | None
+) -> None:
+    asked: Any = {"filters": filters, "sort": sort, "collapse": collapse, "user_id": user}
+    whole = search(reading, text, k=30, **asked)
+    pages = [search(reading, text, k=k, offset=offset, **asked) for offset in range(0, 30, k)]
+    assert [found for page in pages for found in ids(page)] == ids(whole)
+    assert len(set(ids(whole))) == len(whole.items) >= (whole.total or 0)
+    assert {page.total for page in pages} == {whole.total}
+    assert search(reading, text, k=30, **asked) == whole
+    if collapse:
+        groups = [found.item.group_id for found in whole.items]
+        assert len(groups) == len(set(groups))
+
+
+@given(texts, filters, st.integers(1, 20), st.booleans())
+@laws
+def test_a_page_is_as_full_as_its_filters_allow(
+    shop: Recommender, text: str, filters: Filters, k: int, collapse: bool
+) -> None:
+    """Fewer than k only where price words are a filter too, or fewer items pass."""
+    ranking = search(shop, text, k=k, filters=filters, collapse=collapse)
+    if filters == Filters() or shop.understand(text).understanding.facts:
+        return
+    allowed_I = shop.release.allowed(filters)
+    assert allowed_I is not None
+    passing = np.flatnonzero(allowed_I)
+    there = len(set(shop.release.groups_I[passing].tolist())) if collapse else len(passing)
+    assert len(ranking.items) == min(k, there)
+    assert (len(ranking.items) > (ranking.total or 0)) == any(
+        "that pass them follow" in told for told in ranking.relaxed
+    )
+
+
+def test_each_sort_orders_what_was_found(shop: Recommender) -> None:
+    cheapest, dearest = (search(shop, "red", k=20, sort=sort) for sort in ("price", "-price"))
+    newest, selling = (search(shop, "red", k=20, sort=sort) for sort in ("newest", "popularity"))
+    assert prices(cheapest) == sorted(prices(cheapest)) == prices(dearest)[::-1]
+    added = [found.item.added for found in newest.items if found.item.added]
+    assert added == sorted(added, reverse=True)
+    assert ids(newest)[-1] == "i00", "it does not say"
+    popularity = [shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(selling)]
+    assert popularity == sorted(popularity, reverse=True)
+    for each in (cheapest, newest, selling):
+        assert sorted(ids(each)) == sorted(ids(search(shop, "red", k=20)))
+
+
+def test_of_variants_the_best_stays_and_products_are_counted(shop: Recommender) -> None:
+    apart = search(shop, "blue chair", k=20)
+    together = search(shop, "blue chair", k=20, collapse=True)
+    assert ids(apart)[:2] == ["i01", "i00"]
+    assert ids(together)[0] == "i01"
+    assert "i00" not in ids(together)
+    assert together.total == len({found.item.group_id for found in apart.items[: apart.total]})
+    assert ids(search(shop, "blue chair", k=20, collapse=True, sort="price"))[0] == "i00"
+
+
+# Facets
+
+
+@given(texts, filters)
+@laws
+def test_a_facets_count_is_the_total_of_the_search_that_selects_its_value(
+    shop: Recommender, text: str, filters: Filters
+) -> None:
+    """Unless price words are given up on one side and not on the other."""
+    ranking = search(shop, text, k=1, filters=filters, facets=True)
+    for name, facet in ranking.facets.items():
+        for value in facet:
+            selected = search(shop, text, k=1, filters=selecting(filters, name, value))
+            if given_up(selected) == given_up(ranking):
+                assert value.count == selected.total, (name, value)
+
+
+def selecting(filters: Filters, name: str, value: FacetCount) -> Filters:
+    if name != "price":
+        return replace(filters, **{name: (value.value,)})  # type: ignore[arg-type]
+    low, _, high = value.value.partition("-")
+    return replace(filters, min_price=float(low), max_price=float(high) if high else None)
+
+
+def given_up(ranking: Ranking) -> bool:
+    return any("at any price" in told for told in ranking.relaxed)
+
+
+def test_facets_count_what_was_found_and_only_when_asked(shop: Recommender) -> None:
+    found = search(shop, "chair", k=1, facets=True, filters=Filters(brand=("globex",)))
+    assert {facet.value: facet.count for facet in found.facets["brand"]}["acme"] >= 2
+    assert FacetCount("home / chair", 0) not in found.facets["category"]
+    assert set(found.facets) == {"category", "brand", "price"}
+    assert search(shop, "chair").facets == {}
+
+
+def test_facets_follow_price_words(shop: Recommender) -> None:
+    """Of 16 items from 10 to 25, half are acme's: 10 to 17."""
+    found = search(shop, "under $19", k=1, facets=True)
+    assert [(facet.value, facet.count) for facet in found.facets["brand"]] == [("acme", 8), ("globex", 2)]
+    assert FacetCount("0-19", 10, True) in found.facets["price"]
+
+
+# Price words
+
+
+def test_price_words_filter_and_do_not_search(shop: Recommender) -> None:
+    cheap = search(shop, "red or blue vase or chair under $20", k=20)
+    assert cheap.items
+    assert max(prices(cheap)) <= 20
+    assert len(cheap.items) == cheap.total
+    everything = search(shop, "red or blue vase or chair", k=20)
+    assert set(ids(cheap)) == {each.item.item_id for each in everything.items if (each.item.price or 0) <= 20}
+    assert cheap.understanding
+    assert cheap.understanding.facts["max_price"] == 20
+
+
+def test_price_words_that_nothing_passes_are_given_up_and_it_is_said(shop: Recommender) -> None:
+    found = search(shop, "red chair under $5")
+    assert found.relaxed == ("nothing found costs at most 5: shown at any price",)
+    assert ids(found) == ids(search(shop, "red chair"))
+    between = search(shop, "red chair between $1 and $2")
+    assert between.relaxed == ("nothing found costs at least 1 and at most 2: shown at any price",)
+
+
+def test_the_requests_own_price_bounds_count_alone(shop: Recommender) -> None:
+    found = search(shop, "vase under $20", k=20, filters=Filters(min_price=21.0))
+    assert prices(found)
+    assert min(prices(found)) >= 21
+    assert not given_up(found)
+    assert found.total == search(shop, "vase", k=20, filters=Filters(min_price=21.0)).total
+
+
+def test_a_price_alone_lists_what_sells_within_it(shop: Recommender) -> None:
+    found = search(shop, "under $15.50", k=20)
+    assert found.total == len(found.items) == 6
+    popularity = [shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(found)]
+    assert popularity == sorted(popularity, reverse=True)
+    assert found.relaxed == ()
+    assert prices(search(shop, "under $15.50", sort="-price", k=2)) == [15.0, 14.0]
+
+
+# What is told
+
+
+def test_a_code_comes_first_even_before_what_the_reader_likes(reading: Recommender) -> None:
+    assert ids(search(reading, "I06"))[0] == "i06"
+    assert ids(search(reading, "red lamp"))[0] == "i05"
+
+
+def test_nothing_fits_gibberish(shop: Recommender) -> None:
+    found = search(shop, "xqzvkj wwqplt", facets=True, filters=Filters(brand=("acme",)))
+    assert (found.items, found.total, found.no_good_match) == ((), 0, True)
+    assert [facet.count for facet in found.facets["brand"]] == [0]
+
+
+def test_a_correction_is_told_and_finds_what_the_right_word_finds(shop: Recommender) -> None:
+    found = search(shop, "Red MIROR", k=20)
+    assert found.understanding
+    assert found.understanding.corrections == (("miror", "mirror"),)
+    assert (found.understanding.text, found.understanding.normalised) == ("Red MIROR", "red mirror")
+    assert ids(found) == ids(search(shop, "red mirror", k=20))
+    assert ids(found)[0] == "i10"
+
+
+def test_highlights_are_where_the_words_are(shop: Recommender) -> None:
+    for found in search(shop, "chairs in rde", k=20).items:
+        marked = [found.item.title[start:end] for start, end in found.highlights]
+        assert marked == [word for word in found.item.title.split() if word in ("red", "chair")]
+    assert [found.highlights for found in search(shop, "i07").items][:1] == [()]
+
+
+def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(reading: Recommender) -> None:
+    late, unread = (search(reading, "red lamp", deadline=at) for at in (0.0, time.perf_counter()))
+    read = search(reading, "red lamp")
+    assert late == unread
+    assert late.skipped == (f"cross_encoder: read 0 of the best {late.total}",)
+    assert (ids(late)[0], ids(read)[0], read.skipped) == ("i04", "i05", ())
+
+
+def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommender) -> None:
+    query = Query("r7", 3, "u00", "red lamp", Filters(brand=("acme",)), offset=1)
+    ranking = reading.search(query, vector(reading, "red lamp"))
+    shown = impression(ranking, "search", query)
+    assert (shown.feature_names, shown.query, shown.user_id) == (FEATURES, "red lamp", "u00")
+    assert shown.item_ids == tuple(ids(ranking))
+    row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
+    assert row is not None
+    assert user is not None
+    expected = [
+        reading.release.lexical.scores("red lamp")[row],
+        reading.release.item_vectors_ID[row] @ vector(reading, "red lamp"),
+        reading.release.item_vectors_ID[row] @ reading.release.user_vectors_UD[user],
+        0.9 if "blue" in ranking.items[0].item.title else 0.1,
+    ]
+    assert shown.features[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_ranker_of_other_features_is_refused(shop: Recommender) -> None:
+    with pytest.raises(InputError, match="the search ranker weighs buy_again, co_occurrence, discovery, popularity"):
+        Recommender.over(shop.release, shop.user_model, shop.recommend_ranker, shop.recommend_ranker)
+
+
+@given(st.text(max_size=40), filters, st.sampled_from(SORTS), st.booleans())
+@laws
+def test_any_text_has_an_answer(reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool) -> None:
+    ranking = search(reading, text, filters=filters, sort=sort, collapse=collapse, facets=True)
+    assert ranking.total is not None
+    assert ranking.total <= ITEMS
+    assert not (ranking.no_good_match and ranking.items)
+    assert all(found.item.title in map(title, range(ITEMS)) for found in ranking.items)
+    assert ranking.understanding
+    assert ranking.understanding.text == text
+    for found in ranking.items:
+        assert all(0 <= start < end <= len(found.item.title) for start, end in found.highlights)
+
+
+@pytest.mark.parametrize("text", ["🔨👍🏽", "\x00\x07\u200b", "سماعات لاسلكية", "耳机"])
+def test_what_the_shop_has_no_words_for_has_an_empty_answer(shop: Recommender, text: str) -> None:
+    found = search(shop, text, facets=True)
+    assert (found.items, found.total, found.no_good_match, found.relaxed) == ((), 0, True, ())
+
+
+@pytest.mark.parametrize("text", ["red chair " * 1000, "red chair'; DELETE FROM shop; --", "\x00red\x00 chair🔨"])
+def test_words_among_rubbish_find_their_items(shop: Recommender, text: str) -> None:
+    assert ids(search(shop, text))[0] == "i00"

@@ -25,8 +25,11 @@ VOCABULARY = [
 ]
 
 
-def bert_folder(root: Path, seed: int = 0) -> Path:
-    """A random BERT of 2 layers and 32 dimensions that knows the words above."""
+def bert_folder(root: Path, spread: float = 0.02) -> Path:
+    """A random BERT of 2 layers and 32 dimensions that knows the words above.
+
+    `spread` is the deviation of its weights: with the usual 0.02 so small a cross-encoder does not learn to compare.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
@@ -35,7 +38,7 @@ def bert_folder(root: Path, seed: int = 0) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.save(str(root / "tokenizer.json"))
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(VOCABULARY),
         hidden_size=32,
@@ -45,7 +48,7 @@ def bert_folder(root: Path, seed: int = 0) -> Path:
         max_position_embeddings=64,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        initializer_range=0.3,  # at the usual 0.02 a cross-encoder so small does not learn to compare two words
+        initializer_range=spread,
     )
     BertModel(config).save_pretrained(root)
     return root

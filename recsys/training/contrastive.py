@@ -16,7 +16,7 @@ from recsys.training.adapters import Adapters
 from recsys.training.loop import Fitted, Places, Schedule, fit
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.workers import from_first, rank
-from recsys.types import Floats, Ints
+from recsys.types import Ints
 
 #: Found on Home Depot's validation queries (.05 and 1 negative lost .01 of recall@10).
 TEMPERATURE = 0.03
@@ -140,10 +140,3 @@ def _unjudged(train: Pairs, hard_QN: Ints, width: int) -> list[Ints]:
     keys = np.unique(train.of_P * width + train.rows_P)
     kept_QN = (hard_QN >= 0) & ~np.isin(np.arange(len(hard_QN))[:, None] * width + hard_QN, keys)
     return [rows[kept].astype(np.int64) for rows, kept in zip(hard_QN, kept_QN, strict=True)]
-
-
-def cosine_top(queries_QD: Floats, items_ID: Floats, first: int, last: int) -> Ints:
-    """Rows at places first..last-1 of each query's nearest items, [Q, last - first]: where hard negatives are mined."""
-    from recsys.retrieval.exact import top_k
-
-    return top_k(queries_QD, items_ID, min(last, len(items_ID)))[0][:, first:]

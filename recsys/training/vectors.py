@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from recsys.interfaces import Encoder
-from recsys.training.workers import rank
 from recsys.types import Floats
 
 
 def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats:
-    """`encode_items`, kept in `folder`/logs for who asks again."""
-    kept = folder / "logs" / f"items-{encoder.space}.npy"
-    if kept.exists() and len(vectors_ID := np.load(kept, mmap_mode="r")) == len(texts):
-        return vectors_ID
+    """`encode_items`, kept in `folder`/logs for who asks again with the same encoder and the same texts."""
+    digest = blake2b(digest_size=8)
+    for text in texts:
+        digest.update(text.encode("utf-8", "replace") + b"\0")
+    kept = folder / "logs" / f"items-{encoder.space}-{digest.hexdigest()}.npy"
+    if kept.exists():
+        return np.load(kept, mmap_mode="r")
     vectors_ID = encoder.encode_items(texts)
-    if rank() == 0:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, vectors_ID)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = kept.with_name(
+        f".{uuid.uuid4().hex}.npy"
+    )  # renamed when whole: training may be killed while it writes
+    np.save(unfinished, vectors_ID)
+    unfinished.replace(kept)
     return vectors_ID

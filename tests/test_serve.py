@@ -214,6 +214,7 @@ def test_fused_layout_from_first_answer_to_refused_release(run: Callable[..., Se
     """One application for all of it: starting one takes longer than the checks."""
     started = run("fused")
     answers()
+    a_search_with_everything()
     batched_searches_get_their_own_answers()
     events_reach_the_other_replica(started)
     pointing_swaps_without_a_failed_request(home)
@@ -236,6 +237,31 @@ def answers() -> None:
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "q")
     assert len(bad.headers.get_list("x-request-id")) == 1
     assert httpx.post(f"{URL}/releases/v/promote").status_code == 403
+
+
+def a_search_with_everything() -> None:
+    """All 16 items are near; of acme's, dearest first and one of each product, the second and third."""
+    asked = {"q": "Red CHIAR under $17.50", "brand": "acme", "sort": "-price", "collapse": "true", "facets": "true"}
+    found = get("/search", **asked, offset=1, k=2, user_id="u02")
+    assert ids(found) == ["i05", "i03"]
+    assert (found["total"], found["next_offset"], found["no_good_match"], found["skipped"]) == (4, 3, False, [])
+    assert found["query"]["corrections"] == [{"typed": "chiar", "taken_for": "chair"}]
+    assert (found["query"]["normalised"], found["query"]["facts"]) == (
+        "red chair",
+        {"max_price": 17.5, "colour": "red"},
+    )
+    assert found["facets"]["brand"] == [{"value": "acme", "count": 8, "selected": True}]
+    assert found["facets"]["category"][0] == {"value": "home", "count": 8, "selected": False}
+    assert {"value": "0-17.5", "count": 8, "selected": True} in found["facets"]["price"]
+    last = get("/search", **asked, offset=found["next_offset"], k=2)
+    assert (ids(last), last["total"], last["next_offset"]) == (["i01"], 4, None)
+    best = get("/search", q="red chair", k=1)["items"][0]
+    assert [best["title"][start:end] for start, end in best["highlights"]] == ["red chair"]
+    assert best["sources"].keys() <= {"lexical", "dense"}
+    nothing = get("/search", q="xqzvkj", facets=True)
+    assert (nothing["items"], nothing["total"], nothing["no_good_match"]) == ([], 0, True)
+    bad = httpx.get(f"{URL}/search", params={**asked, "sort": "best"})
+    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "sort")
 
 
 def batched_searches_get_their_own_answers() -> None:

@@ -138,7 +138,7 @@ def train_intents(
 ) -> dict[str, float]:
     """Teaches the classifier which category a query asks for, that of most of its answers, and writes INTENT.
 
-    Returns nothing and writes nothing where fewer than two categories have two queries each: such a shop has no intents.
+    Returns and writes nothing where fewer than two categories have two queries each: such a shop has no intents.
     """
     asked = _categories_asked(categories, pairs)
     enough = {label for label, count in Counter(asked.values()).items() if count > 1}
@@ -148,15 +148,9 @@ def train_intents(
         return {}
     say(f"training intents: {len(known):,} queries of {len(enough):,} categories")
     schedule = _logged(replace(SCHEDULE, seed=seed), folder, INTENT)
+    texts, labels = list(known), list(known.values())
     told = train_classifier(
-        list(known),
-        list(known.values()),
-        base,
-        folder / INTENT,
-        schedule,
-        known_labels=categories,
-        say=say,
-        resume=resume,
+        texts, labels, base, folder / INTENT, schedule, known_labels=categories, say=say, resume=resume
     )
     return {"intent/accuracy": told["accuracy"], "intent/macro_f1": told["macro_f1"]}
 

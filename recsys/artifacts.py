@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -180,8 +180,9 @@ class ArtifactStore:
             raise NotFoundError(f"release {version} is not in {self.uri}: choose one of those published ({there})")
         self.write("current", f"{version}\n".encode())
 
-    def prune(self, keep: int) -> list[str]:
-        """Deletes what is older than the newest `keep` releases, except the current one; the versions deleted.
+    def prune(self, keep: int, spare: Collection[str] = ()) -> list[str]:
+        """Deletes what is older than the newest `keep` releases, except `spare` and the current one; the versions
+        deleted.
 
         Leftovers go too: folders of nights that failed or were deleted by half, where they are older than all kept.
         """
@@ -190,7 +191,7 @@ class ArtifactStore:
         versions, current = self.versions(), self.current()
         newest = versions[-keep:]
         folders = {*self._folders("releases"), *self._folders("work")} if newest else set()
-        old = sorted(name for name in folders if name < newest[0] and name != current)
+        old = sorted(name for name in folders if name < newest[0] and name not in (current, *spare))
         for version in old:
             self._delete_version(version)
         return [version for version in old if version in versions]

@@ -8,6 +8,7 @@ day uses those, so a roll-back takes the encoder back too.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,8 +45,13 @@ def store_of(setup: Setup) -> ArtifactStore:
 
 
 def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float]) -> ModelsManifest:
-    """Copies the parts in `folder` into the setup's store, writes their manifest, and points `current` at it."""
-    store, files = store_of(setup), {}
+    """Copies the parts in `folder` into the setup's store, writes their manifest, and points `current` at it.
+
+    Of older versions the newest KEEP stay, and those that a release names. ReleaseError when the version exists.
+    """
+    store, files = store_of(setup), dict[str, str]()
+    if version in store.versions():
+        raise ReleaseError(f"models {version} are published already and never change: give the new ones their own name")
     parts = [folder / name for name in (ENCODER, CROSS_ENCODER, INTENT, FUSION, USAGE)]
     there = [file for part in parts for file in sorted([part, *part.rglob("*")]) if file.is_file()]
     if not there:
@@ -55,8 +61,17 @@ def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float])
         files[path] = store.write(f"releases/{version}/{path}", file.read_bytes())
     manifest = ModelsManifest(version, setup.name, metrics, files)
     store.publish(version, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
-    store.prune(KEEP)
+    store.prune(KEEP, spare=_named_by_releases(setup))
     return manifest
+
+
+def _named_by_releases(setup: Setup) -> set[str]:
+    """The models of every release that can still be served."""
+    store, named = ArtifactStore(setup.home), set[str]()
+    for version in store.versions():
+        with suppress(ReleaseError, NotFoundError):  # of another format, or just pruned: it names nothing
+            named.add(read_manifest(store, version).models or "")
+    return named
 
 
 def trained(setup: Setup, version: str | None) -> Setup:
@@ -67,7 +82,14 @@ def trained(setup: Setup, version: str | None) -> Setup:
     if version is None:
         return setup
     store = store_of(setup)
-    manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
+    try:
+        manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
+    except NotFoundError:
+        there = ", ".join(store.versions()) or "none"
+        raise NotFoundError(
+            f"models {version} are not in {store.uri}: go back to a release made with those that are there ({there}), "
+            "or run jobs.nightly to make one"
+        ) from None
     return with_parts(setup, store.local_folder(f"releases/{version}", manifest.files))
 
 

@@ -1,0 +1,224 @@
+"""Versions of trained models: whole or not there, refused when damaged, and in a setup's place when asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys import models
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup, search_ranker
+from recsys.encoders.hashing import HashingEncoder
+from recsys.encoders.transformer import TransformerEncoder
+from recsys.errors import InputError, NotFoundError, ReleaseError
+from recsys.models import current_models, publish, serving, trained, with_parts
+from recsys.ranking.cross_encoder import CrossEncoder
+from recsys.release import Manifest
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE
+from tests.checkerboard import setup as checkerboard
+from tests.toy_search import bert_folder
+
+WEIGHTS = {"lexical": 0.3, "dense": 1.0, "cross_encoder": 0.6}
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path / "home"))
+    return replace(checkerboard(), home=str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What training leaves, logs included."""
+    root = tmp_path_factory.mktemp("trained")
+    for part in (ENCODER, CROSS_ENCODER, "logs/teacher"):
+        (root / part).mkdir(parents=True)
+        bert_folder(root / part)
+    (root / USAGE).write_text(json.dumps({"query_prefix": "find ", "max_tokens": 9}))
+    chosen = {"weights": WEIGHTS, "without_cross_encoder": {}, "weakest": 0.31}
+    (root / FUSION).write_text(json.dumps(chosen))
+    return root
+
+
+def few(root: Path, text: str = "{}") -> Path:
+    """The smallest folder of models there is."""
+    root.mkdir(exist_ok=True)
+    (root / FUSION).write_text(text)
+    return root
+
+
+def parts(setup: Setup) -> tuple[Any, ...]:
+    return setup.encoder, setup.cross_encoder, setup.intent, setup.search_ranker, setup.search
+
+
+def test_without_a_version_the_setup_is_as_it_is(setup: Setup) -> None:
+    assert trained(setup, None) is setup
+    assert current_models(setup) is None
+    assert serving(setup) is setup
+
+
+def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) -> None:
+    manifest = publish(setup, "2026-01-02", folder, {"recall@10": 0.5})
+    assert (manifest.version, manifest.setup, manifest.metrics) == ("2026-01-02", setup.name, {"recall@10": 0.5})
+    assert current_models(setup) == "2026-01-02"
+    with_models = trained(setup, "2026-01-02")
+    place = Path(setup.home) / "models" / "releases" / "2026-01-02"
+    encoder, reader = with_models.encoder(), with_models.cross_encoder and with_models.cross_encoder()
+    assert isinstance(encoder, TransformerEncoder)
+    assert isinstance(reader, CrossEncoder)
+    assert (encoder.folder, encoder.query_prefix, encoder.max_tokens) == (place / ENCODER, "find ", 9)
+    assert encoder.space == TransformerEncoder(str(folder / ENCODER), query_prefix="find ", max_tokens=9).space
+    assert reader.folder == place / CROSS_ENCODER
+    assert reader.scores(["aa1"], ["bb1"]).shape == (1,)
+    assert with_models.search.weakest == 0.31
+    assert with_models.intent is None
+
+
+def test_a_version_holds_the_parts_alone(setup: Setup, folder: Path) -> None:
+    files = publish(setup, "1", folder, {}).files
+    names = {"config.json", "model.safetensors", "tokenizer.json"}
+    wanted = {f"{part}/{name}" for part in (ENCODER, CROSS_ENCODER) for name in names} | {FUSION, USAGE}
+    assert files.keys() == wanted, "no logs, no teacher"
+    store = models.store_of(setup)
+    assert set(store.files("releases/1")) == {f"releases/1/{name}" for name in [*wanted, "manifest.json"]}
+    assert all(store.read(f"releases/1/{name}") == (folder / name).read_bytes() for name in wanted)
+    assert all(store.sha256(f"releases/1/{name}") == checksum for name, checksum in files.items())
+
+
+def test_a_part_that_was_not_trained_stays_the_setups_own(setup: Setup, tmp_path: Path) -> None:
+    text = json.dumps({"weights": {"lexical": 1.0}, "without_cross_encoder": {}, "weakest": 0.2})
+    publish(setup, "1", few(tmp_path / "few", text), {})
+    with_models = trained(setup, "1")
+    assert parts(with_models)[:3] == parts(setup)[:3]
+    assert with_models.search == replace(setup.search, weakest=0.2)
+    assert with_models.search_ranker().feature_names == search_ranker().feature_names
+    assert with_parts(setup, tmp_path) == setup, "a folder of nothing"
+
+
+def test_a_version_is_whole_or_not_there(
+    setup: Setup, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(setup, "1", few(tmp_path / "few"), {})
+    write = ArtifactStore.write
+
+    def broken(store: ArtifactStore, path: str, data: Any) -> str:
+        if path.endswith("model.safetensors"):
+            raise OSError("no space left on device")
+        return write(store, path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtifactStore, "write", broken)
+        with pytest.raises(OSError, match="no space"):
+            publish(setup, "2", folder, {})
+    assert current_models(setup) == "1"
+    with pytest.raises(NotFoundError):
+        trained(setup, "2")
+    publish(setup, "2", folder, {})
+    assert isinstance(trained(setup, "2").encoder(), TransformerEncoder), "and can be tried again"
+
+
+def test_a_published_version_never_changes(setup: Setup, tmp_path: Path) -> None:
+    publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.25}'), {})
+    with pytest.raises(ReleaseError, match="models 1 are published already and never change"):
+        publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.75}'), {})
+    assert trained(setup, "1").search.weakest == 0.25
+
+
+@pytest.mark.parametrize("name", [FUSION, f"{ENCODER}/model.safetensors", f"{CROSS_ENCODER}/tokenizer.json"])
+def test_a_damaged_file_is_refused(setup: Setup, folder: Path, name: str) -> None:
+    publish(setup, "1", folder, {})
+    with (Path(setup.home) / "models" / "releases" / "1" / name).open("r+b") as file:
+        file.seek(3)
+        file.write(b"\0\1\2")
+    with pytest.raises(ReleaseError, match=rf"{name}.*is damaged"):
+        trained(setup, "1")
+
+
+def test_a_lost_file_and_an_unknown_version_are_said(setup: Setup, folder: Path) -> None:
+    publish(setup, "1", folder, {})
+    (Path(setup.home) / "models" / "releases" / "1" / FUSION).unlink()
+    with pytest.raises(NotFoundError, match=FUSION):
+        trained(setup, "1")
+    with pytest.raises(NotFoundError, match=r"models 3 are not in .* made with those that are there \(1\)"):
+        trained(setup, "3")
+    with pytest.raises(InputError, match="cannot name a release"):
+        publish(setup, "a b", folder, {})
+    assert models.store_of(setup).versions() == ["1"]
+
+
+def test_a_folder_without_models_is_said(setup: Setup, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(NotFoundError, match="holds no models: train into it first"):
+        publish(setup, "1", tmp_path, {})
+    assert current_models(setup) is None
+
+
+def test_the_newest_five_are_kept(setup: Setup, tmp_path: Path) -> None:
+    for version in "1234567":
+        publish(setup, version, few(tmp_path / "few"), {})
+    assert models.store_of(setup).versions() == list("34567")
+    assert current_models(setup) == "7"
+
+
+def release(setup: Setup, version: str, with_models: str | None) -> None:
+    """A night's release as far as `serving` reads it."""
+    manifest = Manifest(
+        version=version,
+        space="hashing",
+        setup=setup.name,
+        commit="",
+        previous=None,
+        created=datetime(2026, 1, 2, tzinfo=UTC).isoformat(),
+        events_from=None,
+        events_until=None,
+        counts={},
+        quarantined={},
+        sources=[],
+        metrics={},
+        files={},
+        models=with_models,
+    )
+    ArtifactStore(setup.home).publish(version, json.dumps(asdict(manifest)).encode())
+
+
+def weakest(setup: Setup) -> float:
+    return setup.search.weakest
+
+
+def test_serving_takes_the_models_of_the_release_not_the_newest(setup: Setup, tmp_path: Path) -> None:
+    for version, cosine in (("1", 0.11), ("2", 0.22)):
+        publish(setup, version, few(tmp_path / "few", json.dumps({"weights": {}, "weakest": cosine})), {})
+    assert serving(setup) is setup, "no release yet"
+    release(setup, "a", "1")
+    assert weakest(serving(setup)) == 0.11
+    release(setup, "b", "2")
+    assert weakest(serving(setup)) == 0.22
+    ArtifactStore(setup.home).point("a")
+    assert weakest(serving(setup)) == 0.11, "rolled back"
+    release(setup, "c", None)
+    assert serving(setup) is setup
+
+
+def test_models_of_a_release_that_is_kept_are_kept(setup: Setup, tmp_path: Path) -> None:
+    """A shop may train more often than its nights succeed, and roll back."""
+    publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.11}'), {})
+    release(setup, "a", "1")
+    for version in "234567":
+        publish(setup, version, few(tmp_path / "few"), {})
+    assert models.store_of(setup).versions() == list("134567")
+    assert weakest(serving(setup)) == 0.11
+
+
+def test_serving_leaves_a_bad_release_to_who_opens_it(setup: Setup, folder: Path) -> None:
+    publish(setup, "1", folder, {})
+    release(setup, "a", "1")
+    assert isinstance(serving(setup).encoder(), TransformerEncoder)
+    (Path(setup.home) / "models" / "releases" / "1" / FUSION).write_text("{")
+    assert serving(setup) is setup
+    assert isinstance(serving(setup).encoder(), HashingEncoder)

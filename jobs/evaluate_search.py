@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import time
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from recsys.datasets import data_folder
+from recsys.errors import RecsysError
 from recsys.evaluation import intents, search, titles
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--dataset", choices=("home_depot", "banking77", "taobao_types"))
@@ -24,19 +27,41 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     begun = time.perf_counter()
-    name = arguments.dataset or arguments.data.name
-    models = arguments.models or Path.home() / ".cache" / "nightshelf" / "evaluate" / name
-    if arguments.dataset == "banking77":
-        rows = intents.evaluate(data_folder("cs_banking77"), models, arguments.seed, say)
-    elif arguments.dataset == "taobao_types":
-        rows = titles.evaluate(say)
-    else:
-        rows = search.evaluate(arguments.data or data_folder(name), models, arguments.seed, say)
+    name = arguments.dataset or arguments.data.resolve().name
+    try:
+        rows = measured(arguments)
+    except RecsysError as error:
+        print(f"nothing was measured: {error}", file=sys.stderr)
+        return 1
     table(rows)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
     summary = {"job": "evaluate_search", "dataset": name, "commit": commit, "seconds": seconds}
-    print(json.dumps({**summary, "rows": rows}))
+    print(json.dumps({**summary, "rows": [as_json(row) for row in rows]}))
+    return 0
+
+
+def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    folder = arguments.data.resolve() if arguments.data else None
+    kept = content_name(folder) if folder else arguments.dataset
+    models = arguments.models or Path.home() / ".cache" / "nightshelf" / "evaluate" / kept
+    if arguments.dataset == "banking77":
+        return intents.evaluate(data_folder("cs_banking77"), models, arguments.seed, say)
+    if arguments.dataset == "taobao_types":
+        return titles.evaluate(say)
+    return search.evaluate(folder or data_folder(arguments.dataset), models, arguments.seed, say)
+
+
+def content_name(folder: Path) -> str:
+    """The folder's name and a digest of its judgments: models of other data must not be taken for those of this."""
+    file = folder / "judgments.parquet"
+    digest = blake2b(file.read_bytes() if file.is_file() else b"", digest_size=6).hexdigest()
+    return f"{folder.name}-{digest}"
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """NaN as null: a number that there is not, such as the identifiers of a catalogue without codes."""
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 def say(line: str) -> None:
@@ -59,4 +84,4 @@ def cell(row: dict[str, Any], column: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -146,15 +146,17 @@ class Recommender:
     ) -> tuple[Hits, Filters, tuple[str, ...]]:
         """The hits, the filters that they pass, and what of the text's own price bounds was given up for them."""
         own, bounds = query.filters, dict[str, float]()
+        fill = query.offset + query.k if query.sort == "relevance" else 0
         if own.min_price is None and own.max_price is None:
             bounds = {name: float(facts[name]) for name in ("min_price", "max_price") if name in facts}
-        if bounds:
-            filters = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
-            hits = self._asked(query, filters, 0, ask, stages_ms)
-            if hits.total or hits.no_good_match:
-                return hits, filters, ()
-        fill = query.offset + query.k if query.sort == "relevance" else 0
-        return self._asked(query, own, fill, ask, stages_ms), own, _given_up(bounds) if bounds else ()
+        if not bounds:
+            return self._asked(query, own, fill, ask, stages_ms), own, ()
+        within = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
+        hits = self._asked(query, within, 0, ask, stages_ms)
+        if hits.total or hits.no_good_match:
+            return hits, within, ()
+        anywhere = self._asked(query, own, fill, ask, stages_ms)
+        return (anywhere, own, _given_up(bounds)) if len(anywhere.rows_N) else (hits, within, ())
 
     def _asked(
         self, query: Query, filters: Filters, fill: int, ask: Callable[..., Hits], stages_ms: dict[str, float]

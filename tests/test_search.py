@@ -243,15 +243,46 @@ def test_where_filters_leave_too_little_the_nearest_follow_uncounted_and_told() 
     assert find("blue lamp", fill=40).total == find("blue lamp").total
 
 
-@given(texts, masks, st.integers(0, 60), st.integers(0, 60))
-@settings(deadline=None, max_examples=150)
+some_words = st.lists(st.sampled_from([*COLOURS, *THINGS, "drill", "zeppelin"]), min_size=1, max_size=4).map(" ".join)
+few_rows = st.sets(st.integers(0, len(TITLES) - 1), max_size=12).map(lambda rows: np.isin(range(len(TITLES)), [*rows]))
+
+
+@given(some_words, masks | few_rows, st.integers(0, 60), st.integers(0, 60))
+@settings(deadline=None, max_examples=200)
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(
     text: str, allowed_I: Mask | None, one: int, other: int
 ) -> None:
-    short, long = (find(text, searcher(Reader()), allowed_I=allowed_I, fill=fill) for fill in sorted([one, other]))
+    """Though what fills up may have more of the words, and be nearer, than what was found and passes."""
+    over = searcher(Reader(), SearchChoices(near=1), search_ranker({"lexical": 1.0, "dense": 0.3}))
+    short, long = (find(text, over, allowed_I=allowed_I, fill=fill) for fill in sorted([one, other]))
     assert short.rows_N.tolist() == long.rows_N[: len(short.rows_N)].tolist()
     assert short.total == long.total
     assert short.scores_N[: short.total].tolist() == long.scores_N[: short.total].tolist()
+
+
+def by_hand(few: list[str], nearness: list[float]) -> Searcher:
+    """A catalogue whose items are so near to the vector of ones, 0 on the average."""
+    vectors, index = np.diag(nearness).astype(np.float32), LexicalIndex.build({"title": few}, {})
+    lexical, dense = LexicalRetriever(index), ExactRetriever("dense", vectors)
+    ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(near=1)
+    return Searcher(lexical, dense, vectors, ranker, lambda rows: [], POPULARITY, None, choices)
+
+
+def test_what_fills_up_is_no_measure_for_what_was_found() -> None:
+    """The tall lamp is the nearer of two; beside a chair that is nearer by far they would be alike near."""
+    over = by_hand(["lamp", "tall lamp", "chair", "desk", "rug"], [0.1, 0.2, 0.8, 0.9, -2.0])
+    for fill in (0, 3):
+        hits = over.find(asked("lamp")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill)
+        assert hits.rows_N.tolist() == [1, 0, 2][: len(hits.rows_N)]
+        assert (hits.total, len(hits.rows_N)) == (2, max(2, fill))
+
+
+def test_what_fills_up_is_in_the_order_of_nearness_whatever_words_it_has() -> None:
+    """Lamps have less than half of the query; the ranker would put one before the vase, once the page has both."""
+    over = by_hand(["lamp", "lamp shade", "vase", "chair", "rug"], [0.1, 0.05, 0.15, 0.9, -1.2])
+    for fill in (1, 2, 3):
+        hits = over.find(asked("lamp chair")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill)
+        assert (hits.rows_N.tolist(), hits.total) == ([2, 0, 1][:fill], 0)
 
 
 @given(st.sampled_from(["red chair", "cordless drill", "zeppelin lamp", "SC-14100"]), masks, st.integers(0, 60))
@@ -346,7 +377,8 @@ def test_features_and_sources_are_those_of_their_rows() -> None:
     vector_D = asked("red lamp")[1]
     lexical_I = INDEX.scores("red lamp")
     for row, features, brought in zip(hits.rows_N, hits.features_NF, hits.brought_NF, strict=True):
-        expected = [lexical_I[row], VECTORS[row] @ vector_D, VECTORS[row] @ VECTORS[CHARGER], 0.0]
+        above_mean = (VECTORS[row] - VECTORS.mean(axis=0)) @ vector_D
+        expected = [lexical_I[row], above_mean, VECTORS[row] @ VECTORS[CHARGER], 0.0]
         assert features == pytest.approx(expected, abs=1e-6)
         assert brought[0] == (lexical_I[row] > 0)
         assert brought.any()

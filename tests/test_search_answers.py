@@ -219,6 +219,12 @@ def test_price_words_that_nothing_passes_are_given_up_and_it_is_said(shop: Recom
     assert between.relaxed == ("nothing found costs at least 1 and at most 2: shown at any price",)
 
 
+def test_price_words_stay_where_giving_them_up_would_not_help(shop: Recommender) -> None:
+    found = search(shop, "red chair under $5", filters=Filters(brand=("nobody",)), facets=True)
+    assert (found.items, found.total, found.relaxed) == ((), 0, ())
+    assert [facet.count for facet in found.facets["brand"]] == [0]
+
+
 def test_the_requests_own_price_bounds_count_alone(shop: Recommender) -> None:
     found = search(shop, "vase under $20", k=20, filters=Filters(min_price=21.0))
     assert prices(found)
@@ -283,10 +289,11 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
     row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
     assert row is not None
     assert user is not None
+    vectors_ID = reading.release.item_vectors_ID
     expected = [
         reading.release.lexical.scores("red lamp")[row],
-        reading.release.item_vectors_ID[row] @ vector(reading, "red lamp"),
-        reading.release.item_vectors_ID[row] @ reading.release.user_vectors_UD[user],
+        (vectors_ID[row] - vectors_ID.mean(axis=0)) @ vector(reading, "red lamp"),
+        vectors_ID[row] @ reading.release.user_vectors_UD[user],
         0.9 if "blue" in ranking.items[0].item.title else 0.1,
     ]
     assert shown.features[0] == pytest.approx(expected, rel=1e-4)

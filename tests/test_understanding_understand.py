@@ -85,7 +85,7 @@ def test_a_price_word_with_a_typo(shop):
         ("🔨👍🏽 !?", "!?", "none"),
         ("سماعات \u200fلاسلكية", "سماعات لاسلكية", "other"),
         ("小米 Phone 手机壳", "小米 phone 手机壳", "mixed"),
-        ("购买20元以下的耳机", "购买 耳机", "zh"),
+        ("购买20元以下的耳机", "耳机", "zh"),
         ("<script>alert(1)</script>'; DROP TABLE items; --", "<script>alert(1)</script>'; drop table items; --", "en"),
         ("under $20", "", "en"),
     ],

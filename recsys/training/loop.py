@@ -35,6 +35,7 @@ Say = Callable[[str], None]
 CHECKPOINT = "checkpoint.pt"
 #: Parameters whose names begin so take `head_rate` times the learning rate.
 HEAD = "head."
+TELL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class _Run:
         self.optimizer = _optimizer(model, schedule, fused=self.device.type == "cuda")
         self.allocators = allocators(model)
         self.step, self.stale, self.begun = 0, 0, time.perf_counter()
+        self.told = self.begun
         self.best, self.best_step, self.start = -math.inf, 0, -math.inf
         self.best_state: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
@@ -176,6 +178,7 @@ class _Run:
             while self.step < self.steps and not (patience and self.stale >= patience):
                 self._train(wrapped, next(batches))
                 bar.update(self.schedule.batch_size)
+                self._tell_now_and_then()
                 if self.step % self.every == 0 or self.step == self.steps:
                     self._evaluate()
                     bar.set_postfix(best=f"{self.best:.4f}")
@@ -183,6 +186,12 @@ class _Run:
         if self.board:
             self.board.close()
         return Fitted(self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start)
+
+    def _tell_now_and_then(self) -> None:
+        """Where no bar is drawn, a line every TELL_S seconds."""
+        if time.perf_counter() - self.told > TELL_S and rank() == 0 and not sys.stderr.isatty():
+            self.told = time.perf_counter()
+            self.say(f"step {self.step:,} of {self.steps:,}  {self.told - self.begun:.0f} s")
 
     def _train(self, model: nn.Module, places: Places) -> None:
         """One step on this worker's share of the batch."""

@@ -106,7 +106,7 @@ def train_search(
     _write(folder / USAGE, usage(bases.encoder))
     encoder = TransformerEncoder(str(folder / ENCODER), **usage(bases.encoder))
     say(f"encoding {len(texts):,} items with {encoder.space}")
-    sources = LexicalRetriever(lexical), ExactRetriever("dense", item_vectors(encoder, texts, folder))
+    sources = LexicalRetriever(lexical), ExactRetriever("dense", centred(item_vectors(encoder, texts, folder)))
     found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
     weights = found.fused(valid, START)
     lists_QN = Signals.ask(sources, _requests(encoder, train), LISTED).ranked(weights, LISTED)
@@ -216,6 +216,11 @@ def _write(path: Path, content: Any) -> None:
     if rank() == 0:
         path.write_text(json.dumps(content, indent=2) + "\n")
     from_first(None)
+
+
+def centred(items_ID: Floats) -> Floats:
+    """The vectors less their mean, which is what `search.Searcher` weighs: cosines above the catalogue's mean."""
+    return items_ID - np.mean(items_ID, axis=0, dtype=np.float64).astype(np.float32)
 
 
 def usage(encoder: TransformerEncoder) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from recsys.understanding.codes import Codes
 from recsys.understanding.facts import Brands, Facts, facts, labels, prices
 from recsys.understanding.spelling import Speller
 from recsys.understanding.text import language, normal
+from recsys.understanding.wishes import without_asking
 
 #: Of a code that more items have, the answer names so many.
 IDENTIFIERS = 100
@@ -45,7 +46,7 @@ class Understander:
         return self.understood(text).understanding
 
     def understood(self, text: str) -> Understood:
-        """A text that is one code stays as it is; any other is corrected and loses its price words.
+        """A text that is one code stays as it is; any other is corrected, and loses its prices and words of asking.
 
         Only the beginning of a long text is read: see `text.MAX_CHARACTERS`.
         """
@@ -73,6 +74,7 @@ class Understander:
                 plain, corrections = normal(plain), corrections | dict(fixes)
             if plain == before:
                 break
+        plain = normal(without_asking(plain))
         return bounds | labels(plain, self._brands), plain, tuple(corrections.items())
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -151,7 +151,8 @@ def yanxuan_goods(until: datetime) -> DatasetAdapter:
 def yanxuan() -> Setup:
     """A Chinese and English catalogue of 814 items, searched in both languages; beside the default shop's home."""
     root = f"{home()}/yanxuan"
-    return Setup(
+    return replace(
+        tiny(),
         name="yanxuan",
         home=root,
         dataset=yanxuan_goods,
@@ -159,15 +160,6 @@ def yanxuan() -> Setup:
         event_store=event_log(root),
         # e5's cosines lie close together: of 17 real queries and 20 for nothing in the shop .042 parts all but two.
         search=SearchChoices(weakest=0.042),
-        night=Night(
-            items_per_shard=1_000,
-            events_per_shard=1_000,
-            texts_per_shard=512,
-            task_cpus=1.0,
-            encoder_workers=2,
-            encoder_cpus=0.5,
-        ),
-        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2),
     )
 
 

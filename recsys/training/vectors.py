@@ -23,9 +23,7 @@ def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats
         return np.load(kept, mmap_mode="r")
     vectors_ID = encoder.encode_items(texts)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_name(
-        f".{uuid.uuid4().hex}.npy"
-    )  # renamed when whole: training may be killed while it writes
+    unfinished = kept.with_name(f".{uuid.uuid4().hex}.npy")  # renamed when whole: several workers may write it
     np.save(unfinished, vectors_ID)
     unfinished.replace(kept)
     return vectors_ID

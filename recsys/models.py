@@ -90,6 +90,8 @@ def trained(setup: Setup, version: str | None) -> Setup:
             f"models {version} are not in {store.uri}: go back to a release made with those that are there ({there}), "
             "or run jobs.nightly to make one"
         ) from None
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(f"the manifest of models {version} cannot be read ({error}): train again") from error
     return with_parts(setup, store.local_folder(f"releases/{version}", manifest.files))
 
 

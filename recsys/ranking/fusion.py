@@ -121,7 +121,7 @@ def ascended(objective: Callable[[Weights], float], start: Weights, grid: Sequen
     the value of the grid that is best beside the others, until none moves. The first weight above 0 is not moved:
     only ratios matter. Ties keep the weight that was there."""
     weights, reached = dict(start), objective(start)
-    fixed = next(name for name, weight in start.items() if weight > 0)
+    fixed = next((name for name, weight in start.items() if weight > 0), "")
     moved = True
     while moved:
         moved = False

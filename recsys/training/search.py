@@ -195,7 +195,8 @@ def _weakest(dense: Retriever, encoder: Encoder, valid: Pairs) -> float:
         dense.retrieve(Requests(len(texts), None, encoder.encode_queries(texts)), 1).scores_BN[:, 0]
         for texts in (valid.queries[: len(nonsense)], nonsense)
     ]
-    cuts = np.unique(np.concatenate(near))
+    seen = np.unique(np.concatenate(near))
+    cuts = (seen[:-1] + seen[1:]) / 2 if len(seen) > 1 else seen
     wrong = [(near[0] < cut).mean() + (near[1] >= cut).mean() for cut in cuts]
     return float(cuts[int(np.argmin(wrong))])
 

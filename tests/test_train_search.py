@@ -1,0 +1,36 @@
+"""Search trained by two workers of Ray Train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.batch.train import distributed
+from recsys.encoders.transformer import TransformerEncoder
+from recsys.retrieval.lexical import LexicalIndex
+from recsys.training.loop import Schedule
+from recsys.training.search import Bases, Recipe, train_search
+from tests.toy_search import TEXTS, VERBS, bert_folder, judged
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_train_search(ray_session: Any, tmp_path: Path) -> None:
+    """Both mine and list alike, share every step, and the first alone writes."""
+    encoder = TransformerEncoder(str(bert_folder(tmp_path)), max_tokens=16)
+    short = Schedule(1, 32, 2e-3, patience=0)
+    known = {
+        "texts": TEXTS,
+        "lexical": LexicalIndex.build({"title": TEXTS}, {}),
+        "train": judged(VERBS[:3]),
+        "valid": judged(VERBS[3:], 1),
+        "bases": Bases(encoder, encoder.folder, encoder.folder),
+        "recipe": Recipe(short, short, short, distilled=20),
+        "folder": tmp_path / "trained",
+        "say": print,
+    }
+    measured = distributed(train_search, known, workers=2, cpus=0.5)
+    assert 0 <= measured["recall@10"] <= 1
+    assert {path.name for path in (tmp_path / "trained").iterdir()} >= {"encoder", "cross_encoder", "fusion.json"}

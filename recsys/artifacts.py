@@ -271,6 +271,12 @@ class ArtifactStore:
         return sorted(name for name in names if _VERSION.fullmatch(name))
 
 
+def below(uri: str, name: str) -> str:
+    """The folder `name` in a store's folder or URI, whose settings ("?region=...") stay at its end."""
+    root, mark, settings = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{root.rstrip('/')}/{name}{mark}{settings}"
+
+
 def _manifest(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise InputError(f"version {version!r} cannot name a release: use up to 64 letters, digits, '.', '_' and '-'")

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from recsys.artifacts import below
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
@@ -150,7 +151,7 @@ def yanxuan_goods(until: datetime) -> DatasetAdapter:
 
 def yanxuan() -> Setup:
     """A Chinese and English catalogue of 814 items, searched in both languages; beside the default shop's home."""
-    root = f"{home()}/yanxuan"
+    root = below(home(), "yanxuan")
     return replace(
         tiny(),
         name="yanxuan",

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from recsys.artifacts import ArtifactStore
+from recsys.artifacts import ArtifactStore, below
 from recsys.config import Setup, search_ranker
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
@@ -41,7 +41,7 @@ class ModelsManifest:
 
 def store_of(setup: Setup) -> ArtifactStore:
     """The setup's models."""
-    return ArtifactStore(f"{setup.home}/models")
+    return ArtifactStore(below(setup.home, "models"))
 
 
 def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float]) -> ModelsManifest:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recsys.artifacts import ArtifactStore
+from recsys.artifacts import ArtifactStore, below
 from recsys.errors import InputError, ReleaseError
 from tests.contracts import ArtifactStoreContract
 
@@ -84,3 +84,16 @@ class TestOnS3(ArtifactStoreContract):
 def test_a_file_system_without_whole_writes_is_refused() -> None:
     with pytest.raises(InputError, match="half written"):
         ArtifactStore("mock://").read("a")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("/srv/shop", "/srv/shop/models"),
+        ("/srv/what?/", "/srv/what?/models"),
+        ("file:///srv/shop", "file:///srv/shop/models"),
+        ("s3://bucket/shop?region=eu-central-1", "s3://bucket/shop/models?region=eu-central-1"),
+    ],
+)
+def test_a_folder_below_keeps_the_settings_of_its_uri(uri: str, expected: str) -> None:
+    assert below(uri, "models") == expected

@@ -29,7 +29,7 @@ CROSS_ENCODER = FEATURES.index("cross_encoder")
 
 @dataclass(frozen=True)
 class SearchChoices:
-    """How wide a search looks. Found on Home Depot's validation queries, where nothing else is said.
+    """How wide a search looks. Only `weakest` was chosen by measurement; the others are round numbers.
 
     `covered`: the share of the query's words, by IDF, that an item needs to be found by them; `near`: how many are
     found by vector; `ranked`: the most, by words, that are put in order; `window`: how many of the best the

@@ -18,7 +18,7 @@ from recsys.training.pooled import Pooled, Tokens
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
 
-#: Found on Home Depot's validation queries (.05 and 1 negative lost .01 of recall@10).
+#: Home Depot, recall@10 of the validation queries by vectors alone: .486, with .05 and one negative .483.
 TEMPERATURE = 0.03
 NEGATIVES = 2
 #: Share of the mined negatives that is taken from badly judged items where the query has any.

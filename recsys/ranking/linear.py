@@ -11,7 +11,7 @@ from recsys.types import Floats
 
 #: Found by `jobs.evaluate_retail --validation` on both retail sets together.
 RETAIL_WEIGHTS = {"buy_again": 1.0, "co_occurrence": 0.05, "discovery": 0.05, "popularity": 0.05}
-#: Words and untuned MiniLM, by `training.search.fuse` on Home Depot's validation queries: recall@10 .545, words alone
+#: Words and untuned MiniLM, by `fusion.Signals.fused` on Home Depot's validation queries: recall@10 .545, words alone
 #: .531, as much of both .526. Taste only breaks near ties; no data set here judges it.
 SEARCH_WEIGHTS = {"lexical": 1.0, "dense": 0.15, "personal": 0.05}
 

@@ -47,7 +47,7 @@ def main() -> int:
     begun = time.perf_counter()
     try:
         setup = load(arguments.setup) if arguments.setup else None
-        shop = of_data(arguments.data) if arguments.data else of_log(load(arguments.setup))
+        shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
         measured = train(shop, base_encoder(arguments.encoder, setup), arguments)
         version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
         if setup:

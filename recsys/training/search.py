@@ -15,7 +15,7 @@ import torch
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.interfaces import Encoder, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.ranking.fusion import Signals
+from recsys.ranking.fusion import Signals, Weights
 from recsys.ranking.pairs import Pairs
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
@@ -125,7 +125,8 @@ def train_search(
     student = cross_encoder.train(
         bases.student, texts, examples, valid, folder / CROSS_ENCODER, schedule, say=say, resume=resume
     )
-    measured = fuse(texts, sources, encoder, CrossEncoder(folder / CROSS_ENCODER, batch_size=512), valid, folder)
+    reader = CrossEncoder(folder / CROSS_ENCODER, batch_size=512)
+    measured = _fuse(found, weights, texts, reader, _weakest(sources[1], encoder, valid), valid, folder)
     say(f"validation {measured}")
     return {"encoder/recall@10": tuned.best, "cross_encoder/ndcg@10": student.best, **measured}
 
@@ -169,24 +170,26 @@ def _categories_asked(categories: Sequence[str], pairs: Pairs) -> dict[str, str]
     return asked
 
 
-def fuse(
+def _fuse(
+    found: Signals,
+    first: Weights,
     texts: Sequence[str],
-    sources: Sequence[Retriever],
-    encoder: Encoder,
     reader: CrossEncoder,
+    weakest: float,
     valid: Pairs,
     folder: Path,
 ) -> dict[str, float]:
-    """Chooses the weights of all signals on `valid`, writes them to FUSION, returns what they reach there."""
-    found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
+    """Chooses the weights of all signals on `valid`, writes them to FUSION, returns what they reach there.
+
+    `first` are those of `found` alone: they choose what the cross-encoder reads.
+    """
 
     def read(queries: Ints, rows: Ints) -> Floats:
         return reader.scores([valid.queries[query] for query in queries], [texts[row] for row in rows])
 
-    first = found.fused(valid, START)
     all_found = found.reranked(first, WINDOW, "cross_encoder", read)
     weights = all_found.fused(valid, first)
-    chosen = {"weights": weights, "without_cross_encoder": first, "weakest": _weakest(sources[1], encoder, valid)}
+    chosen = {"weights": weights, "without_cross_encoder": first, "weakest": weakest}
     _write(folder / FUSION, chosen)
     return all_found.measured(weights, valid)
 

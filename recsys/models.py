@@ -17,6 +17,7 @@ from recsys.artifacts import ArtifactStore, below
 from recsys.config import Setup, search_ranker
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
+from recsys.interfaces import Encoder
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
@@ -129,7 +130,6 @@ def serving(setup: Setup) -> Setup:
 
 def recommender(setup: Setup, release: Release) -> Recommender:
     """The release answering with the setup's parts. The setup must be `trained` as the release was."""
-    encoder = setup.encoder()
     return Recommender.over(
         release,
         setup.user_model(),
@@ -139,5 +139,10 @@ def recommender(setup: Setup, release: Release) -> Recommender:
         setup.intent() if setup.intent else None,
         setup.search,
         Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
-        encoder.words() if isinstance(encoder, TransformerEncoder) else frozenset(),
+        known_words(setup.encoder()),
     )
+
+
+def known_words(encoder: Encoder) -> frozenset[str]:
+    """The words of the language as the encoder's vocabulary knows them: no typos, whatever the catalogue has."""
+    return encoder.words() if isinstance(encoder, TransformerEncoder) else frozenset()

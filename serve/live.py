@@ -14,7 +14,7 @@ from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
-from recsys.models import serving, trained
+from recsys.models import trained
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.types import Filters, Query
@@ -27,11 +27,14 @@ RETRY_S = 30.0
 
 
 class LiveRelease:
-    """`recommender` is read once per request, so that items, scores and version of an answer are of one release."""
+    """`recommender` is read once per request, so that items, scores and version of an answer are of one release.
 
-    def __init__(self, setup: Setup) -> None:
+    Releases of another space than the encoder's, `space`, are refused.
+    """
+
+    def __init__(self, setup: Setup, space: str) -> None:
         self.setup, self.store = setup, ArtifactStore(setup.home)
-        self.space = serving(setup).encoder().space
+        self.space = space
         self.recommender: Recommender | None = None
         self.refused: dict[str, str] = {}
         self._tried: dict[str, float] = {}

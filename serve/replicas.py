@@ -41,6 +41,7 @@ class EncoderReplica:
 
     def __init__(self, setup: Setup) -> None:
         self._encoder = serving(setup).encoder()
+        self.space = self._encoder.space
         self._encoder.encode_queries(["warm up"])
         if "torch" in sys.modules:
             # One thread a replica: replicas share the host's cores, and more of them scale better than threads.
@@ -57,7 +58,7 @@ class EncoderReplica:
     async def _encode(self, texts: list[str]) -> list[Vectors]:
         loop = asyncio.get_running_loop()
         matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
-        return [Vectors((text,), matrix_ND[at : at + 1], self._encoder.space) for at, text in enumerate(texts)]
+        return [Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)]
 
 
 class ShopReplica:
@@ -68,10 +69,11 @@ class ShopReplica:
 
     def __init__(self, setup: Setup, encoder: Any = None) -> None:
         self.day = setup.day
-        self.encode: Callable[[str], Awaitable[Vectors]] = (
-            encoder.encode.remote if encoder is not None else EncoderReplica(setup).encode
-        )
-        self.live, self.events = LiveRelease(setup), setup.event_store()
+        # One look at `current` decides the encoder and the space that releases must have: it may move between two.
+        own = EncoderReplica(setup) if encoder is None else None
+        self.encode: Callable[[str], Awaitable[Vectors]] = own.encode if own else encoder.encode.remote
+        self.live = LiveRelease(setup, own.space if own else serving(setup).encoder().space)
+        self.events = setup.event_store()
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(4, "shop")
         self._shown: queue.Queue[tuple[Ranking, str, Query]] = queue.Queue(WAITING_IMPRESSIONS)

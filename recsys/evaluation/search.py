@@ -20,7 +20,7 @@ from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Encoder
 from recsys.metrics import Values, bootstrap_interval, graded_ndcg, mean, recall_at_k, reciprocal_rank
-from recsys.models import with_parts
+from recsys.models import known_words, with_parts
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.pairs import Pairs
 from recsys.retrieval.exact import ExactRetriever, top_k
@@ -154,10 +154,9 @@ def contenders(
 ) -> dict[str, Contender]:
     """Floors, parts and the whole: each encoder with its item vectors, `setup` with all trained parts in place."""
     ids = shelf.items["item_id"].to_pylist()
-    known = setup.encoder().words() if hasattr(setup.encoder(), "words") else frozenset()  # type: ignore[attr-defined]
     index = shelf.lexical
     understander = Understander(
-        Speller(index.terms, index.frequencies, index.rows_with, known),
+        Speller(index.terms, index.frequencies, index.rows_with, known_words(setup.encoder())),
         shelf.codes,
         sorted({brand for brand in shelf.items["brand"].to_pylist() if brand}),
         ids.__getitem__,

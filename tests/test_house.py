@@ -42,6 +42,7 @@ ORDER = [
     "recsys.users",
     "recsys.retrieval",
     "recsys.ranking",
+    "recsys.pretrained",
     "recsys.metrics",
     "recsys.tables",
     "recsys.interfaces",

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import NotFoundError
+from recsys.pretrained import opened
 from recsys.types import Floats, Ints
 
 Pooling = Literal["mean", "cls", "last"]
@@ -124,14 +125,9 @@ class TransformerEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        import torch
         from transformers import AutoModel
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        return AutoModel.from_pretrained(self.folder, dtype=dtype).eval().to(device)
+        return opened(AutoModel, self.folder, self.device, self.threads)
 
     def _fingerprint(self) -> str:
         """8 hex digits over config, tokenizer, pooling, prefixes, length and a sample of the weights."""

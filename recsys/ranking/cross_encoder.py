@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys.errors import NotFoundError
+from recsys.pretrained import opened
 from recsys.types import Floats, Ints
 
 
@@ -64,14 +65,9 @@ class CrossEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        import torch
         from transformers import AutoModelForSequenceClassification
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        return AutoModelForSequenceClassification.from_pretrained(self.folder, dtype=dtype).eval().to(device)
+        return opened(AutoModelForSequenceClassification, self.folder, self.device, self.threads)
 
 
 def pair_tokenizer(folder: Path, max_tokens: int) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.ranking.diversity import diversified, tail, with_tail
+from recsys.ranking.diversity import diversified, reordered, tail, with_tail
 from recsys.types import Floats, Rows
 
 #: Two shoes alike, a third like them, and a lamp; the last has no vector.
@@ -157,6 +157,15 @@ def test_every_prefix_holds_its_share_and_each_kind_keeps_its_order(
         for n, place in enumerate(places_K):
             skipped = set(range(place)) - set(places_K[:n].tolist())
             assert not skipped or int(share * (n + 1) + 1e-9) > of_tail_N[places_K[:n]].sum(), "no need, yet it moved"
+
+
+def test_the_quota_takes_the_best_of_the_tail_as_diversity_left_it() -> None:
+    """Of the tail, the shoe like the others (1) came before the lamp (3)."""
+    rows_BN, tail_I = np.array([[0, 1, 2, 3]], np.int32), np.array([False, True, False, True, False])
+    assert reordered(rows_BN, SHOES_AND_LAMP, 0.9, tail_I, 0.5, 3).tolist() == [[0, 3, 2]]
+    assert reordered(rows_BN, SHOES_AND_LAMP, 0.0, tail_I, 0.5, 2).tolist() == [[0, 1]]
+    assert reordered(rows_BN, SHOES_AND_LAMP, 0.9, tail_I, 0.0, 2).tolist() == [[0, 3]]
+    assert reordered(rows_BN, SHOES_AND_LAMP, 0.0, tail_I, 1.0, 3).tolist() == [[1, 3, 0]]
 
 
 def test_the_tail_is_what_the_best_sellers_leave() -> None:

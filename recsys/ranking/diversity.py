@@ -38,13 +38,13 @@ def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Pl
     counts_B1 = np.maximum(there_BN.sum(axis=1, keepdims=True), 1)
     relevance_BN = (1 - diversity) * (1 - np.arange(rows_BN.shape[1]) / counts_B1)
     similar_BNN = diversity * _similarity(rows_BN, items_ID)
-    gain_BN = np.where(there_BN, relevance_BN, -2 - np.arange(rows_BN.shape[1]))
+    gain_BN = np.where(there_BN, relevance_BN, -2)  # below what any candidate can have
     nearest_BN, requests = np.zeros(rows_BN.shape), np.arange(len(rows_BN))
     for place in range(places_BK.shape[1]):
         chosen_B = np.argmax(gain_BN - nearest_BN, axis=1)
         places_BK[:, place] = chosen_B
         gain_BN[requests, chosen_B] = -np.inf
-        np.maximum(nearest_BN, similar_BNN[requests, chosen_B], out=nearest_BN, where=there_BN)
+        np.maximum(nearest_BN, similar_BNN[requests, chosen_B], out=nearest_BN)
     return places_BK
 
 
@@ -87,6 +87,15 @@ def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
     return places_BK
 
 
+def reordered(rows_BN: Rows, items_ID: Floats, diversity: float, tail_I: Mask, tail_share: float, k: int) -> Places:
+    """places_BK, K = min(k, N): `diversified` candidates, of them the k that `with_tail` takes."""
+    if tail_share == 0:
+        return diversified(rows_BN, items_ID, diversity, k)
+    places_BN = diversified(rows_BN, items_ID, diversity, max(k, rows_BN.shape[1]))
+    kept_BK = with_tail(np.take_along_axis(rows_BN, places_BN, axis=1), tail_I, tail_share, k)
+    return np.take_along_axis(places_BN, kept_BK, axis=1)
+
+
 def tail(popularity_I: Floats, head: float = HEAD) -> Mask:
     """[I]: what is not among the fewest best sellers that together make the share `head` of all popularity.
 
@@ -96,7 +105,7 @@ def tail(popularity_I: Floats, head: float = HEAD) -> Mask:
     sold_I = popularity_I[best_first_I].astype(np.float64)
     before_I = np.cumsum(sold_I) - sold_I
     tail_I = np.ones(len(popularity_I), bool)
-    tail_I[best_first_I[(before_I < head * sold_I.sum()) & (sold_I > 0)]] = False
+    tail_I[best_first_I[before_I < head * sold_I.sum()]] = False
     return tail_I
 
 

@@ -56,6 +56,8 @@ class Day:
     """How the application is spread. `fused` encodes in the replica that answers; `split` in replicas of its own.
 
     `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer says so.
+    A recommendation that asks for no diversity gets `diversity` (0..1, `ranking.diversity`); at least `tail_share` of
+    its places hold items of the tail, while there are any. Raises InputError where one of them is not within 0..1.
     """
 
     layout: Literal["fused", "split"] = "fused"
@@ -71,6 +73,13 @@ class Day:
     max_query_characters: int = 500
     search_ms: float = 150.0
     live_events: int = 200
+    diversity: float = 0.0
+    tail_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, share in (("diversity", self.diversity), ("tail_share", self.tail_share)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} of the day is {share}: give a number from 0 to 1")
 
 
 def retail_ranker() -> Ranker:

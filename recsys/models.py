@@ -140,6 +140,7 @@ def recommender(setup: Setup, release: Release) -> Recommender:
         setup.search,
         Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
         known_words(setup.encoder()),
+        setup.day.tail_share,
     )
 
 

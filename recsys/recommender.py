@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from recsys.facets import collapsed, facets, order
 from recsys.funnel import Found, dense_source, find, ranked, recommend_sources, timed, unpacked
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.ranking.cross_encoder import CrossEncoder
+from recsys.ranking.diversity import reordered, tail
 from recsys.release import Release
 from recsys.retrieval.highlights import highlights
+from recsys.retrieval.interest import DeclaredInterest, InterestRanker
 from recsys.retrieval.lexical import LexicalRetriever
 from recsys.retrieval.synonyms import Synonyms
 from recsys.search import FEATURES, Hits, SearchChoices, Searcher
@@ -43,10 +45,16 @@ from recsys.types import (
 from recsys.understanding.spelling import Speller
 from recsys.understanding.understand import Understander, Understood
 
+#: A reordered answer is chosen from this many times as many ranked candidates.
+POOL = 5
+
 
 @dataclass(frozen=True)
 class Recommender:
-    """Answers from one release. Holds nothing of a request; safe to call from many threads."""
+    """Answers from one release. Holds nothing of a request; safe to call from many threads.
+
+    `tail_share`: see `ranking.diversity.with_tail`.
+    """
 
     release: Release
     user_model: UserModel
@@ -55,6 +63,7 @@ class Recommender:
     recommend_ranker: Ranker
     recommend_sources: tuple[Retriever, ...]
     intent: Classifier | None = None
+    tail_share: float = 0.0
 
     @classmethod
     def over(
@@ -68,6 +77,7 @@ class Recommender:
         choices: SearchChoices | None = None,
         synonyms: Synonyms | None = None,
         known_words: Collection[str] = frozenset(),
+        tail_share: float = 0.0,
     ) -> Recommender:
         """`known_words` are never corrected. Raises InputError for a ranker with a feature that nothing gives."""
         searcher = Searcher(
@@ -88,7 +98,7 @@ class Recommender:
             release.labels["brand"].spelled_V,
             release.item_ids.__getitem__,
         )
-        return cls(release, user_model, searcher, understander, recommend_ranker, sources, intent)
+        return cls(release, user_model, searcher, understander, recommend_ranker, sources, intent, tail_share)
 
     def understand(self, text: str) -> Understood:
         """What a search text was taken to mean; its `understanding.normalised` is what is to be encoded."""
@@ -197,18 +207,29 @@ class Recommender:
         marked = highlights(text, item.title, self.searcher.lexical.synonyms)
         return ScoredItem(item, float(hits.scores_N[place]), brought, features, marked)
 
-    def recommend(self, query: Query, live: Sequence[Interaction] = ()) -> Ranking:
+    @cached_property
+    def tail_I(self) -> Mask:
+        """[I]: all but the best sellers."""
+        return tail(np.asarray(self.release.popularity_I))
+
+    def recommend(
+        self, query: Query, live: Sequence[Interaction] = (), interest: tuple[Understood, Floats] | None = None
+    ) -> Ranking:
         """The nightly list while the user has done nothing since; from the same sources, asked again, once he has.
 
-        A user without a history gets what sells now. What he bought since the night is left out.
+        A user without a history gets what sells now. What he bought since the night is left out. A declared interest is
+        one more source, all but alone without a history; `interest` is what `understand` made of it and its vector, by
+        default it is found by its words. The k are chosen from the POOL x k best ranked where the query wants diversity
+        or the shop a share for its tail: scores then do not fall from place to place.
         """
         stages_ms: dict[str, float] = {}
         with timed(stages_ms, "filter"):
             allowed = self.release.allowed(replace(query.filters, in_stock=True))
+        wanted = POOL * query.k if query.diversity or self.tail_share else query.k
         user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
-        if user_row is not None and not live:
+        if user_row is not None and not live and query.interest is None:
             with timed(stages_ms, "nightly"):
-                nightly = self._nightly(user_row, allowed, query.k)
+                nightly = self._nightly(user_row, allowed, wanted)
             if (nightly.rows_BK >= 0).sum() >= query.k:
                 return self._answer(query, nightly, True, stages_ms)
         with timed(stages_ms, "user vector"):
@@ -217,9 +238,22 @@ class Recommender:
         bought = [row for event in live if event.type == "purchase" and (row := self._row(event)) is not None]
         if allowed is not None:
             allowed[bought] = False
-        requests = Requests(1, None, vector_1D, history)
-        found = find(self.recommend_sources, self.recommend_ranker, requests, query.k, allowed, stages_ms)
-        return self._answer(query, found, len(history.items) > 0, stages_ms)
+        requests, sources, ranker = Requests(1, None, vector_1D, history), self.recommend_sources, self.recommend_ranker
+        personalised = len(history.items) > 0
+        if query.interest is not None:
+            with timed(stages_ms, "interest"):
+                declared = self._declared(query.interest, interest, allowed)
+            sources, ranker = (*sources, declared), InterestRanker(ranker, len(history.items))
+            personalised = personalised or len(declared) > 0
+        found = find(sources, ranker, requests, wanted, allowed, stages_ms)
+        return self._answer(query, found, personalised, stages_ms)
+
+    def _declared(self, text: str, read: tuple[Understood, Floats] | None, allowed: Mask | None) -> DeclaredInterest:
+        """What a search finds for the text, without the cross-encoder."""
+        nothing_D = np.zeros(self.release.item_vectors_ID.shape[1], np.float32)
+        understood, vector_D = read or (self.understand(text), nothing_D)
+        hits = self.searcher.find(understood, vector_D, allowed, deadline=-math.inf)
+        return DeclaredInterest(hits.rows_N, hits.scores_N)
 
     def similar(self, query: Query, item_id: str) -> Ranking:
         """The nightly list of one item. Raises NotFoundError when the release does not have it."""
@@ -237,6 +271,9 @@ class Recommender:
         return Ranking(query.request_id, self.release.version, items)
 
     def _answer(self, query: Query, found: Found, personalised: bool, stages_ms: dict[str, float]) -> Ranking:
+        if query.diversity or self.tail_share:
+            with timed(stages_ms, "reorder"):
+                found = self._reordered(query, found)
         with timed(stages_ms, "explain"):
             items = tuple(
                 ScoredItem(
@@ -251,6 +288,17 @@ class Recommender:
                 if row >= 0
             )
         return Ranking(query.request_id, self.release.version, items, personalised, stages_ms=stages_ms)
+
+    def _reordered(self, query: Query, found: Found) -> Found:
+        vectors_ID = self.release.item_vectors_ID
+        places_BK = reordered(found.rows_BK, vectors_ID, query.diversity, self.tail_I, self.tail_share, query.k)
+        return Found(
+            found.names,
+            np.take_along_axis(found.rows_BK, places_BK, axis=1),
+            np.take_along_axis(found.scores_BK, places_BK, axis=1),
+            np.take_along_axis(found.features_BKF, places_BK[:, :, None], axis=1),
+            np.take_along_axis(found.brought_BKF, places_BK[:, :, None], axis=1),
+        )
 
     def _nightly(self, user_row: int, allowed: Mask | None, k: int) -> Found:
         """The stored list, ranked again without what is not allowed."""

@@ -87,7 +87,8 @@ class Query:
     """One request: search when `text` is set, recommendation when it is not.
 
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each group
-    (`collapse`), and for `facets`.
+    (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as ranked) to 1 (as little alike
+    as can be), and say what the user is interested in, in his own words.
     """
 
     request_id: str
@@ -99,10 +100,16 @@ class Query:
     offset: int = 0
     collapse: bool = False
     facets: bool = False
+    diversity: float = 0.0
+    interest: str | None = None
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
             raise ValueError(f"sort {self.sort!r} is unknown: use one of {', '.join(SORTS)}")
+        if not 0 <= self.diversity <= 1:
+            raise ValueError(f"diversity is {self.diversity}: give a number from 0 to 1")
+        if self.interest is not None and not self.interest.strip():
+            raise ValueError(f"interest is {self.interest!r}: say in words what the user wants, or leave it None")
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ def _answers(shop: Shop) -> APIRouter:
         request.state.release = release
         return Json(answers.suggest_answer(request.state.request_id, release, suggestions))
 
-    @routes.get("/recommend", response_model=answers.Answer, dependencies=[takes(wire.Filtered)])
-    async def recommend(request: Request, page: Annotated[wire.Filtered, Query()]) -> Response:
+    @routes.get("/recommend", response_model=answers.Answer, dependencies=[takes(wire.Recommend)])
+    async def recommend(request: Request, page: Annotated[wire.Recommend, Query()]) -> Response:
         ranking = await shop.recommend(query(request, page))
         return _answered(request, ranking, answers.answer(ranking))
 

@@ -96,16 +96,28 @@ class ShopReplica:
     async def search(self, query: Query) -> Ranking:
         recommender, started = self._opened(), time.perf_counter()
         assert query.text is not None
-        understood = await self._in_thread(recommender.understand, query.text)
-        known = time.perf_counter()
-        vector_D = await self._encoded(understood, recommender.release.item_vectors_ID.shape[1])
-        stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
+        understood, vector_D, stages_ms = await self._read(recommender, query.text)
         deadline = started + self.day.search_ms / 1000
 
         def ask() -> Ranking:
             return recommender.search(query, vector_D, understood, deadline)
 
         return await self._answer("search", query, ask, **stages_ms)
+
+    async def _read(self, recommender: Recommender, text: str) -> tuple[Understood, Floats, dict[str, float]]:
+        """What a text was taken to mean, its vector, and how long both took."""
+        started = time.perf_counter()
+        understood = await self._in_thread(recommender.understand, text)
+        known = time.perf_counter()
+        vector_D = await self._encoded(understood, recommender.release.item_vectors_ID.shape[1])
+        return (
+            understood,
+            vector_D,
+            {
+                "understand": (known - started) * 1000,
+                "encode": (time.perf_counter() - known) * 1000,
+            },
+        )
 
     async def _encoded(self, understood: Understood, dim: int) -> Floats:
         """The vector of what is left to search; zeros where nothing is."""
@@ -119,16 +131,19 @@ class ShopReplica:
         return vectors.matrix_ND[0]
 
     async def recommend(self, query: Query) -> Ranking:
-        recommender = self._opened()
+        recommender, interest, stages_ms = self._opened(), None, dict[str, float]()
+        if query.interest is not None:
+            understood, vector_D, stages_ms = await self._read(recommender, query.interest)
+            interest = understood, vector_D
 
         def ask() -> Ranking:
             started = time.perf_counter()
             live = self._recent(recommender.release, query.user_id)
             history_ms = (time.perf_counter() - started) * 1000
-            ranking = recommender.recommend(query, live)
+            ranking = recommender.recommend(query, live, interest)
             return replace(ranking, stages_ms={**ranking.stages_ms, "history": history_ms})
 
-        return await self._answer("recommend", query, ask)
+        return await self._answer("recommend", query, ask, **stages_ms)
 
     async def similar(self, query: Query, item_id: str) -> Ranking:
         recommender = self._opened()

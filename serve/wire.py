@@ -21,6 +21,8 @@ MAX_SELECTED = 50
 #: How far one may page into an answer.
 MAX_OFFSET = 1000
 MAX_BODY_BYTES = 1 << 20
+DIVERSITY = "0: as ranked; 1: items as little alike as can be. The shop's own where it is not given."
+INTEREST = "What the user says he wants, in words, such as: running shoes. Counts less the more the user has done."
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK_SKEW = timedelta(minutes=5)
 
@@ -38,12 +40,16 @@ def allowed(day: Day) -> dict[str, str]:
     an_id = "1 to 256 characters, not all spaces, without control characters"
     a_price = "a number from 0 up"
     return {
-        "q": f"1 to {day.max_query_characters} characters, not all spaces, without control characters",
+        **dict.fromkeys(
+            ("q", "interest"),
+            f"1 to {day.max_query_characters} characters, not all spaces, without control characters",
+        ),
         "k": f"a whole number from 1 to {day.max_k}",
         **dict.fromkeys(("user_id", "item_id", "event_id", "request_id"), an_id),
         **dict.fromkeys(("category", "brand"), f"at most {MAX_SELECTED} values, each of {an_id}"),
         **dict.fromkeys(("min_price", "max_price", "price"), a_price),
         **dict.fromkeys(("in_stock", "collapse", "facets"), "true or false"),
+        "diversity": "a number from 0 to 1",
         "sort": f"one of {', '.join(SORTS)}",
         "offset": f"a whole number from 0 to {MAX_OFFSET:,}",
         "type": "impression, view, click, cart or purchase",
@@ -86,6 +92,11 @@ class Filtered(Page):
     min_price: Price | None = None
     max_price: Price | None = None
     in_stock: bool | None = None
+
+
+class Recommend(Filtered):
+    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description=DIVERSITY)] | None = None
+    interest: Annotated[Text, Field(description=INTEREST)] | None = None
 
 
 class Search(Filtered):
@@ -148,6 +159,11 @@ def query_of(request_id: str, page: Page, day: Day) -> Query:
     check_size(page, day)
     if not isinstance(page, Filtered):
         return Query(request_id, page.k)
+    if isinstance(page, Recommend):
+        diversity = day.diversity if page.diversity is None else page.diversity
+        interest = page.interest.strip() if page.interest is not None else None
+        filters = _filters(page)
+        return Query(request_id, page.k, page.user_id, filters=filters, diversity=diversity, interest=interest)
     if not isinstance(page, Search):
         return Query(request_id, page.k, page.user_id, filters=_filters(page))
     return Query(
@@ -167,8 +183,10 @@ def check_size(asked: Page | Prefix, day: Day) -> None:
     """Raises RefusedError when more is asked for, or by more words, than the setup allows."""
     if not 1 <= asked.k <= day.max_k:
         raise RefusedError("k", asked.k, allowed(day)["k"])
-    if isinstance(asked, Search | Prefix) and len(asked.q.strip()) > day.max_query_characters:
-        raise RefusedError("q", asked.q.strip(), allowed(day)["q"])
+    texts = {"q": getattr(asked, "q", None), "interest": getattr(asked, "interest", None)}
+    for name, text in texts.items():
+        if text is not None and len(text.strip()) > day.max_query_characters:
+            raise RefusedError(name, text.strip(), allowed(day)[name])
 
 
 def _filters(page: Filtered) -> Filters:

@@ -110,14 +110,8 @@ class ShopReplica:
         understood = await self._in_thread(recommender.understand, text)
         known = time.perf_counter()
         vector_D = await self._encoded(understood, recommender.release.item_vectors_ID.shape[1])
-        return (
-            understood,
-            vector_D,
-            {
-                "understand": (known - started) * 1000,
-                "encode": (time.perf_counter() - known) * 1000,
-            },
-        )
+        stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
+        return understood, vector_D, stages_ms
 
     async def _encoded(self, understood: Understood, dim: int) -> Floats:
         """The vector of what is left to search; zeros where nothing is."""

@@ -77,6 +77,7 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PRI
 Text = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
 Selected = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Quantity = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Time = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_plausible)]
 
@@ -95,8 +96,8 @@ class Filtered(Page):
 
 
 class Recommend(Filtered):
-    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description=DIVERSITY)] | None = None
-    interest: Annotated[Text, Field(description=INTEREST)] | None = None
+    diversity: Annotated[Share | None, Field(description=DIVERSITY)] = None
+    interest: Annotated[Text | None, Field(description=INTEREST)] = None
 
 
 class Search(Filtered):

@@ -36,7 +36,7 @@ def test_nothing_found_is_no_candidate() -> None:
     assert nothing.score(Requests(1), np.array([[3, -1]], np.int32)).tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize(("events", "weight"), [(0, 3.0), (5, 1.5), (10, 1.0)])
+@pytest.mark.parametrize(("events", "weight"), [(0, 3.0), (5, 1.75), (20, 1.0)])
 def test_an_interest_fades_as_the_user_shows_what_he_wants(events: int, weight: float) -> None:
     """The best seller (10 sold), the best match (which sold 2), another match."""
     features_BNF = np.array([[[10, 0.0], [2, 0.8], [0, 0.4]]], np.float32)

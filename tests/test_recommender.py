@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from recsys.errors import InputError, NotFoundError, SpaceMismatchError
 from recsys.ranking.linear import LinearRanker
 from recsys.recommender import Recommender, impression
 from recsys.release import Release
-from recsys.types import EVENT_TYPES, Filters, Interaction, Query
+from recsys.types import EVENT_TYPES, Filters, Floats, Interaction, Query, Ranking
+from recsys.understanding.understand import Understood
 from tests.checkerboard import ITEMS, THINGS, UNTIL, bought, left_out, setup, title
 
 pytestmark = pytest.mark.ray
@@ -98,6 +101,120 @@ def test_one_event_of_a_stranger_changes_his_next_recommendation(shop: Recommend
     assert after.personalised
     assert [each.item.item_id for each in after.items] != [each.item.item_id for each in before.items]
     assert int(after.items[0].item.item_id[1:]) % 2 == 1
+
+
+def colours(ranking: Ranking) -> list[str]:
+    return [each.item.title.split()[0] for each in ranking.items]
+
+
+def session(*items: int) -> list[Interaction]:
+    return [event("nobody", item, kind, at) for at, (item, kind) in enumerate(zip(items, EVENT_TYPES, strict=False))]
+
+
+def test_a_session_of_a_stranger_is_read_as_it_grows(shop: Recommender) -> None:
+    """Nothing: what sells, of both colours. One blue thing: blue things with it. Three: blue things alone."""
+    nothing, one, three = (shop.recommend(Query("r", 6, "nobody"), session(*items)) for items in ([], [5], [5, 7, 9]))
+    assert [ranking.personalised for ranking in (nothing, one, three)] == [False, True, True]
+    assert colours(nothing).count("blue") < colours(one).count("blue") < colours(three).count("blue") == 6
+    rows_n = shop.release.co_occurrence[0][shop.release.item_ids.row("i05")]
+    neighbours = {shop.release.item_ids[int(row)] for row in rows_n if row >= 0}
+    assert {each.item.item_id for each in one.items[:3]} <= neighbours
+    assert all("co_occurrence" in each.sources for each in three.items)
+
+
+def test_a_session_without_a_name_is_nobodys(shop: Recommender) -> None:
+    named, unnamed = (shop.recommend(Query("r", 6, user), session(5)) for user in ("nobody", None))
+    assert named.items == unnamed.items
+
+
+def read(shop: Recommender, text: str) -> tuple[Understood, Floats]:
+    understood = shop.understand(text)
+    return understood, setup().encoder().encode_queries([understood.understanding.normalised])[0]
+
+
+def declared(shop: Recommender, text: str, user: str = "nobody", k: int = 4, **choices: Any) -> list[str]:
+    ranking = shop.recommend(Query("r", k, user, interest=text, **choices), (), read(shop, text))
+    return [each.item.title for each in ranking.items]
+
+
+def test_a_stranger_gets_what_he_says_he_wants_then_what_sells(shop: Recommender) -> None:
+    assert declared(shop, "blue lamp", k=1) == ["blue lamp"]
+    assert set(declared(shop, "lamp", k=2)) == {"red lamp", "blue lamp"}
+    assert len(declared(shop, "lamp", k=9)) == 9
+    ranking = shop.recommend(Query("r", 2, "nobody", interest="lamp"), (), read(shop, "lamp"))
+    assert ranking.personalised
+    assert all(each.sources["interest"] > 0 for each in ranking.items)
+    assert "interest" in impression(ranking, "recommend", Query("r")).feature_names
+
+
+def test_an_interest_is_found_by_its_words_where_nothing_encoded_it(shop: Recommender) -> None:
+    found = shop.recommend(Query("r", 2, "nobody", interest="clocks"))
+    assert {each.item.title for each in found.items} == {"red clock", "blue clock"}
+
+
+def test_an_interest_in_what_the_shop_has_not_leaves_what_sells(shop: Recommender) -> None:
+    sells = shop.recommend(Query("r", 5, "nobody"))
+    found = shop.recommend(Query("r", 5, "nobody", interest="zeppelin"))
+    assert [each.item for each in found.items] == [each.item for each in sells.items]
+    assert not found.personalised
+
+
+def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
+    """u03 buys blue things; of the red ones only the vase is offered, and what he buys again still is."""
+    before = [each.item.title for each in shop.recommend(Query("r", 6, "u03")).items]
+    told = declared(shop, "red vase", "u03", 6)
+    assert "red vase" not in before
+    assert "red vase" in told
+    assert len(set(told) & set(before)) >= 4
+
+
+def test_an_interest_passes_the_filters_and_leaves_out_what_was_bought_today(shop: Recommender) -> None:
+    assert declared(shop, "lamp", filters=Filters(max_price=14.0), k=2)[0] == "red lamp"
+    assert "blue lamp" not in declared(shop, "lamp", filters=Filters(max_price=14.0), k=16)
+    query = Query("r", 4, "nobody", interest="lamp")
+    found = shop.recommend(query, [event("nobody", 4, "purchase")], read(shop, "lamp"))
+    assert found.items[0].item.title == "blue lamp"
+    assert "red lamp" not in [each.item.title for each in found.items]
+
+
+def alike(shop: Recommender, ranking: Ranking) -> float:
+    rows = [shop.release.item_ids.row(each.item.item_id) or 0 for each in ranking.items]
+    vectors_KD = np.asarray(shop.release.item_vectors_ID)[rows]
+    return float((vectors_KD @ vectors_KD.T)[~np.eye(len(rows), dtype=bool)].mean())
+
+
+@pytest.mark.parametrize(("user", "live"), [("u03", False), ("u03", True), ("nobody", True)])
+def test_diversity_makes_answers_less_alike_from_the_same_candidates(shop: Recommender, user: str, live: bool) -> None:
+    events = [event(user, 5, "click")] if live else []
+    plain, diverse, zero = (shop.recommend(Query("r", 5, user, diversity=d), events) for d in (0.0, 0.9, 0.0))
+    assert alike(shop, diverse) < alike(shop, plain) - 0.02
+    assert diverse.items[0] == plain.items[0] == zero.items[0]
+    assert len({each.item.item_id for each in diverse.items}) == 5
+    candidates = {each.item.item_id: each for each in shop.recommend(Query("r", 25, user), events).items}
+    assert all(candidates[each.item.item_id].features == each.features for each in diverse.items)
+
+
+def test_a_diverse_answer_keeps_the_filters_and_what_was_bought_today_out(shop: Recommender) -> None:
+    query = Query("r", 5, "u03", filters=Filters(max_price=20.0), diversity=1.0)
+    found = shop.recommend(query, [event("u03", 7, "purchase")])
+    prices = [each.item.price or 0.0 for each in found.items]
+    assert len(prices) == 5
+    assert max(prices) <= 20
+    assert "i07" not in [each.item.item_id for each in found.items]
+
+
+@pytest.mark.parametrize("user", ["u03", "nobody"])
+def test_the_tail_has_its_share_of_every_answer(shop: Recommender, user: str) -> None:
+    fair = replace(shop, tail_share=0.5)
+    assert fair.tail_I.sum() == 3
+    tail_ids = {shop.release.item_ids[int(row)] for row in np.flatnonzero(fair.tail_I)}
+
+    def shares(recommender: Recommender) -> list[int]:
+        ranking = recommender.recommend(Query("r", 4, user), [event(user, 5, "view")])
+        return np.cumsum([each.item.item_id in tail_ids for each in ranking.items]).tolist()
+
+    assert shares(shop)[-1] < 2
+    assert all(got >= n // 2 for n, got in enumerate(shares(fair), 1))
 
 
 def test_the_nightly_list_and_the_same_sources_asked_again_agree(shop: Recommender) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +146,37 @@ def test_a_vector_of_another_space_is_never_searched_with(home: Path) -> None:
     shop = ShopReplica(setup(), OtherEncoder())
     with pytest.raises(NotReadyError, match="other-64"):
         asyncio.run(shop.search(Query("r1", text="red chair")))
+    shop.close()
+
+
+@dataclass
+class ShopsEncoder:
+    """The handle of an Encoder deployment that remembers what it was asked."""
+
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def encode(self) -> Any:
+        return self
+
+    async def remote(self, text: str) -> Vectors:
+        self.asked.append(text)
+        encoder = setup().encoder()
+        return Vectors((text,), encoder.encode_queries([text]), encoder.space)
+
+
+@pytest.mark.ray
+def test_an_interest_is_encoded_as_a_search_is(home: Path) -> None:
+    from serve.replicas import ShopReplica
+
+    encoder = ShopsEncoder()
+    shop = ShopReplica(setup(), encoder)
+    told = asyncio.run(shop.recommend(Query("r1", 2, "nobody", interest="Blue LAPM under $90")))
+    untold = asyncio.run(shop.recommend(Query("r2", 2, "nobody")))
+    assert encoder.asked == ["blue lamp"]
+    assert told.items[0].item.title == "blue lamp" != untold.items[0].item.title
+    assert {"understand", "encode", "interest", "answer"} <= set(told.stages_ms)
+    assert "encode" not in untold.stages_ms
     shop.close()
 
 

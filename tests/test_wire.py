@@ -1,12 +1,15 @@
 """What the wire takes is what the types have."""
 
+import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from recsys.config import Day
+from recsys.errors import InputError
 from recsys.types import EVENT_TYPES, SORTS, Filters, Query
-from serve.wire import Event, Filtered, Page, Prefix, RefusedError, Search, check_size, query_of
+from serve.wire import Event, Filtered, Page, Prefix, Recommend, RefusedError, Search, check_size, query_of
 
 DAY = Day(max_k=20, max_query_characters=5)
 
@@ -23,6 +26,37 @@ def test_a_page_becomes_a_query() -> None:
     )
     search = Search(q=" red ", k=2, sort="newest", offset=4, collapse=True, facets=True)
     assert query_of("r", search, DAY) == Query("r", 2, None, "red", Filters(), "newest", 4, True, True)
+
+
+def test_a_recommendation_says_how_diverse_and_of_what() -> None:
+    asked = Recommend(user_id="u", diversity=0.25, interest=" shoes ")
+    assert query_of("r", asked, DAY) == Query("r", 10, "u", diversity=0.25, interest="shoes")
+
+
+def test_the_shops_diversity_is_for_recommendations_that_do_not_say() -> None:
+    day = replace(DAY, diversity=0.5)
+    assert query_of("r", Recommend(), day).diversity == 0.5
+    assert query_of("r", Recommend(diversity=0), day).diversity == 0
+    assert query_of("r", Search(q="a"), day).diversity == 0
+
+
+@pytest.mark.parametrize("name", ["diversity", "tail_share"])
+def test_a_day_is_checked_when_it_is_made(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} of the day is 1.5: give a number from 0 to 1"):
+        replace(DAY, **{name: 1.5})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
+def test_a_query_is_checked_when_it_is_made(bad: float) -> None:
+    with pytest.raises(ValueError, match=f"diversity is {bad}: give a number from 0 to 1"):
+        Query("r", diversity=bad)
+    with pytest.raises(ValueError, match="interest is ' ': say in words"):
+        Query("r", interest=" ")
+
+
+def test_an_interest_too_long_is_a_sentence() -> None:
+    with pytest.raises(RefusedError, match=r"^interest is 'x{6}': give 1 to 5 characters"):
+        check_size(Recommend(interest="xxxxxx"), DAY)
 
 
 @pytest.mark.parametrize("asked", [Search(q="x" * 10_000), Prefix(q="x" * 10_000)])

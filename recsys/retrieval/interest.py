@@ -11,9 +11,10 @@ from recsys.retrieval.sparse import best_of, is_bought
 from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
 
 SOURCE = "interest"
-#: Without a history the interest counts this often as much as all other sources, and half as much once the user did
-#: FADES things. Round numbers: no data set here has declared interests.
-WEIGHT, FADES = 3.0, 5.0
+#: How often as much as all other sources together the interest counts: without a history, and after a long one (before
+#: what is new, behind what is bought again and again); half way between after FADES things that the user did.
+#: Round numbers: no data set here has declared interests.
+ALONE, LEAST, FADES = 3.0, 0.5, 5.0
 
 
 class DeclaredInterest:
@@ -57,7 +58,8 @@ class InterestRanker:
     def __init__(self, ranker: Ranker, events: int) -> None:
         """`events`: how many things the user did."""
         self._ranker = ranker
-        self._both = LinearRanker({"others": 1.0, SOURCE: WEIGHT * FADES / (FADES + events)})
+        weight = LEAST + (ALONE - LEAST) * FADES / (FADES + events)
+        self._both = LinearRanker({"others": 1.0, SOURCE: weight})
         self.feature_names = (*ranker.feature_names, SOURCE)
 
     def score(self, features_BNF: Floats) -> Floats:

@@ -152,6 +152,12 @@ def test_an_interest_is_found_by_its_words_where_nothing_encoded_it(shop: Recomm
     assert {each.item.title for each in found.items} == {"red clock", "blue clock"}
 
 
+def test_an_interest_is_found_by_its_meaning_too(shop: Recommender) -> None:
+    understood, lamp_D = shop.understand("zeppelin"), read(shop, "red lamp")[1]
+    found = shop.recommend(Query("r", 1, "nobody", interest="zeppelin"), (), (understood, lamp_D))
+    assert found.items[0].item.title == "red lamp"
+
+
 def test_an_interest_in_what_the_shop_has_not_leaves_what_sells(shop: Recommender) -> None:
     sells = shop.recommend(Query("r", 5, "nobody"))
     found = shop.recommend(Query("r", 5, "nobody", interest="zeppelin"))
@@ -166,6 +172,15 @@ def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
     assert "red vase" not in before
     assert "red vase" in told
     assert len(set(told) & set(before)) >= 4
+
+
+def test_an_interest_counts_less_the_more_a_user_has_done(shop: Recommender) -> None:
+    def score(user: str, *items: int) -> float:
+        ranking = shop.recommend(Query("r", ITEMS, user, interest="red vase"), session(*items), read(shop, "red vase"))
+        return next(each.score for each in ranking.items if each.item.title == "red vase")
+
+    new, one, known = score("nobody"), score("nobody", 5), score("u03")
+    assert 3 < new <= 4 > one > known + 0.5, "of at most 1 from all other sources and 3, 2.6 and 1.5 from the interest"
 
 
 def test_an_interest_passes_the_filters_and_leaves_out_what_was_bought_today(shop: Recommender) -> None:

@@ -83,6 +83,47 @@ def coverage(rows_UK: Ints, item_count: int) -> float:
     return len(np.unique(rows_UK[rows_UK >= 0])) / item_count
 
 
+def exposure(rows_UK: Ints, item_count: int) -> Ints:
+    """[I]: in how many answers each item stands."""
+    return np.bincount(rows_UK[rows_UK >= 0], minlength=item_count)
+
+
+def gini(exposure_I: Ints) -> float:
+    """How unequally the places of all answers are shared among the catalogue's items: 0 equally, near 1 one has all.
+
+    sum_j (2 j - n - 1) x_(j) / (n sum x), x ascending (Shani & Gunawardana 2011, section 8.3.3 of the Recommender
+    Systems Handbook). Items that were never shown count; NaN where nothing was shown.
+    """
+    shares_I, n = np.sort(exposure_I), len(exposure_I)
+    total = float(shares_I.sum())
+    return float((2 * np.arange(1, n + 1) - n - 1) @ shares_I / (n * total)) if total else float("nan")
+
+
+def tail(counts_I: Ints, share: float = 0.2) -> Mask:
+    """[I]: the least interacted items that together have at most `share` of the interactions: what the head that makes
+    the other 80 % leaves (the Pareto rule of Yin et al., VLDB 2012). Of equal counts the lower rows come first."""
+    order = np.argsort(counts_I, kind="stable")
+    tail_I = np.zeros(len(counts_I), bool)
+    tail_I[order] = np.cumsum(counts_I[order]) <= share * counts_I.sum()
+    return tail_I
+
+
+def share_of_places(rows_UK: Ints, chosen_I: Mask) -> float:
+    """The share of all filled places that hold an item of `chosen_I` (the tail's, say); NaN where none is filled."""
+    shown = rows_UK[rows_UK >= 0]
+    return float(chosen_I[shown].mean()) if len(shown) else float("nan")
+
+
+def novelty(rows_UK: Ints, counts_I: Ints) -> float:
+    """The mean self-information of the shown items, -log2 p(i) in bits (Vargas & Castells, RecSys 2011).
+
+    p(i) = (n_i + 1) / (n + I): by Laplace's rule an item without an event is the rarest, not infinitely rare.
+    """
+    shown = rows_UK[rows_UK >= 0]
+    information_I = np.log2(counts_I.sum() + len(counts_I)) - np.log2(counts_I + 1)
+    return float(information_I[shown].mean()) if len(shown) else float("nan")
+
+
 def mean(values_U: Values) -> float:
     """The mean over users with a truth; NaN when there are none."""
     known = values_U[~np.isnan(values_U)]
@@ -96,5 +137,24 @@ def bootstrap_interval(values_U: Values, level: float = 0.95, draws: int = 1000,
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     means = [known[rng.integers(len(known), size=len(known))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def seeds_interval(values_SU: Values, level: float = 0.95, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean over S seeds and U users, both drawn again with replacement.
+
+    Every draw takes S seeds and U users, and the users' values under just these seeds (the two-way bootstrap of Owen,
+    2007). Three seeds tell little of their spread, and the draw makes it smaller by (S - 1) / S: report it beside this.
+    """
+    known_SU = values_SU[:, ~np.isnan(values_SU).any(axis=0)]
+    seeds, users = known_SU.shape
+    if not users:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(draws):
+        drawn_U = np.bincount(rng.integers(users, size=users), minlength=users)
+        means.append((known_SU @ drawn_U)[rng.integers(seeds, size=seeds)].mean() / users)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -116,3 +116,50 @@ def test_graded_ndcg_is_that_of_scikit_learn(users, k):
     theirs_U = [ndcg_score([[gain for _, gain in user]], [[score for score, _ in user]], k=k) for user in users]
     np.testing.assert_allclose(np.nan_to_num(ours_U), theirs_U)
     assert np.isnan(ours_U).tolist() == [not any(gain for _, gain in user) for user in users]
+
+
+def test_exposure_and_gini_worked_example():
+    """Shown 0, 1 and 3 times: (-2 x 0 + 0 x 1 + 2 x 3) / (3 x 4)."""
+    rows_UK = np.array([[2, 1], [2, -1], [2, -1]])
+    assert metrics.exposure(rows_UK, 3).tolist() == [0, 1, 3]
+    assert metrics.gini(metrics.exposure(rows_UK, 3)) == 6 / 12
+    assert np.isnan(metrics.gini(np.zeros(3, int)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=9).filter(any))
+def test_gini_is_the_mean_difference_of_all_pairs(shown):
+    """Its definition: the mean absolute difference of two items over twice the mean."""
+    shown_I = np.array(shown)
+    pairs = np.abs(shown_I[:, None] - shown_I).mean() / (2 * shown_I.mean())
+    np.testing.assert_allclose(metrics.gini(shown_I), pairs)
+    assert metrics.gini(shown_I[::-1]) == metrics.gini(shown_I)
+
+
+def test_the_tail_has_a_fifth_of_the_interactions():
+    counts_I = np.array([1, 60, 0, 9, 20, 10])
+    assert metrics.tail(counts_I).tolist() == [True, False, True, True, False, True]
+    assert metrics.tail(counts_I, 0.4).tolist() == [True, False, True, True, True, True]
+    assert metrics.tail(np.array([5, 5, 5, 5, 5])).tolist() == [True, False, False, False, False]
+    assert metrics.share_of_places(np.array([[1, 0, 3], [1, -1, -1]]), metrics.tail(counts_I)) == 2 / 4
+    assert np.isnan(metrics.share_of_places(np.array([[-1]]), metrics.tail(counts_I)))
+
+
+def test_novelty_counts_bits():
+    """Of 4 events and 4 items: p is 4/8 for the item with 3, 1/8 for one with none."""
+    counts_I = np.array([3, 1, 0, 0])
+    assert metrics.novelty(np.array([[0, -1], [0, 2]]), counts_I) == (1 + 1 + 3) / 3
+    assert np.isnan(metrics.novelty(np.array([[-1]]), counts_I))
+
+
+def test_the_interval_over_users_and_seeds():
+    """One seed: that over users. Users alike: that over seeds, whose mean of three has 27 values."""
+    values_SU = np.random.default_rng(3).random((1, 2_000))
+    np.testing.assert_allclose(
+        metrics.seeds_interval(values_SU), metrics.bootstrap_interval(values_SU[0]), atol=0.2 * 0.29 / np.sqrt(2_000)
+    )
+    alike_SU = np.repeat([[0.0], [0.3], [0.6]], 5, axis=1)
+    np.testing.assert_allclose(metrics.seeds_interval(alike_SU), [0, 0.6])
+    assert np.isnan(metrics.seeds_interval(np.full((2, 3), np.nan))).all()
+    with_gap_SU = np.append(alike_SU, [[np.nan]] * 3, axis=1)
+    assert metrics.seeds_interval(with_gap_SU) == metrics.seeds_interval(alike_SU)

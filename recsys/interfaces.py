@@ -45,10 +45,24 @@ class Encoder(Protocol):
 
 
 class UserModel(Protocol):
-    """Histories to user vectors in the items' space; the one function for night and day."""
+    """Histories to user vectors in one space with the items; the one function for night and day.
+
+    A model without training leaves the items where the encoder put them. A trained one gives them places of its own,
+    which the release keeps as `taste_vectors`: nightly lists and live answers are dot products there.
+    """
+
+    def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+        """[I, d] float32, finite: the items (columns of `tables.ITEMS`) as `encode_history` takes them.
+
+        `vectors_ID` are their encoded texts, zeros where there is none. An item that training never saw has a place.
+        """
+        ...
 
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
-        """[B, D] float32, each row of length 1, or all zeros where the history says nothing."""
+        """[B, d] float32, each row of length 1, or all zeros where the history says nothing.
+
+        `items_ID` is what `place_items` gave, of which the histories' items are rows; events of row -1 are ignored.
+        """
         ...
 
 

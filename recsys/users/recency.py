@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from scipy.sparse import csr_array
 
 from recsys.types import EVENT_TYPES, Floats, Histories
@@ -25,6 +26,10 @@ class RecencyMean:
         self.half_life_days = half_life_days
         self.type_weights = np.asarray(type_weights, np.float64)
 
+    def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+        """Where their texts are."""
+        return vectors_ID
+
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
         """[B, D] float32 of length 1, or zeros; events of unknown items (row -1) are ignored."""
         known_E = histories.items >= 0
@@ -38,10 +43,10 @@ class RecencyMean:
         history_BI = csr_array(
             (weights_E.astype(np.float32), histories.items[known_E], offsets), shape=(len(histories), len(items_ID))
         )
-        return _unit(history_BI @ items_ID)
+        return unit(history_BI @ items_ID)
 
 
-def _unit(sums_BD: Floats) -> Floats:
+def unit(sums_BD: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays."""
     lengths_B = np.linalg.norm(sums_BD, axis=1, keepdims=True)
     return np.divide(sums_BD, lengths_B, out=np.zeros_like(sums_BD), where=lengths_B > 0)

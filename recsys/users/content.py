@@ -1,0 +1,173 @@
+"""What an item is like, in numbers, before anybody has touched it: its text, its words and its price.
+
+Three parts lie side by side: the language model's vector; the words of its fields as latent semantic analysis places
+them (Deerwester et al. 1990), which tells apart what the language model finds alike, and knows the shop's own codes;
+the logarithm of its price. Legend: I items, W word buckets, K latent dimensions, C = D + K + 1 features.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from recsys.retrieval.fields import fields
+from recsys.retrieval.terms import words
+from recsys.types import Floats, Mask
+from recsys.users.recency import unit
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+#: Words share buckets by hash, so that a new item's words need no dictionary of the old ones.
+BUCKETS = 1 << 15
+LATENT = 128
+#: Most items that the statistics are taken from.
+SAMPLE = 100_000
+#: Added to the covariance's diagonal, as a share of its mean: few items foretell little.
+RIDGE = 0.05
+
+
+@dataclass(frozen=True)
+class Content:
+    """The statistics of a catalogue: `inverse_W` document frequencies, `latent_WK`, `mean_C` and `covariance_CC`.
+
+    `price_mean` and `price_deviation` are of log(1 + price).
+    """
+
+    inverse_W: Floats
+    latent_WK: Floats
+    price_mean: float
+    price_deviation: float
+    mean_C: Floats
+    covariance_CC: Floats
+
+    @classmethod
+    def fit(cls, items: pa.Table, vectors_ID: Floats, latent: int = LATENT, seed: int = 0) -> Content:
+        """From the catalogue (columns of `tables.ITEMS`) and its encoded texts, or SAMPLE items of it."""
+        if items.num_rows > SAMPLE:
+            chosen = np.sort(np.random.default_rng(seed).choice(items.num_rows, SAMPLE, replace=False))
+            items, vectors_ID = items.take(chosen), vectors_ID[chosen]
+        counts_IW = _counts(items)
+        frequency_W = np.bincount(counts_IW.indices, minlength=BUCKETS)
+        inverse_W = (np.log((1 + items.num_rows) / (1 + frequency_W)) + 1).astype(np.float32)
+        latent_WK = _latent(_weighted(counts_IW, inverse_W), latent, seed)
+        logs = _log_prices(items)
+        known = logs[~np.isnan(logs)]
+        mean, deviation = (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
+        unfinished = cls(inverse_W, latent_WK, mean, deviation, np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+        parts_IC, there_IC = unfinished._parts(items, vectors_ID)
+        return cls(inverse_W, latent_WK, mean, deviation, *_moments(parts_IC, there_IC))
+
+    def save(self, path: Path) -> None:
+        """As safetensors."""
+        arrays = {name: np.atleast_1d(np.asarray(value, np.float32)) for name, value in vars(self).items()}
+        save_file(arrays, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Content:
+        """What `save` wrote."""
+        arrays = load_file(path)
+        mean, deviation = float(arrays.pop("price_mean")[0]), float(arrays.pop("price_deviation")[0])
+        return cls(price_mean=mean, price_deviation=deviation, **arrays)
+
+    def features(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+        """[I, C] float32, centred: of an item without price, words or vector that part is completed, not zeroed.
+
+        What is missing is what the parts that are there foretell: its conditional mean under one Gaussian over all
+        three, m + S_mo (S_oo + ridge)^-1 (x_o - o), fitted to the catalogue. An item without anything is the mean.
+        """
+        parts_IC, there_IC = self._parts(items, vectors_ID)
+        centred_IC = np.where(there_IC, parts_IC - self.mean_C, 0).astype(np.float32)
+        starts = [0, vectors_ID.shape[1], vectors_ID.shape[1] + self.latent_WK.shape[1]]
+        patterns_I3 = there_IC[:, starts]
+        for pattern in product((False, True), repeat=3):
+            rows = np.flatnonzero((patterns_I3 == pattern).all(axis=1))
+            if len(rows) and any(pattern) and not all(pattern):
+                there_C = there_IC[rows[0]]
+                centred_IC[np.ix_(rows, ~there_C)] = centred_IC[np.ix_(rows, there_C)] @ self._foretold(there_C)
+        return centred_IC
+
+    def _foretold(self, there_C: Mask) -> Floats:
+        """[o, m]: what is there to the mean of what is missing."""
+        known = self.covariance_CC[np.ix_(there_C, there_C)].astype(np.float64)
+        known[np.diag_indices_from(known)] += RIDGE * np.mean(np.diag(known))
+        return np.linalg.solve(known, self.covariance_CC[np.ix_(there_C, ~there_C)]).astype(np.float32)
+
+    def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
+        """The parts side by side, zeros where one is missing; and where it is there."""
+        words_IK = unit(_weighted(_counts(items), self.inverse_W) @ self.latent_WK)
+        prices_I = ((_log_prices(items) - self.price_mean) / self.price_deviation)[:, None]
+        # A price is one number among hundreds: its whole spread is one length of a text.
+        prices_I1 = np.clip(prices_I, -3, 3) / 3
+        there = vectors_ID.any(axis=1), words_IK.any(axis=1), ~np.isnan(prices_I1[:, 0])
+        widths = vectors_ID.shape[1], words_IK.shape[1], 1
+        parts_IC = np.concatenate([vectors_ID, words_IK, np.nan_to_num(prices_I1)], axis=1, dtype=np.float32)
+        return parts_IC, np.repeat(np.stack(there, axis=1), widths, axis=1)
+
+
+def _counts(items: pa.Table) -> csr_array:
+    """[I, W]: how often each item has a word of each bucket, anywhere in its fields."""
+    from scipy.sparse import csr_array
+
+    texts_of = fields(items)
+    names = tuple(texts_of)
+    counted = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
+    columns = np.fromiter((bucket for buckets in counted for bucket in buckets), np.int32)
+    values = np.fromiter((count for buckets in counted for count in buckets.values()), np.float32)
+    offsets = np.concatenate([[0], np.cumsum([len(buckets) for buckets in counted])])
+    return csr_array((values, columns, offsets), shape=(len(counted), BUCKETS))
+
+
+def _buckets(names: tuple[str, ...], texts: tuple[str, ...]) -> list[int]:
+    """Attributes are words of their own: "12" there is no number in a title."""
+    found = [
+        f"{name}:{word}" if name == "attributes" else word
+        for name, text in zip(names, texts, strict=True)
+        for word in words(text)
+    ]
+    return [zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in found]
+
+
+def _weighted(counts_IW: csr_array, inverse_W: Floats) -> csr_array:
+    """TF-IDF with a sublinear frequency, rows of length 1."""
+    weighted = counts_IW.copy()
+    weighted.data = (1 + np.log(counts_IW.data)) * inverse_W[counts_IW.indices]
+    lengths = np.sqrt(weighted.power(2).sum(axis=1))
+    weighted.data /= np.repeat(np.maximum(lengths, np.finfo(np.float32).tiny), np.diff(weighted.indptr))
+    return weighted
+
+
+def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:
+    """[W, K]: the right singular vectors of the largest singular values, zeros where there are fewer."""
+    from scipy.sparse.linalg import svds
+
+    most = min(latent, min(weighted_IW.shape) - 1)
+    latent_WK = np.zeros((weighted_IW.shape[1], latent), np.float32)
+    if most > 0 and weighted_IW.nnz:
+        latent_WK[:, :most] = svds(weighted_IW, most, random_state=seed)[2][::-1].T
+    return latent_WK
+
+
+def _log_prices(items: pa.Table) -> NDArray[np.float64]:
+    """log(1 + price), NaN without one."""
+    prices = np.asarray(items["price"].cast(pa.float64()).to_numpy(), np.float64)
+    return np.log1p(np.where(prices >= 0, prices, np.nan))
+
+
+def _moments(parts_IC: Floats, there_IC: Mask) -> tuple[Floats, Floats]:
+    """Mean and covariance, each entry over the items that have both."""
+    counts_C = np.maximum(there_IC.sum(axis=0), 1)
+    mean_C = parts_IC.sum(axis=0, dtype=np.float64) / counts_C
+    centred_IC = np.where(there_IC, parts_IC - mean_C, 0).astype(np.float32)
+    weights_IC = there_IC.astype(np.float32)
+    together_CC = np.maximum(weights_IC.T @ weights_IC, 1)
+    return mean_C.astype(np.float32), (centred_IC.T @ centred_IC / together_CC).astype(np.float32)

@@ -272,12 +272,14 @@ class Requests:
 
     A retriever uses what it needs (texts, vectors, histories) and answers with no candidates where that is missing.
     `vectors_BD` are query vectors when there are texts, user vectors otherwise; a row of zeros is no vector.
+    `now_days` (days since 1970 UTC) is when they ask; None is unknown.
     """
 
     size: int
     texts: tuple[str, ...] | None = None
     vectors_BD: Floats | None = None
     histories: Histories | None = None
+    now_days: float | None = None
 
 
 @dataclass(frozen=True)

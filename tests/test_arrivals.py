@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from recsys.retrieval.arrivals import Arrivals, arrived, first_days
+from recsys.types import PURCHASE, Histories, Requests
+from tests.contracts import ScorerContract, answers, shoppers
+
+
+class TestArrivals(ScorerContract):
+    NEW = np.arange(60) % 4 > 0
+
+    def make(self):
+        random = np.random.default_rng(7)
+        items_ID = random.normal(size=(self.ITEMS, 8)).astype(np.float32)
+        return Arrivals(items_ID, random.random(self.ITEMS).astype(np.float32), self.NEW)
+
+    def requests(self):
+        """The third shopper has no vector."""
+        histories = shoppers(items=self.ITEMS)
+        vectors_BD = np.random.default_rng(8).normal(size=(len(histories), 8)).astype(np.float32)
+        vectors_BD[2] = 0
+        return Requests(len(histories), None, vectors_BD, histories)
+
+    def matches(self, requests):
+        return [left & set(np.flatnonzero(self.NEW).tolist()) for left in super().matches(requests)]
+
+
+class TestArrivalsForStrangers(TestArrivals):
+    def requests(self):
+        histories = shoppers(items=self.ITEMS)
+        return Requests(len(histories), histories=histories)
+
+
+def bought(items, days):
+    types = np.full(len(items), PURCHASE, np.int8)
+    return Histories(np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days, float))
+
+
+def test_first_seen_is_the_first_event_or_the_day_it_was_added():
+    parts = [bought([0, 1, 0], [5, 6, 7]), bought([1, -1], [4, 1])]
+    assert first_days(parts, 3).tolist() == [5, 4, np.inf]
+    added_I = np.array([2, np.nan, 9])
+    assert first_days(parts, 3, added_I).tolist() == [2, 4, 9]
+
+
+def test_new_is_what_came_within_the_days_before_now():
+    days_I = np.array([0, 90, 100, 101, np.inf])
+    assert arrived(days_I, now_days=100.0, within_days=10.0).tolist() == [False, False, True, False, False]
+    assert arrived(days_I, now_days=100.0, within_days=10.1).tolist() == [False, True, True, False, False]
+
+
+def test_a_young_log_does_not_know_what_is_new():
+    assert not arrived(np.array([95.0, 99]), now_days=100.0, within_days=30.0).any()
+    assert not arrived(np.full(2, np.inf), now_days=100.0).any()
+
+
+def test_by_the_user_s_vector_and_by_popularity_without_one():
+    source = Arrivals(np.eye(3, dtype=np.float32), np.array([9, 1, 2], np.float32), np.array([False, True, True]))
+    requests = Requests(2, None, np.array([[1, 0.8, 0.1], [0, 0, 0]], np.float32))
+    assert answers(source.retrieve(requests, 3)) == [[1, 2], [2, 1]]
+    np.testing.assert_allclose(source.score(requests, np.array([[0, 1], [0, 1]], np.int32)), [[0, 0.8], [0, 1]])
+
+
+def test_bad_days_and_lengths_are_said():
+    with pytest.raises(ValueError, match="within 0 days"):
+        arrived(np.zeros(1), 1.0, 0)
+    with pytest.raises(ValueError, match="2 vectors, 3 popularities and 2 flags"):
+        Arrivals(np.eye(2, dtype=np.float32), np.ones(3, np.float32), np.ones(2, bool))

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from recsys.retrieval.cooccurrence import SHRINKAGE, CoOccurrence, neighbours
+from recsys.retrieval.cooccurrence import SHRINKAGE, CoOccurrence, likelihood_ratio, neighbours
 from recsys.types import EVENT_TYPES, PURCHASE, Histories, Requests
 from tests.contracts import RetrieverContract, answers
 
@@ -49,15 +49,40 @@ def test_two_of_a_thing_in_a_basket_count_once():
     np.testing.assert_array_equal(*scores)
 
 
-def test_parts_and_blocks_add_up_to_the_whole():
+def test_the_likelihood_ratio_of_dunning_s_table():
+    """Dunning 1993, table 1: "the swiss" is seen 110 times, 2442 + 110 begin so, 111 + 110 end so, of 31,777."""
+    ratio = likelihood_ratio(np.array([110.0]), np.array([2552.0]), np.array([221.0]), 31_777.0)
+    np.testing.assert_allclose(ratio, [270.72], atol=0.01)
+
+
+def test_chance_is_no_likelihood():
+    both, mine, theirs = np.array([4.0, 2.0, 10.0]), np.array([20.0, 20, 10]), np.array([20.0, 20, 10])
+    found = likelihood_ratio(both, mine, theirs, 100.0)
+    assert found[:2].tolist() == [0, 0]
+    np.testing.assert_allclose(found[2], 2 * (10 * np.log(10) + 90 * np.log(100 / 90)), rtol=1e-6)
+
+
+def test_what_goes_with_everything_is_no_neighbour_by_likelihood():
+    """Item 0 is in all four baskets, 1 and 2 together in two: only they say something of each other."""
+    events = [(user, item, "purchase", 1.0) for user in range(4) for item in ([0, 1, 2] if user < 2 else [0])]
+    known = log(*events, users=4)
+    rows_IN, scores_IN = neighbours([known], range(3), 3, 2, now_days=0.0, measure="likelihood")
+    assert rows_IN.tolist() == [[-1], [2], [1]] or rows_IN.tolist() == [[-1, -1], [2, -1], [1, -1]]
+    np.testing.assert_allclose(scores_IN[1, 0], 2 * 4 * np.log(2), rtol=1e-5)
+    with pytest.raises(ValueError, match="'lift'"):
+        neighbours([known], range(3), 3, 2, now_days=0.0, measure="lift")
+
+
+@pytest.mark.parametrize("measure", ["cosine", "likelihood"])
+def test_parts_and_blocks_add_up_to_the_whole(measure):
     random = np.random.default_rng(0)
     events = sorted((int(u), int(i), "purchase", float(d)) for u, i, d in random.integers(0, 20, (600, 3)))
     whole = log(*events, users=20)
-    rows_IN, scores_IN = neighbours([whole], range(20), 20, 8, now_days=20.0)
+    rows_IN, scores_IN = neighbours([whole], range(20), 20, 8, now_days=20.0, measure=measure)
     parts = [whole.slice(0, 7), Histories.empty(3), whole.slice(7, 20)]
-    blocks = [neighbours(parts, block, 20, 8, now_days=20.0) for block in (range(0, 6), range(6, 20))]
+    blocks = [neighbours(parts, block, 20, 8, 20.0, measure) for block in (range(0, 6), range(6, 20))]
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), rows_IN)
-    np.testing.assert_allclose(np.concatenate([scores for _, scores in blocks]), scores_IN, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate([scores for _, scores in blocks]), scores_IN, rtol=1e-4, atol=1e-6)
 
 
 def test_recent_and_strong_events_lead():

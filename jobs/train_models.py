@@ -1,5 +1,6 @@
-"""What search learns from a shop's own queries: python -m jobs.train_models --setup tiny --folder DIR
+"""What a shop learns from what people did: python -m jobs.train_models --setup tiny --folder DIR
 
+`--parts users` learns the user model from the current release's histories, `--parts search` what follows from queries.
 Pairs of a query and an item come from judgements (--data, with the catalogue they judge) or from the live log of the
 setup: what people viewed, clicked, put into the cart and bought after a search. With --setup the result is published
 to the setup's home; the next night encodes the catalogue anew with it.
@@ -14,6 +15,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from recsys import feedback, models
 from recsys.artifacts import ArtifactStore
@@ -24,11 +26,16 @@ from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
+from recsys.interfaces import Encoder
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.pairs import Pairs
-from recsys.release import Release
+from recsys.release import Release, histories_of
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
+from recsys.training import USER_MODEL
+from recsys.types import Floats
+
+PARTS = ("search", "users")
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,12 @@ def main() -> int:
     begun = time.perf_counter()
     try:
         setup = load(arguments.setup) if arguments.setup else None
-        shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
-        measured = train(shop, base_encoder(arguments.encoder, setup), arguments)
+        measured: dict[str, float] = {}
+        if "search" in arguments.parts:
+            shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
+            measured |= train(shop, base_encoder(arguments.encoder, setup), arguments)
+        if "users" in arguments.parts and setup:
+            measured |= train_users(setup, arguments)
         version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
         if setup:
             models.publish(setup, version, arguments.folder, measured)
@@ -57,7 +68,8 @@ def main() -> int:
         return 1
     if setup:
         print(f"models {version} are the ones that the next night of setup {setup.name} takes")
-    summary = {"job": "train_models", "dataset": shop.name, "seconds": round(time.perf_counter() - begun, 1)}
+    dataset = arguments.data.name if arguments.data else setup.name if setup else ""
+    summary = {"job": "train_models", "dataset": dataset, "seconds": round(time.perf_counter() - begun, 1)}
     print(json.dumps({**summary, **{name: round(value, 4) for name, value in measured.items()}}))
     return 0
 
@@ -66,6 +78,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: publish to its home")
     parser.add_argument("--data", type=Path, help="a folder with items.parquet and judgments.parquet")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to learn (default: all)")
     parser.add_argument("--folder", type=Path, required=True, help="where models, logs and checkpoints go")
     parser.add_argument("--encoder", help="a folder or hub id to start from (default: the setup's, or MiniLM)")
     parser.add_argument("--student", type=Path, help="a folder for the re-ranker to start from (default: BERT-tiny)")
@@ -115,12 +128,8 @@ def train(shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace
     """Encoder, re-ranker and fusion; and the intent classifier where the catalogue has categories."""
     from recsys.training.search import Bases, Recipe, train_intents, train_search
 
-    if arguments.workers > 1:
-        import ray
-
-        ray.init(ignore_reinit_error=True)
     shared = {"folder": arguments.folder, "say": say, "resume": arguments.resume}
-    spread = {"workers": arguments.workers, "use_gpu": gpus(arguments.workers)}
+    spread = workers(arguments.workers)
     known = {
         "texts": shop.texts,
         "lexical": shop.lexical,
@@ -135,13 +144,48 @@ def train(shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace
     return {**measured, **distributed(train_intents, {**intents, **shared}, **spread)}
 
 
-def gpus(workers: int) -> bool:
-    """Whether each of several workers gets a GPU: where Ray sees enough of them."""
-    if workers == 1:
-        return False
+def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
+    """The user model, from the histories of the current release, over the encoder that the next night takes."""
+    from recsys.training.users import Recipe, last_held_out, train_user_model
+
+    release = Release.open(ArtifactStore(setup.home))
+    histories, valid = last_held_out(histories_of(release.users), arguments.seed)
+    known = {
+        "histories": histories,
+        "valid": valid,
+        "items": release.items,
+        "vectors_ID": vectors(release, next_encoder(setup, arguments.folder), arguments.folder),
+        "folder": arguments.folder / USER_MODEL,
+        "recipe": Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL),
+        "say": say,
+        "resume": arguments.resume,
+    }
+    fitted = distributed(train_user_model, known, **workers(arguments.workers))
+    return {"user_model/ndcg@10": fitted.best}
+
+
+def next_encoder(setup: Setup, folder: Path) -> Encoder:
+    """What was trained just now, else what the next night would take."""
+    return models.with_parts(models.trained(setup, models.current_models(setup)), folder).encoder()
+
+
+def vectors(release: Release, encoder: Encoder, folder: Path) -> Floats:
+    """The catalogue as the encoder has it: encoded again only where the release is of another."""
+    from recsys.training.vectors import item_vectors
+
+    if encoder.space == release.manifest.space:
+        return release.item_vectors_ID
+    return item_vectors(encoder, item_texts(release.items), folder)
+
+
+def workers(count: int) -> dict[str, Any]:
+    """How `distributed` spreads: several workers over Ray, each with a GPU where Ray sees enough of them."""
+    if count == 1:
+        return {"workers": 1}
     import ray
 
-    return ray.cluster_resources().get("GPU", 0) >= workers
+    ray.init(ignore_reinit_error=True)
+    return {"workers": count, "use_gpu": ray.cluster_resources().get("GPU", 0) >= count}
 
 
 def say(line: str) -> None:

@@ -92,14 +92,14 @@ def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
     stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
 
 
-def dense_source(release: Release, source: str) -> Retriever:
-    """Exact search over the item vectors, or the release's faiss index where the night made one."""
+def dense_source(release: Release, source: str, items_ID: Floats) -> Retriever:
+    """Exact search over the items, or the release's faiss index where the night made one of their vectors."""
     index = release.folder / "dense.ivf"
-    if index.exists():
+    if items_ID is release.item_vectors_ID and index.exists():
         from recsys.retrieval import ann
 
-        return ann.AnnRetriever(source, ann.load(index), release.item_vectors_ID)
-    return ExactRetriever(source, release.item_vectors_ID)
+        return ann.AnnRetriever(source, ann.load(index), items_ID)
+    return ExactRetriever(source, items_ID)
 
 
 def recommend_sources(

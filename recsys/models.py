@@ -8,6 +8,7 @@ day uses those, so a roll-back takes the encoder back too.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,10 +23,11 @@ from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.retrieval.synonyms import Synonyms
-from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, MIXER, OF_THE_ENCODER, USAGE, USER_MODEL
 from recsys.understanding.intent import IntentClassifier
 
 KEEP = 5
+PARTS = (ENCODER, USAGE, CROSS_ENCODER, INTENT, FUSION, USER_MODEL, MIXER)
 #: Judged queries have no users, so training says nothing of taste: it gets this share of all other weights.
 PERSONAL = 0.04
 
@@ -48,22 +50,32 @@ def store_of(setup: Setup) -> ArtifactStore:
 def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float]) -> ModelsManifest:
     """Copies the parts in `folder` into the setup's store, writes their manifest, and points `current` at it.
 
-    Of older versions the newest KEEP stay, and those that a release names. ReleaseError when the version exists.
+    A part that is not in `folder` is taken over from the current version, unless it belongs to an encoder that is new
+    now. Of older versions the newest KEEP stay, and those that a release names. ReleaseError when the version exists.
     """
-    store, files = store_of(setup), dict[str, str]()
+    store = store_of(setup)
     if version in store.versions():
         raise ReleaseError(f"models {version} are published already and never change: give the new ones their own name")
-    parts = [folder / name for name in (ENCODER, CROSS_ENCODER, INTENT, FUSION, USAGE)]
-    there = [file for part in parts for file in sorted([part, *part.rglob("*")]) if file.is_file()]
-    if not there:
+    fresh = [name for name in PARTS if (folder / name).exists()]
+    if not fresh:
         raise NotFoundError(f"{folder} holds no models: train into it first")
-    for file in there:
-        path = file.relative_to(folder).as_posix()
-        files[path] = store.write(f"releases/{version}/{path}", file.read_bytes())
+    files = _copied(store, version, folder, fresh)
+    if current := current_models(setup):
+        dropped = OF_THE_ENCODER if ENCODER in fresh else ()
+        kept = [name for name in PARTS if name not in (*fresh, *dropped)]
+        files |= _copied(store, version, _folder(setup, current), kept)
     manifest = ModelsManifest(version, setup.name, metrics, files)
     store.publish(version, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
     store.prune(KEEP, spare=_named_by_releases(setup))
     return manifest
+
+
+def _copied(store: ArtifactStore, version: str, folder: Path, parts: Sequence[str]) -> dict[str, str]:
+    """The parts' files as files of the version: their sums by path."""
+    there = [file for name in parts for file in sorted([folder / name, *(folder / name).rglob("*")]) if file.is_file()]
+    paths = [file.relative_to(folder).as_posix() for file in there]
+    pairs = zip(paths, there, strict=True)
+    return {path: store.write(f"releases/{version}/{path}", file.read_bytes()) for path, file in pairs}
 
 
 def _named_by_releases(setup: Setup) -> set[str]:
@@ -80,8 +92,10 @@ def trained(setup: Setup, version: str | None) -> Setup:
 
     Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
     """
-    if version is None:
-        return setup
+    return with_parts(setup, _folder(setup, version)) if version else setup
+
+
+def _folder(setup: Setup, version: str) -> Path:
     store = store_of(setup)
     try:
         manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
@@ -93,7 +107,7 @@ def trained(setup: Setup, version: str | None) -> Setup:
         ) from None
     except (ValueError, TypeError) as error:
         raise ReleaseError(f"the manifest of models {version} cannot be read ({error}): train again") from error
-    return with_parts(setup, store.local_folder(f"releases/{version}", manifest.files))
+    return store.local_folder(f"releases/{version}", manifest.files)
 
 
 def with_parts(setup: Setup, folder: Path) -> Setup:
@@ -105,6 +119,10 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
         setup = replace(setup, cross_encoder=partial(CrossEncoder, str(folder / CROSS_ENCODER)))
     if (folder / INTENT).is_dir():
         setup = replace(setup, intent=partial(IntentClassifier, str(folder / INTENT)))
+    if (folder / USER_MODEL).is_dir():
+        from recsys.users.sequence import SequenceModel
+
+        setup = replace(setup, user_model=partial(SequenceModel, str(folder / USER_MODEL)))
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
         search = replace(setup.search, weakest=chosen["weakest"])

@@ -82,15 +82,19 @@ class Recommender:
         """`known_words` are never corrected. Raises InputError for a ranker with a feature that nothing gives."""
         searcher = Searcher(
             LexicalRetriever(release.lexical, synonyms),
-            dense_source(release, "dense"),
+            dense_source(release, "dense", release.item_vectors_ID),
             release.item_vectors_ID,
             search_ranker,
             release.texts,
             np.asarray(release.popularity_I),
             reader,
             choices or SearchChoices(),
+            release.taste_vectors_ID,
         )
-        discovery, popularity_I = dense_source(release, "discovery"), np.asarray(release.popularity_I)
+        discovery, popularity_I = (
+            dense_source(release, "discovery", release.taste_vectors_ID),
+            np.asarray(release.popularity_I),
+        )
         sources = recommend_sources(recommend_ranker, release.co_occurrence, discovery, popularity_I)
         understander = Understander(
             Speller(release.lexical.terms, release.lexical.frequencies, release.lexical.rows_with, known_words),
@@ -331,7 +335,7 @@ class Recommender:
         return self.release.item_ids.row(event.item_id)
 
     def _user_vector(self, history: Histories) -> Floats:
-        return self.user_model.encode_history(history, self.release.item_vectors_ID)
+        return self.user_model.encode_history(history, self.release.taste_vectors_ID)
 
 
 def _given_up(bounds: dict[str, float]) -> tuple[str, ...]:

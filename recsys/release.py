@@ -4,8 +4,9 @@ A release is a folder of flat files that many replicas of a host map into memory
 
     items.arrow            tables.ITEMS, sorted by id within each shard; the place of an item is its row
     item_vectors.npy       [I, D] float32, unit length; zeros where an item has no text
+    taste_vectors.npy      [I, d] float32, the items as a trained user model places them; without one there is none
     users.arrow            user_id and history (items, types, days: lists, oldest first), sorted by id within each shard
-    user_vectors.npy       [U, D] float32, unit length or zeros
+    user_vectors.npy       [U, d] float32, unit length or zeros, in one space with the taste vectors
     candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint8,
                            bit f set where source f brought the item
     similar_*.npy          rows [I, S] int32 and scores [I, S] float32
@@ -208,6 +209,8 @@ class Release:
         self.users = read_arrow(folder / "users.arrow")
         self.user_ids = IdMap(self.users["user_id"])
         self.item_vectors_ID = self.array("item_vectors")
+        placed = (folder / "taste_vectors.npy").exists()
+        self.taste_vectors_ID = self.array("taste_vectors") if placed else self.item_vectors_ID
         self.user_vectors_UD = self.array("user_vectors")
         self.candidate_rows_UN = self.array("candidates_rows")
         self.candidate_features_UNF = self.array("candidates_features")

@@ -17,7 +17,6 @@ from recsys.errors import InputError
 from recsys.interfaces import Ranker, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
-from recsys.retrieval.exact import inner_products
 from recsys.retrieval.lexical import LexicalRetriever
 from recsys.types import Floats, Ints, Mask, Requests, Rows
 from recsys.understanding.understand import Understood
@@ -85,6 +84,7 @@ class Searcher:
     """The sources of a search over one catalogue, and what orders them. Safe to call from many threads.
 
     `text_of` gives the texts of rows, as the cross-encoder reads them; without a `reader` nothing is re-ranked.
+    `taste_vectors_ID` are the items where user vectors are, by default their own vectors.
     """
 
     lexical: LexicalRetriever
@@ -95,6 +95,7 @@ class Searcher:
     popularity_I: Floats
     reader: CrossEncoder | None = None
     choices: SearchChoices = field(default_factory=SearchChoices)
+    taste_vectors_ID: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.ranker.feature_names != FEATURES:
@@ -211,13 +212,11 @@ class Searcher:
     ) -> tuple[Floats, Mask]:
         """One column for each of FEATURES, and who brought the row. The cross-encoder has read nothing yet."""
         lexical_N = matches.scores_I[rows_N]
-        vectors_BD = np.stack([vector_D, np.zeros_like(vector_D) if taste_D is None else taste_D])
-        dense_N, personal_N = inner_products(
-            Requests(2, None, vectors_BD), self.item_vectors_ID, np.stack([rows_N, rows_N])
-        )
-        # Some encoders put everything near everything: what counts is how much nearer than the rest.
-        dense_N = dense_N - self.mean_D @ vector_D
         nothing_N = np.zeros(len(rows_N), np.float32)
+        # Some encoders put everything near everything: what counts is how much nearer than the rest.
+        dense_N = self.item_vectors_ID[rows_N] @ vector_D - self.mean_D @ vector_D
+        tasted_ID = self.item_vectors_ID if self.taste_vectors_ID is None else self.taste_vectors_ID
+        personal_N = nothing_N if taste_D is None else tasted_ID[rows_N] @ taste_D
         brought_NF = np.zeros((len(rows_N), len(FEATURES)), bool)
         brought_NF[:, 0], brought_NF[:, 1] = lexical_N > 0, np.isin(rows_N, matches.near_N)
         return np.stack([lexical_N, dense_N, personal_N, nothing_N], axis=1), brought_NF

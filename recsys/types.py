@@ -245,6 +245,13 @@ class Histories:
             self.offsets[start : stop + 1] - low, self.items[low:high], self.types[low:high], self.days[low:high]
         )
 
+    def users(self, chosen: Ints) -> Histories:
+        """These users, in this order."""
+        starts, counts = self.offsets[chosen], np.diff(self.offsets)[chosen]
+        events = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Histories(offsets, self.items[events], self.types[events], self.days[events])
+
     def followed_by(self, later: Histories) -> Histories:
         """The same users, each with `later`'s events after his own."""
         order = np.argsort(np.concatenate([self.owners_E, later.owners_E]), kind="stable")

@@ -22,7 +22,7 @@ from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.ingest import LINE, check_events, check_items
 from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, Scorer, UserModel
 from recsys.tables import EVENTS, EVENTS_IN, ITEMS_IN
-from recsys.types import PURCHASE, Candidates, Histories, Impression, Interaction, Requests
+from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:
@@ -294,9 +294,10 @@ class EncoderContract:
 
 
 class UserModelContract:
-    """Over five items of six dimensions; `make` gives a model that fits them."""
+    """Over five items or more; `make` gives a model that fits them."""
 
-    ITEMS = np.eye(5, 6, dtype=np.float32)
+    CATALOGUE = pa.table({"item_id": [f"i{row}" for row in range(5)]})
+    VECTORS = np.eye(5, 6, dtype=np.float32)
     #: The second user did nothing, the third something with an item that is gone, the fourth only that.
     BLOCK = Histories(
         np.array([0, 2, 2, 4, 5]),
@@ -308,20 +309,34 @@ class UserModelContract:
     def make(self) -> UserModel:
         raise NotImplementedError
 
+    def placed(self) -> Floats:
+        return self.make().place_items(self.CATALOGUE, self.VECTORS)
+
+    def test_every_item_has_a_place(self) -> None:
+        places_ID = self.placed()
+        assert (len(places_ID), places_ID.dtype) == (self.CATALOGUE.num_rows, np.float32)
+        assert np.isfinite(places_ID).all()
+        assert self.make().place_items(self.CATALOGUE.slice(0, 0), self.VECTORS[:0]).shape == (0, places_ID.shape[1])
+
+    def test_a_shard_is_placed_as_the_whole(self) -> None:
+        parts = [self.make().place_items(self.CATALOGUE.slice(low, 3), self.VECTORS[low : low + 3]) for low in (0, 3)]
+        np.testing.assert_allclose(np.concatenate(parts)[:5], self.placed()[:5], atol=1e-5)
+
     def test_unit_vectors_and_zeros(self) -> None:
-        vectors_BD = self.make().encode_history(self.BLOCK, self.ITEMS)
-        assert (vectors_BD.shape, vectors_BD.dtype) == ((4, 6), np.float32)
+        vectors_BD = self.make().encode_history(self.BLOCK, self.placed())
+        assert (vectors_BD.shape, vectors_BD.dtype) == ((4, self.placed().shape[1]), np.float32)
         np.testing.assert_allclose(np.linalg.norm(vectors_BD, axis=1), [1, 0, 1, 0], atol=1e-5)
 
     def test_neighbours_do_not_matter(self) -> None:
         model = self.make()
-        alone = [model.encode_history(self.BLOCK.slice(user, user + 1), self.ITEMS) for user in range(len(self.BLOCK))]
-        np.testing.assert_allclose(model.encode_history(self.BLOCK, self.ITEMS), np.concatenate(alone), atol=1e-5)
+        places_ID, users = self.placed(), range(len(self.BLOCK))
+        alone = [model.encode_history(self.BLOCK.slice(user, user + 1), places_ID) for user in users]
+        np.testing.assert_allclose(model.encode_history(self.BLOCK, places_ID), np.concatenate(alone), atol=1e-5)
 
     def test_nobody_and_no_history(self) -> None:
-        model = self.make()
-        assert model.encode_history(Histories.empty(0), self.ITEMS).shape == (0, 6)
-        assert not model.encode_history(Histories.empty(2), self.ITEMS).any()
+        model, places_ID = self.make(), self.placed()
+        assert model.encode_history(Histories.empty(0), places_ID).shape == (0, places_ID.shape[1])
+        assert not model.encode_history(Histories.empty(2), places_ID).any()
 
 
 EVENING = datetime(2026, 1, 1, 18, tzinfo=UTC)

@@ -19,7 +19,7 @@ from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.models import current_models, publish, serving, trained, with_parts
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.release import Manifest
-from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, USER_MODEL
 from tests.checkerboard import setup as checkerboard
 from tests.toy_search import bert_folder
 
@@ -141,13 +141,13 @@ def test_a_damaged_file_is_refused(setup: Setup, folder: Path, name: str) -> Non
 
 def test_a_lost_file_and_an_unknown_version_are_said(setup: Setup, folder: Path) -> None:
     publish(setup, "1", folder, {})
+    with pytest.raises(InputError, match="cannot name a release"):
+        publish(setup, "a b", folder, {})
     (Path(setup.home) / "models" / "releases" / "1" / FUSION).unlink()
     with pytest.raises(NotFoundError, match=FUSION):
         trained(setup, "1")
     with pytest.raises(NotFoundError, match=r"models 3 are not in .* made with those that are there \(1\)"):
         trained(setup, "3")
-    with pytest.raises(InputError, match="cannot name a release"):
-        publish(setup, "a b", folder, {})
     assert models.store_of(setup).versions() == ["1"]
 
 
@@ -222,3 +222,13 @@ def test_serving_leaves_a_bad_release_to_who_opens_it(setup: Setup, folder: Path
     (Path(setup.home) / "models" / "releases" / "1" / FUSION).write_text("{")
     assert serving(setup) is setup
     assert isinstance(serving(setup).encoder(), HashingEncoder)
+
+
+def test_what_was_not_trained_is_taken_over(setup: Setup, folder: Path, tmp_path: Path) -> None:
+    publish(setup, "1", folder, {})
+    (tmp_path / "users" / USER_MODEL).mkdir(parents=True)
+    (tmp_path / "users" / USER_MODEL / "shape.json").write_text("{}")
+    before, after = (publish(setup, "2", tmp_path / "users", {}).files, publish(setup, "3", folder, {}).files)
+    assert f"{USER_MODEL}/shape.json" in before
+    assert FUSION in before
+    assert not any(path.startswith(USER_MODEL) for path in after)  # it belongs to the encoder before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, newest, users_table
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.funnel import find, packed, recommend_sources
@@ -17,7 +18,7 @@ def embed_users(place: Place, part: int) -> Done:
     """Vectors of the users of shard `part`, and the newest part of their histories, which the release keeps."""
     users = place.read_part("histories", part)
     known = newest(histories_of(users), place.setup.night.history)
-    items_ID, model = place.released_array("item_vectors"), place.setup.user_model()
+    items_ID, model = taste_vectors(place), place.setup.user_model()
     vectors_UD = np.zeros((len(known), items_ID.shape[1]), np.float32)
     for block in _blocks(place, known):
         vectors_UD[block.start : block.stop] = model.encode_history(known.slice(block.start, block.stop), items_ID)
@@ -59,7 +60,7 @@ def sources(place: Place) -> tuple[Retriever, ...]:
     return recommend_sources(
         place.setup.recommend_ranker(),
         (place.released_array("co_occurrence_rows"), place.released_array("co_occurrence_scores")),
-        ExactRetriever("discovery", place.released_array("item_vectors")),
+        ExactRetriever("discovery", taste_vectors(place)),
         np.asarray(place.released_array("popularity")),
     )
 

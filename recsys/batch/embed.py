@@ -1,4 +1,5 @@
 """Texts to item vectors: CPU tasks tokenise, (GPU) actors encode, only what the previous release does not hold.
+Item vectors to places: where the user model has the items.
 
 A shard travels from the tasks to the actors as one Arrow message of its distinct texts: hash, row in the previous
 release (-1 for a new text), token ids (empty for a carried one).
@@ -81,3 +82,19 @@ def spread_vectors(place: Place, part: int) -> Done:
     assert vectors_ND is not None
     place.write_arrays(done, part, {"item_vectors": vectors_ND})
     return done
+
+
+def place_items(place: Place, part: int) -> Done:
+    """Item shard `part` as the user model places it; writes nothing where that leaves items where their texts are."""
+    items, vectors_ID = place.read_part("items", part), place.read_array("item_vectors", part)
+    places_ID = place.setup.user_model().place_items(items, vectors_ID)
+    done = Done(len(places_ID))
+    if places_ID is not vectors_ID:
+        place.write_arrays(done, part, {"taste_vectors": places_ID})
+    return done
+
+
+def taste_vectors(place: Place) -> Floats:
+    """The items as the user model takes them, in the release in the making."""
+    placed = place.is_assembled("taste_vectors.npy")
+    return place.released_array("taste_vectors" if placed else "item_vectors")

@@ -7,6 +7,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import history_parts, newest
 from recsys.batch.plan import Done, Place
 from recsys.funnel import find, recommend_sources
@@ -62,7 +63,7 @@ def split_last_day(known: Histories) -> tuple[Histories, NDArray[np.int64], NDAr
 def _metrics(
     place: Place, before: Histories, truth_offsets: NDArray[np.int64], truth_items: NDArray[np.int32]
 ) -> dict[str, float]:
-    setup, items_ID = place.setup, place.released_array("item_vectors")
+    setup, items_ID = place.setup, taste_vectors(place)
     sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
     blocks = row_ranges(len(items_ID), setup.night.neighbours_per_shard)
     near = [neighbours([before], block, len(items_ID), setup.night.neighbours, now) for block in blocks]

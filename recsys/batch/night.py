@@ -122,8 +122,11 @@ def run_night(place: Place, say: Say) -> Manifest:
     go(Stage("events", plan.user_parts, ingest.sort_events))
     go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
     go(Stage("vectors", plan.item_parts, embed.spread_vectors))
+    go(Stage("places", plan.item_parts, embed.place_items))
     index.assemble_table(place, "items", plan.item_parts)
     index.assemble_array(place, "item_vectors", plan.item_parts)
+    if place.store.exists(place.work("taste_vectors/00000.npy")):
+        index.assemble_array(place, "taste_vectors", plan.item_parts)
     _add_up_popularity(place)
     blocks, near_blocks = len(index.similar_blocks(place)), len(index.neighbour_blocks(place))
     big = len(place.released_array("item_vectors")) > place.setup.night.ann_above

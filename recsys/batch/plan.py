@@ -140,6 +140,9 @@ class Place:
     def assembled(self, name: str) -> Path:
         return self.store.local(self.release(name), self.store.read(self.work(f"sums/{name}")).decode())
 
+    def is_assembled(self, name: str) -> bool:
+        return self.store.exists(self.work(f"sums/{name}"))
+
     def sums(self) -> dict[str, str]:
         """Every file assembled so far, as a manifest lists them."""
         folder = self.work("sums")

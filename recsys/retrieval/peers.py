@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Of a larger shop only so many users are peers, the latest active: 20,000 of 100 events take 50 MB.
 MOST_PEERS = 20_000
 HALF_LIFE_DAYS = 7.0
+#: What is older than so many half-lives is left out: it weighs less than a thousandth.
+FORGOTTEN = 10
 
 
 def latest(parts: Iterable[Histories], most: int = MOST_PEERS) -> Histories:
@@ -71,8 +73,9 @@ class Peers:
         self._weights_I = np.log((1 + len(histories)) / np.maximum(peers_I, 1)).astype(np.float32)
         self._unit_IU = self._unit(touched_UI).T.tocsr()
         fading_E = 0.5 ** (np.maximum(now_days - histories.days, 0) / half_life_days)
-        weights_E = EVENT_WEIGHTS[histories.types] * fading_E
-        self._lately_UI = sparse_rows(histories.owners_E, histories.items, weights_E, len(histories), item_count)
+        weights_E, kept_E = EVENT_WEIGHTS[histories.types] * fading_E, fading_E > 0.5**FORGOTTEN
+        owners_E, items_E = histories.owners_E[kept_E], histories.items[kept_E]
+        self._lately_UI = sparse_rows(owners_E, items_E, weights_E[kept_E], len(histories), item_count)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)

@@ -77,6 +77,22 @@ class Foretold:
     next_B: Rows
 
 
+def last_held_out(histories: Histories, seed: int = 0) -> tuple[Histories, Foretold]:
+    """The histories without the newest event of up to VALIDATED users, and those events as what is to be foretold.
+
+    Of users with three events or more whose newest is of an item they had not met before.
+    """
+    lengths, ends = np.diff(histories.offsets), histories.offsets[1:]
+    able = np.flatnonzero(lengths >= 3)
+    able = able[_is_first(histories)[ends[able] - 1]]
+    chosen = np.sort(np.random.default_rng(seed).permutation(able)[:VALIDATED])
+    kept_E = np.ones(len(histories.items), bool)
+    kept_E[ends[chosen] - 1] = False
+    offsets = np.concatenate([[0], np.cumsum(lengths - np.isin(np.arange(len(lengths)), chosen))])
+    before = Histories(offsets, histories.items[kept_E], histories.types[kept_E], histories.days[kept_E])
+    return before, Foretold(before.users(chosen), histories.items[ends[chosen] - 1])
+
+
 def train_user_model(
     histories: Histories,
     valid: Foretold,
@@ -266,11 +282,7 @@ class _Ndcg:
     def __init__(self, valid: Foretold, length: int) -> None:
         chosen = np.random.default_rng(0).permutation(len(valid.asked))[:VALIDATED]
         chosen = chosen[np.argsort(np.diff(valid.asked.offsets)[chosen], kind="stable")]  # blocks of like length
-        starts, counts = valid.asked.offsets[chosen], np.diff(valid.asked.offsets)[chosen]
-        events = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        of = valid.asked
-        self.asked = Histories(offsets, of.items[events], of.types[events], of.days[events])
+        self.asked = valid.asked.users(chosen)
         self.next_B, self.length = valid.next_B[chosen].astype(np.int64), length
 
     def __call__(self, model: nn.Module) -> float:

@@ -69,7 +69,7 @@ class Content:
 
     def save(self, path: Path) -> None:
         """As safetensors."""
-        arrays = {name: np.atleast_1d(np.asarray(value, np.float32)) for name, value in vars(self).items()}
+        arrays = {name: np.atleast_1d(value) for name, value in vars(self).items()}
         save_file(arrays, path)
 
     @classmethod
@@ -153,7 +153,9 @@ def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:
     most = min(latent, min(weighted_IW.shape) - 1)
     latent_WK = np.zeros((weighted_IW.shape[1], latent), np.float32)
     if most > 0 and weighted_IW.nnz:
-        latent_WK[:, :most] = svds(weighted_IW, most, random_state=seed)[2][::-1].T
+        _, sizes, vectors = svds(weighted_IW, most, random_state=seed)
+        real = sizes > 1e-4 * sizes.max()  # the others lie anywhere, on words that no item has
+        latent_WK[:, : real.sum()] = vectors[real][::-1].T
     return latent_WK
 
 

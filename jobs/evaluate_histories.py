@@ -1,0 +1,151 @@
+"""The next item of a history beside floors and rivals: python -m jobs.evaluate_histories --dataset amazon2014_beauty"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.datasets import data_folder, sequences
+from recsys.encoders import minilm
+from recsys.encoders.text import item_texts
+from recsys.errors import InputError, RecsysError
+from recsys.evaluation import histories, rivals
+from recsys.interfaces import Encoder
+from recsys.types import Floats
+
+DATASETS = ("amazon2014_beauty", "amazon2014_sports")
+#: By name; a contender whose answers depend on the seed is in SEEDED too.
+CONTENDERS: dict[str, rivals.Factory] = {**rivals.RIVALS}
+SEEDED = {*rivals.SEEDED}
+COLUMNS = ("recall@10", "ndcg@10", "recall@5", "recall@20", "mrr", "tail_recall@10", "tail_share@10", "coverage")
+MORE = ("gini@10", "novelty", "recall@10/1-4", "recall@10/5-9", "recall@10/10-19", "recall@10/20+", "cold_recall@10")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", choices=DATASETS)
+    source.add_argument("--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv")
+    parser.add_argument("--valid", action="store_true", help="score the last item but one instead: tune here")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="for contenders that have any (3)")
+    parser.add_argument("--users", type=float, default=1.0, metavar="SHARE", help="a random share of the users")
+    parser.add_argument("--cold", type=float, metavar="SHARE", help="this share of the items loses all its events")
+    parser.add_argument("--ties", action="store_true", help="items that may be of one day in random order")
+    parser.add_argument("--only", nargs="+", choices=sorted(CONTENDERS), metavar="NAME", help="these contenders")
+    return parser
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    begun = time.perf_counter()
+    name = arguments.dataset or arguments.data.resolve().name
+    try:
+        rows = list(measured(arguments))
+    except RecsysError as error:
+        print(f"nothing was measured: {error}", file=sys.stderr)
+        return 1
+    table(rows, COLUMNS)
+    table(rows, MORE)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    seconds = round(time.perf_counter() - begun, 1)
+    summary = {"job": "evaluate_histories", "dataset": name, "commit": commit, "seconds": seconds}
+    asked = {"part": "valid" if arguments.valid else "test", "cold": arguments.cold, "ties": arguments.ties}
+    print(json.dumps({**summary, **asked, "users": arguments.users, "rows": [as_json(row) for row in rows]}))
+    return 0
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each contender that can be, with the seconds it took."""
+    log = sequences.read(arguments.data or data_folder(arguments.dataset))
+    say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in log.counts.items() if count))
+    split = cut(log, arguments)
+    say(f"{len(split.asked):,} users are asked for their {split.part} item")
+    items_ID = vectors(log.items, minilm())
+    for name in arguments.only or CONTENDERS:
+        seeds = range(arguments.seeds if name in SEEDED else 1)
+        begun = time.perf_counter()
+        try:
+            answers = [
+                CONTENDERS[name](split, log.items, items_ID, seed, say)(split.asked.histories, histories.K)
+                for seed in seeds
+            ]
+        except InputError as error:
+            say(f"{name} is left out: {error}")
+            continue
+        row = histories.evaluate(answers, split.asked, split.counts_I)
+        seconds = round(time.perf_counter() - begun, 1)
+        say(f"{name:20} recall@10 {row['recall@10']:.4f}  ndcg@10 {row['ndcg@10']:.4f}  {seconds} s")
+        yield {"name": name, "seeds": len(seeds), "seconds": seconds, **row}
+
+
+def cut(log: sequences.Sequences, arguments: argparse.Namespace) -> histories.Split:
+    """The log as the flags want it, split."""
+    past, count, part = log.histories, log.items.num_rows, "valid" if arguments.valid else "test"
+    if arguments.seeds < 1:
+        raise InputError(f"{arguments.seeds} seeds measure nothing: give 1 or more")
+    if arguments.cold is not None and arguments.valid:
+        raise InputError("cold items are nobody's validation item: leave --valid or --cold away")
+    past = histories.sample(past, arguments.users, seed=0)
+    if arguments.ties:
+        ends = histories.ascending_ends(past)
+        say(f"{ends:,} of {len(past):,} histories end in two items that may be of one day: these are shuffled")
+        past = histories.ties_shuffled(past, log.items["item_id"].to_pylist(), seed=0)
+    if arguments.cold is not None:
+        return histories.without_items(past, count, arguments.cold, seed=0)
+    return histories.leave_one_out(past, count, part)
+
+
+def vectors(items: pa.Table, encoder: Encoder, folder: Path | None = None) -> Floats:
+    """[I, D]: the items' texts, encoded once and kept in ~/.cache/nightshelf/evaluate by what they say.
+
+    Attributes are left out: here they are numbers, which a language model reads as noise.
+    """
+    place = items.schema.get_field_index("attributes")
+    texts = item_texts(items.set_column(place, "attributes", pa.nulls(items.num_rows, pa.string())))
+    digest = blake2b("\0".join([encoder.space, *texts]).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    file = (folder or Path.home() / ".cache" / "nightshelf" / "evaluate") / f"vectors-{digest}.npy"
+    if file.is_file():
+        return np.load(file)
+    say(f"encoding {len(texts):,} items")
+    items_ID = encoder.encode_items(texts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, items_ID)
+    return items_ID
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """NaN as null: a number that there is not, such as the recall of cold items where there are none."""
+    return {name: None if value != value else value for name, value in row.items()}
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    print(f"\n{'':16}" + "".join(f"{column.replace('recall', 'R'):>{width(column)}}" for column in columns))
+    for row in rows:
+        print(f"{row['name']:16}" + "".join(f"{cell(row, column):>{width(column)}}" for column in columns))
+
+
+def width(column: str) -> int:
+    return 24 if column in ("recall@10", "ndcg@10") else 16
+
+
+def cell(row: dict[str, Any], column: str) -> str:
+    low_high = row.get(f"{column}/interval")
+    return f"{row[column]:.4f}" + (f" [{low_high[0]:.4f}, {low_high[1]:.4f}]" if low_high else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -150,13 +150,14 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
 
     release = Release.open(ArtifactStore(setup.home))
     histories, valid = last_held_out(histories_of(release.users), arguments.seed)
+    recipe = Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL).with_values(setup.user_recipe)
     known = {
         "histories": histories,
         "valid": valid,
         "items": release.items,
         "vectors_ID": vectors(release, next_encoder(setup, arguments.folder), arguments.folder),
         "folder": arguments.folder / USER_MODEL,
-        "recipe": Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL),
+        "recipe": recipe,
         "say": say,
         "resume": arguments.resume,
     }

@@ -96,7 +96,8 @@ class Setup:
     """Everything a night or a day needs to know. `dataset` is given the night's time, `until`.
 
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home takes the place of
-    `encoder`, `search_ranker`, `cross_encoder` and `intent`: see `models.trained`.
+    `encoder`, `search_ranker`, `cross_encoder` and `intent`: see `models.trained`. The numbers in `user_recipe` replace
+    those by which the user model is trained (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Setup:
     intent: Callable[[], Classifier] | None = None
     search: SearchChoices = field(default_factory=SearchChoices)
     synonyms: str | None = None
+    user_recipe: Mapping[str, float] = field(default_factory=dict)
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
 

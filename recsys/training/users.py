@@ -6,9 +6,11 @@ from, I items, N items of a softmax, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +55,41 @@ class Recipe:
     full_below: int = 50_000
     negatives: int = 4_096
 
+    def __post_init__(self) -> None:
+        for name in ("dim", "layers", "heads", "length", "negatives"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give 1 or more")
+        for name in ("dropout", "residual_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give a share, 0 to 1")
+        if not self.shrinkage >= 0:
+            raise InputError(f"shrinkage is {self.shrinkage}: give 0 events or more")
+        if self.dim % self.heads:
+            raise InputError(f"{self.dim} dimensions cannot be shared by {self.heads} heads: give a multiple as dim")
+
+    def with_values(self, values: Mapping[str, float]) -> Recipe:
+        """This recipe with other numbers for fields of it, or of its schedule, by name.
+
+        The seed is not among them: runs are told apart by it. InputError for a name that is no such field, and for a
+        fraction where a whole number belongs.
+        """
+        own, timed = _numbers(self), _numbers(self.schedule)
+        known = own | timed
+        if unknown := sorted(set(values) - set(known)):
+            raise InputError(
+                f"a recipe of the user model has no {', '.join(unknown)}: its numbers are {', '.join(known)}"
+            )
+        numbers = {
+            name: _whole(name, value) if known[name] == "int" else float(value) for name, value in values.items()
+        }
+        schedule: Any = {name: value for name, value in numbers.items() if name in timed}
+        changed: Any = {name: value for name, value in numbers.items() if name in own}
+        return replace(self, schedule=replace(self.schedule, **schedule), **changed)
+
+    def values(self) -> dict[str, float]:
+        """What `with_values` can change, as it is."""
+        return {name: getattr(part, name) for part in (self, self.schedule) for name in _numbers(part)}
+
     @classmethod
     def here(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
         """For this machine."""
@@ -67,6 +104,18 @@ class Recipe:
         """Half as wide, and a sampled softmax from a few thousand items on."""
         schedule = Schedule(20, 256, 1e-3, warmup=0.05, patience=3, seed=seed, log_dir=log_dir)
         return cls(schedule, dim=128, full_below=2_000, negatives=1_024)
+
+
+def _numbers(part: Recipe | Schedule) -> dict[str, str]:
+    """Its fields that are numbers, but for the seed, and which kind of number: int or float."""
+    found = {field.name: str(field.type) for field in fields(part) if field.type in ("int", "float")}
+    return {name: kind for name, kind in found.items() if name != "seed"}
+
+
+def _whole(name: str, value: float) -> int:
+    if not float(value).is_integer():
+        raise InputError(f"{name} is {value}: give a whole number")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -126,6 +175,20 @@ def train_user_model(
         save(folder, learner.network, content, items["item_id"].combine_chunks(), learner.residuals())
     from_first(None)  # nobody opens it before it is there
     return fitted
+
+
+def validated(
+    values: Mapping[str, float],
+    histories: Histories,
+    valid: Foretold,
+    items: pa.Table,
+    vectors_ID: Floats,
+    recipe: Recipe,
+) -> float:
+    """ndcg@10 on `valid` of a model trained by the recipe with these values; the model itself is thrown away."""
+    recipe = recipe.with_values(values)
+    with tempfile.TemporaryDirectory(prefix="nightshelf-user-model-") as folder:
+        return train_user_model(histories, valid, items, vectors_ID, Path(folder), recipe).best
 
 
 class Learner(nn.Module):

@@ -1,6 +1,7 @@
 """Leave one out, its scores and rivals: on histories small enough to read, then on a real shop."""
 
 import json
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -231,7 +232,7 @@ def test_ease_is_the_least_squares_solution():
 
 def test_ease_says_when_there_are_too_many_items():
     wide = histories.leave_one_out(logged([0, 1, 2]), rivals.EASE_ITEMS + 1)
-    with pytest.raises(InputError, match="it takes up to 20,000 items"):
+    with pytest.raises(InputError, match="it takes up to 15,000 items"):
         contender("ease", wide)
 
 
@@ -295,6 +296,12 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
         assert set(row) >= {*job.COLUMNS, *job.MORE, "ndcg@10/interval"}
         assert row["cold_recall@10"] is None or row["cold_recall@10/users"]
     assert "60 users are asked for their test item" in lines
+
+
+def test_the_job_needs_no_ray():
+    code = "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.parser()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_flags_of_the_job(shop, monkeypatch, capsys):

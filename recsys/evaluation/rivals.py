@@ -28,14 +28,14 @@ USERS_PER_BLOCK = 256
 #: a robot's 100,000 events would make five billion.
 WINDOW = 50
 #: A pair counts distance^-DISTANCE, and BACKWARD of that from the later item to the earlier one.
-DISTANCE, BACKWARD = 0.5, 0.5
+DISTANCE, BACKWARD = 0.5, 0.3
 #: A pair's count is divided by (n_from + SHRINKAGE)^FROM (n_to + SHRINKAGE)^TO; the cosine would be 1/2 and 1/2, no
 #: shrinkage, which loses a third of the hits. n is in means, so that the scores of shops are alike.
-SHRINKAGE, FROM, TO = 8.0, 0.5, 0.2
+SHRINKAGE, FROM, TO = 4.0, 0.5, 0.1
 #: How much the cosine of words counts beside item_knn.
-WORDS = 0.2
-#: EASE's ridge, and the most items for which I x I numbers and their inversion are bearable.
-RIDGE, EASE_ITEMS = 100.0, 20_000
+WORDS = 0.15
+#: EASE's ridge, and the most items it takes: 12,101 are 64 seconds on one busy core, and the time grows by the cube.
+RIDGE, EASE_ITEMS = 100.0, 15_000
 
 Score = Callable[[Histories], Floats]
 Recommend = Callable[[Histories, int], Rows]
@@ -114,7 +114,11 @@ def content(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
 
 def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
     """The item-to-item weights of least squared error with an empty diagonal, in closed form: with the inverse P of
-    X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019). InputError above EASE_ITEMS items."""
+    X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019).
+
+    It is asked with `recent` like the others; with ones, as published, it finds a twelfth less. InputError above
+    EASE_ITEMS items.
+    """
     if split.item_count > EASE_ITEMS:
         raise InputError(
             f"ease inverts {split.item_count:,} x {split.item_count:,}: it takes up to {EASE_ITEMS:,} items"

@@ -172,7 +172,8 @@ def train_user_model(
     loss, validate = _NextItem(windows, recipe, events_I), _Ndcg(valid, recipe.length)
     fitted = fit(learner, len(windows.starts_W), loss, validate, recipe.schedule, say, resume)
     if rank() == 0:
-        save(folder, learner.network, content, items["item_id"].combine_chunks(), learner.residuals())
+        item_ids = items["item_id"].combine_chunks()
+        save(folder, learner.network, content, item_ids, features_IC, learner.residuals(), events_I)
     from_first(None)  # nobody opens it before it is there
     return fitted
 

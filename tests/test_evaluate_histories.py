@@ -207,10 +207,21 @@ def test_the_later_of_two_items_is_told_first():
     assert weights[0, 2] == weights[0, 0] == 0
 
 
+def test_the_newest_event_counts_most():
+    weights = rivals.recent(logged([0, 1, 0, 2], [1]), 4).toarray()
+    np.testing.assert_allclose(weights, [[1 / 4 + 1 / 2, 1 / 3, 1, 0], [0, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["item_knn", "tfidf", "item_knn+tfidf"])
+def test_who_has_no_history_is_told_what_is_popular(name):
+    popular, theirs = (contender(known, SHED, HARDWARE)(logged([]), 3).tolist() for known in ("popularity", name))
+    assert theirs == popular
+
+
 def test_near_pairs_count_more_and_far_ones_not():
     weights = rivals.neighbours(logged([0, 1, 2], [*[3] * 2, *range(4, 4 + rivals.WINDOW)]), 100).toarray()
     np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-rivals.DISTANCE, rtol=1e-5)
-    assert weights[3, 2 + rivals.WINDOW] > 0
+    assert weights[3, 2 + rivals.WINDOW] > 0 == weights[3, 3]
     assert weights[3, 3 + rivals.WINDOW] > 0
     far = rivals.neighbours(logged(list(range(rivals.WINDOW + 2))), 100).toarray()
     assert far[0, rivals.WINDOW] > 0 == far[0, rivals.WINDOW + 1]
@@ -219,14 +230,14 @@ def test_near_pairs_count_more_and_far_ones_not():
 def test_ease_is_the_least_squares_solution():
     """Its stationary point: the gradient 2 X^T (X B - X) + 2 RIDGE B is 0 off the diagonal, which is 0."""
     rng = np.random.default_rng(0)
-    log = logged(*[rng.choice(7, 4, replace=False) for _ in range(40)])
-    split = histories.leave_one_out(log, 7)
-    once_UI = np.zeros((40, 7))
-    once_UI[split.fitted.owners_E, split.fitted.items] = 1
+    users = [rng.choice(7, 4, replace=False) for _ in range(40)]
+    log = logged(*users, [3, 3, 3, 3])
+    once_UI = np.zeros((41, 7))
+    once_UI[log.owners_E, log.items] = 1
     gram = once_UI.T @ once_UI
-    inverse = rivals._inverse(rivals._gram(split))
-    np.testing.assert_allclose(inverse @ (gram + rivals.RIDGE * np.eye(7)), np.eye(7), atol=1e-5)
-    weights = np.eye(7) - inverse / np.diag(inverse)
+    weights = rivals.ease_weights(log, 7)
+    assert (np.diag(weights) == 0).all()
+    assert np.abs(weights).sum() > 0.1
     gradient = gram @ weights - gram + rivals.RIDGE * weights
     np.testing.assert_allclose(gradient - np.diag(np.diag(gradient)), 0, atol=1e-3)
 

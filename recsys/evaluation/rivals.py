@@ -123,18 +123,19 @@ def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -
         raise InputError(
             f"ease inverts {split.item_count:,} x {split.item_count:,}: it takes up to {EASE_ITEMS:,} items"
         )
-    weights_II = _inverse(_gram(split))
-    weights_II /= -np.diag(weights_II)
-    np.fill_diagonal(weights_II, 0)
+    weights_II = ease_weights(split.fitted, split.item_count)
     return by_scores(lambda asked: recent(asked, split.item_count) @ weights_II)
 
 
-def _gram(split: Split) -> Floats:
-    past = split.fitted
-    once_UI = sparse_rows(past.owners_E, past.items, np.ones(len(past.items)), len(past), split.item_count).sign()
+def ease_weights(past: Histories, item_count: int) -> Floats:
+    """[I, I]: EASE's B. Counts an item once a history."""
+    once_UI = sparse_rows(past.owners_E, past.items, np.ones(len(past.items)), len(past), item_count).sign()
     gram_II = (once_UI.T @ once_UI).toarray()
-    gram_II[np.diag_indices(split.item_count)] += RIDGE
-    return gram_II
+    gram_II[np.diag_indices(item_count)] += RIDGE
+    weights_II = _inverse(gram_II)
+    weights_II /= -np.diag(weights_II)
+    np.fill_diagonal(weights_II, 0)
+    return weights_II
 
 
 def _inverse(gram_II: Floats) -> Floats:

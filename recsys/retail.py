@@ -7,7 +7,7 @@ Legend: U users, B users of a block, I items, K places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,20 +24,25 @@ from recsys.funnel import gather, ranked, recommend_sources
 from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import DatasetAdapter, Encoder, Ranker, Retriever, UserModel
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
+from recsys.ranking.mixer import Mixer
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.popularity import popularity
 from recsys.retrieval.sparse import is_bought, sparse_rows
-from recsys.types import PURCHASE, Floats, Histories, Ints, Requests, utc_days
+from recsys.types import PURCHASE, Floats, Histories, Ints, Requests, Rows, utc_days
 from recsys.users.recency import RecencyMean
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from recsys.training.mixer import Example
+
 K = 10
 NEIGHBOURS = 100
 USERS_PER_BLOCK = 256
 ITEMS_PER_BLOCK = 8192
+#: How many periods before the truth the mixer learns from.
+PERIODS = 3
 
 #: Histories end at the first date, the truth at the second. Validation is as long as the test and ends where it begins.
 TEST = {
@@ -127,8 +132,9 @@ def _truth(pairs_2E: Ints, users: int) -> Truth:
     return np.concatenate([[0], np.cumsum(counts)]), pairs_2E[1].astype(np.int32)
 
 
-def contenders(shop: Split, items_ID: Floats) -> dict[str, Contender]:
-    """The floors and rivals by name, and `nightshelf`: the product's sources over `vectors`, blended."""
+def contenders(shop: Split, items_ID: Floats, ranker: Ranker) -> dict[str, Contender]:
+    """The floors and rivals by name, the product's sources over `vectors` blended by fixed weights (`fixed_blend`), and
+    `nightshelf`: the same sources, mixed by `ranker`."""
     past = shop.histories
     counts_UI = sparse_rows(past.owners_E, past.items, np.ones(len(past.items)), len(past), shop.item_count)
     once_UI = counts_UI.sign()
@@ -144,8 +150,9 @@ def contenders(shop: Split, items_ID: Floats) -> dict[str, Contender]:
         "item_knn": lambda mine_BI: _without_itself(mine_BI.sign(), cosine_UI),
     }
     lists = {name: partial(_by_scores, score, shop.item_count) for name, score in scored.items()}
-    ranker = LinearRanker(RETAIL_WEIGHTS)
-    return {**lists, "nightshelf": blend(sources(shop, items_ID, ranker), ranker, RecencyMean(), items_ID)}
+    fitted, fixed = sources(shop, items_ID, ranker), LinearRanker(RETAIL_WEIGHTS)
+    rankers = {"fixed_blend": fixed, "nightshelf": ranker}
+    return {**lists, **{name: blend(fitted, each, RecencyMean(), items_ID) for name, each in rankers.items()}}
 
 
 def _without_itself(mine_BI: csr_array, cosine_UI: csr_array) -> Floats:
@@ -176,6 +183,30 @@ def sources(shop: Split, items_ID: Floats, ranker: Ranker) -> tuple[Retriever, .
     together = np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])
     lately_I = popularity([shop.histories], shop.item_count, shop.now_days)
     return recommend_sources(ranker, together, ExactRetriever("discovery", items_ID), lately_I)
+
+
+def learned(log: pa.Table, start: datetime, stop: datetime, items_ID: Floats, periods: int = PERIODS) -> Mixer:
+    """A mixer of the sources that learned from the `periods` before `start`, each as long as start to stop: sources
+    fitted to the log before a period, asked for its buyers, and what they bought in it. Nothing from `start` on is
+    seen."""
+    from recsys.training.mixer import train_mixer  # loads torch
+
+    length = stop - start
+    shops = (split(log, start - number * length, stop - number * length) for number in range(1, periods + 1))
+    made = (example for shop in shops if len(shop.asked) for example in _examples(shop, items_ID))
+    return train_mixer(made, tuple(RETAIL_WEIGHTS), RETAIL_WEIGHTS)
+
+
+def _examples(shop: Split, items_ID: Floats) -> Iterator[Example]:
+    from recsys.training.mixer import examples
+
+    retrievers, users = sources(shop, items_ID, LinearRanker(RETAIL_WEIGHTS)), RecencyMean()
+
+    def ask(asked: Histories) -> tuple[Rows, Floats]:
+        requests = Requests(len(asked), None, users.encode_history(asked, items_ID), asked)
+        return gather(retrievers, requests, K, None, {})[:2]
+
+    return examples(ask, shop.asked, shop.all, USERS_PER_BLOCK)
 
 
 def blend(retrievers: Sequence[Retriever], ranker: Ranker, users: UserModel, items_ID: Floats) -> Contender:

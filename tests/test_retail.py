@@ -13,6 +13,8 @@ from recsys import retail
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import NotFoundError
 from recsys.interfaces import Chunk
+from recsys.ranking.linear import RETAIL_WEIGHTS
+from recsys.ranking.mixer import Mixer
 
 START, STOP = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 8, tzinfo=UTC)
 BEFORE, AFTER = START - timedelta(days=7), START + timedelta(days=1)
@@ -76,7 +78,7 @@ def shop():
 
 
 def contenders(shop):
-    return retail.contenders(shop, np.eye(shop.item_count, dtype=np.float32))
+    return retail.contenders(shop, np.eye(shop.item_count, dtype=np.float32), Mixer.of(RETAIL_WEIGHTS))
 
 
 def names(rows):
@@ -118,6 +120,7 @@ def test_truth_is_from_the_start_until_before_the_stop():
         ("own_frequency", ["milk", "tea", "lemon", "jam"], ["lemon", "jam"]),
         # jam: 2 / sqrt(2 x 3) with milk; milk and tea: 1 / sqrt(3) with each other; lemon: nothing.
         ("item_knn", ["jam"], ["jam"]),
+        ("fixed_blend", ["milk", "tea"], ["jam"]),
         ("nightshelf", ["milk", "tea"], ["jam"]),
     ],
 )
@@ -126,7 +129,7 @@ def test_what_a_contender_tells_ann(shop, name, everything, new):
     assert [ours[0][: len(everything)], ours[1][: len(new)]] == [everything, new]
 
 
-@pytest.mark.parametrize("name", ["random", "popularity", "own_frequency", "item_knn", "nightshelf"])
+@pytest.mark.parametrize("name", ["random", "popularity", "own_frequency", "item_knn", "fixed_blend", "nightshelf"])
 def test_lists_repeat_nothing_and_new_ones_hold_nothing_bought(shop, name):
     everything, new = contenders(shop)[name](shop.asked)
     for answers in (everything, new):
@@ -169,6 +172,17 @@ def test_vectors_stand_in_the_order_of_rows():
     np.testing.assert_array_equal(items_ID, wanted)
 
 
+def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
+    """Three weeks in which everybody buys milk again, and whatever comes after them."""
+    weeks = [bought({"ann": ["milk", "tea"], "ben": ["milk", "jam"]}, START - timedelta(days=7 * n)) for n in (1, 2, 3)]
+    past = pa.Table.from_pylist([event for week in weeks for event in week])
+    later = pa.Table.from_pylist(bought({"ann": ["jam"] * 3, "ben": ["tea"] * 3}, AFTER))
+    eye_II = np.eye(3, dtype=np.float32)
+    whole, known = (retail.learned(log, START, STOP, eye_II) for log in (pa.concat_tables([past, later]), past))
+    np.testing.assert_array_equal(whole.weights_GFV, known.weights_GFV)
+    assert whole.bias == known.bias > retail.learned(later, START, STOP, eye_II).bias == 0
+
+
 def run(monkeypatch, capsys, *flags):
     monkeypatch.setattr(sys, "argv", ["evaluate_retail", *flags])
     evaluate_retail.main()
@@ -189,7 +203,8 @@ def test_the_job_s_last_line(corner_shop, monkeypatch, capsys):
     assert summary["commit"]
     assert summary["seconds"] >= 0
     rows = summary["rows"]
-    assert [row["name"] for row in rows] == ["random", "popularity", "own_frequency", "item_knn", "nightshelf"]
+    floors = ["random", "popularity", "own_frequency", "item_knn"]
+    assert [row["name"] for row in rows] == [*floors, "fixed_blend", "nightshelf"]
     for row in rows:
         assert set(row) >= {"hits@10/all", "hits@10/new", "ndcg@10/all", "ndcg@10/new", "coverage"}
         for name in ("all", "new"):

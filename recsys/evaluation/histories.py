@@ -135,7 +135,8 @@ def ties_shuffled(histories: Histories, ids: Sequence[str], seed: int) -> Histor
 
     A file without times may write items of one day by id, so that their order tells a model what no shop knows. The
     true days are lost: an ascending run holds every such tie, and, as chance makes half of all neighbours ascend, many
-    that are none. A score that survives this owes nothing to ties; one that falls may have lost true order.
+    that are none. Shuffled before the split, the targets move too. A score that survives this owes nothing to ties; one
+    that falls may have lost true order.
     """
     order_I = np.argsort(np.asarray(ids, object).astype(str), kind="stable")
     rank_I = np.empty(len(ids), np.int64)

@@ -36,12 +36,12 @@ def main() -> None:
     adapter = DATASETS[arguments.dataset]()
     log = retail.purchases(adapter)
     shop = retail.split(log, start, stop)
-    items_ID = retail.vectors(adapter, log, minilm())
+    shelf = retail.shelf(adapter, log, minilm())
     print(f"{arguments.dataset}, truth from {start:%Y-%m-%d} to {stop:%Y-%m-%d}: {len(shop.asked):,} users")
     print(f"{'':15}" + "".join(f"{column:>28}" for column in COLUMNS))
     rows = []
-    mixer = retail.learned(log, start, stop, items_ID)
-    for name, contender in retail.contenders(shop, items_ID, mixer).items():
+    mixer = retail.learned(log, start, stop, shelf)
+    for name, contender in retail.contenders(shop, shelf, mixer).items():
         rows.append({"name": name, **retail.evaluate(shop, contender)})
         print(f"{name:15}" + "".join(f"{_cell(rows[-1], column):>28}" for column in COLUMNS), flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -9,20 +9,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import InputError
+from recsys import sources
 from recsys.interfaces import Ranker, Retriever, Scorer
 from recsys.ranking.linear import best
 from recsys.ranking.merge import merge
-from recsys.release import Release
-from recsys.retrieval.buy_again import BuyAgain
-from recsys.retrieval.cooccurrence import CoOccurrence
+from recsys.release import Release, histories_of
 from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.popularity import Popularity
-from recsys.types import Floats, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Requests, Rows, utc_days
 
 #: How deep each source is asked before ranking.
 DEPTH = 100
@@ -40,7 +38,7 @@ class Found:
 
 
 def find(
-    sources: Sequence[Retriever],
+    retrievers: Sequence[Retriever],
     ranker: Ranker,
     requests: Requests,
     k: int,
@@ -49,24 +47,24 @@ def find(
 ) -> Found:
     """The k best of what all sources bring."""
     stages_ms = {} if stages_ms is None else stages_ms
-    rows_BN, features_BNF, brought_BNF = gather(sources, requests, k, allowed, stages_ms)
+    rows_BN, features_BNF, brought_BNF = gather(retrievers, requests, k, allowed, stages_ms)
     with timed(stages_ms, "rank"):
-        return ranked(ranker, tuple(source.source for source in sources), rows_BN, features_BNF, brought_BNF, k)
+        return ranked(ranker, tuple(source.source for source in retrievers), rows_BN, features_BNF, brought_BNF, k)
 
 
 def gather(
-    sources: Sequence[Retriever], requests: Requests, k: int, allowed: Mask | None, stages_ms: dict[str, float]
+    retrievers: Sequence[Retriever], requests: Requests, k: int, allowed: Mask | None, stages_ms: dict[str, float]
 ) -> tuple[Rows, Floats, Mask]:
     """rows_BN, features_BNF and who brought what, one column a source. Where a source can score what others brought,
     it does: an item is then not ranked lower for having just missed its list."""
     brought = []
-    for source in sources:
+    for source in retrievers:
         with timed(stages_ms, source.source):
             brought.append(source.retrieve(requests, max(k, DEPTH), allowed))
     with timed(stages_ms, "merge"):
         rows_BN, features_BNF = merge(brought)
         brought_BNF = features_BNF != 0
-        for place, source in enumerate(sources):
+        for place, source in enumerate(retrievers):
             if isinstance(source, Scorer):
                 scores_BN = source.score(requests, rows_BN)
                 features_BNF[:, :, place] = np.where(rows_BN < 0, 0, scores_BN)
@@ -102,25 +100,24 @@ def dense_source(release: Release, source: str, items_ID: Floats) -> Retriever:
     return ExactRetriever(source, items_ID)
 
 
-def recommend_sources(
-    ranker: Ranker, co_occurrence: tuple[Rows, Floats], discovery: Retriever, popularity_I: Floats
-) -> tuple[Retriever, ...]:
-    """What a recommendation is made of: the sources that the ranker has a feature for, in its order.
-
-    The night stores one feature a source. Raises InputError for a feature that no source gives.
-    """
-    there = (BuyAgain(popularity_I), CoOccurrence(*co_occurrence), discovery, Popularity(popularity_I))
-    by_name = {source.source: source for source in there}
-    if unknown := set(ranker.feature_names) - set(by_name):
-        raise InputError(f"the ranker wants {', '.join(unknown)}: the sources are {', '.join(by_name)}")
-    return tuple(by_name[name] for name in ranker.feature_names)
+def fitted(release: Release) -> sources.Fitted:
+    """What the sources of recommendations are made of, as the night left it."""
+    return sources.read(
+        release.array,
+        release.taste_vectors_ID,
+        utc_days(datetime.fromisoformat(release.manifest.created)),
+        sources.categories(release.items),
+        histories_of(release.peers),
+        dense_source(release, "discovery", release.taste_vectors_ID),
+    )
 
 
-def packed(brought_BKF: Mask) -> NDArray[np.uint8]:
-    """Who brought an item, as one byte: bit f for source f."""
-    return np.packbits(brought_BKF, axis=2, bitorder="little")[:, :, 0]
+def packed(brought_BKF: Mask) -> NDArray[np.uint16]:
+    """Who brought an item, as one number: bit f for source f, of at most 16."""
+    bits_F = np.left_shift(1, np.arange(brought_BKF.shape[2]))
+    return (brought_BKF @ bits_F).astype(np.uint16)
 
 
-def unpacked(bytes_BK: NDArray[np.uint8], sources: int) -> Mask:
+def unpacked(numbers_BK: NDArray[np.uint16], sources: int) -> Mask:
     """What `packed` packed."""
-    return np.unpackbits(bytes_BK[:, :, None], axis=2, count=sources, bitorder="little").astype(bool)
+    return (numbers_BK[:, :, None] >> np.arange(sources)) % 2 == 1

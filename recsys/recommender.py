@@ -14,9 +14,10 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from recsys import sources
 from recsys.errors import NotFoundError
 from recsys.facets import collapsed, facets, order
-from recsys.funnel import Found, dense_source, find, ranked, recommend_sources, timed, unpacked
+from recsys.funnel import Found, dense_source, find, fitted, ranked, timed, unpacked
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.diversity import reordered, tail
@@ -91,18 +92,14 @@ class Recommender:
             choices or SearchChoices(),
             release.taste_vectors_ID,
         )
-        discovery, popularity_I = (
-            dense_source(release, "discovery", release.taste_vectors_ID),
-            np.asarray(release.popularity_I),
-        )
-        sources = recommend_sources(recommend_ranker, release.co_occurrence, discovery, popularity_I)
+        retrievers = sources.sources(recommend_ranker.feature_names, fitted(release))
         understander = Understander(
             Speller(release.lexical.terms, release.lexical.frequencies, release.lexical.rows_with, known_words),
             release.codes,
             release.labels["brand"].spelled_V,
             release.item_ids.__getitem__,
         )
-        return cls(release, user_model, searcher, understander, recommend_ranker, sources, intent, tail_share)
+        return cls(release, user_model, searcher, understander, recommend_ranker, retrievers, intent, tail_share)
 
     def understand(self, text: str) -> Understood:
         """What a search text was taken to mean; its `understanding.normalised` is what is to be encoded."""
@@ -242,14 +239,15 @@ class Recommender:
         bought = [row for event in live if event.type == "purchase" and (row := self._row(event)) is not None]
         if allowed is not None:
             allowed[bought] = False
-        requests, sources, ranker = Requests(1, None, vector_1D, history), self.recommend_sources, self.recommend_ranker
+        requests = Requests(1, None, vector_1D, history, utc_days(datetime.now(UTC)))
+        asked, ranker = self.recommend_sources, self.recommend_ranker
         personalised = len(history.items) > 0
         if query.interest is not None:
             with timed(stages_ms, "interest"):
                 declared = self._declared(query.interest, interest, allowed)
-            sources, ranker = (*sources, declared), InterestRanker(ranker, len(history.items))
+            asked, ranker = (*asked, declared), InterestRanker(ranker, len(history.items))
             personalised = personalised or len(declared) > 0
-        found = find(sources, ranker, requests, wanted, allowed, stages_ms)
+        found = find(asked, ranker, requests, wanted, allowed, stages_ms)
         return self._answer(query, found, personalised, stages_ms)
 
     def _declared(self, text: str, read: tuple[Understood, Floats] | None, allowed: Mask | None) -> DeclaredInterest:

@@ -7,11 +7,12 @@ A release is a folder of flat files that many replicas of a host map into memory
     taste_vectors.npy      [I, d] float32, the items as a trained user model places them; without one there is none
     users.arrow            user_id and history (items, types, days: lists, oldest first), sorted by id within each shard
     user_vectors.npy       [U, d] float32, unit length or zeros, in one space with the taste vectors
-    candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint8,
+    candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint16,
                            bit f set where source f brought the item
-    similar_*.npy          rows [I, S] int32 and scores [I, S] float32
+    similar_*.npy          rows [I, S] int32 and scores [I, S] float32; content_*.npy the same by content alone
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
-    popularity.npy         [I] float32
+    popularity.npy         [I] float32; counts.npy, first_days.npy, intervals.npy, repeats.npy: `sources.Habits`, [I]
+    peers.arrow            histories of the users that others are compared with, without their ids
     lexical/               the BM25 index
     codes.arrow            item ids, GTINs and model numbers, each with its rows
     suggestions.arrow      completions: suggest.SCHEMA, their beginnings and then their inner words, sorted
@@ -48,7 +49,7 @@ from recsys.suggest import Suggestions
 from recsys.types import Filters, Histories, Ints, Item, Mask
 from recsys.understanding.codes import Codes
 
-FORMAT = 2
+FORMAT = 3
 #: Between the levels of a category: "grocery / frozen pizza".
 BELOW = " / "
 UNLISTED = ("manifest.json", "report.html", "run.json")
@@ -199,6 +200,11 @@ def _above(label: str, nested: bool) -> list[str]:
     return [*(label[:end] for end in ends), label]
 
 
+def added_days(items: pa.Table) -> NDArray[np.float64]:
+    """[I]: days since 1970-01-01 UTC, NaN where the shop does not say."""
+    return np.asarray(items["added"].cast(pa.int64()).cast(pa.float64()).to_numpy()) / 86_400e6
+
+
 class Release:
     """An open release. Arrays are read-only and mapped from disk."""
 
@@ -219,6 +225,7 @@ class Release:
         self.similar_scores_IS = self.array("similar_scores")
         self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")
         self.popularity_I = self.array("popularity")
+        self.peers = read_arrow(folder / "peers.arrow")
         self.lexical = LexicalIndex.load(folder / "lexical")
         self.suggestions = Suggestions.open(folder / "suggestions.arrow")
         self.codes = Codes.load(folder)
@@ -278,8 +285,7 @@ class Release:
     @cached_property
     def added_I(self) -> NDArray[np.float64]:
         """When the shop began to sell each item, in days since 1970-01-01 UTC; NaN where it does not say."""
-        microseconds = self.items["added"].cast(pa.int64()).cast(pa.float64())
-        return np.asarray(microseconds.to_numpy()) / 86_400e6
+        return added_days(self.items)
 
     @cached_property
     def labels(self) -> dict[str, Labels]:

@@ -18,18 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys import metrics
+from recsys import metrics, sources
 from recsys.encoders.text import item_texts
-from recsys.funnel import gather, ranked, recommend_sources
+from recsys.funnel import gather, ranked
 from recsys.ingest import check_items, deduplicate
-from recsys.interfaces import DatasetAdapter, Encoder, Ranker, Retriever, UserModel
+from recsys.interfaces import DatasetAdapter, Encoder, Ranker, UserModel
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
-from recsys.retrieval.cooccurrence import neighbours
-from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.popularity import popularity
+from recsys.retrieval.similar import by_content
 from recsys.retrieval.sparse import is_bought, sparse_rows
-from recsys.types import PURCHASE, Floats, Histories, Ints, Requests, Rows, utc_days
+from recsys.types import PURCHASE, Floats, Histories, Ints, Mask, Requests, Rows, utc_days
 from recsys.users.recency import RecencyMean
 
 if TYPE_CHECKING:
@@ -38,9 +36,9 @@ if TYPE_CHECKING:
     from recsys.training.mixer import Example
 
 K = 10
-NEIGHBOURS = 100
+#: Neighbours by content of an item.
+CONTENT = 50
 USERS_PER_BLOCK = 256
-ITEMS_PER_BLOCK = 8192
 #: How many periods before the truth the mixer learns from.
 PERIODS = 3
 
@@ -101,17 +99,30 @@ def split(log: pa.Table, start: datetime, stop: datetime) -> Split:
     )
 
 
-def vectors(adapter: DatasetAdapter, log: pa.Table, encoder: Encoder) -> Floats:
-    """[I, D]: the encoded texts of the log's items, in the order of `Split`'s rows; zeros for one without a text."""
+@dataclass(frozen=True)
+class Shelf:
+    """The log's items in the order of `Split`'s rows: their table, encoded texts, categories, and likeness."""
+
+    items: pa.Table
+    vectors_ID: Floats
+    categories_I: Ints
+    content: sources.Neighbours
+
+
+def shelf(adapter: DatasetAdapter, log: pa.Table, encoder: Encoder) -> Shelf:
+    """Each distinct text is encoded once; an item without one has zeros."""
     ids = pc.unique(log["item_id"]).sort()
     raw = pa.concat_tables([check_items(adapter.read_items(c), c.path, c.start).good for c in adapter.item_chunks()])
-    items = deduplicate(raw, "item_id").good
-    texts, place_I = item_texts(items), pc.index_in(ids, value_set=items["item_id"].combine_chunks())
-    wanted = [texts[place] if place is not None else "" for place in place_I.to_pylist()]
-    distinct = sorted(set(wanted) - {""})
-    rows = {text: row for row, text in enumerate(distinct, start=1)}
-    known_TD = np.concatenate([np.zeros((1, encoder.dim), np.float32), encoder.encode_items(distinct)])
-    return known_TD[[rows.get(text, 0) for text in wanted]]
+    known = deduplicate(raw, "item_id").good
+    places = pc.index_in(ids, value_set=known["item_id"].combine_chunks())
+    items = known.take(places).set_column(known.schema.get_field_index("item_id"), "item_id", ids)
+    texts = pa.array(item_texts(items)).dictionary_encode()
+    texts_I, distinct = np.asarray(texts.indices).astype(np.int64), texts.dictionary.to_pylist()
+    vectors_TD = encoder.encode_items(distinct)
+    vectors_TD[[not text for text in distinct]] = 0
+    vectors_ID, everything = vectors_TD[texts_I], range(len(texts_I))
+    near = by_content(items, texts_I, vectors_ID, everything, CONTENT, np.ones(len(texts_I), bool))
+    return Shelf(items, vectors_ID, sources.categories(items), (near.rows_BN, near.scores_BN))
 
 
 def _numbered(ids: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -132,9 +143,9 @@ def _truth(pairs_2E: Ints, users: int) -> Truth:
     return np.concatenate([[0], np.cumsum(counts)]), pairs_2E[1].astype(np.int32)
 
 
-def contenders(shop: Split, items_ID: Floats, ranker: Ranker) -> dict[str, Contender]:
-    """The floors and rivals by name, the product's sources over `vectors` blended by fixed weights (`fixed_blend`), and
-    `nightshelf`: the same sources, mixed by `ranker`."""
+def contenders(shop: Split, shelf: Shelf, mixer: Mixer) -> dict[str, Contender]:
+    """The floors and rivals by name, four of the product's sources blended by fixed weights (`fixed_blend`), and
+    `nightshelf`: all of them, mixed."""
     past = shop.histories
     counts_UI = sparse_rows(past.owners_E, past.items, np.ones(len(past.items)), len(past), shop.item_count)
     once_UI = counts_UI.sign()
@@ -150,9 +161,9 @@ def contenders(shop: Split, items_ID: Floats, ranker: Ranker) -> dict[str, Conte
         "item_knn": lambda mine_BI: _without_itself(mine_BI.sign(), cosine_UI),
     }
     lists = {name: partial(_by_scores, score, shop.item_count) for name, score in scored.items()}
-    fitted, fixed = sources(shop, items_ID, ranker), LinearRanker(RETAIL_WEIGHTS)
-    rankers = {"fixed_blend": fixed, "nightshelf": ranker}
-    return {**lists, **{name: blend(fitted, each, RecencyMean(), items_ID) for name, each in rankers.items()}}
+    of = fitted(shop, shelf)
+    rankers: dict[str, Ranker] = {"fixed_blend": LinearRanker(RETAIL_WEIGHTS), "nightshelf": mixer}
+    return {**lists, **{name: blend(of, ranker, RecencyMean()) for name, ranker in rankers.items()}}
 
 
 def _without_itself(mine_BI: csr_array, cosine_UI: csr_array) -> Floats:
@@ -175,49 +186,50 @@ def _top(scores_BI: Floats) -> Ints:
     return np.take_along_axis(top_BK, order, axis=1)
 
 
-def sources(shop: Split, items_ID: Floats, ranker: Ranker) -> tuple[Retriever, ...]:
+def fitted(shop: Split, shelf: Shelf) -> sources.Fitted:
     """The product's sources, fitted to the histories as a night does it."""
-    starts = range(0, shop.item_count, ITEMS_PER_BLOCK)
-    blocks = [range(start, min(start + ITEMS_PER_BLOCK, shop.item_count)) for start in starts]
-    near = [neighbours([shop.histories], block, shop.item_count, NEIGHBOURS, shop.now_days) for block in blocks]
-    together = np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])
-    lately_I = popularity([shop.histories], shop.item_count, shop.now_days)
-    return recommend_sources(ranker, together, ExactRetriever("discovery", items_ID), lately_I)
+    return sources.fit(shop.histories, shop.now_days, shelf.vectors_ID, shelf.content, shelf.categories_I)
 
 
-def learned(log: pa.Table, start: datetime, stop: datetime, items_ID: Floats, periods: int = PERIODS) -> Mixer:
-    """A mixer of the sources that learned from the `periods` before `start`, each as long as start to stop: sources
+def learned(log: pa.Table, start: datetime, stop: datetime, shelf: Shelf, periods: int = PERIODS) -> Mixer:
+    """A mixer of all sources that learned from the `periods` before `start`, each as long as start to stop: sources
     fitted to the log before a period, asked for its buyers, and what they bought in it. Nothing from `start` on is
     seen."""
     from recsys.training.mixer import train_mixer  # loads torch
 
     length = stop - start
     shops = (split(log, start - number * length, stop - number * length) for number in range(1, periods + 1))
-    made = (example for shop in shops if len(shop.asked) for example in _examples(shop, items_ID))
-    return train_mixer(made, tuple(RETAIL_WEIGHTS), RETAIL_WEIGHTS)
+    made = (example for shop in shops if len(shop.asked) for example in _examples(shop, shelf))
+    return train_mixer(made, sources.SOURCES, RETAIL_WEIGHTS)
 
 
-def _examples(shop: Split, items_ID: Floats) -> Iterator[Example]:
+def _examples(shop: Split, shelf: Shelf) -> Iterator[Example]:
     from recsys.training.mixer import examples
 
-    retrievers, users = sources(shop, items_ID, LinearRanker(RETAIL_WEIGHTS)), RecencyMean()
-
-    def ask(asked: Histories) -> tuple[Rows, Floats]:
-        requests = Requests(len(asked), None, users.encode_history(asked, items_ID), asked)
-        return gather(retrievers, requests, K, None, {})[:2]
-
-    return examples(ask, shop.asked, shop.all, USERS_PER_BLOCK)
+    ask = asking(fitted(shop, shelf), sources.SOURCES, RecencyMean())
+    return examples(lambda asked: ask(asked)[:2], shop.asked, shop.all, USERS_PER_BLOCK)
 
 
-def blend(retrievers: Sequence[Retriever], ranker: Ranker, users: UserModel, items_ID: Floats) -> Contender:
+def asking(
+    of: sources.Fitted, names: Sequence[str], users: UserModel
+) -> Callable[[Histories], tuple[Rows, Floats, Mask]]:
+    """What all the sources bring for a block of histories, as `funnel.gather` gives it."""
+    retrievers = sources.sources(names, of)
+
+    def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
+        vectors_BD = users.encode_history(asked, of.items_ID)
+        return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), K, None, {})
+
+    return ask
+
+
+def blend(of: sources.Fitted, ranker: Ranker, users: UserModel) -> Contender:
     """The product's own list. For new items only, what was bought is left out of it."""
-
-    names = tuple(source.source for source in retrievers)
+    ask = asking(of, ranker.feature_names, users)
 
     def answer(asked: Histories) -> Answers:
-        requests = Requests(len(asked), None, users.encode_history(asked, items_ID), asked)
-        gathered = gather(retrievers, requests, K, None, {})
-        rows_BN = ranked(ranker, names, *gathered, gathered[0].shape[1]).rows_BK
+        gathered = ask(asked)
+        rows_BN = ranked(ranker, ranker.feature_names, *gathered, gathered[0].shape[1]).rows_BK
         owners, places = np.nonzero(rows_BN >= 0)
         bought_BN = rows_BN < 0
         bought_BN[owners, places] = is_bought(asked, owners, rows_BN[owners, places])

@@ -26,6 +26,7 @@ ORDER = [
     "recsys.recommender",
     "recsys.search",
     "recsys.funnel",
+    "recsys.sources",
     "recsys.facets",
     "recsys.verify",
     "recsys.release",

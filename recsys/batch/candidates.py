@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys import sources
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, newest, users_table
 from recsys.batch.plan import Done, Place, one_batch
-from recsys.funnel import find, packed, recommend_sources
-from recsys.interfaces import Retriever
-from recsys.release import histories_of, row_ranges
-from recsys.retrieval.exact import ExactRetriever
-from recsys.types import Histories, Requests
+from recsys.funnel import find, packed
+from recsys.release import histories_of, read_arrow, row_ranges
+from recsys.types import Histories, Requests, utc_days
 
 
 def embed_users(place: Place, part: int) -> Done:
@@ -33,14 +32,16 @@ def candidates(place: Place, part: int) -> Done:
     """The best `night.candidates` items of each user, with the feature each source gave them; sellable items only."""
     known = histories_of(place.read_part("users", part))
     vectors_UD, n = place.read_array("user_vectors", part), place.setup.night.candidates
-    ranker, asked = place.setup.recommend_ranker(), sources(place)
+    ranker = place.setup.recommend_ranker()
+    asked, now_days = sources.sources(ranker.feature_names, fitted(place)), utc_days(place.plan.now)
     sellable_I = np.asarray(place.released_items()["in_stock"])
     rows_UN = np.full((len(known), n), -1, np.int32)
     features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
-    sources_UN = np.zeros((len(known), n), np.uint8)
+    sources_UN = np.zeros((len(known), n), np.uint16)
     for block in _blocks(place, known):
         users = slice(block.start, block.stop)
-        requests = Requests(len(block), None, np.asarray(vectors_UD[users]), known.slice(block.start, block.stop))
+        histories = known.slice(block.start, block.stop)
+        requests = Requests(len(block), None, np.asarray(vectors_UD[users]), histories, now_days)
         found = find(asked, ranker, requests, n, sellable_I)
         width = slice(0, found.rows_BK.shape[1])
         rows_UN[users, width], features_UNF[users, width] = found.rows_BK, found.features_BKF
@@ -55,14 +56,11 @@ def candidates(place: Place, part: int) -> Done:
     return done
 
 
-def sources(place: Place) -> tuple[Retriever, ...]:
-    """The sources by day, over the release in the making."""
-    return recommend_sources(
-        place.setup.recommend_ranker(),
-        (place.released_array("co_occurrence_rows"), place.released_array("co_occurrence_scores")),
-        ExactRetriever("discovery", taste_vectors(place)),
-        np.asarray(place.released_array("popularity")),
-    )
+def fitted(place: Place) -> sources.Fitted:
+    """What the sources are made of by day, out of the release in the making."""
+    peers = histories_of(read_arrow(place.assembled("peers.arrow")))
+    categories_I = sources.categories(place.released_items())
+    return sources.read(place.released_array, taste_vectors(place), utc_days(place.plan.now), categories_I, peers)
 
 
 def _blocks(place: Place, known: Histories) -> list[range]:

@@ -7,15 +7,14 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import sources
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import history_parts, newest
 from recsys.batch.plan import Done, Place
-from recsys.funnel import find, recommend_sources
+from recsys.funnel import find
 from recsys.metrics import mean, recall_at_k
-from recsys.release import row_ranges
-from recsys.retrieval.cooccurrence import neighbours
-from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.popularity import Popularity, popularity
+from recsys.release import added_days, row_ranges
+from recsys.retrieval.popularity import Popularity
 from recsys.types import PURCHASE, Histories, Requests
 
 #: Where the metrics go, below the night's work folder.
@@ -65,19 +64,18 @@ def _metrics(
 ) -> dict[str, float]:
     setup, items_ID = place.setup, taste_vectors(place)
     sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
-    blocks = row_ranges(len(items_ID), setup.night.neighbours_per_shard)
-    near = [neighbours([before], block, len(items_ID), setup.night.neighbours, now) for block in blocks]
-    together = np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])
-    sold_I = popularity([before], len(items_ID), now)
-    ranker, floor = setup.recommend_ranker(), Popularity(sold_I)
-    sources = recommend_sources(ranker, together, ExactRetriever("discovery", items_ID), sold_I)
+    content = place.released_array("content_rows"), place.released_array("content_scores")
+    table = place.released_items()
+    of = sources.fit(before, now, items_ID, content, sources.categories(table), added_days(table))
+    ranker, floor = setup.recommend_ranker(), Popularity(of.popularity_I)
+    asked = sources.sources(ranker.feature_names, of)
     known = newest(before, setup.night.history)
     ours, theirs = [], []
     for block in row_ranges(len(known), setup.night.users_per_block):
         histories = known.slice(block.start, block.stop)
         vectors_BD = setup.user_model().encode_history(histories, items_ID)
         ours.append(
-            _wide(find(sources, ranker, Requests(len(block), None, vectors_BD, histories), 10, sellable_I).rows_BK)
+            _wide(find(asked, ranker, Requests(len(block), None, vectors_BD, histories, now), 10, sellable_I).rows_BK)
         )
         theirs.append(_wide(floor.retrieve(Requests(len(block)), 10, sellable_I).rows_BN))
     truth = truth_offsets, truth_items

@@ -10,17 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys import suggest
-from recsys.batch.ingest import history_parts
-from recsys.batch.plan import Done, Place
+from recsys import sources, suggest
+from recsys.batch.ingest import USERS, history_parts, users_table
+from recsys.batch.plan import Done, Place, one_batch
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
-from recsys.release import row_ranges
+from recsys.release import added_days, row_ranges, write_arrow
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
-from recsys.retrieval.similar import nearest_items
-from recsys.types import Candidates, utc_days
+from recsys.retrieval.peers import latest
+from recsys.retrieval.similar import by_content
+from recsys.types import Candidates, Histories, utc_days
 from recsys.understanding.codes import FILE as CODES
 from recsys.understanding.codes import Codes
 
@@ -50,14 +51,35 @@ def co_occurrence(place: Place, shard: int) -> Done:
     return done
 
 
+def habits(place: Place, shard: int) -> Done:
+    """What the whole log says of each item, and the users who are everybody's peers."""
+    items = place.released_items()
+
+    def parts() -> Iterator[Histories]:
+        return (known for _, known in history_parts(place))
+
+    found, peers = sources.habits(parts, items.num_rows, added_days(items)), latest(parts())
+    arrays: dict[str, np.ndarray] = {
+        "intervals": found.rhythm.intervals_I,
+        "repeats": found.rhythm.repeats_I,
+        "first_days": found.first_days_I,
+        "counts": found.counts_I,
+    }
+    for name, array in arrays.items():
+        place.assemble(f"{name}.npy", _npy_pieces([array]))
+    nobody = pa.array([""] * len(peers), pa.string())
+    place.assemble("peers.arrow", write_arrow([one_batch(users_table(nobody, peers))], USERS))
+    return Done(items.num_rows, counts={"peers": len(peers)})
+
+
 def similar(place: Place, shard: int) -> Done:
-    """Similar lists of a block of items: co-occurrence and content, blended; sellable items only."""
+    """Similar lists of a block of items: co-occurrence and content, blended, and content alone; sellable items only."""
     items_ID, n = place.released_array("item_vectors"), place.setup.night.similar
     table = place.released_items()
     texts_I = table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     sellable_I = np.asarray(table["in_stock"])
     block = similar_blocks(place)[shard]
-    content = nearest_items(items_ID, texts_I, block, n, sellable_I)
+    content = by_content(table, texts_I, items_ID, block, n, sellable_I)
     rows_bN = np.array(place.released_array("co_occurrence_rows")[block.start : block.stop])
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = place.released_array("co_occurrence_scores")[block.start : block.stop]
@@ -67,7 +89,9 @@ def similar(place: Place, shard: int) -> Done:
     missing, done = ((0, 0), (0, n - places_BK.shape[1])), Done(len(block))
     rows_BK = np.pad(np.take_along_axis(rows_BN, places_BK, axis=1), missing, constant_values=-1)
     scores_BK = np.pad(scores_BK, missing, constant_values=-np.inf)
-    place.write_arrays(done, shard, {"similar_rows": rows_BK, "similar_scores": scores_BK})
+    lists = {"similar_rows": rows_BK, "similar_scores": scores_BK}
+    alone = {"content_rows": content.rows_BN, "content_scores": content.scores_BN}
+    place.write_arrays(done, shard, {**lists, **alone})
     return done
 
 

@@ -134,6 +134,7 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
+        Stage("habits", 1, index.habits),
         Stage("codes", 1, index.codes),
         Stage("suggestions", 1, index.suggestions),
         *([Stage("dense", 1, index.dense)] if big else []),
@@ -142,15 +143,12 @@ def run_night(place: Place, say: Say) -> Manifest:
     index.assemble_array(place, "user_vectors", plan.user_parts)
     for name in ("co_occurrence_rows", "co_occurrence_scores"):
         index.assemble_array(place, name, near_blocks)
-    go(
-        Stage("candidates", plan.user_parts, candidates.candidates),
-        Stage("similar", blocks, index.similar),
-        Stage("held out", 1, held_out),
-    )
+    go(Stage("similar", blocks, index.similar))
+    for name in ("similar_rows", "similar_scores", "content_rows", "content_scores"):
+        index.assemble_array(place, name, blocks)
+    go(Stage("candidates", plan.user_parts, candidates.candidates), Stage("held out", 1, held_out))
     for name in ("candidates_rows", "candidates_features", "candidates_sources"):
         index.assemble_array(place, name, plan.user_parts)
-    for name in ("similar_rows", "similar_scores"):
-        index.assemble_array(place, name, blocks)
     place.assemble("quarantine.parquet", parquet_bytes(_quarantined(place)))
     manifest = _manifest(place, lines)
     release = Release(place.store.local_folder(place.release("")[:-1], manifest.files), manifest)
@@ -226,7 +224,6 @@ def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
         "texts": lines["embed items"].rows,
         "unknown_item_events": lines["events"].counts.get("unknown_items", 0),
     }
-    sources = [source.source for source in candidates.sources(place)]
     return Manifest(
         version=plan.version,
         space=plan.space,
@@ -238,7 +235,7 @@ def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
         events_until=last,
         counts=counts,
         quarantined=_reasons(_quarantined(place)),
-        sources=sources,
+        sources=list(place.setup.recommend_ranker().feature_names),
         metrics=json.loads(place.store.read(place.work(HELD_OUT))),
         files=place.sums(),
         models=plan.models,

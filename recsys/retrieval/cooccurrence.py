@@ -102,14 +102,14 @@ def _baskets(part: Histories, item_count: int, now_days: float) -> tuple[csr_arr
 class CoOccurrence:
     """Retrieves neighbours of what the history touched, recent and strong events counting more.
 
-    Takes the night's `rows_IN` and `scores_IN`, all blocks of `neighbours` one above the other.
+    Takes the night's `rows_IN` and `scores_IN`, all blocks of `neighbours` one above the other; or neighbours of
+    another kind, as another `source`.
     """
 
-    source = "co_occurrence"
-
-    def __init__(self, rows_IN: Ints, scores_IN: Floats) -> None:
+    def __init__(self, rows_IN: Ints, scores_IN: Floats, source: str = "co_occurrence") -> None:
         from scipy.sparse import csr_array
 
+        self.source = source
         known_IN = rows_IN >= 0
         offsets = np.concatenate([[0], np.cumsum(known_IN.sum(axis=1))])
         self._scores_II = csr_array((scores_IN[known_IN], rows_IN[known_IN], offsets), shape=(len(rows_IN),) * 2)

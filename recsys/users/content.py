@@ -7,8 +7,6 @@ the logarithm of its price. Legend: I items, W word buckets, K latent dimensions
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,16 +17,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from recsys.retrieval.fields import fields
-from recsys.retrieval.terms import words
+from recsys.retrieval.words import counts, inverse_frequencies, tfidf
 from recsys.types import Floats, Mask
 from recsys.users.recency import unit
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-#: Words share buckets by hash, so that a new item's words need no dictionary of the old ones.
-BUCKETS = 1 << 15
 LATENT = 128
 #: Most items that the statistics are taken from.
 SAMPLE = 100_000
@@ -56,10 +51,9 @@ class Content:
         if items.num_rows > SAMPLE:
             chosen = np.sort(np.random.default_rng(seed).choice(items.num_rows, SAMPLE, replace=False))
             items, vectors_ID = items.take(chosen), vectors_ID[chosen]
-        counts_IW = _counts(items)
-        frequency_W = np.bincount(counts_IW.indices, minlength=BUCKETS)
-        inverse_W = (np.log((1 + items.num_rows) / (1 + frequency_W)) + 1).astype(np.float32)
-        latent_WK = _latent(_weighted(counts_IW, inverse_W), latent, seed)
+        counts_IW = counts(items)
+        inverse_W = inverse_frequencies(counts_IW)
+        latent_WK = _latent(tfidf(counts_IW, inverse_W), latent, seed)
         logs = _log_prices(items)
         known = logs[~np.isnan(logs)]
         mean, deviation = (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
@@ -104,7 +98,7 @@ class Content:
 
     def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
         """The parts side by side, zeros where one is missing; and where it is there."""
-        words_IK = unit(_weighted(_counts(items), self.inverse_W) @ self.latent_WK)
+        words_IK = unit(tfidf(counts(items), self.inverse_W) @ self.latent_WK)
         prices_I = ((_log_prices(items) - self.price_mean) / self.price_deviation)[:, None]
         # A price is one number among hundreds: its whole spread is one length of a text.
         prices_I1 = np.clip(prices_I, -3, 3) / 3
@@ -112,38 +106,6 @@ class Content:
         widths = vectors_ID.shape[1], words_IK.shape[1], 1
         parts_IC = np.concatenate([vectors_ID, words_IK, np.nan_to_num(prices_I1)], axis=1, dtype=np.float32)
         return parts_IC, np.repeat(np.stack(there, axis=1), widths, axis=1)
-
-
-def _counts(items: pa.Table) -> csr_array:
-    """[I, W]: how often each item has a word of each bucket, anywhere in its fields."""
-    from scipy.sparse import csr_array
-
-    texts_of = fields(items)
-    names = tuple(texts_of)
-    counted = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
-    columns = np.fromiter((bucket for buckets in counted for bucket in buckets), np.int32)
-    values = np.fromiter((count for buckets in counted for count in buckets.values()), np.float32)
-    offsets = np.concatenate([[0], np.cumsum([len(buckets) for buckets in counted])])
-    return csr_array((values, columns, offsets), shape=(len(counted), BUCKETS))
-
-
-def _buckets(names: tuple[str, ...], texts: tuple[str, ...]) -> list[int]:
-    """Attributes are words of their own: "12" there is no number in a title."""
-    found = [
-        f"{name}:{word}" if name == "attributes" else word
-        for name, text in zip(names, texts, strict=True)
-        for word in words(text)
-    ]
-    return [zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in found]
-
-
-def _weighted(counts_IW: csr_array, inverse_W: Floats) -> csr_array:
-    """TF-IDF with a sublinear frequency, rows of length 1."""
-    weighted = counts_IW.copy()
-    weighted.data = (1 + np.log(counts_IW.data)) * inverse_W[counts_IW.indices]
-    lengths = np.sqrt(weighted.power(2).sum(axis=1))
-    weighted.data /= np.repeat(np.maximum(lengths, np.finfo(np.float32).tiny), np.diff(weighted.indptr))
-    return weighted
 
 
 def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:

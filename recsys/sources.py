@@ -1,0 +1,142 @@
+"""What a recommendation is made of: the sources by name, and what a night fits for them.
+
+Night, day, the held-out check and the evaluations make their sources here, out of one `Fitted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.errors import InputError
+from recsys.interfaces import Retriever
+from recsys.retrieval.arrivals import Arrivals, arrived, first_days
+from recsys.retrieval.buy_again import BuyAgain, Rhythm, rhythm
+from recsys.retrieval.cooccurrence import CoOccurrence, neighbours
+from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.peers import Peers, latest
+from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
+from recsys.retrieval.tail import Tail, tail_mask
+from recsys.types import Floats, Histories, Ints, Rows
+
+NEIGHBOURS = 100
+ITEMS_PER_BLOCK = 8_192
+
+Neighbours = tuple[Rows, Floats]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What the log says of each item, [I]: when it is bought again, the day it was first seen, its events."""
+
+    rhythm: Rhythm
+    first_days_I: NDArray[np.float64]
+    counts_I: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the sources are made of. `items_ID` are where the user vectors are; `discovery` may be a faiss index over
+    them. `categories_I` numbers categories from 0, -1 for none. `now_days` is the night's time."""
+
+    items_ID: Floats
+    now_days: float
+    popularity_I: Floats
+    co_occurrence: Neighbours
+    content: Neighbours
+    habits: Habits
+    categories_I: Ints
+    peers: Histories
+    discovery: Retriever | None = None
+
+
+def read(
+    array: Callable[[str], NDArray[Any]],
+    items_ID: Floats,
+    now_days: float,
+    categories_I: Ints,
+    peers: Histories,
+    discovery: Retriever | None = None,
+) -> Fitted:
+    """From a release's arrays by name."""
+    return Fitted(
+        items_ID,
+        now_days,
+        np.asarray(array("popularity")),
+        (array("co_occurrence_rows"), array("co_occurrence_scores")),
+        (array("content_rows"), array("content_scores")),
+        Habits(Rhythm(array("intervals"), array("repeats")), array("first_days"), array("counts")),
+        categories_I,
+        peers,
+        discovery,
+    )
+
+
+def categories(items: pa.Table) -> Ints:
+    """[I]: the place of each item's category among all, -1 where it has none."""
+    labels = pc.utf8_trim_whitespace(pc.utf8_lower(items["category"]))
+    labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
+    coded = pa.chunked_array(labels).combine_chunks().dictionary_encode()
+    return np.asarray(pc.fill_null(coded.indices, -1)).astype(np.int32)
+
+
+def habits(
+    parts: Callable[[], Iterable[Histories]], item_count: int, added_days_I: NDArray[np.float64] | None = None
+) -> Habits:
+    """From a log in parts that are disjoint in users; each call of `parts` reads it once more."""
+    counts_I = np.zeros(item_count, np.int64)
+    for part in parts():
+        counts_I += np.bincount(part.items[part.items >= 0], minlength=item_count)
+    return Habits(rhythm(parts(), item_count), first_days(parts(), item_count, added_days_I), counts_I)
+
+
+def fit(
+    log: Histories,
+    now_days: float,
+    items_ID: Floats,
+    content: Neighbours,
+    categories_I: Ints,
+    added_days_I: NDArray[np.float64] | None = None,
+) -> Fitted:
+    """All of it from one log in memory, as a night does it from shards."""
+    count = len(items_ID)
+    blocks = [range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)]
+    near = [neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
+    return Fitted(
+        items_ID,
+        now_days,
+        popularity([log], count, now_days),
+        (np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])),
+        content,
+        habits(lambda: [log], count, added_days_I),
+        categories_I,
+        latest([log]),
+    )
+
+
+MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
+    "buy_again": lambda of: BuyAgain(of.popularity_I, of.habits.rhythm, of.now_days),
+    "co_occurrence": lambda of: CoOccurrence(*of.co_occurrence),
+    "content": lambda of: CoOccurrence(*of.content, source="content"),
+    "discovery": lambda of: of.discovery or ExactRetriever("discovery", of.items_ID),
+    "peers": lambda of: Peers(of.peers, len(of.items_ID), of.now_days),
+    "popularity": lambda of: Popularity(of.popularity_I),
+    "category_popularity": lambda of: CategoryPopularity(of.popularity_I, of.categories_I),
+    "arrivals": lambda of: Arrivals(of.items_ID, of.popularity_I, arrived(of.habits.first_days_I, of.now_days)),
+    "tail": lambda of: Tail(of.items_ID, tail_mask(of.habits.counts_I.astype(np.float32))),
+}
+#: Every source there is, in the order of a mixer that was trained on all.
+SOURCES = tuple(MAKERS)
+
+
+def sources(names: Sequence[str], of: Fitted) -> tuple[Retriever, ...]:
+    """The sources that a ranker has features for, in its order. InputError for a feature that no source gives."""
+    if unknown := [name for name in names if name not in MAKERS]:
+        raise InputError(f"the ranker wants {', '.join(unknown)}: the sources are {', '.join(MAKERS)}")
+    return tuple(MAKERS[name](of) for name in names)

@@ -83,10 +83,17 @@ def test_parts_add_up_to_the_whole():
 
 
 def test_a_log_without_repeats_and_an_empty_one():
-    for known in (purchases([0, 1], [3.0, 3.0]).histories, Histories.empty(1)):
+    """As if one of the two purchases had been a second one: a rate of 1/2, shrunk to itself over one buyer."""
+    for known, rate in ((purchases([0, 1], [3.0, 3.0]).histories, 2.5 / 6), (Histories.empty(1), 1)):
         fitted = rhythm([known], 2)
         assert fitted.intervals_I.tolist() == [1, 1]
-        assert fitted.repeats_I.tolist() == [0, 0]
+        np.testing.assert_allclose(fitted.repeats_I, rate, rtol=1e-6)
+
+
+def test_buy_again_speaks_in_a_shop_where_nobody_has_yet_bought_twice():
+    requests = purchases([0, 1], [3.0, 3.0])
+    source = BuyAgain(None, rhythm([requests.histories], 3), now_days=4.0)
+    assert (source.retrieve(requests, 2).scores_BN > 0.1).all()
 
 
 def test_what_is_due_comes_before_what_was_bought_just_now_and_what_was_given_up():

@@ -46,7 +46,8 @@ def rhythm(parts: Iterable[Histories], item_count: int) -> Rhythm:
 
     An interval is the geometric mean of the gaps in days, which one long pause hardly moves, with ITEM_PRIOR gaps of
     the shop's own mean added; a repeat rate is (purchases - buyers) / buyers, with ITEM_PRIOR buyers of the shop's
-    mean added. A log without repeats has intervals of 1 day and rates of 0.
+    mean added. A log without repeats has intervals of 1 day, and rates as if there were one: a rate of 0 would silence
+    the source, and what was bought would pass for new.
     """
     gaps_I, logs_I, buyers_I = np.zeros(item_count), np.zeros(item_count), np.zeros(item_count)
     for part in parts:
@@ -56,7 +57,7 @@ def rhythm(parts: Iterable[Histories], item_count: int) -> Rhythm:
         gaps_I += np.bincount(items, minlength=item_count)
         logs_I += np.bincount(items, np.log((days_E[1:] - days_E[:-1])[again_E]), minlength=item_count)
         buyers_I += np.bincount(np.unique(pairs_E) % item_count, minlength=item_count)
-    shop_log, shop_rate = logs_I.sum() / max(gaps_I.sum(), 1), gaps_I.sum() / max(buyers_I.sum(), 1)
+    shop_log, shop_rate = logs_I.sum() / max(gaps_I.sum(), 1), max(gaps_I.sum(), 1) / max(buyers_I.sum(), 1)
     intervals_I = np.exp((logs_I + ITEM_PRIOR * shop_log) / (gaps_I + ITEM_PRIOR))
     repeats_I = (gaps_I + ITEM_PRIOR * shop_rate) / (buyers_I + ITEM_PRIOR)
     return Rhythm(intervals_I.astype(np.float32), repeats_I.astype(np.float32))

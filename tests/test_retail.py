@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from jobs import evaluate_retail
-from recsys import retail
+from recsys import retail, sources
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import NotFoundError
 from recsys.interfaces import Chunk
@@ -57,7 +57,8 @@ class Shop:
         """Latest rows first; lemon has no title, and milk is there twice."""
         ids = [*reversed(ROWS), "milk"]
         titles = [None if item == "lemon" else f"fresh {item}" for item in ids[:-1]]
-        return pa.table({"item_id": ids, "title": [*titles, "a second milk"]})
+        categories = ["DAIRY" if item == "milk" else None for item in ids]
+        return pa.table({"item_id": ids, "title": [*titles, "a second milk"], "category": categories})
 
     def read_events(self, chunk):
         if chunk.path == "unusable":
@@ -77,8 +78,15 @@ def shop():
     return retail.split(retail.purchases(Shop()), START, STOP)
 
 
+def plain_shelf(items):
+    """Items that nothing but their buyers makes alike: a vector of its own each, no words, no category."""
+    nobody = np.full((items, 1), -1, np.int32), np.full((items, 1), -np.inf, np.float32)
+    table = pa.table({"item_id": [str(row) for row in range(items)]})
+    return retail.Shelf(table, np.eye(items, dtype=np.float32), np.full(items, -1, np.int32), nobody)
+
+
 def contenders(shop):
-    return retail.contenders(shop, np.eye(shop.item_count, dtype=np.float32), Mixer.of(RETAIL_WEIGHTS))
+    return retail.contenders(shop, plain_shelf(shop.item_count), Mixer.of(RETAIL_WEIGHTS))
 
 
 def names(rows):
@@ -160,16 +168,24 @@ def test_what_he_bought_before_is_no_new_hit(shop):
 def test_blocks_of_users_add_up(shop, monkeypatch):
     whole = [retail.evaluate(shop, contender) for contender in contenders(shop).values()]
     monkeypatch.setattr(retail, "USERS_PER_BLOCK", 1)
-    monkeypatch.setattr(retail, "ITEMS_PER_BLOCK", 7)
+    monkeypatch.setattr(sources, "ITEMS_PER_BLOCK", 7)
     assert [retail.evaluate(shop, contender) for contender in contenders(shop).values()] == whole
 
 
-def test_vectors_stand_in_the_order_of_rows():
+def test_a_shelf_stands_in_the_order_of_rows():
+    """The first of milk's two rows counts; lemon, without a text, has no vector and is like nothing."""
     encoder = HashingEncoder(64)
-    items_ID = retail.vectors(Shop(), retail.purchases(Shop()), encoder)
-    wanted = encoder.encode_items([f"fresh {item}" for item in ROWS])
+    shelf = retail.shelf(Shop(), retail.purchases(Shop()), encoder)
+    wanted = encoder.encode_items([f"fresh {item}. DAIRY" if item == "milk" else f"fresh {item}" for item in ROWS])
     wanted[ROWS["lemon"]] = 0
-    np.testing.assert_array_equal(items_ID, wanted)
+    assert shelf.items["item_id"].to_pylist() == list(ROWS)
+    np.testing.assert_array_equal(shelf.vectors_ID, wanted)
+    assert np.flatnonzero(shelf.categories_I >= 0).tolist() == [ROWS["milk"]]
+    rows_IN, scores_IN = shelf.content
+    assert (rows_IN[ROWS["lemon"]] == -1).all()
+    others = len(ROWS) - 1  # all but itself; lemon comes last, with nothing to say for it
+    assert names(rows_IN[ROWS["milk"]][:others])[-1] == "lemon"
+    assert scores_IN[ROWS["milk"]][others - 1] == 0 < scores_IN[ROWS["milk"]][others - 2]
 
 
 def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
@@ -177,10 +193,11 @@ def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
     weeks = [bought({"ann": ["milk", "tea"], "ben": ["milk", "jam"]}, START - timedelta(days=7 * n)) for n in (1, 2, 3)]
     past = pa.Table.from_pylist([event for week in weeks for event in week])
     later = pa.Table.from_pylist(bought({"ann": ["jam"] * 3, "ben": ["tea"] * 3}, AFTER))
-    eye_II = np.eye(3, dtype=np.float32)
-    whole, known = (retail.learned(log, START, STOP, eye_II) for log in (pa.concat_tables([past, later]), past))
+    shelf = plain_shelf(3)
+    whole, known = (retail.learned(log, START, STOP, shelf) for log in (pa.concat_tables([past, later]), past))
     np.testing.assert_array_equal(whole.weights_GFV, known.weights_GFV)
-    assert whole.bias == known.bias > retail.learned(later, START, STOP, eye_II).bias == 0
+    assert whole.feature_names == sources.SOURCES
+    assert whole.bias == known.bias > retail.learned(later, START, STOP, shelf).bias == 0
 
 
 def run(monkeypatch, capsys, *flags):

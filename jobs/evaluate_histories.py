@@ -6,8 +6,9 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,20 @@ from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError, RecsysError
-from recsys.evaluation import histories, rivals
+from recsys.evaluation import histories, learned, rivals
 from recsys.interfaces import Encoder
+from recsys.metrics import mean, recall_at_k
 from recsys.types import Floats
 
 DATASETS = ("amazon2014_beauty", "amazon2014_sports")
-#: By name; a contender whose answers depend on the seed is in SEEDED too.
-CONTENDERS: dict[str, rivals.Factory] = {**rivals.RIVALS}
-SEEDED = {*rivals.SEEDED}
+#: A contender whose answers depend on the seed is in SEEDED.
+NAMES = (*rivals.RIVALS, "user_vector", "nightshelf")
+SEEDED = {*rivals.SEEDED, "user_vector", "nightshelf"}
+#: Events of an anonymous session that contenders are asked with.
+SESSIONS = (0, 1, 3)
 COLUMNS = ("recall@10", "ndcg@10", "recall@5", "recall@20", "mrr", "tail_recall@10", "tail_share@10", "coverage")
 MORE = ("gini@10", "novelty", "recall@10/1-4", "recall@10/5-9", "recall@10/10-19", "recall@10/20+", "cold_recall@10")
+STRANGERS = tuple(f"recall@10/session-{events}" for events in SESSIONS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=float, default=1.0, metavar="SHARE", help="a random share of the users")
     parser.add_argument("--cold", type=float, metavar="SHARE", help="this share of the items loses all its events")
     parser.add_argument("--ties", action="store_true", help="items that may be of one day in random order")
-    parser.add_argument("--only", nargs="+", choices=sorted(CONTENDERS), metavar="NAME", help="these contenders")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help="these contenders")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the trained user models there")
     return parser
 
 
@@ -56,6 +62,7 @@ def main() -> int:
         return 1
     table(rows, COLUMNS)
     table(rows, MORE)
+    table(rows, STRANGERS)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
     summary = {"job": "evaluate_histories", "dataset": name, "commit": commit, "seconds": seconds}
@@ -71,21 +78,33 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     split = cut(log, arguments)
     say(f"{len(split.asked):,} users are asked for their {split.part} item")
     items_ID = vectors(log.items, minilm())
-    for name in arguments.only or CONTENDERS:
-        seeds = range(arguments.seeds if name in SEEDED else 1)
-        begun = time.perf_counter()
-        try:
-            answers = [
-                CONTENDERS[name](split, log.items, items_ID, seed, say)(split.asked.histories, histories.K)
-                for seed in seeds
-            ]
-        except InputError as error:
-            say(f"{name} is left out: {error}")
-            continue
-        row = histories.evaluate(answers, split.asked, split.counts_I)
-        seconds = round(time.perf_counter() - begun, 1)
-        say(f"{name:20} recall@10 {row['recall@10']:.4f}  ndcg@10 {row['ndcg@10']:.4f}  {seconds} s")
-        yield {"name": name, "seeds": len(seeds), "seconds": seconds, **row}
+    with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
+        contenders = {**rivals.RIVALS, **learned.contenders(arguments.folder or Path(folder))}
+        for name in arguments.only or NAMES:
+            begun = time.perf_counter()
+            seeds = range(arguments.seeds if name in SEEDED else 1)
+            try:
+                row = scored(contenders[name], split, log.items, items_ID, seeds)
+            except InputError as error:
+                say(f"{name} is left out: {error}")
+                continue
+            seconds = round(time.perf_counter() - begun, 1)
+            say(f"{name:20} recall@10 {row['recall@10']:.4f}  ndcg@10 {row['ndcg@10']:.4f}  {seconds} s")
+            yield {"name": name, "seeds": len(seeds), "seconds": seconds, **row}
+
+
+def scored(
+    contender: rivals.Factory, split: histories.Split, items: pa.Table, items_ID: Floats, seeds: Sequence[int]
+) -> histories.Row:
+    """All the numbers of one contender: with whole histories, and with sessions of strangers."""
+    fitted = [contender(split, items, items_ID, seed, say) for seed in seeds]
+    answers = [recommend(split.asked.histories, histories.K) for recommend in fitted]
+    row = histories.evaluate(answers, split.asked, split.counts_I)
+    for events in SESSIONS:
+        strangers = histories.session(split.asked, events)
+        found = [recall_at_k(fit(strangers.histories, 10), *histories.truth(strangers), 10) for fit in fitted]
+        row[f"recall@10/session-{events}"] = float(np.mean([mean(values_U) for values_U in found]))
+    return row
 
 
 def cut(log: sequences.Sequences, arguments: argparse.Namespace) -> histories.Split:

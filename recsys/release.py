@@ -10,7 +10,7 @@ A release is a folder of flat files that many replicas of a host map into memory
     candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint16,
                            bit f set where source f brought the item
     similar_*.npy          rows [I, S] int32 and scores [I, S] float32; content_*.npy the same by content alone
-    co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32
+    co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32; follows_*.npy the same in the order of histories
     popularity.npy         [I] float32; counts.npy, first_days.npy, intervals.npy, repeats.npy: `sources.Habits`, [I]
     peers.arrow            histories of the users that others are compared with, without their ids
     lexical/               the BM25 index

@@ -20,6 +20,7 @@ from recsys.retrieval.arrivals import Arrivals, arrived, first_days
 from recsys.retrieval.buy_again import BuyAgain, Rhythm, rhythm
 from recsys.retrieval.cooccurrence import CoOccurrence, neighbours
 from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.follows import Follows, followers
 from recsys.retrieval.peers import Peers, latest
 from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
 from recsys.retrieval.tail import Tail, tail_mask
@@ -50,6 +51,7 @@ class Fitted:
     popularity_I: Floats
     co_occurrence: Neighbours
     content: Neighbours
+    follows: Neighbours
     habits: Habits
     categories_I: Ints
     peers: Histories
@@ -71,6 +73,7 @@ def read(
         np.asarray(array("popularity")),
         (array("co_occurrence_rows"), array("co_occurrence_scores")),
         (array("content_rows"), array("content_scores")),
+        (array("follows_rows"), array("follows_scores")),
         Habits(Rhythm(array("intervals"), array("repeats")), array("first_days"), array("counts")),
         categories_I,
         peers,
@@ -108,22 +111,29 @@ def fit(
     count = len(items_ID)
     blocks = [range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)]
     near = [neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
+    next_to = [followers([log], block, count, NEIGHBOURS) for block in blocks]
     return Fitted(
         items_ID,
         now_days,
         popularity([log], count, now_days),
-        (np.concatenate([rows for rows, _ in near]), np.concatenate([scores for _, scores in near])),
+        _whole(near),
         content,
+        _whole(next_to),
         habits(lambda: [log], count, added_days_I),
         categories_I,
         latest([log]),
     )
 
 
+def _whole(blocks: Sequence[Neighbours]) -> Neighbours:
+    return np.concatenate([rows for rows, _ in blocks]), np.concatenate([scores for _, scores in blocks])
+
+
 MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
     "buy_again": lambda of: BuyAgain(of.popularity_I, of.habits.rhythm, of.now_days),
     "co_occurrence": lambda of: CoOccurrence(*of.co_occurrence),
-    "content": lambda of: CoOccurrence(*of.content, source="content"),
+    "follows": lambda of: Follows(*of.follows),
+    "content": lambda of: Follows(*of.content, source="content"),
     "discovery": lambda of: of.discovery or ExactRetriever("discovery", of.items_ID),
     "peers": lambda of: Peers(of.peers, len(of.items_ID), of.now_days),
     "popularity": lambda of: Popularity(of.popularity_I),

@@ -16,6 +16,8 @@ from recsys import metrics
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import histories, rivals
+from recsys.retrieval import follows
+from recsys.retrieval.follows import follow_weights
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
@@ -201,14 +203,14 @@ def test_what_a_rival_tells_who_bought_bolts(name, first):
 
 def test_the_later_of_two_items_is_told_first():
     """Less is said backwards: who has a nut may lack the bolt, but bought it more likely."""
-    weights = rivals.neighbours(logged([0, 1], [2, 3]), 4).toarray()
-    np.testing.assert_allclose(weights[1, 0], rivals.BACKWARD * weights[0, 1])
+    weights = follow_weights([logged([0, 1], [2, 3])], range(4), 4).toarray()
+    np.testing.assert_allclose(weights[1, 0], follows.BACKWARD * weights[0, 1])
     assert 0 < weights[1, 0] < weights[0, 1]
     assert weights[0, 2] == weights[0, 0] == 0
 
 
 def test_the_newest_event_counts_most():
-    weights = rivals.recent(logged([0, 1, 0, 2], [1]), 4).toarray()
+    weights = follows.recent(logged([0, 1, 0, 2], [1]), 4).toarray()
     np.testing.assert_allclose(weights, [[1 / 4 + 1 / 2, 1 / 3, 1, 0], [0, 1, 0, 0]])
 
 
@@ -219,12 +221,12 @@ def test_who_has_no_history_is_told_what_is_popular(name):
 
 
 def test_near_pairs_count_more_and_far_ones_not():
-    weights = rivals.neighbours(logged([0, 1, 2], [*[3] * 2, *range(4, 4 + rivals.WINDOW)]), 100).toarray()
-    np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-rivals.DISTANCE, rtol=1e-5)
-    assert weights[3, 2 + rivals.WINDOW] > 0 == weights[3, 3]
-    assert weights[3, 3 + rivals.WINDOW] > 0
-    far = rivals.neighbours(logged(list(range(rivals.WINDOW + 2))), 100).toarray()
-    assert far[0, rivals.WINDOW] > 0 == far[0, rivals.WINDOW + 1]
+    weights = follow_weights([logged([0, 1, 2], [*[3] * 2, *range(4, 4 + follows.WINDOW)])], range(100), 100).toarray()
+    np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-follows.DISTANCE, rtol=1e-5)
+    assert weights[3, 2 + follows.WINDOW] > 0 == weights[3, 3]
+    assert weights[3, 3 + follows.WINDOW] > 0
+    far = follow_weights([logged(list(range(follows.WINDOW + 2)))], range(100), 100).toarray()
+    assert far[0, follows.WINDOW] > 0 == far[0, follows.WINDOW + 1]
 
 
 def test_ease_is_the_least_squares_solution():
@@ -300,12 +302,12 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
     summary = json.loads(lines[-1])
     assert (code, summary["job"], summary["dataset"], summary["part"]) == (0, "evaluate_histories", shop.name, "test")
     assert {row["name"]: row["seeds"] for row in summary["rows"]} == {
-        name: 2 if name == "random" else 1 for name in rivals.RIVALS
+        name: 2 if name in ("random", "user_vector", "nightshelf") else 1 for name in job.NAMES
     }
     for row in summary["rows"]:
         low, high = row["recall@10/interval"]
         assert 0 <= low <= row["recall@10"] <= high <= 1
-        assert set(row) >= {*job.COLUMNS, *job.MORE, "ndcg@10/interval"}
+        assert set(row) >= {*job.COLUMNS, *job.MORE, *job.STRANGERS, "ndcg@10/interval"}
         assert row["cold_recall@10"] is None or row["cold_recall@10/users"]
     assert "60 users are asked for their test item" in lines
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from jobs import tune_user_model as job
+from recsys.batch.tune import Trial, _best_first, tuned
 from recsys.config import tiny
-from recsys.errors import InputError
+from recsys.encoders.hashing import HashingEncoder
+from recsys.errors import InputError, RecsysError
 from recsys.training.loop import Schedule
-from recsys.training.users import Recipe
+from recsys.training.users import Recipe, validated
+from tests.test_training_users import ITEMS, TRAIN, VALID, VECTORS
+from tests.test_training_users import RECIPE as RING_RECIPE
 
 RECIPE = Recipe(Schedule(20, 256, 1e-3, seed=7), dim=128)
 
@@ -48,3 +57,84 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_told(name):
 def test_a_number_that_cannot_be_is_refused(values, sentence):
     with pytest.raises(InputError, match=sentence):
         RECIPE.with_values(values)
+
+
+def test_validated_is_the_score_of_the_model_with_these_values():
+    known = {"histories": TRAIN, "valid": VALID, "items": ITEMS, "vectors_ID": VECTORS, "recipe": RING_RECIPE}
+    untrained = validated({"learning_rate": 1e-9, "epochs": 1}, **known)
+    assert validated({"epochs": 10}, **known) > 0.9 > 0.6 > untrained
+
+
+def test_a_search_of_nothing_is_refused():
+    for space, trials in (({}, 3), ({"dim": [1]}, 0), ({"dim": []}, None)):
+        with pytest.raises(InputError, match="finds nothing: give at least one"):
+            tuned(validated, {}, space, trials)
+
+
+def test_failures_stand_last_and_nothing_but_failures_is_an_error():
+    good, bad = Trial({"dim": 1}, 0.5, 1.0), Trial({"dim": 2}, math.nan, 1.0, "the loss is nan")
+    assert _best_first([bad, good, replace(good, score=0.7)]) == [replace(good, score=0.7), good, bad]
+    with pytest.raises(RecsysError, match="none of 1 trials came to a score: the loss is nan"):
+        _best_first([bad])
+
+
+def test_what_a_job_prints_of_trials(capsys):
+    start = RECIPE.with_values({"epochs": 5})
+    now = {name: start.values()[name] for name in job.SPACE}
+    trials = [Trial({**now, "dim": 64}, 0.5, 1.26), Trial(now, 0.4, 2.0), Trial({**now, "dim": 1}, math.nan, 0, "no")]
+    rows = [job.row(trial, start) for trial in trials]
+    assert [row["name"] for row in rows] == ["drawn", "as it is", "drawn"]
+    assert (rows[0]["ndcg@10"], rows[0]["seconds"], rows[2]["ndcg@10"], rows[2]["error"]) == (0.5, 1.3, None, "no")
+    assert job.changed(RECIPE, start.with_values(trials[0].values)) == {"dim": 64, "epochs": 5.0}
+    job.table(rows)
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["drawn", "0.5000", "1.3"],
+        ["as", "it", "is"],
+        ["drawn", "failed", "0"],
+    ]
+
+
+def test_every_choice_of_the_job_is_a_recipe():
+    for name, choices in job.SPACE.items():
+        assert [RECIPE.with_values({name: choice}).values()[name] for choice in choices] == list(choices)
+
+
+def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch, capsys):
+    """Each user walks three places around the ring; item t00, the last of everybody, is for the test."""
+    lines = [f"u{user} " + " ".join(f"i{(user + place) % 6}" for place in range(4)) + " t00" for user in range(30)]
+    (tmp_path / "user_sequences.txt").write_text("\n".join(lines))
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{n},word{n}\n" for n in range(6)) + "t00,last\n")
+    asked = []
+
+    def here(function, arguments, space, trials, seed, first, gpus, say):
+        """What `tuned` does, in this process."""
+        asked.append(arguments)
+        draws = [*first, {**first[0], "learning_rate": 1e-9}]
+        return _best_first([Trial(values, function(values, **arguments), 0.1) for values in draws])
+
+    monkeypatch.setattr(job, "tuned", here)
+    monkeypatch.setattr(job, "minilm", lambda: HashingEncoder(8))
+    monkeypatch.setattr(job.ray, "init", lambda **_: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--data", str(tmp_path), "--trials", "2", "--epochs", "8", "--gpus", "0"]
+    monkeypatch.setattr(sys, "argv", ["tune_user_model", *words])
+    assert job.main() == 0
+    assert np.bincount(asked[0]["histories"].items).tolist() == [15] * 6  # neither the last item nor the last but one
+    assert asked[0]["valid"].next_B.tolist() == [(user + 3) % 6 for user in range(30)]
+    *_, line, last = capsys.readouterr().out.splitlines()
+    assert line == "the best of 2 as a setup has it: user_recipe={'epochs': 8.0}"
+    summary = json.loads(last)
+    assert (summary["job"], summary["user_recipe"], len(summary["rows"])) == ("tune_user_model", {"epochs": 8.0}, 2)
+
+
+@pytest.mark.ray
+def test_two_trials_on_the_ring(ray_session):
+    """The first point is bad on purpose, the other one that there is to draw is good."""
+    known = {"histories": TRAIN, "valid": VALID, "items": ITEMS, "vectors_ID": VECTORS, "recipe": RING_RECIPE}
+    said, bad = [], {"learning_rate": 1e-9, "dim": 16}
+    space = {"learning_rate": [5e-3], "dim": [16]}
+    best, worst = tuned(validated, known, space, 2, first=[bad], cpus=0.5, say=said.append)
+    assert (worst.values, best.values) == (bad, {"learning_rate": 5e-3, "dim": 16})
+    assert best.score > 0.9 > 0.6 > worst.score
+    assert best.seconds > 0
+    assert [line.split("  ")[0] for line in said] == ["trial 1 of 2", "trial 2 of 2"]

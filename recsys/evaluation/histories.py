@@ -177,6 +177,13 @@ def without_items(histories: Histories, item_count: int, share: float, seed: int
     return replace(split, test=split.test.only(cold_I[split.test.targets_U]))
 
 
+def session(asked: Asked, events: int, users: int = 2_000) -> Asked:
+    """Some of the users as strangers: of what each did only the newest `events` are known."""
+    some = asked.only(np.isin(np.arange(len(asked)), np.random.default_rng(0).permutation(len(asked))[:users]))
+    ages_E = some.histories.offsets[1:][some.histories.owners_E] - np.arange(len(some.histories.items))
+    return replace(some, histories=_kept(some.histories, ages_E <= events))
+
+
 def truth(asked: Asked) -> tuple[Ints, Ints]:
     """The targets as `metrics` takes them: offsets [U + 1] and items."""
     return np.arange(len(asked) + 1), asked.targets_U

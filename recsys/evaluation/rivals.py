@@ -16,22 +16,15 @@ import pyarrow as pa
 from recsys.errors import InputError
 from recsys.evaluation.histories import Split
 from recsys.retrieval.exact import best_columns
+from recsys.retrieval.follows import follow_weights, recent
 from recsys.retrieval.sparse import sparse_rows
 from recsys.types import Floats, Histories, Ints, Rows
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+    pass
 
 USERS_PER_BLOCK = 256
 
-#: Two items of one history count while they stand this near each other; a pair further apart says little, and
-#: a robot's 100,000 events would make five billion.
-WINDOW = 50
-#: A pair counts distance^-DISTANCE, and BACKWARD of that from the later item to the earlier one.
-DISTANCE, BACKWARD = 0.5, 0.3
-#: A pair's count is divided by (n_from + SHRINKAGE)^FROM (n_to + SHRINKAGE)^TO; the cosine would be 1/2 and 1/2, no
-#: shrinkage, which loses a third of the hits. n is in means, so that the scores of shops are alike.
-SHRINKAGE, FROM, TO = 4.0, 0.5, 0.1
 #: How much the cosine of words counts beside item_knn.
 WORDS = 0.15
 #: EASE's ridge, and the most items it takes: 12,101 are 64 seconds on one busy core, and the time grows by the cube.
@@ -69,13 +62,6 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
         yield histories.slice(start, min(start + USERS_PER_BLOCK, len(histories)))
 
 
-def recent(histories: Histories, item_count: int) -> csr_array:
-    """[B, I]: 1 / (1 + age) of each event, counted in events before the newest, summed per item."""
-    owners_E = histories.owners_E
-    ages_E = histories.offsets[1:][owners_E] - 1 - np.arange(len(owners_E))
-    return sparse_rows(owners_E, histories.items, 1 / (1 + ages_E), len(histories), item_count)
-
-
 def random(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
     """The floor under all floors."""
     noise = np.random.default_rng(seed)
@@ -89,7 +75,7 @@ def popularity(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: 
 
 
 def item_knn(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """Neighbours of what was done lately: see `neighbours`."""
+    """Neighbours of what was done lately: see `retrieval.follows`."""
     return by_scores(_knn_scores(split), split.counts_I)
 
 
@@ -148,33 +134,8 @@ def _inverse(gram_II: Floats) -> Floats:
     return np.ascontiguousarray(np.tril(inverse_II) + below_II.T)
 
 
-def neighbours(past: Histories, item_count: int) -> csr_array:
-    """[I, I]: how much an item of a history speaks for another, from pairs in `past` that stand near each other.
-
-    Item-based filtering (Linden, Smith & York 2003) that knows the order, like the sequential rules of Ludewig &
-    Jannach 2018: nearer pairs count more, the later of two items more than the earlier, and what is recommended pays
-    less for being popular than in the cosine. The diagonal is 0.
-    """
-    from scipy.sparse import csr_array
-
-    pairs_II = csr_array((item_count, item_count), dtype=np.float32)
-    owners_E = past.owners_E
-    for distance in range(1, min(WINDOW, int(np.diff(past.offsets).max(initial=0)) - 1) + 1):
-        (first_P,) = np.nonzero(owners_E[:-distance] == owners_E[distance:])
-        weights_P = np.full(len(first_P), distance**-DISTANCE)
-        ends = past.items[first_P], past.items[first_P + distance]
-        forward_II = sparse_rows(*ends, weights_P, item_count, item_count)
-        pairs_II = pairs_II + forward_II + BACKWARD * forward_II.T.tocsr()
-    damped_I = np.bincount(past.items, minlength=item_count) + SHRINKAGE
-    mean = damped_I.mean()
-    from_I, to_I = (damped_I / mean) ** -FROM / mean, (damped_I / mean) ** -TO
-    pairs_II = pairs_II.multiply(from_I[:, None]).multiply(to_I).tocsr().astype(np.float32)
-    pairs_II.setdiag(0)
-    return pairs_II
-
-
 def _knn_scores(split: Split) -> Score:
-    weights_II = neighbours(split.fitted, split.item_count)
+    weights_II = follow_weights([split.fitted], range(split.item_count), split.item_count)
     return lambda asked: (recent(asked, split.item_count) @ weights_II).toarray()
 
 

@@ -120,9 +120,13 @@ class CoOccurrence:
         if histories is None or not len(histories.items):
             return Candidates.none(self.source, requests.size)
         items = self._scores_II.shape[0]
-        found = (interests(histories, items, HISTORY_HALF_LIFE_DAYS) @ self._scores_II).tocoo()
+        found = (self.interests(histories, items) @ self._scores_II).tocoo()
         owners, rows = found.coords
         kept = ~is_bought(histories, owners, rows)
         if allowed is not None:
             kept &= allowed[rows]
         return Candidates(self.source, *best_of(owners[kept], rows[kept], found.data[kept], requests.size, k))
+
+    def interests(self, histories: Histories, item_count: int) -> csr_array:
+        """[B, I]: how much each history cares for each item."""
+        return interests(histories, item_count, HISTORY_HALF_LIFE_DAYS)

@@ -102,7 +102,7 @@ class Recipe:
     @classmethod
     def on_cpu(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
         """Half as wide, and a sampled softmax from a few thousand items on."""
-        schedule = Schedule(20, 256, 1e-3, warmup=0.05, patience=3, seed=seed, log_dir=log_dir)
+        schedule = Schedule(30, 128, 1e-3, warmup=0.05, patience=5, seed=seed, log_dir=log_dir)
         return cls(schedule, dim=128, full_below=2_000, negatives=1_024)
 
 

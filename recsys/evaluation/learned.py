@@ -1,0 +1,151 @@
+"""The product's own contenders: the learned user vector alone, and everything, mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys import sources
+from recsys.encoders.text import item_texts
+from recsys.errors import InputError
+from recsys.evaluation.histories import Asked, Split, truth
+from recsys.evaluation.rivals import Factory, Recommend, Say
+from recsys.funnel import gather, ranked
+from recsys.interfaces import Ranker, UserModel
+from recsys.ranking.mixer import Mixer
+from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.similar import by_content
+from recsys.types import Floats, Histories, Mask, Requests, Rows
+
+CONTENT = 100
+USERS_PER_BLOCK = 256
+#: Validation users that the mixer learns from.
+EXAMPLES = 6_000
+#: What a history holds is no answer here, so nothing is bought again.
+SOURCES = tuple(name for name in sources.SOURCES if name != "buy_again")
+START = {"discovery": 1.0, "follows": 1.0, "content": 0.5, "popularity": 0.1}
+
+
+def contenders(folder: Path) -> dict[str, Factory]:
+    """By name."""
+    shared = Learned(folder)
+    return {"user_vector": shared.user_vector, "nightshelf": shared.nightshelf}
+
+
+class Learned:
+    """Contenders that share what was trained: one model a seed, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._models: dict[tuple[int, int], UserModel] = {}
+
+    def user_vector(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+        """The nearest items to the user's vector."""
+        model = self._trained(split, items, items_ID, seed, say)
+        places_ID = model.place_items(items, items_ID)
+        retriever = ExactRetriever("discovery", places_ID)
+
+        def answer(asked: Histories, k: int) -> Rows:
+            return retriever.retrieve(
+                Requests(len(asked), None, model.encode_history(asked, places_ID), asked), k
+            ).rows_BN
+
+        return in_blocks(answer)
+
+    def nightshelf(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+        """All sources, mixed by what was next before the validation items; InputError where those are asked for."""
+        if split.part != "test":
+            raise InputError("its mixer learns from the validation items: score the test items")
+        model = self._trained(split, items, items_ID, seed, say)
+        places_ID = model.place_items(items, items_ID)
+        texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
+        everything = np.ones(len(items_ID), bool)
+        near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
+
+        def fitted(log: Histories) -> sources.Fitted:
+            now_days = float(log.days.max(initial=0))
+            content = near.rows_BN, near.scores_BN
+            return sources.fit(log, now_days, places_ID, content, sources.categories(items))
+
+        mixer = learned(asking(fitted(split.train), model), split.valid)
+        say("mixed by " + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items()))
+        return mixed(asking(fitted(split.before_test), model), mixer)
+
+    def _trained(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> UserModel:
+        key = id(split), seed
+        if key not in self._models:
+            from recsys.training.users import Foretold, Recipe, train_user_model
+            from recsys.users.sequence import SequenceModel
+
+            folder = self.folder / f"user_model-{seed}"
+            foretold = Foretold(split.valid.histories, split.valid.targets_U)
+            recipe = Recipe.here(seed)
+            fitted = train_user_model(
+                split.train, foretold, items, items_ID, folder, recipe, lambda line: say(f"  {line}")
+            )
+            say(f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s")
+            self._models[key] = SequenceModel(folder)
+        return self._models[key]
+
+
+Ask = Callable[[Histories], tuple[Rows, Floats, Mask]]
+
+
+def asking(of: sources.Fitted, model: UserModel) -> Ask:
+    """What the sources bring for a block of histories."""
+    retrievers = sources.sources(SOURCES, of)
+
+    def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
+        vectors_BD = model.encode_history(asked, of.items_ID)
+        return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), 1, None, {})
+
+    return ask
+
+
+def learned(ask: Ask, valid: Asked) -> Mixer:
+    """The mixer that finds the validation items of up to EXAMPLES users."""
+    from recsys.training.mixer import examples, train_mixer
+
+    chosen_U = np.zeros(len(valid), bool)
+    chosen_U[np.random.default_rng(0).permutation(len(valid))[:EXAMPLES]] = True
+    some = valid.only(chosen_U)
+    made = examples(lambda asked: ask(asked)[:2], some.histories, truth(some), USERS_PER_BLOCK)
+    return train_mixer(made, SOURCES, START)
+
+
+def mixed(ask: Ask, ranker: Ranker) -> Recommend:
+    """The sources' best, ranked."""
+
+    def answer(asked: Histories, k: int) -> Rows:
+        return ranked(ranker, SOURCES, *ask(asked), k).rows_BK
+
+    return in_blocks(answer)
+
+
+def in_blocks(answer: Recommend) -> Recommend:
+    """The same, USERS_PER_BLOCK at a time; -1 pads to k."""
+
+    def recommend(asked: Histories, k: int) -> Rows:
+        rows_UK = np.full((len(asked), k), -1, np.int32)
+        for low in range(0, len(asked), USERS_PER_BLOCK):
+            high = min(low + USERS_PER_BLOCK, len(asked))
+            rows_BN = answer(asked.slice(low, high), k)
+            rows_UK[low:high, : rows_BN.shape[1]] = rows_BN
+        return rows_UK
+
+    return recommend
+
+
+def centred(items_ID: Floats) -> Floats:
+    """Unit vectors from the catalogue's middle: some encoders put everything near everything."""
+    moved_ID = items_ID - items_ID[items_ID.any(axis=1)].mean(axis=0)
+    moved_ID[~items_ID.any(axis=1)] = 0
+    return moved_ID / np.maximum(np.linalg.norm(moved_ID, axis=1, keepdims=True), 1e-9)
+
+
+def told(mixer: Mixer) -> dict[str, float]:
+    """What each source weighs, over its views."""
+    return dict(zip(mixer.feature_names, mixer.weights_GFV[0].sum(axis=1).tolist(), strict=True))

@@ -6,12 +6,13 @@ import json
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jobs import tune_user_model as job
-from recsys.batch.tune import Trial, _best_first, tuned
+from recsys.batch.tune import Trial, _best_first, _report, _Told, tuned
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
@@ -76,6 +77,34 @@ def test_failures_stand_last_and_nothing_but_failures_is_an_error():
     assert _best_first([bad, good, replace(good, score=0.7)]) == [replace(good, score=0.7), good, bad]
     with pytest.raises(RecsysError, match="none of 1 trials came to a score: the loss is nan"):
         _best_first([bad])
+
+
+def test_an_error_of_ours_is_a_score_that_there_is_not():
+    scored = _report(lambda values, base: base + values["dim"], {"dim": 2}, {"base": 1})
+    assert scored == {"score": 3, "error": ""}
+    failed = _report(lambda values: RECIPE.with_values(values), {"dim": 0}, {})
+    assert math.isnan(failed["score"])
+    assert failed["error"] == "dim is 0: give 1 or more"
+    with pytest.raises(KeyError):
+        _report(lambda values: values["layers"], {}, {})
+
+
+def test_a_line_for_each_trial_that_ends():
+    """Trials as Ray Tune hands them over: one ended, one whose process raised, one whose process was killed."""
+    said = []
+    told = _Told(said.append, 3)
+    last = {"score": 0.5, "time_total_s": 61.4, "error": ""}
+    told.on_trial_complete(1, [], SimpleNamespace(config={"dim": 64, "dropout": 0.2}, last_result=last))
+    for text in ("Traceback\n  line 1\nKeyError: 'layers'\n", None):
+        told.on_trial_error(
+            2, [], SimpleNamespace(config={"dim": 32}, last_result={}, get_error=lambda text=text: text)
+        )
+    assert said == [
+        "trial 1 of 3  0.5000  61 s  dim 64  dropout 0.2",
+        "trial 2 of 3  failed: KeyError: 'layers'  0 s  dim 32",
+        "trial 3 of 3  failed: its process died  0 s  dim 32",
+    ]
+    assert [trial.error for trial in told.ended] == ["", "KeyError: 'layers'", "its process died"]
 
 
 def test_what_a_job_prints_of_trials(capsys):

@@ -7,7 +7,7 @@ Legend: U users, B users of a block, I items, K places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from recsys import metrics, sources
 from recsys.encoders.text import item_texts
-from recsys.funnel import gather, ranked
+from recsys.funnel import ranked
 from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import DatasetAdapter, Encoder, Ranker, UserModel
+from recsys.mixing import asking
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.similar import by_content
 from recsys.retrieval.sparse import is_bought, sparse_rows
-from recsys.types import PURCHASE, Floats, Histories, Ints, Mask, Requests, Rows, utc_days
+from recsys.types import PURCHASE, Floats, Histories, Ints, utc_days
 from recsys.users.recency import RecencyMean
 
 if TYPE_CHECKING:
@@ -206,26 +207,13 @@ def learned(log: pa.Table, start: datetime, stop: datetime, shelf: Shelf, period
 def _examples(shop: Split, shelf: Shelf) -> Iterator[Example]:
     from recsys.training.mixer import examples
 
-    ask = asking(fitted(shop, shelf), sources.SOURCES, RecencyMean())
+    ask = asking(fitted(shop, shelf), sources.SOURCES, RecencyMean(), K)
     return examples(lambda asked: ask(asked)[:2], shop.asked, shop.all, USERS_PER_BLOCK)
-
-
-def asking(
-    of: sources.Fitted, names: Sequence[str], users: UserModel
-) -> Callable[[Histories], tuple[Rows, Floats, Mask]]:
-    """What all the sources bring for a block of histories, as `funnel.gather` gives it."""
-    retrievers = sources.sources(names, of)
-
-    def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
-        vectors_BD = users.encode_history(asked, of.items_ID)
-        return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), K, None, {})
-
-    return ask
 
 
 def blend(of: sources.Fitted, ranker: Ranker, users: UserModel) -> Contender:
     """The product's own list. For new items only, what was bought is left out of it."""
-    ask = asking(of, ranker.feature_names, users)
+    ask = asking(of, ranker.feature_names, users, K)
 
     def answer(asked: Histories) -> Answers:
         gathered = ask(asked)

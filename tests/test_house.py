@@ -23,6 +23,7 @@ ORDER = [
     "recsys.models",
     "recsys.config",
     "recsys.retail",
+    "recsys.mixing",
     "recsys.recommender",
     "recsys.search",
     "recsys.funnel",

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys import sources
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError
 from recsys.evaluation.histories import Asked, Split, truth
 from recsys.evaluation.rivals import Factory, Recommend, Say
-from recsys.funnel import gather, ranked
+from recsys.funnel import ranked
 from recsys.interfaces import Ranker, UserModel
+from recsys.mixing import Ask, asking, without
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.similar import by_content
-from recsys.types import Floats, Histories, Mask, Requests, Rows
+from recsys.types import Floats, Histories, Requests, Rows
 
 CONTENT = 100
 USERS_PER_BLOCK = 256
+#: The share of items that are new while the mixer learns.
+HIDDEN = 0.05
 #: Validation users that the mixer learns from.
 EXAMPLES = 6_000
 #: What a history holds is no answer here, so nothing is bought again.
@@ -56,7 +60,11 @@ class Learned:
         return in_blocks(answer)
 
     def nightshelf(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-        """All sources, mixed by what was next before the validation items; InputError where those are asked for."""
+        """All sources, mixed as best finds the validation items; InputError where those are asked for.
+
+        While the mixer learns, HIDDEN of the items have no events, as new ones have in a shop: it learns what a source
+        says where others cannot know.
+        """
         if split.part != "test":
             raise InputError("its mixer learns from the validation items: score the test items")
         model = self._trained(split, items, items_ID, seed, say)
@@ -65,14 +73,19 @@ class Learned:
         everything = np.ones(len(items_ID), bool)
         near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
 
-        def fitted(log: Histories) -> sources.Fitted:
-            now_days = float(log.days.max(initial=0))
-            content = near.rows_BN, near.scores_BN
-            return sources.fit(log, now_days, places_ID, content, sources.categories(items))
+        def ask(log: Histories, places_ID: Floats) -> Ask:
+            now_days, content = float(log.days.max(initial=0)), (near.rows_BN, near.scores_BN)
+            fitted = sources.fit(log, now_days, places_ID, content, sources.categories(items))
+            return asking(fitted, SOURCES, model)
 
-        mixer = learned(asking(fitted(split.train), model), split.valid)
+        hidden_I = np.random.default_rng(seed).random(len(items_ID)) < HIDDEN
+        hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
+        unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
+        training = ask(without(split.train, hidden_I), model.place_items(unknown, items_ID))
+        valid = replace(split.valid, histories=without(split.valid.histories, hidden_I))
+        mixer = learned(training, valid)
         say("mixed by " + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items()))
-        return mixed(asking(fitted(split.before_test), model), mixer)
+        return mixed(ask(split.before_test, places_ID), mixer)
 
     def _trained(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> UserModel:
         key = id(split), seed
@@ -89,20 +102,6 @@ class Learned:
             say(f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s")
             self._models[key] = SequenceModel(folder)
         return self._models[key]
-
-
-Ask = Callable[[Histories], tuple[Rows, Floats, Mask]]
-
-
-def asking(of: sources.Fitted, model: UserModel) -> Ask:
-    """What the sources bring for a block of histories."""
-    retrievers = sources.sources(SOURCES, of)
-
-    def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
-        vectors_BD = model.encode_history(asked, of.items_ID)
-        return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), 1, None, {})
-
-    return ask
 
 
 def learned(ask: Ask, valid: Asked) -> Mixer:

@@ -1,0 +1,34 @@
+"""Sources asked together, and a mixer learned from what users did next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from recsys import sources
+from recsys.funnel import gather
+from recsys.interfaces import UserModel
+from recsys.types import Floats, Histories, Mask, Requests, Rows
+
+#: rows_BN, features_BNF and who brought what, as `funnel.gather` gives them.
+Ask = Callable[[Histories], tuple[Rows, Floats, Mask]]
+
+
+def asking(of: sources.Fitted, names: Sequence[str], users: UserModel, k: int = 1) -> Ask:
+    """What the sources bring for a block of histories at the time that they were fitted to; k or more of each."""
+    retrievers = sources.sources(names, of)
+
+    def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
+        vectors_BD = users.encode_history(asked, of.items_ID)
+        return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), k, None, {})
+
+    return ask
+
+
+def without(log: Histories, hidden_I: Mask) -> Histories:
+    """The same users without the events of hidden items."""
+    kept_E = ~hidden_I[log.items]
+    counts = np.bincount(log.owners_E[kept_E], minlength=len(log))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return Histories(offsets, log.items[kept_E], log.types[kept_E], log.days[kept_E])

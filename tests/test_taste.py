@@ -1,0 +1,181 @@
+"""A user model on its way from training through a night to an answer, in one process: what it learned is what is shown.
+
+It learned from a ring: after item i comes i + 1, which is of the other colour and so in nobody's basket. Only a release
+with its places for the items can say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys import models
+from recsys.artifacts import ArtifactStore
+from recsys.batch import night
+from recsys.batch.plan import Place
+from recsys.batch.stages import Stage, StageLine
+from recsys.config import Setup
+from recsys.encoders.text import item_texts
+from recsys.ingest import check_items, deduplicate
+from recsys.interfaces import Ranker
+from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
+from recsys.recommender import Recommender
+from recsys.release import Release
+from recsys.training import USER_MODEL
+from recsys.training.loop import Schedule
+from recsys.training.users import Foretold, Recipe, train_user_model
+from recsys.types import PURCHASE, Histories, Interaction, Query
+from recsys.users.sequence import SequenceModel
+from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
+
+DIM = 16
+#: The night's sources, of which only the one by taste counts.
+BY_TASTE = LinearRanker(dict.fromkeys(RETAIL_WEIGHTS, 0.0) | {"discovery": 1.0})
+
+
+def in_this_process(place: Place, *stages: Stage) -> dict[str, StageLine]:
+    """What `stages.run` does, one shard after the other and without Ray."""
+    lines = {}
+    for stage in stages:
+        line = StageLine(stage.name, shards=stage.shards)
+        finisher = stage.finisher(place) if stage.finisher else None
+        for shard in range(stage.shards):
+            made = stage.work(place, shard)
+            line.add(finisher.finish(shard, made) if finisher else made)
+        lines[stage.name] = line
+    return lines
+
+
+def ring(starts: range, length: int) -> Histories:
+    items = [[(start + place) % ITEMS for place in range(length)] for start in starts]
+    days = np.tile(np.arange(length, dtype=np.float64), len(items))
+    types = np.full(len(days), PURCHASE, np.int8)
+    return Histories(np.arange(len(items) + 1) * length, np.array(items, np.int32).ravel(), types, days)
+
+
+def catalogue() -> pa.Table:
+    shop = Checkerboard(UNTIL)
+    judged = [check_items(shop.read_items(chunk), chunk.path, chunk.start).good for chunk in shop.item_chunks()]
+    return deduplicate(pa.concat_tables(judged), "item_id").good
+
+
+def train(folder: Path) -> None:
+    items = catalogue()
+    vectors_ID = setup().encoder().encode_items(item_texts(items))
+    asked = Foretold(ring(range(ITEMS), 3), ((np.arange(ITEMS) + 3) % ITEMS).astype(np.int32))
+    every = [at for at in range(ITEMS) for _ in range(8)]
+    log = ring(range(ITEMS), 5).users(np.array(every))
+    recipe = Recipe(Schedule(40, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6, dropout=0.0)
+    by_residuals = replace(recipe, residual_dropout=0.0, shrinkage=0.5)  # the two colours of a thing read alike
+    train_user_model(log, asked, items, vectors_ID, folder / USER_MODEL, by_residuals)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    """Two nights: `plain` before the model was trained, `tasted` after it was published."""
+    root = tmp_path_factory.mktemp("shop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
+        patch.setenv("NIGHTSHELF_COMMIT", "test")
+        patch.setattr(night, "run", in_this_process)
+        shop = setup()
+        night.run_night(night.begin(shop, UNTIL, "plain"), print)
+        train(root / "trained")
+        models.publish(shop, "m1", root / "trained", {"recall@10": 1.0})
+        night.run_night(night.begin(shop, UNTIL, "tasted"), print)
+        yield shop
+
+
+def opened(shop: Setup, version: str, ranker: Ranker = BY_TASTE) -> Recommender:
+    """As a replica opens it: with the models that the release names."""
+    release = Release.open(ArtifactStore(shop.home), version)
+    parts = models.trained(shop, release.manifest.models)
+    return replace(models.recommender(parts, release), recommend_ranker=ranker)
+
+
+@pytest.fixture(scope="module")
+def tasted(shop: Setup) -> Recommender:
+    return opened(shop, "tasted")
+
+
+def buys(*items: int, user: str = "nobody") -> list[Interaction]:
+    """Bought a day apart, as the model saw it in training."""
+    times = [UNTIL + timedelta(days=1 + at) for at in range(len(items))]
+    pairs = zip(items, times, strict=True)
+    return [Interaction(f"{user}-{at}", user, f"i{item:02d}", "purchase", at) for item, at in pairs]
+
+
+def foretold(shop: Recommender, events: int, user: str = "nobody") -> float:
+    """Of all pieces of the ring, the share after which the item that follows comes first."""
+    pieces = [[(start + at) % ITEMS for at in range(events + 1)] for start in range(ITEMS)]
+    return float(np.mean([first(shop, *items, user=user) == follows for *items, follows in pieces]))
+
+
+def first(shop: Recommender, *items: int, user: str = "nobody") -> int:
+    [best] = shop.recommend(Query("r", 1, user), buys(*items, user=user)).items
+    return int(best.item.item_id[1:])
+
+
+def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender) -> None:
+    release, model = tasted.release, tasted.user_model
+    assert (release.manifest.models, isinstance(model, SequenceModel)) == ("m1", True)
+    assert "taste_vectors.npy" in release.manifest.files
+    assert release.taste_vectors_ID.shape == (ITEMS, DIM) != release.item_vectors_ID.shape
+    placed = model.place_items(release.items, np.asarray(release.item_vectors_ID))
+    np.testing.assert_allclose(release.taste_vectors_ID, placed, atol=1e-5)
+    known = release.history(3)
+    np.testing.assert_allclose(release.user_vectors_UD[3], model.encode_history(known, placed)[0], atol=1e-5)
+
+
+def test_the_next_request_after_an_event_knows_it(tasted: Recommender) -> None:
+    """A stranger's second event and his fourth: what he is shown is what follows in the ring."""
+    assert not tasted.recommend(Query("r", 1, "nobody")).personalised
+    assert foretold(tasted, 2) > 0.7
+    assert foretold(tasted, 4) > 0.7
+
+
+def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recommender) -> None:
+    """u03 bought odd things alone; as soon as he goes along the ring he is offered what follows there, odd or even."""
+    release = tasted.release
+    nearest = (np.asarray(release.taste_vectors_ID) @ release.user_vectors_UD[release.user_ids.row("u03")]).argmax()
+    before = first(tasted, user="u03")
+    assert f"i{before:02d}" == release.item_ids[int(nearest)], "the night made his list with the same model"
+    assert foretold(tasted, 4, "u03") > 0.7
+
+
+def test_the_night_and_the_day_score_alike(tasted: Recommender) -> None:
+    """An event of an item that is not in the catalogue says nothing: the sources are asked again for the same."""
+    nightly = tasted.recommend(Query("r", 5, "u03"))
+    again = tasted.recommend(Query("r", 5, "u03"), buys(99, user="u03"))
+    assert [each.item.item_id for each in nightly.items] == [each.item.item_id for each in again.items]
+    for one, other in zip(nightly.items, again.items, strict=True):
+        assert one.features["discovery"] == pytest.approx(other.features["discovery"], rel=1e-4)
+
+
+def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:
+    """Of dot products in the model's space, which is not the one that the text is compared in."""
+    tasted, text = opened(shop, "tasted"), "vase"
+    vector_D = shop.encoder().encode_queries([text])[0]
+    found = tasted.search(Query("r", 2, "u03", text), vector_D)
+    rows = tasted.release.item_ids.rows(pa.array([each.item.item_id for each in found.items]))
+    user = tasted.release.user_ids.row("u03")
+    assert found.personalised
+    liked = np.asarray(tasted.release.taste_vectors_ID)[rows] @ np.asarray(tasted.release.user_vectors_UD)[user]
+    np.testing.assert_allclose([each.features["personal"] for each in found.items], liked, atol=1e-5)
+
+
+def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
+    """The models are published by now: a roll-back takes the user model back too."""
+    plain = opened(shop, "plain")
+    assert plain.release.manifest.models is None
+    assert plain.release.taste_vectors_ID is plain.release.item_vectors_ID
+    assert not isinstance(plain.user_model, SequenceModel)
+    assert foretold(plain, 4) < 0.4
+    own = opened(shop, "plain", LinearRanker(RETAIL_WEIGHTS))
+    assert [first(own, item) % 2 for item in range(ITEMS)] == [item % 2 for item in range(ITEMS)]

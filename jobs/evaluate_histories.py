@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv")
     parser.add_argument("--valid", action="store_true", help="score the last item but one instead: tune here")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="for contenders that have any (3)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="seeds count from here (0)")
     parser.add_argument("--users", type=float, default=1.0, metavar="SHARE", help="a random share of the users")
     parser.add_argument("--cold", type=float, metavar="SHARE", help="this share of the items loses all its events")
     parser.add_argument("--ties", action="store_true", help="items that may be of one day in random order")
@@ -78,11 +79,12 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     split = cut(log, arguments)
     say(f"{len(split.asked):,} users are asked for their {split.part} item")
     items_ID = vectors(log.items, minilm())
+    first = arguments.first_seed
     with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
         contenders = {**rivals.RIVALS, **learned.contenders(arguments.folder or Path(folder))}
         for name in arguments.only or NAMES:
             begun = time.perf_counter()
-            seeds = range(arguments.seeds if name in SEEDED else 1)
+            seeds = range(first, first + arguments.seeds) if name in SEEDED else range(1)
             try:
                 row = scored(contenders[name], split, log.items, items_ID, seeds)
             except InputError as error:

@@ -1,6 +1,7 @@
 """What a shop learns from what people did: python -m jobs.train_models --setup tiny --folder DIR
 
-`--parts users` learns the user model from the current release's histories, `--parts search` what follows from queries.
+`--parts users` learns the user model and `mixer` the sources' weights from the current release's histories, `search`
+what follows from queries.
 Pairs of a query and an item come from judgements (--data, with the catalogue they judge) or from the live log of the
 setup: what people viewed, clicked, put into the cart and bought after a search. With --setup the result is published
 to the setup's home; the next night encodes the catalogue anew with it.
@@ -19,6 +20,7 @@ from typing import Any
 
 from recsys import feedback, models
 from recsys.artifacts import ArtifactStore
+from recsys.batch.held_out import split_last_day
 from recsys.batch.train import distributed
 from recsys.config import Setup, load
 from recsys.datasets import judged
@@ -27,15 +29,18 @@ from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.interfaces import Encoder
+from recsys.mixing import asking
 from recsys.ranking.cross_encoder import bert_tiny
+from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.ranking.pairs import Pairs
-from recsys.release import Release, histories_of
+from recsys.release import Release, added_days, histories_of
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
-from recsys.training import USER_MODEL
+from recsys.sources import SOURCES, categories, fit
+from recsys.training import MIXER, USER_MODEL
 from recsys.types import Floats
 
-PARTS = ("search", "users")
+PARTS = ("search", "users", "mixer")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ def main() -> int:
             measured |= train(shop, base_encoder(arguments.encoder, setup), arguments)
         if "users" in arguments.parts and setup:
             measured |= train_users(setup, arguments)
+        if "mixer" in arguments.parts and setup:
+            measured |= train_mixer(setup, arguments)
         version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
         if setup:
             models.publish(setup, version, arguments.folder, measured)
@@ -163,6 +170,31 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     }
     fitted = distributed(train_user_model, known, **workers(arguments.workers))
     return {"user_model/ndcg@10": fitted.best}
+
+
+def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
+    """How much each source counts: what the buyers of the log's last day bought, from sources fitted to before it."""
+    from recsys.training import mixer
+
+    release = Release.open(ArtifactStore(setup.home))
+    before, offsets, items = split_last_day(histories_of(release.users))
+    if not len(before):
+        raise InputError(
+            "nobody bought on two days yet: a mixer of the sources needs a day to foretell, and one before"
+        )
+    next_setup = models.with_parts(models.trained(setup, models.current_models(setup)), arguments.folder)
+    users = next_setup.user_model()
+    encoded = vectors(release, next_setup.encoder(), arguments.folder)
+    places_ID, now_days = users.place_items(release.items, encoded), float(before.days.max())
+    content = release.array("content_rows"), release.array("content_scores")
+    shelf = categories(release.items), added_days(release.items)
+    ask = asking(fit(before, now_days, places_ID, content, *shelf), SOURCES, users)
+    made = mixer.examples(lambda asked: ask(asked)[:2], before, (offsets, items))
+    learned = mixer.train_mixer(made, SOURCES, RETAIL_WEIGHTS)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    learned.save(arguments.folder / MIXER)
+    say(f"a mixer of {', '.join(SOURCES)} learned from {len(before):,} buyers")
+    return {"mixer/buyers": float(len(before))}
 
 
 def next_encoder(setup: Setup, folder: Path) -> Encoder:

@@ -20,6 +20,7 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.interfaces import Encoder
 from recsys.ranking.cross_encoder import CrossEncoder
+from recsys.ranking.mixer import Mixer
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.retrieval.synonyms import Synonyms
@@ -123,6 +124,8 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
         from recsys.users.sequence import SequenceModel
 
         setup = replace(setup, user_model=partial(SequenceModel, str(folder / USER_MODEL)))
+    if (folder / MIXER).is_file():
+        setup = replace(setup, recommend_ranker=partial(Mixer.load, folder / MIXER))
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
         search = replace(setup.search, weakest=chosen["weakest"])

@@ -20,7 +20,7 @@ from recsys.retrieval.arrivals import Arrivals, arrived, first_days
 from recsys.retrieval.buy_again import BuyAgain, Rhythm, rhythm
 from recsys.retrieval.cooccurrence import CoOccurrence, neighbours
 from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.follows import Follows, followers
+from recsys.retrieval.follows import Follows, followers, stand_ins
 from recsys.retrieval.peers import Peers, latest
 from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
 from recsys.retrieval.tail import Tail, tail_mask
@@ -111,7 +111,9 @@ def fit(
     count = len(items_ID)
     blocks = [range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)]
     near = [neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
-    next_to = [followers([log], block, count, NEIGHBOURS) for block in blocks]
+    known = habits(lambda: [log], count, added_days_I)
+    new = stand_ins(*content, known.counts_I)
+    next_to = [followers([log], block, count, NEIGHBOURS, new) for block in blocks]
     return Fitted(
         items_ID,
         now_days,
@@ -119,7 +121,7 @@ def fit(
         _whole(near),
         content,
         _whole(next_to),
-        habits(lambda: [log], count, added_days_I),
+        known,
         categories_I,
         latest([log]),
     )
@@ -139,7 +141,8 @@ MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
     "popularity": lambda of: Popularity(of.popularity_I),
     "category_popularity": lambda of: CategoryPopularity(of.popularity_I, of.categories_I),
     "arrivals": lambda of: Arrivals(of.items_ID, of.popularity_I, arrived(of.habits.first_days_I, of.now_days)),
-    "tail": lambda of: Tail(of.items_ID, tail_mask(of.habits.counts_I.astype(np.float32))),
+    # What nobody has touched yet is an arrival.
+    "tail": lambda of: Tail(of.items_ID, tail_mask(of.habits.counts_I.astype(np.float32)) & (of.habits.counts_I > 0)),
 }
 #: Every source there is, in the order of a mixer that was trained on all.
 SOURCES = tuple(MAKERS)

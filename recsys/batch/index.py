@@ -18,7 +18,7 @@ from recsys.ranking.merge import merge
 from recsys.release import added_days, row_ranges, write_arrow
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.fields import BOOSTS, fields
-from recsys.retrieval.follows import followers
+from recsys.retrieval.follows import followers, stand_ins
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.retrieval.peers import latest
 from recsys.retrieval.similar import by_content
@@ -53,10 +53,12 @@ def co_occurrence(place: Place, shard: int) -> Done:
 
 
 def follows(place: Place, shard: int) -> Done:
-    """What comes next after each item of a block, over every user's history."""
+    """What comes next after each item of a block, over every user's history; items like a new one stand in for it."""
     items, block = place.released_items().num_rows, neighbour_blocks(place)[shard]
     parts = (known for _, known in history_parts(place))
-    rows_bN, scores_bN = followers(parts, block, items, place.setup.night.neighbours)
+    content = place.released_array("content_rows"), place.released_array("content_scores")
+    new = stand_ins(*content, place.released_array("counts"))
+    rows_bN, scores_bN = followers(parts, block, items, place.setup.night.neighbours, new)
     done = Done(len(block))
     place.write_arrays(done, shard, {"follows_rows": rows_bN, "follows_scores": scores_bN})
     return done

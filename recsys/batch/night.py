@@ -134,7 +134,6 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
-        Stage("follows", near_blocks, index.follows),
         Stage("habits", 1, index.habits),
         Stage("codes", 1, index.codes),
         Stage("suggestions", 1, index.suggestions),
@@ -142,11 +141,14 @@ def run_night(place: Place, say: Say) -> Manifest:
     )
     index.assemble_table(place, "users", plan.user_parts)
     index.assemble_array(place, "user_vectors", plan.user_parts)
-    for name in ("co_occurrence_rows", "co_occurrence_scores", "follows_rows", "follows_scores"):
+    for name in ("co_occurrence_rows", "co_occurrence_scores"):
         index.assemble_array(place, name, near_blocks)
     go(Stage("similar", blocks, index.similar))
     for name in ("similar_rows", "similar_scores", "content_rows", "content_scores"):
         index.assemble_array(place, name, blocks)
+    go(Stage("follows", near_blocks, index.follows))
+    for name in ("follows_rows", "follows_scores"):
+        index.assemble_array(place, name, near_blocks)
     go(Stage("candidates", plan.user_parts, candidates.candidates), Stage("held out", 1, held_out))
     for name in ("candidates_rows", "candidates_features", "candidates_sources"):
         index.assemble_array(place, name, plan.user_parts)

@@ -27,17 +27,17 @@ def first_days(
 
 
 def arrived(first_days_I: NDArray[np.float64], now_days: float, within_days: float = WITHIN_DAYS) -> Mask:
-    """[I]: first seen in the `within_days` up to `now_days`.
+    """[I]: first seen in the `within_days` up to `now_days`, or never yet.
 
-    A log tells its own age from its items' only after a while: in its first `within_days` all is new, and the mask is
-    empty rather than full. Raises ValueError when `within_days` is not above 0.
+    A log tells its own age from its items' only after a while: in its first `within_days` all that was touched is new,
+    and only what was not counts. Raises ValueError when `within_days` is not above 0.
     """
     if within_days <= 0:
         raise ValueError(f"nothing arrives within {within_days} days: give more than 0")
     opened = np.min(first_days_I, initial=np.inf)
     if opened > now_days - within_days:
-        return np.zeros(len(first_days_I), bool)
-    return (first_days_I > now_days - within_days) & (first_days_I <= now_days)
+        return np.isinf(first_days_I)
+    return ((first_days_I > now_days - within_days) & (first_days_I <= now_days)) | np.isinf(first_days_I)
 
 
 class Arrivals:

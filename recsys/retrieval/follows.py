@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys.retrieval.cooccurrence import CoOccurrence
 from recsys.retrieval.sparse import best_of, sparse_rows
-from recsys.types import Floats, Histories, Rows
+from recsys.types import Floats, Histories, Ints, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -25,6 +25,7 @@ DISTANCE, BACKWARD = 0.5, 0.3
 #: A pair's count is divided by (n_from + SHRINKAGE)^FROM (n_to + SHRINKAGE)^TO; the cosine would be 1/2 and 1/2, no
 #: shrinkage, which loses a third of the hits. n is in means, so that the scores of shops are alike.
 SHRINKAGE, FROM, TO = 4.0, 0.5, 0.1
+STAND_INS = 4
 
 
 def follow_weights(parts: Iterable[Histories], block: range, item_count: int) -> csr_array:
@@ -60,9 +61,30 @@ def _apart(part: Histories, distance: int, block: range, item_count: int) -> csr
     return sparse_rows(begins[kept] - block.start, leads[kept], weights[kept], len(block), item_count)
 
 
-def followers(parts: Iterable[Histories], block: range, item_count: int, n: int) -> tuple[Rows, Floats]:
-    """The n items of most weight for each of `block`: rows_bN int32 (-1 pads), scores_bN (-inf pads)."""
-    pairs = follow_weights(parts, block, item_count).tocoo()
+def stand_ins(rows_IN: Rows, likeness_IN: Floats, counts_I: Ints) -> csr_array:
+    """[I, I]: for each item without events the shares of the STAND_INS most like it that have some, summing to 1.
+
+    Takes neighbours by content (-1 pads), best first, and events an item. Other items' rows are empty.
+    """
+    rows = np.flatnonzero(counts_I == 0)
+    near_uN = rows_IN[rows]
+    known_uN = (near_uN >= 0) & (counts_I[near_uN] > 0)
+    known_uN &= np.cumsum(known_uN, axis=1) <= STAND_INS
+    owners, places = np.nonzero(known_uN)
+    likeness = np.maximum(likeness_IN[rows][owners, places], 1e-3).astype(np.float64)
+    shares = likeness / np.bincount(owners, likeness, minlength=len(rows))[owners]
+    return sparse_rows(rows[owners], near_uN[owners, places], shares, len(counts_I), len(counts_I))
+
+
+def followers(
+    parts: Iterable[Histories], block: range, item_count: int, n: int, standing_in: csr_array | None = None
+) -> tuple[Rows, Floats]:
+    """The n items of most weight for each of `block`: rows_bN int32 (-1 pads), scores_bN (-inf pads).
+
+    Nothing leads to an item without events; with `stand_ins` what leads to the items like it does.
+    """
+    weights_bI = follow_weights(parts, block, item_count)
+    pairs = (weights_bI if standing_in is None else weights_bI + weights_bI @ standing_in.T.tocsr()).tocoo()
     owners, rows = pairs.coords
     rows_bK, scores_bK = best_of(owners, rows, pairs.data, len(block), n)
     missing = ((0, 0), (0, n - rows_bK.shape[1]))

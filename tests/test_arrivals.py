@@ -43,15 +43,16 @@ def test_first_seen_is_the_first_event_or_the_day_it_was_added():
     assert first_days(parts, 3, added_I).tolist() == [2, 4, 9]
 
 
-def test_new_is_what_came_within_the_days_before_now():
+def test_new_is_what_came_within_the_days_before_now_or_was_never_touched():
     days_I = np.array([0, 90, 100, 101, np.inf])
-    assert arrived(days_I, now_days=100.0, within_days=10.0).tolist() == [False, False, True, False, False]
-    assert arrived(days_I, now_days=100.0, within_days=10.1).tolist() == [False, True, True, False, False]
+    assert arrived(days_I, now_days=100.0, within_days=10.0).tolist() == [False, False, True, False, True]
+    assert arrived(days_I, now_days=100.0, within_days=10.1).tolist() == [False, True, True, False, True]
 
 
 def test_a_young_log_does_not_know_what_is_new():
     assert not arrived(np.array([95.0, 99]), now_days=100.0, within_days=30.0).any()
-    assert not arrived(np.full(2, np.inf), now_days=100.0).any()
+    assert arrived(np.array([95.0, np.inf]), now_days=100.0, within_days=30.0).tolist() == [False, True]
+    assert arrived(np.full(2, np.inf), now_days=100.0).all(), "before the first event all are untouched"
 
 
 def test_by_the_user_s_vector_and_by_popularity_without_one():

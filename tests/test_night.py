@@ -116,8 +116,8 @@ def test_after_a_release_of_another_format_the_night_begins_anew(shop_home: Path
     store = ArtifactStore(str(home))
     for version in store.versions():
         manifest = json.loads(store.read(f"releases/{version}/manifest.json"))
-        store.write(f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 1}).encode())
-    with pytest.raises(ReleaseError, match=r"has format 1, this code reads 2: run jobs\.nightly with this code"):
+        store.write(f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 2}).encode())
+    with pytest.raises(ReleaseError, match=r"has format 2, this code reads 3: run jobs\.nightly with this code"):
         Release.open(store)
     assert night(setup(), until=UNTIL + timedelta(days=2)).manifest.previous is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,20 @@ def shop(shop_home: Path) -> Recommender:
     parts = setup()
     release = Release.open(ArtifactStore(str(shop_home)))
     return Recommender.over(release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker())
+
+
+class AtNight(datetime):
+    days = 1
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return UNTIL + timedelta(days=cls.days)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is still the hour of the night: what is due to be bought again changes from day to day."""
+    monkeypatch.setattr("recsys.recommender.datetime", AtNight)
 
 
 def event(user: str, item: int, kind: str, minutes: int = 1) -> Interaction:
@@ -238,6 +252,19 @@ def test_the_nightly_list_and_the_same_sources_asked_again_agree(shop: Recommend
     again = shop.recommend(Query("r", 5, "u03"), [event("u03", 99, "view")])
     assert [each.item.item_id for each in nightly.items] == [each.item.item_id for each in again.items]
     assert [each.score for each in nightly.items] == pytest.approx([each.score for each in again.items], rel=1e-4)
+
+
+def test_what_is_due_is_counted_up_to_the_request(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this shop a thing is due again after a day; half a year later it counts less."""
+
+    def again() -> list[float]:
+        ranking = shop.recommend(Query("r", ITEMS, "u03"), [event("u03", 99, "view")])
+        return sorted(each.features["buy_again"] for each in ranking.items)
+
+    soon = again()
+    monkeypatch.setattr(AtNight, "days", 180)
+    assert all(late < early for late, early in zip(again(), soon, strict=True) if early)
+    assert sum(early > 0 for early in soon) == len(bought(3))
 
 
 def test_what_was_bought_by_day_is_not_offered_again_the_same_day(shop: Recommender) -> None:

@@ -240,7 +240,7 @@ def test_validation_is_the_week_before(corner_shop, monkeypatch, capsys):
 
 @pytest.mark.realdata
 def test_the_order_of_contenders_in_a_real_shop(monkeypatch, capsys):
-    """Vectors of hashed words, to be quick: hits@10/all .009 < .079 < .339 < .361, hits@10/new .072 < .112."""
+    """Vectors of hashed words, to be quick: hits@10/all .009 < .079 < .339 < .376, hits@10/new .072 < .128."""
     monkeypatch.setattr(evaluate_retail, "minilm", HashingEncoder)
     try:
         lines = run(monkeypatch, capsys, "--dataset", "uci_online_retail")

@@ -100,9 +100,10 @@ def dense_source(release: Release, source: str, items_ID: Floats) -> Retriever:
     return ExactRetriever(source, items_ID)
 
 
-def fitted(release: Release) -> sources.Fitted:
+def fitted(release: Release, names: Sequence[str]) -> sources.Fitted:
     """What the sources of recommendations are made of, as the night left it."""
     return sources.read(
+        names,
         release.array,
         release.taste_vectors_ID,
         utc_days(datetime.fromisoformat(release.manifest.created)),

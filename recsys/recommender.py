@@ -92,7 +92,7 @@ class Recommender:
             choices or SearchChoices(),
             release.taste_vectors_ID,
         )
-        retrievers = sources.sources(recommend_ranker.feature_names, fitted(release))
+        retrievers = sources.sources(recommend_ranker.feature_names, fitted(release, recommend_ranker.feature_names))
         understander = Understander(
             Speller(release.lexical.terms, release.lexical.frequencies, release.lexical.rows_with, known_words),
             release.codes,

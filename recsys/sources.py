@@ -44,21 +44,23 @@ class Habits:
 @dataclass(frozen=True)
 class Fitted:
     """What the sources are made of. `items_ID` are where the user vectors are; `discovery` may be a faiss index over
-    them. `categories_I` numbers categories from 0, -1 for none. `now_days` is the night's time."""
+    them. `categories_I` numbers categories from 0, -1 for none. `now_days` is the night's time. `follows`, the dearest
+    to fit, is there where a ranker weighs it."""
 
     items_ID: Floats
     now_days: float
     popularity_I: Floats
     co_occurrence: Neighbours
     content: Neighbours
-    follows: Neighbours
     habits: Habits
     categories_I: Ints
     peers: Histories
+    follows: Neighbours | None = None
     discovery: Retriever | None = None
 
 
 def read(
+    names: Sequence[str],
     array: Callable[[str], NDArray[Any]],
     items_ID: Floats,
     now_days: float,
@@ -66,17 +68,17 @@ def read(
     peers: Histories,
     discovery: Retriever | None = None,
 ) -> Fitted:
-    """From a release's arrays by name."""
+    """For the sources `names`, from a release's arrays by name."""
     return Fitted(
         items_ID,
         now_days,
         np.asarray(array("popularity")),
         (array("co_occurrence_rows"), array("co_occurrence_scores")),
         (array("content_rows"), array("content_scores")),
-        (array("follows_rows"), array("follows_scores")),
         Habits(Rhythm(array("intervals"), array("repeats")), array("first_days"), array("counts")),
         categories_I,
         peers,
+        (array("follows_rows"), array("follows_scores")) if "follows" in names else None,
         discovery,
     )
 
@@ -106,25 +108,33 @@ def fit(
     content: Neighbours,
     categories_I: Ints,
     added_days_I: NDArray[np.float64] | None = None,
+    names: Sequence[str] = (),
 ) -> Fitted:
-    """All of it from one log in memory, as a night does it from shards."""
+    """For the sources `names`, by default all, from one log in memory, as a night does it from shards."""
     count = len(items_ID)
     blocks = [range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)]
     near = [neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
     known = habits(lambda: [log], count, added_days_I)
     new = stand_ins(*content, known.counts_I)
-    next_to = [followers([log], block, count, NEIGHBOURS, new) for block in blocks]
+    wanted = blocks if not names or "follows" in names else []
+    next_to = [followers([log], block, count, NEIGHBOURS, new) for block in wanted]
     return Fitted(
         items_ID,
         now_days,
         popularity([log], count, now_days),
         _whole(near),
         content,
-        _whole(next_to),
         known,
         categories_I,
         latest([log]),
+        _whole(next_to) if next_to else None,
     )
+
+
+def _there(follows: Neighbours | None) -> Neighbours:
+    if follows is None:
+        raise InputError("nothing follows anything yet: run a night with a ranker that weighs follows")
+    return follows
 
 
 def _whole(blocks: Sequence[Neighbours]) -> Neighbours:
@@ -134,7 +144,7 @@ def _whole(blocks: Sequence[Neighbours]) -> Neighbours:
 MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
     "buy_again": lambda of: BuyAgain(of.popularity_I, of.habits.rhythm, of.now_days),
     "co_occurrence": lambda of: CoOccurrence(*of.co_occurrence),
-    "follows": lambda of: Follows(*of.follows),
+    "follows": lambda of: Follows(*_there(of.follows)),
     "content": lambda of: Follows(*of.content, source="content"),
     "discovery": lambda of: of.discovery or ExactRetriever("discovery", of.items_ID),
     "peers": lambda of: Peers(of.peers, len(of.items_ID), of.now_days),

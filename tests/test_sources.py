@@ -129,7 +129,12 @@ def saved(of, folder) -> sources.Fitted:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     return read(
-        lambda name: np.load(folder / f"{name}.npy", mmap_mode="r"), of.items_ID, NOW, of.categories_I, of.peers
+        sources.SOURCES,
+        lambda name: np.load(folder / f"{name}.npy", mmap_mode="r"),
+        of.items_ID,
+        NOW,
+        of.categories_I,
+        of.peers,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from recsys import sources
@@ -33,7 +35,8 @@ def candidates(place: Place, part: int) -> Done:
     known = histories_of(place.read_part("users", part))
     vectors_UD, n = place.read_array("user_vectors", part), place.setup.night.candidates
     ranker = place.setup.recommend_ranker()
-    asked, now_days = sources.sources(ranker.feature_names, fitted(place)), utc_days(place.plan.now)
+    of, now_days = fitted(place, ranker.feature_names), utc_days(place.plan.now)
+    asked = sources.sources(ranker.feature_names, of)
     sellable_I = np.asarray(place.released_items()["in_stock"])
     rows_UN = np.full((len(known), n), -1, np.int32)
     features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
@@ -56,11 +59,12 @@ def candidates(place: Place, part: int) -> Done:
     return done
 
 
-def fitted(place: Place) -> sources.Fitted:
+def fitted(place: Place, names: Sequence[str]) -> sources.Fitted:
     """What the sources are made of by day, out of the release in the making."""
     peers = histories_of(read_arrow(place.assembled("peers.arrow")))
     categories_I = sources.categories(place.released_items())
-    return sources.read(place.released_array, taste_vectors(place), utc_days(place.plan.now), categories_I, peers)
+    now_days = utc_days(place.plan.now)
+    return sources.read(names, place.released_array, taste_vectors(place), now_days, categories_I, peers)
 
 
 def _blocks(place: Place, known: Histories) -> list[range]:

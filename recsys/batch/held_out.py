@@ -66,14 +66,15 @@ def _metrics(
     sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
     content = place.released_array("content_rows"), place.released_array("content_scores")
     table = place.released_items()
-    of = sources.fit(before, now, items_ID, content, sources.categories(table), added_days(table))
-    ranker, floor = setup.recommend_ranker(), Popularity(of.popularity_I)
-    asked = sources.sources(ranker.feature_names, of)
-    known = newest(before, setup.night.history)
+    ranker = setup.recommend_ranker()
+    shelf = sources.categories(table), added_days(table)
+    of = sources.fit(before, now, items_ID, content, *shelf, ranker.feature_names)
+    asked, floor = sources.sources(ranker.feature_names, of), Popularity(of.popularity_I)
+    known, users = newest(before, setup.night.history), setup.user_model()
     ours, theirs = [], []
     for block in row_ranges(len(known), setup.night.users_per_block):
         histories = known.slice(block.start, block.stop)
-        vectors_BD = setup.user_model().encode_history(histories, items_ID)
+        vectors_BD = users.encode_history(histories, items_ID)
         ours.append(
             _wide(find(asked, ranker, Requests(len(block), None, vectors_BD, histories, now), 10, sellable_I).rows_BK)
         )

@@ -146,9 +146,10 @@ def run_night(place: Place, say: Say) -> Manifest:
     go(Stage("similar", blocks, index.similar))
     for name in ("similar_rows", "similar_scores", "content_rows", "content_scores"):
         index.assemble_array(place, name, blocks)
-    go(Stage("follows", near_blocks, index.follows))
-    for name in ("follows_rows", "follows_scores"):
-        index.assemble_array(place, name, near_blocks)
+    if "follows" in place.setup.recommend_ranker().feature_names:
+        go(Stage("follows", near_blocks, index.follows))
+        for name in ("follows_rows", "follows_scores"):
+            index.assemble_array(place, name, near_blocks)
     go(Stage("candidates", plan.user_parts, candidates.candidates), Stage("held out", 1, held_out))
     for name in ("candidates_rows", "candidates_features", "candidates_sources"):
         index.assemble_array(place, name, plan.user_parts)

@@ -6,6 +6,8 @@ with its places for the items can say so.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs import train_models
 from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.batch import night
@@ -25,8 +28,10 @@ from recsys.encoders.text import item_texts
 from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import Ranker
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
+from recsys.ranking.mixer import Mixer
 from recsys.recommender import Recommender
 from recsys.release import Release
+from recsys.sources import SOURCES
 from recsys.training import USER_MODEL
 from recsys.training.loop import Schedule
 from recsys.training.users import Foretold, Recipe, train_user_model
@@ -179,3 +184,24 @@ def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
     assert foretold(plain, 4) < 0.4
     own = opened(shop, "plain", LinearRanker(RETAIL_WEIGHTS))
     assert [first(own, item) % 2 for item in range(ITEMS)] == [item % 2 for item in range(ITEMS)]
+
+
+def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
+    shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = Recipe(Schedule(2, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6)
+    monkeypatch.setattr(Recipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
+    flags = ["--setup", "tests.checkerboard:setup", "--parts", "users", "mixer", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train_models", *flags])
+    assert train_models.main() == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["user_model/ndcg@10"] >= 0
+    assert told["mixer/buyers"] > 0
+    manifest = night.run_night(night.begin(shop, UNTIL, "mixed"), print)
+    assert tuple(manifest.sources) == SOURCES
+    served = models.recommender(models.trained(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed"))
+    assert isinstance(served.recommend_ranker, Mixer)
+    known = str(served.release.users["user_id"][0])
+    nightly, live = served.recommend(Query("r", 5, known)), served.recommend(Query("r", 5, known), buys(3, user=known))
+    assert len(nightly.items) == len(live.items) == 5
+    assert "follows" in {source for item in live.items for source in item.sources}

@@ -26,9 +26,10 @@ from recsys.metrics import mean, recall_at_k
 from recsys.types import Floats
 
 DATASETS = ("amazon2014_beauty", "amazon2014_sports")
-#: A contender whose answers depend on the seed is in SEEDED.
+#: A contender whose answers depend on the seed is in SEEDED. `learned.DIALS` run only when they are named.
 NAMES = (*rivals.RIVALS, "user_vector", "nightshelf")
-SEEDED = {*rivals.SEEDED, "user_vector", "nightshelf"}
+SEEDED = {*rivals.SEEDED, "user_vector", "nightshelf", *learned.DIALS}
+ONLY = f"these of {', '.join(NAMES)}; and {', '.join(learned.DIALS)}, which are left out by default"
 #: Events of an anonymous session that contenders are asked with.
 SESSIONS = (0, 1, 3)
 COLUMNS = ("recall@10", "ndcg@10", "recall@5", "recall@20", "mrr", "tail_recall@10", "tail_share@10", "coverage")
@@ -46,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="seeds count from here (0)")
     parser.add_argument("--users", type=float, default=1.0, metavar="SHARE", help="a random share of the users")
     parser.add_argument("--cold", type=float, metavar="SHARE", help="this share of the items loses all its events")
+    parser.add_argument("--drop", type=float, metavar="SHARE", help="this share of the items loses one of its fields")
     parser.add_argument("--ties", action="store_true", help="items that may be of one day in random order")
-    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help="these contenders")
+    parser.add_argument("--only", nargs="+", choices=(*NAMES, *learned.DIALS), metavar="NAME", help=ONLY)
     parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the trained user models there")
     return parser
 
@@ -68,6 +70,7 @@ def main() -> int:
     seconds = round(time.perf_counter() - begun, 1)
     summary = {"job": "evaluate_histories", "dataset": name, "commit": commit, "seconds": seconds}
     asked = {"part": "valid" if arguments.valid else "test", "cold": arguments.cold, "ties": arguments.ties}
+    asked["drop"] = arguments.drop
     print(json.dumps({**summary, **asked, "users": arguments.users, "rows": [as_json(row) for row in rows]}))
     return 0
 
@@ -78,7 +81,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in log.counts.items() if count))
     split = cut(log, arguments)
     say(f"{len(split.asked):,} users are asked for their {split.part} item")
-    items_ID = vectors(log.items, minilm())
+    items, items_ID = catalogue(log.items, arguments.drop, minilm())
     first = arguments.first_seed
     with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
         contenders = {**rivals.RIVALS, **learned.contenders(arguments.folder or Path(folder))}
@@ -86,12 +89,12 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             begun = time.perf_counter()
             seeds = range(first, first + arguments.seeds) if name in SEEDED else range(1)
             try:
-                row = scored(contenders[name], split, log.items, items_ID, seeds)
+                row = scored(contenders[name], split, items, items_ID, seeds)
             except InputError as error:
                 say(f"{name} is left out: {error}")
                 continue
             seconds = round(time.perf_counter() - begun, 1)
-            say(f"{name:20} recall@10 {row['recall@10']:.4f}  ndcg@10 {row['ndcg@10']:.4f}  {seconds} s")
+            say(f"{name:22} recall@10 {row['recall@10']:.4f}  ndcg@10 {row['ndcg@10']:.4f}  {seconds} s")
             yield {"name": name, "seeds": len(seeds), "seconds": seconds, **row}
 
 
@@ -126,19 +129,34 @@ def cut(log: sequences.Sequences, arguments: argparse.Namespace) -> histories.Sp
     return histories.leave_one_out(past, count, part)
 
 
-def vectors(items: pa.Table, encoder: Encoder, folder: Path | None = None) -> Floats:
-    """[I, D]: the items' texts, encoded once and kept in ~/.cache/nightshelf/evaluate by what they say.
+def catalogue(items: pa.Table, drop: float | None, encoder: Encoder) -> tuple[pa.Table, Floats]:
+    """The items and their vectors, with the gaps that `--drop` makes: what is lost is lost to the vector too."""
+    items_ID = vectors(items, encoder)
+    if drop is None:
+        return items, items_ID
+    known, (items, items_ID) = texts(items), histories.with_gaps(items, items_ID, drop, seed=0)
+    left = texts(items)
+    changed = [row for row in np.flatnonzero(items_ID.any(axis=1)) if left[row] != known[row]]
+    if changed:
+        items_ID[changed] = encoder.encode_items([left[row] for row in changed])
+    return items, items_ID
 
-    Attributes are left out: here they are numbers, which a language model reads as noise.
-    """
+
+def texts(items: pa.Table) -> list[str]:
+    """What is encoded. Attributes are left out: here they are numbers, which a language model reads as noise."""
     place = items.schema.get_field_index("attributes")
-    texts = item_texts(items.set_column(place, "attributes", pa.nulls(items.num_rows, pa.string())))
-    digest = blake2b("\0".join([encoder.space, *texts]).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return item_texts(items.set_column(place, "attributes", pa.nulls(items.num_rows, pa.string())))
+
+
+def vectors(items: pa.Table, encoder: Encoder, folder: Path | None = None) -> Floats:
+    """[I, D]: the items' texts, encoded once and kept in ~/.cache/nightshelf/evaluate by what they say."""
+    encoded = texts(items)
+    digest = blake2b("\0".join([encoder.space, *encoded]).encode("utf-8", "replace"), digest_size=8).hexdigest()
     file = (folder or Path.home() / ".cache" / "nightshelf" / "evaluate") / f"vectors-{digest}.npy"
     if file.is_file():
         return np.load(file)
-    say(f"encoding {len(texts):,} items")
-    items_ID = encoder.encode_items(texts)
+    say(f"encoding {len(encoded):,} items")
+    items_ID = encoder.encode_items(encoded)
     file.parent.mkdir(parents=True, exist_ok=True)
     np.save(file, items_ID)
     return items_ID
@@ -154,9 +172,9 @@ def say(line: str) -> None:
 
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    print(f"\n{'':16}" + "".join(f"{column.replace('recall', 'R'):>{width(column)}}" for column in columns))
+    print(f"\n{'':22}" + "".join(f"{column.replace('recall', 'R'):>{width(column)}}" for column in columns))
     for row in rows:
-        print(f"{row['name']:16}" + "".join(f"{cell(row, column):>{width(column)}}" for column in columns))
+        print(f"{row['name']:22}" + "".join(f"{cell(row, column):>{width(column)}}" for column in columns))
 
 
 def width(column: str) -> int:

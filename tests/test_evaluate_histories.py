@@ -15,7 +15,7 @@ from jobs import evaluate_histories as job
 from recsys import metrics
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
-from recsys.evaluation import histories, rivals
+from recsys.evaluation import histories, learned, rivals
 from recsys.retrieval import follows
 from recsys.retrieval.follows import follow_weights
 from recsys.tables import ITEMS_IN
@@ -310,6 +310,7 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
         assert set(row) >= {*job.COLUMNS, *job.MORE, *job.STRANGERS, "ndcg@10/interval"}
         assert row["cold_recall@10"] is None or row["cold_recall@10/users"]
     assert "60 users are asked for their test item" in lines
+    assert not set(learned.DIALS) & set(job.NAMES)
 
 
 def test_the_job_needs_no_ray():
@@ -328,6 +329,11 @@ def test_flags_of_the_job(shop, monkeypatch, capsys):
     knn, content = json.loads(printed.out.splitlines()[-1])["rows"]
     assert knn["cold_recall@10/users"] == content["cold_recall@10/users"] > 0
     assert content["cold_recall@10"] == content["recall@10"]
+    _, printed = run(shop, monkeypatch, capsys, "--drop", "1", "--only", "content")
+    summary = json.loads(printed.out.splitlines()[-1])
+    # Without vectors everybody is told the first rows that his history lacks, which is of 13 items at most.
+    assert (summary["drop"], summary["rows"][0]["coverage"] <= 23 / 40 < content["coverage"]) == (1, True)
+    assert job.parser().parse_args(["--data", "d", "--only", *learned.DIALS]).only == [*learned.DIALS]
 
 
 def test_the_catalogue_is_encoded_once(shop, monkeypatch, capsys):
@@ -341,7 +347,11 @@ def test_the_catalogue_is_encoded_once(shop, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
-    [(["--seeds", "0"], "0 seeds measure nothing"), (["--cold", "0.1", "--valid"], "leave --valid or --cold away")],
+    [
+        (["--seeds", "0"], "0 seeds measure nothing"),
+        (["--cold", "0.1", "--valid"], "leave --valid or --cold away"),
+        (["--drop", "2"], "a share of 2 of the items"),
+    ],
 )
 def test_the_job_refuses_with_a_sentence(shop, monkeypatch, capsys, flags, sentence):
     code, printed = run(shop, monkeypatch, capsys, *flags)

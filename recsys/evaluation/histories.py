@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import metrics
 from recsys.errors import InputError
-from recsys.types import Histories, Ints, Mask
+from recsys.types import Floats, Histories, Ints, Mask
 
 #: Answers are this long; `mrr` looks no deeper.
 K = 20
@@ -23,6 +25,8 @@ K = 20
 MIN_EVENTS = 3
 #: Recall is told apart by the length of the history that was asked with: 1-4, 5-9, 10-19, 20+.
 LENGTHS = (1, 5, 10, 20)
+#: What an item may lose, together: its text, what it is filed under, its price.
+FIELDS = (("title", "description"), ("attributes", "category", "brand"), ("price",))
 
 Row = dict[str, float | list[float] | int]
 
@@ -175,6 +179,33 @@ def without_items(histories: Histories, item_count: int, share: float, seed: int
     kept_E &= (left_U >= MIN_EVENTS)[owners_E] | ~cold_I[histories.items]
     split = leave_one_out(_kept(histories, kept_E), item_count, part)
     return replace(split, test=split.test.only(cold_I[split.test.targets_U]))
+
+
+def with_gaps(items: pa.Table, items_ID: Floats, share: float, seed: int) -> tuple[pa.Table, Floats]:
+    """The catalogue as a careless shop keeps it: a random share of the items loses one of FIELDS, null from then on.
+
+    Which one is drawn for each from those that it has; who has none loses none. Without text there is no vector: a
+    row of zeros. InputError for a share not within 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"a share of {share:g} of the items: give a number from 0 to 1")
+    rng = np.random.default_rng(seed)
+    there_IF = np.stack([_there(items, names) for names in FIELDS], axis=1)
+    drawn_IF = np.where(there_IF, rng.random(there_IF.shape), -1)
+    lost_IF = there_IF & (drawn_IF == drawn_IF.max(axis=1, keepdims=True))
+    lost_IF &= (rng.random(len(there_IF)) < share)[:, None]
+    for names, lost_I in zip(FIELDS, lost_IF.T, strict=True):
+        for name in names:
+            nothing = pa.scalar(None, items.schema.field(name).type)
+            kept = pc.if_else(pa.array(lost_I), nothing, items[name])
+            items = items.set_column(items.schema.get_field_index(name), items.schema.field(name), kept)
+    return items, np.where(lost_IF[:, :1], 0, items_ID).astype(items_ID.dtype)
+
+
+def _there(items: pa.Table, names: Sequence[str]) -> Mask:
+    """[I]: who has a value in one of these columns; an empty text is none."""
+    values = [pc.fill_null(pc.not_equal(items[name].cast(pa.string()), ""), False) for name in names]
+    return np.any([np.asarray(value.to_numpy(), bool) for value in values], axis=0)
 
 
 def session(asked: Asked, events: int, users: int = 2_000) -> Asked:

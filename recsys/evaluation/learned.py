@@ -1,15 +1,16 @@
-"""The product's own contenders: the learned user vector alone, and everything, mixed."""
+"""The product's own contenders: the learned user vector alone, everything, mixed, and that with its dials turned."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys import sources
+from recsys import metrics, sources
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError
 from recsys.evaluation.histories import Asked, Split, truth
@@ -17,7 +18,9 @@ from recsys.evaluation.rivals import Factory, Recommend, Say
 from recsys.funnel import ranked
 from recsys.interfaces import Ranker, UserModel
 from recsys.mixing import Ask, asking, without
+from recsys.ranking.diversity import reordered
 from recsys.ranking.mixer import Mixer
+from recsys.recommender import POOL
 from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.similar import by_content
 from recsys.types import Floats, Histories, Requests, Rows
@@ -31,20 +34,28 @@ EXAMPLES = 6_000
 #: What a history holds is no answer here, so nothing is bought again.
 SOURCES = tuple(name for name in sources.SOURCES if name != "buy_again")
 START = {"discovery": 1.0, "follows": 1.0, "content": 0.5, "popularity": 0.1}
+#: By name, how nightshelf's answers are put in another order: their diversity, and the tail's share of their places.
+DIALS = {
+    "nightshelf_tail_.1": (0.0, 0.1),
+    "nightshelf_tail_.3": (0.0, 0.3),
+    "nightshelf_diverse_.5": (0.5, 0.0),
+}
 
 
 def contenders(folder: Path) -> dict[str, Factory]:
     """By name."""
     shared = Learned(folder)
-    return {"user_vector": shared.user_vector, "nightshelf": shared.nightshelf}
+    dials = {name: shared.dialled(*dials) for name, dials in DIALS.items()}
+    return {"user_vector": shared.user_vector, "nightshelf": shared.nightshelf, **dials}
 
 
 class Learned:
-    """Contenders that share what was trained: one model a seed, kept in `folder`."""
+    """Contenders that share what was trained: one user model a seed, kept in `folder`, and one mixture of sources."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._models: dict[tuple[int, int], UserModel] = {}
+        self._mixtures: dict[tuple[int, int], Recommend] = {}
 
     def user_vector(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
         """The nearest items to the user's vector."""
@@ -65,27 +76,42 @@ class Learned:
         While the mixer learns, HIDDEN of the items have no events, as new ones have in a shop: it learns what a source
         says where others cannot know.
         """
+        pool = self._mixture(split, items, items_ID, seed, say)
+        return lambda asked, k: pool(asked, POOL * k)[:, :k]
+
+    def dialled(self, diversity: float, tail_share: float) -> Factory:
+        """nightshelf whose k are chosen from its POOL x k best by `ranking.diversity.reordered`.
+
+        The tail is that of the scores, `metrics.tail`; alike are items whose given vectors are.
+        """
+
+        def dial(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+            pool = self._mixture(split, items, items_ID, seed, say)
+            tail_I = metrics.tail(split.counts_I)
+
+            def recommend(asked: Histories, k: int) -> Rows:
+                rows_UN, found = pool(asked, POOL * k), [np.empty((0, k), np.int32)]
+                for low in range(0, len(asked), USERS_PER_BLOCK):
+                    rows_BN = rows_UN[low : low + USERS_PER_BLOCK]
+                    places_BK = reordered(rows_BN, items_ID, diversity, tail_I, tail_share, k)
+                    found.append(np.take_along_axis(rows_BN, places_BK, axis=1))
+                return np.concatenate(found)
+
+            return recommend
+
+        return dial
+
+    def _mixture(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+        """The sources' best, mixed; it remembers its answers, so that a dial costs no more than its own order."""
         if split.part != "test":
             raise InputError("its mixer learns from the validation items: score the test items")
-        model = self._trained(split, items, items_ID, seed, say)
-        places_ID = model.place_items(items, items_ID)
-        texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
-        everything = np.ones(len(items_ID), bool)
-        near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
-
-        def ask(log: Histories, places_ID: Floats) -> Ask:
-            now_days, content = float(log.days.max(initial=0)), (near.rows_BN, near.scores_BN)
-            fitted = sources.fit(log, now_days, places_ID, content, sources.categories(items))
-            return asking(fitted, SOURCES, model)
-
-        hidden_I = np.random.default_rng(seed).random(len(items_ID)) < HIDDEN
-        hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
-        unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
-        training = ask(without(split.train, hidden_I), model.place_items(unknown, items_ID))
-        valid = replace(split.valid, histories=without(split.valid.histories, hidden_I))
-        mixer = learned(training, valid)
-        say("mixed by " + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items()))
-        return mixed(ask(split.before_test, places_ID), mixer)
+        key = id(split), seed
+        if key not in self._mixtures:
+            model = self._trained(split, items, items_ID, seed, say)
+            ask, mixer = mixture(model, split, items, items_ID, seed)
+            say("mixed by " + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items()))
+            self._mixtures[key] = remembered(mixed(ask, mixer))
+        return self._mixtures[key]
 
     def _trained(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> UserModel:
         key = id(split), seed
@@ -102,6 +128,25 @@ class Learned:
             say(f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s")
             self._models[key] = SequenceModel(folder)
         return self._models[key]
+
+
+def mixture(model: UserModel, split: Split, items: pa.Table, items_ID: Floats, seed: int) -> tuple[Ask, Mixer]:
+    """Sources fitted to `before_test`; the mixer learns from those of `train`, in a catalogue with HIDDEN items."""
+    texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
+    everything = np.ones(len(items_ID), bool)
+    near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
+
+    def ask(log: Histories, places_ID: Floats) -> Ask:
+        now_days, content = float(log.days.max(initial=0)), (near.rows_BN, near.scores_BN)
+        fitted = sources.fit(log, now_days, places_ID, content, sources.categories(items))
+        return asking(fitted, SOURCES, model)
+
+    hidden_I = np.random.default_rng(seed).random(len(items_ID)) < HIDDEN
+    hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
+    unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
+    training = ask(without(split.train, hidden_I), model.place_items(unknown, items_ID))
+    valid = replace(split.valid, histories=without(split.valid.histories, hidden_I))
+    return ask(split.before_test, model.place_items(items, items_ID)), learned(training, valid)
 
 
 def learned(ask: Ask, valid: Asked) -> Mixer:
@@ -122,6 +167,22 @@ def mixed(ask: Ask, ranker: Ranker) -> Recommend:
         return ranked(ranker, SOURCES, *ask(asked), k).rows_BK
 
     return in_blocks(answer)
+
+
+def remembered(recommend: Recommend) -> Recommend:
+    """The same; who asks again what was asked before, with the same histories, is answered from memory."""
+    answers: dict[tuple[bytes, int], Rows] = {}
+
+    def recall(asked: Histories, k: int) -> Rows:
+        digest = blake2b(digest_size=16)
+        for values in (asked.offsets, asked.items, asked.types, asked.days):
+            digest.update(values.tobytes())
+        key = digest.digest(), k
+        if key not in answers:
+            answers[key] = recommend(asked, k)
+        return answers[key]
+
+    return recall
 
 
 def in_blocks(answer: Recommend) -> Recommend:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from recsys.types import Ints, Mask
 
 Values = NDArray[np.floating[Any]]
+#: The head of a long-tailed shop makes 80 % of what is touched (Anderson, The Long Tail, 2006; Yin et al., VLDB 2012).
+TAIL = 0.2
 
 
 def found(rows_UK: Ints, offsets: Ints, items: Ints) -> Mask:
@@ -99,13 +101,20 @@ def gini(exposure_I: Ints) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ shares_I / (n * total)) if total else float("nan")
 
 
-def tail(counts_I: Ints, share: float = 0.2) -> Mask:
-    """[I]: the least interacted items that together have at most `share` of the interactions: what the head that makes
-    the other 80 % leaves (the Pareto rule of Yin et al., VLDB 2012). Of equal counts the lower rows come first."""
-    order = np.argsort(counts_I, kind="stable")
-    tail_I = np.zeros(len(counts_I), bool)
-    tail_I[order] = np.cumsum(counts_I[order]) <= share * counts_I.sum()
-    return tail_I
+def tail(counts_I: Ints | Values, share: float = TAIL) -> Mask:
+    """[I]: the least interacted items that together have at most `share` of all interactions: what the head leaves.
+
+    Items without any always belong to it; of equal counts all or none do. Raises ValueError when `share` is not
+    from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a tail's share of {share} is no part of the whole: give 0 to 1")
+    values, places_I = np.unique(counts_I, return_inverse=True)
+    sums = np.cumsum(values.astype(np.float64) * np.bincount(places_I, minlength=len(values)))
+    if not len(sums):
+        return np.zeros(0, bool)
+    # Rounding of sums must not drop the last item of a share of 1.
+    return ((sums <= share * sums[-1] * (1 + 1e-9)) | (values <= 0))[places_I]
 
 
 def share_of_places(rows_UK: Ints, chosen_I: Mask) -> float:

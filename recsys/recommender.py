@@ -19,8 +19,9 @@ from recsys.errors import NotFoundError
 from recsys.facets import collapsed, facets, order
 from recsys.funnel import Found, dense_source, find, fitted, ranked, timed, unpacked
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
+from recsys.metrics import tail
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.ranking.diversity import reordered, tail
+from recsys.ranking.diversity import reordered
 from recsys.release import Release
 from recsys.retrieval.highlights import highlights
 from recsys.retrieval.interest import DeclaredInterest, InterestRanker

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InputError
 from recsys.interfaces import Retriever
+from recsys.metrics import tail
 from recsys.retrieval.arrivals import Arrivals, arrived, first_days
 from recsys.retrieval.buy_again import BuyAgain, Rhythm, rhythm
 from recsys.retrieval.cooccurrence import CoOccurrence, neighbours
@@ -23,7 +24,7 @@ from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.follows import Follows, followers, stand_ins
 from recsys.retrieval.peers import Peers, latest
 from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
-from recsys.retrieval.tail import Tail, tail_mask
+from recsys.retrieval.tail import Tail
 from recsys.types import Floats, Histories, Ints, Rows
 
 NEIGHBOURS = 100
@@ -152,7 +153,7 @@ MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
     "category_popularity": lambda of: CategoryPopularity(of.popularity_I, of.categories_I),
     "arrivals": lambda of: Arrivals(of.items_ID, of.popularity_I, arrived(of.habits.first_days_I, of.now_days)),
     # What nobody has touched yet is an arrival.
-    "tail": lambda of: Tail(of.items_ID, tail_mask(of.habits.counts_I.astype(np.float32)) & (of.habits.counts_I > 0)),
+    "tail": lambda of: Tail(of.items_ID, tail(of.habits.counts_I) & (of.habits.counts_I > 0)),
 }
 #: Every source there is, in the order of a mixer that was trained on all.
 SOURCES = tuple(MAKERS)

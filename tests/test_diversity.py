@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.ranking.diversity import diversified, reordered, tail, with_tail
+from recsys.ranking.diversity import diversified, reordered, with_tail
 from recsys.types import Floats, Rows
 
 #: Two shoes alike, a third like them, and a lamp; the last has no vector.
@@ -166,14 +166,6 @@ def test_the_quota_takes_the_best_of_the_tail_as_diversity_left_it() -> None:
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.0, tail_I, 0.5, 2).tolist() == [[0, 1]]
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.9, tail_I, 0.0, 2).tolist() == [[0, 3]]
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.0, tail_I, 1.0, 3).tolist() == [[1, 3, 0]]
-
-
-def test_the_tail_is_what_the_best_sellers_leave() -> None:
-    popularity_I = np.array([1, 60, 9, 30, 0, 0], np.float32)
-    assert np.flatnonzero(~tail(popularity_I)).tolist() == [1, 3]
-    assert np.flatnonzero(~tail(popularity_I, 0.6)).tolist() == [1]
-    assert np.flatnonzero(tail(popularity_I, 1.0)).tolist() == [4, 5]
-    assert tail(np.zeros(3, np.float32)).all()
 
 
 @pytest.mark.parametrize("dial", [-0.1, 1.01, np.nan])

@@ -1,22 +1,23 @@
 """The whole of jobs.evaluate_histories on a tenth of a real data set, with a model trained on two cores."""
 
 import json
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
 from jobs import evaluate_histories as job
-
-FOLDER = Path(os.environ.get("NIGHTSHELF_DATA", "")) / "amazon2014_beauty"
+from recsys.datasets import data_folder
+from recsys.errors import NotFoundError
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
-@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: set NIGHTSHELF_DATA")
 def test_a_tenth_of_beauty(monkeypatch, capsys):
     """recall@10 .011, .075 and .098 on two cores."""
+    try:
+        data_folder("amazon2014_beauty")
+    except NotFoundError as missing:
+        pytest.skip(str(missing))
     names = ["popularity", "user_vector", "nightshelf"]
     flags = ["--dataset", "amazon2014_beauty", "--users", ".1", "--seeds", "1", "--only", *names]
     monkeypatch.setattr(sys, "argv", ["evaluate_histories", *flags])

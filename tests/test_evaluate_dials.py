@@ -104,7 +104,7 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
     """Items 0 to 7 are the tail; those of one ten are alike."""
     monkeypatch.setattr(learned, "USERS_PER_BLOCK", 2)
     contenders, made = dialled
-    log = logged(*np.arange(40).reshape(20, 2), [39, 38, 37])
+    log = logged(*np.arange(40).reshape(20, 2), *np.tile(np.arange(8, 40).reshape(16, 2), (3, 1)), [39, 38, 37])
     split, items_ID = histories.leave_one_out(log, 40), np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
 
     def told_by(name, seed=0):

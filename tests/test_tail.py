@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.retrieval.tail import Tail, tail_mask
+from recsys.metrics import tail
+from recsys.retrieval.tail import Tail
 from recsys.types import Requests
 from tests.contracts import ScorerContract, answers, shoppers
 
@@ -26,21 +27,21 @@ class TestTail(ScorerContract):
 def test_the_tail_of_a_worked_example():
     """Of 20 interactions the tail's fifth is 4: the items with 1, 1 and 2, and the one without any."""
     counts_I = np.array([10, 1, 6, 0, 2, 1], np.float32)
-    assert np.flatnonzero(tail_mask(counts_I)).tolist() == [1, 3, 4, 5]
-    assert np.flatnonzero(tail_mask(counts_I, 0.19)).tolist() == [1, 3, 5]
-    assert np.flatnonzero(tail_mask(counts_I, 0)).tolist() == [3]
-    assert tail_mask(counts_I, 1).all()
+    assert np.flatnonzero(tail(counts_I)).tolist() == [1, 3, 4, 5]
+    assert np.flatnonzero(tail(counts_I, 0.19)).tolist() == [1, 3, 5]
+    assert np.flatnonzero(tail(counts_I, 0)).tolist() == [3]
+    assert tail(counts_I, 1).all()
 
 
 def test_a_shop_without_events_is_all_tail_and_one_without_items_has_none():
-    assert tail_mask(np.zeros(3, np.float32)).all()
-    assert tail_mask(np.zeros(0, np.float32)).shape == (0,)
+    assert tail(np.zeros(3, np.float32)).all()
+    assert tail(np.zeros(0, np.float32)).shape == (0,)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.floats(0, 1))
 def test_a_tail_is_small_and_nobody_in_it_is_more_popular_than_outside(counts, share):
     counts_I = np.array(counts, np.float32)
-    tail_I = tail_mask(counts_I, share)
+    tail_I = tail(counts_I, share)
     assert counts_I[tail_I].sum() <= share * counts_I.sum() * (1 + 1e-6)
     assert counts_I[tail_I].max(initial=0) < counts_I[~tail_I].min(initial=np.inf)
     assert tail_I[counts_I == 0].all()
@@ -48,7 +49,7 @@ def test_a_tail_is_small_and_nobody_in_it_is_more_popular_than_outside(counts, s
 
 def test_a_share_is_a_part_and_masks_fit():
     with pytest.raises(ValueError, match=r"share of 1\.5"):
-        tail_mask(np.ones(2, np.float32), 1.5)
+        tail(np.ones(2, np.float32), 1.5)
     with pytest.raises(ValueError, match="2 item vectors and a tail over 3"):
         Tail(np.ones((2, 4), np.float32), np.ones(3, bool))
 

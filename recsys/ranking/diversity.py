@@ -13,9 +13,6 @@ from recsys.types import Floats, Mask, Rows
 
 Places = NDArray[np.int64]
 
-#: The best sellers that make this share of all sales are the head; what is left is the tail.
-HEAD = 0.8
-
 
 def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Places:
     """places_BK, K = min(k, N): one after another the candidate of the largest (1 - diversity) x relevance - diversity
@@ -94,19 +91,6 @@ def reordered(rows_BN: Rows, items_ID: Floats, diversity: float, tail_I: Mask, t
     places_BN = diversified(rows_BN, items_ID, diversity, max(k, rows_BN.shape[1]))
     kept_BK = with_tail(np.take_along_axis(rows_BN, places_BN, axis=1), tail_I, tail_share, k)
     return np.take_along_axis(places_BN, kept_BK, axis=1)
-
-
-def tail(popularity_I: Floats, head: float = HEAD) -> Mask:
-    """[I]: what is not among the fewest best sellers that together make the share `head` of all popularity.
-
-    Equally popular items are taken by row. Where nothing was sold yet all is tail.
-    """
-    best_first_I = np.argsort(-popularity_I, kind="stable")
-    sold_I = popularity_I[best_first_I].astype(np.float64)
-    before_I = np.cumsum(sold_I) - sold_I
-    tail_I = np.ones(len(popularity_I), bool)
-    tail_I[best_first_I[before_I < head * sold_I.sum()]] = False
-    return tail_I
 
 
 def _check(name: str, dial: float, k: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from recsys import feedback, models
 from recsys.artifacts import ArtifactStore
-from recsys.batch.held_out import split_last_day
+from recsys.batch.held_out import split_last_days
 from recsys.batch.train import distributed
 from recsys.config import Setup, load
 from recsys.datasets import judged
@@ -41,6 +41,8 @@ from recsys.training import MIXER, USER_MODEL
 from recsys.types import Floats
 
 PARTS = ("search", "users", "mixer")
+#: What was bought in so many days teaches the mixer.
+MIXED_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,14 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
-    """How much each source counts: what the buyers of the log's last day bought, from sources fitted to before it."""
+    """How much each source counts: what was bought in the log's last days, from sources fitted to before them."""
     from recsys.training import mixer
 
     release = Release.open(ArtifactStore(setup.home))
-    before, offsets, items = split_last_day(histories_of(release.users))
+    before, offsets, items = split_last_days(histories_of(release.users), MIXED_DAYS)
     if not len(before):
         raise InputError(
-            "nobody bought on two days yet: a mixer of the sources needs a day to foretell, and one before"
+            f"nobody bought in the log's last {MIXED_DAYS} days and before them: a mixer needs days to foretell and a past"
         )
     next_setup = models.with_parts(models.trained(setup, models.current_models(setup)), arguments.folder)
     users = next_setup.user_model()

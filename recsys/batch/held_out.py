@@ -29,7 +29,7 @@ def held_out(place: Place, shard: int) -> Done:
 
     Writes no metrics where the log has fewer than two days or nobody bought.
     """
-    before, truth_offsets, truth_items = split_last_day(_sample(place))
+    before, truth_offsets, truth_items = split_last_days(_sample(place))
     metrics = _metrics(place, before, truth_offsets, truth_items) if len(before) else {}
     done = Done(len(before))
     path = place.work(HELD_OUT)
@@ -37,8 +37,8 @@ def held_out(place: Place, shard: int) -> Done:
     return done
 
 
-def split_last_day(known: Histories) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
-    """Users with a history before the log's last day who bought on it: that history, and what they bought (offsets,
+def split_last_days(known: Histories, count: int = 1) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
+    """Users with a history before the log's last days who bought on them: that history, and what they bought (offsets,
     item rows).
 
     The last day is the last UTC day with FEWEST_BUYERS buyers, or the one with most: the night may come when a new
@@ -53,7 +53,7 @@ def split_last_day(known: Histories) -> tuple[Histories, NDArray[np.int64], NDAr
     count_by_day = np.bincount(buyers)
     full = np.flatnonzero(count_by_day >= min(FEWEST_BUYERS, count_by_day.max()))
     last = first + full[-1]
-    early_E, bought_E = days_E < last, bought_E & (days_E == last)
+    early_E, bought_E = days_E <= last - count, bought_E & (days_E > last - count) & (days_E <= last)
     early_B = np.bincount(owners_E[early_E], minlength=len(known)) > 0
     asked_B = early_B & (np.bincount(owners_E[bought_E], minlength=len(known)) > 0)
     return _only(known, early_E, asked_B), *_items(known, bought_E, asked_B)

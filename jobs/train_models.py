@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recsys import feedback, models
 from recsys.artifacts import ArtifactStore
 from recsys.batch.held_out import split_last_days
@@ -41,7 +43,7 @@ from recsys.training import MIXER, USER_MODEL
 from recsys.types import Floats
 
 PARTS = ("search", "users", "mixer")
-#: What was bought in so many days teaches the mixer.
+#: What was bought in so many days teaches the mixer, or in a tenth of the log where that is less.
 MIXED_DAYS = 7
 
 
@@ -179,10 +181,12 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     from recsys.training import mixer
 
     release = Release.open(ArtifactStore(setup.home))
-    before, offsets, items = split_last_days(histories_of(release.users), MIXED_DAYS)
+    log = histories_of(release.users)
+    lately = max(1, min(MIXED_DAYS, int(np.ptp(log.days)) // 10)) if len(log.days) else 1
+    before, offsets, items = split_last_days(log, lately)
     if not len(before):
         raise InputError(
-            f"nobody bought in the log's last {MIXED_DAYS} days and before them: a mixer needs days to foretell and a past"
+            f"nobody bought in the log's last {lately} days and before them: a mixer needs days to foretell, and a past"
         )
     next_setup = models.with_parts(models.trained(setup, models.current_models(setup)), arguments.folder)
     users = next_setup.user_model()

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ import pyarrow as pa
 
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
-from recsys.encoders.text import item_texts
 from recsys.errors import InputError, RecsysError
-from recsys.evaluation import histories, learned, rivals
-from recsys.interfaces import Encoder
+from recsys.evaluation import catalogue, histories, learned, rivals
 from recsys.metrics import mean, recall_at_k
 from recsys.types import Floats
 
-DATASETS = ("amazon2014_beauty", "amazon2014_sports")
 #: A contender whose answers depend on the seed is in SEEDED. `learned.DIALS` run only when they are named.
 NAMES = (*rivals.RIVALS, "user_vector", "nightshelf")
 SEEDED = {*rivals.SEEDED, "user_vector", "nightshelf", *learned.DIALS}
@@ -40,7 +36,7 @@ STRANGERS = tuple(f"recall@10/session-{events}" for events in SESSIONS)
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--dataset", choices=DATASETS)
+    source.add_argument("--dataset", choices=sequences.DATASETS)
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv")
     parser.add_argument("--valid", action="store_true", help="score the last item but one instead: tune here")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="for contenders that have any (3)")
@@ -81,7 +77,10 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in log.counts.items() if count))
     split = cut(log, arguments)
     say(f"{len(split.asked):,} users are asked for their {split.part} item")
-    items, items_ID = catalogue(log.items, arguments.drop, minilm())
+    say(f"vectors of {log.items.num_rows:,} items: encoded the first time, then kept in {catalogue.kept_at()}")
+    items, items_ID = log.items, catalogue.vectors(log.items, encoder := minilm())
+    if arguments.drop is not None:
+        items, items_ID = catalogue.with_gaps(log.items, encoder, arguments.drop)
     first = arguments.first_seed
     with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
         contenders = {**rivals.RIVALS, **learned.contenders(arguments.folder or Path(folder))}
@@ -127,39 +126,6 @@ def cut(log: sequences.Sequences, arguments: argparse.Namespace) -> histories.Sp
     if arguments.cold is not None:
         return histories.without_items(past, count, arguments.cold, seed=0)
     return histories.leave_one_out(past, count, part)
-
-
-def catalogue(items: pa.Table, drop: float | None, encoder: Encoder) -> tuple[pa.Table, Floats]:
-    """The items and their vectors, with the gaps that `--drop` makes: what is lost is lost to the vector too."""
-    items_ID = vectors(items, encoder)
-    if drop is None:
-        return items, items_ID
-    known, (items, items_ID) = texts(items), histories.with_gaps(items, items_ID, drop, seed=0)
-    left = texts(items)
-    changed = [row for row in np.flatnonzero(items_ID.any(axis=1)) if left[row] != known[row]]
-    if changed:
-        items_ID[changed] = encoder.encode_items([left[row] for row in changed])
-    return items, items_ID
-
-
-def texts(items: pa.Table) -> list[str]:
-    """What is encoded. Attributes are left out: here they are numbers, which a language model reads as noise."""
-    place = items.schema.get_field_index("attributes")
-    return item_texts(items.set_column(place, "attributes", pa.nulls(items.num_rows, pa.string())))
-
-
-def vectors(items: pa.Table, encoder: Encoder, folder: Path | None = None) -> Floats:
-    """[I, D]: the items' texts, encoded once and kept in ~/.cache/nightshelf/evaluate by what they say."""
-    encoded = texts(items)
-    digest = blake2b("\0".join([encoder.space, *encoded]).encode("utf-8", "replace"), digest_size=8).hexdigest()
-    file = (folder or Path.home() / ".cache" / "nightshelf" / "evaluate") / f"vectors-{digest}.npy"
-    if file.is_file():
-        return np.load(file)
-    say(f"encoding {len(encoded):,} items")
-    items_ID = encoder.encode_items(encoded)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file, items_ID)
-    return items_ID
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:

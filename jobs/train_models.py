@@ -30,7 +30,6 @@ from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.interfaces import Encoder
 from recsys.mixing import asking
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
@@ -40,7 +39,6 @@ from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.sources import SOURCES, categories, fit
 from recsys.training import MIXER, USER_MODEL
-from recsys.types import Floats
 
 PARTS = ("search", "users", "mixer")
 #: What was bought in so many days teaches the mixer, or in a tenth of the log where that is less.
@@ -166,7 +164,7 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         "histories": histories,
         "valid": valid,
         "items": release.items,
-        "vectors_ID": vectors(release, next_encoder(setup, arguments.folder), arguments.folder),
+        "vectors_ID": models.vectors(release, models.next_encoder(setup, arguments.folder), arguments.folder),
         "folder": arguments.folder / USER_MODEL,
         "recipe": recipe,
         "say": say,
@@ -190,7 +188,7 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         )
     next_setup = models.with_parts(models.trained(setup, models.current_models(setup)), arguments.folder)
     users = next_setup.user_model()
-    encoded = vectors(release, next_setup.encoder(), arguments.folder)
+    encoded = models.vectors(release, next_setup.encoder(), arguments.folder)
     places_ID, now_days = users.place_items(release.items, encoded), float(before.days.max())
     content = release.array("content_rows"), release.array("content_scores")
     shelf = categories(release.items), added_days(release.items)
@@ -201,20 +199,6 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     learned.save(arguments.folder / MIXER)
     say(f"a mixer of {', '.join(SOURCES)} learned from {len(before):,} buyers")
     return {"mixer/buyers": float(len(before))}
-
-
-def next_encoder(setup: Setup, folder: Path) -> Encoder:
-    """What was trained just now, else what the next night would take."""
-    return models.with_parts(models.trained(setup, models.current_models(setup)), folder).encoder()
-
-
-def vectors(release: Release, encoder: Encoder, folder: Path) -> Floats:
-    """The catalogue as the encoder has it: encoded again only where the release is of another."""
-    from recsys.training.vectors import item_vectors
-
-    if encoder.space == release.manifest.space:
-        return release.item_vectors_ID
-    return item_vectors(encoder, item_texts(release.items), folder)
 
 
 def workers(count: int) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import ray
 
-from jobs import evaluate_histories, train_models
 from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.batch.tune import Trial, tuned
@@ -27,6 +26,7 @@ from recsys.config import load
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
 from recsys.errors import RecsysError
+from recsys.evaluation.catalogue import vectors
 from recsys.evaluation.histories import leave_one_out
 from recsys.release import Release, histories_of
 from recsys.training.users import Foretold, Recipe, last_held_out, validated
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: the histories of its release")
-    source.add_argument("--dataset", choices=evaluate_histories.DATASETS)
+    source.add_argument("--dataset", choices=sequences.DATASETS)
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv")
     parser.add_argument("--trials", type=int, default=12, metavar="N", help="how many recipes are tried (12)")
     parser.add_argument("--epochs", type=float, metavar="N", help="of each trial (the recipe's)")
@@ -84,9 +84,8 @@ def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, f
     setup = load(arguments.setup)
     release = Release.open(ArtifactStore(setup.home))
     histories, valid = last_held_out(histories_of(release.users), arguments.seed)
-    encoder = models.trained(setup, models.current_models(setup)).encoder()
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
-        vectors_ID = np.array(train_models.vectors(release, encoder, Path(folder)))
+        vectors_ID = np.array(models.vectors(release, models.next_encoder(setup, Path(folder)), Path(folder)))
     known = {"histories": histories, "valid": valid, "items": release.items, "vectors_ID": vectors_ID}
     return known, dict(setup.user_recipe)
 
@@ -96,7 +95,7 @@ def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, fl
     log = sequences.read(arguments.data or data_folder(arguments.dataset))
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
     valid = Foretold(split.valid.histories, split.valid.targets_U)
-    vectors_ID = evaluate_histories.vectors(log.items, minilm())
+    vectors_ID = vectors(log.items, minilm())
     return {"histories": split.train, "valid": valid, "items": log.items, "vectors_ID": vectors_ID}, {}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from recsys.artifacts import ArtifactStore, below
 from recsys.config import Setup, search_ranker
+from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.interfaces import Encoder
@@ -25,6 +26,8 @@ from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.retrieval.synonyms import Synonyms
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, MIXER, OF_THE_ENCODER, USAGE, USER_MODEL
+from recsys.training.vectors import item_vectors
+from recsys.types import Floats
 from recsys.understanding.intent import IntentClassifier
 
 KEEP = 5
@@ -137,6 +140,18 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
 def current_models(setup: Setup) -> str | None:
     """The version that the next night takes, or None where nothing was trained."""
     return store_of(setup).current()
+
+
+def next_encoder(setup: Setup, folder: Path) -> Encoder:
+    """What was trained into the folder just now, else what the next night would take."""
+    return with_parts(trained(setup, current_models(setup)), folder).encoder()
+
+
+def vectors(release: Release, encoder: Encoder, folder: Path) -> Floats:
+    """The catalogue as the encoder has it: encoded again, kept in the folder, only where the release is of another."""
+    if encoder.space == release.manifest.space:
+        return release.item_vectors_ID
+    return item_vectors(encoder, item_texts(release.items), folder)
 
 
 def serving(setup: Setup) -> Setup:

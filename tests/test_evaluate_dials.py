@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import evaluate_histories as job
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
-from recsys.evaluation import histories, learned
+from recsys.evaluation import catalogue, histories, learned
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
@@ -63,8 +62,7 @@ def test_a_share_of_the_items_loses_one_field_each(share, seed):
 def test_a_vector_knows_nothing_of_a_lost_field(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     encoder = HashingEncoder(16)
-    assert job.catalogue(SHELVES, None, encoder)[0] is SHELVES
-    left, left_ID = job.catalogue(SHELVES.set_column(1, "title", SHELVES["item_id"]), 1, encoder)
+    left, left_ID = catalogue.with_gaps(SHELVES.set_column(1, "title", SHELVES["item_id"]), encoder, 1)
     titled = [row for row, title in enumerate(left["title"].to_pylist()) if title]
     assert 0 < len(titled) < 6
     np.testing.assert_allclose(left_ID[titled], encoder.encode_items([left["title"][row].as_py() for row in titled]))

@@ -23,6 +23,7 @@ from recsys.errors import InputError, NotFoundError
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
+DATASETS = ("amazon2014_beauty", "amazon2014_sports")
 #: A history without dates has one event every 86 seconds, so that all of it is one day's basket.
 SPACING_DAYS = 0.001
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from recsys import sources
 from recsys.funnel import gather
 from recsys.interfaces import UserModel
@@ -24,11 +22,3 @@ def asking(of: sources.Fitted, names: Sequence[str], users: UserModel, k: int = 
         return gather(retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), k, None, {})
 
     return ask
-
-
-def without(log: Histories, hidden_I: Mask) -> Histories:
-    """The same users without the events of hidden items."""
-    kept_E = ~hidden_I[log.items]
-    counts = np.bincount(log.owners_E[kept_E], minlength=len(log))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Histories(offsets, log.items[kept_E], log.types[kept_E], log.days[kept_E])

@@ -252,6 +252,12 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(offsets, self.items[events], self.types[events], self.days[events])
 
+    def where(self, kept_E: Mask) -> Histories:
+        """All users, with these events only."""
+        sizes = np.bincount(self.owners_E[kept_E], minlength=len(self))
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return Histories(offsets, self.items[kept_E], self.types[kept_E], self.days[kept_E])
+
     def followed_by(self, later: Histories) -> Histories:
         """The same users, each with `later`'s events after his own."""
         order = np.argsort(np.concatenate([self.owners_E, later.owners_E]), kind="stable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,10 +102,8 @@ def _sample(place: Place) -> Histories:
 
 
 def _only(known: Histories, kept_E: NDArray[np.bool_], kept_B: NDArray[np.bool_]) -> Histories:
-    kept_E = kept_E & kept_B[known.owners_E]
-    counts = np.bincount(known.owners_E[kept_E], minlength=len(known))[kept_B]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Histories(offsets, known.items[kept_E], known.types[kept_E], known.days[kept_E])
+    part = known.where(kept_E & kept_B[known.owners_E])
+    return replace(part, offsets=np.append(0, part.offsets[1:][kept_B]))
 
 
 def _items(

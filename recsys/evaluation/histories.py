@@ -108,22 +108,15 @@ def _asked(histories: Histories, targets_U: NDArray[np.int32], users_U: NDArray[
     return Asked(histories, targets_U, users_U).only(new_U)
 
 
-def _kept(histories: Histories, kept_E: Mask) -> Histories:
-    """All users, with these events only."""
-    sizes = np.bincount(histories.owners_E[kept_E], minlength=len(histories))
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return Histories(offsets, histories.items[kept_E], histories.types[kept_E], histories.days[kept_E])
-
-
 def _without(histories: Histories, events: Sequence[int] | Ints) -> Histories:
     kept_E = np.ones(len(histories.items), bool)
     kept_E[events] = False
-    return _kept(histories, kept_E)
+    return histories.where(kept_E)
 
 
 def _only(histories: Histories, kept_U: Mask) -> Histories:
     """These users only."""
-    part = _kept(histories, kept_U[histories.owners_E])
+    part = histories.where(kept_U[histories.owners_E])
     return Histories(np.append(0, part.offsets[1:][kept_U]), part.items, part.types, part.days)
 
 
@@ -177,7 +170,7 @@ def without_items(histories: Histories, item_count: int, share: float, seed: int
     # Who is too short now is not asked, and would take his cold last item into the training.
     left_U = np.bincount(owners_E[kept_E], minlength=len(histories))
     kept_E &= (left_U >= MIN_EVENTS)[owners_E] | ~cold_I[histories.items]
-    split = leave_one_out(_kept(histories, kept_E), item_count, part)
+    split = leave_one_out(histories.where(kept_E), item_count, part)
     return replace(split, test=split.test.only(cold_I[split.test.targets_U]))
 
 
@@ -212,7 +205,7 @@ def session(asked: Asked, events: int, users: int = 2_000) -> Asked:
     """Some of the users as strangers: of what each did only the newest `events` are known."""
     some = asked.only(np.isin(np.arange(len(asked)), np.random.default_rng(0).permutation(len(asked))[:users]))
     ages_E = some.histories.offsets[1:][some.histories.owners_E] - np.arange(len(some.histories.items))
-    return replace(some, histories=_kept(some.histories, ages_E <= events))
+    return replace(some, histories=some.histories.where(ages_E <= events))
 
 
 def truth(asked: Asked) -> tuple[Ints, Ints]:

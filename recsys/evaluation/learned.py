@@ -17,7 +17,7 @@ from recsys.evaluation.histories import Asked, Split, truth
 from recsys.evaluation.rivals import Factory, Recommend, Say
 from recsys.funnel import ranked
 from recsys.interfaces import Ranker, UserModel
-from recsys.mixing import Ask, asking, without
+from recsys.mixing import Ask, asking
 from recsys.ranking.diversity import reordered
 from recsys.ranking.mixer import Mixer
 from recsys.recommender import POOL
@@ -144,8 +144,9 @@ def mixture(model: UserModel, split: Split, items: pa.Table, items_ID: Floats, s
     hidden_I = np.random.default_rng(seed).random(len(items_ID)) < HIDDEN
     hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
     unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
-    training = ask(without(split.train, hidden_I), model.place_items(unknown, items_ID))
-    valid = replace(split.valid, histories=without(split.valid.histories, hidden_I))
+    asked = split.valid.histories
+    training = ask(split.train.where(~hidden_I[split.train.items]), model.place_items(unknown, items_ID))
+    valid = replace(split.valid, histories=asked.where(~hidden_I[asked.items]))
     return ask(split.before_test, model.place_items(items, items_ID)), learned(training, valid)
 
 

@@ -137,8 +137,7 @@ def last_held_out(histories: Histories, seed: int = 0) -> tuple[Histories, Foret
     chosen = np.sort(np.random.default_rng(seed).permutation(able)[:VALIDATED])
     kept_E = np.ones(len(histories.items), bool)
     kept_E[ends[chosen] - 1] = False
-    offsets = np.concatenate([[0], np.cumsum(lengths - np.isin(np.arange(len(lengths)), chosen))])
-    before = Histories(offsets, histories.items[kept_E], histories.types[kept_E], histories.days[kept_E])
+    before = histories.where(kept_E)
     return before, Foretold(before.users(chosen), histories.items[ends[chosen] - 1])
 
 

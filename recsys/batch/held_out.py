@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +101,7 @@ def _sample(place: Place) -> Histories:
 
 
 def _only(known: Histories, kept_E: NDArray[np.bool_], kept_B: NDArray[np.bool_]) -> Histories:
-    part = known.where(kept_E & kept_B[known.owners_E])
-    return replace(part, offsets=np.append(0, part.offsets[1:][kept_B]))
+    return known.where(kept_E).users(np.flatnonzero(kept_B))
 
 
 def _items(

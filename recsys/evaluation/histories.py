@@ -116,8 +116,7 @@ def _without(histories: Histories, events: Sequence[int] | Ints) -> Histories:
 
 def _only(histories: Histories, kept_U: Mask) -> Histories:
     """These users only."""
-    part = histories.where(kept_U[histories.owners_E])
-    return Histories(np.append(0, part.offsets[1:][kept_U]), part.items, part.types, part.days)
+    return histories.users(np.flatnonzero(kept_U))
 
 
 def sample(histories: Histories, share: float, seed: int) -> Histories:

@@ -12,30 +12,47 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.interfaces import Appended
-from recsys.tables import EVENTS
+from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction
 
 PAGE_ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price"
-_IMPRESSION = "request_id, time, release, surface, item_ids, feature_names, features, user_id, query"
+_EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
+_IMPRESSION = (
+    "request_id, time, release, surface, item_ids, feature_names, features, user_id, query, place, scores, "
+    "propensities, teams, ranker, arms, asked"
+)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS interactions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
-    item_id TEXT NOT NULL, type TEXT NOT NULL, time INTEGER NOT NULL, request_id TEXT, quantity REAL, price REAL);
+    item_id TEXT NOT NULL, type TEXT NOT NULL, time INTEGER NOT NULL, request_id TEXT, quantity REAL, price REAL,
+    origin TEXT);
 CREATE INDEX IF NOT EXISTS interactions_of_user ON interactions (user_id, time);
 CREATE TABLE IF NOT EXISTS impressions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL,
     release TEXT NOT NULL, surface TEXT NOT NULL, item_ids TEXT NOT NULL, feature_names TEXT NOT NULL,
-    features TEXT NOT NULL, user_id TEXT, query TEXT);
+    features BLOB NOT NULL, user_id TEXT, query TEXT, place INTEGER NOT NULL DEFAULT 0,
+    scores TEXT NOT NULL DEFAULT '[]', propensities TEXT NOT NULL DEFAULT '[]', teams TEXT NOT NULL DEFAULT '[]',
+    ranker TEXT NOT NULL DEFAULT '', arms TEXT NOT NULL DEFAULT '{}', asked TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS quarantine (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, event TEXT NOT NULL);
 """
+#: Columns that logs of earlier versions lack.
+_ADDED = {
+    "interactions": {"origin": "TEXT"},
+    "impressions": {
+        "place": "INTEGER NOT NULL DEFAULT 0",
+        **dict.fromkeys(("scores", "propensities", "teams"), "TEXT NOT NULL DEFAULT '[]'"),
+        "ranker": "TEXT NOT NULL DEFAULT ''",
+        **dict.fromkeys(("arms", "asked"), "TEXT NOT NULL DEFAULT '{}'"),
+    },
+}
 
 
 class SqliteEventStore:
@@ -52,13 +69,24 @@ class SqliteEventStore:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection().executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+            self._upgrade()
         except (sqlite3.DatabaseError, OSError) as error:
             self.close()
             raise InputError(f"{path} cannot be opened as an event log ({error}): give a new path or one") from error
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
         rows = [
-            (e.event_id, e.user_id, e.item_id, e.type, _microseconds(e.time), e.request_id, e.quantity, e.price)
+            (
+                e.event_id,
+                e.user_id,
+                e.item_id,
+                e.type,
+                _microseconds(e.time),
+                e.request_id,
+                e.quantity,
+                e.price,
+                e.origin,
+            )
             for e in interactions
         ]
         accepted = self._insert("interactions", _EVENT, rows, "ON CONFLICT (event_id) DO NOTHING")
@@ -66,10 +94,13 @@ class SqliteEventStore:
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [
-            (i.request_id, _microseconds(i.time), i.release, i.surface, *shown, i.user_id, i.query)
+            (
+                i.request_id, _microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
+                np.asarray(i.features, np.float32).tobytes(), i.user_id, i.query, i.offset, _json(i.scores),
+                _json(i.propensities), _json(i.teams), i.ranker, _json(dict(i.arms)), _json(dict(i.asked)),
+            )
             for i in impressions
-            for shown in [map(_json, (i.item_ids, i.feature_names, i.features))]
-        ]
+        ]  # fmt: skip
         self._insert("impressions", _IMPRESSION, rows, "ON CONFLICT (request_id) DO NOTHING")
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -84,27 +115,29 @@ class SqliteEventStore:
             f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, _microseconds(after), max(limit, 0))
         )
         return [
-            Interaction(event, user, item, kind, _moment(at), request, quantity, price)
-            for event, user, item, kind, at, request, quantity, price in reversed(newest_first.fetchall())
+            Interaction(event, user, item, kind, _moment(at), request, quantity, price, origin)
+            for event, user, item, kind, at, request, quantity, price, origin in reversed(newest_first.fetchall())
         ]
 
     def last_sequence(self) -> int:
         return int(self._connection().execute("SELECT coalesce(max(sequence), 0) FROM interactions").fetchone()[0])
 
-    def interactions(self, until_sequence: int) -> Iterator[pa.RecordBatch]:
-        for rows in self._pages("interactions", _EVENT, until_sequence):
+    def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
+        for rows in self._pages("interactions", _EVENT, until_sequence, after):
             columns = [pa.array(values) for values in zip(*rows, strict=True)]
             yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(columns, EVENTS, strict=True)], schema=EVENTS
+                [column.cast(field.type) for column, field in zip(columns, LIVE_EVENTS, strict=True)], LIVE_EVENTS
             )
 
-    def impressions(self) -> Iterator[Impression]:
+    def impressions(self, after: int = 0) -> Iterator[Impression]:
         until = self._connection().execute("SELECT coalesce(max(sequence), 0) FROM impressions").fetchone()[0]
-        for rows in self._pages("impressions", _IMPRESSION, until):
-            for request, at, release, surface, items, names, features, user, query in rows:
-                values = tuple(map(tuple, json.loads(features)))
-                names, items = tuple(json.loads(names)), tuple(json.loads(items))
-                yield Impression(request, _moment(at), release, surface, items, names, values, user, query)
+        for rows in self._pages("impressions", _IMPRESSION, until, after):
+            yield from map(_impression, rows)
+
+    def impression(self, request_id: str) -> Impression | None:
+        query = f"SELECT {_IMPRESSION} FROM impressions WHERE request_id = ?"
+        row = self._connection().execute(query, (request_id,)).fetchone()
+        return _impression(row) if row else None
 
     def counts(self) -> dict[str, int]:
         tables = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
@@ -148,12 +181,21 @@ class SqliteEventStore:
         except (sqlite3.IntegrityError, UnicodeEncodeError) as error:
             raise InputError(f"none of {len(rows)} {table} was written ({error}): check them first") from error
 
-    def _pages(self, table: str, columns: str, until: int) -> Iterator[list[tuple[Any, ...]]]:
+    def _upgrade(self) -> None:
+        """Adds what the tables of an earlier version lack; several processes may open such a file at once."""
+        with self._transaction() as connection:
+            for table, added in _ADDED.items():
+                there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                for name, kind in added.items():
+                    if name not in there:
+                        connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+    def _pages(self, table: str, columns: str, until: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Rows in order of arrival; no read transaction stays open between pages, so the log can be checkpointed."""
         query = (
             f"SELECT sequence, {columns} FROM {table} WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
         )
-        last = 0
+        last = after
         while rows := self._connection().execute(query, (last, until, PAGE_ROWS)).fetchall():
             last = rows[-1][0]
             yield [row[1:] for row in rows]
@@ -178,6 +220,20 @@ def _microseconds(moment: datetime) -> int:
 
 def _moment(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
+
+
+def _impression(row: tuple[Any, ...]) -> Impression:
+    request, at, release, surface, items, names, features, user, query, place, scores, chances, teams, *rest = row
+    ranker, arms, asked = rest
+    items, names = tuple(json.loads(items)), tuple(json.loads(names))
+    if isinstance(features, str):  # as earlier versions wrote them
+        features = np.asarray(json.loads(features), np.float32).tobytes()
+    values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(names)))
+    return Impression(
+        request, _moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
+        place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
+        json.loads(arms), json.loads(asked),
+    )  # fmt: skip
 
 
 def _json(values: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
 from recsys.ranking.pairs import Pairs
-from recsys.tables import EVENTS, EXAMPLES, TIME
+from recsys.tables import EXAMPLES, LIVE_EVENTS, TIME
 from recsys.types import EVENT_TYPES, Histories, Impression, Rows
 from recsys.understanding.text import normal
 
+T = TypeVar("T")
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
 
@@ -27,24 +29,33 @@ _SEPARATOR = "\x1f"  # ids have no control characters
 GRADES = (0.0, 0.5, 0.75, 0.9, 1.0)
 
 
-def join(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatch]) -> pa.Table:
+def join(
+    impressions: Iterable[Impression], interactions: Iterable[pa.RecordBatch], now: datetime | None = None
+) -> pa.Table:
     """Labelled examples (`tables.EXAMPLES`): one row a shown item, answers in order, each best first.
 
     `label` is the strongest interaction with the item under the answer's `request_id`: 0 for none, then 1 + its place
-    in EVENT_TYPES. `features` follow `feature_names(table)`, the union over all impressions; one that an impression
-    does not know is 0. Interactions with no or an unknown `request_id` make no example; `sanity` counts them.
+    in EVENT_TYPES; `origin` is the first one's. `features` follow `feature_names(table)`, the union over all
+    impressions; one that an impression does not know is 0. An impression that comes twice counts once. Interactions
+    with no or an unknown `request_id`, with an item that the answer did not show, or more than CLOCK_SKEW before it
+    or after `now`, make no example: `sanity` counts them.
     """
-    impressions = list(impressions)
+    impressions = list({shown.request_id: shown for shown in reversed(list(impressions))}.values())[::-1]
     names = tuple(dict.fromkeys(name for shown in impressions for name in shown.feature_names))
     shown = _shown_items(impressions, names)
-    done = _gathered(interactions, ["request_id", "item_id", "type"])
+    done = _gathered(interactions, ["request_id", "item_id", "type", "time", "origin"])
     done = done.filter(done["request_id"].is_valid())
     place_E = pc.index_in(_pairs(done), value_set=_pairs(shown))
-    known_E = place_E.is_valid().to_numpy()
-    label_N = np.zeros(shown.num_rows, np.int8)
-    np.maximum.at(label_N, place_E.drop_null().to_numpy(), 1 + _codes(done["type"])[known_E])
+    done, place_E = done.filter(place_E.is_valid()), place_E.drop_null()
+    wrong_E = pc.or_(_before(done["time"], shown["time"].take(place_E)), _late(done["time"], now or datetime.now(UTC)))
+    done = done.filter(pc.invert(wrong_E))
+    place_E = np.asarray(place_E.filter(pc.invert(wrong_E))).astype(np.int64)
+    label_N, origin_N = np.zeros(shown.num_rows, np.int8), np.full(shown.num_rows, None, object)
+    np.maximum.at(label_N, place_E, 1 + _codes(done["type"]))
+    origin_N[place_E[::-1]] = done["origin"].to_pylist()[::-1]
     schema = EXAMPLES.with_metadata({"feature_names": json.dumps(names)})
-    return shown.append_column("label", pa.array(label_N)).cast(schema)
+    labelled = shown.append_column("label", pa.array(label_N))
+    return labelled.append_column("origin", pa.array(origin_N.tolist(), pa.string())).cast(schema)
 
 
 def query_pairs(examples: pa.Table, rows_of: Callable[[pa.ChunkedArray], Rows]) -> dict[str, Pairs]:
@@ -90,8 +101,8 @@ def sanity(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBa
     """Counts of what should not be in a log; all but `duplicate_events` look at interactions with a request_id.
 
     `unknown_requests`: no impression has it; `not_shown`: the impression is without the item; `before_impression`:
-    earlier than it; `duplicate_impressions` and `duplicate_events`: beyond the first of an id; `clock_skew`: later
-    than `now` and five minutes.
+    earlier than it by more than CLOCK_SKEW; `duplicate_impressions` and `duplicate_events`: beyond the first of an id;
+    `clock_skew`: later than `now` and CLOCK_SKEW.
     """
     impressions = list(impressions)
     shown = _shown_items(impressions, ())
@@ -99,16 +110,15 @@ def sanity(impressions: Iterable[Impression], interactions: Iterable[pa.RecordBa
     done = events.filter(events["request_id"].is_valid())
     place_E = pc.index_in(done["request_id"], value_set=shown["request_id"])
     known = place_E.is_valid()
-    after_E = pc.less(done["time"].filter(known), shown["time"].take(place_E.drop_null()))
+    early_E = _before(done["time"].filter(known), shown["time"].take(place_E.drop_null()))
     listed_E = pc.is_in(_pairs(done), value_set=_pairs(shown))
-    late_E = pc.greater(done["time"], pa.scalar(now + CLOCK_SKEW, TIME))
     return {
         "unknown_requests": _count(pc.invert(known)),
         "not_shown": _count(pc.and_(known, pc.invert(listed_E))),
-        "before_impression": _count(after_E),
+        "before_impression": _count(early_E),
         "duplicate_impressions": len(impressions) - len({impression.request_id for impression in impressions}),
         "duplicate_events": events.num_rows - pc.count_distinct(events["event_id"]).as_py(),
-        "clock_skew": _count(late_E),
+        "clock_skew": _count(_late(done["time"], now)),
     }
 
 
@@ -152,13 +162,40 @@ def _shown_items(impressions: list[Impression], names: tuple[str, ...]) -> pa.Ta
     owner_N = pa.array(np.repeat(np.arange(len(impressions)), counts))
     fields = [EXAMPLES.field(name) for name in ("request_id", "user_id", "surface", "query", "release", "time")]
     answers = pa.table({f.name: pa.array([getattr(i, f.name) for i in impressions], f.type) for f in fields})
+    answers = answers.append_column("ranker", pa.array([i.ranker for i in impressions], pa.string()))
+    arms = pa.array([list(i.arms.items()) for i in impressions], EXAMPLES.field("arms").type)
+    answers = answers.append_column("arms", arms)
     features_NF = np.concatenate([np.empty((0, len(names)), np.float32), *(_features(i, names) for i in impressions)])
     offsets = np.arange(len(features_NF) + 1, dtype=np.int32) * len(names)
     features = pa.ListArray.from_arrays(pa.array(offsets), pa.array(features_NF.ravel()))
-    position_N = np.concatenate([np.empty(0, np.int32), *(np.arange(1, n + 1, dtype=np.int32) for n in counts)])
-    items = pa.array([item for impression in impressions for item in impression.item_ids], pa.string())
-    table = answers.take(owner_N).append_column("item_id", items).append_column("position", pa.array(position_N))
-    return table.append_column("features", features)
+    offset_N = np.repeat([i.offset for i in impressions], counts).astype(np.int32)
+    places = [np.arange(1, count + 1, dtype=np.int32) for count in counts]
+    columns = {
+        "item_id": pa.array([item for i in impressions for item in i.item_ids], pa.string()),
+        "position": pa.array(offset_N + np.concatenate([np.empty(0, np.int32), *places])),
+        "features": features,
+        "score": pa.array(_filled([i.scores for i in impressions], counts, 0.0), pa.float32()),
+        "propensity": pa.array(_filled([i.propensities for i in impressions], counts, 1.0), pa.float32()),
+        "team": pa.array(_filled([i.teams for i in impressions], counts, ""), pa.string()),
+    }
+    table = answers.take(owner_N)
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table.select([name for name in EXAMPLES.names if name not in ("label", "origin")])
+
+
+def _filled(values: Iterable[Sequence[T]], counts: list[int], otherwise: T) -> list[T]:
+    """Laid end to end; an impression that says nothing gets `otherwise` for each of its items."""
+    return [each for given, count in zip(values, counts, strict=True) for each in (given or [otherwise] * count)]
+
+
+def _before(times_E: pa.ChunkedArray, shown_E: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which events say that they were before what they answer, beyond what clocks may differ by."""
+    return pc.less(times_E, pc.subtract(shown_E, pa.scalar(CLOCK_SKEW, pa.duration("us"))))
+
+
+def _late(times_E: pa.ChunkedArray, now: datetime) -> pa.ChunkedArray:
+    return pc.greater(times_E, pa.scalar(now + CLOCK_SKEW, TIME))
 
 
 def _features(shown: Impression, names: tuple[str, ...]) -> NDArray[np.float32]:
@@ -170,7 +207,7 @@ def _features(shown: Impression, names: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def _gathered(interactions: Iterable[pa.RecordBatch], columns: list[str]) -> pa.Table:
-    schema = pa.schema([EVENTS.field(name) for name in columns])
+    schema = pa.schema([LIVE_EVENTS.field(name) for name in columns])
     return pa.Table.from_batches([batch.select(columns) for batch in interactions], schema).combine_chunks()
 
 

@@ -109,6 +109,18 @@ class Ranker(Protocol):
         ...
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """A ranker that can say what each feature did to a score."""
+
+    feature_names: tuple[str, ...]
+
+    def contributions(self, features_BNF: Floats) -> Floats:
+        """[B, N, F + 1] float32: what each feature adds to the score, and last what it begins from; their sum is
+        `score`, to rounding."""
+        ...
+
+
 @dataclass(frozen=True)
 class Appended:
     """What became of a batch of events; `duplicates` had an `event_id` that was there already."""
@@ -140,11 +152,16 @@ class EventStore(Protocol):
 
     def last_sequence(self) -> int: ...
 
-    def interactions(self, until_sequence: int) -> Iterator[pa.RecordBatch]:
-        """Everything that arrived up to and with `until_sequence`, in order of arrival, as `tables.EVENTS`."""
+    def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """What arrived later than `after`, up to and with `until_sequence`, in order of arrival, as
+        `tables.LIVE_EVENTS`."""
         ...
 
-    def impressions(self) -> Iterator[Impression]: ...
+    def impressions(self, after: int = 0) -> Iterator[Impression]:
+        """In order of arrival, without the first `after` of them."""
+        ...
+
+    def impression(self, request_id: str) -> Impression | None: ...
 
     def counts(self) -> dict[str, int]:
         """`interactions`, `impressions`, `quarantined`."""

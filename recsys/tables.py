@@ -42,6 +42,9 @@ EVENTS_IN = pa.schema(
 #: The canonical event log has the same columns.
 EVENTS = EVENTS_IN
 
+#: The live log also knows where an event was sent from; no release does.
+LIVE_EVENTS = pa.schema([*EVENTS, ("origin", pa.string())])
+
 #: Rows that could not be used: where they stood, why, and what they were (JSON).
 QUARANTINE = pa.schema(
     [
@@ -53,8 +56,9 @@ QUARANTINE = pa.schema(
     ]
 )
 
-#: What rankers learn from: one row an item that an answer showed. `position` counts from 1; `label` is 0 for an item
-#: that nobody touched, else 1 + the place in EVENT_TYPES of the strongest interaction.
+#: What rankers learn from: one row an item that an answer showed, as `types.Impression` logged it. `position` counts
+#: from 1 at the first page's first place; `label` is 0 for an item that nobody touched, else 1 + the place in
+#: EVENT_TYPES of the strongest interaction; `origin` is where that interaction came from.
 EXAMPLES = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -66,7 +70,13 @@ EXAMPLES = pa.schema(
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         pa.field("features", pa.list_(pa.float32()), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("propensity", pa.float32(), nullable=False),
+        pa.field("team", pa.string(), nullable=False),
+        pa.field("ranker", pa.string(), nullable=False),
+        pa.field("arms", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("label", pa.int8(), nullable=False),
+        ("origin", pa.string()),
     ]
 )
 

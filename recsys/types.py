@@ -50,7 +50,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Interaction:
-    """One thing a user did with one item. `request_id` names the answer that showed it, if one did."""
+    """One thing a user did with one item. `request_id` names the answer that showed it, if one did.
+
+    `origin` says where it was sent from, as a keyed hash of the client's address: equal ones came from one address.
+    """
 
     event_id: str
     user_id: str
@@ -60,6 +63,7 @@ class Interaction:
     request_id: str | None = None
     quantity: float = 1.0
     price: float | None = None
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         if self.type not in EVENT_TYPES:
@@ -147,7 +151,9 @@ class FacetCount:
 class ScoredItem:
     """One place in an answer: its score, what the sources that brought it said, and all features it was ranked with.
 
-    `highlights` are the ranges (start, end) of the title's characters that the query hit.
+    `highlights` are the ranges (start, end) of the title's characters that the query hit. `propensity` is the chance
+    with which this item came to this place; `team` is the ranker that chose it where two share one list; `moved` says
+    in words what took it from where its score put it.
     """
 
     item: Item
@@ -155,15 +161,19 @@ class ScoredItem:
     sources: dict[str, float]
     features: dict[str, float] = field(default_factory=dict)
     highlights: tuple[tuple[int, int], ...] = ()
+    propensity: float = 1.0
+    team: str = ""
+    moved: str = ""
 
 
 @dataclass(frozen=True)
 class Ranking:
     """An answer, best first, from exactly one release. `stages_ms` says where its time went.
 
-    A search also has: its understanding; `total`, the items found; `facets`; `relaxed`, in words, what of the request
-    was given up to find them; `no_good_match` where even that found nothing worth showing; `skipped`, the stages
-    that the deadline left no time for.
+    `ranker` names who made the scores, `arms` the arm of each experiment that the request is in. A search also has: its
+    understanding; `total`, the items found; `facets`; `relaxed`, in words, what of the request was given up to find
+    them; `no_good_match` where even that found nothing worth showing; `skipped`, the stages that the deadline left no
+    time for.
     """
 
     request_id: str
@@ -177,13 +187,18 @@ class Ranking:
     no_good_match: bool = False
     skipped: tuple[str, ...] = ()
     stages_ms: dict[str, float] = field(default_factory=dict, compare=False)
+    ranker: str = ""
+    arms: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Impression:
-    """What an answer showed, in order, with the features each item was ranked with.
+    """What an answer showed, in order, with the features each item was ranked with: what rankers learn from.
 
-    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`.
+    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`, as the ranker saw it. `scores[i]` is what the
+    ranker `ranker` said of it, `propensities[i]` the chance with which it came to place i (empty: nothing was left to
+    chance), `teams[i]` the ranker that chose it where two shared the list. `offset` places came before the first one.
+    `arms` names the arm of each experiment; `asked` is the rest of the request, plain values as JSON has them.
     """
 
     request_id: str
@@ -195,6 +210,13 @@ class Impression:
     features: tuple[tuple[float, ...], ...] = ()
     user_id: str | None = None
     query: str | None = None
+    offset: int = 0
+    scores: tuple[float, ...] = ()
+    propensities: tuple[float, ...] = ()
+    teams: tuple[str, ...] = ()
+    ranker: str = ""
+    arms: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.ingest import LINE, check_events, check_items
 from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, Scorer, UserModel
-from recsys.tables import EVENTS, EVENTS_IN, ITEMS_IN
+from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
 from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests
 
 
@@ -369,7 +369,7 @@ class EventStoreContract:
         early = interaction("e2", minute=-5)
         assert store.append([late, early]) == Appended(2, 0)
         (batch,) = store.interactions(store.last_sequence())
-        assert batch.schema == EVENTS
+        assert batch.schema == LIVE_EVENTS
         assert [Interaction(**row) for row in batch.to_pylist()] == [late, early]
 
     def test_an_event_seen_before_is_counted_and_skipped(self, store: EventStore) -> None:
@@ -397,6 +397,7 @@ class EventStoreContract:
         until = store.last_sequence()
         store.append([interaction("e3")])
         assert [batch["event_id"].to_pylist() for batch in store.interactions(until)] == [["e1", "e2"]]
+        assert [batch["event_id"].to_pylist() for batch in store.interactions(3, after=1)] == [["e2", "e3"]]
 
     def test_a_long_log_comes_in_several_batches(self, store: EventStore) -> None:
         events = [interaction(f"e{number}") for number in range(12_000)]
@@ -407,12 +408,16 @@ class EventStoreContract:
 
     def test_impressions_keep_order_and_features_and_are_written_once(self, store: EventStore) -> None:
         shown = Impression(
-            "r1", EVENING, "v7", "search", ("b", "a"), ("bm25", "ann"), ((1.5, 0.0), (0.25, -1.0)), None, "茶"
-        )
+            "r1", EVENING, "v7", "search", ("b", "a"), ("bm25", "ann"), ((1.5, 0.0), (0.25, -1.0)), None, "茶",
+            offset=10, scores=(2.5, 0.5), propensities=(0.9, 0.1), teams=("net", "trees"), ranker="net@m1",
+            arms={"new ranker": "treatment"}, asked={"k": 2, "brand": ["x"]},
+        )  # fmt: skip
         bare = Impression("r2", EVENING, "v7", "home", (), user_id="u")
         store.append_impressions([shown, bare])
         store.append_impressions([shown])
         assert list(store.impressions()) == [shown, bare]
+        assert list(store.impressions(after=1)) == [bare]
+        assert (store.impression("r1"), store.impression("r9")) == (shown, None)
 
     def test_quarantine_takes_whatever_came(self, store: EventStore) -> None:
         store.quarantine([("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})])

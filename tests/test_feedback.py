@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.feedback import feature_names, histories, join, sanity
-from recsys.tables import EVENTS, EXAMPLES
+from recsys.tables import EVENTS, EXAMPLES, LIVE_EVENTS
 from recsys.types import EVENT_TYPES, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -29,7 +30,7 @@ def event(item_id: str, type: str, request_id: str | None = "r1", **others: Any)
 
 def batches(*events: Interaction) -> Iterator[pa.RecordBatch]:
     for one in events:
-        yield pa.RecordBatch.from_pylist([vars(one)], EVENTS)
+        yield pa.RecordBatch.from_pylist([vars(one)], LIVE_EVENTS)
 
 
 def test_each_shown_item_is_labelled_with_its_strongest_interaction() -> None:
@@ -56,6 +57,30 @@ def test_features_stand_under_the_union_of_all_names() -> None:
     assert examples["features"].to_pylist() == [[3, 0, 0], [2, 1, 0], [1, 9, 0], [0, 5, 6]]
 
 
+def test_what_was_logged_of_an_answer_stands_in_its_examples() -> None:
+    second = replace(
+        SEARCH, request_id="r3", offset=10, scores=(3, 2, 1), propensities=(0.8, 0.1, 0.1), teams=("a", "b", "a"),
+        ranker="net@m1", arms={"test": "new"},
+    )  # fmt: skip
+    rows = join([SEARCH, second], batches(event("b", "click", "r3", origin="here"))).to_pylist()
+    told = [tuple(row[name] for name in ("position", "score", "team", "ranker", "label", "origin")) for row in rows]
+    assert told[:3] == [(place, 0, "", "", 0, None) for place in (1, 2, 3)]
+    assert told[3:] == [
+        (11, 3, "a", "net@m1", 0, None), (12, 2, "b", "net@m1", 2, "here"), (13, 1, "a", "net@m1", 0, None)
+    ]  # fmt: skip
+    assert [row["propensity"] for row in rows] == pytest.approx([1, 1, 1, 0.8, 0.1, 0.1])
+    assert rows[3]["arms"] == [("test", "new")]
+
+
+def test_what_cannot_be_of_an_answer_is_not_learned_from() -> None:
+    early, late = NOON - timedelta(minutes=6), NOON + timedelta(days=1)
+    done = batches(event("a", "click", time=early), event("b", "click", time=late), event("z", "click"))
+    assert not any(join([SEARCH, SEARCH], done, NOON)["label"].to_pylist())
+    assert join([SEARCH, SEARCH], []).num_rows == 3
+    slow_clock = event("a", "click", time=NOON - timedelta(minutes=4))
+    assert join([SEARCH], batches(slow_clock))["label"].to_pylist() == [2, 0, 0]
+
+
 def test_nothing_shown_makes_no_examples() -> None:
     assert join([], batches(event("a", "click"))).num_rows == 0
     assert join([Impression("r", NOON, "v", "home", ())], []).schema.equals(EXAMPLES)
@@ -67,7 +92,7 @@ def test_sanity_counts_each_fault_once() -> None:
         event("a", "view", None),
         event("a", "click", "r9"),
         event("z", "click"),
-        event("b", "click", time=NOON - timedelta(seconds=1)),
+        event("b", "click", time=NOON - timedelta(minutes=6)),
         event("b", "cart", time=NOON + timedelta(days=1)),
         event("a", "click"),
     )

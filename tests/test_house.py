@@ -20,10 +20,12 @@ ORDER = [
     "recsys.batch",
     "recsys.report",
     "recsys.evaluation",
+    "recsys.simulation",
     "recsys.models",
     "recsys.config",
     "recsys.retail",
     "recsys.mixing",
+    "recsys.explaining",
     "recsys.recommender",
     "recsys.search",
     "recsys.funnel",
@@ -42,6 +44,7 @@ ORDER = [
     "recsys.suggest",
     "recsys.encoders",
     "recsys.users",
+    "recsys.experiments",
     "recsys.retrieval",
     "recsys.ranking",
     "recsys.pretrained",
@@ -54,7 +57,7 @@ ORDER = [
 #: Only these rooms may know Ray.
 WITH_RAY = ("jobs", "serve", "recsys.batch")
 #: What may load torch with its modules; everywhere else it comes in with the part that needs it.
-WITH_TORCH = ("recsys.training", "recsys.users.sequence")
+WITH_TORCH = ("recsys.training", "recsys.users.sequence", "recsys.ranking.network")
 HEAVY = {"ray", "torch", "transformers", "matplotlib"}
 
 

@@ -257,7 +257,7 @@ def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path:
         sink, rows = pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, EVENTS) as writer:
             for batch in _until(events.interactions(events.last_sequence()), until):
-                writer.write_batch(batch)
+                writer.write_batch(batch.select(EVENTS.names))
                 rows += batch.num_rows
     finally:
         events.close()

@@ -7,6 +7,7 @@ labels. Under an initialised `torch.distributed` every worker calls `fit` with t
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import random
 import sys
@@ -185,6 +186,10 @@ class _Run:
         self._restore()
         if self.board:
             self.board.close()
+        if workers() > 1:
+            # The wrapper is a cycle that keeps the process group's threads past its end: gloo aborts at exit then.
+            del wrapped
+            gc.collect()
         return Fitted(self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start)
 
     def _tell_now_and_then(self) -> None:

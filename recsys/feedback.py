@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
-from recsys.ranking.pairs import Pairs
+from recsys.ranking.pairs import GRADES, Pairs
 from recsys.tables import EXAMPLES, LIVE_EVENTS, TIME
 from recsys.types import EVENT_TYPES, Histories, Impression, Rows
 from recsys.understanding.text import normal
@@ -23,10 +23,6 @@ from recsys.understanding.text import normal
 T = TypeVar("T")
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
-
-
-#: By label of `tables.EXAMPLES`: nothing, view, click, cart, purchase.
-GRADES = (0.0, 0.5, 0.75, 0.9, 1.0)
 
 
 def join(

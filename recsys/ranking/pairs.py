@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.types import Floats, Ints
 
+#: What an interaction says of an item, by label of `tables.EXAMPLES`: nothing, view, click, cart, purchase.
+GRADES = (0.0, 0.5, 0.75, 0.9, 1.0)
 #: From these grades up an item may be shown for the query, and is an answer to it.
 USABLE, GOOD = 0.5, 0.75
 

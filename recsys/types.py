@@ -237,13 +237,15 @@ class Histories:
     """What B users did, each oldest first, laid end to end.
 
     User b owns the events offsets[b]:offsets[b+1] of `items` (int32 item rows), `types` (int8, places in
-    EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC).
+    EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC). `prices` (float32) are what one piece cost then, NaN
+    where the event does not say; None where none does.
     """
 
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
     types: NDArray[np.int8]
     days: NDArray[np.float64]
+    prices: Floats | None = None
 
     def __post_init__(self) -> None:
         if not len(self.items) == len(self.types) == len(self.days) == self.offsets[-1]:
@@ -251,9 +253,16 @@ class Histories:
                 f"a history of {self.offsets[-1]} events has {len(self.items)} items, "
                 f"{len(self.types)} types and {len(self.days)} days: make them equally long"
             )
+        if self.prices is not None and len(self.prices) != len(self.items):
+            raise ValueError(f"{len(self.items)} events have {len(self.prices)} prices: give one an event, or None")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def known_prices(self) -> Floats:
+        """[E]: `prices`, NaN where there are none."""
+        return np.full(len(self.items), np.nan, np.float32) if self.prices is None else self.prices
 
     @property
     def owners_E(self) -> NDArray[np.int64]:
@@ -263,22 +272,27 @@ class Histories:
     def slice(self, start: int, stop: int) -> Histories:
         """Users start..stop-1."""
         low, high = self.offsets[start], self.offsets[stop]
-        return Histories(
-            self.offsets[start : stop + 1] - low, self.items[low:high], self.types[low:high], self.days[low:high]
-        )
+        return _events_of(self, self.offsets[start : stop + 1] - low, slice(low, high))
 
     def users(self, chosen: Ints) -> Histories:
         """These users, in this order."""
         starts, counts = self.offsets[chosen], np.diff(self.offsets)[chosen]
         events = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Histories(offsets, self.items[events], self.types[events], self.days[events])
+        return _events_of(self, offsets, events)
 
     def where(self, kept_E: Mask) -> Histories:
         """All users, with these events only."""
         sizes = np.bincount(self.owners_E[kept_E], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        return Histories(offsets, self.items[kept_E], self.types[kept_E], self.days[kept_E])
+        return _events_of(self, offsets, kept_E)
+
+    def newest(self, most: int) -> Histories:
+        """All users, each with his newest `most` events."""
+        if int(np.diff(self.offsets).max(initial=0)) <= most:
+            return self
+        from_end_E = np.repeat(self.offsets[1:], np.diff(self.offsets)) - np.arange(len(self.items))
+        return self.where(from_end_E <= most)
 
     def followed_by(self, later: Histories) -> Histories:
         """The same users, each with `later`'s events after his own."""
@@ -288,6 +302,9 @@ class Histories:
             np.concatenate([self.items, later.items])[order],
             np.concatenate([self.types, later.types])[order],
             np.concatenate([self.days, later.days])[order],
+            None
+            if self.prices is later.prices is None
+            else np.concatenate([self.known_prices, later.known_prices])[order],
         )
 
     def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -299,6 +316,11 @@ class Histories:
     @classmethod
     def empty(cls, users: int = 1) -> Histories:
         return cls(np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.float64))
+
+
+def _events_of(known: Histories, offsets: NDArray[np.int64], events: Ints | Mask | slice) -> Histories:
+    prices = None if known.prices is None else known.prices[events]
+    return Histories(offsets, known.items[events], known.types[events], known.days[events], prices)
 
 
 @dataclass(frozen=True)

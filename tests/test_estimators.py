@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from recsys.experiments.estimators import (
+    Estimate,
+    coverage,
+    dr,
+    estimates,
+    ips,
+    rho_swap,
+    snips,
+    target_places,
+)
+from recsys.experiments.exploration import Exploration, explored
+from recsys.ranking.examination import Examination
+from recsys.ranking.lists import Lists
+from recsys.types import Floats, Mask
+
+K = 10
+CURVE = np.arange(1, K + 1, dtype=np.float32) ** -0.8
+KNOWN = Examination(CURVE, CURVE, CURVE)
+SWAP = Exploration("swap", 0.3)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A log of B requests of K items in the order they were shown, and what is true of them."""
+
+    features_BKF: Floats
+    relevance_BK: Floats
+    scores_BK: Floats
+    propensities_BK: Floats
+    clicks_BK: Mask
+
+    @property
+    def positions_BK(self) -> np.ndarray:
+        return np.tile(np.arange(1, K + 1, dtype=np.int32), (len(self.clicks_BK), 1))
+
+    def lists(self) -> Lists:
+        count = len(self.clicks_BK)
+        ids = np.array([f"r{number}" for number in range(count)], object)
+        return Lists(
+            ("good", "noise", "query.0"),
+            self.features_BKF,
+            self.clicks_BK.astype(np.float32),
+            self.positions_BK,
+            self.propensities_BK,
+            self.scores_BK,
+            np.full((count, K), "i", object),
+            np.full(count, None, object),
+            np.full(count, "search", object),
+            ids,
+            np.zeros(count, "datetime64[us]"),
+        )
+
+
+def log(requests: int, seed: int, policy: Exploration = SWAP) -> Drawn:
+    """Items are wanted by their first feature, which the logging ranker sees through noise, and by what none sees."""
+    rng = np.random.default_rng(seed)
+    features_BKF = rng.normal(size=(requests, K, 3)).astype(np.float32)
+    hidden_BK = 0.7 * rng.normal(size=(requests, K))
+    relevance_BK = 0.6 / (1 + np.exp(1 - features_BKF[:, :, 0] - hidden_BK))
+    scores_BK = (0.5 * features_BKF[:, :, 0] + features_BKF[:, :, 1]).astype(np.float32)
+    nothing_N, uncertain_N = np.zeros(K, bool), np.full(K, 0.7, np.float32)
+    shown = [explored(scores_N, nothing_N, uncertain_N, K, policy, rng) for scores_N in scores_BK]
+    places_BK = np.stack([places for places, _, _ in shown])
+    relevance_BK = np.take_along_axis(relevance_BK, places_BK, axis=1)
+    return Drawn(
+        np.take_along_axis(features_BKF, places_BK[:, :, None], axis=1),
+        relevance_BK,
+        np.take_along_axis(scores_BK, places_BK, axis=1),
+        np.stack([propensities for _, propensities, _ in shown]),
+        rng.random((requests, K)) < CURVE * relevance_BK,
+    )
+
+
+def wanted(drawn: Drawn) -> Floats:
+    """The target's scores: it sees the feature without noise."""
+    return drawn.features_BKF[:, :, 0]
+
+
+def true_clicks(drawn: Drawn) -> float:
+    places_BK = target_places(wanted(drawn), drawn.positions_BK)
+    return float((CURVE[places_BK - 1] * drawn.relevance_BK).sum(axis=1).mean())
+
+
+TRUTH = true_clicks(log(50_000, 10_000, Exploration()))
+
+
+def measured(seed: int, requests: int = 3000, policy: Exploration = SWAP) -> tuple[float, list[Estimate]]:
+    drawn = log(requests, seed, policy)
+    return TRUTH, estimates(drawn.lists(), wanted(drawn), KNOWN, policy, seed)
+
+
+def test_the_target_deals_out_the_lists_own_places() -> None:
+    positions_BK = np.array([[1, 2, 3], [11, 12, 0]], np.int32)
+    scores_BK = np.array([[0.1, 0.9, 0.5], [1.0, 2.0, 9.0]], np.float32)
+    assert target_places(scores_BK, positions_BK).tolist() == [[3, 1, 2], [12, 11, 0]]
+    assert target_places(np.zeros((2, 3), np.float32), positions_BK).tolist() == positions_BK.tolist()
+
+
+def test_of_the_logged_order_all_say_what_was_clicked() -> None:
+    positions_BK, clicks_BK = np.array([[1, 2], [1, 2]]), np.array([[True, True], [True, False]])
+    ones_BK = np.ones((2, 2), np.float32)
+    flat = Examination.flat(2)
+    for found in (
+        ips(positions_BK, positions_BK, clicks_BK, ones_BK),
+        snips(positions_BK, positions_BK, clicks_BK, ones_BK),
+        dr(positions_BK, positions_BK, clicks_BK, flat, 0.3 * ones_BK),
+    ):
+        assert found.value == pytest.approx(1.5)
+        assert found.weight == pytest.approx(1)
+
+
+def test_ips_by_hand() -> None:
+    """Of two requests one shows the target's order, with a chance of 1/4: its one click counts four times."""
+    positions_BK, target_BK = np.array([[1, 2], [1, 2]]), np.array([[1, 2], [2, 1]])
+    clicks_BK, quarter_BK = np.array([[True, False], [True, True]]), np.full((2, 2), 0.25, np.float32)
+    assert ips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(4 / 2)
+    assert ips(target_BK, positions_BK, clicks_BK, quarter_BK, clip=3).value == pytest.approx(3 / 2)
+    assert snips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(1.0)
+
+
+def test_dr_by_hand() -> None:
+    """e(2) = 1/2. The item at 2 goes to 1: 1 (q + (1 - q / 2) / (1/2)), the other: 1/2 (q + (0 - q) / 1), q = .4."""
+    curve = np.array([1, 0.5], np.float32)
+    found = dr(
+        np.array([[2, 1]]),
+        np.array([[1, 2]]),
+        np.array([[False, True]]),
+        Examination(curve, curve, curve),
+        np.full((1, 2), 0.4, np.float32),
+    )
+    assert found.value == pytest.approx(0.5 * (0.4 - 0.4) + (0.4 + (1 - 0.2) / 0.5))
+
+
+@pytest.mark.parametrize("policy", [SWAP, Exploration("swap", 1.0, depth=3), Exploration("swap", 0.8, depth=2)])
+def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
+    scores_N, sums = np.arange(K, dtype=np.float32)[::-1], np.zeros(K)
+    rng, draws, rows = np.random.default_rng(0), 4000, []
+    for _ in range(draws):
+        places_K, propensities_K, _ = explored(scores_N, np.zeros(K, bool), None, K, policy, rng)
+        sums[places_K] += CURVE
+        rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN, policy.share, policy.depth)
+        rows.append(rho_1K[0][np.argsort(places_K)])
+    np.testing.assert_allclose(rows, np.tile(rows[0], (draws, 1)), rtol=1e-5)  # an item's rho is one number
+    np.testing.assert_allclose(rows[0], sums / draws, atol=0.03)
+
+
+def test_pads_count_nothing() -> None:
+    drawn = log(200, 1)
+    lists = drawn.lists()
+    wider = Lists(
+        **{
+            name: np.concatenate([value, np.full((200, 2, *value.shape[2:]), 0, value.dtype)], axis=1)
+            if name.split("_")[-1].startswith("BK")
+            else value
+            for name, value in vars(lists).items()
+        }
+    )
+    scores_BK = np.concatenate([wanted(drawn), np.full((200, 2), 99, np.float32)], axis=1)
+    for one, other in zip(
+        estimates(lists, wanted(drawn), KNOWN, SWAP), estimates(wider, scores_BK, KNOWN, SWAP), strict=True
+    ):
+        assert one.value == pytest.approx(other.value)
+        assert one.width == pytest.approx(other.width)
+
+
+def test_without_lists_there_is_no_estimate() -> None:
+    assert estimates(log(5, 0).lists().where(np.zeros(5, bool)), np.zeros((0, K), np.float32), KNOWN) == []
+
+
+def test_an_uncertain_curve_widens_the_interval() -> None:
+    drawn = log(500, 2)
+    vague = Examination(CURVE, 0.7 * CURVE, 1.3 * CURVE)
+    narrow, wide = (estimates(drawn.lists(), wanted(drawn), curve, SWAP)[-1] for curve in (KNOWN, vague))
+    assert narrow.value == wide.value
+    assert wide.width > 1.1 * narrow.width
+
+
+def test_coverage_counts() -> None:
+    found = coverage(lambda seed: (1.0, [Estimate("x", seed, seed - 0.5, seed + 0.5, 1, 1)]), 4)
+    assert (found["x"].held, found["x"].width, found["x"].bias) == (0.25, 1.0, 0.5)
+
+
+def test_dr_knows_the_truth_within_a_narrow_interval() -> None:
+    found = coverage(measured, 12)
+    assert abs(found["dr"].bias) < 0.03  # 4.8 standard errors of the mean of 12
+    assert found["dr"].held >= 0.75
+    assert found["dr"].width <= 0.5 * found["ips"].width
+    assert found["logged"].bias < -0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("requests", "policy"),
+    [
+        (2000, SWAP),
+        (5000, SWAP),
+        (3000, Exploration("swap", 1.0)),
+        (3000, Exploration("thompson", 1.0)),
+    ],
+)
+def test_the_interval_of_dr_holds(requests: int, policy: Exploration) -> None:
+    found = coverage(lambda seed: measured(seed, requests, policy), 100)
+    assert found["dr"].held >= 0.9, found
+    assert found["dr"].width <= 0.5 * found["ips"].width, found

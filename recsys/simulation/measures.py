@@ -26,7 +26,7 @@ LEVEL = 0.95
 class Row:
     """A line of the table: `floor` must be reached, `goal` is hoped for; None where there is none.
 
-    `at_most`: less is better. With `by_interval` the whole interval must lie on the floor's good side.
+    `at_most`: less is better. With `by_interval` the whole interval must be clear of the floor.
     """
 
     name: str
@@ -40,16 +40,18 @@ class Row:
 
     @property
     def reached_floor(self) -> bool:
-        return self._reached(self.floor, (self.high if self.at_most else self.low) if self.by_interval else self.value)
+        if self.floor is None or not self.by_interval:
+            return self._reached(self.floor)
+        return bool(self.high < self.floor if self.at_most else self.low > self.floor)
 
     @property
     def reached_goal(self) -> bool:
-        return self._reached(self.goal, self.value)
+        return self._reached(self.goal)
 
-    def _reached(self, bound: float | None, value: float) -> bool:
+    def _reached(self, bound: float | None) -> bool:
         if bound is None:
             return True
-        return bool(value <= bound if self.at_most else value >= bound)
+        return bool(self.value <= bound if self.at_most else self.value >= bound)
 
     def told(self) -> dict[str, Any]:
         """Plain values, as JSON has them: what is not finite is null."""

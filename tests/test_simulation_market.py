@@ -93,3 +93,10 @@ def test_the_first_ranker_asks_every_source_and_weighs_popularity_alone() -> Non
     features[:, :, SOURCES.index("buy_again")] = 0
     popular = features[0, :, SOURCES.index("popularity")]
     assert np.argsort(ranker.score(features)[0]).tolist() == np.argsort(popular).tolist()
+
+
+def test_sales_order_a_search_within_its_category() -> None:
+    everything, searched = market().by_sales(np.array([-1, 5]), 16)
+    assert (np.diff(market().sold_I[everything]) <= 0).all()
+    assert (market().categories_I[searched[:2]] == 5).all()
+    assert market().sold_I[searched[0]] >= market().sold_I[searched[1]]

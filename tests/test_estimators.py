@@ -177,7 +177,7 @@ def test_without_lists_there_is_no_estimate() -> None:
 def test_an_uncertain_curve_widens_the_interval() -> None:
     drawn = log(500, 2)
     vague = Examination(CURVE, 0.7 * CURVE, 1.3 * CURVE)
-    narrow, wide = (estimates(drawn.lists(), wanted(drawn), curve, SWAP)[-1] for curve in (KNOWN, vague))
+    narrow, wide = (estimates(drawn.lists(), wanted(drawn), curve, SWAP)[3] for curve in (KNOWN, vague))
     assert narrow.value == wide.value
     assert wide.width > 1.1 * narrow.width
 
@@ -193,6 +193,7 @@ def test_dr_knows_the_truth_within_a_narrow_interval() -> None:
     assert found["dr"].held >= 0.75
     assert found["dr"].width <= 0.5 * found["ips"].width
     assert found["logged"].bias < -0.1
+    assert found["gain"].width < found["dr"].width
 
 
 @pytest.mark.slow

@@ -101,6 +101,7 @@ def dr(
     relevance_BK: Floats,
     rho_BK: Floats | None = None,
     units_B: Ints | None = None,
+    gain: bool = False,
 ) -> Estimate:
     """Doubly robust under the position-based model (Oosterhuis 2022; policy-aware, Oosterhuis & de Rijke 2020):
     the sum over items of e(target place) (q + (click - e(shown place) q) / rho).
@@ -108,19 +109,21 @@ def dr(
     `relevance_BK` q is a model of the clicks of who looks, see `relevance`. `rho_BK` is the item's mean chance to be
     looked at over what the logging policy could have shown, see `rho_swap`; None takes e(shown place), which needs no
     knowledge of the policy. No bias where the curve is right, whatever q is. The curve's own uncertainty (its bounds)
-    is part of the interval, place by place.
+    is part of the interval, place by place. With `gain` the estimate is of what the target has above the lists as they
+    were shown, request by request.
     """
+    had_B = clicks_BK.sum(axis=1) if gain else np.zeros(len(clicks_BK))
     curve_K = np.asarray(examination.curve_K, np.float64)
     values_B, weight = _robust(curve_K, target_BK, positions_BK, clicks_BK, relevance_BK, rho_BK)
-    found = mean(values_B, units_B)
+    found = mean(values_B - had_B, units_B)
     errors_K = (np.asarray(examination.high_K) - np.asarray(examination.low_K)) / (2 * 1.96)
     shifts = []
     for place in np.flatnonzero(errors_K > 0):
         moved_K = curve_K + errors_K * (np.arange(len(curve_K)) == place)
         moved_B, _ = _robust(moved_K, target_BK, positions_BK, clicks_BK, relevance_BK, rho_BK)
-        shifts.append(moved_B.mean() - found.value)
+        shifts.append((moved_B - had_B).mean() - found.value)
     whole = Mean(found.value, float(np.sqrt(found.error**2 + np.sum(np.square(shifts)))), found.requests, found.units)
-    return Estimate("dr", whole.value, *whole.interval, whole.requests, weight)
+    return Estimate("gain" if gain else "dr", whole.value, *whole.interval, whole.requests, weight)
 
 
 def _robust(
@@ -180,7 +183,7 @@ def relevance(
 def estimates(
     lists: Lists, scores_BK: Floats, examination: Examination, policy: Exploration | None = None, seed: int = 0
 ) -> list[Estimate]:
-    """`ips`, `snips` and `dr` of a ranker that gives these scores, over logged lists; and `logged`, what they had.
+    """`logged`: what the lists had; `ips`, `snips`, `dr`: of a ranker that gives these scores; `gain`: dr less logged.
 
     `policy` is what explored while they were shown, where that is known. Features that are vectors tell the click model
     nothing. Two folds, by user. No list gives no estimate.
@@ -198,9 +201,9 @@ def estimates(
     rho_BK = None
     if policy is not None and policy.kind == "swap":
         rho_BK = rho_swap(positions_BK, propensities_BK, examination, policy.share, policy.depth)
-    robust = dr(target_BK, positions_BK, clicks_BK, examination, relevance_BK, rho_BK, units_B)
+    known = target_BK, positions_BK, clicks_BK, examination, relevance_BK, rho_BK, units_B
     logged = _estimate("logged", clicks_BK.sum(axis=1).astype(np.float64), units_B, 1.0)
-    return [logged, ips(target_BK, *shown), snips(target_BK, *shown), robust]
+    return [logged, ips(target_BK, *shown), snips(target_BK, *shown), dr(*known), dr(*known, gain=True)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""What an experiment's log says: python -m jobs.analyse_experiment NAME --setup my_shop.setups:winter
+
+With --candidate FOLDER also what the rankers in it would earn, from the lists that were shown, before they go live.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys import feedback
+from recsys.config import Setup, load
+from recsys.errors import NotFoundError, RecsysError
+from recsys.experiments.analysis import METRICS, Row, analyse
+from recsys.experiments.assignment import Experiment
+from recsys.experiments.estimators import estimates
+from recsys.experiments.exploration import Exploration
+from recsys.interfaces import Ranker
+from recsys.ranking.examination import Examination, from_swaps
+from recsys.ranking.lists import Lists
+from recsys.ranking.trees import TreeRanker
+from recsys.training import EXAMINATION, NET, TREES
+from recsys.types import Impression
+
+
+def main() -> int:
+    arguments = parsed()
+    begun = time.perf_counter()
+    try:
+        setup = load(arguments.setup)
+        impressions, events = log_of(setup)
+        now = datetime.now(UTC)
+        for name, count in feedback.sanity(impressions, events, now).items():
+            print(f"{name:24}{count:>10,}")
+        examples = feedback.join(impressions, events, now)
+        rows, notes = analyse(arguments.name, impressions, examples, experiments_of(setup), arguments.arm)
+        if arguments.candidate:
+            foretold, more = off_policy(setup, examples, arguments.candidate)
+            rows, notes = [*rows, *foretold], [*notes, *more]
+    except RecsysError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for line in [*table(rows), *(f"note: {note}" for note in notes)]:
+        print(line)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    summary = {"job": "analyse_experiment", "experiment": arguments.name, "dataset": setup.name, "commit": commit}
+    seconds = round(time.perf_counter() - begun, 1)
+    print(json.dumps({**summary, "seconds": seconds, "notes": notes, "rows": [plain(row) for row in rows]}))
+    return 0
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="the experiment, as the log names it")
+    parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
+    parser.add_argument("--arm", help="the arm that the others are compared with (default: the experiment's first)")
+    parser.add_argument("--candidate", type=Path, help="a folder of jobs.train_models: estimate its rankers too")
+    return parser.parse_args()
+
+
+def experiments_of(setup: Setup) -> tuple[Experiment, ...]:
+    """What the setup says of its experiments."""
+    return tuple(getattr(setup.day, "experiments", ()))
+
+
+def log_of(setup: Setup) -> tuple[list[Impression], list[pa.RecordBatch]]:
+    """What was shown and what was done, up to now."""
+    store = setup.event_store()
+    try:
+        return list(store.impressions()), list(store.interactions(store.last_sequence()))
+    finally:
+        store.close()
+
+
+def off_policy(setup: Setup, examples: pa.Table, folder: Path) -> tuple[list[Row], list[str]]:
+    """Clicks a request of each ranker in the folder, by surface: `estimators.estimates`. Shared lists are left out."""
+    alone = examples.filter(pc.equal(examples["team"], ""))
+    rows, notes = [], list[str]()
+    for surface in pc.unique(alone["surface"]).to_pylist():
+        lists = Lists.of(alone.filter(pc.equal(alone["surface"], surface)))
+        try:
+            rows += foretold(setup, lists, surface, folder)
+        except NotFoundError:
+            raise
+        except RecsysError as error:
+            notes.append(f"{surface}: {error}")
+    return rows, notes
+
+
+def foretold(setup: Setup, lists: Lists, surface: str, folder: Path) -> list[Row]:
+    """One row a ranker and estimator."""
+    examination, rows = examination_of(folder, lists), []
+    policy: Exploration | None = getattr(setup.day, "exploration", None)
+    for name, ranker in rankers_in(folder):
+        scores_BK = ranker.score(lists.named(ranker.feature_names).features_BKF)
+        for found in estimates(lists, scores_BK, examination, policy):
+            row: Row = {"kind": "estimate", "name": f"{name}/{found.name}", "slice": surface, "clicks": found.value}
+            row |= {"clicks/low": found.low, "clicks/high": found.high, "requests": found.requests}
+            rows.append({**row, "weight": found.weight})
+    return rows
+
+
+def rankers_in(folder: Path) -> list[tuple[str, Ranker]]:
+    """The rankers that the folder holds, by the names of its parts. Raises NotFoundError where there is none."""
+    found: list[tuple[str, Ranker]] = []
+    if (folder / TREES).exists():
+        found.append((TREES, TreeRanker(folder / TREES)))
+    if (folder / NET).exists():
+        from recsys.ranking.network import NetRanker
+
+        found.append((NET, NetRanker(folder / NET)))
+    if not found:
+        raise NotFoundError(f"{folder} holds no ranker: name a folder that jobs.train_models trained one into")
+    return found
+
+
+def examination_of(folder: Path, lists: Lists) -> Examination:
+    """The candidate's curve, else the one that the log's exchanges tell."""
+    path = folder / EXAMINATION
+    return Examination.load(path) if path.exists() else from_swaps(lists)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """For people."""
+    lines = []
+    arms = [row for row in rows if row["kind"] == "arm"]
+    if arms:
+        head = "".join(f"{metric:>27}{'difference':>29}{'p':>8}" for metric in METRICS)
+        lines.append(f"{'arm':24}{'slice':12}{'requests':>10}{'users':>8}{head}")
+    for row in arms:
+        cells = "".join(
+            f"{within(row, m):>27}{within(row, f'{m}/difference'):>29}{cell(row, f'{m}/p'):>8}" for m in METRICS
+        )
+        lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{row['users']:>8,}{cells}")
+    for row in rows:
+        if row["kind"] == "ratio":
+            lines.append(f"sample ratio: chi2 {row['chi2']:.2f}, p {row['p']:.4f}{', MISMATCH' * row['mismatch']}")
+        if row["kind"] == "preference":
+            told = f"{row['wins']:,} wins, {row['losses']:,} losses, {row['ties']:,} ties"
+            told = f"{told}, preference {within(row, 'preference')}, p {row['p']:.4f}, by sign {row['p/sign']:.4f}"
+            lines.append(f"{row['name']}: {told}")
+        if row["kind"] == "estimate":
+            lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{within(row, 'clicks'):>35}")
+    return lines
+
+
+def within(row: Row, name: str) -> str:
+    """A value and its interval."""
+    return f"{row[name]:.4f} [{row[f'{name}/low']:.4f}, {row[f'{name}/high']:.4f}]" if name in row else ""
+
+
+def cell(row: Row, name: str) -> str:
+    return f"{row[name]:.4f}" if name in row else ""
+
+
+def plain(row: Row) -> Row:
+    """As JSON has it: what is no number is null."""
+    return {
+        name: None
+        if isinstance(value, float) and math.isnan(value)
+        else round(value, 6)
+        if isinstance(value, float)
+        else value
+        for name, value in row.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import analyse_experiment
+from recsys.experiments.exploration import Exploration, explored
+from recsys.ranking import trees
+from recsys.types import Impression, Interaction
+from tests.checkerboard import setup
+
+NOW = datetime.now(UTC) - timedelta(hours=1)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["job", *words, "--setup", "tests.checkerboard:setup"])
+    return analyse_experiment.main()
+
+
+def traffic(requests: int = 400) -> None:
+    """Two arms; `new` gets twice the clicks. The lists swap, and their one feature is what people want."""
+    store, rng = setup().event_store(), np.random.default_rng(0)
+    shown, done = [], []
+    for number in range(requests):
+        wanted_N = rng.random(6).astype(np.float32)
+        scores_N = rng.random(6).astype(np.float32)
+        places, chances, _ = explored(scores_N, np.zeros(6, bool), None, 6, Exploration("swap", 0.5), rng)
+        arm = ("old", "new")[number % 2]
+        shown.append(
+            Impression(
+                f"r{number}", NOW, "v1", "recommend", tuple(f"i{item}" for item in places), ("wanted",),
+                tuple((float(wanted_N[item]),) for item in places), f"u{number % 100}",
+                scores=tuple(scores_N[places].tolist()), propensities=tuple(chances.tolist()), arms={"boost": arm},
+            )
+        )  # fmt: skip
+        looked_K = rng.random(6) < 1 / np.arange(1, 7)
+        for place, item in enumerate(places.tolist()):
+            if looked_K[place] and rng.random() < wanted_N[item] * (0.4 if arm == "old" else 0.8):
+                done.append(Interaction(f"{number}-{item}", f"u{number % 100}", f"i{item}", "click", NOW, f"r{number}"))
+    store.append_impressions(shown)
+    store.append(done)
+    store.close()
+
+
+def summary(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict]:
+    out = capsys.readouterr().out
+    return out, json.loads(out.splitlines()[-1])
+
+
+def test_an_experiment_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    traffic()
+    assert call(monkeypatch, "boost", "--arm", "old") == 0
+    out, told = summary(capsys)
+    assert "unknown_requests" in out
+    assert (told["job"], told["experiment"]) == ("analyse_experiment", "boost")
+    old, new = (row for row in told["rows"] if row["kind"] == "arm")
+    assert [(row["name"], row["requests"], row["users"]) for row in (old, new)] == [("old", 200, 50), ("new", 200, 50)]
+    assert new["clicks/difference/low"] > 0
+    assert new["clicks/p"] < 0.001
+
+
+def test_an_empty_log_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "boost") == 0
+    _, told = summary(capsys)
+    assert told["rows"] == []
+    assert "no answer was shown in an experiment named 'boost'" in told["notes"][0]
+
+
+def test_a_candidate_is_foretold(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trees that rank by what is wanted, over lists in random order: the exchanges tell the curve, DR the gain."""
+    import lightgbm
+
+    traffic(1500)
+    x = np.linspace(0, 1, 500)
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x[:, None], x), 20)
+    trees.save(booster, ("wanted",), home / "models" / "ranker_trees")
+    assert call(monkeypatch, "boost", "--candidate", str(home / "models")) == 0
+    _, told = summary(capsys)
+    rows = {row["name"]: row for row in told["rows"] if row["kind"] == "estimate"}
+    assert set(rows) == {f"ranker_trees/{name}" for name in ("logged", "ips", "snips", "dr", "gain")}
+    assert rows["ranker_trees/gain"]["clicks/low"] > 0
+
+
+def test_a_folder_without_rankers_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traffic(20)
+    assert call(monkeypatch, "boost", "--candidate", str(home / "gone")) == 1
+    assert "gone holds no ranker: name a folder" in capsys.readouterr().err
+
+
+def test_a_log_without_chance_cannot_foretell(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = setup().event_store()
+    store.append_impressions([Impression("r1", NOW, "v1", "search", ("i1",), arms={"boost": "old"})])
+    store.close()
+    (home / "ranker_trees").mkdir()
+    (home / "ranker_trees" / "features.json").write_text('["wanted"]')
+    assert call(monkeypatch, "boost", "--candidate", str(home)) == 0
+    _, told = summary(capsys)
+    assert any(note.startswith("search: no place") for note in told["notes"])

@@ -7,6 +7,7 @@ S of them scalars, X what enters the network, H hidden.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from recsys.errors import InputError
+from recsys.errors import InputError, NotFoundError
 from recsys.ranking.lists import is_vector
 from recsys.types import Floats
 
@@ -47,51 +48,143 @@ class Network(nn.Module):
     with it is 0. Raises InputError where two blocks of a pair are not equally long.
     """
 
+    mean_S: Tensor
+    std_S: Tensor
+
     def __init__(self, names: Sequence[str], shape: Shape = Shape()) -> None:
         super().__init__()
         self.names, self.shape = tuple(names), shape
-        raise NotImplementedError
+        self.scalars = [at for at, name in enumerate(self.names) if not is_vector(name)]
+        self.blocks = [_paired(self.names, *pair) for pair in PAIRS]
+        self.register_buffer("mean_S", torch.zeros(len(self.scalars)))
+        self.register_buffer("std_S", torch.ones(len(self.scalars)))
+        width = len(self.names) + sum(len(one) for one, _ in self.blocks)
+        self.crosses = nn.ModuleList([Cross(width, shape.rank) for _ in range(shape.crosses)])
+        self.deep, hidden = nn.Sequential(), width
+        for units in shape.hidden:
+            # SiLU and not ReLU: integrated gradients of a smooth function need few points.
+            self.deep.extend([nn.Linear(hidden, units), nn.SiLU(), nn.Dropout(shape.dropout)])
+            hidden = units
+        self.out = nn.Linear(width + hidden, 1)
 
     @torch.no_grad()
     def normalise_by(self, features_NF: Floats) -> None:
         """Takes the mean and the standard deviation of these examples' scalars."""
-        raise NotImplementedError
+        logs_NS = _signed_log(torch.from_numpy(np.asarray(features_NF[:, self.scalars], np.float32)))
+        self.mean_S.copy_(logs_NS.mean(dim=0))
+        # What never varied says nothing, and must not shout the day it does.
+        std_S = logs_NS.std(dim=0, correction=0)
+        self.std_S.copy_(torch.where(std_S > 1e-4, std_S, 1.0))
 
     def entering(self, features_BNF: Tensor) -> Tensor:
         """[B, N, F]: each feature as the network takes it, 0 at what integrated gradients begin from."""
-        raise NotImplementedError
+        entering_BNF = features_BNF.clone()
+        logs_BNS = (_signed_log(features_BNF[..., self.scalars]) - self.mean_S) / self.std_S
+        entering_BNF[..., self.scalars] = logs_BNS.clamp(-FURTHEST, FURTHEST)
+        for pair in self.blocks:
+            for block in pair:
+                entering_BNF[..., block] *= math.sqrt(len(block))
+        return entering_BNF
 
     def scored(self, entering_BNF: Tensor) -> Tensor:
         """[B, N] of what `entering` gave."""
-        raise NotImplementedError
+        products = [entering_BNF[..., one] * entering_BNF[..., other] for one, other in self.blocks if one]
+        first_BNX = torch.cat([entering_BNF, *products], dim=-1)
+        crossed_BNX = first_BNX
+        for cross in self.crosses:
+            crossed_BNX = cross(first_BNX, crossed_BNX)
+        return self.out(torch.cat([crossed_BNX, self.deep(first_BNX)], dim=-1))[..., 0]
 
     def forward(self, features_BNF: Tensor) -> Tensor:
         return self.scored(self.entering(features_BNF))
 
 
+class Cross(nn.Module):
+    """x0 * (U V^T x + b) + x: one more order of products of features (equation 2 of Wang et al.)."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, rank, bias=False), nn.Linear(rank, width)
+
+    def forward(self, first_BNX: Tensor, crossed_BNX: Tensor) -> Tensor:
+        return torch.addcmul(crossed_BNX, first_BNX, self.up(self.down(crossed_BNX)))
+
+
+def _signed_log(values: Tensor) -> Tensor:
+    return values.sign() * values.abs().log1p()
+
+
+def _paired(names: tuple[str, ...], one: str, other: str) -> tuple[list[int], list[int]]:
+    """Where the numbers of both blocks stand, in their order; empty where a block is not there at all."""
+    found = [{int(n.split(".")[1]): at for at, n in enumerate(names) if n.startswith(f"{b}.") and is_vector(n)}
+             for b in (one, other)]  # fmt: skip
+    if found[0].keys() != found[1].keys():
+        raise InputError(
+            f"the features have {len(found[0])} numbers of {one} and {len(found[1])} of {other}: "
+            "give vectors of one space, with all numbers of both or of none"
+        )
+    return tuple([block[number] for number in sorted(block)] for block in found)  # type: ignore[return-value]
+
+
 def save(network: Network, folder: Path) -> None:
     """Writes what `load` and `NetRanker` open."""
-    raise NotImplementedError
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
+              folder / WEIGHTS)  # fmt: skip
+    told = {"feature_names": network.names, "shape": asdict(network.shape)}
+    (folder / SHAPE).write_text(json.dumps(told, indent=2) + "\n")
 
 
 def load(folder: str | Path) -> Network:
-    """The network in eval mode, on the CPU."""
-    raise NotImplementedError
+    """The network in eval mode, on the CPU. Raises NotFoundError where the folder has none."""
+    folder = Path(folder)
+    if not (folder / SHAPE).exists():
+        raise NotFoundError(f"{folder} has no network: name a folder that training.ranker.train_net wrote")
+    told = json.loads((folder / SHAPE).read_text())
+    shape = Shape(**{**told["shape"], "hidden": tuple(told["shape"]["hidden"])})
+    network = Network(told["feature_names"], shape)
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    return network.eval()
 
 
 class NetRanker:
-    """Scores by the network in a folder, on the CPU with `threads` threads of this process. `Ranker`, `Explained`."""
+    """Scores by the network in a folder, on the CPU with `threads` threads of this process. `Ranker` and `Explained`.
+
+    An item's score does not depend on what stands beside it, to rounding.
+    """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self.network = load(folder)
+        for weights in self.network.parameters():
+            weights.requires_grad_(False)
         self.feature_names = self.network.names
 
+    @torch.inference_mode()
     def score(self, features_BNF: Floats) -> Floats:
-        raise NotImplementedError
+        return self.network(self._checked(features_BNF)).numpy()
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        raise NotImplementedError
+        """[B, N, F + 1]: integrated gradients (Sundararajan et al., ICML 2017), last what is not of the features.
 
+        The path is straight, in what enters the network, from the mean of every scalar's logarithm and no vectors: the
+        base is the score of that, and the error of the quadrature, so that the sum is the score.
+        """
+        entering_BNF = self.network.entering(self._checked(features_BNF))
+        points, weights = np.polynomial.legendre.leggauss(POINTS)
+        slopes_BNF = torch.zeros_like(entering_BNF)
+        for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
+            on_path_BNF = (entering_BNF * point).requires_grad_()
+            (slope_BNF,) = torch.autograd.grad(self.network.scored(on_path_BNF).sum(), on_path_BNF)
+            slopes_BNF += weight * slope_BNF
+        told_BNF = (slopes_BNF * entering_BNF).numpy()
+        base_BN = self.score(features_BNF) - told_BNF.sum(axis=2)
+        return np.concatenate([told_BNF, base_BN[:, :, None]], axis=2)
 
-_ = (json, asdict, np, load_file, save_file, is_vector, InputError)
+    def _checked(self, features_BNF: Floats) -> Tensor:
+        if features_BNF.shape[-1] != len(self.feature_names):
+            raise InputError(
+                f"{features_BNF.shape[-1]} features came for a network of {len(self.feature_names)}: "
+                f"give {', '.join(self.feature_names[:5])} and so on, in its order"
+            )
+        return torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32))

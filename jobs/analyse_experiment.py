@@ -40,7 +40,8 @@ def main() -> int:
         setup = load(arguments.setup)
         impressions, events = log_of(setup)
         now = datetime.now(UTC)
-        for name, count in feedback.sanity(impressions, events, now).items():
+        sanity = feedback.sanity(impressions, events, now)
+        for name, count in sanity.items():
             print(f"{name:24}{count:>10,}")
         examples = feedback.join(impressions, events, now)
         rows, notes = analyse(arguments.name, impressions, examples, experiments_of(setup), arguments.arm)
@@ -55,7 +56,8 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     summary = {"job": "analyse_experiment", "experiment": arguments.name, "dataset": setup.name, "commit": commit}
     seconds = round(time.perf_counter() - begun, 1)
-    print(json.dumps({**summary, "seconds": seconds, "notes": notes, "rows": [plain(row) for row in rows]}))
+    told = {"seconds": seconds, "sanity": sanity, "notes": notes, "rows": [plain(row) for row in rows]}
+    print(json.dumps({**summary, **told}))
     return 0
 
 
@@ -132,16 +134,8 @@ def examination_of(folder: Path, lists: Lists) -> Examination:
 
 def table(rows: Sequence[Row]) -> list[str]:
     """For people."""
-    lines = []
     arms = [row for row in rows if row["kind"] == "arm"]
-    if arms:
-        head = "".join(f"{metric:>27}{'difference':>29}{'p':>8}" for metric in METRICS)
-        lines.append(f"{'arm':24}{'slice':12}{'requests':>10}{'users':>8}{head}")
-    for row in arms:
-        cells = "".join(
-            f"{within(row, m):>27}{within(row, f'{m}/difference'):>29}{cell(row, f'{m}/p'):>8}" for m in METRICS
-        )
-        lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{row['users']:>8,}{cells}")
+    lines = [line for metric in METRICS for line in arm_lines(metric, arms)] if arms else []
     for row in rows:
         if row["kind"] == "ratio":
             lines.append(f"sample ratio: chi2 {row['chi2']:.2f}, p {row['p']:.4f}{', MISMATCH' * row['mismatch']}")
@@ -150,7 +144,15 @@ def table(rows: Sequence[Row]) -> list[str]:
             told = f"{told}, preference {within(row, 'preference')}, p {row['p']:.4f}, by sign {row['p/sign']:.4f}"
             lines.append(f"{row['name']}: {told}")
         if row["kind"] == "estimate":
-            lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{within(row, 'clicks'):>35}")
+            lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{within(row, 'clicks'):>36}")
+    return lines
+
+
+def arm_lines(metric: str, arms: Sequence[Row]) -> list[str]:
+    lines = [f"{'arm':24}{'slice':12}{'requests':>10}{'users':>8}{metric:>28}{'difference':>30}{'p':>8}"]
+    for row in arms:
+        told = f"{within(row, metric):>28}{within(row, f'{metric}/difference'):>30}{cell(row, f'{metric}/p'):>8}"
+        lines.append(f"{row['name']:24}{row['slice']:12}{row['requests']:>10,}{row['users']:>8,}{told}")
     return lines
 
 

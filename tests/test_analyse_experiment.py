@@ -62,7 +62,8 @@ def test_an_experiment_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, caps
     traffic()
     assert call(monkeypatch, "boost", "--arm", "old") == 0
     out, told = summary(capsys)
-    assert "unknown_requests" in out
+    assert out.splitlines()[0].split() == ["unknown_requests", "0"]
+    assert told["sanity"]["unknown_requests"] == 0
     assert (told["job"], told["experiment"]) == ("analyse_experiment", "boost")
     old, new = (row for row in told["rows"] if row["kind"] == "arm")
     assert [(row["name"], row["requests"], row["users"]) for row in (old, new)] == [("old", 200, 50), ("new", 200, 50)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TypeVar
@@ -16,11 +18,15 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
 from recsys.ranking.pairs import GRADES, Pairs
-from recsys.tables import EXAMPLES, LIVE_EVENTS, TIME
-from recsys.types import EVENT_TYPES, Histories, Impression, Rows
+from recsys.tables import ATTRACTION, EXAMPLES, LIVE_EVENTS, TIME
+from recsys.types import EVENT_TYPES, Floats, Histories, Impression, Ints, Rows
 from recsys.understanding.text import normal
 
 T = TypeVar("T")
+#: The user, the address, and the time in microseconds since 1970.
+_Click = tuple[str, str | None, int]
+#: More clicks of one user, or of one address, on one day count for nothing.
+CLICKS_A_DAY = 50
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
 
@@ -122,11 +128,11 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     """What each user did, oldest first, and the users' ids; `events` are sorted by (user_id, time).
 
     `item_rows_E` is the release's row of each event's item, -1 for an item that it does not have: such an event is
-    dropped. Each user keeps his newest `max_events`; one left with none is left out. Raises ValueError when `events`
-    are not sorted.
+    dropped. Each user keeps his newest `max_events`; one left with none is left out. An event's price is that of one
+    piece, NaN where it is null. Raises ValueError when `events` are not sorted.
     """
     kept = np.flatnonzero(item_rows_E >= 0)
-    events, items_E = events.select(["user_id", "type", "time"]).take(pa.array(kept)), item_rows_E[kept]
+    events, items_E = events.select(["user_id", "type", "time", "price"]).take(pa.array(kept)), item_rows_E[kept]
     times_E = events["time"].cast(pa.int64()).to_numpy()
     bounds = _user_bounds(events["user_id"].combine_chunks(), times_E)
     starts, stops = bounds[:-1], bounds[1:]
@@ -135,9 +141,115 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     counts = np.minimum(stops - starts, max_events)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     types_E, days_E = _codes(events["type"])[newest_E], times_E[newest_E] / _MICROSECONDS_A_DAY
+    prices_E = events["price"].to_numpy()[newest_E].astype(np.float32)
     return events["user_id"].take(pa.array(starts)).combine_chunks(), Histories(
-        offsets, items_E[newest_E].astype(np.int32), types_E, days_E
+        offsets, items_E[newest_E].astype(np.int32), types_E, days_E, prices_E
     )
+
+
+def attraction(
+    impressions: Iterable[Impression],
+    interactions: Iterable[pa.RecordBatch],
+    examined: Callable[[Ints], Floats],
+    since: datetime,
+    until: datetime,
+) -> pa.Table:
+    """What was looked at and what was clicked, by item (`tables.ATTRACTION`, sorted by item_id): clicks over exposure
+    is a click rate without the effect of the place (inverse propensity scoring, Joachims et al., WSDM 2017).
+
+    `examined` gives the chance that positions from 1 are looked at (`ranking.examination.Examination.at`). An item's
+    exposure is the sum of those chances over the answers later than `since`, up to `until`, whose user clicked
+    something in that time; an answer without a user is that of who clicked in it first. Others, a crawler's say, tell
+    nothing. A click is any interaction under the answer's `request_id` that is more than a view and not before it.
+
+    Bounds, so that nobody alone moves this far: a user and an address (`origin`) count at most once per item and day
+    (UTC, by the server's clock: the answer's), an exposure with the greatest chance of that day; and each has at most
+    CLICKS_A_DAY clicks a day over all items. A user's answers are those of the address that he first clicked from.
+    Answers that come more than a day late in the log are left out. Memory: clicks, and the exposures of two days.
+    """
+    clicks, whose = _clicks(interactions)
+    counted = _Attraction(examined)
+    for shown in impressions:
+        if since < shown.time <= until and shown.item_ids:
+            touched = clicks.get(shown.request_id, {})
+            user = shown.user_id or next((user for user, _, _ in touched.values()), "")
+            if user in whose:
+                counted.add(shown, whose[user], touched)
+    return counted.table()
+
+
+def unmeasured(positions: Ints) -> Floats:
+    """1 / log2(1 + position): how likely places are looked at where nobody measured it, as nDCG discounts them
+    (Järvelin and Kekäläinen, 2002)."""
+    return (1 / np.log2(1.0 + positions)).astype(np.float32)
+
+
+def _clicks(interactions: Iterable[pa.RecordBatch]) -> tuple[dict[str, dict[str, _Click]], dict[str, str]]:
+    """The first click on each item of each answer, by request_id; and each user's first address, else himself."""
+    clicks: dict[str, dict[str, _Click]] = {}
+    whose: dict[str, str] = {}
+    for batch in interactions:
+        kept = pc.and_(pc.is_valid(batch["request_id"]), pc.not_equal(batch["type"], EVENT_TYPES[0]))
+        columns = [batch[name].filter(kept) for name in ("request_id", "item_id", "user_id", "origin")]
+        times = batch["time"].filter(kept).cast(pa.int64())
+        for request, item, user, origin, time in zip(*(c.to_pylist() for c in (*columns, times)), strict=True):
+            clicks.setdefault(request, {}).setdefault(item, (user, origin, time))
+            whose.setdefault(user, _of("address", origin) if origin else _of("user", user))
+    return clicks, whose
+
+
+def _of(kind: str, name: str) -> str:
+    return f"{kind}{_SEPARATOR}{name}"
+
+
+@dataclass
+class _Attraction:
+    """Counts answers in order of arrival. By day: what who was exposed to, clicked, and how often he clicked."""
+
+    examined: Callable[[Ints], Floats]
+    exposure: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    clicks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    exposed: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)
+    clicked: dict[int, set[tuple[str, str]]] = field(default_factory=dict)
+    clicks_of: dict[int, Counter[str]] = field(default_factory=dict)
+
+    def add(self, shown: Impression, who: str, touched: dict[str, _Click]) -> None:
+        """An answer to `who`, and the clicks on it."""
+        day = int(shown.time.timestamp() // 86_400)
+        if day < max(self.exposed, default=day) - 1:
+            return
+        self._begin(day)
+        places = np.arange(1, len(shown.item_ids) + 1) + shown.offset
+        for item, chance in zip(shown.item_ids, self.examined(places).tolist(), strict=True):
+            more = chance - self.exposed[day].get((who, item), 0.0)
+            if more > 0:
+                self.exposed[day][who, item] = chance
+                self.exposure[item] += more
+        earliest = int((shown.time - CLOCK_SKEW).timestamp() * 1e6)
+        for item, (user, origin, time) in touched.items():
+            if item in shown.item_ids and time >= earliest:
+                self._click(day, item, [_of("user", user), *([_of("address", origin)] if origin else [])])
+
+    def _click(self, day: int, item: str, names: list[str]) -> None:
+        """Counts for none of the names where one of them had his share."""
+        clicked, often = self.clicked[day], self.clicks_of[day]
+        if any((name, item) in clicked or often[name] >= CLICKS_A_DAY for name in names):
+            return
+        clicked.update((name, item) for name in names)
+        often.update(names)
+        self.clicks[item] += 1
+
+    def _begin(self, day: int) -> None:
+        if day not in self.exposed:
+            self.exposed[day], self.clicked[day], self.clicks_of[day] = {}, set(), Counter()
+            for past in [past for past in self.exposed if past < max(self.exposed) - 1]:
+                del self.exposed[past], self.clicked[past], self.clicks_of[past]
+
+    def table(self) -> pa.Table:
+        """`tables.ATTRACTION`; an item that was clicked was exposed."""
+        items = sorted(self.exposure)
+        exposure, clicks = [self.exposure[item] for item in items], [self.clicks[item] for item in items]
+        return pa.table([items, exposure, clicks], schema=ATTRACTION)
 
 
 def _user_bounds(users: pa.Array, times_E: NDArray[np.int64]) -> NDArray[np.int64]:

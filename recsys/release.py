@@ -5,13 +5,19 @@ A release is a folder of flat files that many replicas of a host map into memory
     items.arrow            tables.ITEMS, sorted by id within each shard; the place of an item is its row
     item_vectors.npy       [I, D] float32, unit length; zeros where an item has no text
     taste_vectors.npy      [I, d] float32, the items as a trained user model places them; without one there is none
-    users.arrow            user_id and history (items, types, days: lists, oldest first), sorted by id within each shard
+    users.arrow            user_id and history (items, types, days, prices: lists, oldest first), sorted by id within
+                           each shard
     user_vectors.npy       [U, d] float32, unit length or zeros, in one space with the taste vectors
     candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint16,
                            bit f set where source f brought the item
     similar_*.npy          rows [I, S] int32 and scores [I, S] float32; content_*.npy the same by content alone
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32; follows_*.npy the same in the order of histories
-    popularity.npy         [I] float32; counts.npy, first_days.npy, intervals.npy, repeats.npy: `sources.Habits`, [I]
+    popularity.npy         [I] float32; touches.npy [T, I], first_days.npy, intervals.npy, repeats.npy [I]:
+                           `sources.Habits`
+    attraction.npy         [2, I] float32: exposure and clicks, `feedback.attraction`
+    projection.npy         [D, P] float32, what makes the texts' vectors features; taste_projection.npy [d, P] the same
+                           for the user model's. Kept from night to night while the space is the same
+    item_projected.npy     [I, P] float32, the items' vectors so projected; taste_projected.npy the same
     peers.arrow            histories of the users that others are compared with, without their ids
     lexical/               the BM25 index
     codes.arrow            item ids, GTINs and model numbers, each with its rows
@@ -44,12 +50,13 @@ from numpy.typing import NDArray
 from recsys.artifacts import ArtifactStore
 from recsys.encoders.text import item_texts
 from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
+from recsys.ranking.shelf import Shelf
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.suggest import Suggestions
 from recsys.types import Filters, Histories, Ints, Item, Mask
 from recsys.understanding.codes import Codes
 
-FORMAT = 3
+FORMAT = 4
 #: Between the levels of a category: "grocery / frozen pizza".
 BELOW = " / "
 UNLISTED = ("manifest.json", "report.html", "run.json")
@@ -144,7 +151,7 @@ def read_arrow(path: Path) -> pa.Table:
 
 def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
     """The history columns of `users.arrow`, or of some rows of it."""
-    columns = [users[name] for name in ("items", "types", "days")]
+    columns = [users[name] for name in ("items", "types", "days", "prices") if name in users.schema.names]
     lists = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
     lengths = np.asarray(pc.list_value_length(lists[0]))
     values = [np.asarray(column.flatten()) for column in lists]
@@ -281,6 +288,30 @@ class Release:
         groups = pc.utf8_trim_whitespace(self.items["group_id"])
         groups = pc.if_else(pc.equal(groups, ""), pa.scalar(None, pa.string()), groups).combine_chunks()
         return np.asarray(pc.fill_null(groups.dictionary_encode().indices, -1)).astype(np.int32)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """What features are made of. A category or brand has its place among `labels`, below which an intent is
+        found: `labels["category"].below([intent])` is a row of `Context.intent_BL`."""
+        exposure_I, clicks_I = self.array("attraction")
+        return Shelf(
+            self.prices_I,
+            self.in_stock_I,
+            self.popularity_I,
+            self.array("touches"),
+            exposure_I,
+            clicks_I,
+            self.array("first_days"),
+            self._label_codes("category"),
+            self._label_codes("brand"),
+            self.array("item_projected"),
+            self.array("taste_projected"),
+        )
+
+    def _label_codes(self, column: str) -> Ints:
+        """-1 where the item has no label."""
+        none_I = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(self.items[column], "")), "")
+        return np.where(np.asarray(none_I), -1, self.labels[column].codes_I)
 
     @cached_property
     def added_I(self) -> NDArray[np.float64]:

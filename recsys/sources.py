@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from recsys.retrieval.follows import Follows, followers, stand_ins
 from recsys.retrieval.peers import Peers, latest
 from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
 from recsys.retrieval.tail import Tail
-from recsys.types import Floats, Histories, Ints, Rows
+from recsys.types import EVENT_TYPES, Floats, Histories, Ints, Rows
 
 NEIGHBOURS = 100
 ITEMS_PER_BLOCK = 8_192
@@ -35,11 +36,17 @@ Neighbours = tuple[Rows, Floats]
 
 @dataclass(frozen=True)
 class Habits:
-    """What the log says of each item, [I]: when it is bought again, the day it was first seen, its events."""
+    """What the log says of each item, [I]: when it is bought again, the day it was first seen, its events by type (T,
+    as in EVENT_TYPES)."""
 
     rhythm: Rhythm
     first_days_I: NDArray[np.float64]
-    counts_I: NDArray[np.int64]
+    touches_TI: NDArray[np.int64]
+
+    @cached_property
+    def counts_I(self) -> NDArray[np.int64]:
+        """[I]: events of all types."""
+        return np.asarray(self.touches_TI.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def read(
         np.asarray(array("popularity")),
         (array("co_occurrence_rows"), array("co_occurrence_scores")),
         (array("content_rows"), array("content_scores")),
-        Habits(Rhythm(array("intervals"), array("repeats")), array("first_days"), array("counts")),
+        Habits(Rhythm(array("intervals"), array("repeats")), array("first_days"), array("touches")),
         categories_I,
         peers,
         (array("follows_rows"), array("follows_scores")) if "follows" in names else None,
@@ -96,10 +103,12 @@ def habits(
     parts: Callable[[], Iterable[Histories]], item_count: int, added_days_I: NDArray[np.float64] | None = None
 ) -> Habits:
     """From a log in parts that are disjoint in users; each call of `parts` reads it once more."""
-    counts_I = np.zeros(item_count, np.int64)
+    touches_TI = np.zeros((len(EVENT_TYPES), item_count), np.int64)
     for part in parts():
-        counts_I += np.bincount(part.items[part.items >= 0], minlength=item_count)
-    return Habits(rhythm(parts(), item_count), first_days(parts(), item_count, added_days_I), counts_I)
+        known_E = part.items >= 0
+        places_E = part.types[known_E].astype(np.int64) * item_count + part.items[known_E]
+        touches_TI += np.bincount(places_E, minlength=touches_TI.size).reshape(touches_TI.shape)
+    return Habits(rhythm(parts(), item_count), first_days(parts(), item_count, added_days_I), touches_TI)
 
 
 def fit(

@@ -80,6 +80,15 @@ EXAMPLES = pa.schema(
     ]
 )
 
+#: What `feedback.attraction` counts of each item that was shown.
+ATTRACTION = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("exposure", pa.float64(), nullable=False),
+        pa.field("clicks", pa.int64(), nullable=False),
+    ]
+)
+
 #: Past queries worth suggesting: folded, sorted, with the number of users who asked them.
 QUERIES = pa.schema([pa.field("query", pa.string(), nullable=False), pa.field("users", pa.int64(), nullable=False)])
 

@@ -121,7 +121,7 @@ def saved(of, folder) -> sources.Fitted:
         "intervals": of.habits.rhythm.intervals_I,
         "repeats": of.habits.rhythm.repeats_I,
         "first_days": of.habits.first_days_I,
-        "counts": of.habits.counts_I,
+        "touches": of.habits.touches_TI,
     }
     for field in fields(of):
         if isinstance(pair := getattr(of, field.name), tuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys import sources
 from recsys.batch.embed import taste_vectors
-from recsys.batch.ingest import USERS, newest, users_table
+from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.funnel import find, packed
 from recsys.release import histories_of, read_arrow, row_ranges
@@ -18,7 +18,7 @@ from recsys.types import Histories, Requests, utc_days
 def embed_users(place: Place, part: int) -> Done:
     """Vectors of the users of shard `part`, and the newest part of their histories, which the release keeps."""
     users = place.read_part("histories", part)
-    known = newest(histories_of(users), place.setup.night.history)
+    known = histories_of(users).newest(place.setup.night.history)
     items_ID, model = taste_vectors(place), place.setup.user_model()
     vectors_UD = np.zeros((len(known), items_ID.shape[1]), np.float32)
     for block in _blocks(place, known):

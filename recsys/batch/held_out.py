@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys import sources
 from recsys.batch.embed import taste_vectors
-from recsys.batch.ingest import history_parts, newest
+from recsys.batch.ingest import history_parts
 from recsys.batch.plan import Done, Place
 from recsys.funnel import find
 from recsys.metrics import mean, recall_at_k
@@ -70,7 +70,7 @@ def _metrics(
     shelf = sources.categories(table), added_days(table)
     of = sources.fit(before, now, items_ID, content, *shelf, ranker.feature_names)
     asked, floor = sources.sources(ranker.feature_names, of), Popularity(of.popularity_I)
-    known, users = newest(before, setup.night.history), setup.user_model()
+    known, users = before.newest(setup.night.history), setup.user_model()
     ours, theirs = [], []
     for block in row_ranges(len(known), setup.night.users_per_block):
         histories = known.slice(block.start, block.stop)
@@ -96,7 +96,9 @@ def _sample(place: Place) -> Histories:
         if users >= MOST_USERS:
             break
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))])
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "types", "days")]
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "types", "days", "known_prices")
+    ]
     return Histories(offsets.astype(np.int64), *columns)
 
 

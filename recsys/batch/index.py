@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import sources, suggest
+from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
-from recsys.release import added_days, row_ranges, write_arrow
+from recsys.ranking.projection import projected, projection
+from recsys.release import IdMap, added_days, row_ranges, write_arrow
 from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.follows import followers, stand_ins
@@ -28,6 +30,8 @@ from recsys.understanding.codes import Codes
 
 #: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
 ASKED = "asked.parquet"
+#: What `feedback.attraction` found in the log then.
+ATTRACTION = "attraction.parquet"
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance meeting weighs little.
 SIMILAR_WEIGHTS = {"co_occurrence": 2.0, "content": 1.0}
 
@@ -57,7 +61,7 @@ def follows(place: Place, shard: int) -> Done:
     items, block = place.released_items().num_rows, neighbour_blocks(place)[shard]
     parts = (known for _, known in history_parts(place))
     content = place.released_array("content_rows"), place.released_array("content_scores")
-    new = stand_ins(*content, place.released_array("counts"))
+    new = stand_ins(*content, place.released_array("touches").sum(axis=0))
     rows_bN, scores_bN = followers(parts, block, items, place.setup.night.neighbours, new)
     done = Done(len(block))
     place.write_arrays(done, shard, {"follows_rows": rows_bN, "follows_scores": scores_bN})
@@ -76,13 +80,47 @@ def habits(place: Place, shard: int) -> Done:
         "intervals": found.rhythm.intervals_I,
         "repeats": found.rhythm.repeats_I,
         "first_days": found.first_days_I,
-        "counts": found.counts_I,
+        "touches": found.touches_TI,
     }
     for name, array in arrays.items():
-        place.assemble(f"{name}.npy", _npy_pieces([array]))
+        place.assemble(f"{name}.npy", npy_pieces([array]))
     nobody = pa.array([""] * len(peers), pa.string())
     place.assemble("peers.arrow", write_arrow([one_batch(users_table(nobody, peers))], USERS))
     return Done(items.num_rows, counts={"peers": len(peers)})
+
+
+def attraction(place: Place, shard: int) -> Done:
+    """What of each item was looked at and clicked, as it was counted when the night began."""
+    counted = pq.read_table(place.store.open(place.work(ATTRACTION)))
+    rows_N = IdMap(place.released_items()["item_id"]).rows(counted["item_id"])
+    there = rows_N >= 0
+    attraction_2I = np.zeros((2, place.released_items().num_rows), np.float32)
+    for column_I, name in zip(attraction_2I, ("exposure", "clicks"), strict=True):
+        column_I[rows_N[there]] = np.asarray(counted[name])[there]
+    place.assemble("attraction.npy", npy_pieces([attraction_2I]))
+    return Done(int(there.sum()))
+
+
+def project(place: Place, shard: int) -> Done:
+    """Every item's vectors as the few numbers that are features, and the projections that make them so.
+
+    A projection is kept from the last release for as long as its space is the same: what its columns mean changes only
+    when the models do that learned from them.
+    """
+    spaces = (
+        ("projection", place.plan.carry_from, place.released_array("item_vectors"), "item_projected"),
+        ("taste_projection", place.plan.taste_from, taste_vectors(place), "taste_projected"),
+    )
+    done = Done(len(taste_vectors(place)))
+    for name, kept_from, vectors_ID, of_items in spaces:
+        kept = place.of_release(kept_from, f"{name}.npy")
+        projection_DP = np.load(kept) if kept else projection(vectors_ID)
+        if len(projection_DP) != vectors_ID.shape[1]:  # the user model's own code changed
+            kept, projection_DP = None, projection(vectors_ID)
+        place.assemble(f"{name}.npy", kept.read_bytes() if kept else npy_pieces([projection_DP]))
+        place.assemble(f"{of_items}.npy", npy_pieces([projected(vectors_ID, projection_DP)]))
+        done.counts[f"{name}_kept"] = int(kept is not None)
+    return done
 
 
 def similar(place: Place, shard: int) -> Done:
@@ -157,7 +195,7 @@ def assemble_table(place: Place, name: str, parts: int) -> None:
 
 
 def assemble_array(place: Place, name: str, parts: int) -> None:
-    place.assemble(f"{name}.npy", _npy_pieces([place.read_array(name, part) for part in range(parts)]))
+    place.assemble(f"{name}.npy", npy_pieces([place.read_array(name, part) for part in range(parts)]))
 
 
 def _arrow_pieces(tables: list[pa.Table]) -> Iterator[pa.Buffer]:
@@ -192,7 +230,7 @@ class _Pieces:
         return pieces
 
 
-def _npy_pieces(parts: list[np.ndarray]) -> Iterator[bytes]:
+def npy_pieces(parts: list[np.ndarray]) -> Iterator[bytes]:
     """The parts one below the other, as one .npy file."""
     shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(parts[0].dtype), "fortran_order": False, "shape": shape}

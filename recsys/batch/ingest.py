@@ -35,6 +35,7 @@ USERS = pa.schema(
         ("items", pa.list_(pa.int32())),
         ("types", pa.list_(pa.int8())),
         ("days", pa.list_(pa.float64())),
+        ("prices", pa.list_(pa.float32())),
     ]
 )
 
@@ -92,17 +93,9 @@ def sort_events(place: Place, part: int) -> Done:
 def users_table(user_ids: pa.Array, known: Histories) -> pa.Table:
     """Histories as a table, one row a user."""
     offsets = pa.array(known.offsets.astype(np.int32))
-    lists = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (known.items, known.types, known.days)]
+    columns = (known.items, known.types, known.days, known.known_prices)
+    lists = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in columns]
     return pa.table([user_ids, *lists], schema=USERS)
-
-
-def newest(known: Histories, most: int) -> Histories:
-    """The newest `most` events of each user."""
-    lengths = np.diff(known.offsets)
-    place_E = np.arange(len(known.items)) - np.repeat(known.offsets[:-1], lengths)
-    kept = place_E >= np.repeat(np.maximum(lengths - most, 0), lengths)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-    return Histories(offsets, known.items[kept], known.types[kept], known.days[kept])
 
 
 def unknown_items(events: pa.Table) -> pa.Table:

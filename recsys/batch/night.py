@@ -26,16 +26,22 @@ from recsys.batch.plan import LIVE, Place, Plan, parquet_bytes
 from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run
 from recsys.config import Setup
-from recsys.errors import InputError, ReleaseError
+from recsys.errors import InputError, NotFoundError, ReleaseError
+from recsys.feedback import attraction, unmeasured
 from recsys.interfaces import Chunk
+from recsys.ranking.examination import Examination
 from recsys.release import Manifest, OtherFormatError, Release, read_manifest
 from recsys.suggest import asked
 from recsys.tables import EVENTS, QUARANTINE
+from recsys.training import EXAMINATION, USER_MODEL
+from recsys.types import Floats, Ints
 from recsys.verify import Check, checks, require
 
 Say = Callable[[str], None]
 #: Past queries are suggested for so long.
 QUERIES_OF = timedelta(days=90)
+#: What attracts is counted over so long.
+ATTRACTION_OF = timedelta(days=90)
 
 
 def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> Place:
@@ -73,6 +79,7 @@ def _planned(
         raise InputError(f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items")
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
     _copy_queries(store, setup, until, f"work/{version}/{index.ASKED}")
+    _copy_attraction(store, setup, newest, until, f"work/{version}/{index.ATTRACTION}")
     event_chunks += [Chunk(LIVE, 0, live)] if live else []
     items, events = (sum(chunk.rows for chunk in chunks) for chunks in (item_chunks, event_chunks))
     plan = Plan(
@@ -84,6 +91,7 @@ def _planned(
         models=newest,
         previous=previous.version if previous else None,
         carry_from=previous.version if previous and previous.space == space else None,
+        taste_from=previous.version if previous and _same_taste(setup, newest, space, previous) else None,
         item_chunks=item_chunks,
         event_chunks=event_chunks,
         item_parts=max(1, ceil(items / night.items_per_shard)),
@@ -100,6 +108,26 @@ def _previous(store: ArtifactStore) -> Manifest | None:
         return read_manifest(store, current) if (current := store.current()) else None
     except OtherFormatError:
         return None
+
+
+def _same_taste(setup: Setup, newest: str | None, space: str, previous: Manifest) -> bool:
+    """Whether the user model places items where the previous release has them."""
+    if (previous.space, previous.setup) != (space, setup.name):
+        return False
+    now, then = (
+        {path: sum for path, sum in _trained_files(setup, version).items() if path.startswith(f"{USER_MODEL}/")}
+        for version in (newest, previous.models)
+    )
+    return now == then
+
+
+def _trained_files(setup: Setup, version: str | None) -> dict[str, str]:
+    """The models' files and their sums; none where nothing was trained, or what was is gone."""
+    try:
+        manifest = models.store_of(setup).read(f"releases/{version}/manifest.json") if version else b'{"files": {}}'
+    except NotFoundError:
+        return {}
+    return dict(json.loads(manifest)["files"])
 
 
 def run_night(place: Place, say: Say) -> Manifest:
@@ -135,6 +163,8 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
         Stage("habits", 1, index.habits),
+        Stage("attraction", 1, index.attraction),
+        Stage("projections", 1, index.project),
         Stage("codes", 1, index.codes),
         Stage("suggestions", 1, index.suggestions),
         *([Stage("dense", 1, index.dense)] if big else []),
@@ -273,6 +303,24 @@ def _copy_queries(store: ArtifactStore, setup: Setup, until: datetime, path: str
     finally:
         events.close()
     store.write(path, parquet_bytes(queries))
+
+
+def _copy_attraction(store: ArtifactStore, setup: Setup, newest: str | None, until: datetime, path: str) -> None:
+    """What was looked at and clicked in the days before, as one file of the night."""
+    events = setup.event_store()
+    try:
+        done = events.interactions(events.last_sequence())
+        counted = attraction(events.impressions(), done, _examined(setup, newest), until - ATTRACTION_OF, until)
+    finally:
+        events.close()
+    store.write(path, parquet_bytes(counted))
+
+
+def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
+    """The chance that a place is looked at, as trained; else that of a shop that has not measured it."""
+    if sum := _trained_files(setup, newest).get(EXAMINATION):
+        return Examination.load(models.store_of(setup).local(f"releases/{newest}/{EXAMINATION}", sum)).at
+    return unmeasured
 
 
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:

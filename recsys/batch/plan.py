@@ -25,7 +25,10 @@ LIVE = "live.parquet"
 
 @dataclass(frozen=True)
 class Plan:
-    """A night's choices. Written first; a night that was killed is continued from it, not from a newer look."""
+    """A night's choices. Written first; a night that was killed is continued from it, not from a newer look.
+
+    `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the same.
+    """
 
     version: str
     until: str
@@ -40,6 +43,7 @@ class Plan:
     item_parts: int
     text_parts: int
     user_parts: int
+    taste_from: str | None = None
 
     @property
     def now(self) -> datetime:
@@ -84,10 +88,13 @@ class Place:
 
     def carried(self, name: str) -> Path | None:
         """A file of the release whose vectors are carried over, or None where there is none of this space."""
-        if self.plan.carry_from is None:
+        return self.of_release(self.plan.carry_from, name)
+
+    def of_release(self, version: str | None, name: str) -> Path | None:
+        """A file of that release, or None where there is no release."""
+        if version is None:
             return None
-        sums = read_manifest(self.store, self.plan.carry_from).files
-        return self.store.local(f"releases/{self.plan.carry_from}/{name}", sums[name])
+        return self.store.local(f"releases/{version}/{name}", read_manifest(self.store, version).files[name])
 
     # Intermediate files. A part is one shard of a stage's output.
 

@@ -7,10 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
+from recsys import feedback
 from recsys.experiments.exploration import Exploration
 from recsys.ranking.lists import Lists
 from recsys.simulation.clicks import PositionBased, Spam
-from recsys.simulation.drawn import HINTS, Scene, logged, ordered
+from recsys.simulation.drawn import HINTS, Scene, as_events, logged, ordered
 from recsys.simulation.market import Market
 from recsys.simulation.trials import (
     SWAPS,
@@ -19,6 +20,7 @@ from recsys.simulation.trials import (
     interleaving,
     off_policy,
     rivals,
+    spammed,
     weighed,
 )
 from tests.checkerboard import UNTIL, Checkerboard
@@ -110,3 +112,14 @@ def test_weighing_all_hints_beats_sales() -> None:
     gain = compared("gain", scene().true_ndcg(scores), scene().true_ndcg(by_popularity(scene())))
     assert gain.reached_floor
     assert not compared("none", scene().true_ndcg(scores), scene().true_ndcg(scores)).reached_floor
+
+
+def test_a_log_as_events_joins_to_the_clicks_it_came_from() -> None:
+    lists = logged(scene(200), by_popularity(scene(200)), SWAPS, PositionBased(), seed=1, k=4)
+    examples = feedback.join(*(lambda shown, done: (shown, [done]))(*as_events(lists)))
+    assert (Lists.of(examples).clicked_BK == lists.clicked_BK).all()
+
+
+def test_spam_moves_an_item_by_some_places_of_its_category() -> None:
+    row = spammed(market(), PositionBased(), count=600, items=2)
+    assert 0 <= row.low <= row.value <= row.high <= 8

@@ -6,9 +6,11 @@ Legend: B requests, N candidates of each, K places shown, F features (`HINTS`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.experiments.chance import rng_of
@@ -18,7 +20,8 @@ from recsys.ranking.pairs import GRADES
 from recsys.simulation.clicks import ClickModel, Spam
 from recsys.simulation.market import Market, user_id
 from recsys.simulation.shopper import acted
-from recsys.types import EVENT_TYPES, Floats, Ints, Rows
+from recsys.tables import LIVE_EVENTS
+from recsys.types import EVENT_TYPES, Floats, Impression, Ints, Rows
 
 #: What a shop knows of an item: its sales, its price in its category, how it fits the shopper (as a user model has it,
 #: wrong by HAZE), how good it is (as ratings have it, wrong by HAZE), and whether it is searched for.
@@ -137,3 +140,23 @@ def logged(
         np.array([f"{seed}-{number}" for number in range(count)], object),
         np.datetime64("2026-01-01", "us") + np.arange(count) * np.timedelta64(1, "s"),
     )
+
+
+def as_events(lists: Lists) -> tuple[list[Impression], pa.RecordBatch]:
+    """The log as it came in: impressions, and the clicks on them (`tables.LIVE_EVENTS`), each user with an address."""
+    times = [moment.astype(datetime).replace(tzinfo=UTC) for moment in lists.times_B]
+    told = zip(lists.request_ids_B, times, lists.surfaces_B, lists.items_BK, lists.users_B, strict=True)
+    impressions = [Impression(i, at, "v", surface, tuple(items), user_id=user) for i, at, surface, items, user in told]
+    owners, places = np.nonzero(lists.clicked_BK)
+    columns = {
+        "event_id": [f"e{number}" for number in range(len(owners))],
+        "user_id": lists.users_B[owners].tolist(),
+        "item_id": lists.items_BK[owners, places].tolist(),
+        "type": ["click"] * len(owners),
+        "time": [times[owner] for owner in owners],
+        "request_id": lists.request_ids_B[owners].tolist(),
+        "quantity": [1.0] * len(owners),
+        "price": [None] * len(owners),
+        "origin": lists.users_B[owners].tolist(),
+    }
+    return impressions, pa.RecordBatch.from_pydict(columns, LIVE_EVENTS)

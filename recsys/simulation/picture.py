@@ -11,7 +11,7 @@ from recsys.ranking.examination import Examination
 def draw(
     path: Path, regret_PD: Mapping[str, Sequence[float]], estimated: Examination | None, truth_K: Sequence[float]
 ) -> None:
-    """Writes a PNG. `regret_PD`: clicks a request less than the best order's, by policy, day after day; `truth_K` is the
+    """Writes a PNG. `regret_PD`: clicks a request short of the best order's, by policy, a day each; `truth_K` is the
     chance that each place is looked at."""
     from matplotlib.figure import Figure
 

@@ -5,18 +5,21 @@ Legend: B requests, N candidates.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 
+from recsys import feedback
 from recsys.experiments.chance import rng_of
 from recsys.experiments.estimators import Estimate, estimates
 from recsys.experiments.exploration import Exploration
 from recsys.experiments.interleaving import preference, team_draft
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.lists import split
-from recsys.simulation.clicks import ClickModel, PositionBased
-from recsys.simulation.drawn import HINTS, Scene, logged, ordered
+from recsys.ranking.shelf import EXPOSURE_OF_THE_MEAN
+from recsys.simulation.clicks import ClickModel, PositionBased, Spam
+from recsys.simulation.drawn import HINTS, Scene, as_events, hints, logged, ordered
 from recsys.simulation.market import Market
 from recsys.simulation.measures import Row, Values, resampled
 from recsys.types import Floats, Ints
@@ -179,3 +182,62 @@ def _estimated(scene: Scene, model: PositionBased, seed: int) -> dict[str, Estim
     lists = logged(scene, by_popularity(scene), SWAPS, model, seed)
     found = estimates(lists, weighed(lists.features_BKF), from_swaps(lists, draws=50), SWAPS, seed)
     return {each.name: each for each in found}
+
+
+def spammed(market: Market, model: PositionBased, count: int = 10_000, items: int = 6, seed: int = 0) -> Row:
+    """Places that an item moves among its category's by its attraction, the click rate that rankers see.
+
+    1 % of the shoppers click it wherever it is shown, and ask for its category 20 times as often as others ask for
+    anything, all in one day. The mean over `items`, each the middle one of a category.
+    """
+    scene = Scene.of(market, count, seed)
+    spammers = np.arange(max(1, market.shoppers // 100))
+    moves = []
+    for target in _middling(market)[:items]:
+        busy = _busy(scene, spammers, int(market.categories_I[target]), seed)
+        honest, spammy = (_attraction(busy, model, seed, spam) for spam in (None, Spam(spammers.tolist(), int(target))))
+        moves.append(abs(_place(market, honest, int(target)) - _place(market, spammy, int(target))))
+    values = np.array(moves, float)
+    bounds = resampled(len(values), lambda places: float(values[places].mean()))
+    return Row("places that spam moves an item, by attraction", 5.0, None, float(values.mean()), *bounds, at_most=True)
+
+
+def _middling(market: Market) -> Ints:
+    """Of each category the item in its middle, by its mean attraction."""
+    mean_I = market.attraction_UI.mean(axis=0)
+    members = [np.flatnonzero(market.categories_I == category) for category in range(len(market.words))]
+    return np.array([rows[np.argsort(mean_I[rows])[len(rows) // 2]] for rows in members])
+
+
+def _busy(scene: Scene, spammers: Ints, category: int, seed: int) -> Scene:
+    """The scene with more requests by the spammers, 20 times as many as another has, all for the category."""
+    market, rng = scene.market, np.random.default_rng([seed, 6])
+    users_B = np.repeat(spammers, 20 * len(scene) // market.shoppers)
+    wanted_B = np.full(len(users_B), category)
+    members = np.flatnonzero(market.categories_I == category)
+    width = scene.rows_BN.shape[1]
+    rows_BN = np.stack([rng.permutation(members)[:width] for _ in users_B]).astype(np.int32)
+    more = Scene(market, users_B, wanted_B, rows_BN, hints(market, users_B, wanted_B, rows_BN))
+    names = ("users_B", "wanted_B", "rows_BN", "hints_BNF")
+    return Scene(market, *(np.concatenate([getattr(scene, name), getattr(more, name)]) for name in names))
+
+
+def _attraction(scene: Scene, model: PositionBased, seed: int, spam: Spam | None) -> Floats:
+    """[I] the click rate without the effect of the place, as a night counts it from the log of this scene."""
+    rng = np.random.default_rng([seed, 7])
+    lists = logged(scene, rng.random(scene.rows_BN.shape, np.float32), SWAPS, model, seed, spam=spam)
+    examined = Examination(*(np.array(model.curve, np.float32),) * 3).at
+    impressions, interactions = as_events(lists)
+    until = impressions[-1].time
+    counted = feedback.attraction(impressions, [interactions], examined, until - timedelta(days=1), until)
+    rows = scene.market.rows(counted["item_id"].to_pylist(), counted.num_rows)
+    exposure_I, clicks_I = np.zeros((2, len(scene.market.ids)))
+    exposure_I[rows], clicks_I[rows] = counted["exposure"], counted["clicks"]
+    mean = clicks_I.sum() / exposure_I.sum()
+    return (clicks_I + mean * EXPOSURE_OF_THE_MEAN) / (exposure_I + EXPOSURE_OF_THE_MEAN)
+
+
+def _place(market: Market, attraction_I: Floats, row: int) -> int:
+    """Places above the item in its category."""
+    rivals_I = market.categories_I == market.categories_I[row]
+    return int((attraction_I[rivals_I] > attraction_I[row]).sum())

@@ -197,6 +197,14 @@ def test_dr_knows_the_truth_within_a_narrow_interval() -> None:
 
 
 @pytest.mark.slow
+def test_the_interval_of_the_gain_holds() -> None:
+    had = log(50_000, 20_000)
+    gain = TRUTH - float((CURVE * had.relevance_BK).sum(axis=1).mean())
+    found = coverage(lambda seed: (gain, measured(seed)[1]), 60)["gain"]
+    assert found.held >= 0.88, found
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("requests", "policy"),
     [

@@ -17,6 +17,8 @@ from recsys.types import Floats, Ints, Mask
 Kind = Literal["none", "swap", "epsilon", "thompson"]
 #: Noisy orders drawn to estimate a propensity under "thompson": a standard error of at most .035.
 REDRAWS = 200
+#: See `resampled`.
+FAR = 3.0
 Shown = tuple[Ints, Floats, tuple[str, ...]]
 
 
@@ -127,14 +129,24 @@ def resampled(
 
     The chance of an item at a place under noise, q, has no closed form: it is counted over REDRAWS orders, and the
     drawn one where there is one, so that it is never 0. The propensity is s q + (1 - s) [it is the place's by score].
+    A candidate that FAR standard deviations up would not lift among the k best, those as far down, is never drawn.
     """
     k, is_drawn = len(order_K), rng.random() < policy.share
-    drawn_MK = _noisy(scores_N, uncertain_N, k, REDRAWS + is_drawn, rng)
+    near_R = _contenders(scores_N, uncertain_N, k)
+    drawn_MK = near_R[_noisy(scores_N[near_R], uncertain_N[near_R], k, REDRAWS + is_drawn, rng)]
     places_K = drawn_MK[-1] if is_drawn else order_K
     noisy_K = (drawn_MK == places_K).mean(axis=0)
     propensities_K = policy.share * noisy_K + (1 - policy.share) * (places_K == order_K)
     by_score = np.argsort(np.argsort(-scores_N, kind="stable"), kind="stable")
     return places_K, propensities_K.astype(np.float32), _words(by_score[places_K])
+
+
+def _contenders(scores_N: Floats, uncertain_N: Floats, k: int) -> NDArray[np.int64]:
+    """Those that noise could lift among the k best."""
+    if k >= len(scores_N):
+        return np.arange(len(scores_N))
+    low_N = scores_N - FAR * uncertain_N
+    return np.flatnonzero(scores_N + FAR * uncertain_N >= np.partition(low_N, -k)[-k]) if k else np.arange(0)
 
 
 def _noisy(scores_N: Floats, uncertain_N: Floats, k: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -83,7 +83,8 @@ def in_stock(shelf: Shelf, context: Context, rows_BN: Rows) -> Floats:
 
 def log_price(shelf: Shelf, context: Context, rows_BN: Rows) -> Floats:
     """log(1 + price), the price in the shop's currency. Unknown, or not above 0: 0."""
-    return _known(np.logaddexp(0, shelf.log_prices_I[rows_BN]))
+    logs_BN = shelf.log_prices_I[rows_BN]
+    return np.logaddexp(np.float32(0), np.where(np.isnan(logs_BN), -np.inf, logs_BN)).astype(np.float32)
 
 
 def price_to_category(shelf: Shelf, context: Context, rows_BN: Rows) -> Floats:

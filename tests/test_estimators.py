@@ -138,17 +138,26 @@ def test_dr_by_hand() -> None:
     assert found.value == pytest.approx(0.5 * (0.4 - 0.4) + (0.4 + (1 - 0.2) / 0.5))
 
 
-@pytest.mark.parametrize("policy", [SWAP, Exploration("swap", 1.0, depth=3), Exploration("swap", 0.8, depth=2)])
+@pytest.mark.parametrize(
+    "policy",
+    [SWAP, Exploration("swap", 1.0, depth=3), Exploration("swap", 0.8, depth=2), Exploration("swap", 0.9, depth=3)],
+)
 def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
     scores_N, sums = np.arange(K, dtype=np.float32)[::-1], np.zeros(K)
     rng, draws, rows = np.random.default_rng(0), 4000, []
     for _ in range(draws):
         places_K, propensities_K, _ = explored(scores_N, np.zeros(K, bool), None, K, policy, rng)
         sums[places_K] += CURVE
-        rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN, policy.share, policy.depth)
+        rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN)
         rows.append(rho_1K[0][np.argsort(places_K)])
     np.testing.assert_allclose(rows, np.tile(rows[0], (draws, 1)), rtol=1e-5)  # an item's rho is one number
     np.testing.assert_allclose(rows[0], sums / draws, atol=0.03)
+
+
+def test_of_what_was_not_explored_rho_is_the_place() -> None:
+    positions_BK = np.array([[1, 2, 3], [1, 2, 0]])
+    rho_BK = rho_swap(positions_BK, np.ones((2, 3), np.float32), KNOWN)
+    np.testing.assert_allclose(rho_BK, [CURVE[:3], [*CURVE[:2], 1]])
 
 
 def test_pads_count_nothing() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.experiments.exploration import Exploration, swap_chances
+from recsys.experiments.exploration import Exploration
 from recsys.experiments.intervals import Mean, mean, units
 from recsys.ranking.examination import Examination
 from recsys.ranking.lists import Lists, is_vector
@@ -138,26 +138,26 @@ def _robust(
     return values_B, float(weights_BK.max(initial=0))
 
 
-def rho_swap(
-    positions_BK: Ints, propensities_BK: Floats, examination: Examination, share: float, depth: int = 10
-) -> Floats:
-    """[B, K]: each item's mean chance to be looked at where a pair of the first `depth` places is exchanged in a
-    `share` of the requests (`exploration.swapped`): stays e(own place) + moves (the sum of e over the other places).
+def rho_swap(positions_BK: Ints, propensities_BK: Floats, examination: Examination) -> Floats:
+    """[B, K]: each item's mean chance to be looked at where a pair of places may have been exchanged
+    (`exploration.swapped`): stays e(own place) + moves (the sum of e over the other D - 1 places), 1 at pads.
 
-    The item's own place is where it was shown, but for the two that their propensity says were exchanged. 1 at pads.
+    The D places of a request with a propensity under 1 were left to chance; the largest is the chance to stay, and an
+    item's own place is where it was shown, but for the two that their smaller propensity says were exchanged. So no
+    share need be known, and requests that were not explored may be among them.
     """
     looked_BK = examination.at(positions_BK).astype(np.float64)
-    within_BK = (positions_BK > 0) & (positions_BK <= depth)
-    depth_B1 = np.maximum(within_BK.sum(axis=1, keepdims=True), 2)
-    stays_B1, moves_B1 = swap_chances(share, depth_B1)
-    moved_BK = within_BK & (np.abs(propensities_BK - moves_B1) < np.abs(propensities_BK - stays_B1))
-    pair_B1 = moved_BK.sum(axis=1, keepdims=True) == 2
-    both_B1 = np.where(moved_BK, looked_BK, 0).sum(axis=1, keepdims=True)
-    own_BK = np.where(moved_BK & pair_B1, both_B1 - looked_BK, looked_BK)
-    whole_B1 = np.where(within_BK, looked_BK, 0).sum(axis=1, keepdims=True)
-    rho_BK = np.where(within_BK, stays_B1 * own_BK + moves_B1 * (whole_B1 - own_BK), looked_BK)
-    alone_BK = within_BK.sum(axis=1, keepdims=True) < 2
-    return np.where(positions_BK > 0, np.where(alone_BK, looked_BK, rho_BK), 1).astype(np.float32)
+    chance_BK = (positions_BK > 0) & (propensities_BK < 1)
+    chance_BK &= chance_BK.sum(axis=1, keepdims=True) > 1
+    all_BK = np.where(chance_BK, looked_BK, 0)
+    depth_B1 = np.maximum(chance_BK.sum(axis=1, keepdims=True), 2)
+    stays_B1 = np.where(chance_BK, propensities_BK, 0).max(axis=1, keepdims=True, initial=0)
+    moves_B1 = (1 - stays_B1) / (depth_B1 - 1)
+    moved_BK = chance_BK & (propensities_BK < (stays_B1 + moves_B1) / 2)
+    pair_BK = moved_BK & (depth_B1 > 2) & (moved_BK.sum(axis=1, keepdims=True) == 2)
+    own_BK = np.where(pair_BK, np.where(pair_BK, looked_BK, 0).sum(axis=1, keepdims=True) - looked_BK, looked_BK)
+    rho_BK = stays_B1 * own_BK + moves_B1 * (all_BK.sum(axis=1, keepdims=True) - own_BK)
+    return np.where(positions_BK > 0, np.where(chance_BK, rho_BK, looked_BK), 1).astype(np.float32)
 
 
 def relevance(
@@ -200,7 +200,7 @@ def estimates(
     relevance_BK = relevance(features_BKF, positions_BK, clicks_BK, examination, folds_B, seed)
     rho_BK = None
     if policy is not None and policy.kind == "swap":
-        rho_BK = rho_swap(positions_BK, propensities_BK, examination, policy.share, policy.depth)
+        rho_BK = rho_swap(positions_BK, propensities_BK, examination)
     known = target_BK, positions_BK, clicks_BK, examination, relevance_BK, rho_BK, units_B
     logged = _estimate("logged", clicks_BK.sum(axis=1).astype(np.float64), units_B, 1.0)
     return [logged, ips(target_BK, *shown), snips(target_BK, *shown), dr(*known), dr(*known, gain=True)]

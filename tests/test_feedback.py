@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.feedback import feature_names, histories, join, sanity
-from recsys.tables import EVENTS, EXAMPLES, LIVE_EVENTS
+from recsys.feedback import CLICKS_A_DAY, attraction, feature_names, histories, join, sanity, unmeasured
+from recsys.tables import ATTRACTION, EVENTS, EXAMPLES, LIVE_EVENTS
 from recsys.types import EVENT_TYPES, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -122,13 +122,84 @@ def log(rows: list[tuple[str, int, int, int]]) -> tuple[pa.Table, np.ndarray]:
 
 def test_histories_are_oldest_first_and_keep_the_newest() -> None:
     events, rows = log([("u", 3, 7, 3), ("u", 1, 5, 0), ("u", 2, 6, 1), ("v", 9, -1, 0), ("w", 4, 5, 0)])
+    prices = pa.array([None if item == 7 else float(item) for item in rows])  # u's newest says none
+    events = events.set_column(events.schema.get_field_index("price"), "price", prices)
     users, known = histories(events, rows, max_events=2)
     assert users.to_pylist() == ["u", "w"]
     assert known.offsets.tolist() == [0, 2, 3]
     assert known.items.tolist() == [6, 7, 5]
     assert known.types.tolist() == [1, 3, 0]
     assert known.days.tolist() == [2.0, 3.0, 4.0]
+    assert known.prices is not None
+    np.testing.assert_array_equal(known.prices, np.array([6, np.nan, 5], np.float32))
     assert (known.items.dtype, known.types.dtype, known.days.dtype) == (np.int32, np.int8, np.float64)
+
+
+def at_once(positions: np.ndarray) -> np.ndarray:
+    """Half as likely with each place."""
+    return np.float32(2.0) ** (1 - positions)
+
+
+def counted(shown: list[Impression], *done: Interaction, days: int = 30) -> dict[str, tuple[float, int]]:
+    told = attraction(shown, batches(*done), at_once, NOON - timedelta(days=1), NOON + timedelta(days=days))
+    assert told.schema.equals(ATTRACTION)
+    assert told["item_id"].to_pylist() == sorted(told["item_id"].to_pylist())
+    return {row["item_id"]: (row["exposure"], row["clicks"]) for row in told.to_pylist()}
+
+
+def later(shown: Impression, name: str, days: float = 0, **others: Any) -> Impression:
+    return replace(shown, request_id=name, time=shown.time + timedelta(days=days), **others)
+
+
+def test_exposure_is_what_the_places_are_worth_and_a_click_is_more_than_a_view() -> None:
+    done = event("b", "click"), event("b", "purchase"), event("c", "view")
+    assert counted([SEARCH], *done) == {"a": (1.0, 0), "b": (0.5, 1), "c": (0.25, 0)}
+    assert counted([replace(SEARCH, offset=2)], *done) == {"a": (0.25, 0), "b": (0.125, 1), "c": (0.0625, 0)}
+
+
+def test_an_answer_counts_whose_user_clicks_at_all() -> None:
+    """HOME has no user: it is that of who clicked in it."""
+    nobody = later(SEARCH, "r3", user_id="crawler")
+    assert counted([SEARCH, HOME, nobody], event("a", "view"), event("c", "click", None)) == {}
+    assert counted([SEARCH, HOME, nobody], event("b", "click", "r2")) == {"a": (1, 0), "b": (1, 1), "c": (0.25, 0)}
+    assert counted([HOME, nobody], event("b", "click", "r2", user_id="w")) == {"b": (1, 1)}
+
+
+def test_a_click_that_answers_nothing_does_not_count() -> None:
+    done = event("a", "click", "r9"), event("z", "click"), event("a", "click", time=NOON - timedelta(minutes=6))
+    assert counted([SEARCH], *done) == {"a": (1, 0), "b": (0.5, 0), "c": (0.25, 0)}
+    assert counted([later(SEARCH, "r1", -1), later(SEARCH, "r1", 31)], event("a", "click")) == {}
+
+
+def test_a_user_counts_once_an_item_and_day_and_an_address_too() -> None:
+    """The best place of the day is what counts; the next day counts again."""
+    swapped = ("b", "a", "c")
+    again = [SEARCH, later(SEARCH, "r2", item_ids=swapped), later(SEARCH, "r3", 1)]
+    mine = [event("b", "click", each.request_id, time=each.time) for each in again]
+    assert counted(again, *mine) == {"a": (2, 0), "b": (1 + 0.5, 2), "c": (0.5, 0)}
+    users = [later(SEARCH, f"r{n}", user_id=f"u{n}") for n in range(9)]
+    theirs = [event("b", "click", each.request_id, user_id=each.user_id) for each in users]
+    assert counted(users, *theirs) == {"a": (9, 0), "b": (4.5, 9), "c": (2.25, 0)}
+    one_address = [replace(each, origin="x") for each in theirs]
+    assert counted(users, *one_address) == {"a": (1, 0), "b": (0.5, 1), "c": (0.25, 0)}
+
+
+def test_nobody_clicks_without_bound_even_under_others_names() -> None:
+    """One address under ever new names, one user from ever new addresses: both to CLICKS_A_DAY, over all items."""
+    many = [later(SEARCH, f"r{n}", item_ids=(f"i{n:03d}",), user_id=None) for n in range(3 * CLICKS_A_DAY)]
+    for one in ({"origin": "x"}, {"user_id": "spam"}):
+        own = [{"user_id": f"u{n}", "origin": f"o{n}"} | one for n in range(len(many))]
+        done = [event(each.item_ids[0], "click", each.request_id, **who) for each, who in zip(many, own, strict=True)]
+        assert sum(clicks for _, clicks in counted(many, *done).values()) == CLICKS_A_DAY
+
+
+def test_answers_in_any_order_of_two_days_count_and_later_ones_do_not() -> None:
+    days = [later(SEARCH, f"r{day}", day) for day in (1, 0, 2, 0.1)]
+    assert counted(days, event("a", "click", "r2", time=NOON + timedelta(days=2)))["a"] == (3, 1)
+
+
+def test_places_are_worth_what_ndcg_takes_them_for_where_nobody_measured() -> None:
+    np.testing.assert_allclose(unmeasured(np.array([1, 3, 7])), [1, 1 / 2, 1 / 3])
 
 
 ROWS = st.tuples(st.sampled_from("abc"), st.integers(0, 27), st.integers(-1, 3), st.integers(0, 3))

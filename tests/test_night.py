@@ -23,7 +23,7 @@ from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.recommender import Recommender
-from recsys.release import UNLISTED, Release
+from recsys.release import FORMAT, UNLISTED, Release
 from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, bought, left_out, setup, title
 
@@ -117,7 +117,9 @@ def test_after_a_release_of_another_format_the_night_begins_anew(shop_home: Path
     for version in store.versions():
         manifest = json.loads(store.read(f"releases/{version}/manifest.json"))
         store.write(f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 2}).encode())
-    with pytest.raises(ReleaseError, match=r"has format 2, this code reads 3: run jobs\.nightly with this code"):
+    with pytest.raises(
+        ReleaseError, match=rf"has format 2, this code reads {FORMAT}: run jobs\.nightly with this code"
+    ):
         Release.open(store)
     assert night(setup(), until=UNTIL + timedelta(days=2)).manifest.previous is None
 

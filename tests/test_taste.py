@@ -29,6 +29,7 @@ from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import Ranker
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
+from recsys.ranking.projection import P
 from recsys.recommender import Recommender
 from recsys.release import Release
 from recsys.sources import SOURCES
@@ -161,6 +162,22 @@ def test_the_night_and_the_day_score_alike(tasted: Recommender) -> None:
     assert [each.item.item_id for each in nightly.items] == [each.item.item_id for each in again.items]
     for one, other in zip(nightly.items, again.items, strict=True):
         assert one.features["discovery"] == pytest.approx(other.features["discovery"], rel=1e-4)
+
+
+def test_what_the_projected_columns_mean_changes_with_their_space_alone(shop: Setup) -> None:
+    """The texts' space is that of the plain night; the taste is new, and stays for the next night."""
+    store = ArtifactStore(shop.home)
+    plain, tasted = (Release.open(store, version) for version in ("plain", "tasted"))
+    assert tasted.array("projection").tobytes() == plain.array("projection").tobytes()
+    assert plain.array("taste_projection").shape == (tasted.item_vectors_ID.shape[1], P)
+    kept_DP = tasted.array("taste_projection")
+    np.testing.assert_allclose(tasted.taste_vectors_ID @ kept_DP, tasted.shelf.taste_projected_IP, atol=1e-5)
+    try:
+        assert night.begin(shop, UNTIL, "next").plan.taste_from == "tasted"
+        assert night.begin(replace(shop, name="another"), UNTIL, "other").plan.taste_from is None
+    finally:
+        for version in store.unfinished():
+            store.delete(f"work/{version}")
 
 
 def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:

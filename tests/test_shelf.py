@@ -1,0 +1,172 @@
+"""What a release knows for features: made by nights in one process, without Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys import models
+from recsys.artifacts import ArtifactStore
+from recsys.batch import night
+from recsys.config import Setup
+from recsys.encoders.hashing import HashingEncoder
+from recsys.feedback import unmeasured
+from recsys.interfaces import Chunk
+from recsys.ranking.examination import Examination
+from recsys.ranking.features import FEATURES, names, table
+from recsys.ranking.projection import P, projection
+from recsys.ranking.shelf import Context
+from recsys.release import Release, histories_of
+from recsys.training import EXAMINATION
+from recsys.types import PURCHASE, Impression, Interaction, utc_days
+from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, setup
+from tests.test_taste import in_this_process
+
+SEEN = UNTIL + timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Repainted(Checkerboard):
+    """Every thing is green a day later, and costs a coin less than what was paid."""
+
+    def read_items(self, chunk: Chunk) -> pa.Table:
+        table = super().read_items(chunk)
+        if chunk.path == "bad items":
+            return table
+        titles = pa.array([f"green {title.split()[1]} {at}" for at, title in enumerate(table["title"].to_pylist())])
+        return table.set_column(table.schema.get_field_index("title"), "title", titles)
+
+    def read_events(self, chunk: Chunk) -> pa.Table:
+        events = super().read_events(chunk)
+        paid = [float(11 + int(item[1:])) for item in events["item_id"].to_pylist()]
+        return events.append_column("price", pa.array(paid))
+
+
+def in_the_log(shop: Setup) -> None:
+    """Between the nights two answers, and a click in the third place of one."""
+    store = shop.event_store()
+    shown = ("i04", "gone", "i06")
+    store.append_impressions([Impression("r1", SEEN, "one", "search", shown, user_id="u00"),
+                              Impression("r2", SEEN, "one", "search", ("i01",), user_id="stranger")])  # fmt: skip
+    store.append([Interaction("e1", "u00", "i06", "click", SEEN + timedelta(minutes=1), "r1", price=3.5)])
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Release]]:
+    """`one`; `two`, a day later, of the repainted shop with a log; `three` after training, with another encoder."""
+    root = tmp_path_factory.mktemp("shelf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
+        patch.setenv("NIGHTSHELF_COMMIT", "test")
+        patch.setattr(night, "run", in_this_process)
+        shop = setup()
+        night.run_night(night.begin(shop, UNTIL, "one"), print)
+        in_the_log(shop)
+        shop = replace(shop, dataset=Repainted)
+        night.run_night(night.begin(shop, UNTIL + timedelta(days=1), "two"), print)
+        measured(shop, root / "trained")
+        shop = replace(shop, encoder=partial(HashingEncoder, 32))
+        night.run_night(night.begin(shop, UNTIL + timedelta(days=2), "three"), print)
+        store = ArtifactStore(shop.home)
+        yield {version: Release.open(store, version) for version in store.versions()}
+
+
+def measured(shop: Setup, folder: Path) -> None:
+    """A curve, published as training does it; the store takes a version of any parts."""
+    folder.mkdir()
+    curve_K = np.array([1, 0.5, 0.25], np.float32)
+    Examination(curve_K, curve_K, curve_K).save(folder / EXAMINATION)
+    store, path = models.store_of(shop), f"releases/m1/{EXAMINATION}"
+    files = {EXAMINATION: store.write(path, (folder / EXAMINATION).read_bytes())}
+    store.publish("m1", json.dumps({"version": "m1", "setup": shop.name, "metrics": {}, "files": files}).encode())
+
+
+def row(release: Release, item: str) -> int:
+    at = release.item_ids.row(item)
+    assert at is not None
+    return at
+
+
+def test_the_shelf_is_that_of_the_release(nights: dict[str, Release]) -> None:
+    release, shelf = nights["one"], nights["one"].shelf
+    assert len(shelf) == ITEMS
+    assert shelf.touches_TI.sum(axis=1).tolist() == [0, 0, 0, 7 * USERS]
+    np.testing.assert_array_equal(shelf.touches_TI[PURCHASE], release.array("touches").sum(axis=0))
+    assert shelf.prices_I[row(release, "i03")] == 13
+    assert not shelf.exposure_I.any()
+    assert len(set(shelf.categories_I.tolist())) == ITEMS // 2, "the two colours of a thing"
+    below = release.labels["category"].below(["HOME"])
+    assert below[shelf.categories_I].all()
+    chairs = np.flatnonzero(release.labels["category"].below(["home / chair"])[shelf.categories_I])
+    assert [release.item_ids[int(at)] for at in chairs] == ["i00", "i01"]
+
+
+def test_an_item_without_a_label_has_none(nights: dict[str, Release]) -> None:
+    release = Release(nights["one"].folder, nights["one"].manifest)
+    brands = pa.array(["  ", None, *["acme"] * (ITEMS - 2)], pa.string())
+    release.items = release.items.set_column(release.items.schema.get_field_index("brand"), "brand", brands)
+    assert (release.shelf.brands_I < 0).tolist() == [True, True, *[False] * (ITEMS - 2)]
+
+
+def test_the_log_between_two_nights_is_what_attracts(nights: dict[str, Release]) -> None:
+    """The stranger never clicked; what is gone from the catalogue is left out."""
+    release, exposure_I = nights["two"], np.zeros(ITEMS, np.float32)
+    exposure_I[[row(release, "i04"), row(release, "i06")]] = unmeasured(np.array([1, 3]))
+    np.testing.assert_allclose(release.shelf.exposure_I, exposure_I)
+    assert np.flatnonzero(release.shelf.clicks_I).tolist() == [row(release, "i06")]
+    assert release.shelf.touches_TI.sum(axis=1).tolist() == [0, 1, 0, 7 * USERS]
+
+
+def test_the_measured_examination_is_taken_where_there_is_one(nights: dict[str, Release]) -> None:
+    assert nights["three"].manifest.models == "m1"
+    assert nights["three"].shelf.exposure_I[row(nights["three"], "i06")] == 0.25
+
+
+def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Release]) -> None:
+    """All paid a coin more than the thing costs now; the click said a price of its own; night one knew of none."""
+    release = nights["two"]
+    user = release.user_ids.row("u02")
+    assert user is not None
+    known = release.history(user)
+    assert known.prices is not None
+    np.testing.assert_allclose(known.prices, release.shelf.prices_I[known.items] + 1)
+    context = Context.of("recommend", utc_days(UNTIL), known)
+    change = FEATURES["price_change"](release.shelf, context, known.items[None])
+    np.testing.assert_allclose(change[0], np.log(release.shelf.prices_I[known.items] / known.prices), rtol=1e-5)
+    assert np.isnan(nights["one"].history(user).known_prices).all()
+    live = release.user_ids.row("u00")
+    assert live is not None
+    assert 3.5 in release.history(live).known_prices.tolist()
+
+
+def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, Release]) -> None:
+    one, two, three = (nights[version] for version in ("one", "two", "three"))
+    for name in ("projection.npy", "taste_projection.npy"):
+        assert (two.folder / name).read_bytes() == (one.folder / name).read_bytes()
+        assert np.load(three.folder / name).shape == (32, P), "another encoder"
+    assert not np.array_equal(projection(np.asarray(two.item_vectors_ID)), two.array("projection")), "items changed"
+    for release in (one, two, three):
+        expected = release.item_vectors_ID @ release.array("projection")
+        np.testing.assert_allclose(release.shelf.item_projected_IP, expected, atol=1e-6)
+        np.testing.assert_allclose(release.shelf.taste_projected_IP, expected, atol=1e-6)
+
+
+def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
+    """A block of users at night, one by day."""
+    release = nights["two"]
+    users = np.arange(5)
+    known = histories_of(release.users).users(users)
+    rows_BN = np.tile(np.arange(ITEMS, dtype=np.int32), (len(users), 1))
+    night_BNF = table(names(()), release.shelf, Context.of("recommend", 20_000.0, known), rows_BN, {})
+    for user in users:
+        day = Context.of("recommend", 20_000.0, release.history(int(user)))
+        np.testing.assert_array_equal(table(names(()), release.shelf, day, rows_BN[:1], {})[0], night_BNF[user])

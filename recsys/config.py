@@ -22,6 +22,8 @@ from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
 from recsys.events import SqliteEventStore
+from recsys.experiments.assignment import Experiment, validate
+from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
@@ -57,7 +59,9 @@ class Day:
 
     `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer says so.
     A recommendation that asks for no diversity gets `diversity` (0..1, `ranking.diversity`); at least `tail_share` of
-    its places hold items of the tail, while there are any. Raises InputError where one of them is not within 0..1.
+    its places hold items of the tail, while there are any. The learned ranker orders the `reranked` best of the first
+    stage; `explore` says what of an answer is left to chance. Raises
+    InputError where a share is not within 0..1.
     """
 
     layout: Literal["fused", "split"] = "fused"
@@ -75,6 +79,8 @@ class Day:
     live_events: int = 200
     diversity: float = 0.0
     tail_share: float = 0.0
+    reranked: int = 100
+    explore: Exploration = field(default_factory=Exploration)
 
     def __post_init__(self) -> None:
         for name, share in (("diversity", self.diversity), ("tail_share", self.tail_share)):
@@ -98,6 +104,10 @@ class Setup:
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home takes the place of
     `encoder`, `search_ranker`, `cross_encoder` and `intent`: see `models.trained`. The numbers in `user_recipe` replace
     those by which the user model is trained (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
+
+    `rankers` by name put a request's candidates in their last order, by features that `policy.TABLE` names; training
+    adds its own (`models.RANKERS`). `ranker` is the one that serves; `policy.FIRST`, or one that is not there yet,
+    leaves the order of `recommend_ranker` and `search_ranker`. `experiments` may give others their turn.
     """
 
     name: str
@@ -113,8 +123,15 @@ class Setup:
     search: SearchChoices = field(default_factory=SearchChoices)
     synonyms: str | None = None
     user_recipe: Mapping[str, float] = field(default_factory=dict)
+    rankers: Mapping[str, Callable[[], Ranker]] = field(default_factory=dict)
+    ranker: str = "net"
+    experiments: tuple[Experiment, ...] = ()
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
+
+    def __post_init__(self) -> None:
+        # Rankers come and go with releases: one that is not there leaves the first stage's order (`policy.teams`).
+        validate(self.experiments, {name for each in self.experiments for name in each.rankers.values()})
 
 
 def home() -> str:

@@ -1,14 +1,14 @@
-"""Joins of what was shown with what was done: labelled examples, histories, and checks of the log."""
+"""What is logged of an answer, and its joins with what was done: labelled examples, histories, checks of the log."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
 from recsys.ranking.pairs import GRADES, Pairs
 from recsys.tables import ATTRACTION, EXAMPLES, LIVE_EVENTS, TIME
-from recsys.types import EVENT_TYPES, Floats, Histories, Impression, Ints, Rows
+from recsys.types import EVENT_TYPES, Floats, Histories, Impression, Ints, Query, Ranking, Rows
 from recsys.understanding.text import normal
 
 T = TypeVar("T")
@@ -29,6 +29,38 @@ _Click = tuple[str, str | None, int]
 CLICKS_A_DAY = 50
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
+
+
+def impression(ranking: Ranking, surface: str, query: Query) -> Impression:
+    """What is logged of an answer: every item shown, in order, and all that ranking it took."""
+    items, chances = ranking.items, tuple(each.propensity for each in ranking.items)
+    teams = tuple(each.team for each in items)
+    return Impression(
+        request_id=ranking.request_id,
+        time=datetime.now(UTC),
+        release=ranking.release,
+        surface=surface,
+        item_ids=tuple(each.item.item_id for each in items),
+        feature_names=tuple(items[0].features) if items else (),
+        features=tuple(tuple(each.features.values()) for each in items),
+        user_id=query.user_id,
+        query=query.text,
+        offset=query.offset,
+        scores=tuple(each.score for each in items),
+        propensities=chances if any(chance != 1 for chance in chances) else (),
+        teams=teams if any(teams) else (),
+        ranker=ranking.ranker,
+        arms=dict(ranking.arms),
+        asked=_asked(query),
+    )
+
+
+def _asked(query: Query) -> dict[str, Any]:
+    """What a request asked beyond the defaults, but for what an impression has columns for."""
+    bare = Query(query.request_id, user_id=query.user_id, text=query.text, offset=query.offset)
+    fields = {**asdict(query), **asdict(query.filters)}
+    defaults = {**asdict(bare), **asdict(bare.filters)}
+    return {name: value for name, value in fields.items() if name != "filters" and value != defaults[name]}
 
 
 def join(

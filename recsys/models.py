@@ -14,24 +14,43 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from recsys.artifacts import ArtifactStore, below
 from recsys.config import Setup, search_ranker
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
-from recsys.interfaces import Encoder
+from recsys.interfaces import Encoder, Ranker
+from recsys.metrics import tail
+from recsys.policy import Policy
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.mixer import Mixer
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
 from recsys.retrieval.synonyms import Synonyms
-from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, MIXER, OF_THE_ENCODER, USAGE, USER_MODEL
+from recsys.training import (
+    CROSS_ENCODER,
+    ENCODER,
+    EXAMINATION,
+    FUSION,
+    GATE,
+    INTENT,
+    MIXER,
+    NET,
+    OF_THE_ENCODER,
+    TREES,
+    USAGE,
+    USER_MODEL,
+)
 from recsys.training.vectors import item_vectors
 from recsys.types import Floats
 from recsys.understanding.intent import IntentClassifier
 
 KEEP = 5
-PARTS = (ENCODER, USAGE, CROSS_ENCODER, INTENT, FUSION, USER_MODEL, MIXER)
+PARTS = (ENCODER, USAGE, CROSS_ENCODER, INTENT, FUSION, USER_MODEL, MIXER, TREES, NET, EXAMINATION, GATE)
+#: Learned rankers, by the name that a setup or an experiment knows them by.
+RANKERS = {"net": NET, "trees": TREES}
 #: Judged queries have no users, so training says nothing of taste: it gets this share of all other weights.
 PERSONAL = 0.04
 
@@ -129,12 +148,24 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
         setup = replace(setup, user_model=partial(SequenceModel, str(folder / USER_MODEL)))
     if (folder / MIXER).is_file():
         setup = replace(setup, recommend_ranker=partial(Mixer.load, folder / MIXER))
+    rankers = {name: partial(_ranker, folder / part) for name, part in RANKERS.items() if (folder / part).is_dir()}
+    setup = replace(setup, rankers={**setup.rankers, **rankers})
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
         search = replace(setup.search, weakest=chosen["weakest"])
         weights = {**chosen["weights"], "personal": PERSONAL * sum(chosen["weights"].values())}
         setup = replace(setup, search_ranker=partial(search_ranker, weights), search=search)
     return setup
+
+
+def _ranker(folder: Path) -> Ranker:
+    if folder.name == TREES:
+        from recsys.ranking.trees import TreeRanker
+
+        return TreeRanker(folder)
+    from recsys.ranking.network import NetRanker
+
+    return NetRanker(folder)
 
 
 def current_models(setup: Setup) -> str | None:
@@ -177,6 +208,22 @@ def recommender(setup: Setup, release: Release) -> Recommender:
         Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
         known_words(setup.encoder()),
         setup.day.tail_share,
+        policy(setup, release),
+    )
+
+
+def policy(setup: Setup, release: Release) -> Policy:
+    """Who puts candidates in their last order: the setup's ranker, once there is one; experiments; exploration."""
+    labels = {name: f"{name}@{release.manifest.models}" if name in RANKERS else name for name in setup.rankers}
+    return Policy(
+        release.shelf,
+        {name: make() for name, make in setup.rankers.items()},
+        setup.ranker,
+        labels,
+        setup.experiments,
+        setup.day.explore,
+        setup.day.reranked,
+        tail(np.asarray(release.popularity_I)),
     )
 
 

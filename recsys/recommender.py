@@ -7,33 +7,32 @@ by which the night made its candidate lists.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
 from recsys import sources
 from recsys.errors import NotFoundError
-from recsys.facets import collapsed, facets, order
-from recsys.funnel import Found, dense_source, find, fitted, ranked, timed, unpacked
+from recsys.funnel import Found, dense_source, fitted, gather, ranked, timed, unpacked
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.metrics import tail
+from recsys.policy import Policy, Pool, brought, context_of
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.diversity import reordered
+from recsys.ranking.shelf import Context
 from recsys.release import Release
-from recsys.retrieval.highlights import highlights
 from recsys.retrieval.interest import DeclaredInterest, InterestRanker
 from recsys.retrieval.lexical import LexicalRetriever
 from recsys.retrieval.synonyms import Synonyms
-from recsys.search import FEATURES, Hits, SearchChoices, Searcher
+from recsys.search import SearchChoices, Searcher
+from recsys.searching import Searching
 from recsys.types import (
     EVENT_TYPES,
-    Filters,
     Floats,
     Histories,
-    Impression,
     Interaction,
     Ints,
     Mask,
@@ -52,10 +51,30 @@ POOL = 5
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the sources brought for a recommendation, ordered by `ranker`, and what they were asked with."""
+
+    found: Found
+    context: Context
+    personalised: bool
+    requests: Requests
+    sources: tuple[Retriever, ...]
+    ranker: Ranker
+    allowed: Mask | None
+
+    @property
+    def pool(self) -> Pool:
+        """The candidates that are there; places are those in `found`, whose pads come last."""
+        there = slice(0, int((self.found.rows_BK[0] >= 0).sum()))
+        signals = dict(zip(self.found.names, self.found.features_BKF[0, there].T, strict=True))
+        return Pool(self.found.rows_BK[0, there], self.found.scores_BK[0, there], signals)
+
+
+@dataclass(frozen=True)
 class Recommender:
     """Answers from one release. Holds nothing of a request; safe to call from many threads.
 
-    `tail_share`: see `ranking.diversity.with_tail`.
+    `tail_share`: see `ranking.diversity.with_tail`. The `policy` puts candidates in their last order.
     """
 
     release: Release
@@ -64,6 +83,7 @@ class Recommender:
     understander: Understander
     recommend_ranker: Ranker
     recommend_sources: tuple[Retriever, ...]
+    policy: Policy
     intent: Classifier | None = None
     tail_share: float = 0.0
 
@@ -80,8 +100,10 @@ class Recommender:
         synonyms: Synonyms | None = None,
         known_words: Collection[str] = frozenset(),
         tail_share: float = 0.0,
+        policy: Policy | None = None,
     ) -> Recommender:
-        """`known_words` are never corrected. Raises InputError for a ranker with a feature that nothing gives."""
+        """`known_words` are never corrected. Without a `policy` the first stage has the last word. Raises InputError
+        for a ranker with a feature that nothing gives."""
         searcher = Searcher(
             LexicalRetriever(release.lexical, synonyms),
             dense_source(release, "dense", release.item_vectors_ID),
@@ -100,7 +122,10 @@ class Recommender:
             release.labels["brand"].spelled_V,
             release.item_ids.__getitem__,
         )
-        return cls(release, user_model, searcher, understander, recommend_ranker, retrievers, intent, tail_share)
+        policy = policy or Policy(release.shelf)
+        return cls(
+            release, user_model, searcher, understander, recommend_ranker, retrievers, policy, intent, tail_share
+        )
 
     def understand(self, text: str) -> Understood:
         """What a search text was taken to mean; its `understanding.normalised` is what is to be encoded."""
@@ -114,100 +139,14 @@ class Recommender:
     def search(
         self, query: Query, vector_D: Floats, understood: Understood | None = None, deadline: float = math.inf
     ) -> Ranking:
-        """What the text finds, in the order that was asked for, from `offset` on.
+        """What the text finds, in the order that was asked for, from `offset` on: see `searching.Searching`.
 
-        `vector_D` is the encoded `understood.understanding.normalised`, in the release's space. Price words count as
-        filters, for facets too, unless the request has price bounds of its own; where nothing found passes them they
-        are given up, and the answer says so. Where the request's own filters leave fewer than a page, the nearest that
-        pass follow: a filtered search gives min(k, matches). Taste is that of the last night, so that pages fit
-        together while the user acts. A sort other than by relevance orders what was found, at most the `ranked` best
-        of it. `deadline` is of time.perf_counter.
+        `vector_D` is the encoded `understood.understanding.normalised`, in the release's space. `deadline` is of
+        time.perf_counter.
         """
         assert query.text is not None
-        stages_ms: dict[str, float] = {}
-        understood = understood or self.understand(query.text)
-        user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
-        taste_D = None if user_row is None else self.release.user_vectors_UD[user_row]
-        ask = partial(self.searcher.find, understood, vector_D, taste_D=taste_D, deadline=deadline)
-        hits, filters, given_up = self._hits(query, understood.understanding.facts, ask, stages_ms)
-        with timed(stages_ms, "page"):
-            # Price words alone are looked through by what sells.
-            by_price = query.sort == "relevance" and not understood.understanding.normalised
-            places, total = self._ordered(query, "popularity" if by_price else query.sort, hits)
-            page = places[query.offset : query.offset + query.k]
-        with timed(stages_ms, "explain"):
-            items = tuple(self._hit(hits, int(place), understood.understanding.normalised) for place in page)
-        with timed(stages_ms, "facets"):
-            counted = facets(self.release, hits.found_I, filters) if query.facets else {}
-        return Ranking(
-            query.request_id,
-            self.release.version,
-            items,
-            taste_D is not None and bool(taste_D.any()),
-            understood.understanding,
-            total,
-            counted,
-            (*given_up, *hits.relaxed),
-            hits.no_good_match,
-            hits.skipped,
-            stages_ms,
-        )
-
-    def _hits(
-        self, query: Query, facts: Mapping[str, str | float], ask: Callable[..., Hits], stages_ms: dict[str, float]
-    ) -> tuple[Hits, Filters, tuple[str, ...]]:
-        """The hits, the filters that they pass, and what of the text's own price bounds was given up for them."""
-        own, bounds = query.filters, dict[str, float]()
-        fill = query.offset + query.k if query.sort == "relevance" else 0
-        if own.min_price is None and own.max_price is None:
-            bounds = {name: float(facts[name]) for name in ("min_price", "max_price") if name in facts}
-        if not bounds:
-            return self._asked(query, own, fill, ask, stages_ms), own, ()
-        within = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
-        hits = self._asked(query, within, 0, ask, stages_ms)
-        if hits.total or hits.no_good_match:
-            return hits, within, ()
-        anywhere = self._asked(query, own, fill, ask, stages_ms)
-        return (anywhere, own, _given_up(bounds)) if len(anywhere.rows_N) else (hits, within, ())
-
-    def _asked(
-        self, query: Query, filters: Filters, fill: int, ask: Callable[..., Hits], stages_ms: dict[str, float]
-    ) -> Hits:
-        """At least `fill` hits, or as many groups of them where the query wants one of each, if so many pass."""
-        with timed(stages_ms, "filter"):
-            allowed_I = self.release.allowed(filters)
-        wanted = fill
-        while True:
-            hits = ask(allowed_I=allowed_I, fill=fill)
-            for stage, milliseconds in hits.stages_ms.items():
-                stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
-            if allowed_I is None or not query.collapse or len(hits.rows_N) < fill:
-                return hits
-            missing = wanted - len(collapsed(hits.rows_N, self.release.groups_I))
-            if missing <= 0:
-                return hits
-            fill = len(hits.rows_N) + max(missing, wanted)
-
-    def _ordered(self, query: Query, sort: str, hits: Hits) -> tuple[Ints, int]:
-        """Places of `hits` as the request wants them, and how many items that are, without what only fills up."""
-        places: Ints = np.arange(len(hits.rows_N))
-        total = hits.total
-        if sort != "relevance":
-            found = hits.rows_N[:total]
-            sorted_rows = order(self.release, found, sort, np.asarray(self.release.popularity_I))
-            places = _places_of(sorted_rows, found)
-        if query.collapse:
-            kept = collapsed(hits.rows_N[places], self.release.groups_I)
-            counted = np.isin(kept, hits.rows_N[: hits.total])
-            places, total = _places_of(kept, hits.rows_N), int(counted.sum())
-        return places, total
-
-    def _hit(self, hits: Hits, place: int, text: str) -> ScoredItem:
-        item = self.release.item(int(hits.rows_N[place]))
-        features = dict(zip(FEATURES, hits.features_NF[place].tolist(), strict=True))
-        brought = {name: features[name] for name, there in zip(FEATURES, hits.brought_NF[place], strict=True) if there}
-        marked = highlights(text, item.title, self.searcher.lexical.synonyms)
-        return ScoredItem(item, float(hits.scores_N[place]), brought, features, marked)
+        searching = Searching(self.release, self.searcher, self.policy)
+        return searching.answer(query, vector_D, understood or self.understand(query.text), deadline)
 
     @cached_property
     def tail_I(self) -> Mask:
@@ -225,31 +164,59 @@ class Recommender:
         or the shop a share for its tail: scores then do not fall from place to place.
         """
         stages_ms: dict[str, float] = {}
+        return self._answer(query, self.candidates(query, live, interest, stages_ms), stages_ms)
+
+    def candidates(
+        self,
+        query: Query,
+        live: Sequence[Interaction],
+        interest: tuple[Understood, Floats] | None,
+        stages_ms: dict[str, float],
+        now: datetime | None = None,
+        depth: int | None = None,
+    ) -> Asked:
+        """What the k are chosen from, by default as many as that needs: the nightly list where it will do."""
+        depth, now = depth or self._wanted(query), now or datetime.now(UTC)
+        nightly = self._nightly(query, now, depth, stages_ms) if not live and query.interest is None else None
+        return nightly or self.asked(query, live, interest, stages_ms, now, depth)
+
+    def asked(
+        self,
+        query: Query,
+        live: Sequence[Interaction],
+        interest: tuple[Understood, Floats] | None,
+        stages_ms: dict[str, float],
+        now: datetime,
+        depth: int,
+    ) -> Asked:
+        """The best `depth` of what the sources bring at a time for somebody who did these things since the night."""
         with timed(stages_ms, "filter"):
             allowed = self.release.allowed(replace(query.filters, in_stock=True))
-        wanted = POOL * query.k if query.diversity or self.tail_share else query.k
-        user_row = self.release.user_ids.row(query.user_id) if query.user_id else None
-        if user_row is not None and not live and query.interest is None:
-            with timed(stages_ms, "nightly"):
-                nightly = self._nightly(user_row, allowed, wanted)
-            if (nightly.rows_BK >= 0).sum() >= query.k:
-                return self._answer(query, nightly, True, stages_ms)
         with timed(stages_ms, "user vector"):
             history = self._history(query.user_id, live)
             vector_1D = self._user_vector(history)
         bought = [row for event in live if event.type == "purchase" and (row := self._row(event)) is not None]
         if allowed is not None:
             allowed[bought] = False
-        requests = Requests(1, None, vector_1D, history, utc_days(datetime.now(UTC)))
-        asked, ranker = self.recommend_sources, self.recommend_ranker
+        requests = Requests(1, None, vector_1D, history, utc_days(now))
+        retrievers, ranker = self.recommend_sources, self.recommend_ranker
         personalised = len(history.items) > 0
         if query.interest is not None:
             with timed(stages_ms, "interest"):
                 declared = self._declared(query.interest, interest, allowed)
-            asked, ranker = (*asked, declared), InterestRanker(ranker, len(history.items))
+            retrievers, ranker = (*retrievers, declared), InterestRanker(ranker, len(history.items))
             personalised = personalised or len(declared) > 0
-        found = find(asked, ranker, requests, wanted, allowed, stages_ms)
-        return self._answer(query, found, personalised, stages_ms)
+        wanted, names = self._wanted(query), tuple(source.source for source in retrievers)
+        gathered = gather(retrievers, requests, wanted, allowed, stages_ms)
+        with timed(stages_ms, "rank"):
+            found = ranked(ranker, names, *gathered, depth)
+        context = context_of(self.release, "recommend", history, vector_1D[0], now=now)
+        return Asked(found, context, personalised, requests, retrievers, ranker, allowed)
+
+    def _wanted(self, query: Query) -> int:
+        """How many candidates the k are chosen from."""
+        ruled = POOL * query.k if query.diversity or self.tail_share else query.k
+        return max(ruled, self.policy.wanted(query, "recommend", query.k))
 
     def _declared(self, text: str, read: tuple[Understood, Floats] | None, allowed: Mask | None) -> DeclaredInterest:
         """What a search finds for the text, without the cross-encoder."""
@@ -273,48 +240,54 @@ class Recommender:
         )
         return Ranking(query.request_id, self.release.version, items)
 
-    def _answer(self, query: Query, found: Found, personalised: bool, stages_ms: dict[str, float]) -> Ranking:
-        if query.diversity or self.tail_share:
-            with timed(stages_ms, "reorder"):
-                found = self._reordered(query, found)
+    def _answer(self, query: Query, asked: Asked, stages_ms: dict[str, float]) -> Ranking:
+        pool = asked.pool
+        with timed(stages_ms, "policy"):
+            looked = self.policy.look(query, "recommend", pool, asked.context)
+            order_N = looked.order_N
+            if query.diversity or self.tail_share:
+                order_N = self._reordered(query, pool.rows_N[order_N], order_N)
         with timed(stages_ms, "explain"):
-            items = tuple(
-                ScoredItem(
-                    self.release.item(int(row)),
-                    float(score),
-                    {n: float(x) for n, x, b in zip(found.names, features_F, brought_F, strict=True) if b},
-                    dict(zip(found.names, features_F.tolist(), strict=True)),
-                )
-                for row, score, features_F, brought_F in zip(
-                    found.rows_BK[0], found.scores_BK[0], found.features_BKF[0], found.brought_BKF[0], strict=True
-                )
-                if row >= 0
-            )
-        return Ranking(query.request_id, self.release.version, items, personalised, stages_ms=stages_ms)
+            shown = self.policy.shown(query, pool, looked, order_N, asked.context, self.release.item)
+            names, brought_NF = asked.found.names, asked.found.brought_BKF[0]
+            items = tuple(replace(item, sources=brought(item, names, brought_NF[place])) for place, item in shown)
+        return Ranking(
+            query.request_id,
+            self.release.version,
+            items,
+            asked.personalised,
+            stages_ms=stages_ms,
+            ranker=looked.ranker,
+            arms=looked.arms,
+        )
 
-    def _reordered(self, query: Query, found: Found) -> Found:
+    def _reordered(self, query: Query, rows_N: Rows, order_N: Ints) -> Ints:
         vectors_ID = self.release.item_vectors_ID
-        places_BK = reordered(found.rows_BK, vectors_ID, query.diversity, self.tail_I, self.tail_share, query.k)
-        return Found(
-            found.names,
-            np.take_along_axis(found.rows_BK, places_BK, axis=1),
-            np.take_along_axis(found.scores_BK, places_BK, axis=1),
-            np.take_along_axis(found.features_BKF, places_BK[:, :, None], axis=1),
-            np.take_along_axis(found.brought_BKF, places_BK[:, :, None], axis=1),
-        )
+        places = reordered(rows_N[None], vectors_ID, query.diversity, self.tail_I, self.tail_share, query.k)
+        return order_N[places[0]]
 
-    def _nightly(self, user_row: int, allowed: Mask | None, k: int) -> Found:
-        """The stored list, ranked again without what is not allowed."""
-        users = slice(user_row, user_row + 1)
-        rows_1N, features_1NF = (
-            np.array(self.release.candidate_rows_UN[users]),
-            self.release.candidate_features_UNF[users],
-        )
-        if allowed is not None:
-            rows_1N[~allowed[rows_1N]] = -1
-        names = tuple(self.release.manifest.sources)
-        brought_1NF = unpacked(self.release.candidate_sources_UN[users], len(names))
-        return ranked(self.recommend_ranker, names, rows_1N, features_1NF, brought_1NF, k)
+    def _nightly(self, query: Query, now: datetime, depth: int, stages_ms: dict[str, float]) -> Asked | None:
+        """The stored list, ranked again without what is not allowed; None where it does not suffice."""
+        row = self.release.user_ids.row(query.user_id) if query.user_id else None
+        if row is None:
+            return None
+        with timed(stages_ms, "filter"):
+            allowed = self.release.allowed(replace(query.filters, in_stock=True))
+        with timed(stages_ms, "nightly"):
+            users = slice(row, row + 1)
+            rows_1N = np.array(self.release.candidate_rows_UN[users])
+            features_1NF = self.release.candidate_features_UNF[users]
+            if allowed is not None:
+                rows_1N[~allowed[rows_1N]] = -1
+            names = tuple(self.release.manifest.sources)
+            brought_1NF = unpacked(self.release.candidate_sources_UN[users], len(names))
+            found = ranked(self.recommend_ranker, names, rows_1N, features_1NF, brought_1NF, depth)
+        if (found.rows_BK >= 0).sum() < query.k:
+            return None
+        history, vector_UD = self.release.history(row), self.release.user_vectors_UD[users]
+        requests = Requests(1, None, vector_UD, history)
+        context = context_of(self.release, "recommend", history, vector_UD[0], now=now)
+        return Asked(found, context, True, requests, self.recommend_sources, self.recommend_ranker, allowed)
 
     def _history(self, user_id: str | None, live: Sequence[Interaction]) -> Histories:
         row = self.release.user_ids.row(user_id) if user_id else None
@@ -328,6 +301,7 @@ class Recommender:
             np.array([row for row, _ in placed], np.int32),
             np.array([EVENT_TYPES.index(event.type) for _, event in placed], np.int8),
             np.array([utc_days(event.time) for _, event in placed], np.float64),
+            np.array([np.nan if event.price is None else event.price for _, event in placed], np.float32),
         )
 
     def _row(self, event: Interaction) -> int | None:
@@ -335,31 +309,3 @@ class Recommender:
 
     def _user_vector(self, history: Histories) -> Floats:
         return self.user_model.encode_history(history, self.release.taste_vectors_ID)
-
-
-def _given_up(bounds: dict[str, float]) -> tuple[str, ...]:
-    words = {"min_price": "at least", "max_price": "at most"}
-    costs = " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
-    return (f"nothing found costs {costs}: shown at any price",)
-
-
-def _places_of(rows: Rows, among: Rows) -> Ints:
-    """Where each of the rows stands among others that hold it."""
-    sorter = np.argsort(among, kind="stable")
-    return sorter[np.searchsorted(among, rows, sorter=sorter)]
-
-
-def impression(ranking: Ranking, surface: str, query: Query) -> Impression:
-    """What is logged of an answer: every item shown, in order, with the features it was ranked with."""
-    names = tuple(ranking.items[0].features) if ranking.items else ()
-    return Impression(
-        request_id=ranking.request_id,
-        time=datetime.now(UTC),
-        release=ranking.release,
-        surface=surface,
-        item_ids=tuple(item.item.item_id for item in ranking.items),
-        feature_names=names,
-        features=tuple(tuple(item.features.values()) for item in ranking.items),
-        user_id=query.user_id,
-        query=query.text,
-    )

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from recsys.artifacts import ArtifactStore
 from recsys.config import search_ranker
 from recsys.errors import InputError, NotFoundError, SpaceMismatchError
+from recsys.feedback import impression
 from recsys.ranking.linear import LinearRanker
-from recsys.recommender import Recommender, impression
+from recsys.recommender import Recommender
 from recsys.release import Release
 from recsys.types import EVENT_TYPES, Filters, Floats, Interaction, Query, Ranking
 from recsys.understanding.understand import Understood

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from recsys.artifacts import ArtifactStore
 from recsys.config import search_ranker
 from recsys.errors import InputError
-from recsys.recommender import Recommender, impression
+from recsys.feedback import impression
+from recsys.policy import TABLE
+from recsys.recommender import Recommender
 from recsys.release import Release
 from recsys.search import FEATURES, SearchChoices
 from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking
@@ -284,7 +286,7 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
     query = Query("r7", 3, "u00", "red lamp", Filters(brand=("acme",)), offset=1)
     ranking = reading.search(query, vector(reading, "red lamp"))
     shown = impression(ranking, "search", query)
-    assert (shown.feature_names, shown.query, shown.user_id) == (FEATURES, "red lamp", "u00")
+    assert (shown.feature_names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
     assert shown.item_ids == tuple(ids(ranking))
     row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
     assert row is not None
@@ -296,7 +298,8 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
         vectors_ID[row] @ reading.release.user_vectors_UD[user],
         0.9 if "blue" in ranking.items[0].item.title else 0.1,
     ]
-    assert shown.features[0] == pytest.approx(expected, rel=1e-4)
+    logged = dict(zip(TABLE, shown.features[0], strict=True))
+    assert [logged[name] for name in FEATURES] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_ranker_of_other_features_is_refused(shop: Recommender) -> None:

@@ -31,13 +31,25 @@ class WeightedSum:
             )
         return features_BNF @ self._weights_F
 
+    def contributions(self, features_BNF: Floats) -> Floats:
+        """Weight x score of each source, and 0 to begin from (`interfaces.Explained`)."""
+        base_BN1 = np.zeros((*features_BNF.shape[:2], 1), np.float32)
+        return np.concatenate([features_BNF * self._weights_F, base_BN1], axis=2)
+
 
 class LinearRanker(WeightedSum):
     """The same over scores divided by the source's largest magnitude in this request: for sources of any scale."""
 
     def score(self, features_BNF: Floats) -> Floats:
-        largest_B1F = np.abs(features_BNF).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)
-        return super().score(features_BNF / largest_B1F)
+        return super().score(_shares(features_BNF))
+
+    def contributions(self, features_BNF: Floats) -> Floats:
+        return super().contributions(_shares(features_BNF))
+
+
+def _shares(features_BNF: Floats) -> Floats:
+    largest_B1F = np.abs(features_BNF).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)
+    return features_BNF / largest_B1F
 
 
 def best(rows_BN: NDArray[np.int32], scores_BN: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:

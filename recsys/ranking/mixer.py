@@ -62,6 +62,13 @@ class Mixer:
         again_BN = self.is_again(features_BNF)
         return np.where(again_BN, scores_BNG[:, :, 1] + np.float32(self.bias), scores_BNG[:, :, 0])
 
+    def contributions(self, features_BNF: Floats) -> Floats:
+        """The views of each source, weighed as the item's group weighs them; the group's bias to begin from."""
+        told_BNFG = np.einsum("bnfv,gfv->bnfg", views(features_BNF), self.weights_GFV, optimize=True)
+        again_BN1 = self.is_again(features_BNF)[:, :, None]
+        told_BNF = np.where(again_BN1, told_BNFG[..., 1], told_BNFG[..., 0])
+        return np.concatenate([told_BNF, np.where(again_BN1, np.float32(self.bias), np.float32(0))], axis=2)
+
     def is_again(self, features_BNF: Floats) -> Mask:
         """[B, N] whether the user has had the item before."""
         return np.any(features_BNF[:, :, self._again_F] > 0, axis=2)

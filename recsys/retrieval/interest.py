@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.interfaces import Ranker
+from recsys.interfaces import Explained, Ranker
 from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.exact import check_k
 from recsys.retrieval.sparse import best_of, is_bought
@@ -65,3 +65,13 @@ class InterestRanker:
     def score(self, features_BNF: Floats) -> Floats:
         others_BN = self._ranker.score(features_BNF[:, :, :-1])
         return self._both.score(np.stack([others_BN, features_BNF[:, :, -1]], axis=2))
+
+    def contributions(self, features_BNF: Floats) -> Floats:
+        """Of a ranker that explains itself: its contributions in the share that its score has, then the interest."""
+        assert isinstance(self._ranker, Explained)
+        others_BN = self._ranker.score(features_BNF[:, :, :-1])
+        both_BN3 = self._both.contributions(np.stack([others_BN, features_BNF[:, :, -1]], axis=2))
+        known_BN1 = others_BN[:, :, None] != 0
+        share_BN1 = np.where(known_BN1, both_BN3[:, :, :1] / np.where(known_BN1, others_BN[:, :, None], 1), 0)
+        inner_BNF = self._ranker.contributions(features_BNF[:, :, :-1]) * share_BN1
+        return np.concatenate([inner_BNF[:, :, :-1], both_BN3[:, :, 1:2], inner_BNF[:, :, -1:]], axis=2)

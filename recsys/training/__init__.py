@@ -5,5 +5,7 @@ ENCODER, CROSS_ENCODER, INTENT, FUSION, USAGE = "encoder", "cross_encoder", "int
 USER_MODEL, MIXER = "user_model", "mixer.json"
 #: Rankers learned from the feature log, and the examination curve by which their clicks were weighed.
 TREES, NET, EXAMINATION = "ranker_trees", "ranker_net", "examination.json"
+#: A folder that says why the rankers were published, or were not.
+GATE = "gate"
 #: What depends on what the encoder makes of the items: a new encoder makes these useless until they are trained again.
 OF_THE_ENCODER = (USER_MODEL, MIXER, TREES, NET)

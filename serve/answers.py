@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from typing_extensions import TypedDict
 
+from recsys.explaining import Explanation
 from recsys.suggest import Suggestion
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from serve.wire import MAX_OFFSET
@@ -94,6 +96,43 @@ class SuggestAnswer(TypedDict):
     suggestions: list[Completion]
 
 
+class ExplainedPart(TypedDict):
+    feature: str
+    value: float
+    contribution: float
+
+
+class LostItem(TypedDict):
+    """`stage`: catalogue, filter, retrieval, depth, ranking or page; `details` are the numbers of `reason`."""
+
+    stage: str
+    reason: str
+    details: dict[str, Any]
+
+
+class ExplainAnswer(TypedDict):
+    """`base` and the contributions add up to `score`. `explained` is the request that is explained."""
+
+    request_id: str
+    release: str
+    explained: str
+    surface: str
+    ranker: str
+    item_id: str
+    title: str
+    shown: bool
+    place: int | None
+    score: float | None
+    base: float
+    contributions: list[ExplainedPart]
+    sources: dict[str, float]
+    terms: dict[str, float]
+    moved: str
+    propensity: float
+    lost: LostItem | None
+    summary: str
+
+
 class EventsAnswer(TypedDict):
     request_id: str
     release: str | None
@@ -162,6 +201,33 @@ def _facet(facet: FacetCount) -> FacetValue:
 def suggest_answer(request_id: str, release: str, suggestions: Sequence[Suggestion]) -> SuggestAnswer:
     told: list[Completion] = [{"text": each.text, "kind": each.kind, "weight": each.weight} for each in suggestions]
     return {"request_id": request_id, "release": release, "suggestions": told}
+
+
+def explain_answer(request_id: str, told: Explanation) -> ExplainAnswer:
+    lost: LostItem | None = None
+    if told.lost:
+        lost = {"stage": told.lost.stage, "reason": told.lost.reason, "details": dict(told.lost.details)}
+    parts = [(part.feature, part.value, part.contribution) for part in told.parts]
+    return {
+        "request_id": request_id,
+        "release": told.release,
+        "explained": told.request_id,
+        "surface": told.surface,
+        "ranker": told.ranker,
+        "item_id": told.item_id,
+        "title": told.title,
+        "shown": told.shown,
+        "place": told.place,
+        "score": told.score,
+        "base": told.base,
+        "contributions": [{"feature": name, "value": value, "contribution": added} for name, value, added in parts],
+        "sources": dict(told.sources),
+        "terms": dict(told.terms),
+        "moved": told.moved,
+        "propensity": told.propensity,
+        "lost": lost,
+        "summary": told.summary,
+    }
 
 
 def item_fields(item: Item) -> ItemFields:

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from recsys import types
 from recsys.config import Day
 from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.explaining import Explanation
 from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
 from serve import answers, metrics, wire
@@ -67,6 +68,10 @@ class Shop(Protocol):
 
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         """The release's version, and up to k completions, best first."""
+        ...
+
+    async def explain(self, request_id: str, item_id: str) -> Explanation:
+        """Why the item stands where it does in that answer, or is not in it."""
         ...
 
     async def item(self, item_id: str) -> tuple[str, Item]:
@@ -150,6 +155,12 @@ def _answers(shop: Shop) -> APIRouter:
         ranking = await shop.similar(query(request, page), item_id)
         return _answered(request, ranking, answers.answer(ranking))
 
+    @routes.get("/explain", response_model=answers.ExplainAnswer, dependencies=[takes(wire.Explain)])
+    async def explain(request: Request, asked: Annotated[wire.Explain, Query()]) -> Response:
+        explanation = await shop.explain(asked.request_id, asked.item_id)
+        request.state.release = explanation.release
+        return Json(answers.explain_answer(request.state.request_id, explanation))
+
     @routes.get("/items/{item_id:path}", dependencies=[takes()])
     async def item(request: Request, item_id: wire.Id) -> Response:
         release, found = await shop.item(item_id)
@@ -182,7 +193,8 @@ def _events(shop: Shop) -> APIRouter:
     async def events(request: Request) -> Response:
         sent = wire.events_of(await _body(request))
         release = shop.health().release
-        interactions = [event.interaction() for event in sent if isinstance(event, wire.Event)]
+        origin = wire.origin_of(request.client.host if request.client else None)
+        interactions = [event.interaction(origin) for event in sent if isinstance(event, wire.Event)]
         shown = [event.impression(release or "") for event in sent if isinstance(event, wire.Shown)]
         recorded = await shop.record(interactions, shown)
         ids = [event.event_id for event in sent]

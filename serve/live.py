@@ -38,6 +38,7 @@ class LiveRelease:
         self.recommender: Recommender | None = None
         self.refused: dict[str, str] = {}
         self._tried: dict[str, float] = {}
+        self._other: Recommender | None = None
         self._swapping = threading.Lock()
         self.refresh()
 
@@ -73,6 +74,14 @@ class LiveRelease:
             recommender = self._open(version)
             self.store.point(version)
             self._swap(recommender)
+
+    def opened(self, version: str) -> Recommender:
+        """The release as it answers, to look into: the served one, or another that is kept open until the next."""
+        if (live := self.recommender) and live.release.version == version:
+            return live
+        if self._other is None or self._other.release.version != version:
+            self._other = self._open(version)
+        return self._other
 
     def refresh(self) -> None:
         """Loads what `current` names beside what is served, and swaps; what cannot be loaded is refused, once told."""

@@ -19,8 +19,10 @@ from ray import serve
 
 from recsys.config import Setup
 from recsys.errors import NotFoundError
+from recsys.explaining import Explanation, explain
+from recsys.feedback import impression
 from recsys.models import serving
-from recsys.recommender import Recommender, impression
+from recsys.recommender import Recommender
 from recsys.release import Release
 from recsys.suggest import Suggestion
 from recsys.types import Floats, Impression, Interaction, Item, Query, Ranking, Vectors
@@ -146,6 +148,25 @@ class ShopReplica:
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         release = self._opened().release
         return release.version, await self._in_thread(release.suggestions.complete, prefix, k)
+
+    async def explain(self, request_id: str, item_id: str) -> Explanation:
+        shown = await self._in_thread(self.events.impression, request_id)
+        if shown is None:
+            raise NotFoundError(
+                f"request {request_id!r} is not in the log: impressions are written just after the answer, give the "
+                "request_id of an answer"
+            )
+        shop = await self._in_thread(self.live.opened, shown.release)
+        text, read = shown.query or shown.asked.get("interest"), None
+        if text:
+            understood, vector_D, _ = await self._read(shop, text)
+            read = understood, vector_D
+
+        def work() -> Explanation:
+            live = [each for each in self._recent(shop.release, shown.user_id) if each.time <= shown.time]
+            return explain(shop, shown, item_id, live, read)
+
+        return await self._in_thread(work)
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         return await self._in_thread(_item, self._opened().release, item_id)

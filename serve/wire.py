@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 from fastapi.responses import Response
@@ -108,6 +110,11 @@ class Search(Filtered):
     facets: bool = False
 
 
+class Explain(BaseModel):
+    request_id: Id
+    item_id: Id
+
+
 class Prefix(BaseModel):
     q: Text
     k: int = 8
@@ -129,8 +136,8 @@ class Event(_Event):
     quantity: Quantity = 1.0
     price: Price | None = None
 
-    def interaction(self) -> Interaction:
-        return Interaction(**dict(self))
+    def interaction(self, origin: str | None = None) -> Interaction:
+        return Interaction(**dict(self), origin=origin)
 
 
 class Shown(_Event):
@@ -209,6 +216,13 @@ def events_of(body: bytes) -> list[Event | Shown]:
         count = f"{len(rows):,} events" if isinstance(rows, list) else rows
         raise RefusedError("body", count, shape)
     return [_event(at, row) for at, row in enumerate(rows)]
+
+
+def origin_of(address: str | None) -> str | None:
+    """A client's address as a hash under the key $NIGHTSHELF_ORIGIN_KEY, so that clicks of one address can be counted
+    together and no address is stored; None without a key."""
+    key = os.environ.get("NIGHTSHELF_ORIGIN_KEY", "")
+    return blake2b(address.encode(), key=key.encode()[:64], digest_size=8).hexdigest() if address and key else None
 
 
 def _event(at: int, row: Any) -> Event | Shown:

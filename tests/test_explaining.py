@@ -1,0 +1,198 @@
+"""Why an item is where it is: numbers that add up to the score, and the stage at which an absent item was lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.artifacts import ArtifactStore
+from recsys.errors import InputError, NotFoundError
+from recsys.events import SqliteEventStore
+from recsys.experiments.exploration import Exploration
+from recsys.explaining import Explanation, explain, query_of
+from recsys.feedback import feature_names, impression, join
+from recsys.policy import Policy
+from recsys.ranking.linear import WeightedSum
+from recsys.ranking.lists import Lists
+from recsys.recommender import Recommender
+from recsys.release import Release
+from recsys.search import SearchChoices
+from recsys.types import Filters, Impression, Interaction, Query
+from tests.checkerboard import ITEMS, UNTIL, USERS, left_out, setup
+
+pytestmark = pytest.mark.ray
+#: Dear things first; the vectors count too, so that the numbers of a block have something to add up.
+DEAR = WeightedSum({"log_price": 2.0, "brand_affinity": 0.5, "taste.0": 0.3, "taste.1": -0.2, "first": 0.1})
+
+
+@pytest.fixture(scope="module")
+def plain(shop_home: Path) -> Recommender:
+    release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
+    choices = SearchChoices(near=2)
+    return Recommender.over(
+        release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker(), choices=choices
+    )
+
+
+@pytest.fixture(scope="module")
+def dear(plain: Recommender) -> Recommender:
+    return replace(plain, policy=Policy(plain.release.shelf, {"dear": DEAR}, "dear", {"dear": "dear@m1"}))
+
+
+def shown(shop: Recommender, query: Query, live: list[Interaction] | None = None) -> Impression:
+    if query.text is None:
+        return impression(shop.recommend(query, live or ()), "recommend", query)
+    understood = shop.understand(query.text)
+    return impression(shop.search(query, vector(query.text), understood), "search", query)
+
+
+def vector(text: str) -> np.ndarray:
+    return setup().encoder().encode_queries([text])[0]
+
+
+def told(shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None) -> Explanation:
+    read = (shop.understand(answer.query), vector(answer.query)) if answer.query else None
+    return explain(shop, answer, item, live or (), read)
+
+
+def adds_up(explanation: Explanation) -> None:
+    assert explanation.score is not None
+    total = explanation.base + sum(part.contribution for part in explanation.parts)
+    assert total == pytest.approx(explanation.score, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("which", ["plain", "dear"])
+@pytest.mark.parametrize("query", [Query("r", 3, "u03"), Query("r", 3), Query("r", 3, "u04", "red chair")])
+def test_the_numbers_of_what_is_shown_add_up_to_its_score(
+    which: str, query: Query, request: pytest.FixtureRequest
+) -> None:
+    shop: Recommender = request.getfixturevalue(which)
+    answer = shown(shop, query)
+    for place, item in enumerate(answer.item_ids):
+        explanation = told(shop, answer, item)
+        assert (explanation.shown, explanation.place, explanation.lost) == (True, place + 1, None)
+        assert explanation.score == pytest.approx(answer.scores[place])
+        assert (explanation.moved, explanation.propensity) == ("", 1)
+        assert explanation.sources
+        adds_up(explanation)
+
+
+def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recommender) -> None:
+    answer = shown(dear, Query("r", 2, "u03"))
+    explanation = told(dear, answer, answer.item_ids[0])
+    assert {part.feature for part in explanation.parts} == {"log_price", "brand_affinity", "taste vector", "first"}
+    assert explanation.parts[0].feature == "log_price"
+    assert "log_price" in explanation.summary
+    assert explanation.ranker == "dear@m1"
+
+
+def test_a_search_says_which_words_hit(plain: Recommender) -> None:
+    answer = shown(plain, Query("r", 3, text="red chair"))
+    assert answer.item_ids[0] == "i00"
+    assert set(told(plain, answer, "i00").terms) == {"red", "chair"}
+    assert set(told(plain, answer, "i01").terms) == {"chair"}
+
+
+def lost(shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None) -> tuple[str, str]:
+    explanation = told(shop, answer, item, live)
+    assert explanation.lost is not None
+    assert not explanation.shown
+    assert explanation.lost.reason in explanation.summary
+    return explanation.lost.stage, explanation.lost.reason
+
+
+def test_filtered(plain: Recommender) -> None:
+    answer = shown(plain, Query("r", 3, "u03", filters=Filters(brand=("acme",), max_price=15.0)))
+    assert lost(plain, answer, "i15") == ("filter", "it does not pass brand, max_price")
+
+
+def test_not_found_by_a_search(plain: Recommender) -> None:
+    stage, reason = lost(plain, shown(plain, Query("r", 3, text="red chair")), "i15")
+    assert stage == "retrieval"
+    assert "0% of the query's words by weight (50% needed)" in reason
+
+
+def test_not_brought_by_any_source(plain: Recommender) -> None:
+    """Without buy-again nothing brings what he bought last."""
+    sources = tuple(source for source in plain.recommend_sources if source.source != "buy_again")
+    weights = WeightedSum({source.source: 1.0 for source in sources})
+    shop = replace(plain, recommend_sources=sources, recommend_ranker=weights)
+    events = [Interaction("e", "stranger", "i05", "purchase", UNTIL + timedelta(days=2))]
+    answer = shown(shop, Query("r", 3, "stranger"), events)
+    assert lost(shop, answer, "i05", events)[0] == "retrieval"
+
+
+def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) -> None:
+    answer = shown(dear, Query("r", 2))
+    assert answer.item_ids == ("i15", "i14")
+    explanation = told(dear, answer, "i03")
+    assert explanation.lost is not None
+    assert explanation.lost.stage == "ranking"
+    assert next(iter(explanation.lost.details["behind"])) == "log_price"
+    assert "behind the last of them by log_price" in explanation.lost.reason
+    adds_up(explanation)
+
+
+def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
+    shop = replace(dear, policy=replace(dear.policy, depth=4))
+    answer = shown(shop, Query("r", 6, text="chair table lamp shelf"))
+    assert len(answer.item_ids) >= 5
+    stages = {lost(shop, answer, f"i{item:02d}")[0] for item in range(ITEMS) if f"i{item:02d}" not in answer.item_ids}
+    assert stages <= {"depth", "retrieval", "ranking"}
+
+
+def test_another_page_and_another_variant(plain: Recommender) -> None:
+    second = shown(plain, Query("r", 1, text="chair", offset=1))
+    assert lost(plain, second, {"i00": "i01", "i01": "i00"}[second.item_ids[0]]) == (
+        "page", "it is on an earlier page, at place 1"
+    )  # fmt: skip
+    one_each = shown(plain, Query("r", 1, text="chair", collapse=True))
+    other = {"i00": "i01", "i01": "i00"}[one_each.item_ids[0]]
+    assert lost(plain, one_each, other) == ("page", "another item of its group stands for it (collapse)")
+
+
+def test_chance_is_told_of(plain: Recommender) -> None:
+    shop = replace(plain, policy=replace(plain.policy, explore=Exploration("swap", 1.0, depth=3)))
+    answer = shown(shop, Query("r", 3, "u03"))
+    moved = [told(shop, answer, item) for item in answer.item_ids]
+    assert sum("chance" in each.moved for each in moved) == 2
+    assert all(each.propensity == pytest.approx(1 / 3) for each in moved)
+
+
+def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
+    answer = shown(plain, Query("r", 3, "u03"))
+    with pytest.raises(NotFoundError, match="'i99' is not in release"):
+        told(plain, answer, "i99")
+    with pytest.raises(InputError, match="release yesterday"):
+        told(plain, replace(answer, release="yesterday"), "i00")
+    with pytest.raises(InputError, match="surface client"):
+        told(plain, replace(answer, surface="client"), "i00")
+
+
+def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Path) -> None:
+    query = Query(
+        "r", 7, "u03", "chair", Filters(("home",), ("acme", "globex"), 1.0, None, True), "price", 2, True, True
+    )
+    store = SqliteEventStore(tmp_path / "log")
+    store.append_impressions([shown(plain, query), shown(plain, Query("s", interest="red vase", diversity=0.5))])
+    again = [query_of(each) for each in store.impressions()]
+    assert again == [query, Query("s", interest="red vase", diversity=0.5)]
+
+
+def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_path: Path) -> None:
+    """What training reads from the log is what ranked, bit by bit: the model over the logged features says the same."""
+    store = SqliteEventStore(tmp_path / "log")
+    queries = [Query(f"r{user}", 5, f"u{user:02d}") for user in range(USERS)]
+    queries += [Query(f"s{user}", 5, f"u{user:02d}", f"red i{left_out(user):02d} chair") for user in range(USERS)]
+    store.append_impressions([shown(dear, query) for query in queries])
+    examples = join(store.impressions(), store.interactions(0))
+    assert set(DEAR.feature_names) <= set(feature_names(examples))
+    lists = Lists.of(examples, DEAR.feature_names)
+    assert len(lists) == 2 * USERS
+    there_BK = lists.there_BK
+    np.testing.assert_allclose(DEAR.score(lists.features_BKF)[there_BK], lists.scores_BK[there_BK], rtol=1e-5)
+    assert len(np.unique(lists.scores_BK)) > ITEMS

@@ -1,7 +1,7 @@
 """What a shop learns from what people did: python -m jobs.train_models --setup tiny --folder DIR
 
 `--parts users` learns the user model and `mixer` the sources' weights from the current release's histories, `search`
-what follows from queries.
+what follows from queries, `rankers` the last order of answers from the feature log: published only past the gate.
 Pairs of a query and an item come from judgements (--data, with the catalogue they judge) or from the live log of the
 setup: what people viewed, clicked, put into the cart and bought after a search. With --setup the result is published
 to the setup's home; the next night encodes the catalogue anew with it.
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys import feedback, models
+from recsys import feedback, learning, models
 from recsys.artifacts import ArtifactStore
 from recsys.batch.held_out import split_last_days
 from recsys.batch.train import distributed
@@ -40,7 +40,7 @@ from recsys.retrieval.lexical import LexicalIndex
 from recsys.sources import SOURCES, categories, fit
 from recsys.training import MIXER, USER_MODEL
 
-PARTS = ("search", "users", "mixer")
+PARTS = ("search", "users", "mixer", "rankers")
 #: What was bought in so many days teaches the mixer, or in a tenth of the log where that is less.
 MIXED_DAYS = 7
 
@@ -69,6 +69,8 @@ def main() -> int:
             measured |= train_users(setup, arguments)
         if "mixer" in arguments.parts and setup:
             measured |= train_mixer(setup, arguments)
+        if "rankers" in arguments.parts and setup:
+            measured |= train_rankers(setup, arguments)
         version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
         if setup:
             models.publish(setup, version, arguments.folder, measured)
@@ -87,8 +89,11 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: publish to its home")
     parser.add_argument("--data", type=Path, help="a folder with items.parquet and judgments.parquet")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to learn (default: all)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS[:3], help="what to learn (default: all but rankers)"
+    )
     parser.add_argument("--folder", type=Path, required=True, help="where models, logs and checkpoints go")
+    parser.add_argument("--judged", type=Path, help="a Parquet file: query, item_id, relevance 1..3, for the gate")
     parser.add_argument("--encoder", help="a folder or hub id to start from (default: the setup's, or MiniLM)")
     parser.add_argument("--student", type=Path, help="a folder for the re-ranker to start from (default: BERT-tiny)")
     parser.add_argument("--adapters", choices=("lora", "adalora"), help="train these beside a frozen encoder")
@@ -199,6 +204,17 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     learned.save(arguments.folder / MIXER)
     say(f"a mixer of {', '.join(SOURCES)} learned from {len(before):,} buyers")
     return {"mixer/buyers": float(len(before))}
+
+
+def train_rankers(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
+    """The examination curve and the rankers, from what was shown and done by day; those that pass the gate."""
+    judged_set = None
+    if arguments.judged:
+        shop = models.recommender(models.serving(setup), Release.open(ArtifactStore(setup.home)))
+        encoder = models.serving(setup).encoder()
+        judged_set = learning.judged_lists(shop, lambda text: encoder.encode_queries([text])[0], arguments.judged)
+    choices = learning.Choices.here(arguments.seed)
+    return learning.train_rankers(setup, arguments.folder, choices, judged_set, arguments.seed, say)
 
 
 def workers(count: int) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""From the log of what was shown and done to rankers that may serve.
+
+Nothing is computed again: features, scores and propensities are those that the answers were made with. The newest day
+is kept apart; a ranker replaces the one that serves only if it is not worse there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys import feedback, models
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup
+from recsys.errors import InputError, ReleaseError
+from recsys.evaluation.gate import Bar, Verdict, judge, page, slices_of
+from recsys.interfaces import Ranker
+from recsys.metrics import tail
+from recsys.policy import FIRST, TABLE
+from recsys.ranking.examination import Examination, from_swaps, regression_em
+from recsys.ranking.linear import WeightedSum
+from recsys.ranking.lists import Lists, split
+from recsys.recommender import Recommender
+from recsys.release import IdMap, Release, read_manifest
+from recsys.searching import Searching
+from recsys.training import EXAMINATION, GATE, NET, TREES
+from recsys.types import Floats, Query
+
+if TYPE_CHECKING:
+    from recsys.training.ranker import NetRecipe, TreeRecipe
+
+Say = Callable[[str], None]
+#: Requests with a place left to chance that the curve needs; with fewer it comes from regression-EM.
+SWAPS = 500
+MICROSECONDS_A_DAY = 86_400_000_000
+#: Judged queries that the gate asks at most.
+MOST_JUDGED = 500
+#: The newest requests that the gate keeps, where the log has less than two days.
+NEWEST = 0.2
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The ranked answers of a setup's live log as lists, and what `feedback.sanity` counted in it."""
+
+    lists: Lists
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is trained, how, and what it has to clear. `trees` or `net` None leaves that ranker out."""
+
+    trees: TreeRecipe | None
+    net: NetRecipe | None
+    bar: Bar = field(default_factory=Bar)
+
+    @classmethod
+    def here(cls, seed: int = 0) -> Choices:
+        """Both rankers."""
+        from recsys.training.ranker import NetRecipe, TreeRecipe
+
+        return cls(TreeRecipe(seed=seed), NetRecipe(seed=seed))
+
+
+def logged(setup: Setup, now: datetime | None = None) -> Logged:
+    """What the setup's log holds of answers that were ranked with features, of the space that releases have now.
+
+    Raises InputError where it holds none.
+    """
+    now, since = now or datetime.now(UTC), _space_since(setup)
+    events = setup.event_store()
+    try:
+        shown = [each for each in events.impressions() if each.feature_names and each.time >= since]
+        until = events.last_sequence()
+        examples = feedback.join(shown, events.interactions(until), now)
+        counts = feedback.sanity(shown, events.interactions(until), now)
+    finally:
+        events.close()
+    examples = examples.filter(pc.is_in(examples["surface"], value_set=pa.array(["search", "recommend"])))
+    if not examples.num_rows:
+        raise InputError("the log holds no ranked answers yet: serve some traffic first")
+    return Logged(Lists.of(examples, TABLE), counts)
+
+
+def _space_since(setup: Setup) -> datetime:
+    """When the oldest of the releases began that share the newest one's space without a break: features that were
+    logged before are of other vectors."""
+    store, since, space = ArtifactStore(setup.home), datetime.min.replace(tzinfo=UTC), None
+    for version in reversed(store.versions()):
+        try:
+            manifest = read_manifest(store, version)
+        except ReleaseError:
+            break
+        if space is not None and manifest.space != space:
+            return since
+        space, since = manifest.space, datetime.fromisoformat(manifest.created)
+    return datetime.min.replace(tzinfo=UTC)
+
+
+def last_day(lists: Lists) -> tuple[Lists, Lists]:
+    """What came before the log's last 24 hours, and these; at most the newest NEWEST of the requests are kept apart."""
+    if not len(lists):
+        return lists, lists
+    times_B = lists.times_B.astype(np.int64)
+    cut = max(times_B.max() - MICROSECONDS_A_DAY, np.quantile(times_B, 1 - NEWEST))
+    late_B = times_B > cut
+    return lists.where(~late_B), lists.where(late_B)
+
+
+def examined(lists: Lists, seed: int = 0, say: Say = lambda _: None) -> Examination:
+    """The examination curve: from what was left to chance where there is enough of it, else by regression-EM."""
+    chance_B = np.any(lists.there_BK & (lists.propensities_BK < 1), axis=1)
+    by_chance = int(chance_B.sum()) >= SWAPS
+    curve = from_swaps(lists.where(chance_B), seed=seed) if by_chance else regression_em(lists, seed=seed)
+    how = f"{int(chance_B.sum()):,} requests with something left to chance" if by_chance else "regression-EM"
+    told = " ".join(f"{value:.2f}" for value in np.asarray(curve.curve_K).tolist())
+    say(f"places are looked at with {told} (from {how})")
+    return curve
+
+
+def train_rankers(
+    setup: Setup, folder: Path, choices: Choices, judged: Lists | None = None, seed: int = 0, say: Say = lambda _: None
+) -> dict[str, float]:
+    """Leaves in `folder` the curve, the rankers that passed the gate, and the gate's report (json, and a page).
+
+    Returns what was measured. Raises InputError where the log is too little to learn from, or no ranker passed: the
+    sentence says why, and the report lies in the folder.
+    """
+    log = logged(setup)
+    say(f"{len(log.lists):,} ranked answers, {int(log.lists.teaches_B.sum()):,} of them led to something")
+    say("of the log: " + ", ".join(f"{name} {count:,}" for name, count in log.counts.items()))
+    past, day = last_day(log.lists)
+    train, valid = split(past)
+    folder.mkdir(parents=True, exist_ok=True)
+    curve = examined(past, seed, say)
+    curve.save(folder / EXAMINATION)
+    measured = _trained(train, valid, curve, folder, choices, say)
+    verdicts = {name: _judged(setup, folder, name, day, past, curve, judged, choices.bar) for name in measured}
+    _report(folder, verdicts)
+    for name, verdict in verdicts.items():
+        say(f"{name} {'passed' if verdict.passed else 'was refused'}: {verdict.reason}")
+        if not verdict.passed:
+            shutil.rmtree(folder / models.RANKERS[name])
+    if not any(verdict.passed for verdict in verdicts.values()):
+        reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in verdicts.items())
+        raise InputError(f"no ranker passed the gate ({reasons}): {folder / GATE} has the numbers")
+    return {f"{name}/ips_ndcg@10": value for name, value in measured.items()}
+
+
+def _trained(
+    train: Lists, valid: Lists, curve: Examination, folder: Path, choices: Choices, say: Say
+) -> dict[str, float]:
+    """The best validation of each ranker, by name."""
+    from recsys.training.ranker import train_net, train_trees
+
+    measured = {}
+    if choices.trees is not None:
+        measured["trees"] = train_trees(train, valid, curve, folder / TREES, choices.trees, say).best
+    if choices.net is not None:
+        measured["net"] = train_net(train, valid, curve, folder / NET, choices.net, say).best
+    return measured
+
+
+def live_ranker(setup: Setup) -> Ranker:
+    """What would serve without a new one: the current models' ranker, else the first stage's order."""
+    now = models.trained(setup, models.current_models(setup))
+    return now.rankers[now.ranker]() if now.ranker in now.rankers else WeightedSum({FIRST: 1.0})
+
+
+def _judged(
+    setup: Setup,
+    folder: Path,
+    name: str,
+    day: Lists,
+    past: Lists,
+    curve: Examination,
+    judged: Lists | None,
+    bar: Bar,
+) -> Verdict:
+    candidate = models.with_parts(setup, folder).rankers[name]()
+    known = {user for user in past.users_B.tolist() if user is not None}
+    slices = slices_of(day, known, _tail_items(setup))
+    return judge(candidate, live_ranker(setup), day, curve, judged, slices, bar)
+
+
+def _tail_items(setup: Setup) -> set[str]:
+    release = Release.open(ArtifactStore(setup.home))
+    rows = np.flatnonzero(tail(np.asarray(release.popularity_I)))
+    return set(release.items["item_id"].take(pa.array(rows)).to_pylist())
+
+
+def _report(folder: Path, verdicts: Mapping[str, Verdict]) -> None:
+    (folder / GATE).mkdir(exist_ok=True)
+    for name, verdict in verdicts.items():
+        (folder / GATE / f"{name}.json").write_text(json.dumps(verdict.to_dict(), indent=2) + "\n")
+        (folder / GATE / f"{name}.html").write_text(page(verdict))
+
+
+def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path) -> Lists:
+    """Judged queries as the gate takes them: what the release's search finds of the judged items, with its features.
+
+    `path` is a Parquet file with query, item_id and relevance (1 wrong .. 3 exactly right); `encode` gives a text's
+    vector. At most MOST_JUDGED queries. Raises InputError where no query has two items that were found.
+    """
+    table = pq.read_table(path, columns=["query", "item_id", "relevance"])
+    judged: dict[str, dict[int, float]] = {}
+    rows = shop.release.item_ids.rows(table["item_id"])
+    for text, row, grade in zip(table["query"].to_pylist(), rows.tolist(), table["relevance"].to_pylist(), strict=True):
+        if row >= 0:
+            judged.setdefault(text, {})[row] = (grade - 1) / 2
+    searching, found = Searching(shop.release, shop.searcher, shop.policy), []
+    for text, grades in list(judged.items())[:MOST_JUDGED]:
+        understood = shop.understand(text)
+        asked = searching.found(Query("judged", text=text), encode(understood.understanding.normalised), understood)
+        places = np.flatnonzero(np.isin(asked.pool.rows_N, list(grades)))
+        places = places[np.argsort(asked.pool.rows_N[places])]  # by row: an order that says nothing
+        if len(places) > 1:
+            table_KF = shop.policy.features(asked.pool.at(places), asked.context)
+            gains_K = [grades[row] for row in asked.pool.rows_N[places].tolist()]
+            found.append((text, asked.pool.rows_N[places].tolist(), table_KF, gains_K))
+    if not found:
+        raise InputError(f"{path} judges no two items that one of its {len(judged):,} queries finds: give others")
+    return _padded(found, shop.release.item_ids)
+
+
+def _padded(found: Sequence[tuple[str, list[int], Floats, list[float]]], ids: IdMap) -> Lists:
+    size, width = len(found), max(len(rows) for _, rows, _, _ in found)
+    lists = Lists(
+        TABLE,
+        np.zeros((size, width, len(TABLE)), np.float32),
+        np.zeros((size, width), np.float32),
+        np.zeros((size, width), np.int32),
+        np.zeros((size, width), np.float32),
+        np.zeros((size, width), np.float32),
+        np.full((size, width), None, object),
+        np.array([text for text, *_ in found], object),
+        np.full(size, "search", object),
+        np.array([f"judged {at}" for at in range(size)], object),
+        np.zeros(size, "datetime64[us]"),
+    )
+    for at, (_, rows, table_KF, gains_K) in enumerate(found):
+        there = slice(0, len(rows))
+        lists.features_BKF[at, there], lists.gains_BK[at, there] = table_KF, gains_K
+        lists.positions_BK[at, there], lists.propensities_BK[at, there] = np.arange(1, len(rows) + 1), 1
+        lists.items_BK[at, there] = [ids[row] for row in rows]
+    return lists

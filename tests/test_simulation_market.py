@@ -100,3 +100,7 @@ def test_sales_order_a_search_within_its_category() -> None:
     assert (np.diff(market().sold_I[everything]) <= 0).all()
     assert (market().categories_I[searched[:2]] == 5).all()
     assert market().sold_I[searched[0]] >= market().sold_I[searched[1]]
+
+
+def test_who_is_indifferent_clicks_nothing() -> None:
+    assert market().indifferent().attraction_UI.max() < 1e-9

@@ -11,6 +11,7 @@ from recsys.simulation.measures import (
     examination_error,
     flip_followed,
     interval,
+    moved,
     regret,
     regret_left,
     resampled,
@@ -74,3 +75,10 @@ def test_the_interval_of_a_mean_is_that_of_the_normal() -> None:
     low, high = resampled(2000, lambda places: float(values[places].mean()), draws=1000)
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.1)
     assert interval([1.0] * 9 + [float("inf")])[1] == float("inf")
+
+
+def test_an_item_moves_by_the_mean_of_its_places() -> None:
+    asked = np.array([0, 1]), np.array([-1, -1])
+    before, after = log_of(np.array([[5, 6, 7], [6, 7, 5]]), *asked), log_of(np.array([[6, 5, 7], [6, 7, 8]]), *asked)
+    assert moved(before, after, 5).value == 1.0  # 1 to 2, and 3 to behind the last
+    assert moved(before, before, 5).value == 0.0

@@ -145,8 +145,21 @@ def logged(
 def as_events(lists: Lists) -> tuple[list[Impression], pa.RecordBatch]:
     """The log as it came in: impressions, and the clicks on them (`tables.LIVE_EVENTS`), each user with an address."""
     times = [moment.astype(datetime).replace(tzinfo=UTC) for moment in lists.times_B]
-    told = zip(lists.request_ids_B, times, lists.surfaces_B, lists.items_BK, lists.users_B, strict=True)
-    impressions = [Impression(i, at, "v", surface, tuple(items), user_id=user) for i, at, surface, items, user in told]
+    impressions = [
+        Impression(
+            request_id=lists.request_ids_B[b],
+            time=times[b],
+            release="v",
+            surface=lists.surfaces_B[b],
+            item_ids=tuple(lists.items_BK[b]),
+            feature_names=lists.names,
+            features=tuple(map(tuple, lists.features_BKF[b].tolist())),
+            user_id=lists.users_B[b],
+            scores=tuple(lists.scores_BK[b].tolist()),
+            propensities=tuple(lists.propensities_BK[b].tolist()),
+        )
+        for b in range(len(lists))
+    ]
     owners, places = np.nonzero(lists.clicked_BK)
     columns = {
         "event_id": [f"e{number}" for number in range(len(owners))],

@@ -141,6 +141,10 @@ class Market:
         """The same market once everybody likes what is dear as much as he liked what is cheap."""
         return replace(self, trend=-self.trend)
 
+    def indifferent(self) -> Market:
+        """The same market where nobody clicks anything."""
+        return replace(self, level=-40.0)
+
     def requests(self, count: int, seed: int, searches: float = 0.5) -> tuple[Ints, Ints]:
         """Who asks (users_B), and for which category (wanted_B, -1: asks for recommendations): a share `searches`, each
         for a category drawn by what attracts him there."""

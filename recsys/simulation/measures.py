@@ -144,3 +144,23 @@ def flip_followed(
     ]
     value = needed(float(before_B.mean()), float(at_noon_B.mean()), after_B)
     return Row("events until a flip is followed", half_day, 500, value, *interval(drawn), at_most=True)
+
+
+def moved(before: Log, after: Log, row: int) -> Row:
+    """Places that an item moved in the answers to the same requests, as a mean; behind the last one where it is not."""
+    shift_B = _places(before, row) - _places(after, row)
+
+    def size(places: Ints) -> float:
+        return float(abs(shift_B[places].mean()))
+
+    value = size(np.arange(len(shift_B)))
+    return Row(
+        "places that spam moves an item, in answers", 5.0, None, value, *resampled(len(shift_B), size), at_most=True
+    )
+
+
+def _places(log: Log, row: int) -> Values:
+    """[B] from 1."""
+    found_BK = log.rows_BK == row
+    behind = log.rows_BK.shape[1] + 1
+    return np.where(found_BK.any(axis=1), 1 + found_BK.argmax(axis=1), behind).astype(np.float64)

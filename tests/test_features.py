@@ -265,6 +265,12 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     np.testing.assert_array_equal(table(some, shelf, context, rows_BN, signals), expected)
 
 
+def test_an_event_of_an_unknown_item_says_nothing() -> None:
+    unknown = history(*[(-1, VIEW, NOW - MINUTE, 99.0)] * 4, (0, PURCHASE, NOW - 1, 20.0))
+    alone = history((0, PURCHASE, NOW - 1, 20.0))
+    assert all(value(name, unknown) == value(name, alone) for name in FEATURES)
+
+
 def test_of_a_long_history_the_newest_events_count() -> None:
     long = history(*[(1, VIEW, NOW - 2, 1.0)] * 5, *[(0, VIEW, NOW - 1, 1.0)] * EVENTS)
     assert value("times_touched", long) == close(np.log(1 + EVENTS), 0, 0, 0)

@@ -185,7 +185,7 @@ class Runs:
         """Where among the runs each one is, and whether it is there."""
         wanted_BN = _keys(np.arange(len(codes_BN))[:, None], codes_BN)
         places_BN = np.searchsorted(self.keys, wanted_BN)
-        there_BN = (np.append(self.keys, -1)[places_BN] == wanted_BN) & (codes_BN >= 0)
+        there_BN = np.append(self.keys, np.iinfo(np.int64).min)[places_BN] == wanted_BN
         return places_BN, there_BN
 
 

@@ -1,0 +1,136 @@
+"""How much anybody may teach by day, and every other choice of online learning. Plain Python: no torch.
+
+A source is a user, or an origin (the keyed hash of an address).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from recsys.errors import InputError
+from recsys.experiments.chance import point
+
+#: What lists are counted under whose clicks came from no known address: all such are one.
+NOBODY = "nobody"
+
+
+@dataclass(frozen=True)
+class Online:
+    """Choices of learning by day; `training.online` says what they bound.
+
+    A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of `radius` times the
+    nightly ones' norm. After it one of `reservoir` lists of earlier days is learned again, with `replay` of its vote.
+    A user has `user_votes` a UTC day, an origin `origin_votes`; most lists take a fifth of one. Of what both are, a
+    user at an origin, `item_clicks` lists with a click on the same item count.
+
+    The share `holdout` of the lists is never learned from: the last `recent` of them judge the model as soon as there
+    are `least`. `clip` bounds a click's weight by inverse propensity.
+
+    The trainer looks every `every_s` seconds, takes a list `patience_s` after it was shown, or with its first event
+    until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are those whose lists teach, empty all.
+    """
+
+    learning_rate: float = 0.1
+    radius: float = 1.0
+    replay: float = 0.25
+    reservoir: int = 500
+    user_votes: float = 1.0
+    origin_votes: float = 1.0
+    item_clicks: int = 2
+    holdout: float = 0.1
+    least: int = 20
+    recent: int = 100
+    clip: float = 4.0
+    every_s: float = 5.0
+    patience_s: float = 30.0
+    window_s: float = 1800.0
+    snapshot_s: float = 60.0
+    surfaces: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "radius", "user_votes", "origin_votes", "every_s", "window_s", "snapshot_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} of online learning is {getattr(self, name)}: give more than 0")
+        for name in ("reservoir", "least", "item_clicks"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} of online learning is {getattr(self, name)}: give 1 or more")
+        if not (0 <= self.replay <= 1 and 0 < self.holdout < 1 and self.clip >= 1 and self.patience_s >= 0):
+            raise InputError("of online learning, give a replay of 0 to 1, a holdout of more than 0, a clip from 1 on")
+        if self.least > self.recent:
+            raise InputError(f"{self.recent} recent held-out lists never make {self.least}: raise recent")
+
+    @property
+    def vote(self) -> float:
+        """How far one whole vote moves the weights, replay counted."""
+        return self.learning_rate * (1 + self.replay)
+
+    @property
+    def user_reach(self) -> float:
+        """How far the weights can lie at the day's end from where they would without one user's lists, from whatever
+        addresses; what others at his addresses then can no longer teach is not counted."""
+        return self.user_votes * self.vote
+
+    @property
+    def source_reach(self) -> float:
+        """The same for one origin, under whatever users' names, or a user at one address, all counted: the lists of
+        the source, and as much again of those that can no longer teach as it used up their users' or its own votes."""
+        return 2 * max(self.user_votes, self.origin_votes) * self.vote
+
+
+class Guard:
+    """Spends votes. Which lists teach, and how much, depends on the lists alone and never on the model.
+
+    First the origin pays, then the user, of what the origin could: nobody's list is paid for by more than those two,
+    and an address that forges names uses up no more of their votes than it has itself.
+    """
+
+    def __init__(self, choices: Online = Online(), spent: Mapping[str, Any] | None = None) -> None:
+        self.choices = choices
+        self.day: str = (spent or {}).get("day", "")
+        self.spent: dict[str, float] = defaultdict(float, (spent or {}).get("votes", {}))
+
+    def told(self) -> dict[str, Any]:
+        """What `Guard(choices, spent)` goes on from, as JSON has it."""
+        return {"day": self.day, "votes": dict(self.spent)}
+
+    def admitted(
+        self, votes: float, user: str | None, origins: Collection[str | None], items: Collection[str], moment: datetime
+    ) -> float:
+        """The share of a list's `votes` that may teach, from 0 to 1; it is spent then.
+
+        `origins` and `items` are those of its clicks. A list of an earlier day, late, counts to the newest one.
+        """
+        self._turn(moment)
+        names = sorted({NOBODY if origin is None else origin for origin in origins}) or [NOBODY]
+        marks = [f"click\x1f{user}\x1f{name}\x1f{item}" for name in names for item in set(items)]
+        if any(self.spent[mark] >= self.choices.item_clicks for mark in marks):
+            return 0.0
+        for mark in marks:
+            self.spent[mark] += 1
+        paid = self._pay([f"origin\x1f{name}" for name in names], votes, self.choices.origin_votes)
+        if user is not None:
+            paid = self._pay([f"user\x1f{user}"], paid, self.choices.user_votes)
+        return paid / votes if votes > 0 else 0.0
+
+    def _pay(self, payers: Collection[str], votes: float, most: float) -> float:
+        """What all of them still can, at most `votes`."""
+        paid = max(0.0, min(votes, *(most - self.spent[payer] for payer in payers)))
+        for payer in payers:
+            self.spent[payer] += paid
+        return paid
+
+    def _turn(self, moment: datetime) -> None:
+        """A new day begins with nothing spent."""
+        day = moment.astimezone(UTC).date().isoformat()
+        if day > self.day:
+            self.day = day
+            self.spent.clear()
+
+
+def is_held_out(request_id: str, share: float) -> bool:
+    """Whether a request's list is for judging alone: by hash, so that nobody can choose it."""
+    return point("online holdout", request_id) < share

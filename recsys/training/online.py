@@ -1,0 +1,306 @@
+"""A network that goes on learning by day, from list to list, within bounds that hold whatever comes.
+
+What learns is the network's last layer: score = w . h(x), with the hidden values h of the nightly network. In the
+coordinates z = s * h, where s_j = |w_j| + FLOOR * mean |w|, the day's change is theta: score = w . h + theta . z. What
+the night found important is quick to learn, what it found useless is slow.
+
+A list's loss is the softmax cross-entropy of its clicks by inverse propensity, as at night, times a weight that holds
+its gradient's norm at most at its votes (1 or less) and its curvature below 2 / rate. It is convex, so that a gradient
+step and the projection into the ball bring no two thetas further apart (Hardt, Recht & Singer, ICML 2016, lemma 3.7): a
+list that is in one stream and not in another changes theta by what its own steps do, and nothing makes that grow. Votes
+depend on the lists alone. Hence the bounds of `guard.Online`, until the model falls back, which held-out lists of many
+decide; two items whose z are d apart change their scores' difference by at most d times what theta changes.
+
+Legend: B requests, K places, F features, H hidden values.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from recsys.experiments.chance import rng_of
+from recsys.experiments.intervals import mean, units
+from recsys.ranking.lists import Lists, Looked
+from recsys.ranking.network import Network, load, save
+from recsys.training.guard import Guard, Online, is_held_out
+from recsys.training.ranker import tensors
+from recsys.types import Floats
+
+Values = NDArray[np.float64]
+#: What a hidden value that the night gave no weight still has of the mean one.
+FLOOR = 0.1
+#: Lists whose items are all nearer to each other than this count less.
+NEAR = 1.0
+_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call of `learn` did with `lists` that led to something, and where the model stands after it.
+
+    `distance` is how far from the nightly weights, 1 at the ball's edge. `difference` is the held-out loss above the
+    nightly model's, with its 95 % interval over users; NaN where too few were held out.
+    """
+
+    lists: int
+    learned: int
+    refused: int
+    held_out: int
+    distance: float
+    difference: float
+    low: float
+    high: float
+    fell_back: bool
+    fallbacks: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No gradient of it times
+    `weight` is longer than `votes`, wherever theta is."""
+
+    request: str
+    user: str | None
+    votes: float
+    base_K: Values
+    z_KH: Floats
+    targets_K: Values
+    offsets_K: Values
+    weight: float
+
+    def slope_H(self, theta_H: Values) -> Values:
+        """Of the weighted loss."""
+        logits_K = self.base_K + self.z_KH @ theta_H + self.offsets_K
+        chances_K = np.exp(logits_K - logits_K.max())
+        return self.weight * ((chances_K / chances_K.sum() - self.targets_K) @ self.z_KH)
+
+    def loss(self, theta_H: Values) -> float:
+        """The cross-entropy without the weight."""
+        logits_K = self.base_K + self.z_KH @ theta_H + self.offsets_K
+        return float(np.logaddexp.reduce(logits_K) - self.targets_K @ logits_K)
+
+
+class OnlineLearner:
+    """Learns from `tables.EXAMPLES` as they come, starting from the nightly network in `folder`. Also a `Ranker`.
+
+    The same examples in the same calls give the same weights: what is left to chance, the request ids decide.
+    `examination` is what the nightly network was trained with; without one clicks count alike in all places.
+    """
+
+    def __init__(self, folder: str | Path, choices: Online, examination: Looked | None = None) -> None:
+        self.choices, self.examination = choices, examination
+        self.nightly: Network = load(folder)
+        self.feature_names = self.nightly.names
+        weights_H = self.nightly.out.weight.detach().numpy()[0].astype(np.float64)
+        self.scale_H = np.abs(weights_H) + FLOOR * np.abs(weights_H).mean()
+        self.radius = choices.radius * float(np.linalg.norm(weights_H / self.scale_H))
+        self.theta_H, self.good_H = np.zeros(len(weights_H)), np.zeros(len(weights_H))
+        self.guard, self.fallbacks = Guard(choices), 0
+        self._reservoir: dict[int, Listed] = {}
+        self._judged: deque[tuple[Listed, float]] = deque(maxlen=choices.recent)
+
+    def learn(self, examples: pa.Table) -> Report:
+        """Takes a step a list that led to something and may teach, in their order; of those held out it only counts
+        the loss, as they come.
+
+        Raises InputError where the log has none of the network's features, or one that is no finite number.
+        """
+        lists = self._teaching(examples)
+        sources = _origins(examples)
+        counts = {"learned": 0, "refused": 0, "held_out": 0}
+        for at, one in enumerate(self._listed(lists)):
+            counts[self._take(one, self._share(one, lists.where(np.array([at])), sources))] += 1
+        told = self._difference()
+        fell_back = self._check(*told)
+        distance = float(np.linalg.norm(self.theta_H)) / self.radius
+        return Report(
+            len(lists),
+            **counts,
+            distance=distance,
+            difference=told[0],
+            low=told[1],
+            high=told[2],
+            fell_back=fell_back,
+            fallbacks=self.fallbacks,
+        )
+
+    def remember(self, examples: pa.Table) -> int:
+        """Keeps lists of earlier days for replay: how many there are. They take no votes and are not learned now; which
+        of two is kept for one place, the hash of its request decides, and the later one stays."""
+        lists = self._teaching(examples)
+        for one in self._listed(lists):
+            if not is_held_out(one.request, self.choices.holdout):
+                self._reservoir[_slot(one.request, self.choices.reservoir)] = one
+        return len(self._reservoir)
+
+    def score(self, features_BNF: Floats) -> Floats:
+        """[B, N] of the network as it is now."""
+        base_BN, hidden_BNH = self._hidden(torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32)))
+        return (base_BN + hidden_BNH @ (self.scale_H * self.theta_H).astype(np.float32)).astype(np.float32)
+
+    def reach(self, examples: pa.Table) -> float:
+        """The most by which one source can have changed the difference of two scores in any of these lists, in a day:
+        `Online.source_reach` times the largest distance of two of one list's items."""
+        distances = [_diameter(one.z_KH) for one in self._listed(self._lists(examples))]
+        return self.choices.source_reach * max(distances, default=0.0)
+
+    def snapshot(self, folder: Path) -> None:
+        """Writes the network as it is now: what `NetRanker` opens."""
+        network = copy.deepcopy(self.nightly)
+        with torch.no_grad():
+            network.out.weight += torch.from_numpy((self.scale_H * self.theta_H).astype(np.float32))
+        save(network, folder)
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew after a restart."""
+        return {"fallbacks": self.fallbacks, "votes": self.guard.told()}
+
+    def restore(self, folder: str | Path, state: Mapping[str, Any]) -> None:
+        """Goes on from a snapshot of the same night and its state."""
+        weights_H = load(folder).out.weight.detach().numpy()[0].astype(np.float64)
+        nightly_H = self.nightly.out.weight.detach().numpy()[0]
+        self.theta_H = self._within((weights_H - nightly_H) / self.scale_H)
+        self.good_H = self.theta_H.copy()
+        self.fallbacks, self.guard = int(state["fallbacks"]), Guard(self.choices, state["votes"])
+
+    # Steps
+
+    def _share(self, one: Listed, alone: Lists, origins: Mapping[tuple[str, str], str | None]) -> float:
+        """How much of the list's votes its sources can pay."""
+        items = alone.items_BK[alone.clicked_BK].tolist()
+        moment = alone.times_B[0].astype(datetime).replace(tzinfo=UTC)
+        return self.guard.admitted(one.votes, one.user, {origins[one.request, item] for item in items}, items, moment)
+
+    def _take(self, one: Listed, share: float) -> str:
+        """What became of a list. One held out judges only where its sources could pay for all of it."""
+        if is_held_out(one.request, self.choices.holdout):
+            if share < 1:
+                return "refused"
+            self._judged.append((one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H))))
+            return "held_out"
+        if share > 0:
+            self._learn(one, share)
+        return "learned" if share > 0 else "refused"
+
+    def _learn(self, one: Listed, share: float) -> None:
+        """Its step, and that of an older list."""
+        self._step(one, share)
+        older = self._reservoir.get(int(rng_of(one.request, "replay").integers(self.choices.reservoir)))
+        if older is not None and older.votes > 0:
+            self._step(older, share * self.choices.replay * min(1.0, one.votes / older.votes))
+
+    def _step(self, one: Listed, share: float) -> None:
+        rate = self.choices.learning_rate * share
+        self.theta_H = self._within(self.theta_H - rate * one.slope_H(self.theta_H))
+
+    def _within(self, theta_H: Values) -> Values:
+        """The nearest point of the ball."""
+        return theta_H * min(1.0, self.radius / max(float(np.linalg.norm(theta_H)), 1e-12))
+
+    # Judging
+
+    def _difference(self) -> tuple[float, float, float]:
+        """The recent held-out lists' loss above the nightly model's, each as the model was when the list came."""
+        if len(self._judged) < self.choices.least:
+            return (float("nan"),) * 3
+        lists = [one for one, _ in self._judged]
+        told = mean(
+            np.array([difference for _, difference in self._judged]),
+            units([one.user for one in lists], [one.request for one in lists]),
+        )
+        return told.value, *told.interval
+
+    def _check(self, difference: float, low: float, high: float) -> bool:
+        """Whether the model fell back: clearly worse than the nightly one, it becomes the last that was not, or the
+        nightly one where that is worse too on the same lists."""
+        if difference <= 0:
+            self.good_H = self.theta_H.copy()
+        if not low > 0:
+            return False
+        nothing_H = np.zeros_like(self.theta_H)
+        lists = [one for one, _ in self._judged]
+        better = sum(one.loss(self.good_H) for one in lists) < sum(one.loss(nothing_H) for one in lists)
+        self.theta_H = self.good_H.copy() if better else nothing_H
+        self.good_H = self.theta_H.copy()
+        self._judged.clear()
+        self.fallbacks += 1
+        return True
+
+    # Lists
+
+    def _lists(self, examples: pa.Table) -> Lists:
+        return Lists.of(examples, self.feature_names)
+
+    def _teaching(self, examples: pa.Table) -> Lists:
+        lists = self._lists(examples)
+        return lists.where(lists.teaches_B)
+
+    def _listed(self, lists: Lists) -> Iterator[Listed]:
+        for start in range(0, len(lists), _BLOCK):
+            block = lists.where(np.arange(start, min(start + _BLOCK, len(lists))))
+            told = tensors(block, self.feature_names, self.examination, self.choices.clip)
+            base_BK, hidden_BKH = self._hidden(told.features)
+            targets_BK, offsets_BK = (part.numpy().astype(np.float64) for part in (told.targets, told.offsets))
+            for at, there_K in enumerate(block.there_BK):
+                z_KH = hidden_BKH[at][there_K] * self.scale_H.astype(np.float32)
+                who = block.request_ids_B[at], block.users_B[at]
+                base_K = base_BK[at][there_K].astype(np.float64)
+                yield self._one(who, base_K, z_KH, targets_BK[at][there_K], offsets_BK[at][there_K])
+
+    def _one(
+        self, who: tuple[str, str | None], base_K: Values, z_KH: Floats, weighed_K: Values, offsets_K: Values
+    ) -> Listed:
+        """The loss is divided by what bounds its slope, the diameter, and its curvature, a quarter of the diameter's
+        square, which times the rate must stay below 2. The slope is a mean of the items less that of the clicked ones:
+        no longer than from there to the furthest."""
+        total = float(weighed_K.sum())
+        targets_K, diameter = weighed_K / max(total, 1e-12), _diameter(z_KH)
+        steepness = max(NEAR, diameter, self.choices.learning_rate * diameter**2 / 8)
+        weight = min(total / self.choices.clip, 1.0) / steepness
+        z_KH = z_KH - z_KH.mean(axis=0)
+        furthest = float(np.linalg.norm(z_KH - targets_K @ z_KH, axis=1).max(initial=0.0))
+        return Listed(*who, weight * furthest, base_K, z_KH, targets_K, offsets_K, weight)
+
+    @torch.inference_mode()
+    def _hidden(self, features_BKF: torch.Tensor) -> tuple[Floats, Floats]:
+        """What the night says, and what enters the last layer."""
+        entered: list[torch.Tensor] = []
+        hook = self.nightly.out.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        try:
+            scores_BK = self.nightly(features_BKF)
+        finally:
+            hook.remove()
+        return scores_BK.numpy(), entered[0].numpy()
+
+
+def _origins(examples: pa.Table) -> dict[tuple[str, str], str | None]:
+    """Where the first interaction with each item of each request came from."""
+    return {
+        (request, item): origin
+        for request, item, origin in zip(
+            *(examples[name].to_pylist() for name in ("request_id", "item_id", "origin")), strict=True
+        )
+    }
+
+
+def _slot(request: str, slots: int) -> int:
+    """By hash: which other lists came does not change where this one goes."""
+    return int(rng_of(request, "reservoir").integers(slots))
+
+
+def _diameter(z_KH: Floats) -> float:
+    """The largest distance of two rows."""
+    squares_K = np.square(z_KH, dtype=np.float64).sum(axis=1)
+    apart_KK = squares_K[:, None] + squares_K - 2 * (z_KH.astype(np.float64) @ z_KH.T)
+    return float(np.sqrt(max(apart_KK.max(initial=0.0), 0.0)))

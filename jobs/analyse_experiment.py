@@ -15,17 +15,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import feedback
 from recsys.config import Setup, load
-from recsys.errors import NotFoundError, RecsysError
+from recsys.errors import InputError, NotFoundError, RecsysError
 from recsys.experiments.analysis import METRICS, Row, analyse
-from recsys.experiments.assignment import Experiment
 from recsys.experiments.estimators import estimates
-from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Ranker
+from recsys.learning import logged
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.lists import Lists
 from recsys.ranking.trees import TreeRanker
@@ -44,7 +44,7 @@ def main() -> int:
         for name, count in sanity.items():
             print(f"{name:24}{count:>10,}")
         examples = feedback.join(impressions, events, now)
-        rows, notes = analyse(arguments.name, impressions, examples, experiments_of(setup), arguments.arm)
+        rows, notes = analyse(arguments.name, impressions, examples, setup.experiments, arguments.arm)
         if arguments.candidate:
             foretold, more = off_policy(setup, examples, arguments.candidate)
             rows, notes = [*rows, *foretold], [*notes, *more]
@@ -70,11 +70,6 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def experiments_of(setup: Setup) -> tuple[Experiment, ...]:
-    """What the setup says of its experiments."""
-    return tuple(getattr(setup.day, "experiments", ()))
-
-
 def log_of(setup: Setup) -> tuple[list[Impression], list[pa.RecordBatch]]:
     """What was shown and what was done, up to now."""
     store = setup.event_store()
@@ -86,26 +81,26 @@ def log_of(setup: Setup) -> tuple[list[Impression], list[pa.RecordBatch]]:
 
 def off_policy(setup: Setup, examples: pa.Table, folder: Path) -> tuple[list[Row], list[str]]:
     """Clicks a request of each ranker in the folder, by surface: `estimators.estimates`. Shared lists are left out."""
-    alone = examples.filter(pc.equal(examples["team"], ""))
-    rows, notes = [], list[str]()
-    for surface in pc.unique(alone["surface"]).to_pylist():
-        lists = Lists.of(alone.filter(pc.equal(alone["surface"], surface)))
+    rankers, rows, notes = rankers_in(folder), list[Row](), list[str]()
+    shared = set(examples.filter(pc.not_equal(examples["team"], ""))["request_id"].to_pylist())
+    lists = logged(setup).lists
+    lists = lists.where(np.array([request not in shared for request in lists.request_ids_B], bool))
+    for surface in sorted(set(lists.surfaces_B.tolist())):
         try:
-            rows += foretold(setup, lists, surface, folder)
-        except NotFoundError:
-            raise
-        except RecsysError as error:
+            rows += foretold(setup, lists.where(lists.surfaces_B == surface), surface, folder, rankers)
+        except InputError as error:
             notes.append(f"{surface}: {error}")
     return rows, notes
 
 
-def foretold(setup: Setup, lists: Lists, surface: str, folder: Path) -> list[Row]:
+def foretold(
+    setup: Setup, lists: Lists, surface: str, folder: Path, rankers: Sequence[tuple[str, Ranker]]
+) -> list[Row]:
     """One row a ranker and estimator."""
     examination, rows = examination_of(folder, lists), []
-    policy: Exploration | None = getattr(setup.day, "exploration", None)
-    for name, ranker in rankers_in(folder):
+    for name, ranker in rankers:
         scores_BK = ranker.score(lists.named(ranker.feature_names).features_BKF)
-        for found in estimates(lists, scores_BK, examination, policy):
+        for found in estimates(lists, scores_BK, examination, setup.day.explore):
             row: Row = {"kind": "estimate", "name": f"{name}/{found.name}", "slice": surface, "clicks": found.value}
             row |= {"clicks/low": found.low, "clicks/high": found.high, "requests": found.requests}
             rows.append({**row, "weight": found.weight})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from jobs import analyse_experiment
+from recsys.config import Setup
+from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration, explored
 from recsys.ranking import trees
 from recsys.types import Impression, Interaction
@@ -23,8 +26,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["job", *words, "--setup", "tests.checkerboard:setup"])
+def shop() -> Setup:
+    return replace(setup(), experiments=(Experiment("boost", {"old": 0.5, "new": 0.5}),))
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str, shop: str = "tests.checkerboard:setup") -> int:
+    monkeypatch.setattr(sys, "argv", ["job", *words, "--setup", shop])
     return analyse_experiment.main()
 
 
@@ -39,7 +46,7 @@ def traffic(requests: int = 400) -> None:
         arm = ("old", "new")[number % 2]
         shown.append(
             Impression(
-                f"r{number}", NOW, "v1", "recommend", tuple(f"i{item}" for item in places), ("wanted",),
+                f"r{number}", NOW, "v1", "recommend", tuple(f"i{item}" for item in places), ("popularity",),
                 tuple((float(wanted_N[item]),) for item in places), f"u{number % 100}",
                 scores=tuple(scores_N[places].tolist()), propensities=tuple(chances.tolist()), arms={"boost": arm},
             )
@@ -71,6 +78,17 @@ def test_an_experiment_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert new["clicks/p"] < 0.001
 
 
+def test_a_setups_experiment_has_its_shares_checked(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traffic()
+    assert call(monkeypatch, "boost", shop="tests.test_analyse_experiment:shop") == 0
+    _, told = summary(capsys)
+    assert told["notes"] == []
+    ratio = next(row for row in told["rows"] if row["kind"] == "ratio")
+    assert (ratio["users/old"], ratio["users/new"], ratio["mismatch"]) == (50, 50, False)
+
+
 def test_an_empty_log_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "boost") == 0
     _, told = summary(capsys)
@@ -87,7 +105,7 @@ def test_a_candidate_is_foretold(
     traffic(1500)
     x = np.linspace(0, 1, 500)
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x[:, None], x), 20)
-    trees.save(booster, ("wanted",), home / "models" / "ranker_trees")
+    trees.save(booster, ("popularity",), home / "models" / "ranker_trees")
     assert call(monkeypatch, "boost", "--candidate", str(home / "models")) == 0
     _, told = summary(capsys)
     rows = {row["name"]: row for row in told["rows"] if row["kind"] == "estimate"}
@@ -107,10 +125,12 @@ def test_a_log_without_chance_cannot_foretell(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = setup().event_store()
-    store.append_impressions([Impression("r1", NOW, "v1", "search", ("i1",), arms={"boost": "old"})])
+    store.append_impressions(
+        [Impression("r1", NOW, "v1", "search", ("i1",), ("popularity",), ((1.0,),), arms={"boost": "old"})]
+    )
     store.close()
     (home / "ranker_trees").mkdir()
-    (home / "ranker_trees" / "features.json").write_text('["wanted"]')
+    (home / "ranker_trees" / "features.json").write_text('["popularity"]')
     assert call(monkeypatch, "boost", "--candidate", str(home)) == 0
     _, told = summary(capsys)
     assert any(note.startswith("search: no place") for note in told["notes"])

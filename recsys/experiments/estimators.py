@@ -1,8 +1,8 @@
 """What a ranker would earn before it goes live: off-policy estimates of its clicks a request from logged lists.
 
 The target re-orders each logged list by its own scores: the same items, other places. A value is expected clicks a
-request. The click model is the position-based one: chance of a click = chance that the place is looked at (the curve,
-1 at place 1) times the item's relevance.
+request; a click is anything that is done with an item (`Lists.clicked_BK`). The click model is the position-based one:
+chance of a click = chance that the place is looked at (the curve, 1 at place 1) times the item's relevance.
 
 Legend: B requests, K places of the longest list, F features. positions_BK from 1, 0 pads; `target_BK` is where the
 target puts each of the items; clicks_BK, propensities_BK, rho_BK belong to the items as they were shown.
@@ -109,8 +109,8 @@ def dr(
     `relevance_BK` q is a model of the clicks of who looks, see `relevance`. `rho_BK` is the item's mean chance to be
     looked at over what the logging policy could have shown, see `rho_swap`; None takes e(shown place), which needs no
     knowledge of the policy. No bias where the curve is right, whatever q is. The curve's own uncertainty (its bounds)
-    is part of the interval, place by place. With `gain` the estimate is of what the target has above the lists as they
-    were shown, request by request.
+    is part of the interval: of places that err apart or all together, what is worse. With `gain` the estimate is of
+    what the target has above the lists as they were shown, request by request.
     """
     had_B = clicks_BK.sum(axis=1) if gain else np.zeros(len(clicks_BK))
     curve_K = np.asarray(examination.curve_K, np.float64)
@@ -122,7 +122,8 @@ def dr(
         moved_K = curve_K + errors_K * (np.arange(len(curve_K)) == place)
         moved_B, _ = _robust(moved_K, target_BK, positions_BK, clicks_BK, relevance_BK, rho_BK)
         shifts.append((moved_B - had_B).mean() - found.value)
-    whole = Mean(found.value, float(np.sqrt(found.error**2 + np.sum(np.square(shifts)))), found.requests, found.units)
+    shift = max(np.linalg.norm(shifts), abs(sum(shifts)))
+    whole = Mean(found.value, float(np.hypot(found.error, shift)), found.requests, found.units)
     return Estimate("gain" if gain else "dr", whole.value, *whole.interval, whole.requests, weight)
 
 

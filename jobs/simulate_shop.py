@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def main() -> int:
     os.environ.setdefault("NIGHTSHELF_COMMIT", code_commit())
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("NIGHTSHELF_ORIGIN_KEY", secrets.token_hex(8))  # shoppers have addresses of their own
     if not arguments.url:
         os.environ["NIGHTSHELF_HOME"] = str(folder)
     try:
@@ -199,7 +201,7 @@ def _expected(market: Market, model: PositionBased, log: Log) -> float:
 def learn(simulation: Simulation, name: str) -> None:
     """`jobs.train_models` on the log so far, as a scheduler would start it; what is not better is not published."""
     folder = str(simulation.folder / "training" / name)
-    command = [sys.executable, "-m", "jobs.train_models", "--setup", SETUP, "--parts", "ranker", "--folder", folder]
+    command = [sys.executable, "-m", "jobs.train_models", "--setup", SETUP, "--parts", "rankers", "--folder", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         told = [*done.stderr.strip().splitlines(), "it said nothing"]

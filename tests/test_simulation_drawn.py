@@ -18,6 +18,7 @@ from recsys.simulation.trials import (
     SWAPS,
     by_popularity,
     debiased,
+    flipped,
     interleaving,
     off_policy,
     rivals,
@@ -128,3 +129,8 @@ def test_a_log_as_events_joins_to_the_clicks_it_came_from() -> None:
 def test_spam_moves_an_item_by_some_places_of_its_category() -> None:
     row = spammed(market(), PositionBased(), count=600, items=2)
     assert 0 <= row.low <= row.value <= row.high <= 8
+
+
+def test_a_flip_is_followed_by_who_learns_by_day(tmp_path: Path) -> None:
+    row = flipped(market(), PositionBased(), tmp_path, count=600)
+    assert 0 < row.value < float("inf")

@@ -58,6 +58,10 @@ class Scene:
     def __len__(self) -> int:
         return len(self.users_B)
 
+    def part(self, kept: slice, market: Market) -> Scene:
+        """Some of the requests, of shoppers who want what they do in another market of the same products."""
+        return Scene(market, self.users_B[kept], self.wanted_B[kept], self.rows_BN[kept], self.hints_BNF[kept])
+
     @cached_property
     def attraction_BN(self) -> Floats:
         return self.market.shown(self.users_B, self.wanted_B, self.rows_BN)

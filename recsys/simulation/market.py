@@ -25,6 +25,7 @@ from recsys.datasets.files import FilesAdapter
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError
+from recsys.experiments.exploration import Exploration
 from recsys.interfaces import DatasetAdapter, Ranker
 from recsys.ranking.mixer import Mixer
 from recsys.search import SearchChoices
@@ -207,7 +208,7 @@ def setup() -> Setup:
         recommend_ranker=by_popularity,
         search=SearchChoices(near=20),
         night=Night(task_cpus=0.5, encoder_cpus=0.5, history=200),
-        day=Day(replicas=1, replica_cpus=0.5, refresh_s=0.2),
+        day=Day(replicas=1, replica_cpus=0.5, refresh_s=0.2, explore=Exploration("swap", share=0.3)),
     )
 
 

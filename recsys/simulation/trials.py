@@ -5,6 +5,7 @@ Legend: B requests, N candidates.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from recsys.ranking.shelf import EXPOSURE_OF_THE_MEAN
 from recsys.simulation.clicks import ClickModel, PositionBased, Spam
 from recsys.simulation.drawn import HINTS, Scene, as_events, hints, logged, ordered
 from recsys.simulation.market import Market
-from recsys.simulation.measures import Row, Values, resampled
+from recsys.simulation.measures import Row, Values, flip_followed, resampled
 from recsys.types import Floats, Ints
 
 #: Swaps enough for a curve of a few thousand requests.
@@ -241,3 +242,37 @@ def _place(market: Market, attraction_I: Floats, row: int) -> int:
     """Places above the item in its category."""
     rivals_I = market.categories_I == market.categories_I[row]
     return int((attraction_I[rivals_I] > attraction_I[row]).sum())
+
+
+def flipped(market: Market, model: ClickModel, folder: Path, count: int = 1000, chunk: int = 50, seed: int = 0) -> Row:
+    """Events until a network that learns by day follows a preference that flips at noon (`measures.flip_followed`).
+
+    At night it learned from a log of a shop that ranks by sales; in the afternoon it serves `chunk` requests, learns
+    from them, serves the next ones.
+    """
+    from recsys.training.guard import Online
+    from recsys.training.online import OnlineLearner
+    from recsys.training.ranker import NetRecipe, train_net
+
+    past = Scene.of(market, 6 * count, seed)
+    lists = logged(past, by_popularity(past), SWAPS, model, seed)
+    examination = from_swaps(lists, draws=20)
+    train_net(*split(lists), examination, folder, NetRecipe(seed=seed))
+    learner = OnlineLearner(folder, Online(), examination)
+    morning, afternoon = (Scene.of(market, count, seed + 1_000_000 + number) for number in (0, 1))
+    scores_BN, truth = learner.score(morning.hints_BNF), market.flipped()
+    after, events = [], []
+    for start in range(0, count, chunk):
+        part = afternoon.part(slice(start, start + chunk), truth)
+        asked_BN = learner.score(part.hints_BNF)
+        shown_lists = logged(part, asked_BN, SWAPS, model, seed + start)
+        impressions, interactions = as_events(shown_lists)
+        learner.learn(feedback.join(impressions, [interactions]))
+        after.append(part.true_ndcg(asked_BN))
+        events.append(shown_lists.clicked_BK.sum(axis=1))
+    at_noon_B = morning.part(slice(None), truth).true_ndcg(scores_BN)
+    events_B = np.concatenate(events)
+    row = flip_followed(
+        morning.true_ndcg(scores_BN), at_noon_B, np.concatenate(after), events_B, int(events_B.sum()), chunk
+    )
+    return replace(row, name="events until a flip is followed, drawn log")

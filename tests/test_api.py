@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,73 +12,12 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.config import Day
-from recsys.errors import NotFoundError, SpaceMismatchError
-from recsys.suggest import KINDS, Suggestion
-from recsys.types import Filters, Impression, Interaction, Item, Query, Ranking, ScoredItem
-from serve.api import Health, NotReadyError, Recorded, build_api
+from recsys.types import Filters, Interaction, Query
+from serve.api import build_api
 from serve.wire import MAX_BODY_BYTES, MAX_EVENTS, MAX_OFFSET, MAX_SELECTED
+from tests.fake_shop import FakeShop
 
-CHAIR, LAMP = Item("i1", "red chair", category="home", brand="acme", price=10.0), Item("a/b", "lamp", price=math.nan)
-SCORED = (ScoredItem(CHAIR, 0.5, {"dense": 0.5}), ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}))
 TOKEN = {"Authorization": "Bearer open sesame"}
-
-
-@dataclass
-class FakeShop:
-    """Answers from memory and keeps what it was asked."""
-
-    day: Day = field(default_factory=lambda: Day(max_k=20, max_query_characters=30))
-    queries: list[Query] = field(default_factory=list)
-    stored: dict[str, Interaction] = field(default_factory=dict)
-    impressions: list[Impression] = field(default_factory=list)
-    release: str | None = "v1"
-    broken: bool = False
-
-    async def search(self, query: Query) -> Ranking:
-        if self.broken:
-            raise ZeroDivisionError("secret detail")
-        if self.release is None:
-            raise NotReadyError("nothing is published yet")
-        self.queries.append(query)
-        return Ranking(query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0})
-
-    recommend = search
-
-    async def similar(self, query: Query, item_id: str) -> Ranking:
-        await self.item(item_id)
-        return await self.search(query)
-
-    async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
-        return "v1", [Suggestion(f"{prefix}chair", kind, 1.5) for kind in KINDS][:k]
-
-    async def item(self, item_id: str) -> tuple[str, Item]:
-        for item in (CHAIR, LAMP):
-            if item.item_id == item_id:
-                return "v1", item
-        raise NotFoundError(f"item {item_id!r} is not in release v1")
-
-    async def record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
-        known = [event for event in interactions if event.item_id == "i1"]
-        new = {event.event_id: event for event in known if event.event_id not in self.stored}
-        self.stored |= new
-        self.impressions += impressions
-        return Recorded(len(new) + len(impressions), len(known) - len(new), len(interactions) - len(known))
-
-    async def releases(self) -> list[dict[str, Any]]:
-        return [{"version": "v1"}, {"version": "v2"}]
-
-    async def promote(self, version: str) -> None:
-        if version == "other-space":
-            raise SpaceMismatchError("release other-space holds vectors of space 'a' but the encoder makes 'b'")
-        if version not in ("v1", "v2"):
-            raise NotFoundError(f"release {version!r} is not there: choose one of v1, v2")
-        self.release = version
-
-    def health(self) -> Health:
-        return Health(self.release, datetime(2026, 1, 1, tzinfo=UTC) if self.release else None, "s", {"v0": "damaged"})
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -135,6 +74,33 @@ def test_suggestions_keep_the_space_that_ends_a_word(client: TestClient) -> None
     assert body["release"] == "v1"
     assert body["suggestions"][0] == {"text": "red chair", "kind": "brand", "weight": 1.5}
     assert len(body["suggestions"]) == 2
+
+
+def test_an_explanation_has_numbers_that_add_up_and_a_sentence(client: TestClient) -> None:
+    told = strict(client.get("/explain?request_id=r1&item_id=i1"))
+    assert (told["explained"], told["place"], told["ranker"], told["lost"]) == ("r1", 1, "net@m1", None)
+    assert told["base"] + sum(part["contribution"] for part in told["contributions"]) == pytest.approx(told["score"])
+    assert told["summary"] == (
+        "Place 1 with 0.5 of net@m1, brought by dense; most of it from log_price (+0.4), taste vector (-0.1)."
+    )
+    lost = strict(client.get("/explain?request_id=r1&item_id=i9"))
+    assert (lost["shown"], lost["lost"]["stage"], lost["summary"]) == (
+        False, "filter", "Not shown: it does not pass brand."
+    )  # fmt: skip
+
+
+def test_an_address_is_kept_as_a_hash_under_the_shops_key_or_not_at_all(
+    client: TestClient, shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/events", json=event(event_id="e1"))
+    monkeypatch.setenv("NIGHTSHELF_ORIGIN_KEY", "one")
+    client.post("/events", json=[event(event_id="e2"), event(event_id="e3")])
+    monkeypatch.setenv("NIGHTSHELF_ORIGIN_KEY", "other")
+    client.post("/events", json=event(event_id="e4"))
+    origins = [shop.stored[f"e{at}"].origin for at in (1, 2, 3, 4)]
+    assert origins[0] is None
+    assert origins[1] == origins[2] != origins[3]
+    assert not any("testclient" in str(origin) for origin in origins)
 
 
 def test_nan_never_leaves(client: TestClient) -> None:
@@ -199,6 +165,10 @@ BAD_URLS = [
     ("/items/", "item_id", 422),
     ("/similar/nowhere", "item_id", 404),
     ("/similar/", "item_id", 422),
+    ("/explain?item_id=i1", "request_id", 422),
+    ("/explain?request_id=r1&item_id=", "item_id", 422),
+    ("/explain?request_id=r1&item_id=i1&k=3", "k", 422),
+    ("/explain?request_id=r9&item_id=i1", None, 404),
     ("/healthz?deep=1", "deep", 422),
     ("/releases?all=1", "all", 422),
     ("/nothing", None, 404),

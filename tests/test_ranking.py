@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from recsys.ranking.linear import LinearRanker, WeightedSum, best
 from recsys.ranking.merge import merge
+from recsys.ranking.mixer import Mixer
+from recsys.retrieval.interest import InterestRanker
 from recsys.types import Candidates
 
 
@@ -73,3 +75,21 @@ def test_best_breaks_ties_by_row_and_puts_pads_last():
     assert best_BK.tolist() == [[2, 1, 1], [-5, -np.inf, -np.inf]]
     assert best(rows_BN, scores_BN, 9)[0].shape == (2, 4)
     assert best(np.array([[-1, 6]], np.int32), np.array([[0, -np.inf]]), 1)[0].tolist() == [[1]]
+
+
+features = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3), min_size=1, max_size=6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(features, st.booleans())
+def test_contributions_of_the_first_stage_add_up_to_the_score(rows, again):
+    features_BNF = np.array([rows], np.float32)
+    features_BNF[:, :, 0] *= again
+    weights_GFV = np.random.default_rng(0).normal(size=(2, 3, 5))
+    mixer = Mixer(("buy_again", "near", "sold"), weights_GFV, bias=0.7)
+    linear = LinearRanker({"buy_again": 1.0, "near": -0.5, "sold": 0.25})
+    both = InterestRanker(LinearRanker({"near": 1.0, "sold": 0.5}), events=3)
+    for ranker in (linear, mixer, both, WeightedSum({"a": 1.0, "b": 2.0, "c": 0.0})):
+        told_BNF = ranker.contributions(features_BNF)
+        assert told_BNF.shape == (1, len(rows), 4)
+        np.testing.assert_allclose(told_BNF.sum(axis=2), ranker.score(features_BNF), rtol=1e-4, atol=1e-4)

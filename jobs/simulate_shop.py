@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,7 +210,7 @@ def learn(simulation: Simulation, name: str) -> None:
 
 def night(simulation: Simulation) -> None:
     """A release out of everything so far, and the application answering from it."""
-    with open(simulation.folder / "nights.log", "a") as lines:
+    with open(simulation.folder / "nights.log", "a") as lines, redirect_stderr(lines):
         try:
             manifest = run_night(begin(simulation.setup), lambda line: print(line, file=lines))
         except ReleaseError as error:

@@ -22,6 +22,8 @@ ORDER = [
     "recsys.learning",
     "recsys.evaluation",
     "recsys.simulation",
+    "recsys.trainer",
+    "recsys.online",
     "recsys.models",
     "recsys.config",
     "recsys.retail",

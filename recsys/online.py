@@ -1,0 +1,135 @@
+"""Snapshots of what was learned by day, as small releases, and the switch that freezes them or puts the night back.
+
+Snapshots lie in a store of their own, `<home>/online`, under the rules of releases: a version is its manifest, and
+`current` names the newest. One counts only beside the models that it grew from, and under the reset it was made after:
+a release of other models, or `reset`, puts the nightly network back at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys.artifacts import ArtifactStore, below
+from recsys.config import Setup
+from recsys.errors import NotFoundError, ReleaseError
+from recsys.release import read_manifest
+from recsys.training import NET
+
+KEEP = 5
+STATE, CONTROL = "state.json", "control.json"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The manifest of one. `base` is the models version it grew from, `mark` the reset it was made after ("": none);
+    `files` maps each path to its sha256."""
+
+    version: str
+    base: str
+    mark: str
+    created: str
+    metrics: dict[str, float]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a person decided: whether nothing is learned for now, and when all was last put back to the night's."""
+
+    frozen: bool = False
+    mark: str = ""
+
+
+def store_of(setup: Setup) -> ArtifactStore:
+    """The setup's snapshots."""
+    return ArtifactStore(below(setup.home, "online"))
+
+
+def control(setup: Setup) -> Control:
+    """As it is now. ReleaseError where its file cannot be read."""
+    try:
+        return Control(**json.loads(store_of(setup).read(CONTROL)))
+    except NotFoundError:
+        return Control()
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(f"{CONTROL} in {store_of(setup).uri} cannot be read ({error}): delete it") from error
+
+
+def freeze(setup: Setup) -> Control:
+    """Nothing is learned from now on, what was learned serves on. What happens meanwhile is never learned."""
+    return _decide(setup, replace(control(setup), frozen=True))
+
+
+def unfreeze(setup: Setup) -> Control:
+    """Learning goes on with what comes from now on."""
+    return _decide(setup, replace(control(setup), frozen=False))
+
+
+def reset(setup: Setup, now: datetime | None = None) -> Control:
+    """The night's network serves again, and learning begins anew from it."""
+    return _decide(setup, replace(control(setup), mark=(now or datetime.now(UTC)).isoformat()))
+
+
+def _decide(setup: Setup, decided: Control) -> Control:
+    store_of(setup).write(CONTROL, json.dumps(asdict(decided)).encode())
+    return decided
+
+
+def served(setup: Setup) -> tuple[str | None, str]:
+    """The models version and the space of the release that `current` names; None and "" where there is none."""
+    store = ArtifactStore(setup.home)
+    version = store.current()
+    if version is None:
+        return None, ""
+    manifest = read_manifest(store, version)
+    return manifest.models, manifest.space
+
+
+def publish(
+    setup: Setup, base: str, mark: str, folder: Path, metrics: Mapping[str, float], state: Mapping[str, Any]
+) -> Snapshot:
+    """Copies the network in `folder` with its state into the store and points `current` at it; the newest KEEP stay."""
+    store, now = store_of(setup), datetime.now(UTC)
+    version = f"{now:%Y-%m-%dT%H%M%S.%f}"
+    files = {
+        f"{NET}/{file.name}": store.write(f"releases/{version}/{NET}/{file.name}", file.read_bytes())
+        for file in sorted(folder.iterdir())
+    }
+    files[STATE] = store.write(f"releases/{version}/{STATE}", json.dumps(state).encode())
+    snapshot = Snapshot(version, base, mark, now.isoformat(), dict(metrics), files)
+    store.publish(version, json.dumps(asdict(snapshot), indent=2, sort_keys=True).encode())
+    store.prune(KEEP)
+    return snapshot
+
+
+def current(setup: Setup, base: str | None) -> Snapshot | None:
+    """The newest snapshot, if it grew from the models `base` and no reset came after it; else None: the night's serves.
+
+    ReleaseError where its manifest cannot be read.
+    """
+    store = store_of(setup)
+    version = store.current() if base is not None else None
+    if version is None:
+        return None
+    try:
+        snapshot = Snapshot(**json.loads(store.read(f"releases/{version}/manifest.json")))
+    except NotFoundError:  # pruned between the two
+        return None
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(f"snapshot {version} in {store.uri} cannot be read ({error}): reset to the night") from error
+    return snapshot if (snapshot.base, snapshot.mark) == (base, control(setup).mark) else None
+
+
+def network_of(setup: Setup, snapshot: Snapshot) -> Path:
+    """A folder that `NetRanker` opens, every checksum compared; ReleaseError for a damaged one."""
+    return store_of(setup).local_folder(f"releases/{snapshot.version}", snapshot.files) / NET
+
+
+def state_of(setup: Setup, snapshot: Snapshot) -> dict[str, Any]:
+    """What its trainer left for a restart."""
+    return dict(json.loads(store_of(setup).read(f"releases/{snapshot.version}/{STATE}")))

@@ -1,0 +1,310 @@
+"""Snapshots as small releases, and the trainer's steps over a live log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys import models, online
+from recsys.artifacts import ArtifactStore
+from recsys.events import SqliteEventStore
+from recsys.ranking.network import NetRanker
+from recsys.release import Manifest
+from recsys.trainer import Trainer
+from recsys.training import EXAMINATION, NET
+from recsys.training.guard import Online
+from recsys.types import Impression, Interaction
+from tests.checkerboard import setup as checkerboard
+from tests.toy_clicks import logged
+from tests.toy_online import CURVES, flow, network
+
+START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+CHOICES = Online(patience_s=30, window_s=600, snapshot_s=0.001)
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def after(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("night")
+    network(folder / NET)
+    CURVES.save(folder / EXAMINATION)
+    return folder
+
+
+@pytest.fixture
+def setup(tmp_path, night, monkeypatch):
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    made = replace(
+        checkerboard(), home=str(tmp_path), event_store=partial(SqliteEventStore, str(tmp_path / "events.sqlite"))
+    )
+    models.publish(made, "m1", night, {})
+    release(made, "v1", "m1")
+    return made
+
+
+def release(setup, version, with_models, space="space"):
+    """A night's release as far as the trainer reads it."""
+    manifest = Manifest(version, space, setup.name, "", None, START.isoformat(), None, None, {}, {}, [], {}, {})
+    ArtifactStore(setup.home).publish(version, replace(manifest, models=with_models).to_json())
+
+
+def shown(lists, at, release="v1"):
+    """What was shown, as the answers logged it."""
+    return [
+        Impression(
+            request, at, release, "search", tuple(f"i{place}" for place in range(10)), lists.names,
+            tuple(map(tuple, features_KF.tolist())), user_id=user,
+        )
+        for request, user, features_KF in zip(lists.request_ids_B, lists.users_B, lists.features_BKF, strict=True)
+    ]  # fmt: skip
+
+
+def clicks(lists, at):
+    """What was done with it, each user from an address of his own."""
+    return [
+        Interaction(
+            f"{lists.request_ids_B[row]}-{place}", lists.users_B[row], f"i{place}", "click", at,
+            request_id=lists.request_ids_B[row], origin=lists.users_B[row],
+        )
+        for row, place in zip(*np.nonzero(lists.clicked_BK), strict=True)
+    ]  # fmt: skip
+
+
+def happens(setup, lists, at, clicked=True):
+    events = setup.event_store()
+    events.append_impressions(shown(lists, at))
+    if clicked:
+        events.append(clicks(lists, at))
+    events.close()
+
+
+def told(ranker):
+    return ranker.score(logged(20, seed=98)[0].features_BKF)
+
+
+def opened(setup):
+    snapshot = online.current(setup, "m1")
+    assert snapshot is not None
+    return snapshot, NetRanker(online.network_of(setup, snapshot))
+
+
+def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    assert trainer.step() is None
+    assert online.current(setup, "m1") is None
+    lists = flow(60, seed=1, strength=-1.5)
+    happens(setup, lists, clock.now)
+    report = trainer.step()
+    assert report is None  # too young
+    clock.after(31)
+    report = trainer.step()
+    assert report is not None
+    assert report.lists == lists.teaches_B.sum()
+    snapshot, ranker = opened(setup)
+    assert (snapshot.base, snapshot.metrics["learned"]) == ("m1", report.learned)
+    np.testing.assert_allclose(told(ranker), told(trainer.learner), atol=1e-4)
+    assert not np.allclose(told(ranker), told(NetRanker(night / NET)), atol=1e-3)
+    trainer.close()
+
+
+def test_what_was_there_before_is_not_learned_but_remembered(setup) -> None:
+    happens(setup, flow(60, seed=1), START - timedelta(hours=1))
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    clock.after(60)
+    assert trainer.step() is None
+    assert len(trainer.learner._reservoir) > 20
+
+
+def test_a_late_click_teaches_until_the_window_closes(setup) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    lists = flow(40, seed=1)
+    happens(setup, lists, clock.now, clicked=False)
+    trainer.step()
+    clock.after(300)
+    assert trainer.step() is None
+    events, half = setup.event_store(), lists.where(np.arange(20))
+    events.append(clicks(half, clock.now))
+    assert trainer.step().lists == half.teaches_B.sum()
+    clock.after(400)
+    trainer.step()
+    events.append(clicks(lists.where(np.arange(20, 40)), clock.now))
+    clock.after(60)
+    assert trainer.step() is None
+    assert trainer.metrics()["waiting"] == 0
+
+
+def test_a_list_teaches_once(setup) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    lists = flow(30, seed=1)
+    happens(setup, lists, clock.now)
+    clock.after(31)
+    trainer.step()
+    before = trainer.learned
+    again = [replace(event, event_id=f"again-{event.event_id}") for event in clicks(lists, clock.now)]
+    setup.event_store().append(again)
+    clock.after(31)
+    assert trainer.step() is None
+    assert trainer.learned == before
+
+
+def test_a_bad_row_stops_nobody(setup) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    lists = flow(30, seed=1)
+    lists.features_BKF[3] = np.nan
+    happens(setup, lists, clock.now)
+    clock.after(31)
+    trainer.step()
+    assert trainer.bad == int(lists.teaches_B[3])
+    assert trainer.learned > 10
+    assert np.isfinite(trainer.learner.theta_H).all()
+
+
+def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
+    clock = Clock()
+    choices = replace(CHOICES, replay=0)  # what the second one remembers, the first one saw
+    one = Trainer(setup, choices, clock)
+    one.step()
+    first, second = flow(40, seed=1, strength=-1.5), flow(40, seed=2, strength=-1.5)
+    happens(setup, first, clock.now)
+    happens(setup, second, clock.now + timedelta(seconds=20))
+    clock.after(31)
+    one.step()  # the second half is too young, and the snapshot knows that it waits
+    other = Trainer(setup, choices, clock)
+    other.step()
+    clock.after(31)
+    for trainer in (other, one):
+        assert trainer.step().lists == second.teaches_B.sum()
+    np.testing.assert_allclose(other.learner.theta_H, one.learner.theta_H, atol=1e-3)
+    assert other.learner.guard.told() == one.learner.guard.told()
+
+
+def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    happens(setup, flow(40, seed=1), clock.now)
+    clock.after(31)
+    trainer.step()
+    learned, (snapshot, _) = trainer.learned, opened(setup)
+    online.freeze(setup)
+    happens(setup, flow(40, seed=2), clock.now)
+    clock.after(31)
+    assert trainer.step() is None
+    assert online.current(setup, "m1") == snapshot
+    online.unfreeze(setup)
+    clock.after(31)
+    assert trainer.step() is None
+    assert trainer.learned == learned
+    happens(setup, flow(40, seed=3), clock.now)
+    clock.after(31)
+    assert trainer.step().learned > 0
+
+
+def test_a_reset_puts_the_night_back_at_once(setup, night) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
+    clock.after(31)
+    trainer.step()
+    online.reset(setup, clock.now)
+    assert online.current(setup, "m1") is None  # before the trainer has seen it
+    trainer.step()
+    np.testing.assert_allclose(told(trainer.learner), told(NetRanker(night / NET)), atol=1e-5)
+    assert online.current(setup, "m1") is None
+
+
+def test_new_models_begin_anew_and_old_snapshots_do_not_count(setup, night) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
+    clock.after(31)
+    trainer.step()
+    models.publish(setup, "m2", night, {})
+    release(setup, "v2", "m2")
+    assert online.current(setup, "m2") is None
+    trainer.step()
+    assert trainer.base == "m2"
+    assert not trainer.learner.theta_H.any()
+    ArtifactStore(setup.home).point("v1")  # and back: what was learned there counts again
+    trainer.step()
+    assert trainer.learner.theta_H.any()
+
+
+def test_lists_of_another_space_are_left_out(setup) -> None:
+    release(setup, "v0", "m1", space="another")
+    ArtifactStore(setup.home).point("v1")
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    lists = flow(20, seed=1)
+    events = setup.event_store()
+    events.append_impressions(shown(lists, clock.now, release="v0"))
+    events.append(clicks(lists, clock.now))
+    clock.after(31)
+    assert trainer.step() is None
+
+
+def test_without_a_release_or_a_network_it_waits(setup, tmp_path) -> None:
+    bare = replace(setup, home=str(tmp_path / "bare"))
+    assert Trainer(bare, CHOICES, Clock()).step() is None
+    release(setup, "v2", None)
+    trainer = Trainer(setup, CHOICES, Clock())
+    assert trainer.step() is None
+    assert trainer.learner is None
+    assert online.current(setup, None) is None
+
+
+def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
+    clock = Clock()
+    trainer = Trainer(setup, CHOICES, clock)
+    trainer.step()
+    happens(setup, flow(40, seed=1), clock.now)
+    clock.after(31)
+    trainer.step()
+    snapshot, _ = opened(setup)
+    next(Path(setup.home).glob(f"online/releases/{snapshot.version}/{NET}/*.safetensors")).write_bytes(b"broken")
+    other = Trainer(setup, CHOICES, clock)
+    other.step()
+    assert not other.learner.theta_H.any()
+
+
+def test_few_snapshots_stay(setup, night) -> None:
+    for _ in range(online.KEEP + 3):
+        online.publish(setup, "m1", "", night / NET, {}, {})
+    assert len(online.store_of(setup).versions()) == online.KEEP
+
+
+def test_a_control_file_that_cannot_be_read_is_said_so(setup) -> None:
+    online.store_of(setup).write(online.CONTROL, json.dumps({"frozen": 1, "odd": 2}).encode())
+    with pytest.raises(online.ReleaseError, match="delete it"):
+        online.control(setup)

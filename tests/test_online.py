@@ -207,6 +207,13 @@ def test_a_guard_counts_an_address_whatever_names_it_uses() -> None:
     assert guard.admitted(0.4, "u9", ["elsewhere"], ["i"], NOON) == 1  # nothing of his was used up
 
 
+def test_without_addresses_users_pay_alone_and_nobody_is_one_source() -> None:
+    guard = Guard(Online(user_votes=1.0, origin_votes=1.0))
+    assert [guard.admitted(0.6, f"u{at}", [None], ["i"], NOON) for at in range(3)] == [1, 1, 1]
+    assert guard.admitted(0.8, "u0", [None], ["j"], NOON) == pytest.approx(0.5)
+    assert [guard.admitted(1.0, None, [None], ["i"], NOON) for _ in range(2)] == [1, 0]
+
+
 def test_one_item_over_and_over_counts_so_often() -> None:
     guard = Guard(Online(item_clicks=2, user_votes=100, origin_votes=100))
     assert [guard.admitted(0.1, "u", ["o"], ["i"], NOON) for _ in range(3)] == [1, 1, 0]

@@ -14,7 +14,7 @@ from typing import Any
 from recsys.errors import InputError
 from recsys.experiments.chance import point
 
-#: What lists are counted under whose clicks came from no known address: all such are one.
+#: What lists are counted under that have neither a user nor a known address: all such are one source.
 NOBODY = "nobody"
 
 
@@ -102,11 +102,14 @@ class Guard:
     ) -> float:
         """The share of a list's `votes` that may teach, from 0 to 1; it is spent then.
 
-        `origins` and `items` are those of its clicks. A list of an earlier day, late, counts to the newest one.
+        `origins` and `items` are those of its clicks. Where the log has no addresses, only the user pays: then who
+        forges names is not held back. A list of an earlier day, late, counts to the newest one.
         """
         self._turn(moment)
-        names = sorted({NOBODY if origin is None else origin for origin in origins}) or [NOBODY]
-        marks = [f"click\x1f{user}\x1f{name}\x1f{item}" for name in names for item in set(items)]
+        names = sorted({origin for origin in origins if origin is not None})
+        if not names and user is None:
+            names = [NOBODY]
+        marks = [f"click\x1f{user}\x1f{name}\x1f{item}" for name in names or [""] for item in set(items)]
         if any(self.spent[mark] >= self.choices.item_clicks for mark in marks):
             return 0.0
         for mark in marks:
@@ -118,7 +121,7 @@ class Guard:
 
     def _pay(self, payers: Collection[str], votes: float, most: float) -> float:
         """What all of them still can, at most `votes`."""
-        paid = max(0.0, min(votes, *(most - self.spent[payer] for payer in payers)))
+        paid = max(0.0, min([votes, *(most - self.spent[payer] for payer in payers)]))
         for payer in payers:
             self.spent[payer] += paid
         return paid

@@ -20,7 +20,18 @@ import pytest
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.ingest import LINE, check_events, check_items
-from recsys.interfaces import Appended, Chunk, DatasetAdapter, Encoder, EventStore, Retriever, Scorer, UserModel
+from recsys.interfaces import (
+    Appended,
+    Chunk,
+    DatasetAdapter,
+    Encoder,
+    EventStore,
+    Explained,
+    Ranker,
+    Retriever,
+    Scorer,
+    UserModel,
+)
 from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
 from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests
 
@@ -574,3 +585,56 @@ class ScorerContract(RetrieverContract):
         scores_BN = source.score(requests, found.rows_BN)
         known_BN = found.rows_BN >= 0
         np.testing.assert_allclose(scores_BN[known_BN], found.scores_BN[known_BN], rtol=1e-5)
+
+
+class RankerContract:
+    """What every `Ranker` does, whatever its features are."""
+
+    def make(self) -> Ranker:
+        raise NotImplementedError
+
+    def features(self, requests: int = 3, candidates: int = 7) -> Floats:
+        size = requests, candidates, len(self.make().feature_names)
+        return np.random.default_rng(0).normal(size=size).astype(np.float32)
+
+    def test_one_number_a_candidate(self) -> None:
+        for size in ((3, 7), (1, 1), (2, 0), (0, 4)):
+            scores_BN = self.make().score(self.features(*size))
+            assert (scores_BN.shape, scores_BN.dtype) == (size, np.float32)
+            assert np.isfinite(scores_BN).all()
+
+    def test_other_requests_do_not_matter(self) -> None:
+        ranker, features_BNF = self.make(), self.features()
+        alone = [ranker.score(features_BNF[at : at + 1]) for at in range(3)]
+        np.testing.assert_allclose(ranker.score(features_BNF), np.concatenate(alone), rtol=1e-5, atol=1e-5)
+
+    def test_the_order_of_candidates_does_not_matter(self) -> None:
+        ranker, features_BNF = self.make(), self.features()
+        turned = ranker.score(np.ascontiguousarray(features_BNF[:, ::-1]))
+        np.testing.assert_allclose(ranker.score(features_BNF), turned[:, ::-1], rtol=1e-5, atol=1e-5)
+
+    def test_features_of_another_ranker_are_refused(self) -> None:
+        wrong = len(self.make().feature_names) + 1
+        with pytest.raises((ValueError, InputError), match=f"{wrong} features came"):
+            self.make().score(np.zeros((1, 1, wrong), np.float32))
+
+
+class ExplainedContract(RankerContract):
+    """Of a ranker that can say what each feature did, and scores every item by itself."""
+
+    def make(self) -> Any:
+        raise NotImplementedError
+
+    def test_contributions_make_the_score(self) -> None:
+        ranker = self.make()
+        assert isinstance(ranker, Explained)
+        for size in ((3, 7), (1, 1), (2, 0)):
+            told_BNF = ranker.contributions(self.features(*size))
+            assert told_BNF.dtype == np.float32
+            assert told_BNF.shape == (*size, len(ranker.feature_names) + 1)
+            np.testing.assert_allclose(told_BNF.sum(axis=2), ranker.score(self.features(*size)), rtol=1e-4, atol=1e-4)
+
+    def test_neighbours_do_not_matter(self) -> None:
+        ranker, features_BNF = self.make(), self.features()
+        alone = [ranker.score(features_BNF[:, at : at + 1]) for at in range(features_BNF.shape[1])]
+        np.testing.assert_allclose(ranker.score(features_BNF), np.concatenate(alone, axis=1), rtol=1e-5, atol=1e-5)

@@ -65,3 +65,23 @@ def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names
         ids,
         np.full(size, np.datetime64("2026-01-01", "us")),
     )
+
+
+def with_vectors(requests=2000, seed=0, dim=8, strength=4.0, wanted=0.0, curve=CURVE):
+    """As `logged`, but what people want is how near item and query, and user and the item's taste, are; and `wanted`
+    times a scalar. Shown in no order."""
+    rng = np.random.default_rng(seed)
+    places = len(curve)
+    units = {}
+    for block, width in (("query", 1), ("item", places), ("user", 1), ("taste", places)):
+        vectors = rng.normal(size=(requests, width, dim))
+        units[block] = np.broadcast_to(
+            vectors / np.linalg.norm(vectors, axis=2, keepdims=True), (requests, places, dim)
+        )
+    near_BK = (units["query"] * units["item"] + units["user"] * units["taste"]).sum(axis=2)
+    scalar_BK = rng.normal(size=near_BK.shape)
+    relevance_BK = 1 / (1 + np.exp(1 - strength * near_BK - wanted * scalar_BK))
+    gains_BK = np.where(rng.random(near_BK.shape) < relevance_BK * curve, 0.75, 0)
+    names = ["wanted", *(f"{block}.{at}" for block in units for at in range(dim))]
+    features_BKF = np.concatenate([scalar_BK[:, :, None], *units.values()], axis=2)
+    return lists_of(features_BKF, gains_BK, names=names), relevance_BK

@@ -30,7 +30,7 @@ BEND = 2.0
 #: Trees of the regression-EM, and the groups of equal relevance that they make.
 ROUNDS, GROUPS = 120, 30
 _FLOOR, _STEPS = 1e-3, 50
-_TREES = {"learning_rate": 0.4, "num_leaves": 6, "verbose": -1, "num_threads": 2}
+_TREES = {"learning_rate": 0.4, "num_leaves": 6, "verbose": -1, "num_threads": 1}
 _SAME = {"deterministic": True, "force_row_wise": True}
 Values = NDArray[np.float64]
 
@@ -161,7 +161,8 @@ class _Clicks:
 
 def _groups(relevance_N: Values) -> Ints:
     """GROUPS of about equally relevant items."""
-    edges = np.quantile(relevance_N, np.linspace(0, 1, GROUPS + 1)[1:-1])
+    some = relevance_N[:: 1 + len(relevance_N) // 20_000]
+    edges = np.quantile(some, np.linspace(0, 1, GROUPS + 1)[1:-1])
     return np.searchsorted(edges, relevance_N)
 
 

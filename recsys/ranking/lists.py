@@ -20,11 +20,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
+from recsys.ranking.features import BLOCKS
 from recsys.ranking.pairs import GRADES
 from recsys.types import Floats, Ints, Mask
 
-#: Features that are vectors, a number a column (`query.0`, `query.1`, ...): those of one pair lie in one space.
-BLOCKS = ("query", "item", "user", "taste")
 #: No place counts more than this many times the first.
 CLIP = 10.0
 _VECTOR = re.compile(rf"({'|'.join(BLOCKS)})\.\d+")
@@ -163,7 +162,7 @@ class Lists:
 
 
 def is_vector(name: str) -> bool:
-    """Whether a feature is one number of a vector."""
+    """Whether a feature is one number of a vector (`query.0`, `query.1`, ...)."""
     return _VECTOR.fullmatch(name) is not None
 
 

@@ -22,7 +22,8 @@ from torch.nn import functional
 from recsys.errors import InputError
 from recsys.metrics import mean
 from recsys.ranking import trees
-from recsys.ranking.lists import BLOCKS, CLIP, Lists, Looked, ips_ndcg, is_vector
+from recsys.ranking.features import BLOCKS
+from recsys.ranking.lists import CLIP, Lists, Looked, ips_ndcg, is_vector
 from recsys.ranking.network import Network, Shape, save
 from recsys.training.loop import Fitted, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
@@ -45,7 +46,8 @@ class TreeRecipe:
     smallest_leaf: int = 50
     clip: float = CLIP
     seed: int = 0
-    threads: int = 2
+    # One: two on a busy machine of two cores took ten times as long, threads of OpenMP waiting for each other.
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def tensors(lists: Lists, names: Sequence[str], examination: Looked | None, clip
         offsets_BK = np.where(lists.there_BK, 0, _PAD).astype(np.float32)
     columns = ([at for at, name in enumerate(names) if is_vector(name) and name.split(".")[0] == b] for b in BLOCKS)
     arrays = (lists.named(names).features_BKF, lists.gains_BK * weights_BK, offsets_BK)
-    features, targets, offsets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    features, targets, offsets = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
     return Tensors(features, targets, offsets, tuple(tuple(block) for block in columns if block))
 
 

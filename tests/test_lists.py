@@ -1,0 +1,152 @@
+"""Logged answers as arrays, from known logs; and what is counted without position bias."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.errors import InputError
+from recsys.feedback import join
+from recsys.ranking.examination import Examination
+from recsys.ranking.lists import Lists, ips_ndcg, is_vector, split
+from recsys.tables import LIVE_EVENTS
+from recsys.types import Impression, Interaction
+from tests.toy_clicks import CURVE, NAMES, lists_of, logged
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SEARCH = Impression(
+    "r1", NOON, "v1", "search", ("a", "b", "c"), ("bm25", "ann"), ((3, 0), (2, 1), (1, 9)), "u", "tea",
+    scores=(3, 2, 1), propensities=(0.5, 0.25, 0.25),
+)  # fmt: skip
+HOME = Impression("r2", NOON + timedelta(hours=1), "v1", "home", ("d",), ("new",), ((5,),), offset=10)
+HALVES = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
+
+
+def examples(*shown, clicks=()):
+    rows = [
+        vars(Interaction(f"e{at}", "u", item, kind, NOON, request)) for at, (item, kind, request) in enumerate(clicks)
+    ]
+    return join(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
+
+
+def test_a_log_becomes_a_row_a_request_and_a_place_an_item():
+    lists = Lists.of(examples(SEARCH, HOME, clicks=[("b", "purchase", "r1")]))
+    assert lists.names == ("bm25", "ann", "new")
+    assert lists.positions_BK.tolist() == [[1, 2, 3], [11, 0, 0]]
+    assert lists.items_BK.tolist() == [["a", "b", "c"], ["d", None, None]]
+    assert lists.features_BKF.tolist() == [[[3, 0, 0], [2, 1, 0], [1, 9, 0]], [[0, 0, 5], [0, 0, 0], [0, 0, 0]]]
+    assert lists.gains_BK.tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert (lists.scores_BK[0].tolist(), lists.propensities_BK[0].tolist()) == ([3, 2, 1], [0.5, 0.25, 0.25])
+    assert [lists.users_B.tolist(), lists.surfaces_B.tolist()] == [["u", None], ["search", "home"]]
+    assert lists.times_B.tolist() == [NOON.replace(tzinfo=None), NOON.replace(hour=13, tzinfo=None)]
+    assert lists.teaches_B.tolist() == [True, False]
+    assert lists.where(~lists.teaches_B).request_ids_B.tolist() == ["r2"]
+
+
+def test_the_order_of_the_log_does_not_matter():
+    log = examples(SEARCH, HOME, clicks=[("b", "cart", "r1")])
+    turned = log.take(pa.array([2, 3, 0, 1]))
+    for one, other in zip(vars(Lists.of(log)).values(), vars(Lists.of(turned)).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_features_are_taken_by_name():
+    lists = Lists.of(examples(SEARCH, HOME), ("ann", "gone"))
+    assert lists.names == ("ann", "gone")
+    assert lists.features_BKF[0].tolist() == [[0, 0], [1, 0], [9, 0]]
+    with pytest.raises(InputError, match="none of the features gone: it has bm25, ann, "):
+        Lists.of(examples(SEARCH), ("gone",))
+    vectors = [name for name in ("query.0", "query", "query.x", "taste.15", "my.0") if is_vector(name)]
+    assert vectors == ["query.0", "taste.15"]
+
+
+def test_an_empty_log_has_no_lists():
+    lists = Lists.of(examples())
+    assert (len(lists), lists.positions_BK.shape) == (0, (0, 0))
+    assert len(ips_ndcg(lists.scores_BK, lists, HALVES)) == 0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_refused(wrong):
+    shown = Impression("r", NOON, "v", "home", ("a", "b"), ("x", "age"), ((1, 2), (3, wrong)))
+    with pytest.raises(InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"):
+        Lists.of(examples(shown))
+
+
+def test_a_chance_is_above_nothing():
+    with pytest.raises(InputError, match=r"a propensity is 0\.0, of 1 that are none"):
+        Lists.of(examples(Impression("r", NOON, "v", "home", ("a",), propensities=(0.0,))))
+
+
+def test_a_click_far_down_stands_for_those_that_were_not_made():
+    lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
+    assert lists.ips_weights(HALVES, 10).tolist() == [[1, 2, 4]]
+    assert lists.ips_weights(HALVES, 3).tolist() == [[1, 2, 3]]
+    assert lists.ips_weights(None, 10).tolist() == [[1, 1, 1]]
+    with pytest.raises(InputError, match=r"clip is 0\.5"):
+        lists.ips_weights(HALVES, 0.5)
+
+
+def test_what_was_not_clicked_was_seen_by_bayes_rule():
+    """One click where 1.75 places were looked at: g = 1 / 1.75. At place 2, .5 x (1 - g) / (1 - .5 g) = .3."""
+    lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
+    np.testing.assert_allclose(lists.seen_BK(HALVES), [[1, 0.3, 1]], atol=1e-6)
+    lists, relevance_BK = logged(20_000, level=-1, strength=0)
+    looked = Examination(CURVE, CURVE, CURVE)
+    truth_K = CURVE * (1 - relevance_BK[0]) / (1 - CURVE * relevance_BK[0])
+    unclicked = lists.seen_BK(looked)[~lists.clicked_BK]
+    np.testing.assert_allclose(np.unique(unclicked.round(3))[::-1], truth_K, atol=0.01)
+
+
+def test_ndcg_counts_clicks_by_how_rarely_they_could_be():
+    """First clicks its top, which stays there; second clicks place 3 of four times the weight, put second."""
+    lists = lists_of(np.zeros((3, 3, 1)), np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]]), names=["x"])
+    values_B = ips_ndcg(np.array([[3, 2, 1], [3, 1, 2], [1, 2, 3]]), lists, HALVES)
+    np.testing.assert_allclose(values_B, [1 / 2.5, 4 / np.log2(3) / 2.5, np.nan])
+    assert np.nanmean(ips_ndcg(lists.gains_BK, lists, HALVES)) == pytest.approx(1)
+    with pytest.raises(InputError, match="scores are not finite"):
+        ips_ndcg(np.full((3, 3), np.nan), lists, HALVES)
+
+
+def test_ndcg_of_clicks_is_that_of_what_is_wanted():
+    """Of 20,000 lists; raw clicks think the order shown, which puts the least wanted first, much better than it is."""
+    lists, relevance_BK = logged(20_000)
+    curve = Examination(CURVE, CURVE, CURVE)
+    wanted = lists_of(lists.features_BKF, relevance_BK)
+    for feature in range(3):
+        scores_BK = lists.features_BKF[:, :, feature]
+        discounted = [ips_ndcg(scores_BK, clicks, by, 5) * _ideal(clicks, by, 5) for clicks, by in
+                      ((wanted, None), (lists, curve))]  # fmt: skip
+        assert np.nanmean(discounted[1]) * lists.teaches_B.mean() / 0.75 == pytest.approx(
+            discounted[0].mean(), rel=0.02
+        )
+
+
+def _ideal(lists, by, k):
+    worth_BK = -np.sort(-lists.gains_BK * lists.ips_weights(by))[:, :k][lists.teaches_B]
+    return (worth_BK / np.log2(np.arange(2, k + 2))).sum(axis=1).mean()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.1, 10))
+def test_ndcg_asks_only_for_the_order(seed, scale):
+    lists, _ = logged(20, seed)
+    values_B = ips_ndcg(lists.scores_BK, lists, HALVES)
+    np.testing.assert_array_equal(values_B, ips_ndcg(lists.scores_BK * scale - 1, lists, HALVES))
+    assert 0 <= np.nanmean(values_B) <= 1 + 1e-9
+
+
+def test_a_user_is_in_one_part_only():
+    lists, _ = logged(2000)
+    users = np.array([f"u{at % 200}" for at in range(2000)], object)
+    lists = lists_of(lists.features_BKF, lists.gains_BK, users=users)
+    train, valid = split(lists, 0.2)
+    assert not set(train.users_B) & set(valid.users_B)
+    assert len(train) + len(valid) == 2000
+    assert 0.1 < len(valid) / 2000 < 0.3
+    nobody = split(lists_of(lists.features_BKF, lists.gains_BK, users=np.full(2000, None, object)))
+    assert 0.07 < len(nobody[1]) / 2000 < 0.13
+    assert nobody[0].names == NAMES

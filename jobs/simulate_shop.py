@@ -203,9 +203,11 @@ def learn(simulation: Simulation, name: str) -> None:
     folder = str(simulation.folder / "training" / name)
     command = [sys.executable, "-m", "jobs.train_models", "--setup", SETUP, "--parts", "rankers", "--folder", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        told = [*done.stderr.strip().splitlines(), "it said nothing"]
-        say(f"      {name}: nothing was learned: {told[-2] if len(told) > 1 else told[-1]}"[:240])
+    told = [line for line in done.stdout.splitlines() if " passed: " in line or " was refused: " in line]
+    if done.returncode and not told:
+        told = [line for line in done.stderr.splitlines() if line.startswith("nothing was published")] or ["see stderr"]
+    for line in told:
+        say(f"      {line if len(line) <= 110 else line[:107] + '...'}")
 
 
 def night(simulation: Simulation) -> None:

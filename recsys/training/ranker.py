@@ -209,21 +209,21 @@ def train_trees(
         scores_BK = _spread(scores_N, valid)
         return "ips_ndcg", mean(ips_ndcg(scores_BK, valid, examination, clip=recipe.clip)), True
 
-    data = _dataset(train)
+    data, history = _dataset(train), dict[str, dict[str, list[float]]]()
     booster = lightgbm.train(
         _parameters(recipe, len(data.data)) | {"objective": Lambdas(train, examination, recipe.clip)},
         data,
         recipe.rounds,
         valid_sets=[_dataset(valid, data)],
         feval=validation,
-        callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False)],
+        callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False), lightgbm.record_evaluation(history)],
     )
     trees.save(booster, names, folder)
-    best = booster.best_score["valid_0"]["ips_ndcg"]
+    told = history["valid_0"]["ips_ndcg"]
     start = mean(ips_ndcg(np.zeros_like(valid.gains_BK), valid, examination, clip=recipe.clip))
     seconds = time.perf_counter() - started
-    say(f"trees {booster.best_iteration} of {booster.current_iteration()}  validation {best:.4f}  {seconds:.0f} s")
-    return Fitted(best, booster.best_iteration, booster.current_iteration(), seconds, start)
+    say(f"trees {booster.best_iteration} of {len(told)}  validation {max(told):.4f}  {seconds:.0f} s")
+    return Fitted(max(told), booster.best_iteration, len(told), seconds, start)
 
 
 def _parameters(recipe: TreeRecipe, examples: int) -> dict[str, Any]:

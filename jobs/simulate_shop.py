@@ -294,7 +294,10 @@ def spam(simulation: Simulation) -> Row:
         httpx.post(f"{simulation.url}/events", json=events, timeout=30).raise_for_status()
     learn(simulation, "after-spam")
     night(simulation)
-    return measures.moved(before, panel(simulation), target)
+    after = panel(simulation)
+    row, others = measures.moved(before, after, target), measures.unrest(before, after, target)
+    say(f"spam: the item moved by {row.value:.1f} places, the others of its category by {others:.1f} each")
+    return row
 
 
 def panel(simulation: Simulation) -> Log:

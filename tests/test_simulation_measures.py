@@ -16,6 +16,7 @@ from recsys.simulation.measures import (
     regret_left,
     resampled,
     true_ndcg,
+    unrest,
 )
 from recsys.simulation.shopper import Log
 from tests.test_simulation_market import market
@@ -82,3 +83,4 @@ def test_an_item_moves_by_the_mean_of_its_places() -> None:
     before, after = log_of(np.array([[5, 6, 7], [6, 7, 5]]), *asked), log_of(np.array([[6, 5, 7], [6, 7, 8]]), *asked)
     assert moved(before, after, 5).value == 1.0  # 1 to 2, and 3 to behind the last
     assert moved(before, before, 5).value == 0.0
+    assert unrest(before, after, 5) == pytest.approx((0.5 + 0 + 0.5) / 3)  # 6 up by one once, 7 never, 8 in once

@@ -159,6 +159,12 @@ def moved(before: Log, after: Log, row: int) -> Row:
     )
 
 
+def unrest(before: Log, after: Log, row: int) -> float:
+    """The same of all other items of these answers, as a mean: what a night moves without spam."""
+    others = np.setdiff1d(np.union1d(before.rows_BK, after.rows_BK), [row, -1])
+    return float(np.mean([abs((_places(before, other) - _places(after, other)).mean()) for other in others]))
+
+
 def _places(log: Log, row: int) -> Values:
     """[B] from 1."""
     found_BK = log.rows_BK == row

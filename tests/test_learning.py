@@ -1,0 +1,164 @@
+"""From a log to a ranker that serves: everybody wants what is cheap, which the first stage does not know."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys import models
+from recsys.artifacts import ArtifactStore
+from recsys.config import Setup
+from recsys.errors import InputError
+from recsys.evaluation.gate import Bar
+from recsys.experiments.exploration import Exploration
+from recsys.feedback import impression
+from recsys.learning import Choices, judged_lists, last_day, live_ranker, logged, train_rankers
+from recsys.ranking.examination import Examination
+from recsys.recommender import Recommender
+from recsys.release import Release
+from recsys.training.ranker import NetRecipe, TreeRecipe
+from recsys.types import Interaction, Query
+from tests.checkerboard import USERS, setup
+
+pytestmark = pytest.mark.ray
+CHEAP = 5
+SMALL = Choices(
+    TreeRecipe(rounds=30, smallest_leaf=20, threads=1), NetRecipe(epochs=2, batch_size=64), Bar(least=50, margin=0.05)
+)
+
+
+@pytest.fixture(scope="module")
+def shop(shop_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    """A shop that explores, with two days of traffic in its log."""
+    home = tmp_path_factory.mktemp("learning") / "home"
+    shutil.copytree(shop_home, home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHELF_HOME", str(home))
+        explore = Exploration("swap", 0.5, depth=8)
+        plain = setup()
+        chosen = replace(plain, day=replace(plain.day, explore=explore))
+        traffic(chosen, opened(chosen, None), 1200)
+        yield chosen
+
+
+def opened(shop: Setup, version: str | None) -> Recommender:
+    return models.recommender(models.trained(shop, version), Release.open(ArtifactStore(shop.home)))
+
+
+def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
+    """A place is looked at with 1 / place^.7; what is looked at is clicked by chance, the cheap far more often."""
+    rng, store, start = np.random.default_rng(0), shop.event_store(), datetime.now(UTC) - timedelta(days=2)
+    shown, clicks = [], []
+    for at in range(requests):
+        query = Query(f"r{at}", 8, f"u{at % USERS:02d}" if at % 3 else None)
+        answer = impression(recommender.recommend(query), "recommend", query)
+        shown.append(replace(answer, time=start + timedelta(days=2) * at / requests))
+        for place, item in enumerate(answer.item_ids):
+            wanted = 0.7 if int(item[1:]) < CHEAP else 0.05
+            if rng.random() < wanted / (1 + place) ** 0.7:
+                clicks.append(
+                    Interaction(f"{at}-{item}", query.user_id or "?", item, "click", shown[-1].time, query.request_id)
+                )
+    store.append_impressions(shown)
+    store.append(clicks)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def folder(shop: Setup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What training left, and published as m1."""
+    folder = tmp_path_factory.mktemp("models")
+    measured = train_rankers(shop, folder, SMALL, seed=0)
+    assert set(measured) == {"trees/ips_ndcg@10", "net/ips_ndcg@10"}
+    models.publish(shop, "m1", folder, measured)
+    return folder
+
+
+def test_the_curve_is_that_of_the_shop(folder: Path) -> None:
+    curve = Examination.load(folder / "examination.json").curve_K
+    true_K = 1 / np.arange(1, 9) ** 0.7
+    assert np.abs(np.asarray(curve)[:8] - true_K).max() < 0.2
+
+
+def test_both_rankers_passed_the_gate_which_says_so(folder: Path) -> None:
+    for name in ("trees", "net"):
+        verdict = json.loads((folder / "gate" / f"{name}.json").read_text())
+        assert verdict["passed"]
+        assert verdict["rows"][0]["difference"] > 0.02
+        assert (folder / "gate" / f"{name}.html").read_text().startswith("<!")
+
+
+@pytest.mark.parametrize("name", ["trees", "net"])
+def test_what_was_learned_serves_and_puts_the_cheap_first(shop: Setup, folder: Path, name: str) -> None:
+    certain = replace(shop, ranker=name, day=replace(shop.day, explore=Exploration()))
+    ranking = opened(certain, "m1").recommend(Query("r", 3))
+    assert ranking.ranker.startswith(f"{name}@")
+    assert {int(each.item.item_id[1:]) < CHEAP for each in ranking.items} == {True}
+    first = opened(certain, None).recommend(Query("r", 3))
+    assert {int(each.item.item_id[1:]) < CHEAP for each in first.items} != {True}
+
+
+def test_the_live_ranker_is_the_current_models_one(shop: Setup, folder: Path) -> None:
+    assert type(live_ranker(shop)).__name__ == "NetRanker"
+    assert type(live_ranker(replace(shop, ranker="first"))).__name__ == "WeightedSum"
+
+
+def test_a_ranker_that_is_worse_than_the_live_one_is_refused(shop: Setup, folder: Path, tmp_path: Path) -> None:
+    """Trees of one leaf know nothing; the net that serves by now does."""
+    stump = replace(SMALL, trees=TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1), net=None)
+    with pytest.raises(InputError, match=r"no ranker passed the gate \(trees: overall: "):
+        train_rankers(shop, tmp_path, stump)
+    assert not (tmp_path / "ranker_trees").exists()
+    assert not json.loads((tmp_path / "gate" / "trees.json").read_text())["passed"]
+
+
+def test_too_short_a_log_is_refused(shop: Setup, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few to tell"):
+        train_rankers(shop, tmp_path, replace(SMALL, net=None, bar=Bar(least=100_000)))
+
+
+def test_a_log_without_ranked_answers_says_so(shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "empty.sqlite"))
+    with pytest.raises(InputError, match="no ranked answers yet"):
+        logged(replace(setup(), home=shop.home))
+
+
+def test_the_last_day_is_apart(shop: Setup) -> None:
+    lists = logged(shop).lists
+    past, day = last_day(lists)
+    assert len(past) + len(day) == len(lists) == 1200
+    assert past.times_B.max() < day.times_B.min()
+    assert 0.15 < len(day) / len(lists) <= 0.5
+
+
+def test_judged_queries_are_lists_with_the_days_features(shop: Setup, tmp_path: Path) -> None:
+    rows = [("red chair", "i00", 3.0), ("red chair", "i01", 1.0), ("red chair", "gone", 3.0), ("lamp", "i04", 2.0)]
+    queries, items, grades = zip(*rows, strict=True)
+    pq.write_table(pa.table({"query": queries, "item_id": items, "relevance": grades}), tmp_path / "judged.parquet")
+    encoder = shop.encoder()
+    lists = judged_lists(
+        opened(shop, None), lambda text: encoder.encode_queries([text])[0], tmp_path / "judged.parquet"
+    )
+    assert (len(lists), lists.items_BK.tolist(), lists.gains_BK.tolist()) == (1, [["i00", "i01"]], [[1.0, 0.0]])
+    lexical = lists.features_BKF[0, :, lists.names.index("lexical")]
+    assert lexical[0] > lexical[1] > 0
+    pq.write_table(pa.table({"query": ["x"], "item_id": ["i00"], "relevance": [3.0]}), tmp_path / "one.parquet")
+    with pytest.raises(InputError, match="judges no two items"):
+        judged_lists(recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "one.parquet")
+
+
+def test_an_older_space_teaches_nothing(shop: Setup) -> None:
+    """The log's start is where the releases' present space begins."""
+    store = ArtifactStore(shop.home)
+    oldest = learning._space_since(shop)
+    assert oldest == datetime.min.replace(tzinfo=UTC)
+    assert Release.open(store).items.num_rows == ITEMS

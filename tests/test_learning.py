@@ -24,7 +24,7 @@ from recsys.feedback import impression
 from recsys.learning import Choices, judged_lists, last_day, live_ranker, logged, train_rankers
 from recsys.ranking.examination import Examination
 from recsys.recommender import Recommender
-from recsys.release import Release
+from recsys.release import Release, read_manifest
 from recsys.training.ranker import NetRecipe, TreeRecipe
 from recsys.types import Interaction, Query
 from tests.checkerboard import USERS, setup
@@ -32,7 +32,7 @@ from tests.checkerboard import USERS, setup
 pytestmark = pytest.mark.ray
 CHEAP = 5
 SMALL = Choices(
-    TreeRecipe(rounds=30, smallest_leaf=20, threads=1), NetRecipe(epochs=2, batch_size=64), Bar(least=50, margin=0.05)
+    TreeRecipe(rounds=30, smallest_leaf=20, threads=1), NetRecipe(epochs=6, batch_size=64), Bar(least=50, margin=0.05)
 )
 
 
@@ -145,9 +145,8 @@ def test_judged_queries_are_lists_with_the_days_features(shop: Setup, tmp_path: 
     queries, items, grades = zip(*rows, strict=True)
     pq.write_table(pa.table({"query": queries, "item_id": items, "relevance": grades}), tmp_path / "judged.parquet")
     encoder = shop.encoder()
-    lists = judged_lists(
-        opened(shop, None), lambda text: encoder.encode_queries([text])[0], tmp_path / "judged.parquet"
-    )
+    recommender = opened(shop, None)
+    lists = judged_lists(recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "judged.parquet")
     assert (len(lists), lists.items_BK.tolist(), lists.gains_BK.tolist()) == (1, [["i00", "i01"]], [[1.0, 0.0]])
     lexical = lists.features_BKF[0, :, lists.names.index("lexical")]
     assert lexical[0] > lexical[1] > 0
@@ -156,9 +155,15 @@ def test_judged_queries_are_lists_with_the_days_features(shop: Setup, tmp_path: 
         judged_lists(recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "one.parquet")
 
 
-def test_an_older_space_teaches_nothing(shop: Setup) -> None:
-    """The log's start is where the releases' present space begins."""
-    store = ArtifactStore(shop.home)
-    oldest = learning._space_since(shop)
-    assert oldest == datetime.min.replace(tzinfo=UTC)
-    assert Release.open(store).items.num_rows == ITEMS
+def test_what_was_logged_in_another_space_teaches_nothing(shop: Setup, tmp_path: Path) -> None:
+    """The older of the two releases is made one of another space: what was shown before the newer one is left out."""
+    home = tmp_path / "home"
+    shutil.copytree(shop.home, home)
+    first, second = ArtifactStore(str(home)).versions()
+    path = home / "releases" / first / "manifest.json"
+    path.write_text(path.read_text().replace(f'"space": "{shop.encoder().space}"', '"space": "another"'))
+    created = datetime.fromisoformat(read_manifest(ArtifactStore(str(home)), second).created)
+    early = replace(next(shop.event_store().impressions()), request_id="early", time=created - timedelta(hours=1))
+    shop.event_store().append_impressions([early])
+    assert "early" in logged(shop).lists.request_ids_B
+    assert "early" not in logged(replace(shop, home=str(home))).lists.request_ids_B

@@ -28,6 +28,7 @@ from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, R
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
 from recsys.search import FEATURES, SearchChoices
+from recsys.training.guard import Online
 from recsys.users.recency import RecencyMean
 
 
@@ -60,7 +61,7 @@ class Day:
     `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer says so.
     A recommendation that asks for no diversity gets `diversity` (0..1, `ranking.diversity`); at least `tail_share` of
     its places hold items of the tail, while there are any. The learned ranker orders the `reranked` best of the first
-    stage; `explore` says what of an answer is left to chance. Raises
+    stage; `explore` says what of an answer is left to chance; with `online` the net learns by day too. Raises
     InputError where a share is not within 0..1.
     """
 
@@ -81,6 +82,7 @@ class Day:
     tail_share: float = 0.0
     reranked: int = 100
     explore: Exploration = field(default_factory=Exploration)
+    online: Online | None = None
 
     def __post_init__(self) -> None:
         for name, share in (("diversity", self.diversity), ("tail_share", self.tail_share)):

@@ -57,6 +57,7 @@ class Explanation:
     """`base` and the contributions of `parts` add up to `score`, to rounding; both are missing for an item that no
     ranker saw. `sources` are what each source said of the item, `terms` what each word of the query that it has added
     to the lexical score. `moved` says what took it from where its score put it; `propensity` how likely that was.
+    `note` says where the parts are not of the ranker that made the score.
     """
 
     request_id: str
@@ -75,6 +76,7 @@ class Explanation:
     moved: str = ""
     propensity: float = 1.0
     lost: Lost | None = None
+    note: str = ""
 
     @property
     def summary(self) -> str:
@@ -85,7 +87,7 @@ class Explanation:
         told = [f"Place {self.place} with {self.score or 0:.3g} of {self.ranker}, {brought}"]
         if self.parts:
             told.append("most of it from " + ", ".join(f"{p.feature} ({p.contribution:+.3g})" for p in self.parts[:3]))
-        return "; ".join([*told, *([self.moved] if self.moved else [])]) + "."
+        return "; ".join([*told, *(each for each in (self.moved, self.note) if each)]) + "."
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,17 @@ def _scored(shop: Recommender, impression: Impression, again: _Replayed, place: 
         columns = [TABLE.index(name) for name in ranker.feature_names]
         values = dict(zip(ranker.feature_names, values_F[columns].tolist(), strict=True))
         told |= _parts(ranker, values_F[columns][None], 0, values)
+        told["note"] = _note(told, impression.ranker, shop.policy.labels.get(name, name))
     said = zip(again.names, again.brought_NF[place], strict=True)
     return told | {"sources": {name: float(again.pool.signals[name][place]) for name, there in said if there}}
+
+
+def _note(told: Mapping[str, Any], then: str, now: str) -> str:
+    """Where the ranker has learned since the answer, its parts add up to another score."""
+    total = told.get("base", 0.0) + sum(part.contribution for part in told.get("parts", ()))
+    if abs(total - told["score"]) <= 1e-3 * max(1.0, abs(told["score"])):
+        return ""
+    return f"{then} ranked then; the parts are of {now}, which serves now and gives {total:.4g}"
 
 
 def _parts(ranker: Ranker, table_NF: Floats, place: int, values: Mapping[str, float]) -> dict[str, Any]:

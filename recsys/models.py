@@ -148,7 +148,7 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
         setup = replace(setup, user_model=partial(SequenceModel, str(folder / USER_MODEL)))
     if (folder / MIXER).is_file():
         setup = replace(setup, recommend_ranker=partial(Mixer.load, folder / MIXER))
-    rankers = {name: partial(_ranker, folder / part) for name, part in RANKERS.items() if (folder / part).is_dir()}
+    rankers = {name: partial(ranker, folder / part) for name, part in RANKERS.items() if (folder / part).is_dir()}
     setup = replace(setup, rankers={**setup.rankers, **rankers})
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
@@ -158,7 +158,8 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
     return setup
 
 
-def _ranker(folder: Path) -> Ranker:
+def ranker(folder: Path) -> Ranker:
+    """What training left in one of the folders of RANKERS."""
     if folder.name == TREES:
         from recsys.ranking.trees import TreeRanker
 

@@ -130,6 +130,7 @@ class ExplainAnswer(TypedDict):
     moved: str
     propensity: float
     lost: LostItem | None
+    note: str
     summary: str
 
 
@@ -226,6 +227,7 @@ def explain_answer(request_id: str, told: Explanation) -> ExplainAnswer:
         "moved": told.moved,
         "propensity": told.propensity,
         "lost": lost,
+        "note": told.note,
         "summary": told.summary,
     }
 

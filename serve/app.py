@@ -8,7 +8,9 @@ from ray import serve
 
 from recsys.config import Setup, load
 from recsys.errors import InputError
+from recsys.training.guard import Online
 from serve.replicas import EncoderReplica, ShopReplica
+from serve.trainer import TrainerReplica
 
 #: For every deployment. A rolling update starts the new replica before it stops the old one.
 OPTIONS: dict[str, Any] = {
@@ -30,7 +32,10 @@ def build(args: dict[str, str]) -> serve.Application:
 
 
 def compose(setup: Setup) -> serve.Application:
-    """fused: every Shop replica encodes by itself. split: it asks Encoder replicas, which may have GPUs."""
+    """fused: every Shop replica encodes by itself. split: it asks Encoder replicas, which may have GPUs.
+
+    Where the ranker learns by day, one Trainer replica does that beside them.
+    """
     day = setup.day
     shop = serve.deployment(
         name="Shop",
@@ -39,8 +44,9 @@ def compose(setup: Setup) -> serve.Application:
         ray_actor_options={"num_cpus": day.replica_cpus, "num_gpus": day.encoder_gpus if day.layout == "fused" else 0},
         **OPTIONS,
     )(serve.ingress()(ShopReplica))
+    trainer = _trainer(setup, day.online) if day.online else None
     if day.layout == "fused":
-        return shop.bind(setup)
+        return shop.bind(setup, None, trainer)
     encoder = serve.deployment(
         name="Encoder",
         num_replicas=day.encoder_replicas,
@@ -48,4 +54,12 @@ def compose(setup: Setup) -> serve.Application:
         ray_actor_options={"num_cpus": day.encoder_cpus, "num_gpus": day.encoder_gpus},
         **OPTIONS,
     )(EncoderReplica)
-    return shop.bind(setup, encoder.bind(setup))
+    return shop.bind(setup, encoder.bind(setup), trainer)
+
+
+def _trainer(setup: Setup, choices: Online) -> serve.Application:
+    """Never two at once, not in a rolling update either: both would publish snapshots."""
+    options = {**OPTIONS, "max_surge_percent": 0}
+    resources = {"num_cpus": setup.day.replica_cpus}
+    made = serve.deployment(name="Trainer", num_replicas=1, ray_actor_options=resources, **options)(TrainerReplica)
+    return made.bind(setup, choices)

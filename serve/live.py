@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from recsys import models
+from recsys import models, online
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
@@ -22,6 +23,8 @@ from serve import metrics
 
 logger = logging.getLogger("ray.serve")
 
+#: The ranker that learns by day.
+ONLINE = "net"
 #: A refused release is tried again after so long: a bucket that could not be reached may be back.
 RETRY_S = 30.0
 
@@ -92,9 +95,27 @@ class LiveRelease:
                 if self._is_news(version):
                     self._tried = {version: time.monotonic()}
                     self._swap(self._open(version))
+                self._take_snapshot()
                 self.refused.pop("current", None)
             except Exception as error:  # a bucket that cannot be reached must not end the thread
                 self._refuse(version, error)
+
+    def _take_snapshot(self) -> None:
+        """The newest of what was learned by day, if it grew from the served models; else the night's network."""
+        live = self.recommender
+        if live is None or self.setup.day.online is None or ONLINE not in live.policy.rankers:
+            return
+        base = live.release.manifest.models
+        snapshot = online.current(self.setup, base)
+        label = f"{ONLINE}@{base}+{snapshot.version}" if snapshot else f"{ONLINE}@{base}"
+        if label == live.policy.labels[ONLINE]:
+            return
+        folder = online.network_of(self.setup, snapshot) if snapshot else None
+        ranker = models.ranker(folder) if folder else trained(self.setup, base).rankers[ONLINE]()
+        policy = live.policy
+        rankers, labels = {**policy.rankers, ONLINE: ranker}, {**policy.labels, ONLINE: label}
+        self.recommender = replace(live, policy=replace(policy, rankers=rankers, labels=labels))
+        logger.info("%s ranks from now on", label)
 
     def _is_news(self, version: str) -> bool:
         if not version or version == self.version:

@@ -66,10 +66,11 @@ class EncoderReplica:
 class ShopReplica:
     """An `api.Shop` over the release that the store's `current` names; follows it every `day.refresh_s`.
 
-    `encoder` is the handle of an Encoder deployment; without one this process encodes by itself.
+    `encoder` is the handle of an Encoder deployment; without one this process encodes by itself. `trainer` is that of
+    the deployment that learns by day: its snapshots come through the store, the handle keeps it in the application.
     """
 
-    def __init__(self, setup: Setup, encoder: Any = None) -> None:
+    def __init__(self, setup: Setup, encoder: Any = None, trainer: Any = None) -> None:
         self.day = setup.day
         # One look at `current` decides the encoder and the space that releases must have: it may move between two.
         own = EncoderReplica(setup) if encoder is None else None

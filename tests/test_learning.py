@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import models
+from recsys import models, online
 from recsys.artifacts import ArtifactStore
+from recsys.batch import night
 from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.evaluation.gate import Bar
@@ -25,14 +26,19 @@ from recsys.learning import Choices, judged_lists, last_day, live_ranker, logged
 from recsys.ranking.examination import Examination
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
+from recsys.training.guard import Online
 from recsys.training.ranker import NetRecipe, TreeRecipe
 from recsys.types import Interaction, Query
+from serve.live import LiveRelease
 from tests.checkerboard import USERS, setup
+from tests.test_taste import in_this_process
 
 pytestmark = pytest.mark.ray
 CHEAP = 5
 SMALL = Choices(
-    TreeRecipe(rounds=30, smallest_leaf=20, threads=1), NetRecipe(epochs=6, batch_size=64), Bar(least=50, margin=0.05)
+    TreeRecipe(rounds=30, smallest_leaf=20, threads=1),
+    NetRecipe(epochs=25, batch_size=64, learning_rate=1e-2),
+    Bar(least=50, margin=0.05),
 )
 
 
@@ -167,3 +173,26 @@ def test_what_was_logged_in_another_space_teaches_nothing(shop: Setup, tmp_path:
     shop.event_store().append_impressions([early])
     assert "early" in logged(shop).lists.request_ids_B
     assert "early" not in logged(replace(shop, home=str(home))).lists.request_ids_B
+
+
+def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
+    shop: Setup, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night takes the models; then a snapshot of theirs appears, and a reset."""
+    monkeypatch.setattr(night, "run", in_this_process)
+    night.run_night(night.begin(shop, version="ranked"), print)
+    daily = replace(shop, day=replace(shop.day, online=Online()))
+    live = LiveRelease(daily, shop.encoder().space)
+    assert live.recommender is not None
+    assert (live.version, live.recommender.policy.labels["net"]) == ("ranked", "net@m1")
+    before = live.recommender
+    snapshot = online.publish(daily, "m1", "", folder / "ranker_net", {}, {})
+    live.refresh()
+    assert live.recommender.recommend(Query("r", 3)).ranker == f"net@m1+{snapshot.version}"
+    assert live.recommender.release is before.release
+    online.reset(daily)
+    live.refresh()
+    assert live.recommender.policy.labels["net"] == "net@m1"
+    online.publish(daily, "of other models", "", folder / "ranker_net", {}, {})
+    live.refresh()
+    assert live.recommender.policy.labels["net"] == "net@m1"

@@ -82,7 +82,9 @@ def show(home: Path, token: str) -> None:
         table(f"search '{TEXT}', in stock", found := get(shop, "/search", q=TEXT, in_stock=True, k=5))
         first_item = found["items"][0]
         table(f"similar to {first_item['title']}", get(shop, f"/similar/{first_item['item_id']}", k=5))
-        table(f"recommended for household {HOUSEHOLD}", get(shop, "/recommend", user_id=HOUSEHOLD, k=5))
+        table(f"recommended for household {HOUSEHOLD}", known := get(shop, "/recommend", user_id=HOUSEHOLD, k=5))
+        explain(shop, known["request_id"], known["items"][0]["item_id"])
+        explain(shop, known["request_id"], first_item["item_id"])
         visitor = f"visitor-{secrets.token_hex(3)}"
         before = get(shop, "/recommend", user_id=visitor, k=5)
         table(f"recommended for {visitor}, who was never here", before)
@@ -127,6 +129,15 @@ def healthy(shop: httpx.Client, version: str | None) -> str:
         if row == 10:
             return str(version)
     raise AssertionError
+
+
+def explain(shop: httpx.Client, request: str, item: str) -> None:
+    """Why an item is in an answer, or is not; the answer is in the log a moment after it was given."""
+    for _ in every(0.1, 10, f"request {request} is not in the log after 10 s"):
+        told = shop.get("/explain", params={"request_id": request, "item_id": item})
+        if told.status_code == 200:
+            break
+    say(f"explained: {told.json()['title']}. {told.json()['summary']}")
 
 
 def click(shop: httpx.Client, user: str, found: dict[str, Any]) -> None:

@@ -254,11 +254,10 @@ def logged(setup: Setup) -> Lists:
 
 def flip(simulation: Simulation) -> Row:
     """A morning as before; at noon everybody begins to like what is dear. Only what is learned by day can help."""
-    half = simulation.size.requests // 2
-    morning = simulation.shop(simulation.asked(100, half), seed=100)
-    flipped, afternoon = simulation.market.flipped(), simulation.asked(101, half)
+    morning = simulation.shop(simulation.asked(100, simulation.size.requests // 2), seed=100)
+    flipped, afternoon = simulation.market.flipped(), simulation.asked(101)
     logs = []
-    for start in range(0, half, CHUNK):
+    for start in range(0, simulation.size.requests, CHUNK):
         chunk = afternoon[0][start : start + CHUNK], afternoon[1][start : start + CHUNK]
         logs.append(simulation.shop(chunk, seed=1000 + start, market=flipped))
         time.sleep(trainer_pause(simulation.setup))
@@ -275,8 +274,9 @@ def flip(simulation: Simulation) -> Row:
 
 
 def trainer_pause(setup: Setup) -> float:
-    """Seconds in which the trainer sees what came and the replicas what it learned."""
-    return 2.0
+    """Seconds in which the trainer sees what came, and the replicas what it learned."""
+    online, day = setup.day.online, setup.day
+    return online.patience_s + 2 * online.every_s + online.snapshot_s + 2 * day.refresh_s if online else 0.0
 
 
 def spam(simulation: Simulation) -> Row:

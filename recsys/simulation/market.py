@@ -31,6 +31,7 @@ from recsys.ranking.mixer import Mixer
 from recsys.search import SearchChoices
 from recsys.sources import SOURCES
 from recsys.tables import EVENTS_IN, ITEMS_IN, TIME
+from recsys.training.guard import Online
 from recsys.types import Floats, Ints, Rows
 
 #: Of what a shopper would click, this much is left of products that he did not search for.
@@ -208,7 +209,14 @@ def setup() -> Setup:
         recommend_ranker=by_popularity,
         search=SearchChoices(near=20),
         night=Night(task_cpus=0.5, encoder_cpus=0.5, history=200),
-        day=Day(replicas=1, replica_cpus=0.5, refresh_s=0.2, explore=Exploration("swap", share=0.3)),
+        day=Day(
+            replicas=1,
+            replica_cpus=0.5,
+            refresh_s=0.2,
+            explore=Exploration("swap", share=0.3),
+            # A day has a few thousand requests: one of them may move more than where it has millions.
+            online=Online(learning_rate=0.2, every_s=0.5, patience_s=0.5, snapshot_s=1.0),
+        ),
     )
 
 

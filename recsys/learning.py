@@ -24,6 +24,7 @@ from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.evaluation.gate import Bar, Verdict, judge, page, slices_of
+from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Ranker
 from recsys.metrics import tail
 from recsys.policy import FIRST, TABLE
@@ -118,10 +119,14 @@ def last_day(lists: Lists) -> tuple[Lists, Lists]:
     return lists.where(~late_B), lists.where(late_B)
 
 
-def examined(lists: Lists, seed: int = 0, say: Say = lambda _: None) -> Examination:
-    """The examination curve: from what was left to chance where there is enough of it, else by regression-EM."""
+def examined(lists: Lists, explore: Exploration, seed: int = 0, say: Say = lambda _: None) -> Examination:
+    """The examination curve: from what was left to chance where there is enough of it, else by regression-EM.
+
+    `explore` is the policy that the log was made with: one that brings items from behind the list says nothing of
+    places.
+    """
     chance_B = np.any(lists.there_BK & (lists.propensities_BK < 1), axis=1)
-    by_chance = int(chance_B.sum()) >= SWAPS
+    by_chance = int(chance_B.sum()) >= SWAPS and explore.kind in ("swap", "thompson")
     curve = from_swaps(lists.where(chance_B), seed=seed) if by_chance else regression_em(lists, seed=seed)
     how = f"{int(chance_B.sum()):,} requests with something left to chance" if by_chance else "regression-EM"
     told = " ".join(f"{value:.2f}" for value in np.asarray(curve.curve_K).tolist())
@@ -143,7 +148,7 @@ def train_rankers(
     past, day = last_day(log.lists)
     train, valid = split(past)
     folder.mkdir(parents=True, exist_ok=True)
-    curve = examined(past, seed, say)
+    curve = examined(past, setup.day.explore, seed, say)
     curve.save(folder / EXAMINATION)
     measured = _trained(train, valid, curve, folder, choices, say)
     verdicts = {name: _judged(setup, folder, name, day, past, curve, judged, choices.bar) for name in measured}

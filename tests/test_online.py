@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -184,6 +185,16 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
     again.restore(tmp_path, learner.state())
     np.testing.assert_allclose(again.theta_H, learner.theta_H, atol=1e-4)
     assert again.guard.told() == learner.guard.told()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_list_whose_numbers_overflow_teaches_nothing(nightly) -> None:
+    learner = OnlineLearner(nightly, Online(), CURVES)
+    with torch.no_grad():
+        learner.nightly.crosses[0].up.bias.fill_(float("inf"))
+    report = learner.learn(examples(flow(20, seed=1)))
+    assert (report.learned, report.held_out, report.distance) == (0, 0, 0)
+    assert report.refused == report.lists > 0
 
 
 def test_a_log_of_another_surface_is_refused(nightly) -> None:

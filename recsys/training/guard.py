@@ -24,8 +24,8 @@ class Online:
 
     A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of `radius` times the
     nightly ones' norm. After it one of `reservoir` lists of earlier days is learned again, with `replay` of its vote.
-    A user has `user_votes` a UTC day, an origin `origin_votes`; most lists take a fifth of one. Of what both are, a
-    user at an origin, `item_clicks` lists with a click on the same item count.
+    A user has `user_votes` a UTC day, an origin `origin_votes`; a list takes a fifth to a half of one. Of a user at one
+    origin, `item_clicks` lists with a click on the same item count.
 
     The share `holdout` of the lists is never learned from: the last `recent` of them judge the model as soon as there
     are `least`. `clip` bounds a click's weight by inverse propensity.
@@ -34,8 +34,8 @@ class Online:
     until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are those whose lists teach, empty all.
     """
 
-    learning_rate: float = 0.1
-    radius: float = 1.0
+    learning_rate: float = 0.15
+    radius: float = 1.5
     replay: float = 0.25
     reservoir: int = 500
     user_votes: float = 1.0

@@ -38,8 +38,8 @@ from recsys.training.ranker import tensors
 from recsys.types import Floats
 
 Values = NDArray[np.float64]
-#: What a hidden value without any weight counts, in mean weights. With .1 one of six drawn flips was not followed in half
-#: a day; with all values alike (10 and more) a hundred features of noise made the bound three times as wide.
+#: What a hidden value without any weight counts, in mean weights. With .1 one of six drawn flips was not followed in
+#: half a day; with all values alike (10 and more) a hundred features of noise made the bound three times as wide.
 FLOOR = 1.0
 #: Lists whose items are all nearer to each other than this count less.
 NEAR = 0.1

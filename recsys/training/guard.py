@@ -34,12 +34,12 @@ class Online:
     until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are those whose lists teach, empty all.
     """
 
-    learning_rate: float = 0.15
+    learning_rate: float = 0.25
     radius: float = 1.5
     replay: float = 0.25
     reservoir: int = 500
-    user_votes: float = 1.0
-    origin_votes: float = 1.0
+    user_votes: float = 0.6
+    origin_votes: float = 0.6
     item_clicks: int = 2
     holdout: float = 0.1
     least: int = 20

@@ -186,15 +186,14 @@ class OnlineLearner:
         return self.guard.admitted(one.votes, one.user, {origins[one.request, item] for item in items}, items, moment)
 
     def _take(self, one: Listed, share: float) -> str:
-        """What became of a list. One held out judges only where its sources could pay for all of it."""
+        """What became of a list. One held out pays too: nobody can flood the judges."""
+        if not share > 0:
+            return "refused"
         if is_held_out(one.request, self.choices.holdout):
-            if share < 1:
-                return "refused"
             self._judged.append((one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H))))
             return "held_out"
-        if share > 0:
-            self._learn(one, share)
-        return "learned" if share > 0 else "refused"
+        self._learn(one, share)
+        return "learned"
 
     def _learn(self, one: Listed, share: float) -> None:
         """Its step, and that of an older list."""

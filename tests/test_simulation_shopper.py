@@ -97,6 +97,6 @@ def test_who_spams_clicks_his_item_wherever_it_is_shown() -> None:
 def test_every_shopper_has_an_address_of_his_own() -> None:
     async def addresses() -> list[str | None]:
         async with clients("http://127.0.0.1:1", market()) as made:
-            return [client._transport._pool._local_address for client in made]  # type: ignore[attr-defined]
+            return [client._transport._pool._local_address for client in map(made.__getitem__, range(len(made)))]  # type: ignore[attr-defined]
 
     assert len(set(asyncio.run(addresses()))) == market().shoppers

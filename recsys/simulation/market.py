@@ -214,8 +214,7 @@ def setup() -> Setup:
             replica_cpus=0.5,
             refresh_s=0.2,
             explore=Exploration("swap", share=0.3),
-            # A day has a few thousand requests: one of them may move more than where it has millions.
-            online=Online(learning_rate=0.2, every_s=0.5, patience_s=0.5, snapshot_s=1.0),
+            online=Online(every_s=0.5, patience_s=0.5, snapshot_s=1.0),  # a simulated day takes a minute
         ),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,6 @@ from recsys.types import Floats, Ints, Mask, Rows
 
 #: Requests under way at once.
 AT_ONCE = 8
-Clients = Sequence[httpx.AsyncClient]
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,42 @@ class Log:
         return int(self.clicked_BK.sum() + self.bought_BK.sum())
 
 
-@asynccontextmanager
-async def clients(url: str, market: Market) -> AsyncIterator[Clients]:
-    """One client a shopper. On this machine each has an address of its own below 127.0.0.0/8: a shop that counts what
-    comes from one address then sees shoppers, not a crowd in one house."""
-    here = urlsplit(url).hostname in ("127.0.0.1", "localhost")
-    async with AsyncExitStack() as stack:
-        made = []
-        for number in range(market.shoppers):
-            address = f"127.1.{number // 250}.{number % 250 + 1}" if here else None
+class Doors:
+    """A client for each shopper, made when he first comes.
+
+    On this machine each has an address of its own below 127.0.0.0/8: a shop that counts what comes from one address
+    then sees shoppers, not a crowd in one house.
+    """
+
+    def __init__(self, url: str, shoppers: int) -> None:
+        self.url, self.shoppers = url, shoppers
+        self.here = urlsplit(url).hostname in ("127.0.0.1", "localhost")
+        self.made: dict[int, httpx.AsyncClient] = {}
+
+    def __len__(self) -> int:
+        return self.shoppers
+
+    def __getitem__(self, number: int) -> httpx.AsyncClient:
+        if number not in self.made:
+            address = f"127.1.{number // 250}.{number % 250 + 1}" if self.here else None
             transport = httpx.AsyncHTTPTransport(verify=False, local_address=address)
-            client = httpx.AsyncClient(base_url=url, timeout=30, transport=transport)
-            made.append(await stack.enter_async_context(client))
-        yield made
+            self.made[number] = httpx.AsyncClient(base_url=self.url, timeout=30, transport=transport)
+        return self.made[number]
+
+
+@asynccontextmanager
+async def clients(url: str, market: Market) -> AsyncIterator[Doors]:
+    """One a shopper, closed at the end."""
+    doors = Doors(url, market.shoppers)
+    try:
+        yield doors
+    finally:
+        for client in doors.made.values():
+            await client.aclose()
 
 
 async def shop(
-    to: Clients,
+    to: Doors | Sequence[httpx.AsyncClient],
     market: Market,
     model: ClickModel,
     asked: tuple[Ints, Ints],

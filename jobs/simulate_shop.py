@@ -158,10 +158,9 @@ def with_server(simulation: Simulation) -> list[Row]:
     regret_D = []
     for number in range(1, NIGHTS + 2):
         regret_D.append(day(simulation, number))
-        if number <= NIGHTS:
-            learn(simulation, f"models-{number:02d}")
-            night(simulation)
-            age(log_path(simulation.setup))
+        learn(simulation, f"models-{number:02d}")
+        night(simulation)
+        age(log_path(simulation.setup))
     curve, drawn_DK = examination(simulation)
     rows = [
         measures.examination_error(np.array(simulation.model.curve), np.asarray(curve.curve_K), drawn_DK),

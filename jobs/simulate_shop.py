@@ -144,6 +144,7 @@ def without_server(adapter: Any, folder: Path, size: Size) -> list[Row]:
         ("off-policy estimates", lambda: list(trials.off_policy(wide, model, repetitions=size.repetitions))),
         ("interleaving", lambda: [trials.interleaving(wide, model, count=20_000)]),
         ("click spam", lambda: [trials.spammed(crowd, model)]),
+        ("learning by day", lambda: [trials.flipped(crowd, model, folder / "by-day")]),
     ):
         started = time.perf_counter()
         made += trial()

@@ -25,6 +25,7 @@ from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.evaluation.gate import Bar, Verdict, judge, page, slices_of
 from recsys.experiments.exploration import Exploration
+from recsys.feedback import CLICKS_A_DAY
 from recsys.interfaces import Ranker
 from recsys.metrics import tail
 from recsys.policy import FIRST, TABLE
@@ -91,7 +92,22 @@ def logged(setup: Setup, now: datetime | None = None) -> Logged:
     examples = examples.filter(pc.is_in(examples["surface"], value_set=pa.array(["search", "recommend"])))
     if not examples.num_rows:
         raise InputError("the log holds no ranked answers yet: serve some traffic first")
-    return Logged(Lists.of(examples, TABLE), counts)
+    greedy = beyond_their_share(examples)
+    kept = examples.filter(pc.invert(pc.is_in(examples["request_id"], value_set=greedy)))
+    return Logged(Lists.of(kept, TABLE), {**counts, "answers_beyond_a_share": len(greedy)})
+
+
+def beyond_their_share(examples: pa.Table) -> pa.Array:
+    """The requests that teach nothing, so that nobody alone teaches much: those with a click on an item that the same
+    user, or the same address, clicked before on that day (UTC), and those past CLICKS_A_DAY clicks of one of them."""
+    clicks = examples.filter(pc.greater(examples["label"], 1)).sort_by("time")
+    columns = ["request_id", "item_id", "user_id", "origin"]
+    frame = clicks.select(columns).to_pandas().assign(day=pc.floor_temporal(clicks["time"], unit="day").to_numpy())
+    greedy = np.zeros(len(frame), bool)
+    for who in ("user_id", "origin"):
+        again = frame.duplicated([who, "item_id", "day"]) | (frame.groupby([who, "day"]).cumcount() >= CLICKS_A_DAY)
+        greedy |= again.to_numpy() & frame[who].notna().to_numpy()
+    return pa.array(frame["request_id"].to_numpy()[greedy], pa.string()).unique()
 
 
 def _space_since(setup: Setup) -> datetime:

@@ -21,14 +21,15 @@ from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.evaluation.gate import Bar
 from recsys.experiments.exploration import Exploration
-from recsys.feedback import impression
-from recsys.learning import Choices, judged_lists, last_day, live_ranker, logged, train_rankers
+from recsys.feedback import CLICKS_A_DAY, impression, join
+from recsys.learning import Choices, beyond_their_share, judged_lists, last_day, live_ranker, logged, train_rankers
 from recsys.ranking.examination import Examination
 from recsys.recommender import Recommender
 from recsys.release import Release, read_manifest
+from recsys.tables import LIVE_EVENTS
 from recsys.training.guard import Online
 from recsys.training.ranker import NetRecipe, TreeRecipe
-from recsys.types import Interaction, Query
+from recsys.types import Impression, Interaction, Query
 from serve.live import LiveRelease
 from tests.checkerboard import USERS, setup
 from tests.test_taste import in_this_process
@@ -65,14 +66,14 @@ def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
     rng, store, start = np.random.default_rng(0), shop.event_store(), datetime.now(UTC) - timedelta(days=2)
     shown, clicks = [], []
     for at in range(requests):
-        query = Query(f"r{at}", 8, f"u{at % USERS:02d}" if at % 3 else None)
+        query = Query(f"r{at}", 8, f"visitor-{at}" if at % 6 else f"u{at // 6 % USERS:02d}")
         answer = impression(recommender.recommend(query), "recommend", query)
         shown.append(replace(answer, time=start + timedelta(days=2) * at / requests))
         for place, item in enumerate(answer.item_ids):
             wanted = 0.7 if int(item[1:]) < CHEAP else 0.05
             if rng.random() < wanted / (1 + place) ** 0.7:
                 clicks.append(
-                    Interaction(f"{at}-{item}", query.user_id or "?", item, "click", shown[-1].time, query.request_id)
+                    Interaction(f"{at}-{item}", query.user_id or "", item, "click", shown[-1].time, query.request_id)
                 )
     store.append_impressions(shown)
     store.append(clicks)
@@ -138,10 +139,31 @@ def test_a_log_without_ranked_answers_says_so(shop: Setup, tmp_path: Path, monke
         logged(replace(setup(), home=shop.home))
 
 
+def test_nobody_teaches_more_than_his_share() -> None:
+    """The same item again on the same day, by the same user or from the same address; too much of everything."""
+    day = datetime(2026, 1, 1, 8, tzinfo=UTC)
+
+    def answer(request: str, items: str, user: str | None, origin: str | None, days: float = 0.0) -> pa.Table:
+        shown = Impression(request, day + timedelta(days=days), "v", "recommend", tuple(items), user_id=user)
+        clicks = [
+            Interaction(f"{request}{item}", user or "?", item, "click", shown.time, request, origin=origin)
+            for item in items
+        ]
+        return join([shown], [pa.RecordBatch.from_pylist([vars(click) for click in clicks], LIVE_EVENTS)])
+
+    first, other_day = answer("r1", "a", "u", "here"), answer("r2", "a", "u", "here", 1)
+    again, same_address = answer("r3", "ab", "u", "there", 0.1), answer("r4", "a", "v", "here", 0.2)
+    stranger = answer("r5", "a", None, None, 0.3)
+    everything = answer("r6", "".join(chr(200 + at) for at in range(CLICKS_A_DAY + 1)), "w", None)
+    examples = pa.concat_tables([everything, again, same_address, stranger, first, other_day])
+    assert sorted(beyond_their_share(examples).to_pylist()) == ["r3", "r4", "r6"]
+
+
 def test_the_last_day_is_apart(shop: Setup) -> None:
     lists = logged(shop).lists
     past, day = last_day(lists)
-    assert len(past) + len(day) == len(lists) == 1200
+    assert len(past) + len(day) == len(lists)
+    assert 1100 < len(lists) < 1200, "somebody clicked the same thing again"
     assert past.times_B.max() < day.times_B.min()
     assert 0.15 < len(day) / len(lists) <= 0.5
 

@@ -19,7 +19,7 @@ from recsys.errors import InputError
 from recsys.ingest import CLOCK_SKEW
 from recsys.ranking.pairs import GRADES, Pairs
 from recsys.tables import ATTRACTION, EXAMPLES, LIVE_EVENTS, TIME
-from recsys.types import EVENT_TYPES, Floats, Histories, Impression, Ints, Query, Ranking, Rows
+from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories, Impression, Ints, Query, Ranking, Rows
 from recsys.understanding.text import normal
 
 T = TypeVar("T")
@@ -160,11 +160,14 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     """What each user did, oldest first, and the users' ids; `events` are sorted by (user_id, time).
 
     `item_rows_E` is the release's row of each event's item, -1 for an item that it does not have: such an event is
-    dropped. Each user keeps his newest `max_events`; one left with none is left out. An event's price is that of one
+    dropped. So is what is no purchase and comes again on the same day (UTC), the newest stays: clicking on and on moves
+    nothing. Each user keeps his newest `max_events`; one left with none is left out. An event's price is that of one
     piece, NaN where it is null. Raises ValueError when `events` are not sorted.
     """
+    events = events.select(["user_id", "type", "time", "price"])
     kept = np.flatnonzero(item_rows_E >= 0)
-    events, items_E = events.select(["user_id", "type", "time", "price"]).take(pa.array(kept)), item_rows_E[kept]
+    kept = kept[~_comes_again(events.take(pa.array(kept)), item_rows_E[kept])]
+    events, items_E = events.take(pa.array(kept)), item_rows_E[kept]
     times_E = events["time"].cast(pa.int64()).to_numpy()
     bounds = _user_bounds(events["user_id"].combine_chunks(), times_E)
     starts, stops = bounds[:-1], bounds[1:]
@@ -177,6 +180,17 @@ def histories(events: pa.Table, item_rows_E: NDArray[np.int32], max_events: int 
     return events["user_id"].take(pa.array(starts)).combine_chunks(), Histories(
         offsets, items_E[newest_E].astype(np.int32), types_E, days_E, prices_E
     )
+
+
+def _comes_again(events: pa.Table, items_E: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """[E]: whether the user does the same, other than a purchase, with the same item later that day."""
+    users_E = np.asarray(events["user_id"].combine_chunks().dictionary_encode().indices)
+    types_E, days_E = _codes(events["type"]), events["time"].cast(pa.int64()).to_numpy() // _MICROSECONDS_A_DAY
+    order_E = np.lexsort((days_E, types_E, items_E, users_E))  # stable: by time within a day
+    sorted_4E = np.stack([users_E, items_E, types_E, days_E])[:, order_E]
+    again_E = np.zeros(len(items_E), bool)
+    again_E[order_E[:-1]] = np.all(sorted_4E[:, 1:] == sorted_4E[:, :-1], axis=0)
+    return again_E & (types_E != PURCHASE)
 
 
 def attraction(

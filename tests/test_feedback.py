@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from recsys.feedback import CLICKS_A_DAY, attraction, feature_names, histories, join, sanity, unmeasured
 from recsys.tables import ATTRACTION, EVENTS, EXAMPLES, LIVE_EVENTS
-from recsys.types import EVENT_TYPES, Impression, Interaction
+from recsys.types import EVENT_TYPES, PURCHASE, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression("r1", NOON, "v1", "search", ("a", "b", "c"), ("bm25", "ann"), ((3, 0), (2, 1), (1, 9)), "u", "tea")
@@ -135,6 +135,14 @@ def test_histories_are_oldest_first_and_keep_the_newest() -> None:
     assert (known.items.dtype, known.types.dtype, known.days.dtype) == (np.int32, np.int8, np.float64)
 
 
+def test_clicking_on_and_on_counts_once_a_day_and_buying_each_time() -> None:
+    spam = [("u", 1, 7, 1)] * 50 + [("u", 2, 7, 1)] * 2 + [("u", 2, 7, 3)] * 2 + [("v", 1, 7, 1)]
+    users, known = histories(*log(spam))
+    assert [*zip(known.days, known.types, strict=True)] == [(1, 1), (2, 1), (2, 3), (2, 3), (1, 1)]
+    assert known.offsets.tolist() == [0, 4, 5]
+    assert users.to_pylist() == ["u", "v"]
+
+
 def at_once(positions: np.ndarray) -> np.ndarray:
     """Half as likely with each place."""
     return np.float32(2.0) ** (1 - positions)
@@ -211,6 +219,8 @@ def test_histories_agree_with_a_loop(rows: list[tuple[str, int, int, int]], cap:
     expected: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for user, day, item, code in sorted(rows, key=lambda row: row[:2]):
         if item >= 0:
+            if (day, item, code) in expected[user] and code != PURCHASE:
+                expected[user].remove((day, item, code))
             expected[user].append((day, item, code))
     users, known = histories(*log(rows), max_events=cap)
     assert users.to_pylist() == sorted(expected)

@@ -214,7 +214,10 @@ def setup() -> Setup:
             replica_cpus=0.5,
             refresh_s=0.2,
             explore=Exploration("swap", share=0.3),
-            online=Online(every_s=0.5, patience_s=0.5, snapshot_s=1.0),  # a simulated day takes a minute
+            # A simulated day takes a minute, and a shopper comes several times: his votes must last until the evening.
+            online=Online(
+                learning_rate=0.5, user_votes=3.0, origin_votes=3.0, every_s=0.5, patience_s=0.5, snapshot_s=1.0
+            ),
         ),
     )
 

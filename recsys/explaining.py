@@ -134,11 +134,11 @@ def explain(
     }  # fmt: skip
     if read is not None:
         told["terms"] = shop.searcher.lexical.index.explain(read[0].understanding.normalised, row)
-    places = np.flatnonzero(again.pool.rows_N == row)
-    if len(places):
-        told |= _scored(shop, impression, again, int(places[0]))
+    place = next(iter(np.flatnonzero(again.pool.rows_N == row).tolist()), None)
+    if place is not None or item_id in impression.item_ids:
+        told |= _scored(shop, impression, again, item_id, place)
     if item_id in impression.item_ids:
-        rank = again.looked.order_N.tolist().index(int(places[0])) + 1 if len(places) else None
+        rank = None if place is None else again.looked.order_N.tolist().index(place) + 1
         return _of_shown(impression, item_id, rank, told)
     return Explanation(**told, shown=False, lost=_lost(shop, query, again, row, live, read, impression.time))
 
@@ -175,31 +175,37 @@ def _replayed(
     return _Replayed(found.pool, found.looked, features_NF, first, FEATURES, hits.brought_NF, found.filters, hits)
 
 
-def _scored(shop: Recommender, impression: Impression, again: _Replayed, place: int) -> dict[str, Any]:
-    """Score and parts of a candidate: by the log where it was shown, as asked again where it was not."""
-    item_id = shop.release.item_ids[int(again.pool.rows_N[place])]
-    told: dict[str, Any] = {"score": float(again.looked.scores_N[place])}
-    values_F = again.features_NF[place]
-    team = again.looked.teams_N[place]
+def _scored(
+    shop: Recommender, impression: Impression, again: _Replayed, item_id: str, place: int | None
+) -> dict[str, Any]:
+    """Score and parts of an item: by the log where it was shown, as asked again where it was not; `place` in the pool
+    of then, None where nothing brings it any more."""
+    told: dict[str, Any] = {}
+    team, values_F = "", np.zeros(len(TABLE), np.float32)
+    if place is not None:
+        told["score"], team = float(again.looked.scores_N[place]), again.looked.teams_N[place]
+        values_F = again.features_NF[place]
+        said = zip(again.names, again.brought_NF[place], strict=True)
+        told["sources"] = {name: float(again.pool.signals[name][place]) for name, there in said if there}
     if item_id in impression.item_ids:
         at = impression.item_ids.index(item_id)
-        told["score"] = impression.scores[at] if impression.scores else told["score"]
+        told["score"] = impression.scores[at] if impression.scores else told.get("score", 0.0)
         logged = dict(zip(impression.feature_names, impression.features[at], strict=True))
         values_F = np.array([logged.get(name, 0.0) for name in TABLE], np.float32)
         team = impression.teams[at] if impression.teams else ""
-    name = shop.policy.teams(impression.arms).get(team, shop.policy.serving)
-    ranker = shop.policy.rankers.get(name) if place < shop.policy.depth else None
-    if ranker is None:
-        values = {name: float(again.pool.signals[name][place]) for name in again.names}
-        table_NF = np.stack([again.pool.signals[name] for name in again.names], axis=1)
-        told |= _parts(again.first, table_NF, place, values)
-    else:
-        columns = [TABLE.index(name) for name in ranker.feature_names]
+    teams = shop.policy.teams(impression.arms)
+    name = teams.get(team, next(iter(teams.values())))  # what both had in front was scored by the first
+    ranker = shop.policy.rankers.get(name) if place is None or place < shop.policy.depth else None
+    if ranker is not None:
+        columns = [TABLE.index(column) for column in ranker.feature_names]
         values = dict(zip(ranker.feature_names, values_F[columns].tolist(), strict=True))
         told |= _parts(ranker, values_F[columns][None], 0, values)
         told["note"] = _note(told, impression.ranker, shop.policy.labels.get(name, name))
-    said = zip(again.names, again.brought_NF[place], strict=True)
-    return told | {"sources": {name: float(again.pool.signals[name][place]) for name, there in said if there}}
+    elif place is not None:
+        values = {name: float(again.pool.signals[name][place]) for name in again.names}
+        table_NF = np.stack([again.pool.signals[name] for name in again.names], axis=1)
+        told |= _parts(again.first, table_NF, place, values)
+    return told
 
 
 def _note(told: Mapping[str, Any], then: str, now: str) -> str:
@@ -326,6 +332,6 @@ def _below(shop: Recommender, query: Query, again: _Replayed, place: int) -> Los
 
 def _contributions(shop: Recommender, again: _Replayed, place: int) -> dict[str, float]:
     """What each feature gives a candidate, as asked again."""
-    nobody = Impression("", datetime.min, shop.release.version, "", ())
-    arms = replace(nobody, arms=again.looked.arms)
-    return {part.feature: part.contribution for part in _scored(shop, arms, again, place).get("parts", ())}
+    nobody = Impression("", datetime.min, shop.release.version, "", (), arms=again.looked.arms)
+    told = _scored(shop, nobody, again, "", place)
+    return {part.feature: part.contribution for part in told.get("parts", ())}

@@ -86,7 +86,7 @@ def publish(setup: Setup, version: str, folder: Path, metrics: dict[str, float])
     if current := current_models(setup):
         dropped = OF_THE_ENCODER if ENCODER in fresh else ()
         kept = [name for name in PARTS if name not in (*fresh, *dropped)]
-        files |= _copied(store, version, _folder(setup, current), kept)
+        files |= _copied(store, version, local_folder(setup, current), kept)
     manifest = ModelsManifest(version, setup.name, metrics, files)
     store.publish(version, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
     store.prune(KEEP, spare=_named_by_releases(setup))
@@ -115,10 +115,14 @@ def trained(setup: Setup, version: str | None) -> Setup:
 
     Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
     """
-    return with_parts(setup, _folder(setup, version)) if version else setup
+    return with_parts(setup, local_folder(setup, version)) if version else setup
 
 
-def _folder(setup: Setup, version: str) -> Path:
+def local_folder(setup: Setup, version: str, parts: Sequence[str] = PARTS) -> Path:
+    """These parts of a version as files of this machine, every checksum compared.
+
+    Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
+    """
     store = store_of(setup)
     try:
         manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
@@ -130,7 +134,8 @@ def _folder(setup: Setup, version: str) -> Path:
         ) from None
     except (ValueError, TypeError) as error:
         raise ReleaseError(f"the manifest of models {version} cannot be read ({error}): train again") from error
-    return store.local_folder(f"releases/{version}", manifest.files)
+    files = {path: sha for path, sha in manifest.files.items() if path.split("/")[0] in parts}
+    return store.local_folder(f"releases/{version}", files)
 
 
 def with_parts(setup: Setup, folder: Path) -> Setup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -98,10 +97,7 @@ class Trainer:
     def _nightly(self, base: str) -> OnlineLearner | None:
         from recsys.training.online import OnlineLearner
 
-        store = models.store_of(self.setup)
-        manifest = models.ModelsManifest(**json.loads(store.read(f"releases/{base}/manifest.json")))
-        wanted = {path: sha for path, sha in manifest.files.items() if path.split("/")[0] in (NET, EXAMINATION)}
-        folder = store.local_folder(f"releases/{base}", wanted)
+        folder = models.local_folder(self.setup, base, (NET, EXAMINATION))
         if not (folder / NET).is_dir():
             return None
         curve = Examination.load(folder / EXAMINATION) if (folder / EXAMINATION).exists() else None

@@ -12,6 +12,7 @@ import pytest
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError
 from recsys.events import SqliteEventStore
+from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
 from recsys.explaining import Explanation, explain, query_of
 from recsys.feedback import feature_names, impression, join
@@ -88,6 +89,40 @@ def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recom
     assert explanation.parts[0].feature == "log_price"
     assert "log_price" in explanation.summary
     assert explanation.ranker == "dear@m1"
+
+
+@pytest.mark.parametrize("kind", ["ab", "interleave"])
+def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> None:
+    """The live ranker is another; of a shared list each item by the ranker that chose it."""
+    test = Experiment("test", {"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind)  # type: ignore[arg-type]
+    shop = replace(dear, policy=replace(dear.policy, serving="first", experiments=(test,)))
+    seen = set()
+    for user in range(12):
+        answer = shown(shop, Query(f"r{user}", 3, f"u{user:02d}"))
+        for item in answer.item_ids:
+            explanation = told(shop, answer, item)
+            adds_up(explanation)
+            seen.add("log_price" in {part.feature for part in explanation.parts})
+    assert seen == {True, False}
+
+
+def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> None:
+    answer = shown(dear, Query("r", 2))
+    sources = tuple(source for source in dear.recommend_sources if source.source == "co_occurrence")
+    forgetful = replace(dear, recommend_sources=sources, recommend_ranker=WeightedSum({"co_occurrence": 1.0}))
+    explanation = told(forgetful, answer, answer.item_ids[0])
+    adds_up(explanation)
+    assert (explanation.place, explanation.score) == (1, pytest.approx(answer.scores[0]))
+    assert "no source brings it" in explanation.moved
+
+
+def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
+    answer = shown(dear, Query("r", 2))
+    other = WeightedSum(dict.fromkeys(DEAR.feature_names, 2.0))
+    since = replace(dear, policy=replace(dear.policy, rankers={"dear": other}, labels={"dear": "dear@m2"}))
+    explanation = told(since, answer, answer.item_ids[0])
+    assert explanation.note.startswith("dear@m1 ranked then; the parts are of dear@m2")
+    assert explanation.score == pytest.approx(answer.scores[0])
 
 
 def test_a_search_says_which_words_hit(plain: Recommender) -> None:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 _Click = tuple[str, str | None, int]
 #: More clicks of one user, or of one address, on one day count for nothing.
 CLICKS_A_DAY = 50
+#: Nobody needs the same item in more answers of a day: a round number.
+AGAIN = 3
 _MICROSECONDS_A_DAY = 86_400_000_000
 _SEPARATOR = "\x1f"  # ids have no control characters
 
@@ -208,18 +210,20 @@ def attraction(
     something in that time; an answer without a user is that of who clicked in it first. Others, a crawler's say, tell
     nothing. A click is any interaction under the answer's `request_id` that is more than a view and not before it.
 
-    Bounds, so that nobody alone moves this far: a user and an address (`origin`) count at most once per item and day
+    Bounds, so that nobody alone moves this far: a user who clicks one item in more than AGAIN answers of a day tells
+    nothing that day; a user and an address (`origin`) count at most once per item and day
     (UTC, by the server's clock: the answer's), an exposure with the greatest chance of that day; and each has at most
     CLICKS_A_DAY clicks a day over all items. A user's answers are those of the address that he first clicked from.
     Answers that come more than a day late in the log are left out. Memory: clicks, and the exposures of two days.
     """
     clicks, whose = _clicks(interactions)
-    counted = _Attraction(examined)
+    pressing, counted = _pressing(clicks), _Attraction(examined)
     for shown in impressions:
         if since < shown.time <= until and shown.item_ids:
             touched = clicks.get(shown.request_id, {})
             user = shown.user_id or next((user for user, _, _ in touched.values()), "")
-            if user in whose:
+            day = int(shown.time.timestamp() // 86_400)
+            if user in whose and (user, day) not in pressing:
                 counted.add(shown, whose[user], touched)
     return counted.table()
 
@@ -242,6 +246,14 @@ def _clicks(interactions: Iterable[pa.RecordBatch]) -> tuple[dict[str, dict[str,
             clicks.setdefault(request, {}).setdefault(item, (user, origin, time))
             whose.setdefault(user, _of("address", origin) if origin else _of("user", user))
     return clicks, whose
+
+
+def _pressing(clicks: dict[str, dict[str, _Click]]) -> set[tuple[str, int]]:
+    """Users, each with a day (since 1970), who clicked one item in more than AGAIN answers."""
+    often: Counter[tuple[str, int, str]] = Counter()
+    for touched in clicks.values():
+        often.update((user, time // _MICROSECONDS_A_DAY, item) for item, (user, _, time) in touched.items())
+    return {(user, day) for (user, day, _), count in often.items() if count > AGAIN}
 
 
 def _of(kind: str, name: str) -> str:

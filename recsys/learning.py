@@ -25,7 +25,7 @@ from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.evaluation.gate import Bar, Verdict, judge, page, slices_of
 from recsys.experiments.exploration import Exploration
-from recsys.feedback import CLICKS_A_DAY
+from recsys.feedback import AGAIN, CLICKS_A_DAY
 from recsys.interfaces import Ranker
 from recsys.metrics import tail
 from recsys.policy import FIRST, TABLE
@@ -99,11 +99,14 @@ def logged(setup: Setup, now: datetime | None = None) -> Logged:
 
 def beyond_their_share(examples: pa.Table) -> pa.Array:
     """The requests that teach nothing, so that nobody alone teaches much: those with a click on an item that the same
-    user, or the same address, clicked before on that day (UTC), and those past CLICKS_A_DAY clicks of one of them."""
+    user, or the same address, clicked before on that day (UTC), those past CLICKS_A_DAY clicks of one of them, and all
+    of a user who clicked one item in more than AGAIN answers of the day."""
     clicks = examples.filter(pc.greater(examples["label"], 1)).sort_by("time")
     columns = ["request_id", "item_id", "user_id", "origin"]
     frame = clicks.select(columns).to_pandas().assign(day=pc.floor_temporal(clicks["time"], unit="day").to_numpy())
-    greedy = np.zeros(len(frame), bool)
+    often = frame.groupby(["user_id", "item_id", "day"])["item_id"].transform("size")
+    pressing = often.groupby([frame["user_id"], frame["day"]]).transform("max") > AGAIN
+    greedy = pressing.to_numpy(bool) & frame["user_id"].notna().to_numpy()
     for who in ("user_id", "origin"):
         again = frame.duplicated([who, "item_id", "day"]) | (frame.groupby([who, "day"]).cumcount() >= CLICKS_A_DAY)
         greedy |= again.to_numpy() & frame[who].notna().to_numpy()

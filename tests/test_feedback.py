@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.feedback import CLICKS_A_DAY, attraction, feature_names, histories, join, sanity, unmeasured
+from recsys.feedback import AGAIN, CLICKS_A_DAY, attraction, feature_names, histories, join, sanity, unmeasured
 from recsys.tables import ATTRACTION, EVENTS, EXAMPLES, LIVE_EVENTS
 from recsys.types import EVENT_TYPES, PURCHASE, Impression, Interaction
 
@@ -199,6 +199,18 @@ def test_nobody_clicks_without_bound_even_under_others_names() -> None:
         own = [{"user_id": f"u{n}", "origin": f"o{n}"} | one for n in range(len(many))]
         done = [event(each.item_ids[0], "click", each.request_id, **who) for each, who in zip(many, own, strict=True)]
         assert sum(clicks for _, clicks in counted(many, *done).values()) == CLICKS_A_DAY
+
+
+def test_who_presses_one_item_all_day_tells_nothing_that_day() -> None:
+    """AGAIN answers are one click; one more, and the day is as if he was not there. Behind an address are many."""
+    answers = [later(SEARCH, f"r{n}") for n in range(AGAIN + 1)]
+    mine = [event("b", "click", each.request_id, origin="x") for each in answers]
+    assert counted(answers, *mine[:AGAIN])["b"] == (0.5, 1)
+    assert counted(answers, *mine) == {}
+    next_day = later(SEARCH, "next", 1)
+    assert counted([*answers, next_day], *mine, event("b", "click", "next", time=next_day.time))["b"] == (0.5, 1)
+    names = [event("b", "click", each.request_id, origin="x", user_id=f"u{n}") for n, each in enumerate(answers)]
+    assert counted([replace(each, user_id=None) for each in answers], *names)["b"] == (0.5, 1)
 
 
 def test_answers_in_any_order_of_two_days_count_and_later_ones_do_not() -> None:

@@ -21,7 +21,7 @@ from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.evaluation.gate import Bar
 from recsys.experiments.exploration import Exploration
-from recsys.feedback import CLICKS_A_DAY, impression, join
+from recsys.feedback import AGAIN, CLICKS_A_DAY, impression, join
 from recsys.learning import Choices, beyond_their_share, judged_lists, last_day, live_ranker, logged, train_rankers
 from recsys.ranking.examination import Examination
 from recsys.recommender import Recommender
@@ -159,8 +159,10 @@ def test_nobody_teaches_more_than_his_share() -> None:
     again, same_address = answer("r3", "ab", "u", "there", 0.1), answer("r4", "a", "v", "here", 0.2)
     stranger = answer("r5", "a", None, None, 0.3)
     everything = answer("r6", "".join(chr(200 + at) for at in range(CLICKS_A_DAY + 1)), "w", None)
-    examples = pa.concat_tables([everything, again, same_address, stranger, first, other_day])
-    assert sorted(beyond_their_share(examples).to_pylist()) == ["r3", "r4", "r6"]
+    pressing = [answer(f"p{at}", "ab"[at == 4], "x", None, at / 10) for at in range(AGAIN + 2)]
+    examples = pa.concat_tables([everything, again, same_address, stranger, first, other_day, *pressing])
+    assert sorted(beyond_their_share(examples).to_pylist()) == ["p0", "p1", "p2", "p3", "p4", "r3", "r4", "r6"]
+    assert len(beyond_their_share(examples.slice(0, 0))) == 0
 
 
 def test_the_last_day_is_apart(shop: Setup) -> None:

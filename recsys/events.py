@@ -126,7 +126,8 @@ class SqliteEventStore:
         for rows in self._pages("interactions", _EVENT, until_sequence, after):
             columns = [pa.array(values) for values in zip(*rows, strict=True)]
             yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(columns, LIVE_EVENTS, strict=True)], LIVE_EVENTS
+                [column.cast(field.type) for column, field in zip(columns, LIVE_EVENTS, strict=True)],
+                schema=LIVE_EVENTS,
             )
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:

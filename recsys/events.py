@@ -131,8 +131,12 @@ class SqliteEventStore:
             )
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        until = self._connection().execute("SELECT coalesce(max(sequence), 0) FROM impressions").fetchone()[0]
-        for rows in self._pages("impressions", _IMPRESSION, until, after):
+        connection = self._connection()
+        until = connection.execute("SELECT coalesce(max(sequence), 0) FROM impressions").fetchone()[0]
+        # One that came twice leaves a gap in the sequence: the `after` first are counted.
+        query = "SELECT sequence FROM impressions ORDER BY sequence LIMIT 1 OFFSET ?"
+        last = connection.execute(query, (after - 1,)).fetchone() if after else (0,)
+        for rows in self._pages("impressions", _IMPRESSION, until, last[0] if last else until):
             yield from map(_impression, rows)
 
     def impression(self, request_id: str) -> Impression | None:

@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -429,6 +430,10 @@ class EventStoreContract:
         assert list(store.impressions()) == [shown, bare]
         assert list(store.impressions(after=1)) == [bare]
         assert (store.impression("r1"), store.impression("r9")) == (shown, None)
+        third = replace(bare, request_id="r3")
+        store.append_impressions([third])
+        assert list(store.impressions(after=2)) == [third]
+        assert list(store.impressions(after=3)) == list(store.impressions(after=9)) == []
 
     def test_quarantine_takes_whatever_came(self, store: EventStore) -> None:
         store.quarantine([("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})])

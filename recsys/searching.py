@@ -61,7 +61,8 @@ class Searching:
             places, total = self._ordered(query, "popularity" if by_price else query.sort, hits, looked)
             page = places[query.offset : query.offset + query.k]
         with timed(stages_ms, "explain"):
-            left_to_chance = query.sort == "relevance" and not query.offset and not by_price
+            first_page = query.sort == "relevance" and not query.offset and not by_price
+            left_to_chance = first_page and not understood.understanding.exact
             item_of = self.release.item
             chosen = self.policy.shown(query, found.pool, looked, page, found.context, item_of, left_to_chance)
             items = tuple(self._hit(hits, *each, understood.understanding.normalised) for each in chosen)
@@ -109,12 +110,12 @@ class Searching:
         """What was found in its last order, the same for every page. What a code names stays where it is."""
         pool = Pool(hits.rows_N, hits.scores_N, dict(zip(FEATURES, hits.features_NF.T, strict=True)))
         if understood.understanding.exact or query.sort != "relevance":
-            return pool, Looked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), FIRST, {})
+            return pool, Looked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), FIRST)
         found = self.policy.look(query, "search", pool.at(np.arange(min(hits.total, len(pool)))), context)
         rest = np.arange(len(found.order_N), len(pool))
         scores_N = np.concatenate([found.scores_N, pool.scores_N[rest]])
         order_N, teams_N = np.concatenate([found.order_N, rest]), [*found.teams_N, *[""] * len(rest)]
-        return pool, Looked(order_N, scores_N, teams_N, found.ranker, found.arms)
+        return pool, replace(found, order_N=order_N, scores_N=scores_N, teams_N=teams_N)
 
     def _hits(
         self, query: Query, facts: Mapping[str, str | float], ask: Callable[..., Hits], stages_ms: dict[str, float]

@@ -198,6 +198,13 @@ def test_chance_is_told_of(plain: Recommender) -> None:
     assert all(each.propensity == pytest.approx(1 / 3) for each in moved)
 
 
+def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
+    shop = replace(plain, policy=replace(plain.policy, explore=Exploration("swap", 1.0, depth=3)))
+    for number in range(9):
+        answer = shown(shop, Query(f"r{number}", 3, text="i05", filters=Filters(in_stock=True)))
+        assert (answer.item_ids[0], len(answer.item_ids), answer.propensities) == ("i05", 3, ())
+
+
 def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
     answer = shown(plain, Query("r", 3, "u03"))
     with pytest.raises(NotFoundError, match="'i99' is not in release"):

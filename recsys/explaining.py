@@ -17,7 +17,7 @@ from recsys.errors import InputError, NotFoundError
 from recsys.facets import collapsed
 from recsys.funnel import DEPTH
 from recsys.interfaces import Explained, Ranker, Scorer
-from recsys.policy import FIRST, TABLE, Looked, Pool
+from recsys.policy import COLUMN, FIRST, TABLE, Looked, Pool
 from recsys.ranking.lists import is_vector
 from recsys.recommender import Asked, Recommender
 from recsys.search import FEATURES, Hits
@@ -197,7 +197,7 @@ def _scored(
     name = teams.get(team, next(iter(teams.values())))  # what both had in front was scored by the first
     ranker = shop.policy.rankers.get(name) if place is None or place < shop.policy.depth else None
     if ranker is not None:
-        columns = [TABLE.index(column) for column in ranker.feature_names]
+        columns = [COLUMN[column] for column in ranker.feature_names]
         values = dict(zip(ranker.feature_names, values_F[columns].tolist(), strict=True))
         told |= _parts(ranker, values_F[columns][None], 0, values)
         told["note"] = _note(told, impression.ranker, shop.policy.labels.get(name, name))

@@ -44,12 +44,14 @@ def find(
     k: int,
     allowed: Mask | None = None,
     stages_ms: dict[str, float] | None = None,
+    kept: int | None = None,
 ) -> Found:
-    """The k best of what all sources bring."""
+    """The k best of what all sources bring, asked for k; or the `kept` best of it."""
     stages_ms = {} if stages_ms is None else stages_ms
     rows_BN, features_BNF, brought_BNF = gather(retrievers, requests, k, allowed, stages_ms)
     with timed(stages_ms, "rank"):
-        return ranked(ranker, tuple(source.source for source in retrievers), rows_BN, features_BNF, brought_BNF, k)
+        names = tuple(source.source for source in retrievers)
+        return ranked(ranker, names, rows_BN, features_BNF, brought_BNF, kept or k)
 
 
 def gather(

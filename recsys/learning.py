@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +27,15 @@ from recsys.evaluation.gate import Bar, Verdict, judge, page, slices_of
 from recsys.experiments.exploration import Exploration
 from recsys.feedback import AGAIN, CLICKS_A_DAY
 from recsys.interfaces import Ranker
-from recsys.metrics import tail
 from recsys.policy import FIRST, TABLE
 from recsys.ranking.examination import Examination, from_swaps, regression_em
 from recsys.ranking.linear import WeightedSum
 from recsys.ranking.lists import Lists, split
 from recsys.recommender import Recommender
-from recsys.release import IdMap, Release, read_manifest
+from recsys.release import Release, read_manifest
 from recsys.searching import Searching
 from recsys.training import EXAMINATION, GATE, NET, TREES
-from recsys.types import Floats, Query
+from recsys.types import Floats, Impression, Mask, Query
 
 if TYPE_CHECKING:
     from recsys.training.ranker import NetRecipe, TreeRecipe
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 #: Requests with a place left to chance that the curve needs; with fewer it comes from regression-EM.
 SWAPS = 500
-MICROSECONDS_A_DAY = 86_400_000_000
 #: Judged queries that the gate asks at most.
 MOST_JUDGED = 500
 #: The newest requests that the gate keeps, where the log has less than two days.
@@ -84,11 +82,10 @@ def logged(setup: Setup, now: datetime | None = None) -> Logged:
     events = setup.event_store()
     try:
         shown = [each for each in events.impressions() if each.feature_names and each.time >= since]
-        until = events.last_sequence()
-        examples = feedback.join(shown, events.interactions(until), now)
-        counts = feedback.sanity(shown, events.interactions(until), now)
+        done = list(events.interactions(events.last_sequence()))
     finally:
         events.close()
+    examples, counts = feedback.join(shown, done, now), feedback.sanity(shown, done, now)
     examples = examples.filter(pc.is_in(examples["surface"], value_set=pa.array(["search", "recommend"])))
     if not examples.num_rows:
         raise InputError("the log holds no ranked answers yet: serve some traffic first")
@@ -132,9 +129,8 @@ def last_day(lists: Lists) -> tuple[Lists, Lists]:
     """What came before the log's last 24 hours, and these; at most the newest NEWEST of the requests are kept apart."""
     if not len(lists):
         return lists, lists
-    times_B = lists.times_B.astype(np.int64)
-    cut = max(times_B.max() - MICROSECONDS_A_DAY, np.quantile(times_B, 1 - NEWEST))
-    late_B = times_B > cut
+    newest = np.sort(lists.times_B)[int((1 - NEWEST) * (len(lists) - 1))]
+    late_B = lists.times_B > max(lists.times_B.max() - np.timedelta64(1, "D"), newest)
     return lists.where(~late_B), lists.where(late_B)
 
 
@@ -170,7 +166,9 @@ def train_rankers(
     curve = examined(past, setup.day.explore, seed, say)
     curve.save(folder / EXAMINATION)
     measured = _trained(train, valid, curve, folder, choices, say)
-    verdicts = {name: _judged(setup, folder, name, day, past, curve, judged, choices.bar) for name in measured}
+    live, slices = live_ranker(setup), _slices(setup, past, day)
+    rankers = models.with_parts(setup, folder).rankers
+    verdicts = {name: judge(rankers[name](), live, day, curve, judged, slices, choices.bar) for name in measured}
     _report(folder, verdicts)
     for name, verdict in verdicts.items():
         say(f"{name} {'passed' if verdict.passed else 'was refused'}: {verdict.reason}")
@@ -202,26 +200,12 @@ def live_ranker(setup: Setup) -> Ranker:
     return now.rankers[now.ranker]() if now.ranker in now.rankers else WeightedSum({FIRST: 1.0})
 
 
-def _judged(
-    setup: Setup,
-    folder: Path,
-    name: str,
-    day: Lists,
-    past: Lists,
-    curve: Examination,
-    judged: Lists | None,
-    bar: Bar,
-) -> Verdict:
-    candidate = models.with_parts(setup, folder).rankers[name]()
-    known = {user for user in past.users_B.tolist() if user is not None}
-    slices = slices_of(day, known, _tail_items(setup))
-    return judge(candidate, live_ranker(setup), day, curve, judged, slices, bar)
-
-
-def _tail_items(setup: Setup) -> set[str]:
+def _slices(setup: Setup, past: Lists, day: Lists) -> Mapping[str, Mask]:
+    """What the gate looks at apart: cold are users of whom the past knows nothing, the tail is the release's."""
     release = Release.open(ArtifactStore(setup.home))
-    rows = np.flatnonzero(tail(np.asarray(release.popularity_I)))
-    return set(release.items["item_id"].take(pa.array(rows)).to_pylist())
+    tail = release.items["item_id"].take(pa.array(np.flatnonzero(release.shelf.tail_I)))
+    known = {user for user in past.users_B.tolist() if user is not None}
+    return slices_of(day, known, set(tail.to_pylist()))
 
 
 def _report(folder: Path, verdicts: Mapping[str, Verdict]) -> None:
@@ -243,39 +227,23 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
     for text, row, grade in zip(table["query"].to_pylist(), rows.tolist(), table["relevance"].to_pylist(), strict=True):
         if row >= 0:
             judged.setdefault(text, {})[row] = (grade - 1) / 2
-    searching, found = Searching(shop.release, shop.searcher, shop.policy), []
-    for text, grades in list(judged.items())[:MOST_JUDGED]:
+    searching, shown, gains = Searching(shop.release, shop.searcher, shop.policy), [], []
+    for number, (text, grades) in enumerate(list(judged.items())[:MOST_JUDGED]):
         understood = shop.understand(text)
         asked = searching.found(Query("judged", text=text), encode(understood.understanding.normalised), understood)
         places = np.flatnonzero(np.isin(asked.pool.rows_N, list(grades)))
         places = places[np.argsort(asked.pool.rows_N[places])]  # by row: an order that says nothing
         if len(places) > 1:
-            table_KF = shop.policy.features(asked.pool.at(places), asked.context)
-            gains_K = [grades[row] for row in asked.pool.rows_N[places].tolist()]
-            found.append((text, asked.pool.rows_N[places].tolist(), table_KF, gains_K))
-    if not found:
+            rows = asked.pool.rows_N[places].tolist()
+            ids = (shop.release.item_ids[row] for row in rows)
+            values = map(tuple, shop.policy.features(asked.pool.at(places), asked.context).tolist())
+            # The query stands for the user: intervals draw whole queries again.
+            told = (shop.release.version, "search", tuple(ids), TABLE, tuple(values), text, text)
+            shown.append(Impression(f"judged {number}", datetime.now(UTC), *told))
+            gains.append([grades[row] for row in rows])
+    if not shown:
         raise InputError(f"{path} judges no two items that one of its {len(judged):,} queries finds: give others")
-    return _padded(found, shop.release.item_ids)
-
-
-def _padded(found: Sequence[tuple[str, list[int], Floats, list[float]]], ids: IdMap) -> Lists:
-    size, width = len(found), max(len(rows) for _, rows, _, _ in found)
-    lists = Lists(
-        TABLE,
-        np.zeros((size, width, len(TABLE)), np.float32),
-        np.zeros((size, width), np.float32),
-        np.zeros((size, width), np.int32),
-        np.zeros((size, width), np.float32),
-        np.zeros((size, width), np.float32),
-        np.full((size, width), None, object),
-        np.array([text for text, *_ in found], object),
-        np.full(size, "search", object),
-        np.array([f"judged {at}" for at in range(size)], object),
-        np.zeros(size, "datetime64[us]"),
-    )
-    for at, (_, rows, table_KF, gains_K) in enumerate(found):
-        there = slice(0, len(rows))
-        lists.features_BKF[at, there], lists.gains_BK[at, there] = table_KF, gains_K
-        lists.positions_BK[at, there], lists.propensities_BK[at, there] = np.arange(1, len(rows) + 1), 1
-        lists.items_BK[at, there] = [ids[row] for row in rows]
+    lists = Lists.of(feedback.join(shown, ()), TABLE)
+    for at, gains_K in enumerate(gains):
+        lists.gains_BK[at, : len(gains_K)] = gains_K
     return lists

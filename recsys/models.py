@@ -14,15 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from recsys.artifacts import ArtifactStore, below
 from recsys.config import Setup, search_ranker
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.interfaces import Encoder, Ranker
-from recsys.metrics import tail
 from recsys.policy import Policy
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.mixer import Mixer
@@ -118,14 +115,11 @@ def trained(setup: Setup, version: str | None) -> Setup:
     return with_parts(setup, local_folder(setup, version)) if version else setup
 
 
-def local_folder(setup: Setup, version: str, parts: Sequence[str] = PARTS) -> Path:
-    """These parts of a version as files of this machine, every checksum compared.
-
-    Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
-    """
+def read(setup: Setup, version: str) -> ModelsManifest:
+    """A version's manifest. Raises NotFoundError when it is not there, ReleaseError when it cannot be read."""
     store = store_of(setup)
     try:
-        manifest = ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
+        return ModelsManifest(**json.loads(store.read(f"releases/{version}/manifest.json")))
     except NotFoundError:
         there = ", ".join(store.versions()) or "none"
         raise NotFoundError(
@@ -134,8 +128,15 @@ def local_folder(setup: Setup, version: str, parts: Sequence[str] = PARTS) -> Pa
         ) from None
     except (ValueError, TypeError) as error:
         raise ReleaseError(f"the manifest of models {version} cannot be read ({error}): train again") from error
-    files = {path: sha for path, sha in manifest.files.items() if path.split("/")[0] in parts}
-    return store.local_folder(f"releases/{version}", files)
+
+
+def local_folder(setup: Setup, version: str, parts: Sequence[str] = PARTS) -> Path:
+    """These parts of a version as files of this machine, every checksum compared.
+
+    Raises NotFoundError when the version is not there, ReleaseError when a file of it is damaged.
+    """
+    files = {path: sha for path, sha in read(setup, version).files.items() if path.split("/")[0] in parts}
+    return store_of(setup).local_folder(f"releases/{version}", files)
 
 
 def with_parts(setup: Setup, folder: Path) -> Setup:
@@ -229,7 +230,6 @@ def policy(setup: Setup, release: Release) -> Policy:
         setup.experiments,
         setup.day.explore,
         setup.day.reranked,
-        tail(np.asarray(release.popularity_I)),
     )
 
 

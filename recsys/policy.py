@@ -34,6 +34,8 @@ FIRST = "first"
 SIGNALS = (*SOURCES, *search.FEATURES, interest.SOURCE, FIRST)
 #: The columns of the feature log.
 TABLE = features.names(SIGNALS)
+#: The place of each column.
+COLUMN = {name: at for at, name in enumerate(TABLE)}
 #: What is said of an item that stands elsewhere than where its score puts it.
 RULED = "moved by a rule: diversity, the tail's share, a sort, or one of each group"
 #: So often must an item have been looked at before Thompson's sampling doubts it half as much.
@@ -60,13 +62,15 @@ class Pool:
 @dataclass(frozen=True)
 class Looked:
     """A pool in its last order: places in the pool, best first; by place in the pool the score of the ranker and the
-    ranker that chose the item; the ranker's version; the arms that the request is in."""
+    ranker that chose the item; the ranker's version; the arms that the request is in; and the table of the first of the
+    pool, as the ranker saw it, without a row where no ranker looked."""
 
     order_N: Ints
     scores_N: Floats
     teams_N: Sequence[str]
     ranker: str
-    arms: Mapping[str, str]
+    arms: Mapping[str, str] = field(default_factory=dict)
+    features_NF: Floats = field(default_factory=lambda: np.empty((0, len(TABLE)), np.float32))
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,6 @@ class Policy:
     experiments: tuple[Experiment, ...] = ()
     explore: Exploration = field(default_factory=Exploration)
     depth: int = 100
-    tail_I: Mask | None = None
 
     def __post_init__(self) -> None:
         for name, ranker in self.rankers.items():
@@ -143,6 +146,7 @@ class Policy:
             [*teams_N.tolist(), *[""] * len(rest)],
             label,
             arms,
+            features_NF,
         )
 
     def chance(
@@ -150,11 +154,10 @@ class Policy:
     ) -> tuple[Ints, Floats, Sequence[str]]:
         """Which of the candidates, best first, come to the k places; how likely each was to come there; and, for those
         that chance moved, how."""
-        tail_N = np.zeros(len(rows_N), bool) if self.tail_I is None else self.tail_I[rows_N]
         spread = float(scores_N[:k].std()) if len(scores_N) else 0.0
         doubt_N = (spread / np.sqrt(1 + self.shelf.exposure_I[rows_N] / KNOWN_AFTER)).astype(np.float32)
         falling_N = -np.sort(-scores_N)  # a rule may have changed the order: it is kept
-        return explored(falling_N, tail_N, doubt_N, k, explore, rng_of(query.request_id, "explore"))
+        return explored(falling_N, self.shelf.tail_I[rows_N], doubt_N, k, explore, rng_of(query.request_id, "explore"))
 
     def shown(
         self,
@@ -172,7 +175,8 @@ class Policy:
         explore = self.explore if by_chance else Exploration()
         places, chances_K, words_K = self.chance(query, rows_M, scores_M, count, explore)
         shown_K = order_M[places]
-        features_KF = self.features(pool.at(shown_K), context)
+        seen = len(looked.features_NF) > shown_K.max(initial=0)
+        features_KF = looked.features_NF[shown_K] if seen else self.features(pool.at(shown_K), context)
         ruled_K = order_M[places] != looked.order_N[query.offset + places]
         return [
             (
@@ -196,7 +200,7 @@ class Policy:
         if name == FIRST:
             return first_N
         ranker = self.rankers[name]
-        columns = [TABLE.index(column) for column in ranker.feature_names]
+        columns = [COLUMN[column] for column in ranker.feature_names]
         return ranker.score(features_NF[None][:, :, columns])[0]
 
 
@@ -210,8 +214,9 @@ def context_of(
     now: datetime | None = None,
 ) -> Context:
     """Who asks, of one request: what he did, his vector, the query's, the category that it is after, and when."""
-    user_1P = None if user_D is None else projected(user_D[None], release.array("taste_projection"))
-    query_1P = None if query_D is None else projected(query_D[None], release.array("projection"))
+    of_texts_DP, of_taste_DP = release.projections
+    user_1P = None if user_D is None else projected(user_D[None], of_taste_DP)
+    query_1P = None if query_D is None else projected(query_D[None], of_texts_DP)
     intent_1L = release.labels["category"].below([intent])[None] if intent else None
     return Context.of(surface, utc_days(now or datetime.now(UTC)), history, user_1P, query_1P, intent_1L)
 

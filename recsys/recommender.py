@@ -10,15 +10,13 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 
 import numpy as np
 
 from recsys import sources
 from recsys.errors import NotFoundError
-from recsys.funnel import Found, dense_source, fitted, gather, ranked, timed, unpacked
+from recsys.funnel import Found, dense_source, find, fitted, ranked, timed, unpacked
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
-from recsys.metrics import tail
 from recsys.policy import Policy, Pool, brought, context_of
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.diversity import reordered
@@ -148,10 +146,10 @@ class Recommender:
         searching = Searching(self.release, self.searcher, self.policy)
         return searching.answer(query, vector_D, understood or self.understand(query.text), deadline)
 
-    @cached_property
+    @property
     def tail_I(self) -> Mask:
         """[I]: all but the best sellers."""
-        return tail(np.asarray(self.release.popularity_I))
+        return self.release.shelf.tail_I
 
     def recommend(
         self, query: Query, live: Sequence[Interaction] = (), interest: tuple[Understood, Floats] | None = None
@@ -206,10 +204,7 @@ class Recommender:
                 declared = self._declared(query.interest, interest, allowed)
             retrievers, ranker = (*retrievers, declared), InterestRanker(ranker, len(history.items))
             personalised = personalised or len(declared) > 0
-        wanted, names = self._wanted(query), tuple(source.source for source in retrievers)
-        gathered = gather(retrievers, requests, wanted, allowed, stages_ms)
-        with timed(stages_ms, "rank"):
-            found = ranked(ranker, names, *gathered, depth)
+        found = find(retrievers, ranker, requests, self._wanted(query), allowed, stages_ms, depth)
         context = context_of(self.release, "recommend", history, vector_1D[0], now=now)
         return Asked(found, context, personalised, requests, retrievers, ranker, allowed)
 

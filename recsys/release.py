@@ -53,7 +53,7 @@ from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
 from recsys.ranking.shelf import Shelf
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.suggest import Suggestions
-from recsys.types import Filters, Histories, Ints, Item, Mask
+from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
 from recsys.understanding.codes import Codes
 
 FORMAT = 4
@@ -307,6 +307,11 @@ class Release:
             self.array("item_projected"),
             self.array("taste_projected"),
         )
+
+    @cached_property
+    def projections(self) -> tuple[Floats, Floats]:
+        """[D, P] of the texts' space, and [d, P] of the user model's."""
+        return np.array(self.array("projection")), np.array(self.array("taste_projection"))
 
     def _label_codes(self, column: str) -> Ints:
         """-1 where the item has no label."""

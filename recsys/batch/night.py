@@ -124,10 +124,9 @@ def _same_taste(setup: Setup, newest: str | None, space: str, previous: Manifest
 def _trained_files(setup: Setup, version: str | None) -> dict[str, str]:
     """The models' files and their sums; none where nothing was trained, or what was is gone."""
     try:
-        manifest = models.store_of(setup).read(f"releases/{version}/manifest.json") if version else b'{"files": {}}'
+        return models.read(setup, version).files if version else {}
     except NotFoundError:
         return {}
-    return dict(json.loads(manifest)["files"])
 
 
 def run_night(place: Place, say: Say) -> Manifest:
@@ -318,8 +317,8 @@ def _copy_attraction(store: ArtifactStore, setup: Setup, newest: str | None, unt
 
 def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
     """The chance that a place is looked at, as trained; else that of a shop that has not measured it."""
-    if sum := _trained_files(setup, newest).get(EXAMINATION):
-        return Examination.load(models.store_of(setup).local(f"releases/{newest}/{EXAMINATION}", sum)).at
+    if newest and EXAMINATION in _trained_files(setup, newest):
+        return Examination.load(models.local_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
     return unmeasured
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.metrics import tail
 from recsys.ranking.projection import P
 from recsys.types import PURCHASE, Floats, Histories, Ints, Mask
 
@@ -69,6 +70,11 @@ class Shelf:
         typical_C = medians(np.where(self.categories_I >= 0, self.log_prices_I, np.nan), self.categories_I, size)
         typical_I = np.append(typical_C, np.nan)[self.categories_I]
         return (self.log_prices_I - typical_I).astype(np.float32)
+
+    @cached_property
+    def tail_I(self) -> Mask:
+        """[I]: all but the best sellers of late."""
+        return tail(np.asarray(self.popularity_I))
 
     @cached_property
     def conversion_I(self) -> Floats:

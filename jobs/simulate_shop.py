@@ -34,7 +34,7 @@ from recsys.config import Setup, load
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.errors import RecsysError, ReleaseError
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.lists import Lists
 from recsys.simulation import measures, trials

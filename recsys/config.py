@@ -21,7 +21,7 @@ from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
@@ -63,6 +63,11 @@ class Day:
     its places hold items of the tail, while there are any. The learned ranker orders the `reranked` best of the first
     stage; `explore` says what of an answer is left to chance; with `online` the net learns by day too. Raises
     InputError where a share is not within 0..1.
+
+    An answer is due `deadline_ms` after its request came: what takes longer is left out of it, and the answer says
+    so. A replica answers `ongoing` requests at once and lets `queued` wait; more are refused. Between `replicas`
+    and `max_replicas` (None: no more than that) there are as many as `target_ongoing` requests each call for. Browsers
+    of `cors_origins` alone may ask. Only with `log_asked` do log lines hold what was asked, and by whom.
     """
 
     layout: Literal["fused", "split"] = "fused"
@@ -77,6 +82,13 @@ class Day:
     max_k: int = 100
     max_query_characters: int = 500
     search_ms: float = 150.0
+    deadline_ms: float = 1000.0
+    ongoing: int = 32
+    queued: int = 256
+    target_ongoing: float = 4.0
+    max_replicas: int | None = None
+    cors_origins: tuple[str, ...] = ()
+    log_asked: bool = False
     live_events: int = 200
     diversity: float = 0.0
     tail_share: float = 0.0

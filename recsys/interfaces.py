@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests, Rows
+from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests, Rows, Standing
 
 
 class Encoder(Protocol):
@@ -123,24 +123,29 @@ class Explained(Protocol):
 
 @dataclass(frozen=True)
 class Appended:
-    """What became of a batch of events; `duplicates` had an `event_id` that was there already."""
+    """What became of a batch of events; `duplicates` had an `event_id` that was there already, `dropped` are of users
+    who opted out, or not later than their user's `forgotten`."""
 
     accepted: int
     duplicates: int
+    dropped: int = 0
 
 
 class EventStore(Protocol):
     """The live event log. An `append` that returned survives kill -9 and is seen by every other opener of the store.
 
-    `sequence` numbers interactions in order of arrival, from 1, so that a night can read up to a fixed point while
-    events keep coming.
+    `sequence` numbers interactions, and impressions by themselves, in order of arrival, from 1 and with gaps: a night
+    reads up to a fixed point while more keep coming, and who follows the log goes on where he stopped.
     """
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        """All or none; an `event_id` seen before is counted and skipped."""
+        """All or none; an `event_id` seen before is counted and skipped, and so is what a `Standing` rules out."""
         ...
 
-    def append_impressions(self, impressions: Sequence[Impression]) -> None: ...
+    def append_impressions(self, impressions: Sequence[Impression]) -> None:
+        """One whose `request_id` is there already is skipped: a write may be tried again. A `Standing` counts here
+        too."""
+        ...
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Keeps (reason, event as it came) for a person to look at."""
@@ -150,7 +155,13 @@ class EventStore(Protocol):
         """This user's interactions later than `after` by event time, oldest first; of more than `limit`, the newest."""
         ...
 
-    def last_sequence(self) -> int: ...
+    def last_sequence(self) -> int:
+        """Of interactions; 0 where there is none."""
+        ...
+
+    def last_impression(self) -> int:
+        """The last impression's `sequence`; 0 where there is none."""
+        ...
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
         """What arrived later than `after`, up to and with `until_sequence`, in order of arrival, as
@@ -158,13 +169,37 @@ class EventStore(Protocol):
         ...
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        """In order of arrival, without the first `after` of them."""
+        """Those of a `sequence` above `after`, in order of arrival."""
         ...
 
     def impression(self, request_id: str) -> Impression | None: ...
 
     def counts(self) -> dict[str, int]:
         """`interactions`, `impressions`, `quarantined`."""
+        ...
+
+    def digest(self, user_id: str) -> str:
+        """A hash of the id under this log's own random key: always the same one, and it does not tell the id."""
+        ...
+
+    def standing(self, user_id: str) -> Standing:
+        """What he decided; the default `Standing()` of who decided nothing."""
+        ...
+
+    def set_standing(self, user_id: str, standing: Standing) -> None:
+        """Durable, and seen by every opener. Kept under `digest`: the log does not hold the id for it."""
+        ...
+
+    def standings(self) -> dict[str, Standing]:
+        """Of everybody who decided something, by `digest`."""
+        ...
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        """Deletes every row that names him, however late, and says how many that were, as `traces` counts them."""
+        ...
+
+    def traces(self, user_id: str) -> dict[str, int]:
+        """How many rows name him now: `interactions`, `impressions`, `quarantined`."""
         ...
 
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ class Trainer:
         self.space, self.mark = space, mark
         learner = self._nightly(base) if base else None
         if learner and base:
-            self._begin_empty(self.events.counts()["impressions"], self.events.last_sequence())
+            self._begin_empty(self.events.last_impression(), self.events.last_sequence())
             with suppress(RecsysError, ValueError, KeyError):  # a damaged snapshot: from the night
                 self._take_up(learner, online.current(self.setup, base))
             self.learner = learner
@@ -120,8 +120,9 @@ class Trainer:
     def _remember(self) -> None:
         """Lists of before for replay, from the end of the log that was there when it began."""
         assert self.learner is not None
-        after = max(0, self.position - PAST)
-        shown = [each for each in islice(self.events.impressions(after), self.position - after) if self._fits(each)]
+        recent = self.events.impressions(max(0, self.position - PAST))
+        before = takewhile(lambda each: each.sequence <= self.position, recent)
+        shown = [each for each in before if self._fits(each)]
         known = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
         with suppress(RecsysError, ValueError):  # a bad row among them: without
             self.learner.remember(feedback.join(shown, known, self.now()))
@@ -132,7 +133,7 @@ class Trainer:
         """What came since the last step. A click may be in the log before what it clicked: it waits."""
         read_before = self.sequence
         for shown in islice(self.events.impressions(self.position), MOST):
-            self.position += 1
+            self.position = shown.sequence
             if shown.request_id not in self._done and self._fits(shown):
                 self._waiting[shown.request_id] = _Waiting(shown, self.position, read_before)
         until = self.events.last_sequence()

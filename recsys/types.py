@@ -199,6 +199,7 @@ class Impression:
     ranker `ranker` said of it, `propensities[i]` the chance with which it came to place i (empty: nothing was left to
     chance), `teams[i]` the ranker that chose it where two shared the list. `offset` places came before the first one.
     `arms` names the arm of each experiment; `asked` is the rest of the request, plain values as JSON has them.
+    `sequence` is its number in the log it was read from.
     """
 
     request_id: str
@@ -217,6 +218,23 @@ class Impression:
     ranker: str = ""
     arms: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    sequence: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a user decided about what is known of him.
+
+    What he did up to `forgotten` does not exist any more. While he has `opted_out` nothing that he does is logged, and
+    his answers are those of a stranger.
+    """
+
+    forgotten: datetime | None = None
+    opted_out: bool = False
+
+    def allows(self, time: datetime) -> bool:
+        """Whether something of that time may be kept."""
+        return not self.opted_out and (self.forgotten is None or time > self.forgotten)
 
 
 @dataclass(frozen=True)

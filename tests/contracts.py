@@ -34,7 +34,7 @@ from recsys.interfaces import (
     UserModel,
 )
 from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
-from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests
+from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests, Standing
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:
@@ -428,16 +428,56 @@ class EventStoreContract:
         store.append_impressions([shown, bare])
         store.append_impressions([shown])
         assert list(store.impressions()) == [shown, bare]
-        assert list(store.impressions(after=1)) == [bare]
+        first, second = (each.sequence for each in store.impressions())
+        known = store.last_impression()
+        assert 0 < first < second == known == store.impression("r2").sequence
+        assert list(store.impressions(after=first)) == [bare]
         assert (store.impression("r1"), store.impression("r9")) == (shown, None)
         third = replace(bare, request_id="r3")
         store.append_impressions([third])
-        assert list(store.impressions(after=2)) == [third]
-        assert list(store.impressions(after=3)) == list(store.impressions(after=9)) == []
+        assert list(store.impressions(after=known)) == [third]
+        assert list(store.impressions(after=store.last_impression())) == list(store.impressions(after=99)) == []
 
     def test_quarantine_takes_whatever_came(self, store: EventStore) -> None:
         store.quarantine([("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})])
         assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 1}
+
+    def test_forgetting_leaves_no_row_and_lets_nothing_of_before_in(self, store: EventStore, tmp_path: Path) -> None:
+        shown = Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")
+        store.append([interaction("e1"), interaction("e2", user_id="v")])
+        store.append_impressions([shown, replace(shown, request_id="r2", user_id=None)])
+        store.quarantine([("no such item", {"user_id": "u", "item_id": "x"}), ("no such user", {"item_id": "x"})])
+        gone = {"interactions": 1, "impressions": 1, "quarantined": 1}
+        store.set_standing("u", Standing(forgotten=EVENING + timedelta(minutes=2)))
+        assert store.traces("u") == store.forget("u") == gone
+        assert store.append([interaction("late", minute=2)]) == Appended(0, 0, 1)
+        store.append_impressions([replace(shown, request_id="r3")])
+        assert store.traces("u") == store.forget("u") == dict.fromkeys(gone, 0)
+        assert (store.impression("r1"), store.recent("u", EVENING - timedelta(days=1), 9)) == (None, [])
+        assert store.counts() == gone
+        assert store.append([interaction("back again", minute=3)]) == Appended(1, 0)
+        other = self.open(tmp_path)
+        assert other.traces("u") == {"interactions": 1, "impressions": 0, "quarantined": 0}
+        other.close()
+
+    def test_a_standing_is_kept_under_a_digest_and_seen_by_all(self, store: EventStore, tmp_path: Path) -> None:
+        assert store.standing("小明") == Standing()
+        decided = Standing(forgotten=EVENING.replace(microsecond=7), opted_out=True)
+        store.set_standing("小明", Standing(opted_out=True))
+        store.set_standing("小明", decided)
+        other = self.open(tmp_path)
+        assert other.standing("小明") == decided
+        assert other.standings() == {store.digest("小明"): decided}
+        assert other.digest("小明") == store.digest("小明") != store.digest("u")
+        other.close()
+
+    def test_who_opted_out_leaves_nothing(self, store: EventStore) -> None:
+        store.set_standing("u", Standing(opted_out=True))
+        assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(1, 0, 1)
+        store.append_impressions([Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")])
+        assert store.counts() == {"interactions": 1, "impressions": 0, "quarantined": 0}
+        store.set_standing("u", Standing())
+        assert store.append([interaction("e1")]) == Appended(1, 0)
 
     def test_every_opener_and_thread_sees_what_was_appended(self, store: EventStore, tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:

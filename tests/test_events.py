@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import InputError
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import EventStore
 from tests.contracts import EventStoreContract
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys, time
 from datetime import UTC, datetime
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.types import Interaction
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = SqliteEventStore(path)

@@ -11,7 +11,7 @@ import pytest
 
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
 from recsys.explaining import Explanation, explain, query_of

@@ -113,7 +113,7 @@ def test_imports_point_down(module: str) -> None:
         ("recsys.types", "from recsys.errors import InputError"),
         ("recsys.retrieval.exact", "from recsys import recommender"),
         ("recsys.release", "import recsys.config"),
-        ("recsys.events", "def f():\n    import ray"),
+        ("recsys.events.sqlite", "def f():\n    import ray"),
         ("recsys.release", "from ray import serve"),
         ("recsys.batch.stages", "from serve.app import compose"),
         ("serve.app", "import jobs.nightly"),

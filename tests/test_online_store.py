@@ -13,7 +13,7 @@ import pytest
 
 from recsys import models, online
 from recsys.artifacts import ArtifactStore
-from recsys.events import SqliteEventStore
+from recsys.events.sqlite import SqliteEventStore
 from recsys.ranking.network import NetRanker
 from recsys.release import Manifest
 from recsys.trainer import Trainer

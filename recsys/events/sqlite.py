@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +20,15 @@ import pyarrow as pa
 from recsys.errors import InputError
 from recsys.interfaces import Appended
 from recsys.tables import LIVE_EVENTS
-from recsys.types import Impression, Interaction
+from recsys.types import Impression, Interaction, Standing
+
+Row = TypeVar("Row", Interaction, Impression)
 
 PAGE_ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: As `counts` and `traces` name the tables.
+_COUNTED = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
 _EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
 _IMPRESSION = (
     "request_id, time, release, surface, item_ids, feature_names, features, user_id, query, place, scores, "
@@ -40,12 +46,19 @@ CREATE TABLE IF NOT EXISTS impressions (
     features BLOB NOT NULL, user_id TEXT, query TEXT, place INTEGER NOT NULL DEFAULT 0,
     scores TEXT NOT NULL DEFAULT '[]', propensities TEXT NOT NULL DEFAULT '[]', teams TEXT NOT NULL DEFAULT '[]',
     ranker TEXT NOT NULL DEFAULT '', arms TEXT NOT NULL DEFAULT '{}', asked TEXT NOT NULL DEFAULT '{}');
+CREATE INDEX IF NOT EXISTS impressions_of_user ON impressions (user_id) WHERE user_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS quarantine (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, event TEXT NOT NULL);
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, event TEXT NOT NULL, user_id TEXT);
+CREATE TABLE IF NOT EXISTS standings (
+    digest TEXT PRIMARY KEY, forgotten INTEGER, opted_out INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+#: Whom the rows of earlier versions name.
+_NAMED = "UPDATE quarantine SET user_id = json_extract(event, '$.user_id') WHERE user_id IS NULL AND json_valid(event)"
 #: Columns that logs of earlier versions lack.
 _ADDED = {
     "interactions": {"origin": "TEXT"},
+    "quarantine": {"user_id": "TEXT"},
     "impressions": {
         "place": "INTEGER NOT NULL DEFAULT 0",
         **dict.fromkeys(("scores", "propensities", "teams"), "TEXT NOT NULL DEFAULT '[]'"),
@@ -70,11 +83,13 @@ class SqliteEventStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection().executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
             self._upgrade()
+            self._key = self._own_key()
         except (sqlite3.DatabaseError, OSError) as error:
             self.close()
             raise InputError(f"{path} cannot be opened as an event log ({error}): give a new path or one") from error
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
+        allowed, dropped = self._allowed(interactions)
         rows = [
             (
                 e.event_id,
@@ -87,10 +102,10 @@ class SqliteEventStore:
                 e.price,
                 e.origin,
             )
-            for e in interactions
+            for e in allowed
         ]
         accepted = self._insert("interactions", _EVENT, rows, "ON CONFLICT (event_id) DO NOTHING")
-        return Appended(accepted, len(rows) - accepted)
+        return Appended(accepted, len(rows) - accepted, dropped)
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [
@@ -99,15 +114,16 @@ class SqliteEventStore:
                 np.asarray(i.features, np.float32).tobytes(), i.user_id, i.query, i.offset, _json(i.scores),
                 _json(i.propensities), _json(i.teams), i.ranker, _json(dict(i.arms)), _json(dict(i.asked)),
             )
-            for i in impressions
+            for i in self._allowed(impressions)[0]
         ]  # fmt: skip
         self._insert("impressions", _IMPRESSION, rows, "ON CONFLICT (request_id) DO NOTHING")
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
         printable = [
-            (reason.encode("utf-8", "replace").decode(), json.dumps(event, default=str)) for reason, event in rows
+            (_printable(reason), json.dumps(event, default=str), _printable(event.get("user_id")))
+            for reason, event in rows
         ]
-        self._insert("quarantine", "reason, event", printable)
+        self._insert("quarantine", "reason, event, user_id", printable)
 
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
         query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
@@ -120,7 +136,10 @@ class SqliteEventStore:
         ]
 
     def last_sequence(self) -> int:
-        return int(self._connection().execute("SELECT coalesce(max(sequence), 0) FROM interactions").fetchone()[0])
+        return self._last("interactions")
+
+    def last_impression(self) -> int:
+        return self._last("impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
         for rows in self._pages("interactions", _EVENT, until_sequence, after):
@@ -131,28 +150,67 @@ class SqliteEventStore:
             )
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        connection = self._connection()
-        until = connection.execute("SELECT coalesce(max(sequence), 0) FROM impressions").fetchone()[0]
-        # One that came twice leaves a gap in the sequence: the `after` first are counted.
-        query = "SELECT sequence FROM impressions ORDER BY sequence LIMIT 1 OFFSET ?"
-        last = connection.execute(query, (after - 1,)).fetchone() if after else (0,)
-        for rows in self._pages("impressions", _IMPRESSION, until, last[0] if last else until):
+        for rows in self._pages("impressions", f"{_IMPRESSION}, sequence", self.last_impression(), after):
             yield from map(_impression, rows)
 
     def impression(self, request_id: str) -> Impression | None:
-        query = f"SELECT {_IMPRESSION} FROM impressions WHERE request_id = ?"
+        query = f"SELECT {_IMPRESSION}, sequence FROM impressions WHERE request_id = ?"
         row = self._connection().execute(query, (request_id,)).fetchone()
         return _impression(row) if row else None
 
     def counts(self) -> dict[str, int]:
-        tables = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
         count = self._connection().execute
-        return {name: count(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
+        return {name: count(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in _COUNTED.items()}
+
+    def digest(self, user_id: str) -> str:
+        return blake2b(user_id.encode("utf-8", "replace"), key=self._key, digest_size=16).hexdigest()
+
+    def standing(self, user_id: str) -> Standing:
+        query = "SELECT forgotten, opted_out FROM standings WHERE digest = ?"
+        row = self._connection().execute(query, (self.digest(user_id),)).fetchone()
+        return _standing(*row) if row else Standing()
+
+    def set_standing(self, user_id: str, standing: Standing) -> None:
+        forgotten = None if standing.forgotten is None else _microseconds(standing.forgotten)
+        row = self.digest(user_id), forgotten, standing.opted_out
+        update = "ON CONFLICT (digest) DO UPDATE SET forgotten = excluded.forgotten, opted_out = excluded.opted_out"
+        self._insert("standings", "digest, forgotten, opted_out", [row], update)
+
+    def standings(self) -> dict[str, Standing]:
+        rows = self._connection().execute("SELECT digest, forgotten, opted_out FROM standings")
+        return {digest: _standing(forgotten, opted_out) for digest, forgotten, opted_out in rows}
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        with self._transaction() as connection:
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten in the file, too
+            delete = {name: f"DELETE FROM {table} WHERE user_id = ?" for name, table in _COUNTED.items()}
+            gone = {name: connection.execute(statement, (user_id,)).rowcount for name, statement in delete.items()}
+        self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead file still holds the rows
+        return gone
+
+    def traces(self, user_id: str) -> dict[str, int]:
+        count = {name: f"SELECT count(*) FROM {table} WHERE user_id = ?" for name, table in _COUNTED.items()}
+        execute = self._connection().execute
+        return {name: execute(statement, (user_id,)).fetchone()[0] for name, statement in count.items()}
 
     def close(self) -> None:
         while self._connections:
             self._connections.pop().close()
         self._local = threading.local()
+
+    def _own_key(self) -> bytes:
+        """Made once, at random, by whoever opens the file first."""
+        self._insert("keys", "name, value", [("digest", secrets.token_bytes(32))], "ON CONFLICT (name) DO NOTHING")
+        return bytes(self._connection().execute("SELECT value FROM keys WHERE name = 'digest'").fetchone()[0])
+
+    def _allowed(self, rows: Sequence[Row]) -> tuple[list[Row], int]:
+        """Without what its user's standing rules out, and how many that are."""
+        standings = {user: self.standing(user) for user in {row.user_id for row in rows} if user is not None}
+        kept = [row for row in rows if row.user_id is None or standings[row.user_id].allows(row.time)]
+        return kept, len(rows) - len(kept)
+
+    def _last(self, table: str) -> int:
+        return int(self._connection().execute(f"SELECT coalesce(max(sequence), 0) FROM {table}").fetchone()[0])
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -194,6 +252,8 @@ class SqliteEventStore:
                 for name, kind in added.items():
                     if name not in there:
                         connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+                        if table == "quarantine":
+                            connection.execute(_NAMED)
 
     def _pages(self, table: str, columns: str, until: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Rows in order of arrival; no read transaction stays open between pages, so the log can be checkpointed."""
@@ -219,6 +279,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.05)
 
 
+def _standing(forgotten: int | None, opted_out: int) -> Standing:
+    return Standing(None if forgotten is None else _moment(forgotten), bool(opted_out))
+
+
+def _printable(value: Any) -> str | None:
+    return None if value is None else str(value).encode("utf-8", "replace").decode()
+
+
 def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
@@ -229,7 +297,7 @@ def _moment(microseconds: int) -> datetime:
 
 def _impression(row: tuple[Any, ...]) -> Impression:
     request, at, release, surface, items, names, features, user, query, place, scores, chances, teams, *rest = row
-    ranker, arms, asked = rest
+    ranker, arms, asked, sequence = rest
     items, names = tuple(json.loads(items)), tuple(json.loads(names))
     if isinstance(features, str):  # as earlier versions wrote them
         features = np.asarray(json.loads(features), np.float32).tobytes()
@@ -237,7 +305,7 @@ def _impression(row: tuple[Any, ...]) -> Impression:
     return Impression(
         request, _moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
         place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
-        json.loads(arms), json.loads(asked),
+        json.loads(arms), json.loads(asked), sequence,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ contract class in `tests/contracts.py`; an implementation that passes it fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -180,6 +180,10 @@ class EventStore(Protocol):
 
     def digest(self, user_id: str) -> str:
         """A hash of the id under this log's own random key: always the same one, and it does not tell the id."""
+        ...
+
+    def hasher(self) -> Callable[[str], str]:
+        """`digest` as a function that pickles: for workers that do not reach the log."""
         ...
 
     def standing(self, user_id: str) -> Standing:

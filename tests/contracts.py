@@ -469,6 +469,7 @@ class EventStoreContract:
         assert other.standing("小明") == decided
         assert other.standings() == {store.digest("小明"): decided}
         assert other.digest("小明") == store.digest("小明") != store.digest("u")
+        assert pickle.loads(pickle.dumps(store.hasher()))("小明") == store.digest("小明")
         other.close()
 
     def test_who_opted_out_leaves_nothing(self, store: EventStore) -> None:

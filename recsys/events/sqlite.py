@@ -7,9 +7,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,7 +164,10 @@ class SqliteEventStore:
         return {name: count(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in _COUNTED.items()}
 
     def digest(self, user_id: str) -> str:
-        return blake2b(user_id.encode("utf-8", "replace"), key=self._key, digest_size=16).hexdigest()
+        return digest_under(self._key, user_id)
+
+    def hasher(self) -> Callable[[str], str]:
+        return partial(digest_under, self._key)
 
     def standing(self, user_id: str) -> Standing:
         query = "SELECT forgotten, opted_out FROM standings WHERE digest = ?"
@@ -264,6 +268,11 @@ class SqliteEventStore:
         while rows := self._connection().execute(query, (last, until, PAGE_ROWS)).fetchall():
             last = rows[-1][0]
             yield [row[1:] for row in rows]
+
+
+def digest_under(key: bytes, user_id: str) -> str:
+    """32 hex digits: BLAKE2b of the id under a key."""
+    return blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=16).hexdigest()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

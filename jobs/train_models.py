@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys import feedback, learning, models
+from recsys import feedback, forgetting, learning, models
 from recsys.artifacts import ArtifactStore
 from recsys.batch.held_out import split_last_days
 from recsys.batch.train import distributed
@@ -62,6 +62,8 @@ def main() -> int:
     try:
         setup = load(arguments.setup) if arguments.setup else None
         measured: dict[str, float] = {}
+        if setup:
+            forgetting.finish(setup)  # who left does not teach
         if "search" in arguments.parts:
             shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
             measured |= train(shop, base_encoder(arguments.encoder, setup), arguments)

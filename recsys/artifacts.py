@@ -9,10 +9,12 @@ current                           one line: the version that is served
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -28,6 +30,8 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
 _PIECE = 8 << 20
+#: In each folder of links to a node's copies: of which store and folder they are.
+_VIEW = ".view.json"
 #: File systems where a file appears whole when its writer closes it; HDFS and the like show it half written.
 _ATOMIC_PUTS = ("s3", "gcs", "abfs")
 
@@ -106,6 +110,16 @@ class ArtifactStore:
         if self._fs.get_file_info(target).type == fs.FileType.Directory:
             self._fs.delete_dir(target)
 
+    def remove(self, path: str) -> None:
+        """Deletes a file; one that is not there is deleted already."""
+        if self.exists(path):
+            self._fs.delete_file(self._inside(path))
+
+    def age_s(self, path: str) -> float:
+        """Seconds since the file was written, by the clock of whoever keeps it; 0 where it is not there."""
+        written = self._info(path).mtime_ns
+        return 0.0 if written is None else time.time() - written / 1e9
+
     def local(self, path: str, sha256: str) -> Path:
         """A file to open or map: the file itself on a disk, else the node's one copy, named by its checksum.
 
@@ -137,6 +151,9 @@ class ArtifactStore:
                     raise self._damaged(f"{folder}/{name}", sha256)
             return Path(self._inside(folder))
         view = self._cache / hashlib.sha256(repr((self.uri, folder, sorted(files.items()))).encode()).hexdigest()
+        if not (view / _VIEW).exists():
+            told = {"uri": self.uri, "folder": folder, "files": dict(files)}
+            _write_whole(view / _VIEW, [json.dumps(told).encode()])
         for name, sha256 in files.items():
             copy, link = self.local(f"{folder}/{name}", sha256), view / name
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -146,11 +163,32 @@ class ArtifactStore:
                 fresh.replace(link)
         return view
 
+    def views(self) -> dict[Path, dict[str, Any]]:
+        """This node's folders of links to copies of this store's files: `folder` and `files` as `local_folder` had
+        them."""
+        told = {view.parent: json.loads(view.read_bytes()) for view in self._cache.glob(f"*/{_VIEW}")}
+        return {folder: each for folder, each in told.items() if each["uri"] == self.uri}
+
+    def drop(self, view: Path) -> None:
+        """Deletes one of `views`, and the copies that no other has. What is open stays open."""
+        kept = {total for other, told in self.views().items() if other != view for total in told["files"].values()}
+        (view / _VIEW).rename(view / f"{_UNFINISHED}view")  # deleted by half it must not be one
+        for link in [path for path in view.rglob("*") if path.is_symlink()]:
+            if (copy := link.resolve()).name not in kept:
+                copy.unlink(missing_ok=True)
+        shutil.rmtree(view, ignore_errors=True)
+
     def versions(self) -> list[str]:
         """Published versions in order of publishing: version strings sort by time."""
         names = self._folders("releases")
         manifests = self._fs.get_file_info([self._inside(_manifest(name)) for name in names])
         return [name for name, info in zip(names, manifests, strict=True) if info.type == fs.FileType.File]
+
+    def abandon(self, version: str) -> None:
+        """Deletes all of a night that has not published; ReleaseError where it has."""
+        if self.exists(_manifest(version)):
+            raise ReleaseError(f"release {version} is published: prune deletes those that are not needed any more")
+        self._delete_version(version)
 
     def unfinished(self) -> list[str]:
         """Versions of nights that began and have not published, oldest first."""

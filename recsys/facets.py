@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.release import Labels, Release
+from recsys.labels import Labels
+from recsys.release import Release
 from recsys.types import SORTS, FacetCount, Filters, Floats, Ints, Mask, Rows
 
 #: Values that a facet shows, beside those that the request selects.

@@ -8,7 +8,8 @@ a release of other models, or `reset`, puts the nightly network back at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.release import read_manifest
 from recsys.training import NET
+from recsys.training.guard import is_of
 
 KEEP = 5
 STATE, CONTROL = "state.json", "control.json"
@@ -27,7 +29,7 @@ STATE, CONTROL = "state.json", "control.json"
 @dataclass(frozen=True)
 class Snapshot:
     """The manifest of one. `base` is the models version it grew from, `mark` the reset it was made after ("": none);
-    `files` maps each path to its sha256."""
+    `files` maps each path to its sha256; of STATE, as it was at first: who is forgotten leaves it."""
 
     version: str
     base: str
@@ -127,9 +129,33 @@ def current(setup: Setup, base: str | None) -> Snapshot | None:
 
 def network_of(setup: Setup, snapshot: Snapshot) -> Path:
     """A folder that `NetRanker` opens, every checksum compared; ReleaseError for a damaged one."""
-    return store_of(setup).local_folder(f"releases/{snapshot.version}", snapshot.files) / NET
+    network = {path: total for path, total in snapshot.files.items() if path != STATE}
+    return store_of(setup).local_folder(f"releases/{snapshot.version}", network) / NET
 
 
 def state_of(setup: Setup, snapshot: Snapshot) -> dict[str, Any]:
     """What its trainer left for a restart."""
     return dict(json.loads(store_of(setup).read(f"releases/{snapshot.version}/{STATE}")))
+
+
+def states(setup: Setup) -> dict[str, str]:
+    """What the trainers of all kept snapshots left, as text, by version."""
+    store, told = store_of(setup), dict[str, str]()
+    for version in store.versions():
+        with suppress(NotFoundError):
+            told[version] = store.read(f"releases/{version}/{STATE}").decode()
+    return told
+
+
+def forget(setup: Setup, users: Collection[str]) -> int:
+    """Takes the votes of these users, by digest, out of every snapshot's state; how many snapshots had some."""
+    changed = 0
+    for version, text in states(setup).items() if users else ():
+        state = json.loads(text)
+        votes = state.get("learner", {}).get("votes", {}).get("votes", {})
+        kept = {key: spent for key, spent in votes.items() if not is_of(key, users)}
+        if len(kept) < len(votes):
+            state["learner"]["votes"]["votes"] = kept
+            store_of(setup).write(f"releases/{version}/{STATE}", json.dumps(state).encode())
+            changed += 1
+    return changed

@@ -18,7 +18,7 @@ A release is a folder of flat files that many replicas of a host map into memory
     projection.npy         [D, P] float32, what makes the texts' vectors features; taste_projection.npy [d, P] the same
                            for the user model's. Kept from night to night while the space is the same
     item_projected.npy     [I, P] float32, the items' vectors so projected; taste_projected.npy the same
-    peers.arrow            histories of the users that others are compared with, without their ids
+    peers.arrow            the users that others are compared with, as in users.arrow
     lexical/               the BM25 index
     codes.arrow            item ids, GTINs and model numbers, each with its rows
     suggestions.arrow      completions: suggest.SCHEMA, their beginnings and then their inner words, sorted
@@ -28,15 +28,17 @@ A release is a folder of flat files that many replicas of a host map into memory
 
 `report.html` and `run.json` (stage times) lie beside them, outside the manifest: two nights over the same
 input differ in them alone.
+
+A release never changes, but for one thing: who asks to be forgotten leaves it (`forgetting.amend`). The files of users
+then lie without him in a folder below, which the manifest names as `amended`.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -49,7 +51,8 @@ from numpy.typing import NDArray
 
 from recsys.artifacts import ArtifactStore
 from recsys.encoders.text import item_texts
-from recsys.errors import NotFoundError, ReleaseError, SpaceMismatchError
+from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.labels import Labels
 from recsys.ranking.shelf import Shelf
 from recsys.retrieval.lexical import LexicalIndex
 from recsys.suggest import Suggestions
@@ -57,8 +60,6 @@ from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
 from recsys.understanding.codes import Codes
 
 FORMAT = 4
-#: Between the levels of a category: "grocery / frozen pizza".
-BELOW = " / "
 UNLISTED = ("manifest.json", "report.html", "run.json")
 
 
@@ -68,7 +69,10 @@ class OtherFormatError(ReleaseError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC."""
+    """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC.
+
+    After `amendments` the files of users lie in the folder `amended`; `replaced` are those that lay elsewhere before.
+    """
 
     version: str
     space: str
@@ -85,6 +89,14 @@ class Manifest:
     files: dict[str, str]
     models: str | None = None
     format: int = FORMAT
+    amended: str = ""
+    amendments: int = 0
+    replaced: list[str] = field(default_factory=list)
+
+    def place(self, name: str) -> str:
+        """A file's path below the release's folder."""
+        moved = f"{self.amended}/{name}"
+        return moved if moved in self.files else name
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -158,55 +170,6 @@ def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
     return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), *values)
 
 
-@dataclass(frozen=True)
-class Labels:
-    """A column of labels, case folded: `codes_I` names each item's, and each label lies below some values.
-
-    A brand lies below itself, "a / b" below "a" and "a / b". Pair p says that label `labels_P[p]` lies below value
-    `values_P[p]`; `spelled_V` are the values as most items spell them, `place` finds them folded.
-    """
-
-    codes_I: NDArray[np.int32]
-    labels_P: NDArray[np.int32]
-    values_P: NDArray[np.int32]
-    spelled_V: tuple[str, ...]
-    place: Mapping[str, int]
-
-    @classmethod
-    def of(cls, column: pa.ChunkedArray, nested: bool) -> Labels:
-        coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
-        spellings, spelling_I = coded.dictionary.to_pylist(), np.asarray(coded.indices)
-        counts: dict[str, Counter[str]] = {}  # of each value, how many items spell it how
-        for spelling, items in zip(spellings, np.bincount(spelling_I).tolist(), strict=True):
-            for value in _above(spelling, nested):
-                counts.setdefault(value.casefold(), Counter())[value] += items
-        place = {value: at for at, value in enumerate(counts)}
-        spelled = tuple(min(spelt, key=lambda text: (-spelt[text], text)) for spelt in counts.values())
-        folded: dict[str, int] = {}
-        label_S = np.array([folded.setdefault(text.casefold(), len(folded)) for text in spellings], np.int32)
-        pairs = [(at, place[value]) for label, at in folded.items() for value in _above(label, nested)]
-        labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
-        return cls(label_S[spelling_I], labels_P, values_P, spelled, place)
-
-    def below(self, wanted: Sequence[str]) -> Mask:
-        """[L]: which labels lie below one of the wanted values, in any case."""
-        places = [at for value in wanted if (at := self.place.get(value.casefold())) is not None]
-        below_L = np.zeros(int(self.labels_P.max(initial=-1)) + 1, bool)
-        below_L[self.labels_P[np.isin(self.values_P, places)]] = True
-        return below_L
-
-    def counts(self, rows: Ints) -> NDArray[np.int64]:
-        """[V]: how many of the items lie below each value."""
-        items_L = np.bincount(self.codes_I[rows], minlength=int(self.labels_P.max(initial=-1)) + 1)
-        return np.bincount(self.values_P, items_L[self.labels_P], len(self.spelled_V)).astype(np.int64)
-
-
-def _above(label: str, nested: bool) -> list[str]:
-    """The values that a label lies below, itself last."""
-    ends = [at for at in range(len(label)) if label.startswith(BELOW, at)] if nested else []
-    return [*(label[:end] for end in ends), label]
-
-
 def added_days(items: pa.Table) -> NDArray[np.float64]:
     """[I]: days since 1970-01-01 UTC, NaN where the shop does not say."""
     return np.asarray(items["added"].cast(pa.int64()).cast(pa.float64()).to_numpy()) / 86_400e6
@@ -219,7 +182,7 @@ class Release:
         self.folder, self.manifest = folder, manifest
         self.items = read_arrow(folder / "items.arrow")
         self.item_ids = IdMap(self.items["item_id"])
-        self.users = read_arrow(folder / "users.arrow")
+        self.users = read_arrow(self.path("users.arrow"))
         self.user_ids = IdMap(self.users["user_id"])
         self.item_vectors_ID = self.array("item_vectors")
         placed = (folder / "taste_vectors.npy").exists()
@@ -232,7 +195,7 @@ class Release:
         self.similar_scores_IS = self.array("similar_scores")
         self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")
         self.popularity_I = self.array("popularity")
-        self.peers = read_arrow(folder / "peers.arrow")
+        self.peers = read_arrow(self.path("peers.arrow"))
         self.lexical = LexicalIndex.load(folder / "lexical")
         self.suggestions = Suggestions.open(folder / "suggestions.arrow")
         self.codes = Codes.load(folder)
@@ -249,7 +212,16 @@ class Release:
             raise NotFoundError("nothing is published yet: run python -m jobs.nightly")
         manifest = read_manifest(store, version)
         check_space(manifest, space)
-        return cls(store.local_folder(f"releases/{version}", manifest.files), manifest)
+        try:
+            return cls(store.local_folder(f"releases/{version}", manifest.files), manifest)
+        except (RecsysError, FileNotFoundError):
+            if read_manifest(store, version) == manifest:
+                raise
+        return cls.open(store, version, space)  # it was amended meanwhile
+
+    def path(self, name: str) -> Path:
+        """Where a file lies: in the release's folder, or in that of its last amendment."""
+        return self.folder / self.manifest.place(name)
 
     @property
     def version(self) -> str:
@@ -257,7 +229,7 @@ class Release:
 
     def array(self, name: str) -> NDArray[Any]:
         try:
-            return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            return np.load(self.path(f"{name}.npy"), mmap_mode="r")
         except FileNotFoundError:
             raise ReleaseError(f"release {self.version} has no {name}.npy: promote another release") from None
 

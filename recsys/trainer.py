@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from pathlib import Path
@@ -22,7 +22,7 @@ from recsys.ranking.examination import Examination
 from recsys.release import read_manifest
 from recsys.training import EXAMINATION, NET
 from recsys.training.guard import Online
-from recsys.types import Impression
+from recsys.types import Impression, Standing
 
 if TYPE_CHECKING:
     from recsys.training.online import OnlineLearner, Report
@@ -113,6 +113,7 @@ class Trainer:
         self.position, self.sequence = position, sequence
         self._waiting: dict[str, _Waiting] = {}
         self._touched: dict[str, list[pa.Table]] = {}
+        self._standings: dict[str, Standing] = {}
         self._done = dict(done or {})
         self._published = self.now()
         self._news = 0
@@ -122,8 +123,9 @@ class Trainer:
         assert self.learner is not None
         recent = self.events.impressions(max(0, self.position - PAST))
         before = takewhile(lambda each: each.sequence <= self.position, recent)
-        shown = [each for each in before if self._fits(each)]
-        known = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
+        shown = [self._nameless(each) for each in before if self._fits(each)]
+        done = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
+        known = [batch for each in done for batch in self._nameless_rows(each).to_batches()]
         with suppress(RecsysError, ValueError):  # a bad row among them: without
             self.learner.remember(feedback.join(shown, known, self.now()))
 
@@ -135,12 +137,13 @@ class Trainer:
         for shown in islice(self.events.impressions(self.position), MOST):
             self.position = shown.sequence
             if shown.request_id not in self._done and self._fits(shown):
-                self._waiting[shown.request_id] = _Waiting(shown, self.position, read_before)
+                self._waiting[shown.request_id] = _Waiting(self._nameless(shown), self.position, read_before)
         until = self.events.last_sequence()
         for batch in self.events.interactions(until, self.sequence):
-            self._touch(pa.Table.from_batches([batch]))
+            self._touch(self._nameless_rows(batch))
         self.sequence = until
         self._forget()
+        self._obey()
 
     def _touch(self, events: pa.Table) -> None:
         events = events.filter(events["request_id"].is_valid())
@@ -175,6 +178,26 @@ class Trainer:
                 del self._touched[request]
         kept = self._low_water()[0]
         self._done = {request: number for request, number in self._done.items() if number > kept}
+
+    def _nameless(self, shown: Impression) -> Impression:
+        """Whoever learns by day knows users by their digest alone, and so do his snapshots."""
+        return shown if shown.user_id is None else replace(shown, user_id=self.events.digest(shown.user_id))
+
+    def _nameless_rows(self, batch: pa.RecordBatch) -> pa.Table:
+        digests = pa.array([self.events.digest(user) for user in batch["user_id"].to_pylist()], pa.string())
+        return pa.Table.from_batches([batch]).set_column(batch.schema.get_field_index("user_id"), "user_id", digests)
+
+    def _obey(self) -> None:
+        """What users decided since the last step."""
+        standings, before = self.events.standings(), self._standings
+        self._standings = standings
+        if news := {user for user, standing in standings.items() if before.get(user) != standing}:
+            for request, each in list(self._waiting.items()):
+                if each.shown.user_id in news and not standings[each.shown.user_id].allows(each.shown.time):
+                    del self._waiting[request]
+                    self._touched.pop(request, None)
+            assert self.learner is not None
+            self.learner.forget({user for user in news if standings[user] != Standing()})
 
     def _pass_by(self) -> None:
         """Nothing of what is there now is ever learned."""

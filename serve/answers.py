@@ -140,6 +140,7 @@ class EventsAnswer(TypedDict):
     accepted: int
     duplicates: int
     quarantined: int
+    dropped: int
     event_ids: list[str]
 
 

@@ -9,7 +9,7 @@ import hmac
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, get_origin
 
@@ -25,7 +25,7 @@ from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, 
 from recsys.explaining import Explanation
 from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
-from serve import answers, metrics, wire
+from serve import answers, metrics, people, wire
 from serve.wire import Json, RefusedError
 
 
@@ -35,11 +35,12 @@ class NotReadyError(RecsysError):
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of the events of one call."""
+    """What became of the events of one call; `dropped` are of users who decided against it."""
 
     accepted: int
     duplicates: int
     quarantined: int
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Health:
     refused: dict[str, str]
 
 
-class Shop(Protocol):
+class Shop(people.People, Protocol):
     """What the routes ask of a replica. All but `health` may block on disk or a model, off the event loop.
 
     Raises NotReadyError without a release, NotFoundError for an item or release that is not there.
@@ -103,7 +104,12 @@ def build_api(shop: Shop) -> FastAPI:
 
     api = FastAPI(title="Nightshelf", description="Search and recommendations.", lifespan=lifespan)
     api.add_middleware(metrics.Observed, release=lambda: shop.health().release)
-    for routes in (_answers(shop), _events(shop), _releases(shop)):
+    for routes in (
+        _answers(shop),
+        _events(shop),
+        _releases(shop),
+        people.routes(shop, [takes(), Depends(_check_token)]),
+    ):
         api.include_router(routes)
     _errors(api, shop)
     return api
@@ -130,7 +136,10 @@ def _answers(shop: Shop) -> APIRouter:
     routes = APIRouter(tags=["answers"])
 
     def query(request: Request, page: wire.Page) -> types.Query:
-        return wire.query_of(request.state.request_id, page, shop.day)
+        asked = wire.query_of(request.state.request_id, page, shop.day)
+        if request.headers.get("sec-gpc") == "1":  # Global Privacy Control: a stranger's answer, logged without him
+            return replace(asked, user_id=None)
+        return asked
 
     @routes.get("/search", response_model=answers.SearchAnswer, dependencies=[takes(wire.Search)])
     async def search(request: Request, page: Annotated[wire.Search, Query()]) -> Response:

@@ -40,7 +40,7 @@ class LiveRelease:
         self.space = space
         self.recommender: Recommender | None = None
         self.refused: dict[str, str] = {}
-        self._tried: dict[str, float] = {}
+        self._tried: dict[tuple[str, str], float] = {}
         self._other: Recommender | None = None
         self._swapping = threading.Lock()
         self.refresh()
@@ -92,9 +92,11 @@ class LiveRelease:
             version = "current"
             try:
                 version = self.store.current() or ""
-                if self._is_news(version):
-                    self._tried = {version: time.monotonic()}
+                amended = self._amended(version)
+                if self._is_news(version, amended):
+                    self._tried = {(version, amended): time.monotonic()}
                     self._swap(self._open(version))
+                self._let_go()
                 self._take_snapshot()
                 self.refused.pop("current", None)
             except Exception as error:  # a bucket that cannot be reached must not end the thread
@@ -117,10 +119,24 @@ class LiveRelease:
         self.recommender = replace(live, policy=replace(policy, rankers=rankers, labels=labels))
         logger.info("%s ranks from now on", label)
 
-    def _is_news(self, version: str) -> bool:
-        if not version or version == self.version:
+    def _is_news(self, version: str, amended: str) -> bool:
+        live = self.recommender
+        if not version or (live and (version, amended) == (live.release.version, live.release.manifest.amended)):
             return False
-        return time.monotonic() - self._tried.get(version, -RETRY_S) >= RETRY_S
+        return time.monotonic() - self._tried.get((version, amended), -RETRY_S) >= RETRY_S
+
+    def _amended(self, version: str) -> str:
+        """The folder of the release's last amendment; of what cannot be read, opening says why."""
+        try:
+            return read_manifest(self.store, version).amended if version else ""
+        except RecsysError:
+            return ""
+
+    def _let_go(self) -> None:
+        """What was amended since it was opened is not kept: nobody who left is looked up in it."""
+        other = self._other
+        if other and self._amended(other.release.version) != other.release.manifest.amended:
+            self._other = None
 
     def _open(self, version: str) -> Recommender:
         """The release, every checksum compared, and one answer from it: it is served only if it can answer."""

@@ -26,6 +26,9 @@ EMPTY_ANSWERS = Counter("nightshelf_empty_answers_total", "Answers that showed n
 EVENTS = Counter("nightshelf_events_total", "Events received, quarantined or seen before", ("type", "outcome"))
 RELEASE_AGE = Gauge("nightshelf_release_age_seconds", "Seconds since the night of the live release began")
 RELEASES_REFUSED = Counter("nightshelf_release_refused_total", "Releases that could not be loaded")
+LOG_LAG = Gauge("nightshelf_log_lag_seconds", "Seconds that impressions have been waiting for the event log")
+FORGETTING_WAITS = Gauge("nightshelf_forgetting_waits_seconds", "Seconds that somebody has waited to leave a release")
+FORGOTTEN = Counter("nightshelf_forgotten_total", "Users who were forgotten over HTTP")
 IMPRESSIONS_DROPPED = Counter("nightshelf_impressions_dropped_total", "Impressions that were never written")
 
 

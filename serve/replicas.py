@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from recsys.config import Setup
 from recsys.errors import NotFoundError
 from recsys.explaining import Explanation, explain
 from recsys.feedback import impression
+from recsys.forgetting import Receipt
 from recsys.models import serving
 from recsys.recommender import Recommender
 from recsys.release import Release
@@ -30,6 +32,7 @@ from recsys.understanding.understand import Understood
 from serve import metrics
 from serve.api import Health, NotReadyError, Recorded, build_api
 from serve.live import LiveRelease, created
+from serve.people import Decisions
 
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
@@ -79,11 +82,13 @@ class ShopReplica:
         self.events = setup.event_store()
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(4, "shop")
+        self.decisions = Decisions(setup, self.events, self._closed)
         self._shown: queue.Queue[tuple[Ranking, str, Query]] = queue.Queue(WAITING_IMPRESSIONS)
         follow = partial(self.live.follow, self._closed)
         self._threads = [threading.Thread(target=run, daemon=True) for run in (follow, self._write_impressions)]
         for thread in self._threads:
             thread.start()
+        self._threads.append(self.decisions.thread)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Serve's name for: the app, once the replica is made."""
@@ -102,10 +107,10 @@ class ShopReplica:
         understood, vector_D, stages_ms = await self._read(recommender, query.text)
         deadline = started + self.day.search_ms / 1000
 
-        def ask() -> Ranking:
-            return recommender.search(query, vector_D, understood, deadline)
+        def ask(asked: Query) -> Ranking:
+            return recommender.search(asked, vector_D, understood, deadline)
 
-        return await self._answer("search", query, ask, **stages_ms)
+        return await self._answer("search", query, recommender, ask, **stages_ms)
 
     async def _read(self, recommender: Recommender, text: str) -> tuple[Understood, Floats, dict[str, float]]:
         """What a text was taken to mean, its vector, and how long both took."""
@@ -133,18 +138,18 @@ class ShopReplica:
             understood, vector_D, stages_ms = await self._read(recommender, query.interest)
             interest = understood, vector_D
 
-        def ask() -> Ranking:
+        def ask(asked: Query) -> Ranking:
             started = time.perf_counter()
             live = self._recent(recommender.release, query.user_id)
             history_ms = (time.perf_counter() - started) * 1000
-            ranking = recommender.recommend(query, live, interest)
+            ranking = recommender.recommend(asked, live, interest)
             return replace(ranking, stages_ms={**ranking.stages_ms, "history": history_ms})
 
-        return await self._answer("recommend", query, ask, **stages_ms)
+        return await self._answer("recommend", query, recommender, ask, **stages_ms)
 
     async def similar(self, query: Query, item_id: str) -> Ranking:
         recommender = self._opened()
-        return await self._answer("similar", query, lambda: recommender.similar(query, item_id))
+        return await self._answer("similar", query, recommender, lambda asked: recommender.similar(asked, item_id))
 
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         release = self._opened().release
@@ -172,16 +177,21 @@ class ShopReplica:
     async def item(self, item_id: str) -> tuple[str, Item]:
         return await self._in_thread(_item, self._opened().release, item_id)
 
-    async def _answer(self, surface: str, query: Query, ask: Callable[[], Ranking], **stages_ms: float) -> Ranking:
-        """The impression is written by another thread, later."""
+    async def _answer(
+        self, surface: str, query: Query, recommender: Recommender, ask: Callable[[Query], Ranking], **stages_ms: float
+    ) -> Ranking:
+        """Asks as much as the user allows. The impression is written by another thread, later."""
 
-        def work() -> Ranking:
+        def work() -> tuple[Ranking, bool]:
             started = time.perf_counter()
-            ranking = ask()
+            asked, logged = self.decisions.seen(query, created(recommender.release))
+            ranking = ask(asked)
             answered_ms = (time.perf_counter() - started) * 1000
-            return replace(ranking, stages_ms={**ranking.stages_ms, **stages_ms, "answer": answered_ms})
+            return replace(ranking, stages_ms={**ranking.stages_ms, **stages_ms, "answer": answered_ms}), logged
 
-        ranking = await self._in_thread(work)
+        ranking, logged = await self._in_thread(work)
+        if not logged:
+            return ranking
         try:
             self._shown.put_nowait((ranking, surface, query))
         except queue.Full:
@@ -189,7 +199,10 @@ class ShopReplica:
         return ranking
 
     def _recent(self, release: Release, user_id: str | None) -> list[Interaction]:
-        return self.events.recent(user_id, created(release), self.day.live_events) if user_id else []
+        """Since the release's night; nothing of who opted out."""
+        if user_id is None or self.events.standing(user_id).opted_out:
+            return []
+        return self.events.recent(user_id, created(release), self.day.live_events)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
@@ -206,6 +219,7 @@ class ShopReplica:
 
     def _record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
         live = self.live.recommender
+        interactions, ruled_out = self._allowed(interactions)
         unknown = [live is not None and live.release.item_ids.row(e.item_id) is None for e in interactions]
         if live and any(unknown):
             reason = f"item is not in release {live.release.version}"
@@ -215,25 +229,52 @@ class ShopReplica:
         appended = self.events.append([e for e, bad in zip(interactions, unknown, strict=True) if not bad])
         for event in interactions:
             metrics.EVENTS.inc(tags={"type": event.type, "outcome": "received"})
-        for outcome, count in (("duplicate", appended.duplicates), ("quarantined", sum(unknown))):
+        dropped = ruled_out + appended.dropped
+        for outcome, count in (
+            ("duplicate", appended.duplicates),
+            ("quarantined", sum(unknown)),
+            ("dropped", dropped),
+        ):
             if count:
                 metrics.EVENTS.inc(count, {"type": "any", "outcome": outcome})
-        return Recorded(appended.accepted + len(impressions), appended.duplicates, sum(unknown))
+        return Recorded(appended.accepted + len(impressions), appended.duplicates, sum(unknown), dropped)
+
+    def _allowed(self, interactions: Sequence[Interaction]) -> tuple[list[Interaction], int]:
+        """Without what its user's standing rules out, which no quarantine may keep either; and how many that were."""
+        standings = {user: self.events.standing(user) for user in {event.user_id for event in interactions}}
+        kept = [event for event in interactions if standings[event.user_id].allows(event.time)]
+        return kept, len(interactions) - len(kept)
 
     def _write_impressions(self) -> None:
         """Until closed and nothing waits; everything that waits in one transaction."""
+        written = time.monotonic()
         while not (self._closed.is_set() and self._shown.empty()):
             try:
                 waiting = [self._shown.get(timeout=0.2)]
             except queue.Empty:
+                written = time.monotonic()
+                metrics.LOG_LAG.set(0.0)
                 continue
             while len(waiting) < 500 and not self._shown.empty():
                 waiting.append(self._shown.get_nowait())
             try:
                 self.events.append_impressions([impression(*shown) for shown in waiting])
+                written = time.monotonic()
             except Exception:
                 metrics.IMPRESSIONS_DROPPED.inc(len(waiting))
                 logger.exception("%d impressions were not written", len(waiting))
+            metrics.LOG_LAG.set(time.monotonic() - written)
+
+    # People
+
+    async def forget(self, user_id: str) -> Receipt:
+        return await self._in_thread(self.decisions.forget, user_id)
+
+    async def look_again(self, receipt: str) -> tuple[datetime, dict[str, int]]:
+        return await self._in_thread(self.decisions.look_again, receipt)
+
+    async def opt_out(self, user_id: str, out: bool) -> None:
+        await self._in_thread(self.decisions.opt_out, user_id, out)
 
     # Releases
 

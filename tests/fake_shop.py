@@ -9,11 +9,13 @@ from typing import Any
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
 from recsys.explaining import Explanation, Lost, Part
+from recsys.forgetting import Receipt
 from recsys.suggest import KINDS, Suggestion
 from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
 from serve.api import Health, NotReadyError, Recorded
 
 CHAIR, LAMP = Item("i1", "red chair", category="home", brand="acme", price=10.0), Item("a/b", "lamp", price=math.nan)
+NOW = datetime(2026, 1, 3, tzinfo=UTC)
 SCORED = (ScoredItem(CHAIR, 0.5, {"dense": 0.5}), ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}))
 
 
@@ -25,6 +27,7 @@ class FakeShop:
     queries: list[Query] = field(default_factory=list)
     stored: dict[str, Interaction] = field(default_factory=dict)
     impressions: list[Impression] = field(default_factory=list)
+    decided: list[tuple[str, str]] = field(default_factory=list)
     release: str | None = "v1"
     broken: bool = False
 
@@ -89,5 +92,17 @@ class FakeShop:
 
     def health(self) -> Health:
         return Health(self.release, datetime(2026, 1, 1, tzinfo=UTC) if self.release else None, "s", {"v0": "damaged"})
+
+    async def forget(self, user_id: str) -> Receipt:
+        self.decided.append(("forget", user_id))
+        return Receipt("token", NOW, {"log/interactions": 2}, {"releases/v1/users.arrow": 1})
+
+    async def look_again(self, receipt: str) -> tuple[datetime, dict[str, int]]:
+        if receipt != "token":
+            raise NotFoundError("this is no receipt of this shop's event log")
+        return NOW, {}
+
+    async def opt_out(self, user_id: str, out: bool) -> None:
+        self.decided.append(("out" if out else "in", user_id))
 
     def close(self) -> None: ...

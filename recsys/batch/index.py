@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys import sources, suggest
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
 from recsys.batch.plan import Done, Place, one_batch
+from recsys.pieces import arrow_pieces, npy_pieces
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.ranking.projection import projected, projection
@@ -22,7 +24,7 @@ from recsys.retrieval.cooccurrence import neighbours
 from recsys.retrieval.fields import BOOSTS, fields
 from recsys.retrieval.follows import followers, stand_ins
 from recsys.retrieval.lexical import LexicalIndex
-from recsys.retrieval.peers import latest
+from recsys.retrieval.peers import latest_of
 from recsys.retrieval.similar import by_content
 from recsys.types import Candidates, Histories, utc_days
 from recsys.understanding.codes import FILE as CODES
@@ -75,7 +77,7 @@ def habits(place: Place, shard: int) -> Done:
     def parts() -> Iterator[Histories]:
         return (known for _, known in history_parts(place))
 
-    found, peers = sources.habits(parts, items.num_rows, added_days(items)), latest(parts())
+    found, (peers, places) = sources.habits(parts, items.num_rows, added_days(items)), latest_of(parts())
     arrays: dict[str, np.ndarray] = {
         "intervals": found.rhythm.intervals_I,
         "repeats": found.rhythm.repeats_I,
@@ -84,9 +86,19 @@ def habits(place: Place, shard: int) -> Done:
     }
     for name, array in arrays.items():
         place.assemble(f"{name}.npy", npy_pieces([array]))
-    nobody = pa.array([""] * len(peers), pa.string())
-    place.assemble("peers.arrow", write_arrow([one_batch(users_table(nobody, peers))], USERS))
+    names = _at((users["user_id"] for users, _ in history_parts(place)), places)
+    place.assemble("peers.arrow", write_arrow([one_batch(users_table(names, peers))], USERS))
     return Done(items.num_rows, counts={"peers": len(peers)})
+
+
+def _at(columns: Iterable[pa.ChunkedArray], places: NDArray[np.int64]) -> pa.Array:
+    """The values at these places, sorted, of columns that are read one after the other."""
+    start, taken = 0, [pa.array([], pa.string())]
+    for column in columns:
+        here = places[(places >= start) & (places < start + len(column))] - start
+        taken += column.take(pa.array(here)).chunks
+        start += len(column)
+    return pa.concat_arrays(taken)
 
 
 def attraction(place: Place, shard: int) -> Done:
@@ -191,52 +203,10 @@ def dense(place: Place, shard: int) -> Done:
 
 
 def assemble_table(place: Place, name: str, parts: int) -> None:
-    place.assemble(f"{name}.arrow", _arrow_pieces([place.read_part(name, part) for part in range(parts)]))
+    tables = [place.read_part(name, part) for part in range(parts)]
+    batches = (batch for table in tables for batch in table.to_batches())
+    place.assemble(f"{name}.arrow", arrow_pieces(batches, tables[0].schema))
 
 
 def assemble_array(place: Place, name: str, parts: int) -> None:
     place.assemble(f"{name}.npy", npy_pieces([place.read_array(name, part) for part in range(parts)]))
-
-
-def _arrow_pieces(tables: list[pa.Table]) -> Iterator[pa.Buffer]:
-    """An Arrow file with one record batch a part. Its pieces are what the writer has put out so far."""
-    sink = _Pieces()
-    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), tables[0].schema) as writer:
-        for table in tables:
-            for batch in table.to_batches():
-                writer.write_batch(batch)
-                yield from sink.taken()
-    yield from sink.taken()
-
-
-class _Pieces:
-    """A write-only file that hands on what was written to it."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self.pieces.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def taken(self) -> list[bytes]:
-        pieces, self.pieces = self.pieces, []
-        return pieces
-
-
-def npy_pieces(parts: list[np.ndarray]) -> Iterator[bytes]:
-    """The parts one below the other, as one .npy file."""
-    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-    header = {"descr": np.lib.format.dtype_to_descr(parts[0].dtype), "fortran_order": False, "shape": shape}
-    sink = pa.BufferOutputStream()
-    np.lib.format.write_array_header_1_0(pa.PythonFile(sink, mode="w"), header)
-    yield sink.getvalue().to_pybytes()
-    for part in parts:
-        for block in row_ranges(len(part), max(1, (8 << 20) // max(1, part[:1].nbytes))):
-            yield np.ascontiguousarray(part[block.start : block.stop]).tobytes()

@@ -52,7 +52,10 @@ def read_events(place: Place, shard: int) -> Done:
     chunk = place.plan.event_chunks[shard]
     raw = _read_live(place) if chunk.path == LIVE else place.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, place.plan.now)
-    return _scatter(place, "events", shard, checked, "user_id", place.plan.user_parts)
+    kept = place.decided.without(checked)
+    done = _scatter(place, "events", shard, kept, "user_id", place.plan.user_parts)
+    done.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
+    return done
 
 
 def sort_items(place: Place, part: int) -> Done:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys import models
+from recsys import forgetting, models
+from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, index, ingest
 from recsys.batch.held_out import HELD_OUT, held_out
@@ -58,7 +59,7 @@ def begin(setup: Setup, until: datetime | None = None, version: str | None = Non
         if version in (None, unfinished) and store.exists(path):
             plan = Plan.from_json(store.read(path))
             if (plan.setup, plan.space, plan.models, plan.commit) == (setup.name, space, newest, commit):
-                return Place(store, setup, plan)
+                return Place(store, setup, plan, _decided(setup))
     until = (until or datetime.now(UTC)).astimezone(UTC)
     return _planned(store, setup, space, newest, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}")
 
@@ -99,7 +100,15 @@ def _planned(
         user_parts=max(1, ceil(events / night.events_per_shard)),
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
-    return Place(store, setup, plan)
+    return Place(store, setup, plan, _decided(setup))
+
+
+def _decided(setup: Setup) -> Decided:
+    events = setup.event_store()
+    try:
+        return Decided.of(events)
+    finally:
+        events.close()
 
 
 def _previous(store: ArtifactStore) -> Manifest | None:
@@ -210,7 +219,21 @@ def _publish(place: Place, release: Release, lines: dict[str, StageLine], found:
     store.delete(f"work/{manifest.version}")
     for version in store.prune(place.setup.night.keep_releases):
         say(f"release {version} deleted: the newest {place.setup.night.keep_releases} are kept")
+    _finish_forgetting(place, say)
     return manifest
+
+
+def _finish_forgetting(place: Place, say: Say) -> None:
+    """Nights before this one that never ended go, and so does everybody from the releases who asked for it since."""
+    published = place.store.versions()
+    for version in sorted({path.split("/")[1] for path in place.store.files("work")}):
+        if version in published:
+            place.store.delete(f"work/{version}")
+        elif version < place.plan.version:
+            place.store.abandon(version)
+            say(f"night {version}, which never ended, deleted: this one is newer")
+    for version, rows in forgetting.finish(place.setup).items():
+        say(f"release {version} amended: {rows:,} rows of users who asked to be forgotten deleted")
 
 
 def _require_good_input(place: Place, *lines: StageLine) -> None:
@@ -256,6 +279,7 @@ def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
         "users": lines["embed users"].rows,
         "texts": lines["embed items"].rows,
         "unknown_item_events": lines["events"].counts.get("unknown_items", 0),
+        "forgotten_events": lines["read events"].counts.get("forgotten", 0),
     }
     return Manifest(
         version=plan.version,

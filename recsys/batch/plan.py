@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.interfaces import Chunk, DatasetAdapter
@@ -71,11 +72,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Place:
-    """A night as its workers see it: the plan, the store, the setup. Pickles small; goes with every task."""
+    """A night as its workers see it: the plan, the store, the setup, and what users decided when it began. Pickles
+    small; goes with every task."""
 
     store: ArtifactStore
     setup: Setup
     plan: Plan
+    decided: Decided = field(default_factory=Decided)
 
     def work(self, path: str) -> str:
         return f"work/{self.plan.version}/{path}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.retrieval.exact import check_k
 from recsys.retrieval.sparse import EVENT_WEIGHTS, best_of, is_bought, sparse_rows
@@ -29,10 +30,17 @@ def latest(parts: Iterable[Histories], most: int = MOST_PEERS) -> Histories:
 
     Memory: those users and one part. A user without events is nobody's peer.
     """
-    kept = Histories.empty(0)
+    return latest_of(parts, most)[0]
+
+
+def latest_of(parts: Iterable[Histories], most: int = MOST_PEERS) -> tuple[Histories, NDArray[np.int64]]:
+    """`latest`, and the place of each among all users of the parts."""
+    kept, places, seen = Histories.empty(0), np.empty(0, np.int64), 0
     for part in parts:
-        kept = _latest(_beside(kept, part), most)
-    return kept
+        places = np.concatenate([places, np.arange(seen, seen + len(part))])
+        kept, chosen_B = _latest(_beside(kept, part), most)
+        places, seen = places[chosen_B], seen + len(part)
+    return kept, places
 
 
 def _beside(left: Histories, right: Histories) -> Histories:
@@ -41,7 +49,7 @@ def _beside(left: Histories, right: Histories) -> Histories:
     return Histories(np.concatenate([left.offsets, right.offsets[1:] + left.offsets[-1]]), *columns)
 
 
-def _latest(known: Histories, most: int) -> Histories:
+def _latest(known: Histories, most: int) -> tuple[Histories, NDArray[np.bool_]]:
     sizes_B = np.diff(known.offsets)
     last_B = np.full(len(known), -np.inf)
     last_B[sizes_B > 0] = known.days[known.offsets[1:][sizes_B > 0] - 1]
@@ -50,7 +58,7 @@ def _latest(known: Histories, most: int) -> Histories:
     kept_B &= sizes_B > 0
     kept_E = np.repeat(kept_B, sizes_B)
     offsets = np.concatenate([[0], np.cumsum(sizes_B[kept_B])]).astype(np.int64)
-    return Histories(offsets, known.items[kept_E], known.types[kept_E], known.days[kept_E])
+    return Histories(offsets, known.items[kept_E], known.types[kept_E], known.days[kept_E]), kept_B
 
 
 class Peers:

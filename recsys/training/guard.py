@@ -119,6 +119,11 @@ class Guard:
             paid = self._pay([f"user\x1f{user}"], paid, self.choices.user_votes)
         return paid / votes if votes > 0 else 0.0
 
+    def forget(self, users: Collection[str]) -> None:
+        """Nothing of what these users spent or clicked stays."""
+        for key in [key for key in self.spent if is_of(key, users)]:
+            del self.spent[key]
+
     def _pay(self, payers: Collection[str], votes: float, most: float) -> float:
         """What all of them still can, at most `votes`."""
         paid = max(0.0, min([votes, *(most - self.spent[payer] for payer in payers)]))
@@ -132,6 +137,12 @@ class Guard:
         if day > self.day:
             self.day = day
             self.spent.clear()
+
+
+def is_of(key: str, users: Collection[str]) -> bool:
+    """Whether one of the guard's keys names one of these users."""
+    kind, _, rest = key.partition("\x1f")
+    return kind in ("user", "click") and rest.split("\x1f")[0] in users
 
 
 def is_held_out(request_id: str, share: float) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,6 +144,12 @@ class OnlineLearner:
             if not is_held_out(one.request, self.choices.holdout):
                 self._reservoir[_slot(one.request, self.choices.reservoir)] = one
         return len(self._reservoir)
+
+    def forget(self, users: Collection[str]) -> None:
+        """Nothing of these users' lists stays but what the weights learned from them, which the night ends."""
+        self.guard.forget(users)
+        self._reservoir = {slot: one for slot, one in self._reservoir.items() if one.user not in users}
+        self._judged = deque((pair for pair in self._judged if pair[0].user not in users), self.choices.recent)
 
     def score(self, features_BNF: Floats) -> Floats:
         """[B, N] of the network as it is now."""

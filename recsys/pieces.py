@@ -1,0 +1,71 @@
+"""Files piece by piece, for what is larger than memory: .npy and Arrow, as `ArtifactStore.write` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_PIECE = 8 << 20
+
+
+def npy_pieces(parts: Sequence[NDArray[Any]]) -> Iterator[bytes]:
+    """The parts one below the other, as one .npy file."""
+    yield _header(parts[0], sum(len(part) for part in parts))
+    for part in parts:
+        for rows in _blocks(part):
+            yield np.ascontiguousarray(part[rows]).tobytes()
+
+
+def npy_kept(array: NDArray[Any], kept_N: NDArray[np.bool_]) -> Iterator[bytes]:
+    """The rows that are kept, as one .npy file."""
+    yield _header(array, int(kept_N.sum()))
+    for rows in _blocks(array):
+        yield np.ascontiguousarray(array[rows][kept_N[rows]]).tobytes()
+
+
+def arrow_pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Buffer]:
+    """An Arrow file of these record batches. Its pieces are what the writer has put out so far."""
+    sink = _Pieces()
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield from sink.taken()
+    yield from sink.taken()
+
+
+def _header(like: NDArray[Any], rows: int) -> bytes:
+    described = np.lib.format.dtype_to_descr(like.dtype)
+    header = {"descr": described, "fortran_order": False, "shape": (rows, *like.shape[1:])}
+    sink = pa.BufferOutputStream()
+    np.lib.format.write_array_header_1_0(pa.PythonFile(sink, mode="w"), header)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[slice]:
+    rows = max(1, _PIECE // max(1, array[:1].nbytes))
+    return (slice(start, start + rows) for start in range(0, len(array), rows))
+
+
+class _Pieces:
+    """A write-only file that hands on what was written to it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self.pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def taken(self) -> list[bytes]:
+        pieces, self.pieces = self.pieces, []
+        return pieces

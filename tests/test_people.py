@@ -1,0 +1,192 @@
+"""What people decide, over HTTP: felt on every replica at once, and no request fails for it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recsys.artifacts import ArtifactStore
+from recsys.release import Release
+from recsys.types import Interaction, Query
+from serve.api import build_api
+from tests.checkerboard import setup
+from tests.fake_shop import FakeShop
+from tests.test_forgetting import home  # noqa: F401
+from tests.test_serve import eventually
+
+TOKEN = {"Authorization": "Bearer open sesame"}
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSHELF_ADMIN_TOKEN", "open sesame")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/users/u1"),
+        ("PUT", "/users/u1/opt-out"),
+        ("DELETE", "/users/u1/opt-out"),
+        ("GET", "/receipts/token"),
+    ],
+)
+def test_only_administrators_decide(method: str, path: str, admin: None) -> None:
+    shop = FakeShop()
+    client = TestClient(build_api(shop))
+    assert client.request(method, path).status_code == 401
+    assert client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 401
+    assert client.request(method, f"{path}?why=1", headers=TOKEN).status_code == 422
+    assert shop.decided == []
+
+
+def test_a_receipt_tells_when_and_what_is_left_and_not_who(admin: None) -> None:
+    shop = FakeShop()
+    client = TestClient(build_api(shop), headers=TOKEN)
+    made = client.delete("/users/a/b 小明")
+    assert (made.status_code, made.json()["receipt"], made.json()["done"]) == (202, "token", False)
+    assert made.json()["left"] == {"releases/v1/users.arrow": 1}
+    seen = client.get("/receipts/token").json()
+    assert (seen["left"], seen["done"], seen["forgotten"]) == ({}, True, made.json()["forgotten"])
+    assert client.get("/receipts/other").status_code == 404
+    assert client.put("/users/a/b/opt-out").json()["opted_out"] is True
+    assert client.delete("/users/a/b/opt-out").json()["opted_out"] is False
+    assert client.delete("/users/%20").status_code == 422
+    assert shop.decided == [("forget", "a/b 小明"), ("out", "a/b"), ("in", "a/b")]
+
+
+def test_global_privacy_control_makes_a_stranger() -> None:
+    shop = FakeShop()
+    client = TestClient(build_api(shop))
+    for signal in ("1", "0"):
+        client.get("/recommend", params={"user_id": "u1"}, headers={"Sec-GPC": signal})
+    assert [query.user_id for query in shop.queries] == [None, "u1"]
+
+
+# Two replicas in this process, over one store and one log
+
+
+@pytest.fixture
+def replicas(home: Path, admin: None) -> Iterator[list[Any]]:  # noqa: F811
+    from serve.replicas import ShopReplica
+
+    shops = [ShopReplica(setup()) for _ in range(2)]
+    for shop in shops:
+        shop.decisions.grace_s = 1.0
+    yield shops
+    for shop in shops:
+        shop.close()
+
+
+@pytest.fixture
+def clients(replicas: list[Any]) -> list[TestClient]:
+    return [TestClient(build_api(shop), headers=TOKEN) for shop in replicas]
+
+
+def recommended(client: TestClient, user: str = "u03", k: int = 5) -> tuple[bool, list[str]]:
+    told = client.get("/recommend", params={"user_id": user, "k": k}).json()
+    return told["personalised"], [item["item_id"] for item in told["items"]]
+
+
+@pytest.mark.ray
+def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
+    clients: list[TestClient],
+    replicas: list[Any],
+    home: Path,  # noqa: F811
+    request: pytest.FixtureRequest,
+) -> None:
+    one, other = clients
+    assert recommended(other)[0]
+    stop, failed, answered = threading.Event(), list[int](), list[str]()
+
+    def ask() -> None:
+        while not stop.wait(0.02):
+            response = other.get("/recommend", params={"user_id": "u04"})
+            answered.append(response.json().get("release", ""))
+            if response.status_code != 200 or not response.json()["personalised"]:
+                failed.append(response.status_code)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    request.addfinalizer(stop.set)
+    made = one.delete("/users/u03").json()
+    assert (made["done"], bool(made["left"])) == (False, True)
+    assert [recommended(client)[0] for client in clients] == [False, False]
+    stranger = recommended(other, "never seen")
+    assert recommended(one)[1] == recommended(other)[1] == stranger[1]
+    eventually(lambda: one.get(f"/receipts/{made['receipt']}").json()["done"])
+    assert replicas[0].decisions.thread.is_alive()
+    assert other.get(f"/receipts/{made['receipt']}").json()["left"] == {}
+    amended = Release.open(ArtifactStore(str(home))).manifest.amended
+    assert amended
+    eventually(lambda: all(shop.live.recommender.release.manifest.amended == amended for shop in replicas))
+    eventually(lambda: len(answered) > 20)
+    stop.set()
+    asking.join()
+    assert not failed
+    assert replicas[0].live.recommender.release.user_ids.row("u03") is None
+
+
+@pytest.mark.ray
+def test_who_comes_back_is_known_by_what_he_does_then(clients: list[TestClient]) -> None:
+    one, other = clients
+    one.delete("/users/u03")
+    now = datetime.now(UTC).isoformat()
+    late = {"user_id": "u03", "item_id": "i01", "type": "click", "time": "2026-01-02T00:00:00Z"}
+    assert other.post("/events", json=late).json()["dropped"] == 1
+    assert other.post("/events", json={**late, "time": now, "item_id": "i02"}).json()["accepted"] == 1
+    assert [recommended(client)[0] for client in clients] == [True, True]
+
+
+@pytest.mark.ray
+def test_who_opted_out_is_a_stranger_and_leaves_nothing(clients: list[TestClient], replicas: list[Any]) -> None:
+    one, other = clients
+    log = replicas[0].events
+    log.append([Interaction("e1", "u03", "i00", "click", datetime.now(UTC))])
+    one.put("/users/u03/opt-out")
+    assert recommended(other) == recommended(one, "never seen")
+    search = Query("r1", user_id="u03", text="chair")
+    assert replicas[1].decisions.seen(search, datetime.now(UTC)) == (replace(search, user_id=None), False)
+    assert other.get("/similar/i03", params={"k": 2}).json()["items"]
+    clicked = {"user_id": "u03", "item_id": "i01", "type": "click"}
+    for item in ("i01", "no such item"):
+        told = other.post("/events", json={**clicked, "item_id": item}).json()
+        assert (told["accepted"], told["quarantined"], told["dropped"]) == (0, 0, 1)
+    assert recommended(one, "u04")[0]
+    eventually(lambda: log.counts()["impressions"] == 3)  # hers, and those without a name
+    time.sleep(0.3)
+    assert [shown.user_id for shown in log.impressions()].count("u03") == 0
+    assert log.counts() == {"interactions": 1, "impressions": 3, "quarantined": 0}
+    other.delete("/users/u03/opt-out")
+    assert recommended(one)[0]
+    assert one.post("/events", json=clicked).json()["accepted"] == 1
+
+
+@pytest.mark.ray
+def test_an_amendment_that_failed_is_tried_again(
+    clients: list[TestClient], monkeypatch: pytest.MonkeyPatch, replicas: list[Any]
+) -> None:
+    from recsys import forgetting
+    from serve import people
+
+    erase: Callable[..., Any] = forgetting.erase
+    tries: list[int] = []
+
+    def flaky(*arguments: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("the bucket is away")
+        return erase(*arguments)
+
+    monkeypatch.setattr(people, "RETRY_S", 0.1)
+    monkeypatch.setattr(forgetting, "erase", flaky)
+    made = clients[0].delete("/users/u03").json()
+    eventually(lambda: clients[0].get(f"/receipts/{made['receipt']}").json()["done"])
+    assert len(tries) >= 2
+    replicas[0].check_health()

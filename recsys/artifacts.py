@@ -8,6 +8,7 @@ current                           one line: the version that is served
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from recsys.errors import InputError, NotFoundError, ReleaseError
+from recsys.errors import FullError, InputError, NotFoundError, ReleaseError
 
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -56,15 +57,22 @@ class ArtifactStore:
     def write(self, path: str, data: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> str:
         """Puts a file there, whole or not at all, over one that was; its SHA-256 in hex. On a disk it is fsynced.
 
-        What is larger than memory is given piece by piece.
+        What is larger than memory is given piece by piece. FullError when the disk has no room for it.
         """
         target = self._inside(path)
         pieces, found = ([data] if isinstance(data, bytes | pa.Buffer) else data), hashlib.sha256()
         summed = _summed(pieces, found)
-        if self._is_local:
-            _write_whole(Path(target), summed)
-        else:
-            self._upload(target, summed)
+        try:
+            if self._is_local:
+                _write_whole(Path(target), summed)
+            else:
+                self._upload(target, summed)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise FullError(
+                f"{path} cannot be written to {self.uri}: {error.strerror}: free some, then go on"
+            ) from error
         return found.hexdigest()
 
     def read(self, path: str) -> bytes:

@@ -19,3 +19,7 @@ class SpaceMismatchError(RecsysError):
 
 class ReleaseError(RecsysError):
     """A release that is damaged, unfinished, or failed its checks before publishing."""
+
+
+class FullError(RecsysError):
+    """The disk has no room left: nothing was written."""

@@ -97,7 +97,8 @@ def _drift(release: Release, previous: Release, sample: int = 10_000) -> Check:
     before = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=previous.items["text_hash"]), -1))
     same = before >= 0
     now_ND, before_ND = release.item_vectors_ID[rows[same]], previous.item_vectors_ID[before[same]]
-    cosines = np.einsum("nd,nd->n", now_ND, before_ND)[now_ND.any(axis=1)]
+    read_N = now_ND.any(axis=1) & before_ND.any(axis=1)  # a text that the encoder fails on has no vector
+    cosines = np.einsum("nd,nd->n", now_ND[read_N], before_ND[read_N])
     worst = float(cosines.min(initial=1.0))
     sentence = f"{len(cosines):,} vectors of unchanged texts agree with {previous.version} to cosine {worst:.4f}"
     return Check("vector drift", worst >= MIN_CARRIED_COSINE, sentence)

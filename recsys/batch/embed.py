@@ -2,21 +2,29 @@
 Item vectors to places: where the user model has the items.
 
 A shard travels from the tasks to the actors as one Arrow message of its distinct texts: hash, row in the previous
-release (-1 for a new text), token ids (empty for a carried one).
+release (-1 for a new text), token ids (empty for a carried one), why the tokenizer refuses it.
+
+A text that the encoder fails on has no vector, as if it were empty: its items are found by their words, and stand in
+the quarantine with the reason.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.batch.careful import Careful, tried
 from recsys.batch.ingest import TEXTS
 from recsys.batch.plan import Done, Place, one_batch
 from recsys.release import read_arrow, write_arrow
-from recsys.types import Floats
+from recsys.tables import QUARANTINE
+from recsys.types import Floats, Rows
 
-_MESSAGE = pa.schema([("text_hash", pa.binary(16)), ("previous", pa.int32()), ("tokens", pa.list_(pa.int32()))])
+_HASHES = pa.schema([("text_hash", pa.binary(16)), ("refused", pa.string())])
+_MESSAGE = pa.schema([*_HASHES, ("previous", pa.int32()), ("tokens", pa.list_(pa.int32()))])
 
 
 def tokenize(place: Place, part: int) -> bytes:
@@ -25,15 +33,38 @@ def tokenize(place: Place, part: int) -> bytes:
     unique = texts.group_by("text_hash", use_threads=False).aggregate([("text", "first")]).rename_columns(TEXTS.names)
     unique = unique.sort_by("text_hash")
     hashes, words = unique["text_hash"].combine_chunks(), unique["text"].combine_chunks()
-    rows_N = np.full(len(hashes), -1, np.int32)
-    if previous := place.carried("items.arrow"):
-        held = read_arrow(previous)["text_hash"]
-        rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=held), -1)).astype(np.int32)
+    rows_N = _carried_rows(place, hashes)
     fresh_N = (rows_N < 0) & np.asarray(pc.not_equal(words, ""))
-    tokens = place.setup.encoder().tokenize(words.filter(pa.array(fresh_N)).to_pylist())
-    return write_arrow(
-        [pa.record_batch([hashes, pa.array(rows_N), spread(tokens, fresh_N)], schema=_MESSAGE)], _MESSAGE
-    ).to_pybytes()
+    tokens, refused = _tokens(place.setup.encoder().tokenize, words.filter(pa.array(fresh_N)).to_pylist())
+    reasons = dict(zip(np.flatnonzero(fresh_N)[list(refused)].tolist(), refused.values(), strict=True))
+    told = pa.array([reasons.get(at) for at in range(len(hashes))], pa.string())
+    columns = [hashes, told, pa.array(rows_N), spread(tokens, fresh_N)]
+    return write_arrow([pa.record_batch(columns, schema=_MESSAGE)], _MESSAGE).to_pybytes()
+
+
+def _carried_rows(place: Place, hashes: pa.Array) -> Rows:
+    """Where the previous release has each text; -1 for a new one, and for one that has no vector there."""
+    previous = place.carried("items.arrow")
+    if previous is None:
+        return np.full(len(hashes), -1, np.int32)
+    held = read_arrow(previous)["text_hash"]
+    rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=held), -1)).astype(np.int32)
+    vectors_ID = np.load(str(place.carried("item_vectors.npy")), mmap_mode="r")
+    rows_N[rows_N >= 0] = np.where(vectors_ID[rows_N[rows_N >= 0]].any(axis=1), rows_N[rows_N >= 0], -1)
+    return rows_N
+
+
+def _tokens(tokenize: Callable[[list[str]], pa.ListArray], texts: list[str]) -> tuple[pa.ListArray, dict[int, str]]:
+    """A list a text, empty where the tokenizer fails, and why it does."""
+    lists: list[list[int]] = [[] for _ in texts]
+
+    def work(start: int, stop: int) -> None:
+        lists[start:stop] = tokenize(texts[start:stop]).to_pylist()
+
+    if not texts:
+        return pa.array([], pa.list_(pa.int32())), {}
+    refused = tried(work, 0, len(texts))[1]
+    return pa.array(lists, pa.list_(pa.int32())), refused
 
 
 def spread(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
@@ -57,31 +88,59 @@ class Encode:
         message = pa.ipc.open_file(pa.py_buffer(prepared)).get_batch(0)
         rows_N, fresh_N = np.asarray(message["previous"]), np.asarray(pc.list_value_length(message["tokens"])) > 0
         vectors_ND = np.zeros((len(rows_N), self.encoder.dim), np.float32)
-        if fresh_N.any():
-            vectors_ND[fresh_N] = self.encoder.encode_tokens(message["tokens"].filter(pa.array(fresh_N)))
+        tokens, fresh = message["tokens"].filter(pa.array(fresh_N)), np.flatnonzero(fresh_N)
+        vectors_ND[fresh], refused = self._encode(shard, tokens)
         vectors_ND[rows_N >= 0] = self.previous_ID[rows_N[rows_N >= 0]]
+        told = message["refused"].to_pylist()
+        for at, reason in refused.items():
+            told[fresh[at]] = reason
         done = Done(len(rows_N), counts={"encoded": int(fresh_N.sum()), "carried": int((rows_N >= 0).sum())})
-        hashes = pa.table([message["text_hash"]], ["text_hash"])
+        hashes = pa.table([message["text_hash"], pa.array(told, pa.string())], schema=_HASHES)
         self.place.write_tables(done, f"text_hashes/{shard:05d}.arrow", [one_batch(hashes)], hashes.schema)
         self.place.write_arrays(done, shard, {"text_vectors": vectors_ND})
         return done
 
+    def _encode(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
+        careful = Careful(self.place.store, self.place.work(f"encoding/{shard:05d}.json"))
+
+        def work(start: int, stop: int) -> Floats:
+            return self.encoder.encode_tokens(tokens.slice(start, stop - start))
+
+        return careful.encode(work, len(tokens), self.encoder.dim)
+
 
 def spread_vectors(place: Place, part: int) -> Done:
-    """The vectors of item shard `part`, gathered from the text shards that hold them."""
-    hashes = place.read_part("items", part)["text_hash"].combine_chunks()
+    """The vectors of item shard `part`, gathered from the text shards that hold them; its items without one, noted."""
+    items = place.read_part("items", part)
+    hashes = items["text_hash"].combine_chunks()
     vectors_ND: Floats | None = None
+    done, refused = Done(len(hashes)), []
     for texts in range(place.plan.text_parts):
-        known = place.read_part("text_hashes", texts)["text_hash"]
-        rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=known), -1))
+        known = place.read_part("text_hashes", texts)
+        rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=known["text_hash"]), -1))
         shard_TD = place.read_array("text_vectors", texts)
         if vectors_ND is None:
             vectors_ND = np.zeros((len(hashes), shard_TD.shape[1]), np.float32)
         vectors_ND[rows_N >= 0] = shard_TD[rows_N[rows_N >= 0]]
-    done = Done(len(hashes))
+        reasons = known["refused"].take(pa.array(rows_N, mask=rows_N < 0))
+        refused.append(_refused(items["item_id"], reasons))
     assert vectors_ND is not None
     place.write_arrays(done, part, {"item_vectors": vectors_ND})
+    place.write_quarantine(done, f"items-unread-{part:05d}", *refused)
+    done.counts["quarantined"] = sum(table.num_rows for table in refused)
     return done
+
+
+def _refused(item_ids: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Table:
+    """Quarantine rows of the items whose text the encoder refused."""
+    bad = pc.is_valid(reasons)
+    ids, why = item_ids.filter(bad).to_pylist(), reasons.filter(bad).to_pylist()
+    told = [
+        f"the text of item {item!r}: the encoder fails on it ({reason})" for item, reason in zip(ids, why, strict=True)
+    ]
+    rows = len(ids)
+    columns = [["items"] * rows, ["after sorting"] * rows, list(range(rows)), told, ids]
+    return pa.table(columns, schema=QUARANTINE)
 
 
 def place_items(place: Place, part: int) -> Done:

@@ -158,6 +158,7 @@ def run_night(place: Place, say: Say) -> Manifest:
     go(Stage("events", plan.user_parts, ingest.sort_events))
     go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
     go(Stage("vectors", plan.item_parts, embed.spread_vectors))
+    _require_good_input(place, lines["vectors"])
     go(Stage("places", plan.item_parts, embed.place_items))
     index.assemble_table(place, "items", plan.item_parts)
     index.assemble_array(place, "item_vectors", plan.item_parts)

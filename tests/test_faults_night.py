@@ -1,0 +1,141 @@
+"""What the night does when a text kills its encoder, when its workers are killed, and when the disk is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.artifacts import ArtifactStore
+from recsys.batch.night import begin, run_night
+from recsys.config import Setup
+from recsys.encoders.hashing import HashingEncoder
+from recsys.errors import RecsysError
+from recsys.interfaces import Chunk
+from recsys.release import Release
+from recsys.types import Floats
+from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup, title
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def home(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NIGHTSHELF_COMMIT", "test")
+    return tmp_path / "home"
+
+
+def night(shop: Setup, version: str | None = None, until: object = UNTIL) -> Release:
+    manifest = run_night(begin(shop, until, version), print)  # type: ignore[arg-type]
+    return Release.open(ArtifactStore(shop.home), manifest.version)
+
+
+class Poisoned(HashingEncoder):
+    """Dies of one text: with an error from the tokenizer or the model, or with its process."""
+
+    def __init__(self, dim: int, text: str, how: str) -> None:
+        super().__init__(dim)
+        self.text, self.how = text, how
+
+    def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
+        if self.how == "tokenizer" and any(self.text in text for text in texts):
+            raise ValueError("a byte that is none")
+        return super().tokenize(texts)
+
+    def encode_tokens(self, tokens: pa.ListArray) -> Floats:
+        (bad,) = super().tokenize([self.text]).to_pylist()
+        if any(set(bad) <= set(each) for each in tokens.to_pylist()) and self.how != "tokenizer":
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().encode_tokens(tokens)
+
+
+class Flawless(Checkerboard):
+    """The shop without unusable rows."""
+
+    def item_chunks(self) -> list[Chunk]:
+        return super().item_chunks()[:-1]
+
+    def event_chunks(self) -> list[Chunk]:
+        return super().event_chunks()[:-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("tokenizer", "ValueError: a byte that is none"),
+        ("model", "RuntimeError: CUDA error: device-side assert triggered"),
+        pytest.param("kill", "the encoder's process died of it", marks=pytest.mark.slow),
+    ],
+)
+def test_a_poison_text_is_quarantined_and_the_night_goes_on(home: Path, how: str, reason: str) -> None:
+    shop = replace(setup(), encoder=partial(Poisoned, 64, title(5), how))
+    release = night(shop)
+    noted = pq.read_table(home / "releases" / release.version / "quarantine.parquet").to_pylist()
+    assert [row["reason"] for row in noted if row["source"] == "i05"] == [
+        f"the text of item 'i05': the encoder fails on it ({reason})"
+    ]
+    row = release.item_ids.row("i05")
+    assert np.flatnonzero(~release.item_vectors_ID.any(axis=1)).tolist() == [row]
+    assert release.manifest.counts["items"] == ITEMS
+    if how == "model":
+        mended = night(setup(), until=UNTIL + timedelta(days=1))
+        assert mended.item_vectors_ID.any(axis=1).all()
+        assert not any("encoder" in reason for reason in mended.manifest.quarantined)
+
+
+def test_too_many_poison_texts_stop_the_night(home: Path) -> None:
+    shop = setup()
+    shop = replace(shop, encoder=partial(Poisoned, 64, "red", "model"), night=replace(shop.night, max_bad_share=0.1))
+    with pytest.raises(RecsysError, match=r"8 of 16 rows cannot be used.*the encoder fails on it"):
+        night(replace(shop, dataset=Flawless))
+    assert ArtifactStore(str(home)).current() is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"a disk of its own cannot be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_fails_the_night_with_a_sentence_and_the_next_one_with_room_succeeds(
+    ray_session: None, shop_home: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(small_disk / "home"))
+    monkeypatch.setenv("NIGHTSHELF_COMMIT", "test")
+    shutil.copytree(shop_home, small_disk / "home")
+    store = ArtifactStore(str(small_disk / "home"))
+    before = store.current()
+    fill(small_disk, left=150_000)
+    with pytest.raises(RecsysError, match=r"No space left on device.*free some"):
+        night(setup(), "full", UNTIL + timedelta(days=2))
+    assert (store.current(), "full" in store.versions()) == (before, False)
+    assert Release.open(store).version == before
+    (small_disk / "filling").unlink()
+    assert night(setup(), "full", UNTIL + timedelta(days=2)).version == store.current() == "full"
+
+
+def fill(disk: Path, left: int) -> None:
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    (disk / "filling").write_bytes(b"\0" * (free - left))

@@ -20,6 +20,7 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 bench: .venv/.ready
 	$(BIN)/python -m jobs.evaluate_retail --dataset completejourney

@@ -31,6 +31,8 @@ DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
 PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 8000: "Ray Serve"}
 HOUSEHOLD, TEXT = "900", "frozen pizza"
 STARTED = time.monotonic()
+TOKEN = secrets.token_hex(32)
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class DemoError(Exception):
@@ -43,12 +45,12 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the head goes, too
     home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
-    token = secrets.token_urlsafe(24)
+    os.environ.pop("NIGHTSHELF_KEYS", None)  # all of it listens on 127.0.0.1, and without keys answers nobody else
     os.environ.update(
         NIGHTSHELF_HOME=str(home),
         NIGHTSHELF_COMMIT=code_commit(),
-        NIGHTSHELF_ADMIN_TOKEN=token,
-        RAY_AUTH_MODE="disabled",  # everything listens on 127.0.0.1; unset, Ray 2.60 turns tokens on by itself
+        RAY_AUTH_MODE="token",  # some of Ray's ports listen on every interface, and who reaches them runs code
+        RAY_AUTH_TOKEN=TOKEN,
         RAY_USAGE_STATS_ENABLED="0",
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
@@ -58,9 +60,9 @@ def main() -> int:
     )
     try:
         with ray_head(home):
-            show(home, token)
+            show(home)
             if args.stay:
-                say(f"up: admin token {token}; Ctrl-C stops it")
+                say(f"up: the dashboard asks for the token {TOKEN}; Ctrl-C stops it")
                 threading.Event().wait()
     except DemoError as error:
         print(f"\nthe demo stopped: {error}", file=sys.stderr)
@@ -71,7 +73,7 @@ def main() -> int:
     return 0
 
 
-def show(home: Path, token: str) -> None:
+def show(home: Path) -> None:
     store = ArtifactStore(str(home))
     say("a night: ingest, embed, candidates, index, verify, publish")
     night()
@@ -98,7 +100,7 @@ def show(home: Path, token: str) -> None:
         second = healthy(shop, store.current())
         if second == first:
             raise DemoError(f"the second night published nothing: {first} is still current")
-        asked = swaps(shop, token, [first, second])
+        asked = swaps(shop, [first, second])
         say(f"promoted {first} and back to {second}: {asked} requests meanwhile, none failed")
         say(f"dashboard {DASHBOARD}   API {SHOP}/docs   report {home}/releases/{second}/report.html")
 
@@ -113,7 +115,8 @@ def deploy() -> None:
     """`serve deploy`, then until it runs: the command returns before the application does."""
     command(["serve", "deploy", "--address", DASHBOARD, "serve/config.yaml"], "serve deploy failed")
     for _ in every(1.0, 120, "the application is not running after 120 s: look at the dashboard"):
-        status = httpx.get(f"{DASHBOARD}/api/serve/applications/").json()["applications"].get("nightshelf", {})
+        told = httpx.get(f"{DASHBOARD}/api/serve/applications/", headers=BEARER).json()
+        status = told["applications"].get("nightshelf", {})
         if status.get("status") == "RUNNING":
             return
         if status.get("status") == "DEPLOY_FAILED":
@@ -149,7 +152,7 @@ def click(shop: httpx.Client, user: str, found: dict[str, Any]) -> None:
     say(f"{user} clicks {item['title']}")
 
 
-def swaps(shop: httpx.Client, token: str, versions: list[str]) -> int:
+def swaps(shop: httpx.Client, versions: list[str]) -> int:
     """Promotes each version in turn while another thread keeps searching; how many requests that were."""
     stop, failures, asked = threading.Event(), [], [0]
 
@@ -165,7 +168,7 @@ def swaps(shop: httpx.Client, token: str, versions: list[str]) -> int:
     thread.start()
     try:
         for version in versions:
-            answer = shop.post(f"/releases/{version}/promote", headers={"Authorization": f"Bearer {token}"})
+            answer = shop.post(f"/releases/{version}/promote")
             if answer.status_code != 200:
                 raise DemoError(f"release {version} could not be promoted: {answer.text}")
             healthy(shop, version)
@@ -241,7 +244,8 @@ def ray_head(home: Path) -> Iterator[None]:
 def takes_jobs() -> bool:
     """Whether the dashboard takes jobs: its agent comes up some seconds after its pages."""
     try:
-        return httpx.post(f"{DASHBOARD}/api/jobs/", json={"entrypoint": "true"}, timeout=5).status_code == 200
+        job = {"entrypoint": "true"}
+        return httpx.post(f"{DASHBOARD}/api/jobs/", json=job, headers=BEARER, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -134,6 +134,42 @@ class ExplainAnswer(TypedDict):
     summary: str
 
 
+class OneItem(ItemFields):
+    description: str
+    image: str | None
+    group_id: str | None
+    added: str | None
+
+
+class ItemAnswer(TypedDict):
+    request_id: str
+    release: str
+    item: OneItem
+
+
+class ReleasesAnswer(TypedDict):
+    """`release` is the live one; each of `releases` has its `version` and what its manifest says."""
+
+    request_id: str
+    release: str | None
+    releases: list[dict[str, Any]]
+
+
+class PromoteAnswer(TypedDict):
+    request_id: str
+    release: str
+
+
+class HealthAnswer(TypedDict):
+    """`refused` says of each release that could not be loaded why."""
+
+    request_id: str
+    release: str | None
+    age_s: float | None
+    space: str
+    refused: dict[str, str]
+
+
 class EventsAnswer(TypedDict):
     request_id: str
     release: str | None

@@ -5,12 +5,11 @@ Nothing here knows Ray: the routes run over a `Shop`, which `replicas.ShopReplic
 
 from __future__ import annotations
 
-import hmac
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Protocol, get_origin
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -25,7 +24,8 @@ from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, 
 from recsys.explaining import Explanation
 from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
-from serve import answers, metrics, people, wire
+from serve import answers, metrics, people, schema, walls, wire
+from serve.access import Access, Anybody, needs
 from serve.wire import Json, RefusedError
 
 
@@ -94,24 +94,25 @@ class Shop(people.People, Protocol):
     def close(self) -> None: ...
 
 
-def build_api(shop: Shop) -> FastAPI:
-    """The whole application over one shop."""
+def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
+    """The whole application over one shop. `access` says who may ask what; without it everybody may everything."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         shop.close()
 
-    api = FastAPI(title="Nightshelf", description="Search and recommendations.", lifespan=lifespan)
-    api.add_middleware(metrics.Observed, release=lambda: shop.health().release)
-    for routes in (
-        _answers(shop),
-        _events(shop),
-        _releases(shop),
-        people.routes(shop, [takes(), Depends(_check_token)]),
-    ):
+    api = FastAPI(
+        title="Nightshelf", description=schema.DESCRIPTION, lifespan=lifespan, docs_url=None, openapi_url=None
+    )
+    api.state.access = access or Anybody()
+    walls.build(api, shop.day)
+    api.add_middleware(metrics.Observed, release=lambda: shop.health().release, log_asked=shop.day.log_asked)
+    decided = people.routes(shop, [needs("admin"), takes()])
+    for routes in (_answers(shop), _events(shop), _releases(shop), decided, schema.pages(api)):
         api.include_router(routes)
     _errors(api, shop)
+    api.openapi = partial(schema.openapi, api, shop.day)  # type: ignore[method-assign]
     return api
 
 
@@ -134,6 +135,7 @@ def takes(model: type[BaseModel] | None = None) -> Any:
 
 def _answers(shop: Shop) -> APIRouter:
     routes = APIRouter(tags=["answers"])
+    reader = needs("read")
 
     def query(request: Request, page: wire.Page) -> types.Query:
         asked = wire.query_of(request.state.request_id, page, shop.day)
@@ -141,36 +143,36 @@ def _answers(shop: Shop) -> APIRouter:
             return replace(asked, user_id=None)
         return asked
 
-    @routes.get("/search", response_model=answers.SearchAnswer, dependencies=[takes(wire.Search)])
+    @routes.get("/search", response_model=answers.SearchAnswer, dependencies=[reader, takes(wire.Search)])
     async def search(request: Request, page: Annotated[wire.Search, Query()]) -> Response:
         asked = query(request, page)
         ranking = await shop.search(asked)
         return _answered(request, ranking, answers.search_answer(ranking, asked))
 
-    @routes.get("/suggest", response_model=answers.SuggestAnswer, dependencies=[takes(wire.Prefix)])
+    @routes.get("/suggest", response_model=answers.SuggestAnswer, dependencies=[reader, takes(wire.Prefix)])
     async def suggest(request: Request, prefix: Annotated[wire.Prefix, Query()]) -> Response:
         wire.check_size(prefix, shop.day)
         release, suggestions = await shop.suggest(prefix.q, prefix.k)
         request.state.release = release
         return Json(answers.suggest_answer(request.state.request_id, release, suggestions))
 
-    @routes.get("/recommend", response_model=answers.Answer, dependencies=[takes(wire.Recommend)])
+    @routes.get("/recommend", response_model=answers.Answer, dependencies=[reader, takes(wire.Recommend)])
     async def recommend(request: Request, page: Annotated[wire.Recommend, Query()]) -> Response:
         ranking = await shop.recommend(query(request, page))
         return _answered(request, ranking, answers.answer(ranking))
 
-    @routes.get("/similar/{item_id:path}", response_model=answers.Answer, dependencies=[takes(wire.Page)])
+    @routes.get("/similar/{item_id:path}", response_model=answers.Answer, dependencies=[reader, takes(wire.Page)])
     async def similar(request: Request, item_id: wire.Id, page: Annotated[wire.Page, Query()]) -> Response:
         ranking = await shop.similar(query(request, page), item_id)
         return _answered(request, ranking, answers.answer(ranking))
 
-    @routes.get("/explain", response_model=answers.ExplainAnswer, dependencies=[takes(wire.Explain)])
+    @routes.get("/explain", response_model=answers.ExplainAnswer, dependencies=[needs("admin"), takes(wire.Explain)])
     async def explain(request: Request, asked: Annotated[wire.Explain, Query()]) -> Response:
         explanation = await shop.explain(asked.request_id, asked.item_id)
         request.state.release = explanation.release
         return Json(answers.explain_answer(request.state.request_id, explanation))
 
-    @routes.get("/items/{item_id:path}", dependencies=[takes()])
+    @routes.get("/items/{item_id:path}", response_model=answers.ItemAnswer, dependencies=[reader, takes()])
     async def item(request: Request, item_id: wire.Id) -> Response:
         release, found = await shop.item(item_id)
         added = found.added.isoformat() if found.added else None
@@ -193,14 +195,16 @@ def _answered(request: Request, ranking: Ranking, told: answers.Answer | answers
 
 def _events(shop: Shop) -> APIRouter:
     routes = APIRouter(tags=["events"])
-    one = {"anyOf": [wire.Event.model_json_schema(), wire.Shown.model_json_schema()]}
-    several = {"type": "array", "maxItems": wire.MAX_EVENTS, "items": one}
-    schema = {"anyOf": [one, several, {"type": "object", "properties": {"events": several}}]}
-    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
-    @routes.post("/events", response_model=answers.EventsAnswer, dependencies=[takes()], openapi_extra=body)
+    @routes.post(
+        "/events",
+        response_model=answers.EventsAnswer,
+        dependencies=[needs("events"), takes()],
+        openapi_extra=schema.EVENTS,
+    )
     async def events(request: Request) -> Response:
-        sent = wire.events_of(await _body(request))
+        sent = wire.events_of(await walls.body(request))
+        request.state.asked = [event.user_id for event in sent]
         release = shop.health().release
         origin = wire.origin_of(request.client.host if request.client else None)
         interactions = [event.interaction(origin) for event in sent if isinstance(event, wire.Event)]
@@ -213,30 +217,22 @@ def _events(shop: Shop) -> APIRouter:
     return routes
 
 
-async def _body(request: Request) -> bytes:
-    pieces = bytearray()
-    async for piece in request.stream():
-        pieces += piece
-        if len(pieces) > wire.MAX_BODY_BYTES:
-            raise RefusedError("body", f"over {wire.MAX_BODY_BYTES:,} bytes", "fewer events a call", status=413)
-    return bytes(pieces)
-
-
 def _releases(shop: Shop) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
-    @routes.get("/releases", dependencies=[takes()])
+    @routes.get("/releases", response_model=answers.ReleasesAnswer, dependencies=[needs("admin"), takes()])
     async def releases(request: Request) -> Response:
         live = shop.health().release
         return Json({"request_id": request.state.request_id, "release": live, "releases": await shop.releases()})
 
-    @routes.post("/releases/{version}/promote", dependencies=[takes()])
-    async def promote(request: Request, version: str) -> Response:
-        _check_token(request)
+    @routes.post(
+        "/releases/{version}/promote", response_model=answers.PromoteAnswer, dependencies=[needs("admin"), takes()]
+    )
+    async def promote(request: Request, version: wire.Version) -> Response:
         await shop.promote(version)
         return Json({"request_id": request.state.request_id, "release": version})
 
-    @routes.get("/healthz", dependencies=[takes()])
+    @routes.get("/healthz", response_model=answers.HealthAnswer, dependencies=[takes()])
     async def healthz(request: Request) -> Response:
         health = shop.health()
         age_s = round((datetime.now(UTC) - health.created).total_seconds(), 1) if health.created else None
@@ -248,19 +244,6 @@ def _releases(shop: Shop) -> APIRouter:
         return RedirectResponse("docs")
 
     return routes
-
-
-def _check_token(request: Request) -> None:
-    expected = os.environ.get("NIGHTSHELF_ADMIN_TOKEN")
-    if not expected:
-        raise HTTPException(403, "promoting over HTTP is off: set NIGHTSHELF_ADMIN_TOKEN where the replicas start")
-    sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(sent.encode(), expected.encode()):
-        raise HTTPException(
-            401,
-            "the admin token is missing or wrong: send it as Authorization: Bearer TOKEN",
-            {"WWW-Authenticate": "Bearer"},
-        )
 
 
 def _errors(api: FastAPI, shop: Shop) -> None:

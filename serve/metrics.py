@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 
@@ -37,10 +38,13 @@ def route_of(scope: Scope) -> str:
 
 
 class Observed:
-    """Around every request: its id, its milliseconds, one log line without what was asked, and no stack trace out."""
+    """Around every request: its id, its milliseconds, one log line, and no stack trace out.
 
-    def __init__(self, app: ASGIApp, release: Callable[[], str | None]) -> None:
-        self.app, self.release = app, release
+    What was asked, and by whom, is in no line unless `log_asked`.
+    """
+
+    def __init__(self, app: ASGIApp, release: Callable[[], str | None], log_asked: bool = False) -> None:
+        self.app, self.release, self.log_asked = app, release, log_asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,12 +63,12 @@ class Observed:
 
         try:
             await self.app(scope, receive, send_observed)
-        except Exception:
-            logger.exception("request %s failed", request_id)
-            if status:
-                raise
-            told = wire.error("something failed here: report the request_id to the shop's operators", request_id)
-            await wire.Json(told, 500)(scope, receive, send_observed)
+        except Exception as error:
+            logger.error("request %s failed: %s", request_id, told(error, self.log_asked))
+            if status:  # the server would log it with its message
+                raise RuntimeError(f"request {request_id} failed after its answer had begun") from None
+            body = wire.error("something failed here: report the request_id to the shop's operators", request_id)
+            await wire.Json(body, 500)(scope, receive, send_observed)
         finally:
             self._note(scope, status, (time.perf_counter() - started) * 1000, trace)
 
@@ -72,13 +76,34 @@ class Observed:
         route, state = route_of(scope), scope["state"]
         REQUESTS.inc(tags={"route": route, "status": str(status)})
         REQUEST_MS.observe(milliseconds, {"route": route})
-        told = {
+        more: dict[str, object] = {
             "request_id": state["request_id"],
             "route": route,
             "status": status,
             "milliseconds": round(milliseconds, 2),
             "release": state.get("release") or self.release(),
-            "trace_id": (trace or b"").decode("latin-1"),
+            "trace_id": _safe(trace),
+            "client": state.get("client"),
             "skip_context_filter": True,  # else Serve puts its own ids in the place of ours
         }
-        logger.info("%s %s", route, status, extra=told)
+        if self.log_asked:
+            more["asked"] = scope["path"], scope["query_string"].decode("latin-1"), state.get("asked")
+        logger.info("%s %s", route, status, extra=more)
+
+
+def told(error: BaseException, with_message: bool) -> str:
+    """The stack of an error, and of what it came from. Its message often quotes what was asked: only `with_message`."""
+    if with_message:
+        return "".join(traceback.format_exception(error))
+    causes, each = list[BaseException](), error
+    while each is not None and each not in causes:
+        causes.append(each)
+        each = each.__cause__ or each.__context__  # type: ignore[assignment]
+    stacks = (f"{type(e).__name__}\n{''.join(traceback.format_tb(e.__traceback__))}" for e in causes)
+    return "from ".join(stacks)
+
+
+def _safe(trace: bytes | None) -> str:
+    """A client's own id for a request as far as it looks like one: a header may hold anything."""
+    text = (trace or b"")[:64].decode("latin-1")
+    return text if all(character.isalnum() or character in "-_." for character in text) else ""

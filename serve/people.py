@@ -130,8 +130,9 @@ class Decisions:
             gone = forgetting.erase(self.setup, self.events, users, self.grace_s)
             logger.info("%d users left %d releases", len(users), len(gone))
             return time.monotonic() + self.grace_s if users else math.inf
-        except Exception:  # whatever a store raises must not end the thread
-            logger.exception("releases were not amended: it is tried again in %g s, and by the night", RETRY_S)
+        except Exception as error:  # whatever a store raises must not end the thread
+            why = metrics.told(error, self.setup.day.log_asked)
+            logger.error("releases were not amended: it is tried again in %g s, and by the night: %s", RETRY_S, why)
             self.closed.wait(RETRY_S)
             with self._news:
                 self._waiting |= users

@@ -30,6 +30,7 @@ from recsys.suggest import Suggestion
 from recsys.types import Floats, Impression, Interaction, Item, Query, Ranking, Vectors
 from recsys.understanding.understand import Understood
 from serve import metrics
+from serve.access import of_replica
 from serve.api import Health, NotReadyError, Recorded, build_api
 from serve.live import LiveRelease, created
 from serve.people import Decisions
@@ -92,7 +93,7 @@ class ShopReplica:
 
     def __serve_build_asgi_app__(self) -> Any:
         """Serve's name for: the app, once the replica is made."""
-        return build_api(self)
+        return build_api(self, of_replica(self.day.cors_origins))
 
     def check_health(self) -> None:
         """Serve replaces a replica that raises here: one that no longer follows `current`, or forgets impressions."""
@@ -260,9 +261,10 @@ class ShopReplica:
             try:
                 self.events.append_impressions([impression(*shown) for shown in waiting])
                 written = time.monotonic()
-            except Exception:
+            except Exception as error:
                 metrics.IMPRESSIONS_DROPPED.inc(len(waiting))
-                logger.exception("%d impressions were not written", len(waiting))
+                why = metrics.told(error, self.day.log_asked)
+                logger.error("%d impressions were not written: %s", len(waiting), why)
             metrics.LOG_LAG.set(time.monotonic() - written)
 
     # People

@@ -23,6 +23,9 @@ MAX_SELECTED = 50
 #: How far one may page into an answer.
 MAX_OFFSET = 1000
 MAX_BODY_BYTES = 1 << 20
+MAX_URL_BYTES = 16 << 10
+#: Of one query string: a few facets full, and all the rest.
+MAX_PARAMETERS = 200
 DIVERSITY = "0: as ranked; 1: items as little alike as can be. The shop's own where it is not given."
 INTEREST = "What the user says he wants, in words, such as: running shoes. Counts less the more the user has done."
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,6 +60,7 @@ def allowed(day: Day) -> dict[str, str]:
         "type": "impression, view, click, cart or purchase",
         "time": "an ISO 8601 time with its zone, from 1970 to 5 minutes from now, such as 2026-01-31T18:00:00Z",
         "quantity": "a number above 0",
+        "version": "the version of a release, as /releases lists them",
         "item_ids": "a list of 1 to 1,000 item ids",
     }
 
@@ -74,9 +78,10 @@ def _plausible(time: datetime) -> datetime:
 
 
 #: Text that is safe to store, log and print: no control characters (NUL, newlines, escapes).
-_PRINTABLE = r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$"
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PRINTABLE)]
-Text = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+PRINTABLE = r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$"
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
+Version = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Text = Annotated[str, StringConstraints(pattern=PRINTABLE)]
 Selected = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -33,7 +33,7 @@ class FakeShop:
 
     async def search(self, query: Query) -> Ranking:
         if self.broken:
-            raise ZeroDivisionError("secret detail")
+            raise ZeroDivisionError(f"secret detail of {query.text} and {query.user_id}")
         if self.release is None:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)

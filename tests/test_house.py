@@ -169,6 +169,67 @@ def lines_of(node: ast.FunctionDef | ast.ClassDef) -> int:
     return (node.end_lineno or 0) - node.body[0].lineno + 1
 
 
+#: What runs or loads whatever it is given.
+RUNS_ANYTHING = {"eval", "exec", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "subprocess"}
+UNSAFE = (*RUNS_ANYTHING, "os.system", "os.popen", "yaml.load", "yaml.unsafe_load")
+SQL = r"\b(SELECT|INSERT|UPDATE|DELETE|WHERE|VALUES|PRAGMA)\b"
+#: Looked at by a person: `git rev-parse` for the manifest, and tables that the module itself names.
+HARMLESS = {
+    ("recsys.batch.night", "subprocess"),
+    ("recsys.events.sqlite", "SQL of table"),
+    ("recsys.simulation.ageing", "SQL of table"),
+}
+
+
+def risks(tree: ast.Module) -> list[str]:
+    """What could run what came in: loaders of code, shells, SQL put together from values."""
+    found = [name for name in imports(tree) if set(name.split(".")) & RUNS_ANYTHING]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+            unsafe = name in UNSAFE or "True" in (given.get("shell"), given.get("allow_pickle"))
+            unsafe |= name == "torch.load" and given.get("weights_only") != "True"
+            found += [name] * unsafe
+            found += mixed(node.args[0]) if "execute" in name and node.args else []
+    return found
+
+
+def mixed(statement: ast.expr) -> list[str]:
+    """What is put into SQL but for the module's own constants, whose names are capitals."""
+    if not re.search(SQL, written := ast.unparse(statement)):
+        return []
+    if isinstance(statement, ast.BinOp | ast.Call):
+        return [f"SQL of {written}"]
+    holes = [ast.unparse(each.value) for each in ast.walk(statement) if isinstance(each, ast.FormattedValue)]
+    return [f"SQL of {hole}" for hole in holes if not hole.isupper()]
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith(("recsys", "serve"))))
+def test_nothing_that_came_in_is_run(module: str) -> None:
+    assert {(module, risk) for risk in risks(ast.parse(MODULES[module].read_text()))} <= HARMLESS
+
+
+RISKY = [
+    "import pickle",
+    "from subprocess import run",
+    "eval(x)",
+    "yaml.load(x)",
+    "run(x, shell=True)",
+    "torch.load(x)",
+]
+RISKY += [
+    "np.load(x, allow_pickle=True)",
+    "d.execute(f'SELECT a WHERE c = {x}')",
+    "d.execute('DELETE FROM b WHERE c=' + x)",
+]
+
+
+@pytest.mark.parametrize("line", RISKY)
+def test_what_could_be_run_is_found(line: str) -> None:
+    assert len(risks(ast.parse(line))) == 1
+    assert risks(ast.parse("d.execute('SELECT a WHERE c = ?', (x,))\ntorch.load(x, weights_only=True)")) == []
+
+
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="README.md is not written yet")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
 def test_documents_tell_the_truth(document: Path) -> None:

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from recsys.artifacts import ArtifactStore
 from recsys.release import Release
 from recsys.types import Interaction, Query
+from serve import access
 from serve.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
@@ -21,11 +22,6 @@ from tests.test_forgetting import home  # noqa: F401
 from tests.test_serve import eventually
 
 TOKEN = {"Authorization": "Bearer open sesame"}
-
-
-@pytest.fixture
-def admin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIGHTSHELF_ADMIN_TOKEN", "open sesame")
 
 
 @pytest.mark.parametrize(
@@ -37,16 +33,23 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GET", "/receipts/token"),
     ],
 )
-def test_only_administrators_decide(method: str, path: str, admin: None) -> None:
+def test_only_administrators_decide(method: str, path: str, tmp_path: Path) -> None:
     shop = FakeShop()
-    client = TestClient(build_api(shop))
+    access.write(
+        tmp_path / "keys.json",
+        [
+            access.Key("web", access.digest("guess"), ("read", "events")),
+            access.Key("us", access.digest("open sesame"), ("admin",)),
+        ],
+    )
+    client = TestClient(build_api(shop, access.Access(str(tmp_path / "keys.json"))))
     assert client.request(method, path).status_code == 401
-    assert client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 401
+    assert client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 403
     assert client.request(method, f"{path}?why=1", headers=TOKEN).status_code == 422
     assert shop.decided == []
 
 
-def test_a_receipt_tells_when_and_what_is_left_and_not_who(admin: None) -> None:
+def test_a_receipt_tells_when_and_what_is_left_and_not_who() -> None:
     shop = FakeShop()
     client = TestClient(build_api(shop), headers=TOKEN)
     made = client.delete("/users/a/b 小明")
@@ -73,7 +76,7 @@ def test_global_privacy_control_makes_a_stranger() -> None:
 
 
 @pytest.fixture
-def replicas(home: Path, admin: None) -> Iterator[list[Any]]:  # noqa: F811
+def replicas(home: Path) -> Iterator[list[Any]]:  # noqa: F811
     from serve.replicas import ShopReplica
 
     shops = [ShopReplica(setup()) for _ in range(2)]

@@ -92,13 +92,10 @@ def test_what_is_damaged_is_refused_once_and_the_old_release_goes_on(
 
 
 @pytest.mark.ray
-def test_promote_swaps_here_at_once_or_changes_nothing(
-    home: Path, make_shop: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NIGHTSHELF_ADMIN_TOKEN", "open sesame")
+def test_promote_swaps_here_at_once_or_changes_nothing(home: Path, make_shop: Callable[[], Any]) -> None:
     store, shop = ArtifactStore(str(home)), make_shop()
     first, second = store.versions()
-    client = TestClient(build_api(shop), headers={"Authorization": "Bearer open sesame"})
+    client = TestClient(build_api(shop))
     assert client.post(f"/releases/{of_other_space(home)}/promote").status_code == 409
     assert client.post("/releases/2001-01-01/promote").status_code == 404
     assert (store.current(), client.get("/recommend").json()["release"]) == (second, second)

@@ -79,12 +79,12 @@ RAY: dict[str, dict[str, str]] = {
         "suspend": "flag",
         "managedBy": "text",
     },
-    "Auth": {"mode": "text", "secretName": "text"},
+    "Auth": {"mode": "text", "secretName": "text"},  # pragma: allowlist secret
     "FaultTolerance": {
         "backend": "text",
         "redisAddress": "text",
         "redisUsername": "any",
-        "redisPassword": "any",
+        "redisPassword": "any",  # pragma: allowlist secret
         "externalStorageNamespace": "text",
         "storage": "any",
     },

@@ -24,6 +24,8 @@ from recsys.errors import NotFoundError
 from recsys.ingest import check_events
 from recsys.interfaces import EventStore
 from recsys.release import Release, read_manifest
+from recsys.trainer import Trainer
+from recsys.training.guard import Guard, Online
 from recsys.types import Impression, Interaction, Standing
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
@@ -365,3 +367,40 @@ def test_the_job_forgets_a_file_of_users_and_looks_again(
     assert run(str(tmp_path / "gone"))[0] == 1
     file.write_text("\n")
     assert run(str(file))[0] == 1
+
+
+class Learner:
+    """Keeps whom it was told to forget."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+
+    def forget(self, users: set[str]) -> None:
+        self.gone |= users
+
+
+def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
+    shop: Setup, events: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(shop, Online(), now=lambda: UNTIL + timedelta(hours=29))
+    trainer.learner = learner = Learner()
+    monkeypatch.setattr(trainer, "_fits", lambda shown: True)
+    trainer._read()
+    assert {each.shown.user_id for each in trainer._waiting.values()} == {events.digest(HIM), events.digest(HER)}
+    assert {table["user_id"][0].as_py() for [table] in trainer._touched.values()} == {
+        events.digest(HIM),
+        events.digest(HER),
+    }
+    forgetting.forget(shop, events, HIM, NOW)
+    trainer._read()
+    assert list(trainer._waiting) == list(trainer._touched) == [HER]
+    assert learner.gone == {events.digest(HIM)}
+    trainer.close()
+
+
+def test_the_guard_forgets_what_somebody_spent() -> None:
+    guard = Guard(Online())
+    for user in (HIM, HER):
+        guard.admitted(0.5, user, [None], ["i01"], NOW)
+    guard.forget({HIM})
+    assert {key.split("\x1f")[1] for key in guard.told()["votes"]} == {HER}

@@ -23,3 +23,7 @@ class ReleaseError(RecsysError):
 
 class FullError(RecsysError):
     """The disk has no room left: nothing was written."""
+
+
+class StoreDownError(RecsysError):
+    """A store that does not answer now; the same call may go through later."""

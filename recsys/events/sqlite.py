@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
+from recsys.events.rows import NUMBERED, digest_under, microseconds, moment
 from recsys.interfaces import Appended
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction, Standing
@@ -26,8 +26,8 @@ from recsys.types import Impression, Interaction, Standing
 Row = TypeVar("Row", Interaction, Impression)
 
 PAGE_ROWS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+#: What `recent` can give of a log that is trimmed.
+KEEP_DAYS = 30
 #: As `counts` and `traces` name the tables.
 _COUNTED = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
 _EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
 CREATE TABLE IF NOT EXISTS standings (
     digest TEXT PRIMARY KEY, forgotten INTEGER, opted_out INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS claims (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 #: Whom the rows of earlier versions name.
 _NAMED = "UPDATE quarantine SET user_id = json_extract(event, '$.user_id') WHERE user_id IS NULL AND json_valid(event)"
@@ -97,7 +98,7 @@ class SqliteEventStore:
                 e.user_id,
                 e.item_id,
                 e.type,
-                _microseconds(e.time),
+                microseconds(e.time),
                 e.request_id,
                 e.quantity,
                 e.price,
@@ -111,7 +112,7 @@ class SqliteEventStore:
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [
             (
-                i.request_id, _microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
+                i.request_id, microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
                 np.asarray(i.features, np.float32).tobytes(), i.user_id, i.query, i.offset, _json(i.scores),
                 _json(i.propensities), _json(i.teams), i.ranker, _json(dict(i.arms)), _json(dict(i.asked)),
             )
@@ -129,10 +130,10 @@ class SqliteEventStore:
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
         query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
         newest_first = self._connection().execute(
-            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, _microseconds(after), max(limit, 0))
+            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, microseconds(after), max(limit, 0))
         )
         return [
-            Interaction(event, user, item, kind, _moment(at), request, quantity, price, origin)
+            Interaction(event, user, item, kind, moment(at), request, quantity, price, origin)
             for event, user, item, kind, at, request, quantity, price, origin in reversed(newest_first.fetchall())
         ]
 
@@ -143,12 +144,15 @@ class SqliteEventStore:
         return self._last("impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        for rows in self._pages("interactions", _EVENT, until_sequence, after):
+        for batch in self.numbered(until_sequence, after):
+            yield batch.select(LIVE_EVENTS.names)
+
+    def numbered(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """`interactions` with one more column, `sequence`."""
+        for rows in self._pages("interactions", f"{_EVENT}, sequence", until_sequence, after):
             columns = [pa.array(values) for values in zip(*rows, strict=True)]
-            yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(columns, LIVE_EVENTS, strict=True)],
-                schema=LIVE_EVENTS,
-            )
+            typed = [column.cast(field.type) for column, field in zip(columns, NUMBERED, strict=True)]
+            yield pa.RecordBatch.from_arrays(typed, schema=NUMBERED)
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
         for rows in self._pages("impressions", f"{_IMPRESSION}, sequence", self.last_impression(), after):
@@ -175,7 +179,7 @@ class SqliteEventStore:
         return _standing(*row) if row else Standing()
 
     def set_standing(self, user_id: str, standing: Standing) -> None:
-        forgotten = None if standing.forgotten is None else _microseconds(standing.forgotten)
+        forgotten = None if standing.forgotten is None else microseconds(standing.forgotten)
         row = self.digest(user_id), forgotten, standing.opted_out
         update = "ON CONFLICT (digest) DO UPDATE SET forgotten = excluded.forgotten, opted_out = excluded.opted_out"
         self._insert("standings", "digest, forgotten, opted_out", [row], update)
@@ -197,6 +201,29 @@ class SqliteEventStore:
         execute = self._connection().execute
         return {name: execute(statement, (user_id,)).fetchone()[0] for name, statement in count.items()}
 
+    def trim(self, interactions: int, impressions: int) -> None:
+        """Lets go of what an archive has taken: up to these sequences, but for the last KEEP_DAYS, which `recent` gives
+        and whose ids are known."""
+        kept = microseconds(datetime.now(UTC) - timedelta(days=KEEP_DAYS))
+        with self._transaction() as connection:
+            for table, last in (("interactions", interactions), ("impressions", impressions)):
+                connection.execute(f"DELETE FROM {table} WHERE sequence <= ? AND time < ?", (last, kept))
+
+    def begin_at(self, interactions: int, impressions: int) -> None:
+        """What comes next gets sequences above these."""
+        with self._transaction() as connection:
+            for table, last in (("interactions", interactions), ("impressions", impressions)):
+                known = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+                if known is None and last:
+                    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+                elif known and known[0] < last:
+                    connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (last, table))
+
+    def claim(self, name: str, value: str) -> str:
+        """What was claimed under the name first: this value, if nothing was."""
+        self._insert("claims", "name, value", [(name, value)], "ON CONFLICT (name) DO NOTHING")
+        return str(self._connection().execute("SELECT value FROM claims WHERE name = ?", (name,)).fetchone()[0])
+
     def close(self) -> None:
         while self._connections:
             self._connections.pop().close()
@@ -214,7 +241,9 @@ class SqliteEventStore:
         return kept, len(rows) - len(kept)
 
     def _last(self, table: str) -> int:
-        return int(self._connection().execute(f"SELECT coalesce(max(sequence), 0) FROM {table}").fetchone()[0])
+        """Of what ever was there: the newest may be trimmed or forgotten."""
+        query = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
+        return int(self._connection().execute(query, (table,)).fetchone()[0])
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -270,11 +299,6 @@ class SqliteEventStore:
             yield [row[1:] for row in rows]
 
 
-def digest_under(key: bytes, user_id: str) -> str:
-    """32 hex digits: BLAKE2b of the id under a key."""
-    return blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=16).hexdigest()
-
-
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switches the file to WAL. SQLite does not wait its busy timeout here: of processes that open a new file at once
     all but one are told at once that it is locked."""
@@ -289,19 +313,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _standing(forgotten: int | None, opted_out: int) -> Standing:
-    return Standing(None if forgotten is None else _moment(forgotten), bool(opted_out))
+    return Standing(None if forgotten is None else moment(forgotten), bool(opted_out))
 
 
 def _printable(value: Any) -> str | None:
     return None if value is None else str(value).encode("utf-8", "replace").decode()
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND
 
 
 def _impression(row: tuple[Any, ...]) -> Impression:
@@ -312,7 +328,7 @@ def _impression(row: tuple[Any, ...]) -> Impression:
         features = np.asarray(json.loads(features), np.float32).tobytes()
     values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(names)))
     return Impression(
-        request, _moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
+        request, moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
         place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
         json.loads(arms), json.loads(asked), sequence,
     )  # fmt: skip

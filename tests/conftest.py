@@ -22,6 +22,10 @@ import pytest
 from pyarrow import fs
 
 
+#: For servers on a machine that is busy with other tests.
+PATIENT_S = 20.0
+
+
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The session's one local Ray: four logical CPUs whatever the machine has, so that no pipeline starves."""

@@ -16,6 +16,7 @@ from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, EventStore
 from recsys.types import Impression
+from tests.conftest import PATIENT_S
 from tests.contracts import EVENING, EventStoreContract, interaction
 
 
@@ -40,7 +41,7 @@ class TestArchivedSqlite(EventStoreContract):
 class TestDrainedRedis(EventStoreContract):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: str) -> None:
-        self.live = partial(RedisEventStore, redis_server, uuid.uuid4().hex)
+        self.live = partial(RedisEventStore, redis_server, uuid.uuid4().hex, timeout_s=PATIENT_S)
 
     def open(self, folder: Path) -> EventStore:
         return Drained(self.live, str(folder / "home"))
@@ -56,7 +57,7 @@ class TestDrainedRedis(EventStoreContract):
 def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], object]:
     if request.param == "sqlite":
         return partial(SqliteEventStore, tmp_path / "events.sqlite")
-    return partial(RedisEventStore, request.getfixturevalue("redis_server"), uuid.uuid4().hex)
+    return partial(RedisEventStore, request.getfixturevalue("redis_server"), uuid.uuid4().hex, timeout_s=PATIENT_S)
 
 
 @pytest.fixture

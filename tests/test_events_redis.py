@@ -13,7 +13,7 @@ from recsys.errors import StoreDownError
 from recsys.events.redis import RECENT, RedisEventStore
 from recsys.interfaces import EventStore
 from recsys.types import Impression
-from tests.conftest import RedisServer
+from tests.conftest import PATIENT_S, RedisServer
 from tests.contracts import EventStoreContract, interaction
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ class TestRedis(EventStoreContract):
         self.url, self.prefix = redis_server, uuid.uuid4().hex
 
     def open(self, folder: Path) -> EventStore:
-        return RedisEventStore(self.url, self.prefix)
+        return RedisEventStore(self.url, self.prefix, timeout_s=PATIENT_S)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server(server: RedisServer
 
 
 def test_of_a_user_the_newest_are_kept(redis_server: str) -> None:
-    store = RedisEventStore(redis_server, uuid.uuid4().hex)
+    store = RedisEventStore(redis_server, uuid.uuid4().hex, timeout_s=PATIENT_S)
     store.append([interaction(f"e{number}", minute=number) for number in range(RECENT + 3)])
     kept = store.recent("u", LONG_AGO, RECENT + 3)
     assert (len(kept), kept[0].event_id, kept[-1].event_id) == (RECENT, "e3", f"e{RECENT + 2}")
@@ -61,7 +61,7 @@ def test_of_a_user_the_newest_are_kept(redis_server: str) -> None:
 
 
 def test_what_is_trimmed_is_gone_but_not_from_recent_nor_from_what_was_seen(redis_server: str) -> None:
-    store = RedisEventStore(redis_server, uuid.uuid4().hex)
+    store = RedisEventStore(redis_server, uuid.uuid4().hex, timeout_s=PATIENT_S)
     store.append([interaction("e1"), interaction("e2"), interaction("e3")])
     store.append_impressions([Impression(f"r{n}", LONG_AGO, "v1", "search", ("a",)) for n in (1, 2)])
     store.trim(2, 1)
@@ -79,7 +79,7 @@ def test_opening_warns_of_a_server_that_forgets(redis_server: str, caplog: pytes
     client = redis.Redis.from_url(redis_server)
     client.config_set("appendfsync", "everysec")
     try:
-        RedisEventStore(redis_server, uuid.uuid4().hex).close()
+        RedisEventStore(redis_server, uuid.uuid4().hex, timeout_s=PATIENT_S).close()
     finally:
         client.config_set("appendfsync", "always")
     assert "can lose acknowledged events" in caplog.text

@@ -21,7 +21,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
-
 #: For servers on a machine that is busy with other tests.
 PATIENT_S = 20.0
 

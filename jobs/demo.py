@@ -25,6 +25,7 @@ import httpx
 
 from recsys.artifacts import ArtifactStore
 from recsys.batch.night import code_commit
+from serve.ingress import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
@@ -52,6 +53,7 @@ def main() -> int:
         RAY_AUTH_MODE="token",  # some of Ray's ports listen on every interface, and who reaches them runs code
         RAY_AUTH_TOKEN=TOKEN,
         RAY_USAGE_STATS_ENABLED="0",
+        **ENVIRONMENT,
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # nobody waits for an answer when the demo ends

@@ -11,6 +11,8 @@ import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from serve.ingress import ENVIRONMENT
+
 FILE = Path(__file__).parent.parent / "cluster.yaml"
 
 
@@ -54,6 +56,7 @@ def test_every_ray_starts_with_the_token_and_the_fast_proxy(cluster: dict[str, A
     assert started
     for setting in ("RAY_AUTH_MODE=token", "RAY_SERVE_ENABLE_HA_PROXY=1", "RAY_SERVE_THROUGHPUT_OPTIMIZED=1"):
         assert setting in settings
+    assert f"RAY_SERVE_HAPROXY_RETRY_ON='{ENVIRONMENT['RAY_SERVE_HAPROXY_RETRY_ON']}'" in settings
     assert ("--num-cpus=0" in start) == (who == "head")
 
 

@@ -1,0 +1,197 @@
+"""A Ray of a fault test's own: its head and workers are children of the test, on ports and in folders of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from recsys.artifacts import ArtifactStore
+from recsys.release import Release
+from serve import access
+from serve.ingress import ENVIRONMENT
+from serve.load import Load, Shape, Traffic, running
+from tests.faults.processes import Marked, eventually, marked
+from tests.faults.shop import ODD, of_one_release, setup
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "open sesame"
+SIGNED = {"Authorization": f"Bearer {KEY}"}
+SHOP = "ServeReplica:shop:Shop"
+#: What `ray start` says of a node that runs.
+UP = "Ray runtime started"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Day:
+    """A running shop. `home` holds its releases and its event log; `replicas` is what it has when it is whole."""
+
+    processes: Marked
+    home: Path
+    url: str
+    operator: subprocess.Popen[str]
+    environment: Mapping[str, str]
+    replicas: Mapping[str, int] = field(default_factory=dict)
+
+    def stands(self) -> dict[str, Any]:
+        """How the operator sees it; empty while he cannot."""
+        assert self.operator.stdin is not None
+        self.operator.stdin.write("?\n")
+        self.operator.stdin.flush()
+        return heard(self.operator)
+
+    def is_whole(self) -> bool:
+        """Every replica runs, in a process that lives."""
+        alive = {name: len(self.processes.find(f"ServeReplica:shop:{name}")) for name in self.replicas}
+        return alive == self.replicas and self.stands().get("replicas") == self.replicas
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/recommend", headers=SIGNED, timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def traffic(self, **shape: Any) -> Load:
+        """Shoppers who check of each answer that it is of one release."""
+        traffic = Traffic.of(Release.open(ArtifactStore(str(self.home)), ODD), items=64)
+        return Load(self.url, traffic.calls(), Shape(**shape), of_one_release, SIGNED)
+
+    def sustainable(self) -> float:
+        """Requests a second that eight shoppers get answered, each waiting for his answer."""
+        with running(self.traffic(clients=8, seconds=4)) as load:
+            eventually(lambda: load.seconds, "the load ends")
+        return len(load.log) / load.seconds
+
+    def events(self) -> list[str]:
+        """The ids in the log, as often as they are there."""
+        store = setup_at(self.home).event_store()
+        try:
+            return [
+                each for batch in store.interactions(store.last_sequence()) for each in batch["event_id"].to_pylist()
+            ]
+        finally:
+            store.close()
+
+
+def setup_at(home: Path) -> Any:
+    before = os.environ.get("NIGHTSHELF_HOME")
+    os.environ["NIGHTSHELF_HOME"] = str(home)
+    try:
+        return setup()
+    finally:
+        os.environ.update({"NIGHTSHELF_HOME": before} if before else {})
+        if before is None:
+            del os.environ["NIGHTSHELF_HOME"]
+
+
+def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
+    """What Ray's processes find in their environment."""
+    access.write(temporary / "keys.json", [access.Key("tests", access.digest(KEY), ("admin",), rate=1e6)])
+    own = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
+    own |= {"SERVER_STATE_BASE": ".", "SERVER_STATE_FILE": "server-state"}
+    files = {f"RAY_SERVE_HAPROXY_{name}": str(temporary / "h" / file) for name, file in own.items()}
+    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
+    mode = (
+        {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **files, **ports} if haproxy else {}
+    )
+    return {
+        **mode,
+        **ENVIRONMENT,
+        "NIGHTSHELF_HOME": str(home),
+        "NIGHTSHELF_COMMIT": "test",
+        "NIGHTSHELF_KEYS": str(temporary / "keys.json"),
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextmanager
+def one_node(home: Path, folder: Path, haproxy: bool = True, layout: str = "fused") -> Iterator[Day]:
+    """A head alone, and the shop on it."""
+    port, temporary = free_port(), short_folder()
+    environment = surroundings(home, temporary, haproxy) | {"NIGHTSHELF_FAULTS_LAYOUT": layout}
+    gcs = f"127.0.0.1:{free_port()}"
+    words = ["--head", f"--port={gcs.split(':')[1]}", "--node-ip-address=127.0.0.1", f"--temp-dir={temporary}"]
+    try:
+        with marked(folder) as processes:
+            started(processes, "head", environment, *words)
+            yield deployed(processes, home, f"http://127.0.0.1:{port}", environment | {"RAY_ADDRESS": gcs})
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def started(
+    processes: Marked, node: str, environment: Mapping[str, str], *words: str, within: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """A node of Ray, once it is up. On a busy machine Ray gives up on itself after 30 s: then again."""
+    own = ["--block", "--num-cpus=4", f"--object-store-memory={100 << 20}", "--include-dashboard=false"]
+    own += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+    log = processes.folder / f"{node}.log"
+    for _ in range(3):
+        ups = log.read_text().count(UP) if log.exists() else 0
+        ray = processes.start("ray", "start", *words, *own, environment=environment, node=node, within=within)
+        eventually(partial(_is_decided, ray, log, ups), f"{node} is up", 120)
+        if ray.poll() is None:
+            return ray
+        processes.kill(*processes.find(node=node))
+    raise AssertionError(f"Ray does not start: see {log}")
+
+
+def _is_decided(ray: subprocess.Popen[str], log: Path, ups: int) -> bool:
+    return ray.poll() is not None or log.read_text().count(UP) > ups
+
+
+def deployed(
+    processes: Marked, home: Path, url: str, environment: Mapping[str, str], within: tuple[str, ...] = ()
+) -> Day:
+    words = (sys.executable, "-m", "tests.faults.operator", url.rpartition(":")[2], "EveryNode")
+    operator = processes.start(*words, environment=environment, node="operator", within=within, piped=True)
+    told = heard(operator)
+    assert told, f"the shop was not deployed: see {processes.folder}/operator.log"
+    return Day(processes, home, url, operator, environment, told["replicas"])
+
+
+def heard(operator: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next line that is his, not Ray's; empty when he has ended."""
+    assert operator.stdout is not None
+    for line in operator.stdout:
+        if line.startswith("{"):
+            told: dict[str, Any] = json.loads(line)
+            return told
+    return {}
+
+
+def short_folder() -> Path:
+    """A folder for Ray: the paths of its sockets must have less than 108 characters, HAProxy's less than 98."""
+    return Path(tempfile.mkdtemp(prefix="ns", dir="/tmp"))
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True

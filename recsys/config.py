@@ -7,6 +7,7 @@ called where the work is.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -15,12 +16,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from recsys.artifacts import below
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
+from recsys.events.archive import Archived
+from recsys.events.redis import RedisEventStore
+from recsys.events.spool import Spooled
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate
 from recsys.experiments.exploration import Exploration
@@ -154,11 +159,28 @@ def home() -> str:
 
 
 def event_log(root: str) -> Callable[[], EventStore]:
-    """The live event log beside the releases, or at $NIGHTSHELF_EVENTS where those are not on a local disk."""
+    """The live event log beside the releases, or at $NIGHTSHELF_EVENTS where those are not on a local disk.
+
+    redis://HOST:PORT/0?prefix=SHOP (rediss:// with TLS) is a log for many hosts: drained into the home by each night,
+    and spooled below $NIGHTSHELF_SPOOL (default ~/.local/state/nightshelf) while the server is down.
+    """
     path = os.environ.get("NIGHTSHELF_EVENTS") or f"{root.removeprefix('file://')}/events.sqlite"
+    if path.startswith(("redis://", "rediss://")):
+        url, prefix = _prefixed(path)
+        spool = Path(os.environ.get("NIGHTSHELF_SPOOL") or Path.home() / ".local/state/nightshelf")
+        folder = spool / hashlib.sha256(path.rpartition("@")[2].encode()).hexdigest()[:16]
+        return partial(Spooled, partial(Archived, partial(RedisEventStore, url, prefix), root), folder)
     if "://" in path:
         raise InputError(f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk")
     return partial(SqliteEventStore, path)
+
+
+def _prefixed(url: str) -> tuple[str, str]:
+    """The address without our own setting, and that."""
+    parts = urlsplit(url)
+    settings = dict(parse_qsl(parts.query))
+    prefix = settings.pop("prefix", "nightshelf")
+    return urlunsplit(parts._replace(query=urlencode(settings))), prefix
 
 
 def completejourney(until: datetime) -> DatasetAdapter:

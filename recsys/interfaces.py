@@ -131,6 +131,17 @@ class Appended:
     dropped: int = 0
 
 
+@dataclass(frozen=True)
+class LogState:
+    """How an event log is, for a monitor: whether it can be reached, and if not `why`; how many rows wait on this host
+    for it, and for how many seconds the oldest of them has."""
+
+    up: bool = True
+    waiting: int = 0
+    lag_s: float = 0.0
+    why: str = ""
+
+
 class EventStore(Protocol):
     """The live event log. An `append` that returned survives kill -9 and is seen by every other opener of the store.
 
@@ -206,7 +217,46 @@ class EventStore(Protocol):
         """How many rows name him now: `interactions`, `impressions`, `quarantined`."""
         ...
 
+    def state(self) -> LogState:
+        """Never waits for the log."""
+        ...
+
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Drainable(EventStore, Protocol):
+    """A store whose older rows can go elsewhere (`events.archive`). Everything it tells is of later ones, but for
+    `recent` and what was seen before."""
+
+    def archived(self) -> tuple[int, int]:
+        """Interactions and impressions up to these numbers were acknowledged."""
+        ...
+
+    def page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
+        """The number up to which interactions were acknowledged, and the next ones after `after` as
+        `tables.NUMBERED_EVENTS`, both of one moment."""
+        ...
+
+    def shown(self, after: int) -> tuple[int, list[Impression]]:
+        """The same of impressions."""
+        ...
+
+    def acknowledge(self, interactions: int, impressions: int) -> None:
+        """What is numbered up to these is elsewhere: it may go. Never goes back; may be said again."""
+        ...
+
+    def remembered(self, user_id: str) -> int:
+        """How many of his events `recent` knows."""
+        ...
+
+    def lease(self, token: str, seconds: float) -> bool:
+        """Takes or renews the one lock; False where another token holds it."""
+        ...
+
+    def release(self, token: str) -> None:
+        """Gives the lock back, where this token holds it."""
+        ...
 
 
 @dataclass(frozen=True)

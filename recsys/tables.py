@@ -45,6 +45,21 @@ EVENTS = EVENTS_IN
 #: The live log also knows where an event was sent from; no release does.
 LIVE_EVENTS = pa.schema([*EVENTS, ("origin", pa.string())])
 
+#: The same, each row with its number in the log.
+NUMBERED_EVENTS = pa.schema([pa.field("sequence", pa.int64(), nullable=False), *LIVE_EVENTS])
+
+#: Archived impressions: `told` and `features` as `events.rows.packed_impression` makes them.
+NUMBERED_IMPRESSIONS = pa.schema(
+    [
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("request_id", pa.string(), nullable=False),
+        ("user_id", pa.string()),
+        pa.field("time", TIME, nullable=False),
+        pa.field("told", pa.binary(), nullable=False),
+        pa.field("features", pa.binary(), nullable=False),
+    ]
+)
+
 #: Rows that could not be used: where they stood, why, and what they were (JSON).
 QUARANTINE = pa.schema(
     [

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from recsys import types
 from recsys.config import Day
-from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.errors import InputError, NotFoundError, RecsysError, ReleaseError, SpaceMismatchError, StoreDownError
 from recsys.explaining import Explanation
 from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
@@ -275,5 +275,6 @@ def _errors(api: FastAPI, shop: Shop) -> None:
 
 
 def _status(error: RecsysError) -> int:
-    statuses = {NotReadyError: 503, NotFoundError: 404, SpaceMismatchError: 409, ReleaseError: 409, InputError: 422}
+    down = {NotReadyError: 503, StoreDownError: 503}
+    statuses = {**down, NotFoundError: 404, SpaceMismatchError: 409, ReleaseError: 409, InputError: 422}
     return next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)

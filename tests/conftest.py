@@ -21,9 +21,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
-#: For servers on a machine that is busy with other tests.
-PATIENT_S = 20.0
-
 
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -66,48 +63,6 @@ def s3() -> Iterator[str]:
         server.wait(10)
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a redis-server (or valkey-server) that loses nothing it acknowledged."""
-    if not (binary := shutil.which("redis-server") or shutil.which("valkey-server")):
-        pytest.skip("no redis-server on the PATH: apt-get install redis-server")
-    folder = tmp_path_factory.mktemp("redis")
-    with RedisServer(binary, folder) as server:
-        yield server.url
-
-
-class RedisServer:
-    """A server of a test's own on a free port, in `folder`; may be killed and started again."""
-
-    def __init__(self, binary: str, folder: Path, host: str = "127.0.0.1") -> None:
-        self.binary, self.folder, self.host, self.port = binary, folder, host, free_port(host)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://{self.host}:{self.port}/0"
-
-    def start(self) -> None:
-        options = {"port": self.port, "bind": self.host, "dir": self.folder, "appendonly": "yes", "save": ""}
-        options |= {"appendfsync": "always", "daemonize": "no"}
-        command = [self.binary, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        await_port(f"{self.host}:{self.port}")
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self.process
-        self.process.kill()
-        self.process.wait(10)
-
-    def __enter__(self) -> RedisServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-
 def free_port(host: str = "127.0.0.1") -> int:
     """One that nobody listens on now."""
     with socket.socket() as free:
@@ -139,3 +94,51 @@ def create_bucket(address: str) -> None:
         scheme="http",
         allow_bucket_creation=True,
     ).create_dir("shop")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of the session's own, on a free port, that has on disk what it acknowledged."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()
+
+
+class RedisServer:
+    """A real server over one folder: what it acknowledged is there again after kill -9. Skips where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.binary = shutil.which("redis-server") or shutil.which("valkey-server")
+        if self.binary is None:
+            pytest.skip("no redis-server here: apt-get install redis-server")
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *settings: str) -> None:
+        """Returns once it answers."""
+        always = "--appendonly", "yes", "--appendfsync", "always", "--save", ""
+        where = "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)
+        assert self.binary is not None
+        self._process = subprocess.Popen([self.binary, *where, *always, *settings], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert time.monotonic() < deadline, f"no answer from {self.url}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        import redis
+
+        try:
+            return bool(redis.Redis.from_url(self.url).ping())
+        except redis.exceptions.RedisError:
+            return False

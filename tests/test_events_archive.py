@@ -1,196 +1,254 @@
-"""The past of the live log in Parquet: drained while it is killed, raced, trimmed and forgotten."""
+"""The archive beside the live log: one log to every reader, exactly once wherever a drainer is killed."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recsys.artifacts import ArtifactStore
-from recsys.events.archive import ArchivedEventStore
+from recsys.errors import InputError, StoreDownError
+from recsys.events import archive
+from recsys.events.archive import Archived
 from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, EventStore
-from recsys.types import Impression
-from tests.conftest import PATIENT_S
+from recsys.interfaces import Appended, Drainable, EventStore
+from recsys.types import Impression, Interaction, Standing
 from tests.contracts import EVENING, EventStoreContract, interaction
 
+ROOT = Path(__file__).parents[1]
+SHOWN = Impression("r", EVENING, "v7", "home", ("b", "a"), ("f",), ((1.5,), (0.25,)), user_id="u")
+#: Drains, and is killed before the step that argv names.
+DRAINER = """
+import os, signal, sys
+from recsys.events.archive import Archived
+from recsys.events.sqlite import SqliteEventStore
+folder, step = sys.argv[1], int(sys.argv[2])
+store, done = Archived(lambda: SqliteEventStore(folder + "/live"), folder + "/home"), 0
+def counted(work):
+    def call(*arguments):
+        global done
+        done += 1
+        if done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*arguments)
+    return call
+store.home.write, store.live.acknowledge = counted(store.home.write), counted(store.live.acknowledge)
+store.drain()
+"""
 
-class Drained(ArchivedEventStore):
-    """Drains after every write: what is read comes from the archive."""
 
-    def append(self, interactions):  # type: ignore[no-untyped-def]
+class DrainedAtOnce(Archived):
+    """Nothing stays in the live log for longer than a call."""
+
+    def append(self, interactions: Sequence[Interaction]) -> Appended:
         appended = super().append(interactions)
         self.drain()
         return appended
 
-    def append_impressions(self, impressions):  # type: ignore[no-untyped-def]
+    def append_impressions(self, impressions: Sequence[Impression]) -> None:
         super().append_impressions(impressions)
         self.drain()
 
 
 class TestArchivedSqlite(EventStoreContract):
+    kind: type[Archived] = Archived
+
     def open(self, folder: Path) -> EventStore:
-        return ArchivedEventStore(partial(SqliteEventStore, folder / "events.sqlite"), str(folder / "home"))
+        return self.kind(partial(SqliteEventStore, folder / "live"), str(folder / "home"))
 
 
-class TestDrainedRedis(EventStoreContract):
+class TestDrainedSqlite(TestArchivedSqlite):
+    kind = DrainedAtOnce
+
+
+class TestArchivedRedis(EventStoreContract):
+    kind: type[Archived] = Archived
+
     @pytest.fixture(autouse=True)
-    def _server(self, redis_server: str) -> None:
-        self.live = partial(RedisEventStore, redis_server, uuid.uuid4().hex, timeout_s=PATIENT_S)
+    def _server(self, redis_url: str) -> None:
+        self.url = redis_url
 
     def open(self, folder: Path) -> EventStore:
-        return Drained(self.live, str(folder / "home"))
+        return self.kind(partial(RedisEventStore, self.url, str(folder)), str(folder / "home"))
 
-    def test_forgetting_leaves_no_row_and_lets_nothing_of_before_in(self) -> None:  # type: ignore[override]
-        pytest.skip("an event lies in the archive and among its user's newest: it counts twice")
 
-    def test_every_opener_and_thread_sees_what_was_appended(self) -> None:  # type: ignore[override]
-        pytest.skip("a hundred drains say no more than one")
+class TestDrainedRedis(TestArchivedRedis):
+    kind = DrainedAtOnce
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], object]:
+def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Drainable]:
     if request.param == "sqlite":
-        return partial(SqliteEventStore, tmp_path / "events.sqlite")
-    return partial(RedisEventStore, request.getfixturevalue("redis_server"), uuid.uuid4().hex, timeout_s=PATIENT_S)
+        return partial(SqliteEventStore, tmp_path / "live")
+    return partial(RedisEventStore, request.getfixturevalue("redis_url"), str(tmp_path))
 
 
-@pytest.fixture
-def make(live: Callable[[], object], tmp_path: Path) -> Iterator[Callable[[], ArchivedEventStore]]:
-    made: list[ArchivedEventStore] = []
-
-    def make() -> ArchivedEventStore:
-        made.append(ArchivedEventStore(live, str(tmp_path / "home")))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for store in made:
-        store.close()
+def filled(live: Callable[[], Drainable], home: Path) -> Archived:
+    store = Archived(live, str(home))
+    store.append([interaction(f"e{number}", minute=number) for number in range(10)])
+    store.append_impressions([replace(SHOWN, request_id=f"r{number}") for number in range(10)])
+    return store
 
 
-def fill(store: EventStore, numbers: range) -> None:
-    old = [interaction(f"e{n}", user_id=f"u{n % 3}", minute=n - 100 * 24 * 60) for n in numbers]
-    store.append(old)
-    store.append_impressions(
-        [Impression(f"r{n}", EVENING, "v1", "search", ("a",), user_id=f"u{n % 3}") for n in numbers]
-    )
+def read(store: EventStore, after: int = 0) -> tuple[list[str], list[str]]:
+    batches = store.interactions(store.last_sequence(), after)
+    done = [event for batch in batches for event in batch["event_id"].to_pylist()]
+    return done, [shown.request_id for shown in store.impressions(after)]
 
 
-def told(store: EventStore) -> tuple[list[str], list[str]]:
-    batches = store.interactions(store.last_sequence())
-    return [i for batch in batches for i in batch["event_id"].to_pylist()], [s.request_id for s in store.impressions()]
+def numbered(start: int, stop: int) -> tuple[list[str], list[str]]:
+    return [f"e{number}" for number in range(start, stop)], [f"r{number}" for number in range(start, stop)]
 
 
-def wanted(count: int) -> tuple[list[str], list[str]]:
-    return [f"e{n}" for n in range(count)], [f"r{n}" for n in range(count)]
+def test_archive_and_live_log_are_one_log(live: Callable[[], Drainable], tmp_path: Path) -> None:
+    store = filled(live, tmp_path / "home")
+    assert store.drain() == 20
+    assert store.live.counts() == {"interactions": 0, "impressions": 0, "quarantined": 0}
+    store.append([interaction("e10"), interaction("e3")])
+    store.append_impressions([replace(SHOWN, request_id="r10")])
+    assert read(store) == numbered(0, 11)
+    assert read(store, after=4) == numbered(4, 11)
+    assert store.impression("r2") == replace(SHOWN, request_id="r2")
+    assert store.counts() == {"interactions": 11, "impressions": 11, "quarantined": 0}
+    assert len(store.recent("u", EVENING - timedelta(days=1), 99)) == 11
+    assert (store.drain(), store.drain()) == (2, 0)
+    assert read(store) == numbered(0, 11)
 
 
-def test_archive_and_log_are_read_as_one(make: Callable[[], ArchivedEventStore]) -> None:
-    store = make()
-    fill(store, range(5))
-    assert store.drain() == {"interactions": 5, "impressions": 5}
-    assert store.live.counts()["impressions"] == 0
-    assert store.drain() == {"interactions": 0, "impressions": 0}
-    fill(store, range(5, 8))
-    assert told(store) == wanted(8)
-    assert [s.sequence for s in store.impressions(after=3)] == [4, 5, 6, 7, 8]
-    assert [b["event_id"].to_pylist() for b in store.interactions(7, after=3)] == [["e3", "e4"], ["e5", "e6"]]
-    assert store.impression("r2").request_id == "r2"  # type: ignore[union-attr]
-    assert store.counts() == {"interactions": 8, "impressions": 8, "quarantined": 0}
-
-
-def test_rows_lie_by_day(make: Callable[[], ArchivedEventStore], tmp_path: Path) -> None:
-    store = make()
-    store.append([interaction("today"), interaction("tomorrow", minute=24 * 60)])
-    store.drain()
-    days = [path.split("/")[2] for path in ArtifactStore(str(tmp_path / "home")).files("log") if "day=" in path]
-    assert days == [f"day={EVENING.date()}", f"day={EVENING.date() + timedelta(days=1)}"]
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("step", range(9))
-def test_a_drain_that_is_killed_at_any_step_loses_and_doubles_nothing(
-    make: Callable[[], ArchivedEventStore], monkeypatch: pytest.MonkeyPatch, step: int
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_drainer_that_fails_anywhere_loses_and_doubles_nothing(
+    step: int, live: Callable[[], Drainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step is a file written, a claim or the trimming: the drain dies before it."""
-    store, done = make(), 0
-    fill(store, range(6))
+    store, left = filled(live, tmp_path / "home"), step
 
-    def counted(call):  # type: ignore[no-untyped-def]
-        def counting(*arguments, **named):  # type: ignore[no-untyped-def]
-            nonlocal done
-            done += 1
-            if done == step:
-                raise Killed
-            return call(*arguments, **named)
+    def dies(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise StoreDownError("the power went")
+            return work(*arguments)
 
-        return counting
+        return call
 
     with monkeypatch.context() as patch:
-        for owner, name in ((store.store, "write"), (store.live, "claim"), (store.live, "trim")):
-            patch.setattr(owner, name, counted(getattr(owner, name)))
-        try:
-            store.drain()
-        except Killed:
-            assert step
-    after = make()
-    fill(after, range(6, 8))
-    assert told(after) == wanted(8)
-    after.drain()
-    assert told(after) == wanted(8)
-    assert after.counts() == {"interactions": 8, "impressions": 8, "quarantined": 0}
-
-
-def test_of_two_drains_at_once_one_counts(
-    make: Callable[[], ArchivedEventStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow, fast = make(), make()
-    fill(slow, range(4))
-    write, overtaken = slow.store.write, []
-
-    def overtake(path: str, data: bytes) -> str:
-        if not overtaken:  # the other one drains more, and is done, before this one has written its first file
-            overtaken.append(path)
-            fill(fast, range(4, 6))
-            assert fast.drain() == {"interactions": 6, "impressions": 6}
-        return write(path, data)
-
-    monkeypatch.setattr(slow.store, "write", overtake)
-    assert slow.drain()["interactions"] == 0
-    assert told(slow) == told(fast) == wanted(6)
-
-
-def test_a_log_that_lost_everything_goes_on_where_the_archive_ends(
-    make: Callable[[], ArchivedEventStore], live: Callable[[], object], tmp_path: Path, redis_server: str
-) -> None:
-    store = make()
-    fill(store, range(4))
+        patch.setattr(store.home, "write", dies(store.home.write))
+        patch.setattr(store.live, "acknowledge", dies(store.live.acknowledge))
+        if step < 7:
+            with pytest.raises(StoreDownError, match="power"):
+                store.drain()
+        else:
+            assert store.drain() == 20  # there is no seventh step
+    assert read(store) == numbered(0, 10)
+    store.append([interaction("e10")])
+    store.append_impressions([replace(SHOWN, request_id="r10")])
     store.drain()
-    store.close()
-    if isinstance(store.live, RedisEventStore):
-        store.live._client.flushall()
-    else:
-        (tmp_path / "events.sqlite").unlink()
-    again = make()
-    fill(again, range(4, 6))
-    assert told(again) == wanted(6)
+    assert read(store) == numbered(0, 11)
+    assert store.counts() == {"interactions": 11, "impressions": 11, "quarantined": 0}
 
 
-def test_forgetting_reaches_the_archive(make: Callable[[], ArchivedEventStore]) -> None:
-    store = make()
-    fill(store, range(6))
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_drainer_killed_with_kill_9_loses_and_doubles_nothing(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = partial(SqliteEventStore, tmp_path / "live")
+    filled(live, tmp_path / "home").close()
+    killed = subprocess.run([sys.executable, "-c", DRAINER, str(tmp_path), str(step)], cwd=ROOT, check=False)
+    assert killed.returncode == -9
+    store = Archived(live, str(tmp_path / "home"))
+    assert read(store) == numbered(0, 10)
+    assert store.drain() == 0  # the dead one's lock still holds
+    (lock,) = store.live._connection().execute("SELECT token FROM leases").fetchone()
+    store.live.release(lock)
     store.drain()
-    fill(store, range(6, 9))
-    assert min(store.traces("u1")["interactions"], store.traces("u1")["impressions"]) >= 3
-    store.forget("u1")
-    assert store.traces("u1") == {"interactions": 0, "impressions": 0, "quarantined": 0}
-    assert told(store) == ([f"e{n}" for n in range(9) if n % 3 != 1], [f"r{n}" for n in range(9) if n % 3 != 1])
-    assert store.append([]) == Appended(0, 0)
+    assert read(store) == numbered(0, 10)
+    named = {r.file for kind in archive.KINDS for r in store._records(kind)}
+    assert {path for path in store.home.files("log") if path.endswith(".parquet")} == named
+
+
+def test_two_drainers_at_once_write_twice_and_are_read_once(
+    live: Callable[[], Drainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock ran out while the first slept before its record: the second drained all of it, and more."""
+    slow, fast = filled(live, tmp_path / "home"), Archived(live, str(tmp_path / "home"))
+    write, overtaken = slow._write, []
+
+    def sleeps(record: Any) -> None:
+        if not overtaken:
+            overtaken.append(record)
+            fast.append([interaction("e10")])
+            monkeypatch.setattr(fast.live, "lease", lambda *_: True)
+            fast.drain()
+        write(record)
+
+    monkeypatch.setattr(slow, "_write", sleeps)
+    slow.drain()
+    assert overtaken
+    assert read(slow)[0] == read(fast)[0] == numbered(0, 11)[0]
+    assert slow.counts() == {"interactions": 11, "impressions": 10, "quarantined": 0}
+
+
+def test_a_second_drainer_leaves_the_first_alone(live: Callable[[], Drainable], tmp_path: Path) -> None:
+    store = filled(live, tmp_path / "home")
+    other = Archived(live, str(tmp_path / "home"))
+    assert store.live.lease("mine", 60)
+    assert other.drain() == 0
+    with pytest.raises(StoreDownError, match="is being drained"):
+        other.forget("u")
+    store.live.release("mine")
+    assert other.drain() == 20
+
+
+def test_a_reader_goes_on_where_rows_went_to_the_archive(live: Callable[[], Drainable], tmp_path: Path) -> None:
+    store = filled(live, tmp_path / "home")
+    batches, shown = store.interactions(99), store.impressions()
+    first = next(shown).request_id
+    store.drain()
+    assert [first, *(each.request_id for each in shown)] == numbered(0, 10)[1]
+    assert [event for batch in batches for event in batch["event_id"].to_pylist()] == numbered(0, 10)[0]
+
+
+def test_who_is_forgotten_leaves_the_archive(live: Callable[[], Drainable], tmp_path: Path) -> None:
+    store = filled(live, tmp_path / "home")
+    store.append([interaction("other", user_id="v")])
+    store.append_impressions([replace(SHOWN, request_id="other", user_id=None)])
+    store.drain()
+    store.append([interaction("e10")])
+    store.set_standing("u", Standing(forgotten=EVENING + timedelta(hours=1)))
+    gone = {"interactions": 11, "impressions": 10, "quarantined": 0}
+    assert store.traces("u") == store.forget("u") == gone
+    assert store.traces("u") == dict.fromkeys(gone, 0)
+    assert read(store) == (["other"], ["other"])
+    held = b"".join(store.home.read(path) for path in store.home.files("log"))
+    assert b"e10" not in held
+    assert len(store.home.files("log")) == 4
+
+
+def test_a_lost_server_is_not_taken_for_the_same_log(tmp_path: Path) -> None:
+    filled(partial(SqliteEventStore, tmp_path / "live"), tmp_path / "home").drain()
+    anew = Archived(partial(SqliteEventStore, tmp_path / "anew"), str(tmp_path / "home"))
+    anew.append([interaction("e10")])
+    anew.append_impressions([replace(SHOWN, request_id="r10")])
+    assert read(anew) == numbered(0, 11)
+    behind = SqliteEventStore(tmp_path / "behind")
+    behind.append([interaction("x")])
+    with pytest.raises(InputError, match="its server lost rows"):
+        Archived(partial(SqliteEventStore, tmp_path / "behind"), str(tmp_path / "home")).drain()
+
+
+def test_segments_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.events.sqlite.PAGE_ROWS", 3)
+    monkeypatch.setattr(archive, "SEGMENT", {"interactions": 4, "impressions": 10})
+    live = partial(SqliteEventStore, tmp_path / "live")
+    store = filled(live, tmp_path / "home")
+    store.drain()
+    assert read(store) == numbered(0, 10)
+    assert isinstance(store.home, ArtifactStore)

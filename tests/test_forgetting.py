@@ -25,7 +25,7 @@ from recsys.ingest import check_events
 from recsys.interfaces import EventStore
 from recsys.release import Release, read_manifest
 from recsys.trainer import Trainer
-from recsys.training.guard import Guard, Online
+from recsys.training.guard import Online
 from recsys.types import Impression, Interaction, Standing
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
@@ -396,11 +396,3 @@ def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     assert list(trainer._waiting) == list(trainer._touched) == [HER]
     assert learner.gone == {events.digest(HIM)}
     trainer.close()
-
-
-def test_the_guard_forgets_what_somebody_spent() -> None:
-    guard = Guard(Online())
-    for user in (HIM, HER):
-        guard.admitted(0.5, user, [None], ["i01"], NOW)
-    guard.forget({HIM})
-    assert {key.split("\x1f")[1] for key in guard.told()["votes"]} == {HER}

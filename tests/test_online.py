@@ -242,3 +242,11 @@ def test_a_guard_goes_on_from_what_it_told() -> None:
 def test_wrong_choices_are_refused_with_the_next_step(wrong) -> None:
     with pytest.raises(InputError, match=r"give|raise"):
         Online(**wrong)
+
+
+def test_the_guard_forgets_what_somebody_spent() -> None:
+    guard = Guard(Online())
+    for user in ("him", "her"):
+        guard.admitted(0.5, user, [None], ["i01"], NOON)
+    guard.forget({"him"})
+    assert {key.split("\x1f")[1] for key in guard.told()["votes"]} == {"her"}

@@ -78,6 +78,7 @@ def _planned(
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     if not sum(chunk.rows for chunk in item_chunks):
         raise InputError(f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items")
+    _drain(setup)
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
     _copy_queries(store, setup, until, f"work/{version}/{index.ASKED}")
     _copy_attraction(store, setup, newest, until, f"work/{version}/{index.ATTRACTION}")
@@ -302,6 +303,15 @@ def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
 
 def _iso(microseconds: int) -> str:
     return datetime.fromtimestamp(int(microseconds) / 1e6, UTC).isoformat()
+
+
+def _drain(setup: Setup) -> None:
+    """Moves the live log into its archive, where it has one; readers see both as one log."""
+    events = setup.event_store()
+    try:
+        getattr(events, "drain", int)()
+    finally:
+        events.close()
 
 
 def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path: str) -> int:

@@ -1,246 +1,74 @@
-"""The past of a live event log as Parquet by day, in the shop's home; archive and log are read as one.
+"""The older part of a live event log, as Parquet in the shop's home.
 
-log/<table>/day=2026-11-28/<first>-<last>-<run>.parquet   rows of one day, by sequence
-log/<table>/taken/<after>-<run>.json                      what one drain took, written after its files
+log/interactions/day=2026-11-28/AFTER-UNTIL-TOKEN.parquet   rows AFTER+1..UNTIL, by the day they were drained
+log/interactions/commits/AFTER-UNTIL-TOKEN.json             written last: a file that no record names does not exist
+log/impressions/...                                         the same
 
-A file that no record names does not exist. A drain begins where the last record ends; of two that begin at one place
-the live log says which counts, and the other gives up. The live log is trimmed last, and up to the last record only
-the archive is read: a crash anywhere loses and doubles nothing.
+Records may overlap: a reader goes on from the last number it has, in the record that leads furthest. So two drainers
+at once write some rows twice, and nobody reads a row twice.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import threading
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import ArtifactStore
-from recsys.events.rows import IMPRESSIONS, NUMBERED, impression_columns, impression_of
-from recsys.interfaces import Appended, EventStore
-from recsys.tables import LIVE_EVENTS
+from recsys.errors import InputError, NotFoundError, RecsysError, StoreDownError
+from recsys.events.rows import packed_impression, unpacked_impression
+from recsys.interfaces import Appended, Drainable, LogState
+from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS, NUMBERED_IMPRESSIONS
 from recsys.types import Impression, Interaction, Standing
 
-INTERACTIONS_TABLE, IMPRESSIONS_TABLE = "interactions", "impressions"
-#: Rows of one drain that are in memory at once, and of one file.
-ROWS = 50_000
-
-
-class Trimmed(EventStore, Protocol):
-    """An event store that can let go of its past."""
-
-    def trim(self, interactions: int, impressions: int) -> None:
-        """May let go of interactions and impressions up to these sequences."""
-        ...
-
-    def begin_at(self, interactions: int, impressions: int) -> None:
-        """What comes next gets sequences above these: a log that lost its data goes on where the archive ends."""
-        ...
-
-    def claim(self, name: str, value: str) -> str:
-        """What was claimed under the name first: this value, if nothing was."""
-        ...
-
-    def numbered(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        """`interactions` with one more column, `sequence`."""
-        ...
+#: Rows of one file, at most a page more.
+SEGMENT = {"interactions": 200_000, "impressions": 10_000}
+#: The lock of a drainer that died is free after so long.
+LEASE_S = 60.0
+_BATCH = {"interactions": 10_000, "impressions": 200}
+_SCHEMA = {"interactions": NUMBERED_EVENTS, "impressions": NUMBERED_IMPRESSIONS}
+KINDS = ("interactions", "impressions")
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One drain of one table: rows of sequences after `after`, up to and with `until`, and their files."""
+class _Record:
+    """Rows after+1..until of the log are in `file`; None where none of them is left."""
 
     path: str
     after: int
     until: int
-    files: tuple[str, ...]
+    rows: int
+    file: str | None
 
 
-class ArchivedEventStore:
-    """`live`, and what was drained from it into `home`, as one `EventStore`.
+class Archived:
+    """An `EventStore`: what was drained from `live` into `home`, and what was not yet, as one log.
 
-    `drain` moves what is there to the archive; everything else is the live log's, but for what reads the past.
+    The factory is `partial(Archived, partial(RedisEventStore, url), home)`.
     """
 
-    def __init__(self, live: Callable[[], Trimmed], home: str, cache: str | None = None) -> None:
-        self.live, self.store = live(), ArtifactStore(home, cache)
-        self.live.begin_at(self._until(INTERACTIONS_TABLE), self._until(IMPRESSIONS_TABLE))
+    def __init__(self, live: Callable[[], Drainable], home: str) -> None:
+        self.live, self.home = live(), ArtifactStore(home)
+        self._forget_lock = threading.Lock()
 
-    # The past
-
-    def drain(self) -> dict[str, int]:
-        """Takes what the log holds now into the archive, then trims the log; how many rows of each table that were.
-
-        Another drain at the same time makes this one give up on what the other took.
-        """
-        taken = {
-            INTERACTIONS_TABLE: self._take(INTERACTIONS_TABLE, self.live.last_sequence(), NUMBERED, self._interactions),
-            IMPRESSIONS_TABLE: self._take(
-                IMPRESSIONS_TABLE, self.live.last_impression(), IMPRESSIONS, self._impressions
-            ),
-        }
-        self.live.trim(self._until(INTERACTIONS_TABLE), self._until(IMPRESSIONS_TABLE))
-        return taken
-
-    def _take(
-        self, table: str, until: int, schema: pa.Schema, read: Callable[[int, int], Iterator[pa.RecordBatch]]
-    ) -> int:
-        for known in self._records(table):  # one that nobody claimed: its drain was killed before it could
-            self._claim(table, known.after, known.path)
-        after, files, rows = self._until(table), list[str](), 0
-        if until <= after:
-            return 0
-        for batch in read(after, until):
-            rows += batch.num_rows
-            files += self._write(table, pa.Table.from_batches([batch], schema))
-        path = f"log/{table}/taken/{after:016d}-{uuid.uuid4().hex[:8]}.json"
-        self.store.write(path, json.dumps({"after": after, "until": until, "files": files}).encode())
-        return rows if self._claim(table, after, path) == path else 0
-
-    def _claim(self, table: str, after: int, path: str) -> str:
-        return self.live.claim(f"{table} after {after}", path)
-
-    def _write(self, table: str, rows: pa.Table) -> Iterator[str]:
-        days = pc.strftime(rows["time"], "%Y-%m-%d")
-        for day in sorted(pc.unique(days).to_pylist()):
-            part, sink = rows.filter(pc.equal(days, day)), pa.BufferOutputStream()
-            pq.write_table(part, sink, compression="zstd")
-            first, last = part["sequence"][0].as_py(), part["sequence"][-1].as_py()
-            path = f"log/{table}/day={day}/{first:016d}-{last:016d}-{uuid.uuid4().hex[:8]}.parquet"
-            self.store.write(path, sink.getvalue())
-            yield path
-
-    def _interactions(self, after: int, until: int) -> Iterator[pa.RecordBatch]:
-        return self.live.numbered(until, after)
-
-    def _impressions(self, after: int, until: int) -> Iterator[pa.RecordBatch]:
-        waiting: list[Impression] = []
-        for shown in self.live.impressions(after):
-            if shown.sequence > until:
-                break
-            waiting.append(shown)
-            if len(waiting) * 20 >= ROWS:
-                yield _table(waiting)
-                waiting = []
-        if waiting:
-            yield _table(waiting)
-
-    def _records(self, table: str) -> list[Taken]:
-        """In order, each beginning where the one before it ends."""
-        rivals: dict[int, list[Taken]] = defaultdict(list)
-        for path in self.store.files(f"log/{table}/taken"):
-            told = json.loads(self.store.read(path))
-            rivals[told["after"]].append(Taken(path, told["after"], told["until"], tuple(told["files"])))
-        records, end = list[Taken](), 0
-        while end in rivals:
-            found = rivals[end]
-            winner = found[0].path if len(found) == 1 else self._claim(table, end, found[0].path)
-            records += [taken for taken in found if taken.path == winner]
-            end = records[-1].until
-        return records
-
-    def _until(self, table: str) -> int:
-        return max((taken.until for taken in self._records(table)), default=0)
-
-    def _archived(self, table: str, after: int, until: int) -> Iterator[pa.Table]:
-        """Rows of the archive by sequence, a drain at a time."""
-        for taken in self._records(table):
-            if taken.until <= after or taken.after >= until:
-                continue
-            if taken.files:
-                rows = pa.concat_tables([self._read(path) for path in taken.files]).sort_by("sequence")
-                inside = pc.and_(pc.greater(rows["sequence"], after), pc.less_equal(rows["sequence"], until))
-                yield rows.filter(inside)
-
-    def _read(self, path: str) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.store.read(path)))
-
-    # Reading both
-
-    def last_sequence(self) -> int:
-        return self.live.last_sequence()
-
-    def last_impression(self) -> int:
-        return self.live.last_impression()
-
-    def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        archived = self._until(INTERACTIONS_TABLE)
-        for table in self._archived(INTERACTIONS_TABLE, after, min(until_sequence, archived)):
-            yield from table.select(LIVE_EVENTS.names).cast(LIVE_EVENTS).to_batches(max_chunksize=10_000)
-        if until_sequence > archived:
-            yield from self.live.interactions(until_sequence, max(after, archived))
-
-    def impressions(self, after: int = 0) -> Iterator[Impression]:
-        archived = self._until(IMPRESSIONS_TABLE)
-        for table in self._archived(IMPRESSIONS_TABLE, after, archived):
-            yield from map(impression_of, table.to_pylist())
-        yield from self.live.impressions(max(after, archived))
-
-    def impression(self, request_id: str) -> Impression | None:
-        """From the archive too, file by file, the newest first."""
-        if found := self.live.impression(request_id):
-            return found
-        for taken in reversed(self._records(IMPRESSIONS_TABLE)):
-            for path in taken.files:
-                rows = self._read(path)
-                if (row := rows.filter(pc.equal(rows["request_id"], request_id))).num_rows:
-                    return impression_of(row.to_pylist()[0])
-        return None
-
-    def counts(self) -> dict[str, int]:
-        known = self.live.counts()
-        for table in (INTERACTIONS_TABLE, IMPRESSIONS_TABLE):
-            live, until = known[table], self._until(table)
-            archived = sum(self._read(path).num_rows for taken in self._records(table) for path in taken.files)
-            known[table] = archived + live - self._not_trimmed(table, until)
-        return known
-
-    def _not_trimmed(self, table: str, until: int) -> int:
-        """Rows that are in the archive and in the log still: a drain was killed before it trimmed."""
-        if table == INTERACTIONS_TABLE:
-            return sum(batch.num_rows for batch in self.live.interactions(until))
-        return sum(1 for shown in self.live.impressions() if shown.sequence <= until)
-
-    # Forgetting
-
-    def forget(self, user_id: str) -> dict[str, int]:
-        gone = self.live.forget(user_id)
-        for table in (INTERACTIONS_TABLE, IMPRESSIONS_TABLE):
-            for taken in self._records(table):
-                for path in taken.files:
-                    gone[table] += self._blank(path, user_id)
-        return gone
-
-    def _blank(self, path: str, user_id: str) -> int:
-        rows = self._read(path)
-        kept = rows.filter(pc.fill_null(pc.not_equal(rows["user_id"], user_id), True))
-        if kept.num_rows < rows.num_rows:
-            sink = pa.BufferOutputStream()
-            pq.write_table(kept, sink, compression="zstd")
-            self.store.write(path, sink.getvalue())
-        return rows.num_rows - kept.num_rows
-
-    def traces(self, user_id: str) -> dict[str, int]:
-        left = self.live.traces(user_id)
-        for table in (INTERACTIONS_TABLE, IMPRESSIONS_TABLE):
-            users = (self._read(path)["user_id"] for taken in self._records(table) for path in taken.files)
-            left[table] += sum(pc.sum(pc.equal(column, user_id)).as_py() or 0 for column in users)
-        return left
-
-    # The live log's own
+    # As the live log does it
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
+        assert self._began
         return self.live.append(interactions)
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
+        assert self._began
         self.live.append_impressions(impressions)
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -264,9 +92,283 @@ class ArchivedEventStore:
     def standings(self) -> dict[str, Standing]:
         return self.live.standings()
 
+    def state(self) -> LogState:
+        return self.live.state()
+
     def close(self) -> None:
         self.live.close()
 
+    @cached_property
+    def _began(self) -> bool:
+        """Looked once whether the live log is a new one beside an old archive."""
+        self._settle()
+        return True
 
-def _table(shown: Sequence[Impression]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([impression_columns(each) for each in shown], IMPRESSIONS)
+    # Reading both as one
+
+    def last_sequence(self) -> int:
+        return max(self.live.last_sequence(), self.live.archived()[0])
+
+    def last_impression(self) -> int:
+        return max(self.live.last_impression(), self.live.archived()[1])
+
+    def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
+        while True:
+            mark, page = self.live.page(until_sequence, after)
+            if mark > after:  # meanwhile rows went to the archive: the page may lack them
+                for batch in self._archived("interactions", after, min(mark, until_sequence)):
+                    yield batch.select(LIVE_EVENTS.names)
+                after = mark
+            elif page.num_rows:
+                after = page["sequence"][-1].as_py()
+                yield page.select(LIVE_EVENTS.names)
+            else:
+                return
+
+    def impressions(self, after: int = 0) -> Iterator[Impression]:
+        while True:
+            mark, page = self.live.shown(after)
+            if mark > after:
+                for batch in self._archived("impressions", after, mark):
+                    yield from map(_impression, batch.to_pylist())
+                after = mark
+            elif page:
+                after = page[-1].sequence
+                yield from page
+            else:
+                return
+
+    def impression(self, request_id: str) -> Impression | None:
+        if live := self.live.impression(request_id):
+            return live
+        for record in reversed(self._records("impressions")):
+            if record.file is not None:
+                with suppress(NotFoundError):  # written again without somebody: it is in the next look's record
+                    wanted = pc.equal(self._column(record.file, "request_id"), request_id)
+                    if pc.any(wanted).as_py():
+                        return _impression(self._table(record.file).filter(wanted).to_pylist()[0])
+        return None
+
+    def counts(self) -> dict[str, int]:
+        self._settle()
+        counts = self.live.counts()
+        for kind, mark in zip(KINDS, self.live.archived(), strict=True):
+            counts[kind] += sum(batch.num_rows for batch in self._archived(kind, 0, mark, ["sequence"]))
+        return counts
+
+    # Draining
+
+    def drain(self) -> int:
+        """Moves what the live log holds now into the archive; how many rows. 0 where another drainer is at it.
+
+        Killed at any point: the rows are in the live log until a record names them, and are read from there.
+        """
+        with self._leased() as token:
+            if token is None:
+                return 0
+            self._settle()
+            self._sweep()
+            return self._drain_interactions(token) + self._drain_impressions(token)
+
+    def _drain_interactions(self, token: str) -> int:
+        until, moved = self.live.last_sequence(), 0
+        while (after := self.live.archived()[0]) < until:
+            batches, rows, last = [], 0, after
+            while rows < SEGMENT["interactions"] and (page := self.live.page(until, last)[1]).num_rows:
+                batches.append(page)
+                rows, last = rows + page.num_rows, page["sequence"][-1].as_py()
+            if not rows:
+                break
+            self._commit("interactions", after, last, batches, token)
+            self.live.acknowledge(last, 0)
+            moved += rows
+        return moved
+
+    def _drain_impressions(self, token: str) -> int:
+        until, moved = self.live.last_impression(), 0
+        while (after := self.live.archived()[1]) < until:
+            batches, rows, last = [], 0, after
+            while rows < SEGMENT["impressions"] and (page := self.live.shown(last)[1]):
+                batches.append(_batch(page))
+                rows, last = rows + len(page), page[-1].sequence
+            if not rows:
+                break
+            self._commit("impressions", after, last, batches, token)
+            self.live.acknowledge(0, last)
+            moved += rows
+        return moved
+
+    def _commit(self, kind: str, after: int, until: int, batches: Sequence[pa.RecordBatch], token: str) -> None:
+        name = f"{after:016d}-{until:016d}-{uuid.uuid4().hex[:8]}"
+        file = f"log/{kind}/day={datetime.now(UTC):%Y-%m-%d}/{name}.parquet"
+        self.home.write(file, _parquet(batches, _SCHEMA[kind]))
+        if not self.live.lease(token, LEASE_S):
+            raise StoreDownError(f"draining the log took over {LEASE_S:.0f} s and another began: nothing is lost")
+        rows = sum(batch.num_rows for batch in batches)
+        self._write(_Record(f"log/{kind}/commits/{name}.json", after, until, rows, file))
+
+    def _settle(self) -> None:
+        """Acknowledges what a drainer committed before it was killed; a live log that is new goes on from there."""
+        marks, known = self.live.archived(), (self.live.last_sequence(), self.live.last_impression())
+        reached = [max([mark, *(r.until for r in self._path(k, mark))]) for k, mark in zip(KINDS, marks, strict=True)]
+        if any(0 < last < until for last, until in zip(known, reached, strict=True)):
+            raise InputError(
+                f"the archive in {self.home.uri} leads to {reached} and the live log to {known}: its server lost rows; "
+                "let it begin anew under another prefix and move the folder log/ away"
+            )
+        if tuple(reached) != marks:
+            self.live.acknowledge(*reached)
+
+    def _sweep(self) -> None:
+        """Files of drainers that were killed before their record. Only with the lock: others' may be in the making."""
+        for kind in KINDS:
+            named = {record.file for record in self._records(kind)}
+            for path in self.home.files(f"log/{kind}"):
+                if path.endswith(".parquet") and path not in named:
+                    self.home.remove(path)
+
+    @contextmanager
+    def _leased(self) -> Iterator[str | None]:
+        """A token that holds the lock, renewed while at work; None where another holds it."""
+        token, done = uuid.uuid4().hex, threading.Event()
+        if not self.live.lease(token, LEASE_S):
+            yield None
+            return
+
+        def renew() -> None:
+            while not done.wait(LEASE_S / 6):
+                with suppress(RecsysError):
+                    self.live.lease(token, LEASE_S)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield token
+        finally:
+            done.set()
+            thread.join()
+            with suppress(RecsysError):
+                self.live.release(token)
+
+    # Who asked to be forgotten
+
+    def traces(self, user_id: str) -> dict[str, int]:
+        self._settle()
+        found = self.live.traces(user_id)
+        kept = self.live.remembered(user_id)
+        for kind in KINDS:
+            files = {record.file for record in self._records(kind)} - {None}
+            live = found[kind] if kind == "impressions" else self._live_rows(user_id)
+            found[kind] = live + sum(self._naming(file, user_id) for file in files if file)
+        return {**found, "interactions": max(found["interactions"], kept)}
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        with self._forget_lock, self._leased() as token:
+            if token is None:
+                raise StoreDownError("the log is being drained: ask again in a minute, nothing was deleted")
+            gone = self.traces(user_id)
+            self.live.forget(user_id)
+            for record in [record for kind in KINDS for record in self._records(kind)]:
+                if record.file and self._naming(record.file, user_id):
+                    self._without(record, user_id)
+            self._sweep()
+        return gone
+
+    def _live_rows(self, user_id: str) -> int:
+        found, after = 0, self.live.archived()[0]
+        until = self.live.last_sequence()
+        while (page := self.live.page(until, after)[1]).num_rows:
+            found += pc.sum(pc.equal(page["user_id"], user_id)).as_py() or 0
+            after = page["sequence"][-1].as_py()
+        return found
+
+    def _naming(self, file: str, user_id: str) -> int:
+        return pc.sum(pc.equal(self._column(file, "user_id"), user_id)).as_py() or 0
+
+    def _without(self, record: _Record, user_id: str) -> None:
+        """The record names a new file; the old one goes."""
+        assert record.file
+        table = self._table(record.file)
+        kept = table.filter(pc.invert(pc.fill_null(pc.equal(table["user_id"], user_id), False)))
+        file = None
+        if kept.num_rows:
+            folder, _, name = record.file.rpartition("/")
+            file = f"{folder}/{name[:33]}-{uuid.uuid4().hex[:8]}.parquet"
+            self.home.write(file, _parquet(kept.to_batches(), table.schema))
+        self._write(_Record(record.path, record.after, record.until, kept.num_rows, file))
+        self.home.remove(record.file)
+
+    # Files
+
+    def _write(self, record: _Record) -> None:
+        told = {"after": record.after, "until": record.until, "rows": record.rows, "file": record.file}
+        self.home.write(record.path, json.dumps(told).encode())
+
+    def _records(self, kind: str) -> list[_Record]:
+        """By where they begin."""
+        paths = self.home.files(f"log/{kind}/commits")
+        return sorted((_Record(path, **json.loads(self.home.read(path))) for path in paths), key=lambda r: r.after)
+
+    def _path(self, kind: str, after: int) -> list[_Record]:
+        """The records that lead on from `after`, each from where the one before it ends or earlier."""
+        found, records = list[_Record](), self._records(kind)
+        while leading := [record for record in records if record.after <= after < record.until]:
+            found.append(max(leading, key=lambda record: record.until))
+            after = found[-1].until
+        return found
+
+    def _archived(
+        self, kind: str, after: int, until: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows after+1..until, in order. Raises NotFoundError where the archive does not hold all of them."""
+        for patience in range(5, -1, -1):
+            try:
+                for record in self._path(kind, after):
+                    if after >= until:
+                        return
+                    for batch in self._batches(kind, record.file, columns) if record.file else ():
+                        kept = pc.and_(pc.greater(batch["sequence"], after), pc.less_equal(batch["sequence"], until))
+                        if (rows := batch.filter(kept)).num_rows:
+                            after = rows["sequence"][-1].as_py()
+                            yield rows
+                    after = record.until
+                if after < until:
+                    raise NotFoundError(f"the archive of {kind} in {self.home.uri} ends at {after}, not at {until}")
+                return
+            except NotFoundError:  # a file was written again without somebody, under another name: look again
+                if not patience:
+                    raise
+
+    def _batches(self, kind: str, file: str, columns: Sequence[str] | None) -> Iterable[pa.RecordBatch]:
+        with self.home.open(file) as stream:
+            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+            yield from parquet.iter_batches(_BATCH[kind], columns=columns)
+
+    def _table(self, file: str) -> pa.Table:
+        with self.home.open(file) as stream:
+            return pq.read_table(stream, page_checksum_verification=True)
+
+    def _column(self, file: str, name: str) -> pa.ChunkedArray:
+        with self.home.open(file) as stream:
+            return pq.ParquetFile(stream).read([name])[name]
+
+
+def _parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def _batch(page: Sequence[Impression]) -> pa.RecordBatch:
+    rows = []
+    for shown in page:
+        told, features = packed_impression(shown)
+        ids = {"sequence": shown.sequence, "request_id": shown.request_id, "user_id": shown.user_id}
+        rows.append({**ids, "time": shown.time, "told": told, "features": features})
+    return pa.RecordBatch.from_pylist(rows, schema=NUMBERED_IMPRESSIONS)
+
+
+def _impression(row: dict[str, Any]) -> Impression:
+    return unpacked_impression(row["told"], row["features"], row["sequence"])

@@ -1,4 +1,8 @@
-"""The live event log in Redis or Valkey, for replicas on many hosts: streams, and each user's newest events."""
+"""The live event log in a Redis or Valkey server, for replicas on any number of hosts.
+
+Streams `PREFIX:interactions` and `PREFIX:impressions` hold the log, numbered N-0; `PREFIX:recent:DIGEST` a user's
+newest events by time; `PREFIX:event:DIGEST` and `PREFIX:request:DIGEST` what was seen before. No key names anybody.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,321 +18,350 @@ import pyarrow as pa
 
 from recsys.errors import InputError, StoreDownError
 from recsys.events.rows import (
-    digest_under,
-    impression_of_row,
-    impression_row,
-    interaction_of,
-    interaction_row,
-    interactions_table,
+    batch_of,
     microseconds,
     moment,
+    packed,
+    packed_impression,
+    unpacked,
+    unpacked_impression,
 )
-from recsys.interfaces import Appended
+from recsys.events.sqlite import digest_under
+from recsys.interfaces import Appended, LogState
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction, Standing
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-PAGE_ROWS = 5_000
-#: A user's newest events that `recent` can give.
-RECENT = 500
-#: Rows of the quarantine that are kept.
-QUARANTINED = 100_000
-DAY_S = 86_400
+PAGE_ROWS, PAGE_IMPRESSIONS = 5_000, 200
+#: What could not be used is kept for a person to look at: the newest of it.
+QUARANTINED = 10_000
+#: A user's events that `recent` can give.
+RECENT = 1_000
 
-# One script an append: all of it or nothing, and nobody in between. Keys that hang on a user are named inside; the
-# braces of the prefix keep all of a log in one slot of a Redis Cluster.
 _ALLOWED = """
-local function allowed(digest, at)
-  local decided = digest ~= '' and redis.call('HGET', prefix .. 'standings', digest)
-  if not decided then return true end
-  local forgotten, opted_out = string.match(decided, '^(%-?%d*)|(%d)$')
-  return opted_out == '0' and (forgotten == '' or tonumber(at) > tonumber(forgotten))
+local standings = {}
+local function allowed(digest, time)
+  if digest == '' then return true end
+  local said = standings[digest]
+  if said == nil then
+    said = redis.call('HGET', ARGV[1] .. ':standings', digest)
+    standings[digest] = said
+  end
+  if not said then return true end
+  local forgotten, out = string.match(said, '^(-?%d*) (%d)$')
+  return out == '0' and (forgotten == '' or tonumber(time) > tonumber(forgotten))
 end
+local function number(stream) return string.format('%.0f', redis.call('HINCRBY', ARGV[1] .. ':last', stream, 1)) end
 """
-_APPEND = (
-    "#!lua\nlocal prefix, keep_s, recent = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])\n"
-    + _ALLOWED
-    + """
-local now, counts = redis.call('TIME')[1], {0, 0, 0}
+#: A script is one step for every other client, and one transaction in the append-only file.
+_APPEND = f"""{_ALLOWED}
+local accepted, duplicates, dropped = 0, 0, 0
 for i = 3, #ARGV, 5 do
-  local event, user, digest, at, row = unpack(ARGV, i, i + 4)
-  if not allowed(digest, at) then counts[3] = counts[3] + 1
-  elseif redis.call('ZADD', prefix .. 'seen', 'NX', now, event) == 0 then counts[2] = counts[2] + 1
+  local seen, user, name, time, row = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  if not allowed(user, time) then dropped = dropped + 1
+  elseif not redis.call('SET', ARGV[1] .. ':event:' .. seen, 1, 'NX', 'EX', ARGV[2]) then duplicates = duplicates + 1
   else
-    local sequence, key = redis.call('INCR', prefix .. 'interactions:last'), prefix .. 'user:' .. user
-    redis.call('XADD', prefix .. 'interactions', sequence .. '-0', 'user', user, 'row', row)
-    redis.call('ZADD', key, at, string.format('%016d', sequence) .. row)
-    redis.call('ZREMRANGEBYRANK', key, 0, -recent - 1)
-    redis.call('EXPIRE', key, keep_s)
-    counts[1] = counts[1] + 1
+    local n, recent = number('interactions'), ARGV[1] .. ':recent:' .. user
+    redis.call('XADD', ARGV[1] .. ':interactions', n .. '-0', 'u', name, 'v', row)
+    redis.call('ZADD', recent, time, string.rep('0', 16 - #n) .. n .. row)
+    redis.call('ZREMRANGEBYRANK', recent, 0, -{RECENT + 1})
+    redis.call('EXPIRE', recent, ARGV[2])
+    accepted = accepted + 1
   end
 end
-return counts
+return {{accepted, duplicates, dropped}}
 """
-)
-_SHOW = (
-    "#!lua\nlocal prefix = KEYS[1]\n"
-    + _ALLOWED
-    + """
-local now = redis.call('TIME')[1]
-for i = 1, #ARGV, 5 do
-  local request, user, digest, at, row = unpack(ARGV, i, i + 4)
-  if allowed(digest, at) and redis.call('ZADD', prefix .. 'shown', 'NX', now, request) == 1 then
-    local sequence = redis.call('INCR', prefix .. 'impressions:last')
-    redis.call('HSET', prefix .. 'requests', request, sequence)
-    redis.call('XADD', prefix .. 'impressions', sequence .. '-0', 'user', user, 'request', request, 'row', row)
+_SHOW = f"""{_ALLOWED}
+for i = 3, #ARGV, 6 do
+  local seen = ARGV[1] .. ':request:' .. ARGV[i]
+  if allowed(ARGV[i + 1], ARGV[i + 3]) and redis.call('EXISTS', seen) == 0 then
+    local n = number('impressions')
+    redis.call('SET', seen, n, 'EX', ARGV[2])
+    redis.call('XADD', ARGV[1] .. ':impressions', n .. '-0', 'u', ARGV[i + 2], 'v', ARGV[i + 4], 'f', ARGV[i + 5])
   end
 end
 """
-)
-_BEGIN = """#!lua
-if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+#: The ids of a user's entries among the next 500, and where to go on ('' at the end).
+_NAMED = """
+local found, last = {}, ''
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 500)) do
+  if entry[2][2] == ARGV[2] then found[#found + 1] = entry[1] end
+  last = entry[1]
+end
+return {last, found}
 """
-_STREAMS = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
+_ACKNOWLEDGE = """
+for _, stream in ipairs({'interactions', 'impressions'}) do
+  local until_ = ARGV[stream == 'interactions' and 2 or 3]
+  if tonumber(until_) > tonumber(redis.call('HGET', ARGV[1] .. ':archived', stream) or '0') then
+    redis.call('HSET', ARGV[1] .. ':archived', stream, until_)
+    if tonumber(until_) > tonumber(redis.call('HGET', ARGV[1] .. ':last', stream) or '0') then
+      redis.call('HSET', ARGV[1] .. ':last', stream, until_)
+    end
+    redis.call('XTRIM', ARGV[1] .. ':' .. stream, 'MINID', '=', string.format('%.0f', tonumber(until_) + 1))
+  end
+end
+"""
+_LEASE = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class RedisEventStore:
-    """An `EventStore` on the server at `url` (redis:// or rediss://), under keys that begin with `prefix`.
+    """An `EventStore` in the server at `url` (rediss:// for TLS, user and password inside), under keys `prefix`:...
 
-    What an append acknowledged survives kill -9 of the server only with `appendonly yes` and `appendfsync always`:
-    opening warns where it is otherwise. Events and impressions stay until they are `trim`med; ids of events and
-    answers are known for `keep_days`, and so long after his last event a user's newest RECENT are kept.
-    Raises StoreDownError when the server does not answer within `timeout_s`.
+    Nothing is connected before the first call; StoreDownError when the server does not answer within `timeout_s`.
+    An id is known as seen before for `remembered`, and `recent` knows a user's events for as long after the last one:
+    the newest RECENT of them. The factory is `partial(RedisEventStore, url)`; InputError where `url` is none.
     """
 
-    def __init__(self, url: str, prefix: str = "nightshelf", keep_days: float = 30, timeout_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, prefix: str = "nightshelf", remembered: timedelta = timedelta(days=7), timeout_s: float = 2.0
+    ) -> None:
         try:
             import redis
             from redis.backoff import NoBackoff
             from redis.retry import Retry
-        except ImportError:
-            raise InputError(
-                "an event log in Redis needs its client: pip install 'nightshelf[redis]', or use SQLite"
-            ) from None
-        self.url, self.prefix, self._keep_s = url, f"{{{prefix}}}:", int(keep_days * DAY_S)
-        self._down = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError)
-        self._client: Any = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            health_check_interval=30,
-            retry=Retry(NoBackoff(), 1),  # once, on a new connection: the server may have been restarted
-        )
-        self._append = self._client.register_script(_APPEND)
-        self._show = self._client.register_script(_SHOW)
-        self._begin = self._client.register_script(_BEGIN)
+        except ImportError as error:
+            raise InputError("an event log in Redis needs redis: pip install 'nightshelf[redis]'") from error
+        self.prefix, self.remembered_s = prefix, int(remembered.total_seconds())
+        waits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "health_check_interval": 15}
         try:
-            self._key = self._reached(self._own_key)
-            self._warn_unless_durable()
-        except BaseException:
-            self.close()
-            raise
+            # One retry, at once: a pooled connection may be one that the server closed.
+            self._redis: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1), **waits)
+        except ValueError as error:
+            raise InputError(f"the event log cannot lie there ({error}): give redis://HOST:PORT/0") from error
+        self._known_key: bytes | None = None
+        self._append, self._show, self._named, self._trim, self._take, self._free = map(
+            self._redis.register_script, (_APPEND, _SHOW, _NAMED, _ACKNOWLEDGE, _LEASE, _RELEASE)
+        )
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        try:
-            rows = [
-                (e.event_id.encode(), e.user_id, self.digest(e.user_id), microseconds(e.time), interaction_row(e))
-                for e in interactions
-            ]
-        except UnicodeEncodeError as error:
-            raise self._refused(len(interactions), "interactions", error) from error
-        if not rows:
-            return Appended(0, 0)
-        values = [value for row in rows for value in row]
-        return Appended(*self._reached(self._append, [self.prefix], [self._keep_s, RECENT, *values]))
+        rows: list[Any] = []
+        for event in interactions:
+            data = packed(event)
+            user = self.digest(event.user_id)
+            rows += [self.digest(event.event_id), user, event.user_id, microseconds(event.time), data]
+        return Appended(*self._ask(lambda: self._append(args=[self.prefix, self.remembered_s, *rows])))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
-        try:
-            rows = [
-                (
-                    i.request_id.encode(), i.user_id or "", self.digest(i.user_id) if i.user_id else "",
-                    microseconds(i.time), impression_row(i),
-                )
-                for i in impressions
-            ]  # fmt: skip
-        except UnicodeEncodeError as error:
-            raise self._refused(len(impressions), "impressions", error) from error
-        if rows:
-            self._reached(self._show, [self.prefix], [value for row in rows for value in row])
+        rows: list[Any] = []
+        for shown in impressions:
+            data, features = packed_impression(shown)
+            user = self.digest(shown.user_id) if shown.user_id is not None else ""
+            seen, time = self.digest(shown.request_id), microseconds(shown.time)
+            rows += [seen, user, shown.user_id or "", time, data, features]
+        self._ask(lambda: self._show(args=[self.prefix, self.remembered_s, *rows]))
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        def add() -> None:
-            with self._client.pipeline(transaction=True) as pipeline:
+        def write() -> None:
+            with self._redis.pipeline() as pipe:
                 for reason, event in rows:
-                    told = {
-                        "user": event.get("user_id") or "",
-                        "reason": reason,
-                        "event": json.dumps(event, default=str),
-                    }
-                    fields: Any = {name: str(value).encode("utf-8", "replace") for name, value in told.items()}
-                    pipeline.xadd(self._named("quarantine"), fields, maxlen=QUARANTINED, approximate=True)
-                pipeline.execute()
+                    user = str(event.get("user_id") or "").encode("utf-8", "replace")
+                    told = {"u": user, "v": json.dumps([reason, event], default=str)}
+                    pipe.xadd(self._key("quarantine"), told, maxlen=QUARANTINED)
+                pipe.execute()
 
-        self._reached(add)
+        self._ask(write)
 
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
-        if limit <= 0:
+        if limit < 1:
             return []
-        bounds = "+inf", f"({microseconds(after)}"
-        key = self._named(f"user:{user_id}")
-        newest_first = self._reached(self._client.zrevrangebyscore, key, *bounds, start=0, num=limit)
-        return [interaction_of(row[16:]) for row in reversed(newest_first)]
+        key, since = self._key(f"recent:{self.digest(user_id)}"), f"({microseconds(after)}"
+        rows = self._ask(lambda: self._redis.zrevrangebyscore(key, "+inf", since, 0, limit))
+        return [unpacked(row[16:]) for row in reversed(rows)]
 
     def last_sequence(self) -> int:
-        return int(self._reached(self._client.get, self._named("interactions:last")) or 0)
+        return self._number("last", "interactions")
 
     def last_impression(self) -> int:
-        return int(self._reached(self._client.get, self._named("impressions:last")) or 0)
+        return self._number("last", "impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        for batch in self.numbered(until_sequence, after):
+        while (batch := self.page(until_sequence, after)[1]).num_rows:
+            after = batch["sequence"][-1].as_py()
             yield batch.select(LIVE_EVENTS.names)
 
-    def numbered(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        """`interactions` with one more column, `sequence`."""
-        for page in self._pages("interactions", after, until_sequence):
-            yield interactions_table([fields[b"row"] for _, fields in page], [sequence for sequence, _ in page])
-
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        for page in self._pages("impressions", after, self.last_impression()):
-            yield from (impression_of_row(fields[b"row"], sequence) for sequence, fields in page)
+        while page := self.shown(after)[1]:
+            yield from page
+            after = page[-1].sequence
 
     def impression(self, request_id: str) -> Impression | None:
-        sequence = self._reached(self._client.hget, self._named("requests"), request_id.encode("utf-8", "replace"))
-        if sequence is None:
+        key = self._key(f"request:{self.digest(request_id)}")
+        if (number := self._ask(lambda: self._redis.get(key))) is None:
             return None
-        only = int(sequence)
-        page = next(self._pages("impressions", only - 1, only), [])
-        return impression_of_row(page[0][1][b"row"], only) if page else None
+        _, found = self._page("impressions", int(number) - 1, int(number), 1)
+        return next((_impression(entry) for entry in found), None)
 
     def counts(self) -> dict[str, int]:
-        return {name: int(self._reached(self._client.xlen, self._named(key))) for name, key in _STREAMS.items()}
+        return {name: self._ask(partial(self._redis.xlen, self._key(key))) for name, key in _STREAMS.items()}
 
     def digest(self, user_id: str) -> str:
-        return digest_under(self._key, user_id)
+        return digest_under(self._own_key(), user_id)
 
     def hasher(self) -> Callable[[str], str]:
-        return partial(digest_under, self._key)
+        return partial(digest_under, self._own_key())
 
     def standing(self, user_id: str) -> Standing:
-        decided = self._reached(self._client.hget, self._named("standings"), self.digest(user_id))
-        return _standing(decided) if decided else Standing()
+        name = self.digest(user_id)
+        said = self._ask(lambda: self._redis.hget(self._key("standings"), name))
+        return _standing(said) if said else Standing()
 
     def set_standing(self, user_id: str, standing: Standing) -> None:
+        name = self.digest(user_id)
         forgotten = "" if standing.forgotten is None else microseconds(standing.forgotten)
-        decided = f"{forgotten}|{int(standing.opted_out)}"
-        self._reached(self._client.hset, self._named("standings"), self.digest(user_id), decided)
+        said = f"{forgotten} {int(standing.opted_out)}"
+        self._ask(lambda: self._redis.hset(self._key("standings"), name, said))
 
     def standings(self) -> dict[str, Standing]:
-        decided = self._reached(self._client.hgetall, self._named("standings"))
-        return {digest.decode(): _standing(told) for digest, told in decided.items()}
+        said = self._ask(lambda: self._redis.hgetall(self._key("standings")))
+        return {name.decode(): _standing(value) for name, value in said.items()}
 
     def forget(self, user_id: str) -> dict[str, int]:
         gone = {}
-        for name, key in _STREAMS.items():
-            found = list(self._naming(key, user_id))
-            for page in [found[at : at + PAGE_ROWS] for at in range(0, len(found), PAGE_ROWS)]:
-                self._reached(self._client.xdel, self._named(key), *(entry for entry, _ in page))
-                if requests := [fields[b"request"] for _, fields in page if b"request" in fields]:
-                    self._reached(self._client.hdel, self._named("requests"), *requests)
-            gone[name] = len(found)
-        self._reached(self._client.delete, self._named(f"user:{user_id}"))
+        for name, stream in _STREAMS.items():
+            ids = self._ids_of(stream, user_id)
+            for low in range(0, len(ids), 500):
+                self._ask(lambda: self._redis.xdel(self._key(stream), *ids[low : low + 500]))  # noqa: B023
+            gone[name] = len(ids)
+        key = self._key(f"recent:{self.digest(user_id)}")
+        self._ask(lambda: self._redis.delete(key))
+        try:
+            self._ask(self._redis.bgrewriteaof)  # the append-only file still holds the rows
+        except InputError as error:
+            logger.warning("the server's append-only file keeps what was forgotten until it is rewritten: %s", error)
         return gone
 
     def traces(self, user_id: str) -> dict[str, int]:
-        found = {name: sum(1 for _ in self._naming(key, user_id)) for name, key in _STREAMS.items()}
-        kept = int(self._reached(self._client.zcard, self._named(f"user:{user_id}")))
-        return found | {"interactions": max(found["interactions"], kept)}
+        found = {name: len(self._ids_of(stream, user_id)) for name, stream in _STREAMS.items()}
+        return {**found, "interactions": max(found["interactions"], self.remembered(user_id))}
 
-    def trim(self, interactions: int, impressions: int) -> None:
-        """Lets go of what an archive has taken: interactions and impressions up to these sequences.
-
-        Each user's newest events, and the ids of events and answers, stay for `keep_days`.
-        """
-
-        def let_go() -> None:
-            before = int(self._client.time()[0]) - self._keep_s
-            self._client.zremrangebyscore(self._named("seen"), "-inf", before)
-            self._client.zremrangebyscore(self._named("shown"), "-inf", before)
-            self._client.xtrim(self._named("interactions"), minid=f"{interactions + 1}-0", approximate=False)
-            self._client.xtrim(self._named("impressions"), minid=f"{impressions + 1}-0", approximate=False)
-
-        for page in self._pages("impressions", 0, impressions):
-            self._reached(self._client.hdel, self._named("requests"), *(fields[b"request"] for _, fields in page))
-        self._reached(let_go)
-
-    def begin_at(self, interactions: int, impressions: int) -> None:
-        """What comes next gets sequences above these."""
-        for key, last in (("interactions", interactions), ("impressions", impressions)):
-            self._reached(self._begin, [self._named(f"{key}:last")], [last])
-
-    def claim(self, name: str, value: str) -> str:
-        """What was claimed under the name first: this value, if nothing was."""
-
-        def claimed() -> bytes:
-            self._client.hsetnx(self._named("claims"), name, value)
-            return bytes(self._client.hget(self._named("claims"), name))
-
-        return self._reached(claimed).decode()
+    def state(self) -> LogState:
+        return LogState()
 
     def close(self) -> None:
-        self._client.close()
+        self._redis.close()
 
-    def _named(self, key: str) -> bytes:
-        return f"{self.prefix}{key}".encode("utf-8", "replace")
+    # What an archive needs
+
+    def archived(self) -> tuple[int, int]:
+        """Interactions and impressions up to these numbers were acknowledged."""
+        return self._number("archived", "interactions"), self._number("archived", "impressions")
+
+    def page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
+        """Up to which number interactions were archived, and the next page as `NUMBERED_EVENTS`, of one moment."""
+        mark, entries = self._page("interactions", after, until, PAGE_ROWS)
+        return mark, batch_of([_sequence(entry) for entry in entries], [unpacked(each[1][b"v"]) for each in entries])
+
+    def shown(self, after: int) -> tuple[int, list[Impression]]:
+        """The same of impressions."""
+        mark, entries = self._page("impressions", after, None, PAGE_IMPRESSIONS)
+        return mark, [_impression(entry) for entry in entries]
+
+    def acknowledge(self, interactions: int, impressions: int) -> None:
+        """What is numbered up to these is in the archive: it goes, but for each user's `recent`."""
+        self._ask(lambda: self._trim(args=[self.prefix, interactions, impressions]))
+
+    def remembered(self, user_id: str) -> int:
+        """How many of his events `recent` knows."""
+        key = self._key(f"recent:{self.digest(user_id)}")
+        return int(self._ask(lambda: self._redis.zcard(key)))
+
+    def lease(self, token: str, seconds: float) -> bool:
+        """Takes or renews the archive's lock; False where another token holds it."""
+        return bool(self._ask(lambda: self._take([self._key("lease")], [token, int(seconds * 1000)])))
+
+    def release(self, token: str) -> None:
+        """Gives the lock back, where this token holds it."""
+        self._ask(lambda: self._free([self._key("lease")], [token]))
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}:{name}"
+
+    def _number(self, name: str, stream: str) -> int:
+        return int(self._ask(lambda: self._redis.hget(self._key(name), stream)) or 0)
+
+    def _page(self, stream: str, after: int, until: int | None, rows: int) -> tuple[int, list[Any]]:
+        last = "+" if until is None else f"{max(until, 0)}-0"
+
+        def read() -> tuple[int, list[Any]]:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(self._key("archived"), stream)
+                pipe.xrange(self._key(stream), f"({after}-0", last, count=rows)
+                mark, entries = pipe.execute()
+            return int(mark or 0), entries
+
+        return self._ask(read)
+
+    def _ids_of(self, stream: str, user_id: str) -> list[bytes]:
+        found, start = [], b"-"
+        while start:
+            asked = start
+            last, ids = self._ask(lambda: self._named([self._key(stream)], [asked, user_id]))  # noqa: B023
+            found += ids
+            start = b"(" + last if last else b""
+        return found
 
     def _own_key(self) -> bytes:
-        """Made once, at random, by whoever opens the log first."""
-        self._client.set(self._named("key"), secrets.token_bytes(32), nx=True)
-        return bytes(self._client.get(self._named("key")))
+        """Made once, at random, by whoever opens the log first; with it the first look at how the server keeps it."""
+        if self._known_key is None:
+            name = self._key("key")
 
-    def _warn_unless_durable(self) -> None:
-        import redis
+            def make() -> bytes:
+                self._redis.set(name, secrets.token_bytes(32), nx=True)
+                return bytes(self._redis.get(name))
 
+            self._known_key = self._ask(make)
+            self._warn_if_forgetful()
+        return self._known_key
+
+    def _warn_if_forgetful(self) -> None:
+        needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
         try:
-            told = self._client.config_get("appendonly", "appendfsync")
-        except redis.RedisError:
-            told = {}
-        if (told.get("appendonly"), told.get("appendfsync")) != ("yes", "always"):
-            logger.warning(
-                "the event log in Redis can lose acknowledged events when its server dies (appendonly %s, appendfsync "
-                "%s): set appendonly yes and appendfsync always",
-                told.get("appendonly", "unknown"),
-                told.get("appendfsync", "unknown"),
-            )
+            found = self._ask(lambda: self._redis.config_get(*needed))
+        except InputError:
+            logger.warning("the Redis server does not tell how it keeps the event log: it needs %s", needed)
+            return
+        wrong = {name: found[name] for name in needed if found.get(name) not in (needed[name], None)}
+        if wrong:
+            logger.warning("the Redis server can LOSE acknowledged events, it has %s: it needs %s", wrong, needed)
 
-    def _pages(self, key: str, after: int, until: int) -> Iterator[list[tuple[int, dict[bytes, bytes]]]]:
-        """Entries of a stream by sequence, after `after`, up to and with `until`."""
-        while after < until:
-            low, high = f"{after + 1}-0", f"{until}-0"
-            page = self._reached(self._client.xrange, self._named(key), low, high, count=PAGE_ROWS)
-            if not page:
-                return
-            yield [(int(entry.split(b"-")[0]), fields) for entry, fields in page]
-            after = int(page[-1][0].split(b"-")[0])
+    def _ask(self, work: Callable[[], T]) -> T:
+        """StoreDownError where the server cannot be reached, or cannot take anything now."""
+        from redis import exceptions
 
-    def _naming(self, key: str, user_id: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-        """Entries of a stream that name the user: all are looked at."""
-        user, low = user_id.encode("utf-8", "replace"), "-"
-        while page := self._reached(self._client.xrange, self._named(key), low, "+", count=PAGE_ROWS):
-            yield from ((entry, fields) for entry, fields in page if fields[b"user"] == user)
-            low = f"({page[-1][0].decode()}"
-
-    def _reached(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        down = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError)
         try:
-            return call(*arguments, **named)
-        except self._down as error:
-            place = self.url.rpartition("@")[2]
-            raise StoreDownError(
-                f"the event log at {place} does not answer ({error}): start its Redis server, or look at the network"
-            ) from error
+            return work()
+        except (*down, exceptions.OutOfMemoryError, exceptions.MasterDownError) as error:
+            raise StoreDownError(f"the event log in Redis cannot be reached ({error}): is the server up?") from error
+        except exceptions.ResponseError as error:
+            if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY", "OOM", "LOADING")):
+                raise StoreDownError(f"the event log in Redis takes nothing now ({error}): see its log") from error
+            raise InputError(f"the event log in Redis refused ({error}): see docs/operations.md") from error
+        except (exceptions.DataError, UnicodeEncodeError) as error:
+            raise InputError(f"none of the rows was written ({error}): check them first") from error
 
-    def _refused(self, rows: int, what: str, error: Exception) -> InputError:
-        return InputError(f"none of {rows} {what} was written ({error}): check them first")
+
+#: As `counts` and `traces` name the streams.
+_STREAMS = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
 
 
-def _standing(decided: bytes) -> Standing:
-    forgotten, _, opted_out = decided.decode().partition("|")
+def _sequence(entry: Any) -> int:
+    return int(entry[0].split(b"-")[0])
+
+
+def _impression(entry: Any) -> Impression:
+    return unpacked_impression(entry[1][b"v"], entry[1][b"f"], _sequence(entry))
+
+
+def _standing(said: bytes) -> Standing:
+    forgotten, _, opted_out = said.decode().partition(" ")
     return Standing(moment(int(forgotten)) if forgotten else None, opted_out == "1")

@@ -1,13 +1,12 @@
-"""While the event log is down: what comes is kept on the local disk, and written to the log once it is back.
+"""Back-pressure: while the event log cannot be reached, what comes waits in files of this host, and is replayed.
 
-spool/<process>-<random>/<number>.json   one append each, fsynced before it is acknowledged, deleted once the log has it
-
-A process owns the folder that it holds a lock on; a folder without an owner is one of a process that was killed, and
-whoever finds it adopts it. The log counts nothing twice: events and answers have ids.
+Every process writes a file of its own, which it holds locked. One whose process died is unlocked: the next process on
+the host that finds it replays it. The log knows what it has seen, so what is replayed twice is there once.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import logging
@@ -15,281 +14,298 @@ import os
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from recsys.errors import RecsysError, StoreDownError
-from recsys.events.rows import impression_of_row, impression_row, interaction_of, interaction_row
-from recsys.interfaces import Appended, EventStore
+from recsys.events.rows import packed, packed_impression, unpacked, unpacked_impression
+from recsys.interfaces import Appended, EventStore, LogState
 from recsys.types import Impression, Interaction, Standing
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-#: A log that was down is tried again so often; nobody else waits for it meanwhile.
-RETRY_S = 1.0
+#: While the log is down it is tried again so often; standings are read again so often while it is up.
+TRY_S, STANDINGS_S = 1.0, 30.0
+#: Waiting rows that `recent` knows while the log is down.
+KNOWN = 100_000
 
 
-class SpooledEventStore:
-    """`log` as it is, and a folder of this host for what comes while it does not answer.
+class Spooled:
+    """An `EventStore` that takes events while `store` is down: into a file below `folder`, fsynced before it returns.
 
-    Appends never fail for a log that is down, until `limit_bytes` wait in the folder: then StoreDownError. What is read
-    while it is down is what waits here; standings are those known last, and who is not known has none: his events wait,
-    and the log judges them when it is back. What reads the past (`interactions`, `impressions`) raises StoreDownError.
+    While it is down `recent` knows what waits here alone, standings are those last read, and what reads the log raises
+    StoreDownError, as do deciding and forgetting. More than `limit_bytes` are refused with StoreDownError. The
+    factory is `partial(Spooled, partial(RedisEventStore, url), folder)`.
     """
 
-    def __init__(self, log: Callable[[], EventStore], folder: str | Path, limit_bytes: int = 1 << 30) -> None:
-        self._make, self._root, self.limit_bytes = log, Path(folder), limit_bytes
-        self._log: EventStore | None = None
-        self._down_since: float | None = None
-        self._tried = -RETRY_S
+    def __init__(self, store: Callable[[], EventStore], folder: str | Path, limit_bytes: int = 1 << 30) -> None:
+        self.store, self.folder, self.limit_bytes = store(), Path(folder), limit_bytes
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock, self._closed = threading.RLock(), threading.Event()
+        self._file, self._bytes = -1, 0
+        self._why, self._waiting, self._since = "", 0, 0.0
         self._standings: dict[str, Standing] = {}
-        self._recent: dict[str, list[Interaction]] = {}
-        self._lock, self._replaying = threading.RLock(), threading.Lock()
-        self._number, self._bytes = 0, 0
-        self._closed = threading.Event()
-        self._folder = self._root / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._folder.mkdir(parents=True)
-        self._held = _locked(self._folder)
-        self._adopt()
-        with suppress(StoreDownError):
-            self._reached(lambda log: log.last_sequence())
+        self._standings_at = -STANDINGS_S
+        self._known: dict[str, list[Interaction]] = defaultdict(list)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
-    # What a monitor asks
-
-    @property
-    def waiting(self) -> int:
-        """Appends in the folder."""
-        return len(self._files())
-
-    @property
-    def down_s(self) -> float:
-        """For how long the log has not answered; 0 while it does."""
-        return 0.0 if self._down_since is None else time.monotonic() - self._down_since
-
-    # Writing
-
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        rows = [interaction_row(event) for event in interactions]  # what cannot be stored is refused now
-        try:
-            return self._reached(lambda log: log.append(interactions))
-        except StoreDownError:
-            kept = [event for event in interactions if self._known(event.user_id).allows(event.time)]
-            self._keep({"interactions": [row for row, e in zip(rows, interactions, strict=True) if e in kept]})
-            with self._lock:
-                for event in kept:
-                    self._recent.setdefault(event.user_id, []).append(event)
-            return Appended(len(kept), 0, len(interactions) - len(kept))
+        rows = [packed(event).decode() for event in interactions]  # raises before anything is kept
+        appended = self._unless_down(lambda: self.store.append(interactions))
+        if appended is not None:
+            return appended
+        allowed = [self._last_known(event.user_id).allows(event.time) for event in interactions]
+        kept = [event for event, yes in zip(interactions, allowed, strict=True) if yes]
+        self._keep("interactions", [row for row, yes in zip(rows, allowed, strict=True) if yes], kept)
+        return Appended(len(kept), 0, len(rows) - len(kept))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
-        try:
-            self._reached(lambda log: log.append_impressions(impressions))
-        except StoreDownError:
-            kept = [i for i in impressions if i.user_id is None or self._known(i.user_id).allows(i.time)]
-            self._keep({"impressions": [impression_row(shown) for shown in kept]})
+        def write() -> bool:
+            self.store.append_impressions(impressions)
+            return True
+
+        if not self._unless_down(write):
+            allowed = [i for i in impressions if not i.user_id or self._last_known(i.user_id).allows(i.time)]
+            packs = [packed_impression(shown) for shown in allowed]
+            self._keep("impressions", [[told.decode(), base64.b64encode(f).decode()] for told, f in packs])
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        try:
-            self._reached(lambda log: log.quarantine(rows))
-        except StoreDownError:
-            told = json.dumps(rows, default=str).encode("utf-8", "replace").decode()
-            self._keep({"quarantine": json.loads(told)})
+        def write() -> bool:
+            self.store.quarantine(rows)
+            return True
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
-        """Raises StoreDownError while the log is down: a promise that only this process knows is none."""
-        self._reached(lambda log: log.set_standing(user_id, standing))
-        self._standings[user_id] = standing
-
-    def forget(self, user_id: str) -> dict[str, int]:
-        """In the log, which must be up; what waited here was written there first."""
-        self._replay()
-        return self._reached(lambda log: log.forget(user_id))
-
-    # Reading
+        if not self._unless_down(write):
+            self._keep("quarantine", json.loads(json.dumps(list(rows), default=str)))
 
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
-        try:
-            return self._reached(lambda log: log.recent(user_id, after, limit))
-        except StoreDownError:
-            with self._lock:
-                known = sorted(self._recent.get(user_id, []), key=lambda event: event.time)
-            return [event for event in known if event.time > after][-limit:] if limit > 0 else []
+        found = self._unless_down(lambda: self.store.recent(user_id, after, limit))
+        if found is not None:
+            return found
+        with self._lock:
+            known = {event.event_id: event for event in self._known.get(user_id, ()) if event.time > after}
+        return sorted(known.values(), key=lambda event: event.time)[-limit:] if limit > 0 else []
 
     def standing(self, user_id: str) -> Standing:
-        with suppress(StoreDownError):
-            found = self._reached(lambda log: log.standing(user_id))
-            if found != Standing():
-                self._standings[user_id] = found
-            else:
-                self._standings.pop(user_id, None)
-        return self._known(user_id)
+        found = self._unless_down(lambda: self.store.standing(user_id))
+        return self._last_known(user_id) if found is None else found
 
-    def _known(self, user_id: str) -> Standing:
-        return self._standings.get(user_id, Standing())
+    def set_standing(self, user_id: str, standing: Standing) -> None:
+        def decide() -> None:
+            self.store.set_standing(user_id, standing)
+            self._standings = {**self._standings, self.store.digest(user_id): standing}
+
+        self._up(decide)
 
     def last_sequence(self) -> int:
-        return self._reached(lambda log: log.last_sequence())
+        return self._up(self.store.last_sequence)
 
     def last_impression(self) -> int:
-        return self._reached(lambda log: log.last_impression())
+        return self._up(self.store.last_impression)
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        return self._reached(lambda log: log.interactions(until_sequence, after))
+        yield from self.store.interactions(until_sequence, after)
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        return self._reached(lambda log: log.impressions(after))
+        yield from self.store.impressions(after)
 
     def impression(self, request_id: str) -> Impression | None:
-        return self._reached(lambda log: log.impression(request_id))
+        return self._up(lambda: self.store.impression(request_id))
 
     def counts(self) -> dict[str, int]:
-        return self._reached(lambda log: log.counts())
+        return self._up(self.store.counts)
 
     def digest(self, user_id: str) -> str:
-        return self._reached(lambda log: log.digest(user_id))
+        return self.store.digest(user_id)
 
     def hasher(self) -> Callable[[str], str]:
-        return self._reached(lambda log: log.hasher())
+        return self._up(self.store.hasher)
 
     def standings(self) -> dict[str, Standing]:
-        return self._reached(lambda log: log.standings())
+        return self._up(self.store.standings)
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        return self._up(lambda: self.store.forget(user_id))
 
     def traces(self, user_id: str) -> dict[str, int]:
-        self._replay()
-        return self._reached(lambda log: log.traces(user_id))
+        """What waits on this host is replayed first: other processes do that within a second of the log's return."""
+        return self._up(lambda: self.store.traces(user_id))
 
-    def drain(self) -> dict[str, int]:
-        """The log's own `drain`, where it has one."""
-        return self._reached(lambda log: log.drain() if hasattr(log, "drain") else {})
+    def drain(self) -> int:
+        """As the store drains; 0 where it does not."""
+        return int(self._up(getattr(self.store, "drain", lambda: 0)))
+
+    def state(self) -> LogState:
+        with self._lock:
+            lag_s = time.time() - self._since if self._waiting else 0.0
+            return LogState(not self._why, self._waiting, max(0.0, lag_s), self._why)
 
     def close(self) -> None:
-        """Writes what waits, if the log answers; else it stays for the next process of this host."""
+        """What still waits stays on the disk for the next process."""
         self._closed.set()
-        self._thread.join(timeout=5)
-        with suppress(RecsysError):
-            self._replay()
-        if not self._files():
-            for path in (*self._folder.iterdir(), self._folder):
-                path.unlink() if path.is_file() else path.rmdir()
-        os.close(self._held)
-        if self._log is not None:
-            self._log.close()
+        self._thread.join()
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)  # the lock goes with it
+                self._file = -1
+        self.store.close()
 
-    # The folder
+    # Up and down
 
-    def _reached(self, call: Callable[[EventStore], Any]) -> Any:
-        """Asks the log, unless it was down a moment ago."""
-        if self._down_since is not None:
-            raise StoreDownError(f"the event log has not answered for {self.down_s:.0f} s: events wait in {self._root}")
+    def _unless_down(self, work: Callable[[], T]) -> T | None:
+        """None where the log is down, which it is not asked for in vain: `_follow` alone tries it again."""
+        if self._why:
+            return None
         try:
-            return call(self._opened())
-        except StoreDownError:
-            self._down_since = time.monotonic()
-            logger.error("the event log is down: what comes is kept in %s", self._folder)
-            raise
+            return work()
+        except StoreDownError as error:
+            self._down(error)
+            return None
 
-    def _opened(self) -> EventStore:
+    def _up(self, work: Callable[[], T]) -> T:
+        if self._why:
+            raise StoreDownError(self._why)
+        return work()
+
+    def _down(self, error: StoreDownError) -> None:
         with self._lock:
-            if self._log is None:
-                self._log = self._make()
-            return self._log
-
-    def _keep(self, rows: dict[str, list[Any]]) -> None:
-        """On the disk when it returns."""
-        if not any(rows.values()):
-            return
-        written = json.dumps(rows).encode()
-        with self._lock:
-            if self._bytes + len(written) > self.limit_bytes:
-                raise StoreDownError(
-                    f"the event log is down and {self._bytes:,} bytes wait in {self._root}: start it, then try again"
-                )
-            self._number, self._bytes = self._number + 1, self._bytes + len(written)
-            number = self._number
-        path = self._folder / f"{number:012d}.json"
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("xb") as stream:
-            stream.write(written)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-        handle = os.open(self._folder, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.json"))
+            if not self._why:
+                logger.error("events wait in %s: %s", self.folder, error)
+            self._why = str(error)
 
     def _follow(self) -> None:
-        """Until closed: asks a log that is down again, and writes what waits."""
-        while not self._closed.wait(RETRY_S):
+        while not self._closed.is_set():
             try:
-                if self._down_since is not None:
-                    self._opened().last_sequence()
-                    logger.warning("the event log answers again: %d appends are written to it", self.waiting)
-                    self._down_since = None
-                self._replay()
-            except StoreDownError:
-                continue
-            except Exception:
-                logger.exception("what waits in %s could not be written to the log", self._folder)
+                self._adopt()
+                if self._why:
+                    self._replay_own()
+                if time.monotonic() - self._standings_at >= STANDINGS_S:
+                    self._standings, self._standings_at = self.store.standings(), time.monotonic()
+            except StoreDownError as error:
+                self._down(error)
+            except Exception:  # a file that cannot be read must not end the thread
+                logger.exception("what waits in %s was not replayed", self.folder)
+            self._closed.wait(TRY_S)
 
-    def _replay(self) -> None:
-        """Writes what waits to the log, in order; a piece is deleted once the log has it."""
-        with self._replaying:
-            if self._down_since is not None or not (files := self._files()):
-                return
-            for path in files:
-                self._reached(partial(_write, json.loads(path.read_bytes())))
-                size = path.stat().st_size
-                path.unlink()
-                with self._lock:
-                    self._bytes -= size
+    def _last_known(self, user_id: str) -> Standing:
+        """What he had decided when the log was last seen; nothing where it never was: then the replay refuses it."""
+        try:
+            return self._standings.get(self.store.digest(user_id), Standing()) if self._standings else Standing()
+        except StoreDownError:
+            return Standing()
+
+    # The file
+
+    def _keep(self, kind: str, rows: Sequence[Any], events: Sequence[Interaction] = ()) -> None:
+        """On the disk when it returns, or not at all."""
+        if not rows:
+            return
+        line = json.dumps([kind, time.time(), list(rows)]).encode() + b"\n"
+        with self._lock:
+            if self._bytes + len(line) > self.limit_bytes:
+                raise StoreDownError(
+                    f"{self._why}; {self._bytes:,} bytes wait in {self.folder} and more than {self.limit_bytes:,} may "
+                    "not: bring the log back, then send it again"
+                )
+            self._write(line)
+            self._since = self._since if self._waiting else time.time()
+            self._waiting += len(rows)
+            for event in events if self._waiting < KNOWN else ():
+                self._known[event.user_id].append(event)
+            self._why = self._why or "the event log is back: what waits is replayed"
+
+    def _write(self, line: bytes) -> None:
+        try:
+            if self._file < 0:
+                path = self.folder / f"{uuid.uuid4().hex}.spool"
+                self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+                _fsync_folder(self.folder)
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(f"{written} of {len(line)} bytes were written")
+            os.fsync(self._file)
+        except OSError as error:
+            if self._file >= 0:
+                os.ftruncate(self._file, self._bytes)  # half a line would stand before the next one
+            raise StoreDownError(f"{self._why}; {self.folder} takes nothing ({error}): free its disk") from error
+        self._bytes += len(line)
+
+    def _replay_own(self) -> None:
+        """In order; what comes meanwhile waits behind it. Up again when nothing waits any more."""
+        done = 0
+        self.store.last_sequence()  # raises where it is still down
+        while True:
             with self._lock:
-                if not self._files():
-                    self._recent.clear()
+                if done >= self._bytes:
+                    self._emptied()
+                    return
+                bytes_now = self._bytes
+            done += self._replay(self._file, done, bytes_now)
+
+    def _emptied(self) -> None:
+        if self._file >= 0:
+            os.ftruncate(self._file, 0)
+            os.fsync(self._file)
+        if self._waiting:
+            logger.warning("the event log is back: %d rows were replayed", self._waiting)
+        self._bytes = self._waiting = 0
+        self._known.clear()
+        self._why = ""
 
     def _adopt(self) -> None:
-        """Takes over what processes left that are gone: their pieces become this one's, before its own."""
-        for folder in sorted(path for path in self._root.iterdir() if path.is_dir() and path != self._folder):
-            with suppress(OSError):
-                held = _locked(folder)
-                for path in sorted(folder.glob("*.json")):
-                    self._number += 1
-                    path.replace(self._folder / f"{self._number:012d}.json")
-                for path in folder.iterdir():
-                    path.unlink()
-                folder.rmdir()
-                os.close(held)
-        for path in self._files():
-            self._bytes += path.stat().st_size
-            for row in json.loads(path.read_bytes()).get("interactions", []):
-                event = interaction_of(row)
-                self._recent.setdefault(event.user_id, []).append(event)
+        """Files of processes that died."""
+        for path in sorted(self.folder.glob("*.spool")):
+            try:
+                file = os.open(path, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                done, size = 0, os.fstat(file).st_size
+                while done < size and (read := self._replay(file, done, size)):
+                    done += read
+                path.unlink(missing_ok=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(file)
+
+    def _replay(self, file: int, start: int, stop: int) -> int:
+        """Lines from `start` on; the bytes they have. A last line without its end was never acknowledged."""
+        data = os.pread(file, min(stop - start, 4 << 20), start)
+        if b"\n" not in data:
+            data = os.pread(file, stop - start, start)
+        lines = data[: data.rfind(b"\n") + 1]
+        for line in lines.splitlines():
+            kind, _, rows = json.loads(line)
+            try:
+                self._give(kind, rows)
+            except StoreDownError:
+                raise
+            except RecsysError:
+                logger.exception("%d %s of %s were refused on replay", len(rows), kind, self.folder)
+        return len(lines)
+
+    def _give(self, kind: str, rows: list[Any]) -> None:
+        if kind == "interactions":
+            self.store.append([unpacked(row.encode()) for row in rows])
+        elif kind == "impressions":
+            shown = [unpacked_impression(told.encode(), base64.b64decode(features)) for told, features in rows]
+            self.store.append_impressions(shown)
+        else:
+            self.store.quarantine([(reason, event) for reason, event in rows])
 
 
-def _write(rows: dict[str, list[Any]], log: EventStore) -> None:
-    if kept := rows.get("interactions"):
-        log.append([interaction_of(row) for row in kept])
-    if kept := rows.get("impressions"):
-        log.append_impressions([impression_of_row(row, 0) for row in kept])
-    if kept := rows.get("quarantine"):
-        log.quarantine([(reason, event) for reason, event in kept])
-
-
-def _locked(folder: Path) -> int:
-    """A lock that ends with the process; OSError where another one holds it."""
-    held = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT)
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise
-    return held
+        os.fsync(handle)
+    finally:
+        os.close(handle)

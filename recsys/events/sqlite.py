@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +19,17 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
-from recsys.events.rows import NUMBERED, digest_under, microseconds, moment
-from recsys.interfaces import Appended
-from recsys.tables import LIVE_EVENTS
+from recsys.interfaces import Appended, LogState
+from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS
 from recsys.types import Impression, Interaction, Standing
 
 Row = TypeVar("Row", Interaction, Impression)
 
 PAGE_ROWS = 10_000
-#: What `recent` can give of a log that is trimmed.
-KEEP_DAYS = 30
+#: Rows that stay in the file after they went to an archive.
+KEPT, KEPT_FOR = {"interactions": 100_000, "impressions": 1_000}, timedelta(days=7)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 #: As `counts` and `traces` name the tables.
 _COUNTED = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
 _EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
@@ -53,7 +55,8 @@ CREATE TABLE IF NOT EXISTS quarantine (
 CREATE TABLE IF NOT EXISTS standings (
     digest TEXT PRIMARY KEY, forgotten INTEGER, opted_out INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS claims (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS archived (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, token TEXT NOT NULL, until REAL NOT NULL);
 """
 #: Whom the rows of earlier versions name.
 _NAMED = "UPDATE quarantine SET user_id = json_extract(event, '$.user_id') WHERE user_id IS NULL AND json_valid(event)"
@@ -98,7 +101,7 @@ class SqliteEventStore:
                 e.user_id,
                 e.item_id,
                 e.type,
-                microseconds(e.time),
+                _microseconds(e.time),
                 e.request_id,
                 e.quantity,
                 e.price,
@@ -112,7 +115,7 @@ class SqliteEventStore:
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [
             (
-                i.request_id, microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
+                i.request_id, _microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
                 np.asarray(i.features, np.float32).tobytes(), i.user_id, i.query, i.offset, _json(i.scores),
                 _json(i.propensities), _json(i.teams), i.ranker, _json(dict(i.arms)), _json(dict(i.asked)),
             )
@@ -130,10 +133,10 @@ class SqliteEventStore:
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
         query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
         newest_first = self._connection().execute(
-            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, microseconds(after), max(limit, 0))
+            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, _microseconds(after), max(limit, 0))
         )
         return [
-            Interaction(event, user, item, kind, moment(at), request, quantity, price, origin)
+            Interaction(event, user, item, kind, _moment(at), request, quantity, price, origin)
             for event, user, item, kind, at, request, quantity, price, origin in reversed(newest_first.fetchall())
         ]
 
@@ -144,19 +147,14 @@ class SqliteEventStore:
         return self._last("impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        for batch in self.numbered(until_sequence, after):
+        while (batch := self.page(until_sequence, after)[1]).num_rows:
+            after = batch["sequence"][-1].as_py()
             yield batch.select(LIVE_EVENTS.names)
 
-    def numbered(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        """`interactions` with one more column, `sequence`."""
-        for rows in self._pages("interactions", f"{_EVENT}, sequence", until_sequence, after):
-            columns = [pa.array(values) for values in zip(*rows, strict=True)]
-            typed = [column.cast(field.type) for column, field in zip(columns, NUMBERED, strict=True)]
-            yield pa.RecordBatch.from_arrays(typed, schema=NUMBERED)
-
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        for rows in self._pages("impressions", f"{_IMPRESSION}, sequence", self.last_impression(), after):
-            yield from map(_impression, rows)
+        while page := self.shown(after)[1]:
+            yield from page
+            after = page[-1].sequence
 
     def impression(self, request_id: str) -> Impression | None:
         query = f"SELECT {_IMPRESSION}, sequence FROM impressions WHERE request_id = ?"
@@ -164,8 +162,7 @@ class SqliteEventStore:
         return _impression(row) if row else None
 
     def counts(self) -> dict[str, int]:
-        count = self._connection().execute
-        return {name: count(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in _COUNTED.items()}
+        return {name: self._count(table) for name, table in _COUNTED.items()}
 
     def digest(self, user_id: str) -> str:
         return digest_under(self._key, user_id)
@@ -179,7 +176,7 @@ class SqliteEventStore:
         return _standing(*row) if row else Standing()
 
     def set_standing(self, user_id: str, standing: Standing) -> None:
-        forgotten = None if standing.forgotten is None else microseconds(standing.forgotten)
+        forgotten = None if standing.forgotten is None else _microseconds(standing.forgotten)
         row = self.digest(user_id), forgotten, standing.opted_out
         update = "ON CONFLICT (digest) DO UPDATE SET forgotten = excluded.forgotten, opted_out = excluded.opted_out"
         self._insert("standings", "digest, forgotten, opted_out", [row], update)
@@ -191,43 +188,77 @@ class SqliteEventStore:
     def forget(self, user_id: str) -> dict[str, int]:
         with self._transaction() as connection:
             connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten in the file, too
-            delete = {name: f"DELETE FROM {table} WHERE user_id = ?" for name, table in _COUNTED.items()}
-            gone = {name: connection.execute(statement, (user_id,)).rowcount for name, statement in delete.items()}
+            gone = {name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()}
+            for table in _COUNTED.values():
+                connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
         self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead file still holds the rows
         return gone
 
     def traces(self, user_id: str) -> dict[str, int]:
-        count = {name: f"SELECT count(*) FROM {table} WHERE user_id = ?" for name, table in _COUNTED.items()}
-        execute = self._connection().execute
-        return {name: execute(statement, (user_id,)).fetchone()[0] for name, statement in count.items()}
+        return {name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()}
 
-    def trim(self, interactions: int, impressions: int) -> None:
-        """Lets go of what an archive has taken: up to these sequences, but for the last KEEP_DAYS, which `recent` gives
-        and whose ids are known."""
-        kept = microseconds(datetime.now(UTC) - timedelta(days=KEEP_DAYS))
-        with self._transaction() as connection:
-            for table, last in (("interactions", interactions), ("impressions", impressions)):
-                connection.execute(f"DELETE FROM {table} WHERE sequence <= ? AND time < ?", (last, kept))
-
-    def begin_at(self, interactions: int, impressions: int) -> None:
-        """What comes next gets sequences above these."""
-        with self._transaction() as connection:
-            for table, last in (("interactions", interactions), ("impressions", impressions)):
-                known = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-                if known is None and last:
-                    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
-                elif known and known[0] < last:
-                    connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (last, table))
-
-    def claim(self, name: str, value: str) -> str:
-        """What was claimed under the name first: this value, if nothing was."""
-        self._insert("claims", "name, value", [(name, value)], "ON CONFLICT (name) DO NOTHING")
-        return str(self._connection().execute("SELECT value FROM claims WHERE name = ?", (name,)).fetchone()[0])
+    def state(self) -> LogState:
+        return LogState()
 
     def close(self) -> None:
         while self._connections:
             self._connections.pop().close()
         self._local = threading.local()
+
+    # What an archive needs
+
+    def archived(self) -> tuple[int, int]:
+        return self._mark("interactions"), self._mark("impressions")
+
+    def page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
+        rows = self._rows("interactions", _EVENT, until, after)
+        columns = list(zip(*rows, strict=True))[1:] or [()] * len(NUMBERED_EVENTS)
+        arrays = [pa.array(values) for values in columns]
+        cast = [array.cast(field.type) for array, field in zip(arrays, NUMBERED_EVENTS, strict=True)]
+        mark = rows[0][0] if rows else self._mark("interactions")
+        return mark, pa.RecordBatch.from_arrays(cast, schema=NUMBERED_EVENTS)
+
+    def shown(self, after: int) -> tuple[int, list[Impression]]:
+        rows = self._rows("impressions", _IMPRESSION, self.last_impression(), after, 200)
+        mark = rows[0][0] if rows else self._mark("impressions")
+        return mark, [_impression((*row[2:], row[1])) for row in rows]
+
+    def acknowledge(self, interactions: int, impressions: int) -> None:
+        """The file keeps KEPT acknowledged rows and those of the last week, for `recent` and to know them again."""
+        old = _microseconds(datetime.now(UTC) - KEPT_FOR)
+        with self._transaction() as connection:
+            for table, until in (("interactions", interactions), ("impressions", impressions)):
+                row = "INSERT INTO archived (name, sequence) VALUES (?, ?) ON CONFLICT (name) DO UPDATE"
+                connection.execute(f"{row} SET sequence = max(sequence, excluded.sequence)", (table, until))
+                later = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
+                if not connection.execute(later, (until, table)).rowcount:
+                    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, until))
+            gone = "DELETE FROM interactions WHERE sequence <= ? AND time < ?"
+            connection.execute(gone, (interactions - KEPT["interactions"], old))
+            connection.execute("DELETE FROM impressions WHERE sequence <= ?", (impressions - KEPT["impressions"],))
+
+    def remembered(self, user_id: str) -> int:
+        rows = "SELECT count(*) FROM interactions WHERE user_id = ? AND sequence <= ?"
+        return int(self._connection().execute(rows, (user_id, self._mark("interactions"))).fetchone()[0])
+
+    def lease(self, token: str, seconds: float) -> bool:
+        now = time.time()
+        take = "INSERT INTO leases (name, token, until) VALUES ('drain', ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        where = "token = excluded.token, until = excluded.until WHERE token = excluded.token OR until < ?"
+        with self._transaction() as connection:
+            return connection.execute(f"{take} {where}", (token, now + seconds, now)).rowcount > 0
+
+    def release(self, token: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM leases WHERE token = ?", (token,))
+
+    def _mark(self, table: str) -> int:
+        query = "SELECT coalesce(max(sequence), 0) FROM archived WHERE name = ?"
+        return int(self._connection().execute(query, (table,)).fetchone()[0])
+
+    def _count(self, table: str, where: str = "true", *values: Any) -> int:
+        query = f"SELECT count(*) FROM {table} WHERE sequence > ? AND {where}"
+        return int(self._connection().execute(query, (self._mark(table), *values)).fetchone()[0])
 
     def _own_key(self) -> bytes:
         """Made once, at random, by whoever opens the file first."""
@@ -241,9 +272,7 @@ class SqliteEventStore:
         return kept, len(rows) - len(kept)
 
     def _last(self, table: str) -> int:
-        """Of what ever was there: the newest may be trimmed or forgotten."""
-        query = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
-        return int(self._connection().execute(query, (table,)).fetchone()[0])
+        return int(self._connection().execute(f"SELECT coalesce(max(sequence), 0) FROM {table}").fetchone()[0])
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -288,15 +317,18 @@ class SqliteEventStore:
                         if table == "quarantine":
                             connection.execute(_NAMED)
 
-    def _pages(self, table: str, columns: str, until: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows in order of arrival; no read transaction stays open between pages, so the log can be checkpointed."""
-        query = (
-            f"SELECT sequence, {columns} FROM {table} WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
-        )
-        last = after
-        while rows := self._connection().execute(query, (last, until, PAGE_ROWS)).fetchall():
-            last = rows[-1][0]
-            yield [row[1:] for row in rows]
+    def _rows(self, table: str, columns: str, until: int, after: int, most: int = PAGE_ROWS) -> list[tuple[Any, ...]]:
+        """(what is archived, sequence, columns) in order of arrival. No read transaction stays open between two calls,
+        so the log can be checkpointed."""
+        mark = "(SELECT coalesce(max(sequence), 0) FROM archived WHERE name = ?)"
+        where = f"sequence > max(?, {mark}) AND sequence <= ? ORDER BY sequence LIMIT ?"
+        query = f"SELECT {mark}, sequence, {columns} FROM {table} WHERE {where}"
+        return self._connection().execute(query, (table, after, table, until, most)).fetchall()
+
+
+def digest_under(key: bytes, user_id: str) -> str:
+    """32 hex digits: BLAKE2b of the id under a key."""
+    return blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=16).hexdigest()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -313,11 +345,19 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _standing(forgotten: int | None, opted_out: int) -> Standing:
-    return Standing(None if forgotten is None else moment(forgotten), bool(opted_out))
+    return Standing(None if forgotten is None else _moment(forgotten), bool(opted_out))
 
 
 def _printable(value: Any) -> str | None:
     return None if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 def _impression(row: tuple[Any, ...]) -> Impression:
@@ -328,7 +368,7 @@ def _impression(row: tuple[Any, ...]) -> Impression:
         features = np.asarray(json.loads(features), np.float32).tobytes()
     values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(names)))
     return Impression(
-        request, moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
+        request, _moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
         place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
         json.loads(arms), json.loads(asked), sequence,
     )  # fmt: skip

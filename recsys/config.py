@@ -204,7 +204,7 @@ def tiny() -> Setup:
             encoder_workers=2,
             encoder_cpus=0.5,
         ),
-        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2),
+        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2, ongoing=8, queued=64),
     )
 
 

@@ -62,7 +62,7 @@ def _asked(query: Query) -> dict[str, Any]:
     bare = Query(query.request_id, user_id=query.user_id, text=query.text, offset=query.offset)
     fields = {**asdict(query), **asdict(query.filters)}
     defaults = {**asdict(bare), **asdict(bare.filters)}
-    return {name: value for name, value in fields.items() if name != "filters" and value != defaults[name]}
+    return {name: value for name, value in fields.items() if name not in ("filters", "due") and value != defaults[name]}
 
 
 def join(

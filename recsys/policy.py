@@ -109,9 +109,13 @@ class Policy:
                 break
         return {arm: name if name in self.rankers else FIRST for arm, name in wanted.items()}
 
+    def looks(self, query: Query, surface: str) -> bool:
+        """Whether a ranker has a word in the request's order."""
+        return any(name != FIRST for name in self.teams(self.arms(query, surface)).values())
+
     def wanted(self, query: Query, surface: str, k: int) -> int:
         """How many candidates the first stage has to give for k places."""
-        looks = any(name != FIRST for name in self.teams(self.arms(query, surface)).values())
+        looks = self.looks(query, surface)
         return max(k, self.depth) if looks or self.explore.kind in ("epsilon", "thompson") else k
 
     def features(self, pool: Pool, context: Context) -> Floats:
@@ -120,13 +124,16 @@ class Policy:
         return features.table(TABLE, self.shelf, context, pool.rows_N[None], signals)[0]
 
     def look(self, query: Query, surface: str, pool: Pool, context: Context) -> Looked:
-        """The first `depth` by the request's ranker, or by two in turns; the others behind them, as they came.
+        """The first `depth` by the request's ranker, or by two in turns; the others behind them, as they came. All of
+        them as they came where the request is late.
 
         Their scores go on falling by 1 a place: they say no more than that.
         """
         arms = self.arms(query, surface)
         names = self.teams(arms)
         label = " and ".join(self.labels.get(name, name) for name in names.values())
+        if query.late:
+            names, label = {"": FIRST}, FIRST
         if set(names.values()) == {FIRST} or not len(pool):
             return Looked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), label, arms)
         first = pool.at(np.arange(min(self.depth, len(pool))))

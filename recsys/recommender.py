@@ -59,6 +59,7 @@ class Asked:
     sources: tuple[Retriever, ...]
     ranker: Ranker
     allowed: Mask | None
+    skipped: tuple[str, ...] = ()
 
     @property
     def pool(self) -> Pool:
@@ -175,7 +176,11 @@ class Recommender:
     ) -> Asked:
         """What the k are chosen from, by default as many as that needs: the nightly list where it will do."""
         depth, now = depth or self._wanted(query), now or datetime.now(UTC)
-        nightly = self._nightly(query, now, depth, stages_ms) if not live and query.interest is None else None
+        late = query.late and (bool(live) or query.interest is not None)
+        wanted = late or not (live or query.interest is not None)
+        nightly = self._nightly(query, now, depth, stages_ms) if wanted else None
+        if nightly and late:
+            return replace(nightly, skipped=("what was done since the night, and what is wished for",))
         return nightly or self.asked(query, live, interest, stages_ms, now, depth)
 
     def asked(
@@ -236,11 +241,15 @@ class Recommender:
         return Ranking(query.request_id, self.release.version, items)
 
     def _answer(self, query: Query, asked: Asked, stages_ms: dict[str, float]) -> Ranking:
-        pool = asked.pool
+        pool, skipped = asked.pool, asked.skipped
         with timed(stages_ms, "policy"):
+            if query.late and self.policy.looks(query, "recommend"):
+                skipped = (*skipped, "policy")
             looked = self.policy.look(query, "recommend", pool, asked.context)
-            order_N = looked.order_N
-            if query.diversity or self.tail_share:
+            order_N, ruled = looked.order_N, bool(query.diversity or self.tail_share)
+            if ruled and query.late:
+                skipped = (*skipped, "diversity")
+            elif ruled:
                 order_N = self._reordered(query, pool.rows_N[order_N], order_N)
         with timed(stages_ms, "explain"):
             shown = self.policy.shown(query, pool, looked, order_N, asked.context, self.release.item)
@@ -251,6 +260,7 @@ class Recommender:
             self.release.version,
             items,
             asked.personalised,
+            skipped=skipped,
             stages_ms=stages_ms,
             ranker=looked.ranker,
             arms=looked.arms,

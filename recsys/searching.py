@@ -32,6 +32,7 @@ class Found:
     context: Context
     pool: Pool
     looked: Looked
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Searching:
             chosen = self.policy.shown(query, found.pool, looked, page, found.context, item_of, left_to_chance)
             items = tuple(self._hit(hits, *each, understood.understanding.normalised) for each in chosen)
         with timed(stages_ms, "facets"):
-            counted = facets(self.release, hits.found_I, found.filters) if query.facets else {}
+            left_out = query.facets and query.late
+            counted = facets(self.release, hits.found_I, found.filters) if query.facets and not left_out else {}
         return Ranking(
             query.request_id,
             self.release.version,
@@ -78,7 +80,7 @@ class Searching:
             counted,
             (*found.given_up, *hits.relaxed),
             hits.no_good_match,
-            hits.skipped,
+            (*hits.skipped, *found.skipped, *(("facets",) if left_out else ())),
             stages_ms,
             looked.ranker,
             looked.arms,
@@ -103,13 +105,17 @@ class Searching:
             # As of the night: an order that moved with the clock would not fit together from page to page.
             intent, night = understood.understanding.intent, datetime.fromisoformat(self.release.manifest.created)
             context = context_of(self.release, "search", history, taste_D, vector_D, intent, night)
-            pool, looked = self._looked(query, understood, hits, context)
-        return Found(hits, filters, given_up, context, pool, looked)
+            late = query.late and self.policy.looks(query, "search")
+            pool, looked = self._looked(query, understood, hits, context, late)
+        return Found(hits, filters, given_up, context, pool, looked, ("policy",) if late else ())
 
-    def _looked(self, query: Query, understood: Understood, hits: Hits, context: Context) -> tuple[Pool, Looked]:
-        """What was found in its last order, the same for every page. What a code names stays where it is."""
+    def _looked(
+        self, query: Query, understood: Understood, hits: Hits, context: Context, late: bool
+    ) -> tuple[Pool, Looked]:
+        """What was found in its last order, the same for every page. What a code names stays where it is, and all of it
+        where it is too late to look again."""
         pool = Pool(hits.rows_N, hits.scores_N, dict(zip(FEATURES, hits.features_NF.T, strict=True)))
-        if understood.understanding.exact or query.sort != "relevance":
+        if late or understood.understanding.exact or query.sort != "relevance":
             return pool, Looked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), FIRST)
         found = self.policy.look(query, "search", pool.at(np.arange(min(hits.total, len(pool)))), context)
         rest = np.arange(len(found.order_N), len(pool))

@@ -7,6 +7,8 @@ its row in the release (int32). The crossing is `release.Release.rows_of` and `R
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,6 +95,8 @@ class Query:
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each group
     (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as ranked) to 1 (as little alike
     as can be), and say what the user is interested in, in his own words.
+
+    The answer is `due` at a time of time.perf_counter: what can be left out and is not begun by then is left out.
     """
 
     request_id: str
@@ -106,6 +110,7 @@ class Query:
     facets: bool = False
     diversity: float = 0.0
     interest: str | None = None
+    due: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
@@ -114,6 +119,11 @@ class Query:
             raise ValueError(f"diversity is {self.diversity}: give a number from 0 to 1")
         if self.interest is not None and not self.interest.strip():
             raise ValueError(f"interest is {self.interest!r}: say in words what the user wants, or leave it None")
+
+    @property
+    def late(self) -> bool:
+        """Whether the answer is due by now."""
+        return time.perf_counter() >= self.due
 
 
 @dataclass(frozen=True)

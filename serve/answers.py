@@ -64,6 +64,7 @@ class _Answer(TypedDict):
     request_id: str
     release: str
     personalised: bool
+    skipped: list[str]
 
 
 class Answer(_Answer):
@@ -79,7 +80,6 @@ class SearchAnswer(_Answer):
     next_offset: int | None
     no_good_match: bool
     relaxed: list[str]
-    skipped: list[str]
     facets: dict[str, list[FacetValue]]
     items: list[FoundItem]
 
@@ -185,6 +185,7 @@ def answer(ranking: Ranking) -> Answer:
         "request_id": ranking.request_id,
         "release": ranking.release,
         "personalised": ranking.personalised,
+        "skipped": list(ranking.skipped),
         "items": [_scored(item) for item in ranking.items],
     }
 

@@ -26,6 +26,7 @@ from recsys.suggest import Suggestion
 from recsys.types import Impression, Interaction, Item, Ranking
 from serve import answers, metrics, people, schema, walls, wire
 from serve.access import Access, Anybody, needs
+from serve.gate import Gate, due_of
 from serve.wire import Json, RefusedError
 
 
@@ -106,6 +107,7 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
         title="Nightshelf", description=schema.DESCRIPTION, lifespan=lifespan, docs_url=None, openapi_url=None
     )
     api.state.access = access or Anybody()
+    api.add_middleware(Gate, day=shop.day)
     walls.build(api, shop.day)
     api.add_middleware(metrics.Observed, release=lambda: shop.health().release, log_asked=shop.day.log_asked)
     decided = people.routes(shop, [needs("admin"), takes()])
@@ -138,7 +140,7 @@ def _answers(shop: Shop) -> APIRouter:
     reader = needs("read")
 
     def query(request: Request, page: wire.Page) -> types.Query:
-        asked = wire.query_of(request.state.request_id, page, shop.day)
+        asked = replace(wire.query_of(request.state.request_id, page, shop.day), due=due_of(request.scope))
         if request.headers.get("sec-gpc") == "1":  # Global Privacy Control: a stranger's answer, logged without him
             return replace(asked, user_id=None)
         return asked

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import serve
 
-from recsys.config import Setup, load
+from recsys.config import Day, Setup, load
 from recsys.errors import InputError
 from recsys.training.guard import Online
 from serve.replicas import EncoderReplica, ShopReplica
@@ -15,13 +15,12 @@ from serve.trainer import TrainerReplica
 #: For every deployment. A rolling update starts the new replica before it stops the old one.
 OPTIONS: dict[str, Any] = {
     "max_surge_percent": 100,
-    "max_ongoing_requests": 32,
     "health_check_period_s": 5,
     "health_check_timeout_s": 30,
     "graceful_shutdown_timeout_s": 10,
 }
-#: Requests that may wait for a place; more are answered 503 at once.
-MAX_QUEUED = 256
+#: What a deployment of several replicas does with a queue: more of them within seconds, fewer only after minutes.
+SCALING = {"upscale_delay_s": 5.0, "downscale_delay_s": 300.0}
 
 
 def build(args: dict[str, str]) -> serve.Application:
@@ -39,8 +38,9 @@ def compose(setup: Setup) -> serve.Application:
     day = setup.day
     shop = serve.deployment(
         name="Shop",
-        num_replicas=day.replicas,
-        max_queued_requests=MAX_QUEUED,
+        # The gate in the replica (serve/gate.py) turns away with a body of ours, before Serve's own queue does.
+        max_ongoing_requests=day.ongoing + 2 * day.queued,
+        **_scaled(day, day.replicas),
         ray_actor_options={"num_cpus": day.replica_cpus, "num_gpus": day.encoder_gpus if day.layout == "fused" else 0},
         **OPTIONS,
     )(serve.ingress()(ShopReplica))
@@ -49,12 +49,22 @@ def compose(setup: Setup) -> serve.Application:
         return shop.bind(setup, None, trainer)
     encoder = serve.deployment(
         name="Encoder",
-        num_replicas=day.encoder_replicas,
-        max_queued_requests=MAX_QUEUED,
+        max_ongoing_requests=max(day.ongoing, day.batch_size),
+        max_queued_requests=day.queued,
+        **_scaled(day, day.encoder_replicas),
         ray_actor_options={"num_cpus": day.encoder_cpus, "num_gpus": day.encoder_gpus},
         **OPTIONS,
     )(EncoderReplica)
     return shop.bind(setup, encoder.bind(setup), trainer)
+
+
+def _scaled(day: Day, replicas: int) -> dict[str, Any]:
+    """As many replicas as said, or, up to `max_replicas`, one for each `target_ongoing` requests that are under way."""
+    if day.max_replicas is None:
+        return {"num_replicas": replicas}
+    most = max(replicas, day.max_replicas)
+    wanted = {"min_replicas": replicas, "max_replicas": most, "target_ongoing_requests": day.target_ongoing}
+    return {"autoscaling_config": {**wanted, **SCALING}}
 
 
 def _trainer(setup: Setup, choices: Online) -> serve.Application:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import sys
 import threading
@@ -55,13 +56,14 @@ class EncoderReplica:
         self._pool = ThreadPoolExecutor(1, "encode")
         # On the instance: setups differ in size and wait, and a queue belongs to one event loop.
         batched = serve.batch(max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000)
-        self._batched: Callable[[str], Awaitable[Vectors]] = batched(self._encode)
+        self._batched: Callable[[str], Awaitable[Vectors]] = batched(self.encode_batch)
 
     async def encode(self, text: str) -> Vectors:
         """One vector, with the space it belongs to."""
         return await self._batched(text)
 
-    async def _encode(self, texts: list[str]) -> list[Vectors]:
+    async def encode_batch(self, texts: list[str]) -> list[Vectors]:
+        """One call of the model, off the event loop."""
         loop = asyncio.get_running_loop()
         matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
         return [Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)]
@@ -105,22 +107,32 @@ class ShopReplica:
     async def search(self, query: Query) -> Ranking:
         recommender, started = self._opened(), time.perf_counter()
         assert query.text is not None
-        understood, vector_D, stages_ms = await self._read(recommender, query.text)
-        deadline = started + self.day.search_ms / 1000
+        understood, vector_D, stages_ms, skipped = await self._read(recommender, query.text, query.due)
+        deadline = min(started + self.day.search_ms / 1000, query.due)
 
         def ask(asked: Query) -> Ranking:
-            return recommender.search(asked, vector_D, understood, deadline)
+            ranking = recommender.search(asked, vector_D, understood, deadline)
+            return replace(ranking, skipped=(*skipped, *ranking.skipped))
 
         return await self._answer("search", query, recommender, ask, **stages_ms)
 
-    async def _read(self, recommender: Recommender, text: str) -> tuple[Understood, Floats, dict[str, float]]:
-        """What a text was taken to mean, its vector, and how long both took."""
+    async def _read(
+        self, recommender: Recommender, text: str, due: float = math.inf
+    ) -> tuple[Understood, Floats, dict[str, float], tuple[str, ...]]:
+        """What a text was taken to mean, its vector, how long both took, and what there was no time for: with a
+        quarter of the deadline left, words alone must do."""
         started = time.perf_counter()
         understood = await self._in_thread(recommender.understand, text)
         known = time.perf_counter()
-        vector_D = await self._encoded(understood, recommender.release.item_vectors_ID.shape[1])
+        dim, skipped = recommender.release.item_vectors_ID.shape[1], tuple[str, ...]()
+        left_s = due - known - self.day.deadline_ms / 4000
+        try:
+            async with asyncio.timeout(None if due == math.inf else max(0.0, left_s)):
+                vector_D = await self._encoded(understood, dim)
+        except TimeoutError:
+            vector_D, skipped = np.zeros(dim, np.float32), ("encode: found by words alone",)
         stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
-        return understood, vector_D, stages_ms
+        return understood, vector_D, stages_ms, skipped
 
     async def _encoded(self, understood: Understood, dim: int) -> Floats:
         """The vector of what is left to search; zeros where nothing is."""
@@ -135,8 +147,9 @@ class ShopReplica:
 
     async def recommend(self, query: Query) -> Ranking:
         recommender, interest, stages_ms = self._opened(), None, dict[str, float]()
+        skipped: tuple[str, ...] = ()
         if query.interest is not None:
-            understood, vector_D, stages_ms = await self._read(recommender, query.interest)
+            understood, vector_D, stages_ms, skipped = await self._read(recommender, query.interest, query.due)
             interest = understood, vector_D
 
         def ask(asked: Query) -> Ranking:
@@ -144,7 +157,8 @@ class ShopReplica:
             live = self._recent(recommender.release, query.user_id)
             history_ms = (time.perf_counter() - started) * 1000
             ranking = recommender.recommend(asked, live, interest)
-            return replace(ranking, stages_ms={**ranking.stages_ms, "history": history_ms})
+            stages = {**ranking.stages_ms, "history": history_ms}
+            return replace(ranking, stages_ms=stages, skipped=(*skipped, *ranking.skipped))
 
         return await self._answer("recommend", query, recommender, ask, **stages_ms)
 
@@ -166,7 +180,7 @@ class ShopReplica:
         shop = await self._in_thread(self.live.opened, shown.release)
         text, read = shown.query or shown.asked.get("interest"), None
         if text:
-            understood, vector_D, _ = await self._read(shop, text)
+            understood, vector_D, *_ = await self._read(shop, text)
             read = understood, vector_D
 
         def work() -> Explanation:

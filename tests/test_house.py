@@ -66,7 +66,13 @@ ORDER = [
 #: Only these rooms may know Ray.
 WITH_RAY = ("jobs", "serve", "recsys.batch")
 #: What may load torch with its modules; everywhere else it comes in with the part that needs it.
-WITH_TORCH = ("recsys.training", "recsys.users.sequence", "recsys.ranking.network")
+WITH_TORCH = (
+    "recsys.training",
+    "recsys.users.sequence",
+    "recsys.ranking.network",
+    "recsys.retrieval.gpu",
+    "recsys.retrieval.kernels",
+)
 HEAVY = {"ray", "torch", "transformers", "matplotlib"}
 
 

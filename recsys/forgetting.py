@@ -66,8 +66,13 @@ def erase(
     setup: Setup, events: EventStore, only: Collection[str] | None = None, grace_s: float = GRACE_S
 ) -> dict[str, int]:
     """Amends what was published so that nobody is in it whose standing rules that out, `only` these users where they
-    are given: rows deleted, by release. Deletes what earlier amendments replaced, once it is `grace_s` old."""
+    are given: rows deleted, by release. Deletes what earlier amendments replaced, once it is `grace_s` old; and of
+    the log what was written for `only` while `forget` was at it."""
     store, decided, gone = ArtifactStore(setup.home), Decided.of(events), dict[str, int]()
+    for user_id in only or ():
+        forgotten = events.standing(user_id).forgotten
+        if forgotten and any(_in_log(events, user_id, forgotten).values()):
+            events.forget(user_id)  # who has come back within these seconds begins anew once more
     for version in store.versions():
         with suppress(ReleaseError, NotFoundError):  # of another format, or pruned just now; `left` sees those
             if rows := amend(store, version, decided, only):

@@ -244,20 +244,23 @@ def of_replica(origins: Sequence[str]) -> Access:
 
     HAProxy passes no address on: what arrives is its own, so there nobody's is seen unless it listens here alone.
     """
-    host = _listens_on()
-    seen = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "0") != "1" or _loopback(host)
+    seen = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "0") != "1" or _loopback(_listens_on())
     return Access(os.environ.get("NIGHTSHELF_KEYS"), seen, origins)
 
 
 def _listens_on() -> str | None:
-    """The host of Serve's HTTP as it was started; None outside of Serve, and where Serve does not say."""
+    """The host of Serve's HTTP as it was started; None outside of Serve, and where it does not say. Waits for Serve's
+    controller."""
     from ray.serve import context  # the one place where Serve keeps it
 
-    with suppress(Exception):
-        if context._INTERNAL_REPLICA_CONTEXT is not None:
-            client = context._get_global_client()
-            return str(client.http_config.host) if client else None
-    return None
+    if context._INTERNAL_REPLICA_CONTEXT is None:
+        return None
+    try:
+        client = context._get_global_client()  # raises, or never is None
+        return str(client.http_config.host) if client else None
+    except Exception as error:  # Serve's own inside may be another in its next version: that lets nobody in
+        logger.error("Serve does not say where its HTTP listens: %s: %s", type(error).__name__, error)
+        return None
 
 
 def _host(url: str) -> str | None:

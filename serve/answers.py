@@ -160,6 +160,31 @@ class PromoteAnswer(TypedDict):
     release: str
 
 
+class ForgottenAnswer(TypedDict):
+    """Rows by place: `gone` at once, `left` until releases are amended, which `receipt` tells of."""
+
+    request_id: str
+    receipt: str
+    forgotten: str
+    gone: dict[str, int]
+    left: dict[str, int]
+    done: bool
+
+
+class ReceiptAnswer(TypedDict):
+    """What is left now, by place, of what was before `forgotten`."""
+
+    request_id: str
+    forgotten: str
+    left: dict[str, int]
+    done: bool
+
+
+class OptOutAnswer(TypedDict):
+    request_id: str
+    opted_out: bool
+
+
 class HealthAnswer(TypedDict):
     """`refused` says of each release that could not be loaded why."""
 

@@ -24,7 +24,7 @@ from recsys.config import Setup
 from recsys.forgetting import Receipt
 from recsys.interfaces import EventStore
 from recsys.types import Query
-from serve import metrics, wire
+from serve import answers, metrics, wire
 from serve.wire import Json
 
 logger = logging.getLogger("ray.serve")
@@ -49,23 +49,23 @@ def routes(shop: People, dependencies: Sequence[Any]) -> APIRouter:
     """For administrators: `dependencies` see to that."""
     people = APIRouter(tags=["people"], dependencies=list(dependencies))
 
-    @people.delete("/users/{user_id:path}/opt-out")
+    @people.delete("/users/{user_id:path}/opt-out", response_model=answers.OptOutAnswer)
     async def opt_in(request: Request, user_id: wire.Id) -> Response:
         await shop.opt_out(user_id, False)
         return Json({"request_id": request.state.request_id, "opted_out": False})
 
-    @people.put("/users/{user_id:path}/opt-out")
+    @people.put("/users/{user_id:path}/opt-out", response_model=answers.OptOutAnswer)
     async def opt_out(request: Request, user_id: wire.Id) -> Response:
         await shop.opt_out(user_id, True)
         return Json({"request_id": request.state.request_id, "opted_out": True})
 
-    @people.delete("/users/{user_id:path}", status_code=202)
+    @people.delete("/users/{user_id:path}", status_code=202, response_model=answers.ForgottenAnswer)
     async def forget(request: Request, user_id: wire.Id) -> Response:
         made = await shop.forget(user_id)
         told = {"receipt": made.token, "forgotten": made.forgotten.isoformat(), "gone": made.gone, "left": made.left}
         return Json({"request_id": request.state.request_id, **told, "done": not made.left}, 202)
 
-    @people.get("/receipts/{receipt}")
+    @people.get("/receipts/{receipt}", response_model=answers.ReceiptAnswer)
     async def look_again(request: Request, receipt: str) -> Response:
         forgotten, left = await shop.look_again(receipt)
         told = {"forgotten": forgotten.isoformat(), "left": left, "done": not left}
@@ -112,24 +112,25 @@ class Decisions:
         return forgotten, forgetting.left(self.setup, self.events, user_id, forgotten)
 
     def _follow(self) -> None:
-        due, since = math.inf, math.inf
+        due, since, amended = math.inf, math.inf, set[str]()
         while not self.closed.is_set():
             with self._news:
                 self._news.wait_for(lambda: bool(self._waiting), timeout=0.2)
                 users, self._waiting = self._waiting, set()
             if users or time.monotonic() >= due:
                 since = min(since, time.monotonic())
-                due = self._erase(users)
+                due = self._erase(users | amended, bool(users))
+                amended = users | amended if users and due else set()
             since = since if self._waiting or due < math.inf else math.inf
             metrics.FORGETTING_WAITS.set(max(0.0, time.monotonic() - since))
 
-    def _erase(self, users: set[str]) -> float:
-        """Amends for all of them, and deletes what was replaced long enough ago; when to do that next. A night
-        finishes what a replica that is killed here has begun."""
+    def _erase(self, users: set[str], again: bool) -> float:
+        """Amends for all of them, and deletes what was replaced long enough ago; when to do that next: `again` where
+        some of them are new. A night finishes what a replica that is killed here has begun."""
         try:
             gone = forgetting.erase(self.setup, self.events, users, self.grace_s)
             logger.info("%d users left %d releases", len(users), len(gone))
-            return time.monotonic() + self.grace_s if users else math.inf
+            return time.monotonic() + self.grace_s if again else math.inf
         except Exception as error:  # whatever a store raises must not end the thread
             why = metrics.told(error, self.setup.day.log_asked)
             logger.error("releases were not amended: it is tried again in %g s, and by the night: %s", RETRY_S, why)

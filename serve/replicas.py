@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -93,9 +94,9 @@ class ShopReplica:
             thread.start()
         self._threads.append(self.decisions.thread)
 
-    def __serve_build_asgi_app__(self) -> Any:
+    async def __serve_build_asgi_app__(self) -> Any:
         """Serve's name for: the app, once the replica is made."""
-        return build_api(self, of_replica(self.day.cors_origins))
+        return build_api(self, await asyncio.to_thread(of_replica, self.day.cors_origins))  # it may ask Serve, and wait
 
     def check_health(self) -> None:
         """Serve replaces a replica that raises here: one that no longer follows `current`, or forgets impressions."""
@@ -261,25 +262,32 @@ class ShopReplica:
         return kept, len(interactions) - len(kept)
 
     def _write_impressions(self) -> None:
-        """Until closed and nothing waits; everything that waits in one transaction."""
-        written = time.monotonic()
+        """Until closed and nothing waits; everything that waits in one transaction. Says how the log is, too."""
+        written = reached = time.monotonic()
         while not (self._closed.is_set() and self._shown.empty()):
-            try:
-                waiting = [self._shown.get(timeout=0.2)]
-            except queue.Empty:
+            waiting: list[tuple[Ranking, str, Query]] = []
+            with suppress(queue.Empty):
+                waiting.append(self._shown.get(timeout=0.2))
+                while len(waiting) < 500:
+                    waiting.append(self._shown.get_nowait())
+            if self._written(waiting):
                 written = time.monotonic()
-                metrics.LOG_LAG.set(0.0)
-                continue
-            while len(waiting) < 500 and not self._shown.empty():
-                waiting.append(self._shown.get_nowait())
-            try:
-                self.events.append_impressions([impression(*shown) for shown in waiting])
-                written = time.monotonic()
-            except Exception as error:
-                metrics.IMPRESSIONS_DROPPED.inc(len(waiting))
-                why = metrics.told(error, self.day.log_asked)
-                logger.error("%d impressions were not written: %s", len(waiting), why)
-            metrics.LOG_LAG.set(time.monotonic() - written)
+            log = self.events.state()
+            reached = time.monotonic() if log.up else reached
+            metrics.LOG_WAITING.set(log.waiting)
+            metrics.LOG_DOWN.set(time.monotonic() - reached if not log.up else 0.0)
+            metrics.LOG_LAG.set(max(time.monotonic() - written, log.lag_s))
+
+    def _written(self, shown: Sequence[tuple[Ranking, str, Query]]) -> bool:
+        try:
+            if shown:
+                self.events.append_impressions([impression(*each) for each in shown])
+            return True
+        except Exception as error:
+            metrics.IMPRESSIONS_DROPPED.inc(len(shown))
+            why = metrics.told(error, self.day.log_asked)
+            logger.error("%d impressions were not written: %s", len(shown), why)
+            return False
 
     # People
 

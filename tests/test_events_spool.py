@@ -126,6 +126,21 @@ def test_a_replica_killed_with_kill_9_leaves_its_events_to_the_next(server: Redi
     next_one.close()
 
 
+def test_what_waited_of_who_has_left_meanwhile_is_not_replayed(tmp_path: Path) -> None:
+    """No log judges what it quarantines."""
+    log = SqliteEventStore(tmp_path / "live")
+    log.set_standing("u", Standing(forgotten=EVENING))
+    (tmp_path / "spool").mkdir()
+    waiting = tmp_path / "spool" / "dead.spool"
+    rows = [["no such item", {"user_id": user}] for user in ("u", "v")]
+    waiting.write_text(json.dumps(["quarantine", 1.0, rows]) + "\n")
+    store = Spooled(partial(SqliteEventStore, tmp_path / "live"), tmp_path / "spool")
+    until(lambda: not waiting.exists())
+    assert [store.traces(user)["quarantined"] for user in ("u", "v")] == [0, 1]
+    store.close()
+    log.close()
+
+
 def test_a_full_spool_says_so_and_keeps_what_it_has(server: RedisServer, tmp_path: Path) -> None:
     store = spooled(server, tmp_path, limit_bytes=400)
     store.append([interaction("e0")])

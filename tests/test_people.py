@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from recsys import forgetting
 from recsys.artifacts import ArtifactStore
 from recsys.release import Release
 from recsys.types import Interaction, Query
@@ -18,6 +19,7 @@ from serve import access
 from serve.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
+from tests.test_forgetting import NOW as LATER
 from tests.test_forgetting import home  # noqa: F401
 from tests.test_serve import eventually
 
@@ -70,6 +72,22 @@ def test_global_privacy_control_makes_a_stranger() -> None:
     for signal in ("1", "0"):
         client.get("/recommend", params={"user_id": "u1"}, headers={"Sec-GPC": signal})
     assert [query.user_id for query in shop.queries] == [None, "u1"]
+
+
+@pytest.mark.ray
+def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> None:  # noqa: F811
+    """Another replica had seen that he may, and wrote after the deletion."""
+    shop = setup()
+    log = shop.event_store()
+    log.append([Interaction("e4", "u04", "i01", "click", LATER)])
+    made = forgetting.forget(shop, log, "u03", LATER)
+    log.quarantine([("no such item", {"user_id": user, "item_id": "x"}) for user in ("u03", "u04")])
+    forgetting.erase(shop, log, ["u04"], grace_s=0)
+    assert forgetting.left(shop, log, "u03", LATER)["log/quarantined"] == 1
+    forgetting.erase(shop, log, ["u03"], grace_s=0)
+    assert forgetting.left(shop, log, *forgetting.unsealed(log, made.token)) == {}
+    assert log.traces("u04") == {"interactions": 1, "impressions": 0, "quarantined": 1}
+    log.close()
 
 
 # Two replicas in this process, over one store and one log
@@ -137,6 +155,18 @@ def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
 
 
 @pytest.mark.ray
+def test_what_another_replica_writes_just_after_is_deleted_when_the_grace_ends(
+    clients: list[TestClient], replicas: list[Any]
+) -> None:
+    one, other = clients
+    made = one.delete("/users/u03").json()
+    eventually(lambda: bool(Release.open(ArtifactStore(replicas[0].live.setup.home)).manifest.amended))
+    replicas[1].events.quarantine([("no such item", {"user_id": "u03", "item_id": "x"})])
+    eventually(lambda: other.get(f"/receipts/{made['receipt']}").json()["done"])
+    assert replicas[1].events.traces("u03") == {"interactions": 0, "impressions": 0, "quarantined": 0}
+
+
+@pytest.mark.ray
 def test_who_comes_back_is_known_by_what_he_does_then(clients: list[TestClient]) -> None:
     one, other = clients
     one.delete("/users/u03")
@@ -175,7 +205,6 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(clients: list[TestClient
 def test_an_amendment_that_failed_is_tried_again(
     clients: list[TestClient], monkeypatch: pytest.MonkeyPatch, replicas: list[Any]
 ) -> None:
-    from recsys import forgetting
     from serve import people
 
     erase: Callable[..., Any] = forgetting.erase

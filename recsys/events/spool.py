@@ -300,7 +300,11 @@ class Spooled:
             shown = [unpacked_impression(told.encode(), base64.b64decode(features)) for told, features in rows]
             self.store.append_impressions(shown)
         else:
-            self.store.quarantine([(reason, event) for reason, event in rows])
+            self.store.quarantine([(reason, event) for reason, event in rows if self._may(event)])
+
+    def _may(self, event: dict[str, Any]) -> bool:
+        """Whether its user decided nothing meanwhile: no log judges what it quarantines."""
+        return self.store.standing(str(event.get("user_id") or "")) == Standing()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -35,7 +35,7 @@ def main() -> int:
     print(f"\n{'':<16}{'k':>6}{'ms':>10}{'TFLOP/s':>10}{'of ceiling':>12}{'exact':>7}")
     for row in rows:
         told = f"{row['name']:<16}{row['k']:>6}{row['ms']:>10.2f}{row['tflops']:>10.2f}{row['of_ceiling']:>12.3f}"
-        print(f"{told}{str(row.get('exact', '')):>7}")
+        print(f"{told}{row.get('exact', '')!s:>7}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     summary = {"job": "benchmark_topk", "dataset": "random", "commit": commit, "dim": arguments.dim}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))

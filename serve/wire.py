@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi.responses import Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -158,13 +159,22 @@ class Shown(_Event):
 
 
 class Json(Response):
-    """UTF-8 JSON without NaN; half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes "?"."""
+    """UTF-8 JSON without NaN or infinity, which become null; half a surrogate pair, which JSON can carry and UTF-8
+    cannot, becomes "?"."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
+        try:
+            return orjson.dumps(content)
+        except TypeError:  # half a surrogate pair, or a number beyond 64 bits
+            return _carefully(content)
+
+
+def _carefully(content: Any) -> bytes:
+    whole = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    known = json.loads(whole, parse_constant=lambda _: None)
+    return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def query_of(request_id: str, page: Page, day: Day) -> Query:

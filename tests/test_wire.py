@@ -9,7 +9,7 @@ import pytest
 from recsys.config import Day
 from recsys.errors import InputError
 from recsys.types import EVENT_TYPES, SORTS, Filters, Query
-from serve.wire import Event, Filtered, Page, Prefix, Recommend, RefusedError, Search, check_size, query_of
+from serve.wire import Event, Filtered, Json, Page, Prefix, Recommend, RefusedError, Search, check_size, query_of
 
 DAY = Day(max_k=20, max_query_characters=5)
 
@@ -63,3 +63,17 @@ def test_an_interest_too_long_is_a_sentence() -> None:
 def test_a_text_too_long_is_a_sentence(asked: Search | Prefix) -> None:
     with pytest.raises(RefusedError, match=r"^q is 'x{100}\.\.\.': give 1 to 5 characters"):
         check_size(asked, DAY)
+
+
+@pytest.mark.parametrize(
+    ("told", "sent"),
+    [
+        ({"a": 0.5, "b": ["é", None, True]}, '{"a":0.5,"b":["é",null,true]}'),
+        ([math.nan, math.inf, -math.inf], "[null,null,null]"),
+        (["\ud800", "ok"], '["?","ok"]'),
+        (["\ud800", math.nan, 2**70], f'["?",null,{2**70}]'),
+        ([2**70], f"[{2**70}]"),
+    ],
+)
+def test_json_is_utf_8_without_nan_whatever_is_told(told: object, sent: str) -> None:
+    assert Json(told).body.decode() == sent

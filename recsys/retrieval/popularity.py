@@ -43,13 +43,24 @@ class Popularity:
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)
         histories = requests.histories or Histories.empty(requests.size)
-        ordered = self._best_first_I if allowed is None else self._best_first_I[allowed[self._best_first_I]]
         longest = int(np.diff(histories.bought()[0]).max(initial=0))
-        pool = ordered[: k + longest]
+        pool = self._best(k + longest, allowed)
         owners, rows = _pairs(requests.size, pool)
         kept = ~is_bought(histories, owners, rows)
         owners, rows = owners[kept], rows[kept]
         return Candidates(self.source, *best_of(owners, rows, self._scores_I[rows], requests.size, k))
+
+    def _best(self, count: int, allowed: Mask | None) -> NDArray[np.int32]:
+        """The first `count` that are allowed; looks no further than it must."""
+        if allowed is None:
+            return self._best_first_I[:count]
+        seen = 2 * count
+        while True:
+            first = self._best_first_I[:seen]
+            there = first[allowed[first]]
+            if len(there) >= count or seen >= len(self._best_first_I):
+                return there[:count]
+            seen *= 4
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """The rows' popularity, the same for everybody."""

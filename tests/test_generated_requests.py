@@ -39,14 +39,14 @@ def test_no_generated_request_breaks_a_route(record_property: Callable[[str, obj
     operations = [result.ok() for result in described.get_all_operations()]
     sent, statuses = Counter[str](), Counter[int]()
     for operation in operations:
-        while sent[operation.path] < REQUESTS / len(operations):
-            before = sent[operation.path]
+        while sent[operation.label] < REQUESTS / len(operations):
+            before = sent[operation.label]
             for mode in schemathesis.GenerationMode:
                 try:
                     ask(operation, mode, sent, statuses)
                 except Unsatisfiable:  # what takes no parameters cannot be asked wrongly
                     assert mode == schemathesis.GenerationMode.NEGATIVE
-            if sent[operation.path] - before < 5:  # there is one way to ask it, or hardly more
+            if sent[operation.label] - before < 5:  # there is one way to ask it, or hardly more
                 break
     record_property("requests", f"{sum(sent.values())} {dict(sent)} {dict(statuses)}")
     assert len(sent) == len(operations) >= 9
@@ -64,7 +64,7 @@ def ask(operation: Any, mode: Any, sent: Counter[str], statuses: Counter[int]) -
     @given(case=operation.as_strategy(generation_mode=mode))
     def one(case: schemathesis.Case) -> None:
         answer = case.call()
-        sent[operation.path] += 1
+        sent[operation.label] += 1
         statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 

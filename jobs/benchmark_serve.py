@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import math
 import os
@@ -60,15 +59,16 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Seconds of one measurement at concurrency 1, of one step, of the overload; and requests of the soak."""
+    """Seconds of one measurement at concurrency 1, of one step, of the overload; steps; and requests of the soak."""
 
     alone_s: float = 10.0
     step_s: float = 6.0
     overload_s: float = 60.0
+    steps: int = 10
     soak: int = int(8 * 3600 * USUAL_RATE)
 
 
-QUICK = Size(4.0, 3.0, 10.0, 500)
+QUICK = Size(4.0, 3.0, 10.0, 5, 500)
 
 
 def main() -> int:
@@ -189,21 +189,21 @@ def at_one(url: str, traffic: Traffic, route: str, size: Size) -> Summary:
 
 
 def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, Summary]:
-    """The highest constant rate of the mix that is kept up with, found by stepping up a tenth at a time from half of
-    what eight shoppers in a row are answered."""
+    """The highest constant rate of the mix that is kept up with, to a tenth: by halves between one that was and one
+    that was not, from what eight shoppers in a row are answered; at most `size.steps` rates."""
     closed = summary(apart(url, traffic, Shape(clients=8, seconds=size.step_s)))
-    rate, best = max(1.0, closed.requests_per_s / 2), (0.0, closed)
-    for step in itertools.count():
+    rate, best, failed = max(1.0, closed.requests_per_s), (0.0, closed), math.inf
+    for step in range(size.steps):
         told = summary(apart(url, traffic, Shape(rate=rate, seconds=size.step_s), seed=step + 2))
-        kept_up = told.p99_ms < KEPT_UP_MS and not told.failed and not told.shed
         say(f"    {rate:6.1f} requests/s: p99 {told.p99_ms:6.1f} ms, {told.failed + told.shed} not answered")
-        if kept_up:
-            best, rate = (rate, told), rate * 1.1
-        elif best[0] or rate < 1:
-            return best
+        if told.p99_ms < KEPT_UP_MS and not told.failed and not told.shed:
+            best = rate, told
         else:
-            rate /= 1.5
-    raise AssertionError
+            failed = rate
+        if failed < 1.1 * best[0]:
+            break
+        rate = best[0] * 1.5 if failed == math.inf else math.sqrt(max(best[0], failed / 4) * failed)
+    return best
 
 
 def overload(url: str, traffic: Traffic, rate: float, size: Size) -> dict[str, Any]:

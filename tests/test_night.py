@@ -81,6 +81,7 @@ def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> 
         "users": USERS,
         "texts": ITEMS,
         "unknown_item_events": 0,
+        "forgotten_events": 0,
     }
     assert manifest.quarantined == {
         "events: use one of view, click, cart, purchase": 1,

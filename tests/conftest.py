@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -142,3 +143,10 @@ class RedisServer:
             return bool(redis.Redis.from_url(self.url).ping())
         except redis.exceptions.RedisError:
             return False
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve, once it ran in this process, keeps its logger's lines from everybody else, caplog too."""
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "disabled", False)

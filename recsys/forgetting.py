@@ -152,8 +152,12 @@ def _in_log(events: EventStore, user_id: str, forgotten: datetime) -> dict[str, 
     found = dict(events.traces(user_id))
     if not any(found.values()):
         return {}
-    done = events.recent(user_id, _EPOCH, found.get("interactions", 0))
-    found["interactions"] = sum(each.time <= forgotten for each in done)
+    if found.get("interactions"):  # in all of the log: of one with an archive, `recent` knows the newest alone
+        times = {each.event_id: each.time for each in events.recent(user_id, _EPOCH, found["interactions"])}
+        for batch in events.interactions(events.last_sequence()):
+            rows = batch.filter(pc.equal(batch["user_id"], user_id))
+            times |= zip(rows["event_id"].to_pylist(), rows["time"].to_pylist(), strict=True)
+        found["interactions"] = sum(time <= forgotten for time in times.values())
     if found.get("impressions"):
         shown = (each for each in events.impressions() if each.user_id == user_id)
         found["impressions"] = sum(each.time <= forgotten for each in shown)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from recsys import forgetting
 from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, StoreDownError
 from recsys.events import archive
@@ -252,3 +253,13 @@ def test_segments_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     store.drain()
     assert read(store) == numbered(0, 10)
     assert isinstance(store.home, ArtifactStore)
+
+
+def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(redis_url: str, tmp_path: Path) -> None:
+    store = Archived(partial(RedisEventStore, redis_url, "left-in-archive"), str(tmp_path))
+    store.append([interaction("e1"), interaction("e2", minute=5)])
+    store.drain()
+    store.live._redis.delete(store.live._key(f"recent:{store.digest('u')}"))  # as time does
+    assert store.recent("u", EVENING - timedelta(days=1), 9) == []
+    assert forgetting._in_log(store, "u", EVENING + timedelta(minutes=1))["interactions"] == 1
+    store.close()

@@ -25,7 +25,7 @@ from recsys.artifacts import ArtifactStore
 from recsys.errors import RecsysError
 from recsys.ingest import LINE, Checked
 from recsys.interfaces import EventStore
-from recsys.pieces import arrow_pieces, npy_kept
+from recsys.pieces import arrow_pieces, npy_kept, parquet_bytes
 from recsys.release import Manifest, read_arrow, read_manifest
 from recsys.types import Mask, Standing
 
@@ -135,7 +135,7 @@ def _amended(store: ArtifactStore, manifest: Manifest, decided: Decided, only: C
     fresh = [
         write(USERS, _kept(users, ~leaving_U)),
         write(PEERS, _kept(peers, ~leaving_P)),
-        write(QUARANTINE, _parquet(quarantined.filter(pa.array(~leaving_Q)))),
+        write(QUARANTINE, parquet_bytes(quarantined.filter(pa.array(~leaving_Q)))),
         *(write(name, npy_kept(np.load(local(name), mmap_mode="r"), ~leaving_U)) for name in ROWS),
     ]
     old = [manifest.place(name) for name in OF_USERS]
@@ -199,12 +199,6 @@ def _kept(table: pa.Table, kept_N: Mask) -> Iterable[pa.Buffer]:
         for start, batch in zip(starts.tolist(), table.to_batches(), strict=False)
     )
     return arrow_pieces(batches, table.schema)
-
-
-def _parquet(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue()
 
 
 def _sources(quarantined: pa.Table) -> list[str]:

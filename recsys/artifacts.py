@@ -348,10 +348,11 @@ def _write_whole(target: Path, pieces: Iterable[bytes | pa.Buffer]) -> None:
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    _fsync_folder(target.parent)
+    fsync_folder(target.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """So that a power cut does not take a new name in it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

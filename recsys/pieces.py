@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 _PIECE = 8 << 20
@@ -35,6 +36,13 @@ def arrow_pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterat
             writer.write_batch(batch)
             yield from sink.taken()
     yield from sink.taken()
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """A small table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def _header(like: NDArray[Any], rows: int) -> bytes:

@@ -248,6 +248,16 @@ def _releases(shop: Shop) -> APIRouter:
     return routes
 
 
+_STATUSES: dict[type[RecsysError], int] = {
+    NotReadyError: 503,
+    StoreDownError: 503,
+    NotFoundError: 404,
+    SpaceMismatchError: 409,
+    ReleaseError: 409,
+    InputError: 422,
+}
+
+
 def _errors(api: FastAPI, shop: Shop) -> None:
     """Every refusal as one JSON shape."""
     words = wire.allowed(shop.day)
@@ -277,6 +287,4 @@ def _errors(api: FastAPI, shop: Shop) -> None:
 
 
 def _status(error: RecsysError) -> int:
-    down = {NotReadyError: 503, StoreDownError: 503}
-    statuses = {**down, NotFoundError: 404, SpaceMismatchError: 409, ReleaseError: 409, InputError: 422}
-    return next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)

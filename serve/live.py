@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys import models, online
+from recsys.amending import time_of
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
@@ -177,5 +178,4 @@ def _warm_up(recommender: Recommender) -> None:
 
 def created(release: Release) -> datetime:
     """When the release's night began: what users did later is not in it."""
-    created = datetime.fromisoformat(release.manifest.created)
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
+    return time_of(release.manifest)

@@ -23,13 +23,14 @@ from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, index, ingest
 from recsys.batch.held_out import HELD_OUT, held_out
-from recsys.batch.plan import LIVE, Place, Plan, parquet_bytes
+from recsys.batch.plan import LIVE, Place, Plan
 from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.feedback import attraction, unmeasured
 from recsys.interfaces import Chunk
+from recsys.pieces import parquet_bytes
 from recsys.ranking.examination import Examination
 from recsys.release import Manifest, OtherFormatError, Release, read_manifest
 from recsys.suggest import asked

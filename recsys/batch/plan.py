@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.interfaces import Chunk, DatasetAdapter
+from recsys.pieces import parquet_bytes
 from recsys.release import IdMap, read_arrow, read_manifest, write_arrow
 
 #: The path of a chunk that comes from the live event log, as copied when the night began.
@@ -169,12 +169,6 @@ class Place:
         if local := self.store.on_disk(target):
             return pa.memory_map(str(local))
         return self.store.open(target)
-
-
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue()
 
 
 def scattered(table: pa.Table, parts_N: np.ndarray, parts: int) -> list[pa.RecordBatch]:

@@ -19,6 +19,9 @@ import pyarrow as pa
 from recsys.errors import InputError, StoreDownError
 from recsys.events.rows import (
     batch_of,
+    digest_under,
+    impressions_of,
+    interactions_of,
     microseconds,
     moment,
     packed,
@@ -26,9 +29,7 @@ from recsys.events.rows import (
     unpacked,
     unpacked_impression,
 )
-from recsys.events.sqlite import digest_under
 from recsys.interfaces import Appended, LogState
-from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction, Standing
 
 T = TypeVar("T")
@@ -184,14 +185,10 @@ class RedisEventStore:
         return self._number("last", "impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        while (batch := self.page(until_sequence, after)[1]).num_rows:
-            after = batch["sequence"][-1].as_py()
-            yield batch.select(LIVE_EVENTS.names)
+        return interactions_of(self, until_sequence, after)
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        while page := self.shown(after)[1]:
-            yield from page
-            after = page[-1].sequence
+        return impressions_of(self, after)
 
     def impression(self, request_id: str) -> Impression | None:
         key = self._key(f"request:{self.digest(request_id)}")

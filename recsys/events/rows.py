@@ -1,18 +1,20 @@
-"""Rows of the live log as stores keep them outside SQLite: compact bytes, and back."""
+"""What the stores of the live log share: digests, times, rows as compact bytes and back, page after page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
-from recsys.tables import NUMBERED_EVENTS
+from recsys.interfaces import Drainable
+from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS
 from recsys.types import Impression, Interaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +31,25 @@ def microseconds(moment: datetime) -> int:
 def moment(since: int) -> datetime:
     """What `microseconds` was made of."""
     return _EPOCH + since * _MICROSECOND
+
+
+def digest_under(key: bytes, user_id: str) -> str:
+    """32 hex digits: BLAKE2b of the id under a key."""
+    return blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=16).hexdigest()
+
+
+def interactions_of(log: Drainable, until: int, after: int) -> Iterator[pa.RecordBatch]:
+    """`EventStore.interactions` of a log that gives pages."""
+    while (batch := log.page(until, after)[1]).num_rows:
+        after = batch["sequence"][-1].as_py()
+        yield batch.select(LIVE_EVENTS.names)
+
+
+def impressions_of(log: Drainable, after: int) -> Iterator[Impression]:
+    """`EventStore.impressions` of a log that gives pages."""
+    while page := log.shown(after)[1]:
+        yield from page
+        after = page[-1].sequence
 
 
 def packed(event: Interaction) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from recsys.artifacts import fsync_folder
 from recsys.errors import RecsysError, StoreDownError
 from recsys.events.rows import packed, packed_impression, unpacked, unpacked_impression
 from recsys.interfaces import Appended, EventStore, LogState
@@ -57,10 +58,10 @@ class Spooled:
         self._thread.start()
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        rows = [packed(event).decode() for event in interactions]  # raises before anything is kept
         appended = self._unless_down(lambda: self.store.append(interactions))
         if appended is not None:
             return appended
+        rows = [packed(event).decode() for event in interactions]  # raises before anything is kept
         allowed = [self._last_known(event.user_id).allows(event.time) for event in interactions]
         kept = [event for event, yes in zip(interactions, allowed, strict=True) if yes]
         self._keep("interactions", [row for row, yes in zip(rows, allowed, strict=True) if yes], kept)
@@ -226,7 +227,7 @@ class Spooled:
                 path = self.folder / f"{uuid.uuid4().hex}.spool"
                 self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
-                _fsync_folder(self.folder)
+                fsync_folder(self.folder)
             written = os.write(self._file, line)
             if written < len(line):
                 raise OSError(f"{written} of {len(line)} bytes were written")
@@ -305,11 +306,3 @@ class Spooled:
     def _may(self, event: dict[str, Any]) -> bool:
         """Whether its user decided nothing meanwhile: no log judges what it quarantines."""
         return self.store.standing(str(event.get("user_id") or "")) == Standing()
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

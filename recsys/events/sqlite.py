@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
+from recsys.events.rows import digest_under, impressions_of, interactions_of, microseconds, moment
 from recsys.interfaces import Appended, LogState
-from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS
+from recsys.tables import NUMBERED_EVENTS
 from recsys.types import Impression, Interaction, Standing
 
 Row = TypeVar("Row", Interaction, Impression)
@@ -28,8 +28,6 @@ Row = TypeVar("Row", Interaction, Impression)
 PAGE_ROWS = 10_000
 #: Rows that stay in the file after they went to an archive.
 KEPT, KEPT_FOR = {"interactions": 100_000, "impressions": 1_000}, timedelta(days=7)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 #: As `counts` and `traces` name the tables.
 _COUNTED = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
 _EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
@@ -101,7 +99,7 @@ class SqliteEventStore:
                 e.user_id,
                 e.item_id,
                 e.type,
-                _microseconds(e.time),
+                microseconds(e.time),
                 e.request_id,
                 e.quantity,
                 e.price,
@@ -115,7 +113,7 @@ class SqliteEventStore:
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [
             (
-                i.request_id, _microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
+                i.request_id, microseconds(i.time), i.release, i.surface, _json(i.item_ids), _json(i.feature_names),
                 np.asarray(i.features, np.float32).tobytes(), i.user_id, i.query, i.offset, _json(i.scores),
                 _json(i.propensities), _json(i.teams), i.ranker, _json(dict(i.arms)), _json(dict(i.asked)),
             )
@@ -133,10 +131,10 @@ class SqliteEventStore:
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
         query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
         newest_first = self._connection().execute(
-            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, _microseconds(after), max(limit, 0))
+            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, microseconds(after), max(limit, 0))
         )
         return [
-            Interaction(event, user, item, kind, _moment(at), request, quantity, price, origin)
+            Interaction(event, user, item, kind, moment(at), request, quantity, price, origin)
             for event, user, item, kind, at, request, quantity, price, origin in reversed(newest_first.fetchall())
         ]
 
@@ -147,14 +145,10 @@ class SqliteEventStore:
         return self._last("impressions")
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        while (batch := self.page(until_sequence, after)[1]).num_rows:
-            after = batch["sequence"][-1].as_py()
-            yield batch.select(LIVE_EVENTS.names)
+        return interactions_of(self, until_sequence, after)
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        while page := self.shown(after)[1]:
-            yield from page
-            after = page[-1].sequence
+        return impressions_of(self, after)
 
     def impression(self, request_id: str) -> Impression | None:
         query = f"SELECT {_IMPRESSION}, sequence FROM impressions WHERE request_id = ?"
@@ -176,7 +170,7 @@ class SqliteEventStore:
         return _standing(*row) if row else Standing()
 
     def set_standing(self, user_id: str, standing: Standing) -> None:
-        forgotten = None if standing.forgotten is None else _microseconds(standing.forgotten)
+        forgotten = None if standing.forgotten is None else microseconds(standing.forgotten)
         row = self.digest(user_id), forgotten, standing.opted_out
         update = "ON CONFLICT (digest) DO UPDATE SET forgotten = excluded.forgotten, opted_out = excluded.opted_out"
         self._insert("standings", "digest, forgotten, opted_out", [row], update)
@@ -225,7 +219,7 @@ class SqliteEventStore:
 
     def acknowledge(self, interactions: int, impressions: int) -> None:
         """The file keeps KEPT acknowledged rows and those of the last week, for `recent` and to know them again."""
-        old = _microseconds(datetime.now(UTC) - KEPT_FOR)
+        old = microseconds(datetime.now(UTC) - KEPT_FOR)
         with self._transaction() as connection:
             for table, until in (("interactions", interactions), ("impressions", impressions)):
                 row = "INSERT INTO archived (name, sequence) VALUES (?, ?) ON CONFLICT (name) DO UPDATE"
@@ -326,11 +320,6 @@ class SqliteEventStore:
         return self._connection().execute(query, (table, after, table, until, most)).fetchall()
 
 
-def digest_under(key: bytes, user_id: str) -> str:
-    """32 hex digits: BLAKE2b of the id under a key."""
-    return blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=16).hexdigest()
-
-
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switches the file to WAL. SQLite does not wait its busy timeout here: of processes that open a new file at once
     all but one are told at once that it is locked."""
@@ -345,19 +334,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _standing(forgotten: int | None, opted_out: int) -> Standing:
-    return Standing(None if forgotten is None else _moment(forgotten), bool(opted_out))
+    return Standing(None if forgotten is None else moment(forgotten), bool(opted_out))
 
 
 def _printable(value: Any) -> str | None:
     return None if value is None else str(value).encode("utf-8", "replace").decode()
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND
 
 
 def _impression(row: tuple[Any, ...]) -> Impression:
@@ -368,7 +349,7 @@ def _impression(row: tuple[Any, ...]) -> Impression:
         features = np.asarray(json.loads(features), np.float32).tobytes()
     values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(names)))
     return Impression(
-        request, _moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
+        request, moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
         place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
         json.loads(arms), json.loads(asked), sequence,
     )  # fmt: skip

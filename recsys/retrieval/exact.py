@@ -105,11 +105,11 @@ class ExactRetriever:
         if requests.vectors_BD is None:
             return Candidates.none(self.source, requests.size)
         exclude = requests.histories.bought() if requests.histories is not None else None
-        if not requests.vectors_BD.any():  # strangers: nothing to multiply
+        silent_B = ~requests.vectors_BD.any(axis=1)
+        if silent_B.all():  # strangers: nothing to multiply
             _check(requests.vectors_BD, self.items_ID, k, allowed, exclude)
             return Candidates(self.source, *padding(requests.size, k))
         rows_BN, scores_BN = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
-        silent_B = ~requests.vectors_BD.any(axis=1)
         rows_BN[silent_B], scores_BN[silent_B] = -1, -np.inf
         return Candidates(self.source, rows_BN, scores_BN)
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from recsys.batch.night import code_commit
 from recsys.config import Setup, load
 from recsys.errors import NotFoundError, RecsysError
 from recsys.release import Release
-from serve.load import Load, Shape, Summary, Traffic, apart, summary
+from serve.load import Load, Shape, Summary, Traffic, apart, free_port, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "tiny"
@@ -251,9 +250,7 @@ def memory(parent: int) -> dict[str, int]:
 @contextmanager
 def server(side: str, workers: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Its address and process, once it answers; gone when the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     say(f"{side}:")
     command = [sys.executable, "-m", "jobs.benchmark_serve", "--side", side, str(port)]
     environment = {**os.environ, **SIDES[side], "NIGHTSHELF_WORKERS": str(workers)}

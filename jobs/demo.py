@@ -26,6 +26,7 @@ import httpx
 from recsys.artifacts import ArtifactStore
 from recsys.batch.night import code_commit
 from serve.ingress import ENVIRONMENT
+from serve.load import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
@@ -224,7 +225,9 @@ def ray_head(home: Path) -> Iterator[None]:
     cpus = max(4, os.cpu_count() or 4)  # logical: on two cores Ray Data needs more places than there are cores
     head = ["ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
     head += ["--dashboard-host=127.0.0.1", f"--object-store-memory={1 << 30}"]
-    head += [f"--dashboard-agent-listen-port={free_port()}"]  # its own 52365 may be another Ray's, and then no job runs
+    head += [
+        f"--dashboard-agent-listen-port={free_port('0.0.0.0')}"
+    ]  # its own 52365 may be another Ray's, and then no job runs
     home.mkdir(parents=True, exist_ok=True)
     say(f"a Ray head on 127.0.0.1 (its output: {home}/ray.log)")
     with (home / "ray.log").open("w") as log:
@@ -242,12 +245,6 @@ def ray_head(home: Path) -> Iterator[None]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
 
 
 def takes_jobs() -> bool:

@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -45,6 +44,7 @@ from recsys.simulation.measures import Row, Values
 from recsys.simulation.picture import draw
 from recsys.simulation.shopper import Log, clients, shop
 from recsys.types import Ints
+from serve.load import free_port
 
 SETUP = "recsys.simulation.market:setup"
 DATASETS = {"completejourney": CompleteJourney, "uci_online_retail": UciOnlineRetail}
@@ -336,9 +336,7 @@ def application(setup: Setup, url: str | None) -> Iterator[str]:
         return
     # Four logical CPUs: the night's shards need more places than a laptop has cores.
     ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20, log_to_driver=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(compose(setup), name="market", route_prefix="/")

@@ -64,7 +64,7 @@ class ArtifactStore:
         summed = _summed(pieces, found)
         try:
             if self._is_local:
-                _write_whole(Path(target), summed)
+                write_whole(Path(target), summed)
             else:
                 self._upload(target, summed)
         except OSError as error:
@@ -141,7 +141,7 @@ class ArtifactStore:
             raise InputError(f"checksum {sha256!r} of {path} is not a SHA-256: give 64 lower-case hex digits")
         copy = self._cache / sha256
         if not copy.exists():
-            _write_whole(copy, self._checked_pieces(path, sha256))
+            write_whole(copy, self._checked_pieces(path, sha256))
         return copy
 
     def on_disk(self, path: str) -> Path | None:
@@ -161,7 +161,7 @@ class ArtifactStore:
         view = self._cache / hashlib.sha256(repr((self.uri, folder, sorted(files.items()))).encode()).hexdigest()
         if not (view / _VIEW).exists():
             told = {"uri": self.uri, "folder": folder, "files": dict(files)}
-            _write_whole(view / _VIEW, [json.dumps(told).encode()])
+            write_whole(view / _VIEW, [json.dumps(told).encode()])
         for name, sha256 in files.items():
             copy, link = self.local(f"{folder}/{name}", sha256), view / name
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -335,12 +335,13 @@ def _summed(pieces: Iterable[bytes | pa.Buffer], found: hashlib._Hash) -> Iterat
         yield piece
 
 
-def _write_whole(target: Path, pieces: Iterable[bytes | pa.Buffer]) -> None:
-    """To the disk under another name, then renamed: kill -9 leaves the old file or the new one."""
+def write_whole(target: Path, pieces: Iterable[bytes | pa.Buffer], mode: int = 0o666) -> None:
+    """To the disk under another name, then renamed: kill -9 leaves the old file or the new one. `mode` as umask
+    leaves it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
-        with unfinished.open("xb") as stream:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             for piece in pieces:
                 stream.write(piece)
             stream.flush()

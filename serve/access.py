@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
+from recsys.artifacts import write_whole
 from recsys.errors import InputError
 
 logger = logging.getLogger("ray.serve")
@@ -102,17 +103,7 @@ def read(path: Path) -> list[Key]:
 
 def write(path: Path, keys: Sequence[Key]) -> None:
     """Whole or not at all, readable by its owner alone."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump({"keys": [asdict(key) for key in keys]}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    write_whole(path, [json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode()], 0o600)
 
 
 class Bucket:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import multiprocessing
+import socket
 import threading
 import time
 import uuid
@@ -252,6 +253,13 @@ class Load:
         if status != 200:
             return f"HTTP {status}"
         return self.check(call, body) if isinstance(body, dict) else "not an object"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager

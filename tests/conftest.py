@@ -22,6 +22,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
+from serve.load import free_port
+
 
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -62,13 +64,6 @@ def s3() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
 
 
 def await_port(address: str) -> None:

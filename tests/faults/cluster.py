@@ -22,7 +22,7 @@ from recsys.artifacts import ArtifactStore
 from recsys.release import Release
 from serve import access
 from serve.ingress import ENVIRONMENT
-from serve.load import Load, Shape, Traffic, running
+from serve.load import Load, Shape, Traffic, free_port, running
 from tests.faults.processes import Marked, eventually, marked
 from tests.faults.shop import ODD, of_one_release, setup
 
@@ -32,12 +32,6 @@ SIGNED = {"Authorization": f"Bearer {KEY}"}
 SHOP = "ServeReplica:shop:Shop"
 #: What `ray start` says of a node that runs.
 UP = "Ray runtime started"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

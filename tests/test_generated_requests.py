@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -30,8 +29,8 @@ ALL = list(HealthCheck)
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    logging.getLogger("ray.serve").setLevel("CRITICAL")
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "ray.serve")
 
 
 def test_no_generated_request_breaks_a_route(record_property: Callable[[str, object], None]) -> None:

@@ -52,7 +52,9 @@ PARTS = {
 SIDES = {
     "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
     "python": {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"},
-    "bare": {},
+    # One thread of BLAS, as Ray gives its replicas: two processes with two each stand in each other's way.
+    "bare": {"OMP_NUM_THREADS": "1"},
+    "inside": {"OMP_NUM_THREADS": "1"},
 }
 
 
@@ -114,7 +116,7 @@ def measured(setup: Setup, sides: list[str], size: Size) -> list[dict[str, Any]]
         raise NotFoundError(f"{setup.home} has no release: run python -m jobs.nightly --setup {SETUP} first")
     traffic = Traffic.of(Release.open(store))
     say(f"release {store.current()}; server and client share {os.cpu_count()} cores")
-    inside = asyncio.run(in_process(setup, traffic, size))
+    inside = in_process(size)
     rows, rates = [], dict[str, float]()
     for side in sides:
         with server(side) as (url, process):
@@ -139,13 +141,23 @@ def measured(setup: Setup, sides: list[str], size: Size) -> list[dict[str, Any]]
 # In process
 
 
-async def in_process(setup: Setup, traffic: Traffic, size: Size) -> dict[str, dict[str, float]]:
+def in_process(size: Size) -> dict[str, dict[str, float]]:
     """Median milliseconds of each route's calls without HTTP; of searches by stage too, and of making JSON."""
+    command = [sys.executable, "-m", "jobs.benchmark_serve", "--side", "inside", str(math.ceil(size.alone_s))]
+    told = subprocess.run(command, cwd=ROOT, env={**os.environ, **SIDES["inside"]}, capture_output=True, text=True)
+    if told.returncode:
+        raise RecsysError(f"the calls in process failed: {told.stderr[-2000:]}")
+    found: dict[str, dict[str, float]] = json.loads(told.stdout.splitlines()[-1])
+    return found
+
+
+async def _inside(seconds: float) -> None:
     from serve import bare
 
-    shop = bare.shop(setup)
+    shop = bare.shop(load(SETUP))
+    traffic = Traffic.of(Release.open(ArtifactStore(load(SETUP).home)))
     try:
-        return {route: await _asked(shop, traffic, route, size.alone_s / 2) for route in ("recommend", "search")}
+        say(json.dumps({route: await _asked(shop, traffic, route, seconds) for route in ("recommend", "search")}))
     finally:
         shop.close()
 
@@ -283,7 +295,10 @@ def wait(url: str, process: subprocess.Popen[str], log: Any) -> None:
 
 
 def stand(side: str, port: int) -> int:
-    """One side, in a process of its own, until SIGTERM."""
+    """One side, in a process of its own, until SIGTERM; `inside` is given seconds for a port."""
+    if side == "inside":
+        asyncio.run(_inside(port))
+        return 0
     if side == "bare":
         from serve import bare
 

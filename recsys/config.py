@@ -82,7 +82,7 @@ class Day:
     encoder_cpus: float = 1.0
     encoder_gpus: float = 0.0
     batch_size: int = 16
-    batch_wait_ms: float = 2.0
+    batch_wait_ms: float = 0.0
     refresh_s: float = 1.0
     max_k: int = 100
     max_query_characters: int = 500

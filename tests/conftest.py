@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import pytest
 from pyarrow import fs
 
 from serve.load import free_port
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -99,45 +99,6 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     yield server.url
     server.kill()
-
-
-class RedisServer:
-    """A real server over one folder: what it acknowledged is there again after kill -9. Skips where there is none."""
-
-    def __init__(self, folder: Path) -> None:
-        self.binary = shutil.which("redis-server") or shutil.which("valkey-server")
-        if self.binary is None:
-            pytest.skip("no redis-server here: apt-get install redis-server")
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *settings: str) -> None:
-        """Returns once it answers."""
-        always = "--appendonly", "yes", "--appendfsync", "always", "--save", ""
-        where = "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)
-        assert self.binary is not None
-        self._process = subprocess.Popen([self.binary, *where, *always, *settings], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < deadline, f"no answer from {self.url}"
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        import redis
-
-        try:
-            return bool(redis.Redis.from_url(self.url).ping())
-        except redis.exceptions.RedisError:
-            return False
 
 
 @pytest.fixture(autouse=True)

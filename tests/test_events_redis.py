@@ -12,8 +12,8 @@ import pytest
 from recsys.errors import InputError, StoreDownError
 from recsys.events.redis import RECENT, RedisEventStore
 from recsys.interfaces import Appended, EventStore
-from tests.conftest import RedisServer
 from tests.contracts import EVENING, EventStoreContract, interaction
+from tests.redis_server import RedisServer
 
 LONG_AGO = EVENING - timedelta(days=1)
 

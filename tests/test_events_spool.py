@@ -20,8 +20,8 @@ from recsys.events.spool import Spooled
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, EventStore, LogState
 from recsys.types import Impression, Standing
-from tests.conftest import RedisServer
 from tests.contracts import EVENING, EventStoreContract, interaction
+from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = EVENING - timedelta(days=1)

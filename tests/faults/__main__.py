@@ -7,16 +7,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import ray
 
 from recsys.batch.night import code_commit
+from tests.faults import nodes
 from tests.faults.cluster import SHOP, Day, one_node
+from tests.faults.night import workers_killed
 from tests.faults.processes import eventually
-from tests.faults.scenarios import Row, killed, swapped
+from tests.faults.scenarios import Row, clock_jumped, damaged, faketime, killed, store_killed, swapped
 from tests.faults.shop import stocked
+from tests.redis_server import RedisServer
 
 #: Replicas are killed so often: a share of failures under a thousandth needs thousands of requests.
 KILLS = 3
@@ -28,39 +31,82 @@ def main() -> None:
         ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20)
         home = stocked(Path(folder) / "home")
         ray.shutdown()
+        say(f"{'fault':<52} {'asked':>7} failed events lost twice whole s")
         for row in each_row(home, Path(folder)):
             rows.append(row)
-            told = (
-                f"{row.requests:>7,} {row.failed:>6,} {row.events:>6,} {row.lost:>4} {row.twice:>5} {row.whole_s:>7.1f}"
-            )
-            sys.stdout.write(f"{row.fault:<46} {told}  {row.note} {row.failures or ''}\n")
-            sys.stdout.flush()
+            sums = f"{row.requests:>7,} {row.failed:>6,} {row.events:>6,} {row.lost:>4} {row.twice:>5}"
+            say(f"{row.fault:<52} {sums} {row.whole_s:>7.1f}  {row.note} {row.failures or ''}")
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("requests", "failed", "events", "lost", "twice")}
     told = {"job": "faults", "commit": code_commit(), "seconds": round(time.monotonic() - began)}
-    sys.stdout.write(json.dumps({**told, "rows": [asdict(row) for row in rows]}) + "\n")
+    say(json.dumps({**told, **sums, "rows": [asdict(row) for row in rows]}))
 
 
 def each_row(home: Path, folder: Path) -> Iterator[Row]:
-    sys.stdout.write(f"{'fault':<46} {'asked':>7} failed events lost twice whole s\n")
+    yield workers_killed(home, folder)
     with one_node(home, folder) as day:
-        eventually(day.answers, "the shop answers")
-        half = max(5.0, day.sustainable() / 2)
+        half = half_of(day)
         yield from (named(killed(day, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s") for _ in range(KILLS))
+        yield damaged(day, half)
         yield swapped(day, 100, half / 2)
         for title in ("bin/haproxy", "HAProxyManager"):
             yield named(killed(day, title, half / 2), f"HAProxy: {title}")
-    with one_node(home, folder, haproxy=False, layout="split") as day:
-        yield from split(day)
+    with one_node(home, folder, haproxy=False, NIGHTSHELF_FAULTS_LAYOUT="split") as day:
+        half = half_of(day)
+        for title in (SHOP, "ServeReplica:shop:Encoder", "ServeReplica:shop:Trainer", "ProxyActor"):
+            row = killed(day, title, half)
+            yield named(row, f"Python proxy, split: {title.split(':')[-1]}, {half:.0f} requests/s")
+    yield from of_the_log(home, folder)
+    yield from of_the_clock(home, folder)
+    if why := nodes.impossible():
+        say(f"three hosts: not shown, {why}")
+    else:
+        yield from nodes.rows(home, folder)
 
 
-def split(day: Day) -> Iterator[Row]:
+def of_the_log(home: Path, folder: Path) -> Iterator[Row]:
+    server = RedisServer(folder)
+    server.start()
+    try:
+        where = {"NIGHTSHELF_EVENTS": server.url, "NIGHTSHELF_SPOOL": str(folder / "spool")}
+        with one_node(home, folder, **where) as day:
+            yield store_killed(day, server, half_of(day))
+    finally:
+        server.kill()
+
+
+def of_the_clock(home: Path, folder: Path) -> Iterator[Row]:
+    if (library := faketime()) is None:
+        return say("the clock: not shown, there is no libfaketime here: apt-get install faketime")
+    clock = folder / "clock"
+    clock.write_text("+0s")
+    with one_node(home, folder, **clock_of(library, clock)) as day:
+        yield clock_jumped(day, clock, half_of(day))
+    return None
+
+
+def clock_of(library: Path, clock: Path) -> dict[str, str]:
+    """What makes a process read its clock, but for the one that only counts on, by the offset in a file."""
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def half_of(day: Day) -> float:
+    """Half of what is sustained, in requests a second."""
     eventually(day.answers, "the shop answers")
-    half = max(5.0, day.sustainable() / 2)
-    for title in (SHOP, "ServeReplica:shop:Encoder", "ProxyActor"):
-        yield named(killed(day, title, half), f"Python proxy, split: {title.split(':')[-1]}, {half:.0f} requests/s")
+    return max(5.0, day.sustainable() / 2)
 
 
 def named(row: Row, fault: str) -> Row:
-    return Row(**{**asdict(row), "fault": fault})
+    return replace(row, fault=fault)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from recsys.artifacts import ArtifactStore
+from recsys.interfaces import EventStore
 from recsys.release import Release
 from serve import access
 from serve.ingress import ENVIRONMENT
@@ -42,7 +44,7 @@ class Day:
     home: Path
     url: str
     operator: subprocess.Popen[str]
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     replicas: Mapping[str, int] = field(default_factory=dict)
 
     def stands(self) -> dict[str, Any]:
@@ -74,26 +76,24 @@ class Day:
             eventually(lambda: load.seconds, "the load ends")
         return len(load.log) / load.seconds
 
+    def log(self) -> EventStore:
+        """The shop's event log, as this process sees it: with a spool of its own."""
+        own = {"NIGHTSHELF_SPOOL": str(self.processes.folder / "reader")}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (self.environment | own).items():
+                if name.startswith("NIGHTSHELF"):
+                    patch.setenv(name, value)
+            return setup().event_store()
+
     def events(self) -> list[str]:
         """The ids in the log, as often as they are there."""
-        store = setup_at(self.home).event_store()
+        store = self.log()
         try:
             return [
                 each for batch in store.interactions(store.last_sequence()) for each in batch["event_id"].to_pylist()
             ]
         finally:
             store.close()
-
-
-def setup_at(home: Path) -> Any:
-    before = os.environ.get("NIGHTSHELF_HOME")
-    os.environ["NIGHTSHELF_HOME"] = str(home)
-    try:
-        return setup()
-    finally:
-        os.environ.update({"NIGHTSHELF_HOME": before} if before else {})
-        if before is None:
-            del os.environ["NIGHTSHELF_HOME"]
 
 
 def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
@@ -122,10 +122,10 @@ def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
 
 
 @contextmanager
-def one_node(home: Path, folder: Path, haproxy: bool = True, layout: str = "fused") -> Iterator[Day]:
-    """A head alone, and the shop on it."""
+def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Iterator[Day]:
+    """A head alone, and the shop on it, with `more` in their environment."""
     port, temporary = free_port(), short_folder()
-    environment = surroundings(home, temporary, haproxy) | {"NIGHTSHELF_FAULTS_LAYOUT": layout}
+    environment = surroundings(home, temporary, haproxy) | more
     gcs = f"127.0.0.1:{free_port()}"
     words = ["--head", f"--port={gcs.split(':')[1]}", "--node-ip-address=127.0.0.1", f"--temp-dir={temporary}"]
     try:
@@ -137,10 +137,15 @@ def one_node(home: Path, folder: Path, haproxy: bool = True, layout: str = "fuse
 
 
 def started(
-    processes: Marked, node: str, environment: Mapping[str, str], *words: str, within: tuple[str, ...] = ()
+    processes: Marked,
+    node: str,
+    environment: Mapping[str, str],
+    *words: str,
+    within: tuple[str, ...] = (),
+    cpus: int = 4,
 ) -> subprocess.Popen[str]:
     """A node of Ray, once it is up. On a busy machine Ray gives up on itself after 30 s: then again."""
-    own = ["--block", "--num-cpus=4", f"--object-store-memory={100 << 20}", "--include-dashboard=false"]
+    own = ["--block", f"--num-cpus={cpus}", f"--object-store-memory={100 << 20}", "--include-dashboard=false"]
     own += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
     log = processes.folder / f"{node}.log"
     for _ in range(3):
@@ -157,14 +162,19 @@ def _is_decided(ray: subprocess.Popen[str], log: Path, ups: int) -> bool:
     return ray.poll() is not None or log.read_text().count(UP) > ups
 
 
-def deployed(
-    processes: Marked, home: Path, url: str, environment: Mapping[str, str], within: tuple[str, ...] = ()
-) -> Day:
-    words = (sys.executable, "-m", "tests.faults.operator", url.rpartition(":")[2], "EveryNode")
-    operator = processes.start(*words, environment=environment, node="operator", within=within, piped=True)
+def deployed(processes: Marked, home: Path, url: str, environment: dict[str, str], within: tuple[str, ...] = ()) -> Day:
+    operator = hired(processes, url, environment, within)
     told = heard(operator)
     assert told, f"the shop was not deployed: see {processes.folder}/operator.log"
     return Day(processes, home, url, operator, environment, told["replicas"])
+
+
+def hired(
+    processes: Marked, url: str, environment: Mapping[str, str], within: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """An operator, who deploys what is not there yet."""
+    words = (sys.executable, "-m", "tests.faults.operator", url.rpartition(":")[2], "EveryNode")
+    return processes.start(*words, environment=environment, node="operator", within=within, piped=True)
 
 
 def heard(operator: subprocess.Popen[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def main() -> None:
     port, location = int(sys.argv[1]), sys.argv[2]
     ray.init(log_to_driver=False)
     serve.start(proxy_location=location, http_options={"host": "0.0.0.0", "port": port, "request_timeout_s": 10})
-    serve.run(compose(setup()), name="shop", route_prefix="/")
+    if "shop" not in serve.status().applications:
+        serve.run(compose(setup()), name="shop", route_prefix="/")
     tell()
     for _ in sys.stdin:
         tell()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx
 
+from recsys.artifacts import ArtifactStore
 from serve.load import Load, running
 from tests.faults.cluster import SHOP, SIGNED, Day
 from tests.faults.processes import eventually, resident_mib
 from tests.faults.shop import EVEN, ODD
+from tests.redis_server import RedisServer
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,18 @@ def under_traffic(fault: str, day: Day, rate: float, breaks: Callable[[], None],
     return row(fault, day, load, whole_s)
 
 
+def whole_and_asked(day: Day) -> Callable[[], bool]:
+    return lambda: day.is_whole() and day.answers()
+
+
 def row(fault: str, day: Day, load: Load, whole_s: float, note: str = "") -> Row:
+    """What waited in a spool gets half a minute to reach the log."""
     failures = Counter(each.failure for each in load.log if each.failure)
     acknowledged = [event for each in load.log for event in each.events]
-    there = Counter(day.events())
+    there, end = Counter(day.events()), time.monotonic() + 30
+    while not set(acknowledged) <= set(there) and time.monotonic() < end:
+        time.sleep(1)
+        there = Counter(day.events())
     lost, twice = (sum(check(there[event]) for event in acknowledged) for check in ((0).__eq__, (1).__lt__))
     sums = len(load.log), failures.total(), len(acknowledged), lost, twice
     return Row(fault, *sums, round(whole_s, 1), dict(failures), note)
@@ -62,6 +75,59 @@ def killed(day: Day, title: str, rate: float) -> Row:
         return len(now) >= len(before) and before[-1] not in now and day.is_whole() and day.answers()
 
     return under_traffic(f"kill -9 {title}", day, rate, lambda: day.processes.kill(before[-1]), whole)
+
+
+def store_killed(day: Day, server: RedisServer, rate: float, down_s: float = 5.0) -> Row:
+    """kill -9 of the event log's server, which is started again over what it has on disk."""
+
+    def breaks() -> None:
+        server.kill()
+        time.sleep(down_s)
+        server.start()
+
+    return under_traffic("kill -9 of the event log's server", day, rate, breaks, whole_and_asked(day))
+
+
+def damaged(day: Day, rate: float) -> Row:
+    """A release with a byte changed is named current, behind everybody's back; then the good one again."""
+    store = ArtifactStore(str(day.home))
+    good, bad = ODD, f"{EVEN}-damaged"
+
+    def health() -> dict[str, Any]:
+        answered: dict[str, Any] = httpx.get(f"{day.url}/healthz", headers=SIGNED, timeout=10).json()
+        return answered
+
+    def breaks() -> None:
+        folder = day.home / "releases" / bad
+        shutil.copytree(day.home / "releases" / EVEN, folder)
+        manifest = folder / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(f'"version": "{EVEN}"', f'"version": "{bad}"'))
+        vectors = folder / "item_vectors.npy"
+        vectors.write_bytes(vectors.read_bytes()[:-1] + b"\x7f")
+        store.point(bad)
+        eventually(lambda: bad in health()["refused"], "the damaged release is refused")
+        store.point(good)
+
+    def whole() -> bool:
+        return day.is_whole() and health()["release"] == good
+
+    return under_traffic("a damaged release is named current", day, rate, breaks, whole)
+
+
+def faketime() -> Path | None:
+    """The library that gives processes another clock, where it is installed."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def clock_jumped(day: Day, clock: Path, rate: float) -> Row:
+    """The clocks of every process go an hour ahead, then two hours back, then right again."""
+
+    def breaks() -> None:
+        for jump in ("+3600s", "-3600s", "+0s"):
+            clock.write_text(jump)
+            time.sleep(5)
+
+    return under_traffic("the clock jumps: +1 h, -2 h, +1 h", day, rate, breaks, whole_and_asked(day))
 
 
 def swapped(day: Day, times: int, rate: float) -> Row:

@@ -15,6 +15,7 @@ import pytest
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
 from recsys.interfaces import Chunk
+from recsys.training.guard import Online
 from serve.load import Call, whole
 from tests import checkerboard
 from tests.checkerboard import ITEMS, Checkerboard, title
@@ -55,10 +56,11 @@ def moved(until: datetime) -> Checkerboard:
 
 
 def setup() -> Setup:
-    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout."""
+    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout: a split one learns by day, too."""
     shop = replace(checkerboard.setup(), dataset=moved)
     layout = cast(Literal["fused", "split"], os.environ.get("NIGHTSHELF_FAULTS_LAYOUT", "fused"))
-    return replace(shop, day=replace(shop.day, layout=layout, search_ms=2_000.0))
+    online = Online() if layout == "split" else None
+    return replace(shop, day=replace(shop.day, layout=layout, online=online, search_ms=2_000.0))
 
 
 def of_one_release(call: Call, body: Mapping[str, Any]) -> str:

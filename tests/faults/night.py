@@ -1,0 +1,51 @@
+"""A night whose workers are killed: it must publish what an undisturbed one publishes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from tests.faults.cluster import surroundings
+from tests.faults.processes import eventually, marked
+from tests.faults.scenarios import Row
+from tests.faults.shop import LATER, ODD
+
+#: A task, an actor, another: whatever of the night works when it is looked for.
+KILLS = 6
+#: Titles of processes that do the night's work; idle ones have no task in theirs.
+WORK = ("ray::Map", "ray::_Map", "ray::ReadRange", "ray::MapWorker")
+
+
+def workers_killed(home: Path, folder: Path) -> Row:
+    """kill -9 of one worker after the other while the night of the release "odd" is made again, elsewhere.
+
+    A row without requests; the note says whether both releases have the same files.
+    """
+    again, own = folder / "again", folder / "night"
+    own.mkdir()
+    environment = surroundings(again, own, haproxy=False) | {"RAY_ADDRESS": "local"}
+    words = "--setup", "tests.faults.shop:setup", "--until", LATER.isoformat(), "--version", ODD
+    with marked(folder) as processes:
+        night = processes.start(
+            sys.executable, "-m", "jobs.nightly", *words, environment=environment, node="killed-night"
+        )
+        began, killed = time.monotonic(), 0
+        while night.poll() is None and killed < KILLS:
+            if working := [pid for title in WORK for pid in processes.find(title)]:
+                processes.kill(max(working))
+                killed += 1
+                time.sleep(1)
+            time.sleep(0.02)
+        eventually(lambda: night.poll() is not None, "the night ends", 300)
+        whole_s = time.monotonic() - began
+    assert night.returncode == 0, f"the night failed: see {folder}/killed-night.log"
+    same = "the same" if files(again) == files(home) else "OTHER"
+    return Row("kill -9 of the night's workers", 0, 0, 0, 0, 0, round(whole_s, 1), {}, f"{killed} killed, {same} files")
+
+
+def files(home: Path) -> dict[str, str]:
+    """Checksums of the release "odd" by name, without those that hold times."""
+    told: dict[str, str] = json.loads((home / "releases" / ODD / "manifest.json").read_bytes())["files"]
+    return {name: checksum for name, checksum in told.items() if not name.endswith((".html", ".json"))}

@@ -20,6 +20,7 @@ from recsys.ranking.linear import best
 from recsys.ranking.merge import merge
 from recsys.release import Release, histories_of
 from recsys.retrieval.exact import ExactRetriever
+from recsys.retrieval.halved import HalvedRetriever
 from recsys.types import Floats, Mask, Requests, Rows, utc_days
 
 #: How deep each source is asked before ranking.
@@ -92,14 +93,15 @@ def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
     stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
 
 
-def dense_source(release: Release, source: str, items_ID: Floats) -> Retriever:
-    """Exact search over the items, or the release's faiss index where the night made one of their vectors."""
+def dense_source(release: Release, source: str, items_ID: Floats, halved: bool = False) -> Retriever:
+    """Exact search over the items, or the release's faiss index where the night made one of their vectors. `halved`
+    is for who asks one at a time."""
     index = release.folder / "dense.ivf"
     if items_ID is release.item_vectors_ID and index.exists():
         from recsys.retrieval import ann
 
         return ann.AnnRetriever(source, ann.load(index), items_ID)
-    return ExactRetriever(source, items_ID)
+    return (HalvedRetriever if halved else ExactRetriever)(source, items_ID)
 
 
 def fitted(release: Release, names: Sequence[str]) -> sources.Fitted:

@@ -105,7 +105,7 @@ class Recommender:
         for a ranker with a feature that nothing gives."""
         searcher = Searcher(
             LexicalRetriever(release.lexical, synonyms),
-            dense_source(release, "dense", release.item_vectors_ID),
+            dense_source(release, "dense", release.item_vectors_ID, halved=True),
             release.item_vectors_ID,
             search_ranker,
             release.texts,

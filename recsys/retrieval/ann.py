@@ -17,7 +17,7 @@ def build(items_ID: Floats, seed: int = 0) -> Any:
 
     About 4 sqrt(I) lists, each with at least the 39 training points that faiss asks for.
     """
-    faiss = _faiss()
+    faiss = library()
     items, dim = items_ID.shape
     if not items:
         raise ValueError("there are no items to index: ExactRetriever answers an empty catalogue")
@@ -31,12 +31,12 @@ def build(items_ID: Floats, seed: int = 0) -> Any:
 
 
 def save(index: Any, path: Path) -> None:
-    _faiss().write_index(index, str(path))
+    library().write_index(index, str(path))
 
 
 def load(path: Path) -> Any:
     """The index memory-mapped: processes of one host share its pages."""
-    faiss = _faiss()
+    faiss = library()
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
 
 
@@ -95,7 +95,7 @@ class AnnRetriever:
         return rows_BK, scores_BK
 
     def _parameters(self, allowed: Mask | None) -> Any:
-        faiss = _faiss()
+        faiss = library()
         if allowed is None:
             return faiss.SearchParametersIVF(nprobe=self.probes)
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
@@ -117,7 +117,8 @@ def _lists_of(exclude: Exclude, queries: Ints) -> Exclude:
     return np.cumsum([0, *map(len, lists)], dtype=np.int64), np.concatenate(lists)
 
 
-def _faiss() -> ModuleType:
+def library() -> ModuleType:
+    """faiss, imported by who needs it."""
     try:
         import faiss
     except ImportError as missing:

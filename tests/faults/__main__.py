@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+
+# Unset, a local Ray would turn token authentication on for later clusters.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import ray
 

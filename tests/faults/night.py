@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.cluster import surroundings
 from tests.faults.processes import eventually, marked
 from tests.faults.scenarios import Row
-from tests.faults.shop import LATER, ODD
+from tests.faults.shop import EVEN, UNTIL
 
 #: A task, an actor, another: whatever of the night works when it is looked for.
 KILLS = 6
@@ -19,14 +19,14 @@ WORK = ("ray::Map", "ray::_Map", "ray::ReadRange", "ray::MapWorker")
 
 
 def workers_killed(home: Path, folder: Path) -> Row:
-    """kill -9 of one worker after the other while the night of the release "odd" is made again, elsewhere.
+    """kill -9 of one worker after the other while the night of the release "even" is made again, elsewhere.
 
     A row without requests; the note says whether both releases have the same files.
     """
     again, own = folder / "again", folder / "night"
     own.mkdir()
     environment = surroundings(again, own, haproxy=False) | {"RAY_ADDRESS": "local"}
-    words = "--setup", "tests.faults.shop:setup", "--until", LATER.isoformat(), "--version", ODD
+    words = "--setup", "tests.faults.shop:setup", "--until", UNTIL.isoformat(), "--version", EVEN
     with marked(folder) as processes:
         night = processes.start(
             sys.executable, "-m", "jobs.nightly", *words, environment=environment, node="killed-night"
@@ -46,6 +46,6 @@ def workers_killed(home: Path, folder: Path) -> Row:
 
 
 def files(home: Path) -> dict[str, str]:
-    """Checksums of the release "odd" by name, without those that hold times."""
-    told: dict[str, str] = json.loads((home / "releases" / ODD / "manifest.json").read_bytes())["files"]
+    """Checksums of the release "even" by name, without those that hold times."""
+    told: dict[str, str] = json.loads((home / "releases" / EVEN / "manifest.json").read_bytes())["files"]
     return {name: checksum for name, checksum in told.items() if not name.endswith((".html", ".json"))}

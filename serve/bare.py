@@ -19,8 +19,10 @@ def shop(setup: Setup) -> ShopReplica:
     replica = EncoderReplica(setup)
 
     async def encode(text: str) -> Vectors:
-        [vectors] = await replica.encode_batch([text])
-        return vectors
+        [answer] = await replica.encode_batch([text])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     return ShopReplica(setup, SimpleNamespace(encode=SimpleNamespace(remote=encode)))
 

@@ -57,16 +57,24 @@ class EncoderReplica:
         self._pool = ThreadPoolExecutor(1, "encode")
         # On the instance: setups differ in size and wait, and a queue belongs to one event loop.
         batched = serve.batch(max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000)
-        self._batched: Callable[[str], Awaitable[Vectors]] = batched(self.encode_batch)
+        self._batched: Callable[[str], Awaitable[Vectors | Exception]] = batched(self.encode_batch)
 
     async def encode(self, text: str) -> Vectors:
-        """One vector, with the space it belongs to."""
-        return await self._batched(text)
+        """One vector, with the space it belongs to. Raises what the model raises of this text."""
+        answer = await self._batched(text)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    async def encode_batch(self, texts: list[str]) -> list[Vectors]:
-        """One call of the model, off the event loop."""
+    async def encode_batch(self, texts: list[str]) -> list[Vectors | Exception]:
+        """One call of the model, off the event loop; where that fails, one a text, so that each gets its own answer."""
         loop = asyncio.get_running_loop()
-        matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
+        try:
+            matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
+        except Exception as error:
+            if len(texts) == 1:
+                return [error]
+            return [answer for text in texts for answer in await self.encode_batch([text])]
         return [Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)]
 
 
@@ -120,8 +128,8 @@ class ShopReplica:
     async def _read(
         self, recommender: Recommender, text: str, due: float = math.inf
     ) -> tuple[Understood, Floats, dict[str, float], tuple[str, ...]]:
-        """What a text was taken to mean, its vector, how long both took, and what there was no time for: with a
-        quarter of the deadline left, words alone must do."""
+        """What a text was taken to mean, its vector, how long both took, and what was left out: with a quarter of the
+        deadline left, or without an encoder that can, words alone must do."""
         started = time.perf_counter()
         understood = await self._in_thread(recommender.understand, text)
         known = time.perf_counter()
@@ -130,8 +138,12 @@ class ShopReplica:
         try:
             async with asyncio.timeout(None if due == math.inf else max(0.0, left_s)):
                 vector_D = await self._encoded(understood, dim)
-        except TimeoutError:
+        except NotReadyError:
+            raise
+        except Exception as error:
             vector_D, skipped = np.zeros(dim, np.float32), ("encode: found by words alone",)
+            if not isinstance(error, TimeoutError):
+                logger.error("a text was not encoded: %s", metrics.told(error, self.day.log_asked))
         stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
         return understood, vector_D, stages_ms, skipped
 

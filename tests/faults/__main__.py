@@ -21,7 +21,7 @@ from tests.faults import nodes
 from tests.faults.cluster import SHOP, Day, one_node
 from tests.faults.night import workers_killed
 from tests.faults.processes import eventually
-from tests.faults.scenarios import Row, clock_jumped, damaged, faketime, killed, store_killed, swapped
+from tests.faults.scenarios import Row, clock_jumped, damaged, faketime, killed, rolled, store_killed, swapped
 from tests.faults.shop import stocked
 from tests.redis_server import RedisServer
 
@@ -50,6 +50,7 @@ def each_row(home: Path, folder: Path) -> Iterator[Row]:
     with one_node(home, folder) as day:
         half = half_of(day)
         yield from (named(killed(day, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s") for _ in range(KILLS))
+        yield rolled(day, half)
         yield damaged(day, half)
         yield swapped(day, 100, half / 2)
         for title in ("bin/haproxy", "HAProxyManager"):
@@ -59,6 +60,7 @@ def each_row(home: Path, folder: Path) -> Iterator[Row]:
         for title in (SHOP, "ServeReplica:shop:Encoder", "ServeReplica:shop:Trainer", "ProxyActor"):
             row = killed(day, title, half)
             yield named(row, f"Python proxy, split: {title.split(':')[-1]}, {half:.0f} requests/s")
+        yield named(rolled(day, half), "Python proxy, split: a rolling update")
     yield from of_the_log(home, folder)
     yield from of_the_clock(home, folder)
     if why := nodes.impossible():

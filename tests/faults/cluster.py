@@ -49,8 +49,12 @@ class Day:
 
     def stands(self) -> dict[str, Any]:
         """How the operator sees it; empty while he cannot."""
+        return self.asked("?")
+
+    def asked(self, word: str) -> dict[str, Any]:
+        """What the operator says to that."""
         assert self.operator.stdin is not None
-        self.operator.stdin.write("?\n")
+        self.operator.stdin.write(f"{word}\n")
         self.operator.stdin.flush()
         return heard(self.operator)
 

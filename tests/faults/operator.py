@@ -1,15 +1,17 @@
 """A process inside a fault test's Ray that deploys the shop and then tells, a line of JSON for each line it reads, how
-it stands: `python -m tests.faults.operator PORT LOCATION`."""
+it stands: `python -m tests.faults.operator PORT LOCATION`. After the line "roll" it has another setup."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import serve
 
+from recsys.config import Setup
 from serve.app import compose
 from tests.faults.shop import setup
 
@@ -18,11 +20,20 @@ def main() -> None:
     port, location = int(sys.argv[1]), sys.argv[2]
     ray.init(log_to_driver=False)
     serve.start(proxy_location=location, http_options={"host": "0.0.0.0", "port": port, "request_timeout_s": 10})
+    shop = setup()
     if "shop" not in serve.status().applications:
-        serve.run(compose(setup()), name="shop", route_prefix="/")
+        deploy(shop)
     tell()
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip() == "roll":
+            shop = replace(shop, day=replace(shop.day, search_ms=shop.day.search_ms + 1))
+            deploy(shop)
         tell()
+
+
+def deploy(shop: Setup) -> None:
+    """Over what is there, replica by replica."""
+    serve.run(compose(shop), name="shop", route_prefix="/")
 
 
 def tell() -> None:

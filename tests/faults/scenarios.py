@@ -77,6 +77,19 @@ def killed(day: Day, title: str, rate: float) -> Row:
     return under_traffic(f"kill -9 {title}", day, rate, lambda: day.processes.kill(before[-1]), whole)
 
 
+def rolled(day: Day, rate: float) -> Row:
+    """An update with another setup: new replicas take the place of the old ones."""
+    before = set(day.processes.find(SHOP))
+
+    def breaks() -> None:
+        day.asked("roll")
+
+    def whole() -> bool:
+        return not before & set(day.processes.find(SHOP)) and day.is_whole() and day.answers()
+
+    return under_traffic("a rolling update", day, rate, breaks, whole)
+
+
 def store_killed(day: Day, server: RedisServer, rate: float, down_s: float = 5.0) -> Row:
     """kill -9 of the event log's server, which is started again over what it has on disk."""
 
@@ -131,22 +144,26 @@ def clock_jumped(day: Day, clock: Path, rate: float) -> Row:
 
 
 def swapped(day: Day, times: int, rate: float) -> Row:
-    """Promotes and rollbacks under traffic, each once the one before it is served; the note says what memory did."""
+    """Promotes and rollbacks under traffic, each once the one before it is served. The note says how the replicas'
+    memory grew in each half of them: what the first requests and swaps of a process take stays, so that the second
+    half is what counts."""
     client = httpx.Client(base_url=day.url, headers=SIGNED, timeout=30)
-    for turn in range(4):  # what is allocated by the first swaps stays
-        promote(client, (EVEN, ODD)[turn % 2])
-    before = memory(day)
     with running(day.traffic(rate=rate)) as load:
-        began = time.monotonic()
+        began, taken = time.monotonic(), [memory(day)]
         for turn in range(times):
             promote(client, (EVEN, ODD)[turn % 2])
+            if turn + 1 in (times // 2, times):
+                taken.append(memory(day))
         took_s = time.monotonic() - began
-    grown = max(now / then for now, then in zip(memory(day), before, strict=True))
     client.close()
     served = Counter(each.release for each in load.log if each.release)
-    return row(
-        f"{times} release swaps", day, load, took_s, f"memory x {grown:.3f}, {served[EVEN]} + {served[ODD]} answers"
-    )
+    note = f"memory {grown(*taken[:2]):+.1f} %, then {grown(*taken[1:]):+.1f} %"
+    return row(f"{times} release swaps", day, load, took_s, f"{note}; {served[EVEN]} + {served[ODD]} answers")
+
+
+def grown(before: list[float], after: list[float]) -> float:
+    """In percent, of the process that grew most."""
+    return 100 * max(now / then - 1 for now, then in zip(after, before, strict=True))
 
 
 def promote(client: httpx.Client, version: str) -> None:

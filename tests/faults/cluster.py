@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = "open sesame"
 SIGNED = {"Authorization": f"Bearer {KEY}"}
 SHOP = "ServeReplica:shop:Shop"
+HEAD = ("--head", "--include-dashboard=false")
 #: What `ray start` says of a node that runs.
 UP = "Ray runtime started"
 
@@ -82,11 +83,11 @@ class Day:
 
     def log(self) -> EventStore:
         """The shop's event log, as this process sees it: with a spool of its own."""
-        own = {"NIGHTSHELF_SPOOL": str(self.processes.folder / "reader")}
+        where = self.environment | {"NIGHTSHELF_SPOOL": str(self.processes.folder / "reader")}
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in (self.environment | own).items():
-                if name.startswith("NIGHTSHELF"):
-                    patch.setenv(name, value)
+            for name in ("NIGHTSHELF_HOME", "NIGHTSHELF_EVENTS", "NIGHTSHELF_SPOOL"):
+                if name in where:
+                    patch.setenv(name, where[name])
             return setup().event_store()
 
     def events(self) -> list[str]:
@@ -131,7 +132,12 @@ def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Ite
     port, temporary = free_port(), short_folder()
     environment = surroundings(home, temporary, haproxy) | more
     gcs = f"127.0.0.1:{free_port()}"
-    words = ["--head", f"--port={gcs.split(':')[1]}", "--node-ip-address=127.0.0.1", f"--temp-dir={temporary}"]
+    words = [
+        *HEAD,
+        f"--port={gcs.split(':')[1]}",
+        "--node-ip-address=127.0.0.1",
+        f"--temp-dir={temporary}",
+    ]
     try:
         with marked(folder) as processes:
             started(processes, "head", environment, *words)
@@ -149,7 +155,7 @@ def started(
     cpus: int = 4,
 ) -> subprocess.Popen[str]:
     """A node of Ray, once it is up. On a busy machine Ray gives up on itself after 30 s: then again."""
-    own = ["--block", f"--num-cpus={cpus}", f"--object-store-memory={100 << 20}", "--include-dashboard=false"]
+    own = ["--block", f"--num-cpus={cpus}", f"--object-store-memory={100 << 20}"]
     own += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
     log = processes.folder / f"{node}.log"
     for _ in range(3):

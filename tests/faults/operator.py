@@ -19,7 +19,7 @@ from tests.faults.shop import setup
 def main() -> None:
     port, location = int(sys.argv[1]), sys.argv[2]
     ray.init(log_to_driver=False)
-    serve.start(proxy_location=location, http_options={"host": "0.0.0.0", "port": port, "request_timeout_s": 10})
+    start(port, location)
     shop = setup()
     if "shop" not in serve.status().applications:
         deploy(shop)
@@ -29,6 +29,18 @@ def main() -> None:
             shop = replace(shop, day=replace(shop.day, search_ms=shop.day.search_ms + 1))
             deploy(shop)
         tell()
+
+
+def start(port: int, location: str) -> None:
+    """On a busy machine Serve gives up on an ingress that is slow to start: then again."""
+    for tries in range(3):
+        try:
+            options = {"host": "0.0.0.0", "port": port, "request_timeout_s": 10}
+            return serve.start(proxy_location=location, http_options=options)
+        except ray.exceptions.RayError:
+            if tries == 2:
+                raise
+    return None
 
 
 def deploy(shop: Setup) -> None:

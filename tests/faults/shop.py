@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,11 +15,12 @@ import pytest
 
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
-from recsys.interfaces import Chunk
+from recsys.interfaces import Chunk, EventStore
 from recsys.training.guard import Online
 from serve.load import Call, whole
 from tests import checkerboard
 from tests.checkerboard import ITEMS, Checkerboard, title
+from tests.faults.clock import follow
 
 #: The release "even" has the catalogue as it is; "odd" has every title one thing on and every price 100 higher.
 EVEN, ODD = "2026-01-02-even", "2026-01-03-odd"
@@ -56,11 +58,19 @@ def moved(until: datetime) -> Checkerboard:
 
 
 def setup() -> Setup:
-    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout: a split one learns by day, too."""
+    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout: a split one learns by day, too. Its replicas
+    follow the clock in the file $NIGHTSHELF_FAULTS_CLOCK, if there is one."""
     shop = replace(checkerboard.setup(), dataset=moved)
     layout = cast(Literal["fused", "split"], os.environ.get("NIGHTSHELF_FAULTS_LAYOUT", "fused"))
     online = Online() if layout == "split" else None
+    if clock := os.environ.get("NIGHTSHELF_FAULTS_CLOCK"):
+        shop = replace(shop, event_store=partial(_jumping, Path(clock), shop.event_store))
     return replace(shop, day=replace(shop.day, layout=layout, online=online, search_ms=2_000.0))
+
+
+def _jumping(clock: Path, event_store: Callable[[], EventStore]) -> EventStore:
+    follow(clock)
+    return event_store()
 
 
 def of_one_release(call: Call, body: Mapping[str, Any]) -> str:

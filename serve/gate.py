@@ -18,8 +18,8 @@ RETRY_AFTER_S = 1
 
 
 class Gate:
-    """`day.ongoing` requests are inside at once and `day.queued` wait, first come first served, half of
-    `day.deadline_ms` at most: the other half is for the answer. Others get 503 with Retry-After. `state["due"]` of a
+    """`day.ongoing` requests are inside at once and `day.queued` wait, first come first served, a third
+    of `day.deadline_ms` at most: the rest is for the answer. Others get 503 with Retry-After. `state["due"]` of a
     request is when its answer is due, of time.perf_counter.
     """
 
@@ -46,7 +46,7 @@ class Gate:
             return False
         self.waiting += 1
         try:
-            async with asyncio.timeout(self.day.deadline_ms / 2000):
+            async with asyncio.timeout(self.day.deadline_ms / 3000):
                 await self.places.acquire()
             return True
         except TimeoutError:

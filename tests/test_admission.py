@@ -48,7 +48,7 @@ def test_more_than_stand_inside_and_in_line_are_refused_at_once_in_our_words() -
     assert all("try again" in answer.json()["error"]["message"] and answer.json()["request_id"] for answer in refused)
 
 
-def test_who_waited_half_his_time_is_refused_and_no_longer_worked_for() -> None:
+def test_who_waited_a_third_of_his_time_is_refused_and_no_longer_worked_for() -> None:
     shop = HeldShop(ongoing=1, queued=10, deadline_ms=200)
     answers = asyncio.run(asked(shop, 3))
     assert sorted(answer.status_code for answer in answers) == [200, 503, 503]

@@ -20,8 +20,10 @@ from fastapi.testclient import TestClient
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import InputError
+from recsys.release import Release
 from recsys.types import Filters, Query, Vectors
 from serve.api import NotReadyError, build_api
+from serve.load import Load, Shape, Traffic, running, summary
 from tests.checkerboard import ITEMS, setup, title
 
 PORT = 8123
@@ -235,6 +237,22 @@ def test_split_layout_answers(run: Callable[..., Setup]) -> None:
     run("split", replicas=1)
     assert ids(get("/search", q="red chair"))[0] == "i00"
     assert get("/healthz")["space"] == setup().encoder().space
+
+
+@pytest.mark.ray
+def test_a_queue_calls_for_another_replica(run: Callable[..., Setup], home: Path) -> None:
+    from ray import serve
+
+    run("fused", replicas=1, max_replicas=2, target_ongoing=1.0)
+    traffic = Traffic.of(Release.open(ArtifactStore(str(home))), items=16)
+
+    def replicas() -> int:
+        return serve.status().applications["shop"].deployments["Shop"].replica_states.get("RUNNING", 0)
+
+    assert replicas() == 1
+    with running(Load(URL, traffic.calls(), Shape(clients=8))) as load:
+        eventually(lambda: replicas() == 2, 60)
+    assert summary(load.log).failed == 0
 
 
 @pytest.mark.ray

@@ -127,13 +127,13 @@ def damaged(day: Day, rate: float) -> Row:
     return under_traffic("a damaged release is named current", day, rate, breaks, whole)
 
 
-def clock_jumped(day: Day, clock: Path, rate: float) -> Row:
+def clock_jumped(day: Day, clock: Path, rate: float, every_s: float = 5.0) -> Row:
     """The clocks of the replicas go an hour ahead, then two hours back, then right again."""
 
     def breaks() -> None:
         for jump in ("3600", "-3600", "0"):
             clock.write_text(jump)
-            time.sleep(5)
+            time.sleep(every_s)
 
     return under_traffic("the clock jumps: +1 h, -2 h, +1 h", day, rate, breaks, whole_and_asked(day))
 

@@ -24,7 +24,7 @@ def opened(kind: Any, folder: Path, device: str | None = None, threads: int | No
 
 def packed(module: Any) -> Any:
     """The same module, every linear layer's weights laid out once as oneDNN wants them, not again in every call: a
-    third off the time of a query's few tokens, a sixth off a batch (MiniLM, one core), the same numbers to rounding."""
+    third off the time of a query's few tokens, a seventh off a batch (MiniLM, one core); the same but for rounding."""
     import torch
 
     class Packed(torch.nn.Module):

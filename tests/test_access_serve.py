@@ -28,15 +28,18 @@ URL = f"https://127.0.0.1:{PORT}"
 CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a shop")])
 
 
-def certificate(folder: Path, name: str, signer: ec.EllipticCurvePrivateKey | None) -> ec.EllipticCurvePrivateKey:
-    """`name`.key and `name`.pem for 127.0.0.1: a CA without a signer, else signed by one."""
+def certificate(
+    folder: Path, name: str, signer: ec.EllipticCurvePrivateKey | None, *addresses: str
+) -> ec.EllipticCurvePrivateKey:
+    """`name`.key and `name`.pem for 127.0.0.1 and more addresses: a CA without a signer, else signed by one."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if signer else CA
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(CA)
     made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
     made = made.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
     made = made.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    named = [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", *addresses)]
+    made = made.add_extension(x509.SubjectAlternativeName(named), critical=False)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

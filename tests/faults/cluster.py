@@ -70,6 +70,9 @@ class Day:
         except httpx.HTTPError:
             return False
 
+    def is_well(self) -> bool:
+        return self.is_whole() and self.answers()
+
     def traffic(self, **shape: Any) -> Load:
         """Shoppers who check of each answer that it is of one release."""
         traffic = Traffic.of(Release.open(ArtifactStore(str(self.home)), ODD), items=64)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.faults.cluster import HEAD, SHOP, Day, deployed, heard, hired, short_folder, started, surroundings
@@ -82,20 +82,23 @@ def host(processes: Marked, name: str, number: int) -> Host:
 
 @dataclass
 class Cluster:
-    """`day` is asked through the first worker, as a load balancer would once it had noticed."""
+    """Ray's nodes on the hosts, and the shop on them: `day` is asked through the first worker, as a load balancer would
+    once it had noticed. `log` is where events go."""
 
     processes: Marked
-    folder: Path
+    home: Path
     temporary: Path
     hosts: dict[str, Host]
-    day: Day
+    log: str
+    day: Day = field(init=False)
 
     def environment(self, name: str) -> dict[str, str]:
+        """What a node's processes find in theirs; each host has a spool of its own."""
         own = self.temporary / name
         own.mkdir(exist_ok=True)
-        log = {"NIGHTSHELF_EVENTS": self.day.environment["NIGHTSHELF_EVENTS"], "NIGHTSHELF_SPOOL": str(own)}
+        log = {"NIGHTSHELF_EVENTS": self.log, "NIGHTSHELF_SPOOL": str(own)}
         gcs = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.temporary / "gcs")}
-        return surroundings(self.day.home, own, haproxy=True) | log | (gcs if name == "head" else {})
+        return surroundings(self.home, own, haproxy=True) | log | (gcs if name == "head" else {})
 
     def start(self, name: str) -> None:
         at = self.hosts[name]
@@ -110,15 +113,17 @@ class Cluster:
         while pids := self.processes.find(node=name):
             self.processes.kill(*pids)
 
-    def hire(self) -> None:
-        """An operator on the first worker, in the place of the one before."""
-        self.day.operator.kill()
-        self.day.operator = hired(self.processes, self.day.url, self._surely, self.hosts["one"].within)
-        heard(self.day.operator)
+    def deploy(self) -> None:
+        """By an operator on the first worker."""
+        one = self.hosts["one"]
+        environment = self.environment("one") | {"RAY_ADDRESS": GCS}
+        self.day = deployed(self.processes, self.home, f"http://{one.address}:{PORT}", environment, one.within)
 
-    @property
-    def _surely(self) -> dict[str, str]:
-        return self.environment("one") | {"RAY_ADDRESS": GCS}
+    def hire(self) -> None:
+        """An operator in the place of the one before."""
+        self.day.operator.kill()
+        self.day.operator = hired(self.processes, self.day.url, self.day.environment, self.hosts["one"].within)
+        heard(self.day.operator)
 
     def whole(self, without: str = "") -> bool:
         """All replicas run, none of them on that host, and there are answers."""
@@ -151,13 +156,10 @@ def three_hosts(home: Path, folder: Path) -> Iterator[tuple[Cluster, RedisServer
     try:
         with marked(folder) as processes:
             places = {name: host(processes, name, 11 + at) for at, name in enumerate(("head", "one", "two"))}
-            url = f"http://{places['one'].address}:{PORT}"
-            log = {"NIGHTSHELF_EVENTS": server.url, "NIGHTSHELF_HOME": str(home)}
-            nobody = processes.start("true", node="nobody")
-            cluster = Cluster(processes, folder, temporary, places, Day(processes, home, url, nobody, log))
+            cluster = Cluster(processes, home, temporary, places, server.url)
             for name in places:
                 cluster.start(name)
-            cluster.day = deployed(processes, home, url, cluster._surely | log, places["one"].within)
+            cluster.deploy()
             yield cluster, server
     finally:
         server.kill()

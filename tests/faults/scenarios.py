@@ -48,10 +48,6 @@ def under_traffic(fault: str, day: Day, rate: float, breaks: Callable[[], None],
     return row(fault, day, load, whole_s)
 
 
-def whole_and_asked(day: Day) -> Callable[[], bool]:
-    return lambda: day.is_whole() and day.answers()
-
-
 def row(fault: str, day: Day, load: Load, whole_s: float, note: str = "") -> Row:
     """What waited in a spool gets half a minute to reach the log."""
     failures = Counter(each.failure for each in load.log if each.failure)
@@ -72,7 +68,7 @@ def killed(day: Day, title: str, rate: float) -> Row:
 
     def whole() -> bool:
         now = day.processes.find(title)
-        return len(now) >= len(before) and before[-1] not in now and day.is_whole() and day.answers()
+        return len(now) >= len(before) and before[-1] not in now and day.is_well()
 
     return under_traffic(f"kill -9 {title}", day, rate, lambda: day.processes.kill(before[-1]), whole)
 
@@ -85,7 +81,7 @@ def rolled(day: Day, rate: float) -> Row:
         day.asked("roll")
 
     def whole() -> bool:
-        return not before & set(day.processes.find(SHOP)) and day.is_whole() and day.answers()
+        return not before & set(day.processes.find(SHOP)) and day.is_well()
 
     return under_traffic("a rolling update", day, rate, breaks, whole)
 
@@ -98,7 +94,7 @@ def store_killed(day: Day, server: RedisServer, rate: float, down_s: float = 5.0
         time.sleep(down_s)
         server.start()
 
-    return under_traffic("kill -9 of the event log's server", day, rate, breaks, whole_and_asked(day))
+    return under_traffic("kill -9 of the event log's server", day, rate, breaks, day.is_well)
 
 
 def damaged(day: Day, rate: float) -> Row:
@@ -135,7 +131,7 @@ def clock_jumped(day: Day, clock: Path, rate: float, every_s: float = 5.0) -> Ro
             clock.write_text(jump)
             time.sleep(every_s)
 
-    return under_traffic("the clock jumps: +1 h, -2 h, +1 h", day, rate, breaks, whole_and_asked(day))
+    return under_traffic("the clock jumps: +1 h, -2 h, +1 h", day, rate, breaks, day.is_well)
 
 
 def swapped(day: Day, times: int, rate: float) -> Row:

@@ -154,8 +154,8 @@ def in_process(size: Size) -> dict[str, dict[str, float]]:
 async def _inside(seconds: float) -> None:
     from serve import bare
 
-    shop = bare.shop(load(SETUP))
-    traffic = Traffic.of(Release.open(ArtifactStore(load(SETUP).home)))
+    setup = load(SETUP)
+    shop, traffic = bare.shop(setup), Traffic.of(Release.open(ArtifactStore(setup.home)))
     try:
         say(json.dumps({route: await _asked(shop, traffic, route, seconds) for route in ("recommend", "search")}))
     finally:

@@ -225,9 +225,8 @@ def ray_head(home: Path) -> Iterator[None]:
     cpus = max(4, os.cpu_count() or 4)  # logical: on two cores Ray Data needs more places than there are cores
     head = ["ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
     head += ["--dashboard-host=127.0.0.1", f"--object-store-memory={1 << 30}"]
-    head += [
-        f"--dashboard-agent-listen-port={free_port('0.0.0.0')}"
-    ]  # its own 52365 may be another Ray's, and then no job runs
+    # The agent's own 52365 may be another Ray's, and then no job runs.
+    head += [f"--dashboard-agent-listen-port={free_port('0.0.0.0')}"]
     home.mkdir(parents=True, exist_ok=True)
     say(f"a Ray head on 127.0.0.1 (its output: {home}/ray.log)")
     with (home / "ray.log").open("w") as log:

@@ -22,8 +22,8 @@ def opened(kind: Any, folder: Path, device: str | None = None, threads: int | No
     return packed(model) if device == "cpu" and _packs() else model
 
 
-def packed(module: Any) -> Any:
-    """The same module, every linear layer's weights laid out once as oneDNN wants them, not again in every call: a
+def packed(model: Any) -> Any:
+    """The same model, every linear layer's weights laid out once as oneDNN wants them, not again in every call: a
     third off the time of a query's few tokens, a seventh off a batch (MiniLM, one core); the same but for rounding."""
     import torch
 
@@ -37,9 +37,11 @@ def packed(module: Any) -> Any:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
     with torch.inference_mode():
-        for name, child in module.named_children():
-            setattr(module, name, Packed(child) if type(child) is torch.nn.Linear else packed(child))
-    return module
+        for module in list(model.modules()):
+            for name, child in list(module.named_children()):
+                if type(child) is torch.nn.Linear:
+                    setattr(module, name, Packed(child))
+    return model
 
 
 def _packs() -> bool:

@@ -189,6 +189,22 @@ class TestMiniLM(EncoderContract):
         np.testing.assert_allclose(self.make().encode_items(texts), wanted, atol=1e-5)
 
 
+def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
+    import torch
+
+    from recsys.pretrained import packed
+
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.Linear(16, 8, bias=False), torch.nn.GELU(), torch.nn.Linear(8, 4))
+    model = torch.nn.Sequential(torch.nn.LayerNorm(16), inner)
+    tokens = torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        wanted = model(tokens)
+        found = packed(model)(tokens)
+    assert not any(type(module) is torch.nn.Linear for module in model.modules())
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.gpu
 def test_bf16_on_a_gpu_agrees_with_fp32_on_a_cpu(tiny):
     import torch

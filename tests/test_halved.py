@@ -61,6 +61,14 @@ def test_says_what_all_of_the_bytes_say(seed: int, items: int, k: int, share: fl
     assert not set(rows_N[there].tolist()) & set(requests.histories.items.tolist() if requests.histories else ())
 
 
+def test_a_crowd_that_half_precision_cannot_tell_apart_is_left_to_the_whole() -> None:
+    random = np.random.default_rng(2)
+    items_ID = (np.ones(16) + 1e-4 * random.standard_normal((500, 16))).astype(np.float32)
+    request = Requests(1, None, random.standard_normal((1, 16)).astype(np.float32))
+    wanted, found = (kind("near", items_ID).retrieve(request, 5) for kind in (ExactRetriever, HalvedRetriever))
+    np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, atol=1e-6)
+
+
 def test_copies_answer_alone_where_their_error_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     source = HalvedRetriever("near", random.standard_normal((5_000, 32)).astype(np.float32))

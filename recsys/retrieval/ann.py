@@ -95,11 +95,7 @@ class AnnRetriever:
         return rows_BK, scores_BK
 
     def _parameters(self, allowed: Mask | None) -> Any:
-        faiss = library()
-        if allowed is None:
-            return faiss.SearchParametersIVF(nprobe=self.probes)
-        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        return faiss.SearchParametersIVF(nprobe=self.probes, sel=selector)
+        return library().SearchParametersIVF(nprobe=self.probes, sel=selector(allowed))
 
 
 def _excluded(rows_BN: Rows, exclude: Exclude, items: int) -> Mask:
@@ -115,6 +111,11 @@ def _lists_of(exclude: Exclude, queries: Ints) -> Exclude:
     offsets, rows = exclude
     lists = [rows[offsets[query] : offsets[query + 1]] for query in queries]
     return np.cumsum([0, *map(len, lists)], dtype=np.int64), np.concatenate(lists)
+
+
+def selector(allowed: Mask | None) -> Any:
+    """What tells a search of faiss to look among the allowed rows alone; None for among all."""
+    return None if allowed is None else library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
 def library() -> ModuleType:

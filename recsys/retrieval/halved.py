@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from recsys.retrieval.ann import library
+from recsys.retrieval.ann import library, selector
 from recsys.retrieval.exact import ExactRetriever, check_k
 from recsys.types import Candidates, Floats, Mask, Requests
 
@@ -25,9 +26,10 @@ class HalvedRetriever(ExactRetriever):
     query's length, by Cauchy and Schwarz. Otherwise, and for many requests at once, all items are scored.
     """
 
-    def __init__(self, source: str, items_ID: Floats) -> None:
-        super().__init__(source, items_ID)
-        self.halved, self.error = _halved(items_ID)
+    @cached_property
+    def _copies(self) -> tuple[Any, float]:
+        """Made by the first single request, which by day is a release's warm-up."""
+        return _halved(self.items_ID)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)
@@ -37,17 +39,19 @@ class HalvedRetriever(ExactRetriever):
 
     def _narrowed(self, requests: Requests, k: int, allowed: Mask | None) -> Candidates | None:
         """The answer from the rows that the copies find; None where it is not proven to be that from all rows."""
+        halved, error = self._copies
         vectors_1D = np.ascontiguousarray(requests.vectors_BD, np.float32)
         bought = len(requests.histories.bought()[1]) if requests.histories is not None else 0
         wide = 2 * k + bought
-        if vectors_1D.shape[1] != self.halved.d or not np.isfinite(self.error * vectors_1D).all():
+        if vectors_1D.shape[1] != halved.d or not np.isfinite(error * vectors_1D).all():
             return None
-        scores_1W, rows_1W = self.halved.search(vectors_1D, wide, params=_only(allowed))
+        params = library().SearchParameters(sel=selector(allowed))
+        scores_1W, rows_1W = halved.search(vectors_1D, wide, params=params)
         near = rows_1W[0][rows_1W[0] >= 0]
         within = np.zeros(len(self.items_ID), bool)
         within[near] = True
         found = super().retrieve(requests, k, within)
-        left_out = float(scores_1W[0, -1]) + self.error * float(np.linalg.norm(vectors_1D))
+        left_out = float(scores_1W[0, -1]) + error * float(np.linalg.norm(vectors_1D))
         return found if len(near) < wide or float(found.scores_BN[0, -1]) > left_out else None
 
 
@@ -65,11 +69,3 @@ def _halved(items_ID: Floats) -> tuple[Any, float]:
         error = np.maximum(error, np.linalg.norm(lost_ND, axis=1).max())  # NaN stays NaN
         longest = np.maximum(longest, np.linalg.norm(block_ND, axis=1).max())
     return index, float(error + ROUNDING * longest)
-
-
-def _only(allowed: Mask | None) -> Any:
-    """faiss's parameters for a search among the allowed rows."""
-    if allowed is None:
-        return None
-    faiss = library()
-    return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little")))

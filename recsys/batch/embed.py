@@ -10,15 +10,18 @@ the quarantine with the reason.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ray import cloudpickle
 
 from recsys.batch.careful import Careful, tried
 from recsys.batch.ingest import TEXTS
 from recsys.batch.plan import Done, Place, one_batch
+from recsys.interfaces import Encoder
 from recsys.release import read_arrow, write_arrow
 from recsys.tables import QUARANTINE
 from recsys.types import Floats, Rows
@@ -35,7 +38,7 @@ def tokenize(place: Place, part: int) -> bytes:
     hashes, words = unique["text_hash"].combine_chunks(), unique["text"].combine_chunks()
     rows_N = _carried_rows(place, hashes)
     fresh_N = (rows_N < 0) & np.asarray(pc.not_equal(words, ""))
-    tokens, refused = _tokens(place.setup.encoder().tokenize, words.filter(pa.array(fresh_N)).to_pylist())
+    tokens, refused = _tokens(_encoder(place).tokenize, words.filter(pa.array(fresh_N)).to_pylist())
     reasons = dict(zip(np.flatnonzero(fresh_N)[list(refused)].tolist(), refused.values(), strict=True))
     told = pa.array([reasons.get(at) for at in range(len(hashes))], pa.string())
     columns = [hashes, told, pa.array(rows_N), spread(tokens, fresh_N)]
@@ -54,17 +57,26 @@ def _carried_rows(place: Place, hashes: pa.Array) -> Rows:
     return rows_N
 
 
+def _encoder(place: Place) -> Encoder:
+    """The one of this worker process, which many shards pass through: it remembers the words of those before."""
+    recipe = cloudpickle.dumps(place.setup.encoder)
+    if recipe not in _ENCODERS:
+        _ENCODERS.clear()
+        _ENCODERS[recipe] = place.setup.encoder()
+    return _ENCODERS[recipe]
+
+
+_ENCODERS: dict[bytes, Encoder] = {}
+
+
 def _tokens(tokenize: Callable[[list[str]], pa.ListArray], texts: list[str]) -> tuple[pa.ListArray, dict[int, str]]:
     """A list a text, empty where the tokenizer fails, and why it does."""
-    lists: list[list[int]] = [[] for _ in texts]
-
-    def work(start: int, stop: int) -> None:
-        lists[start:stop] = tokenize(texts[start:stop]).to_pylist()
-
     if not texts:
         return pa.array([], pa.list_(pa.int32())), {}
-    refused = tried(work, 0, len(texts))[1]
-    return pa.array(lists, pa.list_(pa.int32())), refused
+    made, refused = tried(lambda start, stop: tokenize(texts[start:stop]), 0, len(texts))
+    read_N = np.ones(len(texts), bool)
+    read_N[list(refused)] = False
+    return spread(pa.concat_arrays(made or [pa.array([], pa.list_(pa.int32()))]), read_N), refused
 
 
 def spread(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
@@ -81,6 +93,7 @@ class Encode:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.encoder = place.setup.encoder()
+        self.one_at_a_time = threading.Lock()
         previous = place.carried("item_vectors.npy")
         self.previous_ID = np.load(previous, mmap_mode="r") if previous else np.empty((0, self.encoder.dim), np.float32)
 
@@ -101,6 +114,11 @@ class Encode:
         return done
 
     def _encode(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
+        # Shards are read and written beside each other; when the process dies, it dies of one.
+        with self.one_at_a_time:
+            return self._encode_alone(shard, tokens)
+
+    def _encode_alone(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
         careful = Careful(self.place.store, self.place.work(f"encoding/{shard:05d}.json"))
 
         def work(start: int, stop: int) -> Floats:

@@ -24,9 +24,15 @@ from tqdm import tqdm
 from recsys.batch.plan import Done, Place
 from recsys.errors import RecsysError
 
+#: So many shards are in an actor that has a GPU: one computes while others are read and written.
+SHARDS_OF_A_GPU = 4
+
 
 class Finisher(Protocol):
-    """The second half of a two-step stage, made once per actor: takes what `prepare` gave and finishes the shard."""
+    """The second half of a two-step stage, made once per actor: takes what `prepare` gave and finishes the shard.
+
+    On a GPU `finish` is called by several threads.
+    """
 
     def __init__(self, place: Place) -> None: ...
 
@@ -118,10 +124,16 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
     finisher = stages[0].finisher
     if finisher is None:
         return shards.map(_task(place, stages), num_cpus=night.task_cpus)
+    threads = SHARDS_OF_A_GPU if night.encoder_gpus else 1
     return shards.map(_prepare(place, stages[0]), num_cpus=night.task_cpus).map(
         _Finish,  # type: ignore[arg-type]
         fn_constructor_args=(place, finisher),
-        compute=ActorPoolStrategy(size=min(night.encoder_workers, len(pending))),
+        compute=ActorPoolStrategy(
+            size=min(night.encoder_workers, len(pending)),
+            max_tasks_in_flight_per_actor=2 * threads,
+            max_concurrent_calls_per_actor=threads,
+            enable_true_multi_threading=threads > 1,
+        ),
         num_cpus=night.encoder_cpus,
         num_gpus=night.encoder_gpus or None,
     )

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from recsys.encoders.rows import made_up, padded
+from recsys.encoders.tokens import WordTokenizer
 from recsys.errors import NotFoundError
 from recsys.pretrained import opened
-from recsys.types import Floats, Ints
+from recsys.types import Floats
+
+if TYPE_CHECKING:
+    from recsys.encoders.packed import PackedModel
 
 Pooling = Literal["mean", "cls", "last"]
+#: Least cosine of packed to padded vectors over made-up texts; a model that reads past its texts is far below it.
+LIKE = 0.99
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -38,9 +46,11 @@ class TransformerEncoder:
         batch_size: int = 64,
         threads: int | None = None,
         name: str | None = None,
+        row_tokens: int = 131_072,
     ) -> None:
         """`device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process; `name`
-        begins the space, by default the last part of `path_or_id`. A text is cut at `max_tokens`."""
+        begins the space, by default the last part of `path_or_id`. A text is cut at `max_tokens`. A GPU reads
+        `row_tokens` of many texts at once (`packed.PackedModel`); a CPU, and a GPU for few, `batch_size` texts."""
         if pooling not in ("mean", "cls", "last"):
             raise ValueError(f"pooling {pooling!r} is unknown: use mean, cls or last")
         self.folder = _resolve(path_or_id)
@@ -51,6 +61,7 @@ class TransformerEncoder:
         self.device = device
         self.batch_size = batch_size
         self.threads = threads
+        self.row_tokens = max(row_tokens, max_tokens)
         config = json.loads((self.folder / "config.json").read_bytes())
         self.dim = int(config.get("hidden_size") or config.get("d_model") or config["dim"])
         self.pad = int(config.get("pad_token_id") or 0)
@@ -66,17 +77,23 @@ class TransformerEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """Token ids of item texts, at most `max_tokens` each, special tokens included."""
-        return self._tokenize([self.item_prefix + text for text in texts])
+        return self._by_word([self.item_prefix + text for text in texts])
 
     def tokenize_queries(self, texts: Sequence[str]) -> pa.ListArray:
         """The same for what shoppers type, behind `query_prefix`."""
         return self._tokenize([self.query_prefix + text for text in texts])
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
-        import torch
-
         if not len(tokens):
             return np.empty((0, self.dim), np.float32)
+        if len(tokens.flatten()) >= self.row_tokens // 2 and self._packed is not None:
+            return self._packed.encode(tokens)
+        return self.encode_padded(tokens)
+
+    def encode_padded(self, tokens: pa.ListArray) -> Floats:
+        """As `encode_tokens`, in batches of `batch_size` texts of like length, filled up with pads: the reference."""
+        import torch
+
         lengths = tokens.value_lengths().to_numpy()
         longest_first = np.argsort(-lengths, kind="stable")
         with torch.inference_mode():
@@ -109,25 +126,50 @@ class TransformerEncoder:
         return torch.nn.functional.normalize(pooled(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1)
 
     @cached_property
+    def _by_word(self) -> WordTokenizer:
+        return WordTokenizer(self._read_tokenizer(), self.max_tokens, self.pad)
+
+    @cached_property
     def _tokenizer(self) -> Any:
+        tokenizer = self._read_tokenizer()
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_tokens)
+        return tokenizer
+
+    def _read_tokenizer(self) -> Any:
         """A `tokenizers.Tokenizer`, read directly where possible: importing transformers costs seconds."""
         if (self.folder / "tokenizer.json").exists():
             from tokenizers import Tokenizer
 
-            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        else:
-            from transformers import AutoTokenizer
+            return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, use_fast=True).backend_tokenizer
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(self.max_tokens)
-        return tokenizer
+        return AutoTokenizer.from_pretrained(self.folder, use_fast=True).backend_tokenizer
 
     @cached_property
     def _model(self) -> Any:
         from transformers import AutoModel
 
         return opened(AutoModel, self.folder, self.device, self.threads)
+
+    @cached_property
+    def _packed(self) -> PackedModel | None:
+        """The same model for many texts; None on a CPU, and where packed it does not do what it does padded."""
+        if self._model.device.type != "cuda":
+            return None
+        from recsys.encoders.packed import PackedModel
+
+        try:
+            packed = PackedModel(self._model, self.pooling, self.row_tokens)
+            tokens = made_up(self.max_tokens, self._model.config.vocab_size)
+            likeness = float((packed.encode(tokens) * self.encode_padded(tokens)).sum(axis=1).min())
+        except NotImplementedError as error:
+            logging.getLogger(__name__).warning("%s is encoded padded: %s", self.space, error)
+            return None
+        if likeness < LIKE:
+            logging.getLogger(__name__).warning("%s is encoded padded: packed gives cosine %.4f", self.space, likeness)
+            return None
+        return packed
 
     def _fingerprint(self) -> str:
         """8 hex digits over config, tokenizer, pooling, prefixes, length and a sample of the weights."""
@@ -139,15 +181,6 @@ class TransformerEncoder:
         for path in _weights(self.folder):
             _sample(path, digest)
         return digest.hexdigest()
-
-
-def padded(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
-    """Ids [B, T] int64, padded on the right to the longest, and lengths [B]."""
-    lengths_B = tokens.value_lengths().to_numpy().astype(np.int64)
-    there_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
-    ids_BT = np.full(there_BT.shape, pad, np.int64)
-    ids_BT[there_BT] = tokens.flatten().to_numpy()
-    return ids_BT, lengths_B
 
 
 def pooled(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from recsys.encoders.transformer import TransformerEncoder, padded, pooled
+from recsys.encoders.rows import padded
+from recsys.encoders.transformer import TransformerEncoder, pooled
 from recsys.training.adapters import Adapters, adapted, merged
 from recsys.training.loop import Places
 

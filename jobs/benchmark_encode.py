@@ -2,7 +2,8 @@
 
 The model alone: texts padded to the longest of their batch, and packed; SentenceTransformer at its best batch size.
 Tokens alone, on all cores. Then a night's stages over Ray, from a Parquet catalogue to vectors in files, start-up
-included. Texts are two titles and a code that no other has. The last line is JSON; rates are medians of five, the night's is one.
+included. Texts are two titles and a code that no other has. The last line is JSON; rates are medians of five, but for
+SentenceTransformer's of three and the night's one.
 """
 
 from __future__ import annotations

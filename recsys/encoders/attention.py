@@ -1,7 +1,7 @@
 """Attention within texts that lie end to end in one row, without pads: a Triton kernel for many short ones.
 
 Flash attention gives each text a tile of 128 queries of its own, of which a product's title fills a third. Here a tile
-is 128 tokens of the row, whosever they are, and meets the keys of its texts alone.
+is 64 tokens of the row, whosever they are, and meets the keys of its texts alone.
 """
 
 # No annotations from the future: Triton reads `tl.constexpr` from them.
@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-BLOCK_Q = 128
-BLOCK_K = 64
+BLOCK_Q = 64
+BLOCK_K = 32
 
 
 @triton.jit
@@ -66,6 +66,6 @@ def attention(
         queries, keys, values, out, begins_T, ends_T, scale * 1.4426950408889634,
         queries.stride(1), queries.stride(2), keys.stride(1), keys.stride(2), values.stride(1), values.stride(2),
         out.stride(2), out.stride(1), SHARED=heads // keys.shape[1], CAUSAL=causal, D=dim,
-        BLOCK_D=max(16, triton.next_power_of_2(dim)), BLOCK_Q=BLOCK_Q, BLOCK_K=BLOCK_K, num_warps=4,
+        BLOCK_D=max(16, triton.next_power_of_2(dim)), BLOCK_Q=BLOCK_Q, BLOCK_K=BLOCK_K, num_warps=4, num_stages=3,
     )  # fmt: skip
     return out

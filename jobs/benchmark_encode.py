@@ -21,17 +21,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
-from recsys.batch import embed, ingest
-from recsys.batch.night import begin
-from recsys.batch.plan import Place
-from recsys.batch.stages import Stage, run
 from recsys.config import Night, Setup, tiny
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.files import FilesAdapter
@@ -40,6 +35,9 @@ from recsys.encoders.text import text_hashes
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.tables import EVENTS_IN
 from recsys.types import Floats
+
+if TYPE_CHECKING:
+    from recsys.batch.plan import Place
 
 Row = dict[str, Any]
 ROUNDS = 5
@@ -114,8 +112,8 @@ def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_
     choices = {"dtype": torch.bfloat16} if gpu else {}
     transformer = Transformer(str(encoder.folder), max_seq_length=encoder.max_tokens, model_kwargs=choices)
     rival = SentenceTransformer(modules=[transformer, Pooling(encoder.dim), Normalize()])
-    few = texts[: 20_000 if gpu else len(texts)]
-    for batch in BATCHES if gpu else (32, 64):
+    few = texts[:10_000]
+    for batch in (64, 256, 1024) if gpu else (32, 64):
         call = partial(rival.encode, few, batch_size=batch, show_progress_bar=False)
         row = _row("SentenceTransformer.encode", len(few), call, rounds=3, batch=batch)
         yield row | {"cosine": _likeness(call(), padded_ND[: len(few)])}
@@ -125,6 +123,7 @@ def _night(
     make: Callable[[], TransformerEncoder], titles: list[str], texts: int, gpu: bool, alone: list[Row]
 ) -> list[Row]:
     """Tokens alone on all cores, and a night from its first stage to its vectors."""
+    import ray
     import torch
 
     rival = max((row["texts_per_s"] for row in alone if row["name"].startswith("Sentence")), default=float("nan"))
@@ -175,6 +174,10 @@ def _night(
 
 
 def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float]]:
+    from recsys.batch import embed, ingest
+    from recsys.batch.night import begin
+    from recsys.batch.stages import Stage, run
+
     place = begin(setup)
     seconds = {"start": round(time.perf_counter() - begun, 1)}
     for stage in (
@@ -216,6 +219,7 @@ def _catalogue(home: str, until: datetime) -> FilesAdapter:
 
 def _tokens_alone(make: Callable[[], TransformerEncoder], held: Any, cores: int) -> float:
     """Texts a second of so many processes at once, each with its own tokenizer, warm."""
+    import ray
 
     @ray.remote(num_cpus=1)
     class Tokenizes:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import Done, Place, Plan, one_batch
@@ -46,6 +47,8 @@ _WORDS = [
     "vase",
     "carpet",
 ]
+#: So many users of so many parts are checked.
+CHECKED = 16
 _ITEMS, _USERS, _CENTRES = range(3)
 
 
@@ -58,7 +61,7 @@ class Generated:
     dim: int
     users_per_part: int
     until: datetime
-    name: str = "generated"
+    name = "generated"
 
     def item_chunks(self) -> list[Chunk]:
         return [Chunk("items", rows.start, len(rows)) for rows in row_ranges(self.items, 100_000)]
@@ -123,22 +126,24 @@ def items(place: Place, part: int) -> Done:
 def users(place: Place, part: int) -> Done:
     """A shard of users: histories and vectors, in place of ingest and `embed_users`."""
     shop = _shop(place)
+    known, vectors_ND = drawn_users(shop, part)
+    done = Done(len(known))
+    table = users_table(_ids("u", shop.part(part)), known)
+    place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
+    place.write_arrays(done, part, {"user_vectors": vectors_ND})
+    return done
+
+
+def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
+    """What the users of that shard bought, and their vectors [N, dim]."""
     rows, random = shop.part(part), np.random.default_rng([_USERS, part])
     clusters_N = random.integers(0, min(CLUSTERS, shop.items), len(rows))
     vectors_ND = _vectors(random, clusters_N, shop.dim)
     vectors_ND[random.integers(0, ONE_OF, len(rows)) == 0] = 0
     bought_NB = clusters_N[:, None] + CLUSTERS * random.integers(0, 1 + shop.items // CLUSTERS, (len(rows), BOUGHT))
-    events = bought_NB.size
-    known = Histories(
-        np.arange(len(rows) + 1) * BOUGHT,
-        (bought_NB % shop.items).astype(np.int32).reshape(-1),
-        np.full(events, PURCHASE, np.int8),
-        np.zeros(events),
-    )
-    done = Done(len(rows))
-    place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(users_table(_ids("u", rows), known))], USERS)
-    place.write_arrays(done, part, {"user_vectors": vectors_ND})
-    return done
+    items_E = (bought_NB % shop.items).astype(np.int32).reshape(-1)
+    types_E = np.full(len(items_E), PURCHASE, np.int8)
+    return Histories(np.arange(len(rows) + 1) * BOUGHT, items_E, types_E, np.zeros(len(items_E))), vectors_ND
 
 
 def habits(place: Place, shard: int) -> Done:
@@ -155,6 +160,49 @@ def habits(place: Place, shard: int) -> Done:
     nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
     place.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
     return Done(count)
+
+
+def check(place: Place, shard: int) -> Done:
+    """The released lists of some users of one of `CHECKED` parts, against all items in double precision.
+
+    Counts users, those whose list is wrong (repeats, holds what was bought or is sold out, is too short, or is worse
+    than the best by more than rounding), items that should be there, and of those the ones that are.
+    """
+    shop, n = _shop(place), place.setup.night.candidates
+    part = shard * max(1, place.plan.user_parts // CHECKED) % place.plan.user_parts
+    known, vectors_ND = drawn_users(shop, part)
+    chosen = np.random.default_rng(shard).choice(len(known), min(CHECKED, len(known)), replace=False)
+    rows_QN = place.released_array("candidates_rows")[part * shop.users_per_part + chosen]
+    known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
+    wanted_QN, found_QN = _best(place, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
+    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
+    off, wrong = 5e-3 if place.setup.night.encoder_gpus else 1e-5, 0  # a GPU holds the items as bf16
+    for query, rows_N in enumerate(rows_QN):
+        rows = rows_N[rows_N >= 0]
+        found_QN[query, : len(rows)] = -np.sort(-(items_ID[rows] @ queries_QD[query]))
+        banned = np.isin(rows, known.slice(query, query + 1).items).any() or not sellable_I[rows].all()
+        near = np.allclose(found_QN[query], wanted_QN[query], rtol=0, atol=off)
+        wrong += bool(banned or len(set(rows.tolist())) < len(rows) or not near)
+    there = found_QN >= wanted_QN[:, -1:] - 1e-7
+    wanted = np.isfinite(wanted_QN)
+    counts = {"wrong": wrong, "wanted": int(wanted.sum()), "found": int((there & wanted).sum())}
+    return Done(len(chosen), counts=counts)
+
+
+def _best(place: Place, queries_QD: NDArray[np.float64], known: Histories, n: int) -> NDArray[np.float64]:
+    """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for none."""
+    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
+    best_QN = np.full((len(queries_QD), n), -np.inf)
+    offsets, bought = known.bought()
+    owners = np.repeat(np.arange(len(known)), np.diff(offsets))
+    for rows in row_ranges(len(items_ID), 65_536):
+        scores_QI = queries_QD @ items_ID[rows.start : rows.stop].astype(np.float64).T
+        scores_QI[:, ~sellable_I[rows.start : rows.stop]] = -np.inf
+        inside = (bought >= rows.start) & (bought < rows.stop)
+        scores_QI[owners[inside], bought[inside] - rows.start] = -np.inf
+        best_QN = -np.partition(-np.concatenate([best_QN, scores_QI], axis=1), n - 1, axis=1)[:, :n]
+    best_QN[~queries_QD.any(axis=1)] = -np.inf
+    return -np.sort(-best_QN, axis=1)
 
 
 def _shop(place: Place) -> Generated:

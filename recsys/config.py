@@ -39,12 +39,18 @@ from recsys.users.recency import RecencyMean
 
 @dataclass(frozen=True)
 class Night:
-    """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are welcome."""
+    """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are welcome.
+
+    A worker of `encoder_*` size that looks for the users' nearest items holds at most `items_resident` of them: on a
+    GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4 bytes, mapped from the file. Large numbers are
+    rounded down to whole blocks of `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users.
+    """
 
     items_per_shard: int = 250_000
     events_per_shard: int = 1_000_000
     texts_per_shard: int = 16_384
     users_per_block: int = 512
+    items_resident: int = 1_048_576
     candidates: int = 100
     similar: int = 50
     neighbours: int = 100

@@ -38,6 +38,10 @@ class Found:
     brought_BKF: Mask
 
 
+def depth(k: int) -> int:
+    return max(k, DEPTH)
+
+
 def find(
     retrievers: Sequence[Retriever],
     ranker: Ranker,
@@ -63,7 +67,7 @@ def gather(
     brought = []
     for source in retrievers:
         with timed(stages_ms, source.source):
-            brought.append(source.retrieve(requests, max(k, DEPTH), allowed))
+            brought.append(source.retrieve(requests, depth(k), allowed))
     with timed(stages_ms, "merge"):
         rows_BN, features_BNF = merge(brought)
         brought_BNF = features_BNF != 0

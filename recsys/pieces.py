@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 _PIECE = 8 << 20
 
 
-def npy_pieces(parts: Sequence[NDArray[Any]]) -> Iterator[bytes]:
-    """The parts one below the other, as one .npy file."""
-    yield _header(parts[0], sum(len(part) for part in parts))
-    for part in parts:
-        for rows in _blocks(part):
-            yield np.ascontiguousarray(part[rows]).tobytes()
+def npy_pieces(parts: Iterable[NDArray[Any]], rows: int | None = None) -> Iterator[bytes]:
+    """The parts one below the other, as one .npy file. With `rows`, how many they have in all, each part may go when
+    the next one comes."""
+    if rows is None:
+        parts = list(parts)
+        rows = sum(len(part) for part in parts)
+    for at, part in enumerate(parts):
+        if at == 0:
+            yield _header(part, rows)
+        for block in _blocks(part):
+            yield np.ascontiguousarray(part[block]).tobytes()
 
 
 def npy_kept(array: NDArray[Any], kept_N: NDArray[np.bool_]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsys import sources
+from recsys.batch import nearest
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import Done, Place, one_batch
@@ -37,6 +38,7 @@ def candidates(place: Place, part: int) -> Done:
     ranker = place.setup.recommend_ranker()
     of, now_days = fitted(place, ranker.feature_names), utc_days(place.plan.now)
     asked = sources.sources(ranker.feature_names, of)
+    near = nearest.Lists(place, part) if nearest.SOURCE in ranker.feature_names else None
     sellable_I = np.asarray(place.released_items()["in_stock"])
     rows_UN = np.full((len(known), n), -1, np.int32)
     features_UNF = np.zeros((len(known), n, len(asked)), np.float32)
@@ -45,7 +47,7 @@ def candidates(place: Place, part: int) -> Done:
         users = slice(block.start, block.stop)
         histories = known.slice(block.start, block.stop)
         requests = Requests(len(block), None, np.asarray(vectors_UD[users]), histories, now_days)
-        found = find(asked, ranker, requests, n, sellable_I)
+        found = find(near.put_into(asked, block) if near else asked, ranker, requests, n, sellable_I)
         width = slice(0, found.rows_BK.shape[1])
         rows_UN[users, width], features_UNF[users, width] = found.rows_BK, found.features_BKF
         sources_UN[users, width] = packed(found.brought_BKF)

@@ -27,7 +27,8 @@ FIRST_RATES = {
     "embed users": 9_900,
     "co_occurrence": 19_000,
     "lexical": 30_000,
-    "candidates": 270,
+    "nearest": 1_500,
+    "candidates": 300,
     "similar": 7_500,
     "held out": 20,
 }
@@ -52,7 +53,7 @@ def estimate(setup: Setup, until: datetime) -> str:
     users = round(events * measured.get("embed users", 1) / measured.get("read events", 100))
     rows = {"read items": items, "read events": events, "items": items, "events": events, "embed items": fresh}
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
-    rows |= dict.fromkeys(("embed users", "candidates"), users)
+    rows |= dict.fromkeys(("embed users", "nearest", "candidates"), users)
     rows["held out"] = round(measured.get("held out", users / 30))
     bytes_ = items * dim * 4 + items * (night.similar + night.neighbours) * 8
     bytes_ += users * (dim * 4 + night.candidates * 20 + night.history * 13)

@@ -203,10 +203,11 @@ def dense(place: Place, shard: int) -> Done:
 
 
 def assemble_table(place: Place, name: str, parts: int) -> None:
-    tables = [place.read_part(name, part) for part in range(parts)]
-    batches = (batch for table in tables for batch in table.to_batches())
-    place.assemble(f"{name}.arrow", arrow_pieces(batches, tables[0].schema))
+    batches = (batch for part in range(parts) for batch in place.read_part(name, part).to_batches())
+    place.assemble(f"{name}.arrow", arrow_pieces(batches, place.read_part(name, 0).schema))
 
 
 def assemble_array(place: Place, name: str, parts: int) -> None:
-    place.assemble(f"{name}.npy", npy_pieces([place.read_array(name, part) for part in range(parts)]))
+    # One part mapped at a time: pages of the others would count as the driver's.
+    rows = sum(place.array_rows(name, part) for part in range(parts))
+    place.assemble(f"{name}.npy", npy_pieces((place.read_array(name, part) for part in range(parts)), rows))

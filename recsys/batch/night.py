@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from recsys import forgetting, models
 from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
-from recsys.batch import candidates, embed, index, ingest
+from recsys.batch import candidates, embed, index, ingest, nearest
 from recsys.batch.held_out import HELD_OUT, held_out
 from recsys.batch.plan import LIVE, Place, Plan
 from recsys.batch.report import write_report
@@ -187,10 +187,13 @@ def run_night(place: Place, say: Say) -> Manifest:
     go(Stage("similar", blocks, index.similar))
     for name in ("similar_rows", "similar_scores", "content_rows", "content_scores"):
         index.assemble_array(place, name, blocks)
-    if "follows" in place.setup.recommend_ranker().feature_names:
+    asked_for = place.setup.recommend_ranker().feature_names
+    if "follows" in asked_for:
         go(Stage("follows", near_blocks, index.follows))
         for name in ("follows_rows", "follows_scores"):
             index.assemble_array(place, name, near_blocks)
+    if nearest.SOURCE in asked_for:
+        go(nearest.stage(place))
     go(Stage("candidates", plan.user_parts, candidates.candidates), Stage("held out", 1, held_out))
     for name in ("candidates_rows", "candidates_features", "candidates_sources"):
         index.assemble_array(place, name, plan.user_parts)

@@ -17,7 +17,7 @@ from recsys.amending import Decided
 from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.interfaces import Chunk, DatasetAdapter
-from recsys.pieces import parquet_bytes
+from recsys.pieces import npy_pieces, parquet_bytes
 from recsys.release import IdMap, read_arrow, read_manifest, write_arrow
 
 #: The path of a chunk that comes from the live event log, as copied when the night began.
@@ -107,9 +107,7 @@ class Place:
     def write_arrays(self, done: Done, part: int, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             path = self.work(f"{name}/{part:05d}.npy")
-            sink = pa.BufferOutputStream()
-            np.save(sink, np.ascontiguousarray(array))
-            done.files[path] = self.store.write(path, sink.getvalue())
+            done.files[path] = self.store.write(path, npy_pieces([array]))
 
     def write_quarantine(self, done: Done, name: str, *rows: pa.Table) -> None:
         table = pa.concat_tables(rows)
@@ -126,6 +124,12 @@ class Place:
         if local := self.store.on_disk(path):
             return np.load(local, mmap_mode="r")
         return np.load(io.BytesIO(self.store.read(path)))
+
+    def array_rows(self, name: str, part: int) -> int:
+        """How many rows that part has; reads no more of it than its header."""
+        with self.store.open(self.work(f"{name}/{part:05d}.npy")) as stream:
+            np.lib.format.read_magic(stream)
+            return int(np.lib.format.read_array_header_1_0(stream)[0][0])
 
     def gather(self, name: str, part: int, schema: pa.Schema) -> pa.Table:
         """All rows that the scattering stage `name` put into partition `part`, in order of its shards.

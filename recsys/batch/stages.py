@@ -29,10 +29,8 @@ SHARDS_OF_A_GPU = 4
 
 
 class Finisher(Protocol):
-    """The second half of a two-step stage, made once per actor: takes what `prepare` gave and finishes the shard.
-
-    On a GPU `finish` is called by several threads.
-    """
+    """The work of actors, made once per actor: takes what a task prepared (b"" where none does) and finishes the
+    shard. On a GPU `finish` is called by several threads."""
 
     def __init__(self, place: Place) -> None: ...
 
@@ -43,13 +41,13 @@ class Finisher(Protocol):
 class Stage:
     """`shards` pieces of work under one name.
 
-    With `finisher` the stage has two steps: CPU tasks prepare (`work` returns bytes), actors of the setup's
-    encoder size (GPU or CPU) finish.
+    CPU tasks do the `work`, or actors of the setup's encoder size (GPU or CPU) with a `finisher`; with both the stage
+    has two steps: tasks prepare (`work` returns bytes), actors finish.
     """
 
     name: str
     shards: int
-    work: Callable[[Place, int], Any]
+    work: Callable[[Place, int], Any] | None = None
     finisher: type[Finisher] | None = None
 
 
@@ -119,20 +117,24 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 1800
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # a line an execution, which the stage lines say better
-    night, shards = place.setup.night, ray.data.from_items(pending, override_num_blocks=len(pending))
+    night = place.setup.night
+    shards: ray.data.Dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
     shards.set_name("+".join(stage.name for stage in stages))
-    finisher = stages[0].finisher
-    if finisher is None:
+    first = stages[0]
+    if first.finisher is None:
         return shards.map(_task(place, stages), num_cpus=night.task_cpus)
+    if first.work is not None:
+        shards = shards.map(_prepare(place, first.name, first.work), num_cpus=night.task_cpus)
     threads = SHARDS_OF_A_GPU if night.encoder_gpus else 1
-    return shards.map(_prepare(place, stages[0]), num_cpus=night.task_cpus).map(
+    return shards.map(
         _Finish,  # type: ignore[arg-type]
-        fn_constructor_args=(place, finisher),
+        fn_constructor_args=(place, first.finisher),
         compute=ActorPoolStrategy(
             size=min(night.encoder_workers, len(pending)),
+            # As many wait as are at work: more would wait at a busy actor while another has nothing to do.
             max_tasks_in_flight_per_actor=2 * threads,
-            max_concurrent_calls_per_actor=threads,
-            enable_true_multi_threading=threads > 1,
+            max_concurrent_calls_per_actor=threads if threads > 1 else None,
+            enable_true_multi_threading=threads > 1 or None,
         ),
         num_cpus=night.encoder_cpus,
         num_gpus=night.encoder_gpus or None,
@@ -140,7 +142,7 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
 
 
 def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    works = {stage.name: stage.work for stage in stages}
+    works = {stage.name: stage.work for stage in stages if stage.work}
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
         return _finish(place, row, time.time(), lambda: works[row["stage"]](place, row["shard"]))
@@ -149,23 +151,25 @@ def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], d
     return task
 
 
-def _prepare(place: Place, stage: Stage) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _prepare(
+    place: Place, name: str, work: Callable[[Place, int], bytes]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def prepare(row: dict[str, Any]) -> dict[str, Any]:
         started = time.time()
-        return row | {"started": started, "prepared": stage.work(place, row["shard"])}
+        return row | {"started": started, "prepared": work(place, row["shard"])}
 
-    prepare.__name__ = prepare.__qualname__ = f"prepare {stage.name}"
+    prepare.__name__ = prepare.__qualname__ = f"prepare {name}"
     return prepare
 
 
 class _Finish:
-    """The actor of a two-step stage."""
+    """The actor of a stage with a finisher."""
 
     def __init__(self, place: Place, finisher: type[Finisher]) -> None:
         self.place, self.finisher = place, finisher(place)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        started, prepared = row.pop("started"), row.pop("prepared")
+        started, prepared = row.pop("started", time.time()), row.pop("prepared", b"")
         return _finish(self.place, row, started, lambda: self.finisher.finish(row["shard"], prepared))
 
 

@@ -11,6 +11,8 @@ from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
 #: Per query the item rows to leave out: query q owns `rows[offsets[q]:offsets[q + 1]]`; repeats and -1 do no harm.
 Exclude = tuple[Ints, Ints]
+#: Items that are scored at once. A shard of whole blocks gives the scores of the whole catalogue, bit for bit.
+BLOCK_ITEMS = 65_536
 
 
 def top_k(
@@ -20,7 +22,7 @@ def top_k(
     *,
     allowed_I: Mask | None = None,
     exclude: Exclude | None = None,
-    block_items: int = 65_536,
+    block_items: int = BLOCK_ITEMS,
     block_queries: int = 512,
 ) -> tuple[Rows, Floats]:
     """The k items of largest inner product per query: rows [Q, k] int32 and scores [Q, k] float32, best first.
@@ -90,6 +92,13 @@ def padding(queries: int, k: int) -> tuple[Rows, Floats]:
     return np.full((queries, k), -1, np.int32), np.full((queries, k), -np.inf, np.float32)
 
 
+def silenced(queries_QD: Floats, rows_QK: Rows, scores_QK: Floats) -> tuple[Rows, Floats]:
+    """The same answers, without any for queries that are zero vectors."""
+    silent_Q = ~queries_QD.any(axis=1)
+    rows_QK[silent_Q], scores_QK[silent_Q] = -1, -np.inf
+    return rows_QK, scores_QK
+
+
 class ExactRetriever:
     """Nearest items to the requests' vectors, exactly, without what their histories bought.
 
@@ -105,13 +114,11 @@ class ExactRetriever:
         if requests.vectors_BD is None:
             return Candidates.none(self.source, requests.size)
         exclude = requests.histories.bought() if requests.histories is not None else None
-        silent_B = ~requests.vectors_BD.any(axis=1)
-        if silent_B.all():  # strangers: nothing to multiply
+        if not requests.vectors_BD.any():  # strangers: nothing to multiply
             _check(requests.vectors_BD, self.items_ID, k, allowed, exclude)
             return Candidates(self.source, *padding(requests.size, k))
-        rows_BN, scores_BN = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
-        rows_BN[silent_B], scores_BN[silent_B] = -1, -np.inf
-        return Candidates(self.source, rows_BN, scores_BN)
+        found = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
+        return Candidates(self.source, *silenced(requests.vectors_BD, *found))
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """Inner products of these rows; 0 where the request has no vector."""

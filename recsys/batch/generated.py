@@ -1,0 +1,228 @@
+"""A shop of any size out of a seed: what the stages before `nearest` leave, made by tasks, for measuring.
+
+Vectors lie in clusters, as those of real items do; a user buys in his own cluster, so that what he is not to be shown
+again is what he would be shown first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.batch.ingest import USERS, users_table
+from recsys.batch.plan import Done, Place, Plan, one_batch
+from recsys.interfaces import Chunk
+from recsys.pieces import npy_pieces
+from recsys.release import row_ranges, write_arrow
+from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
+from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories, Ints
+
+CLUSTERS = 1024
+#: Length of the noise beside a centre of length 1: cosines within a cluster are about .67.
+NOISE = 0.7
+BOUGHT = 8
+#: One item of so many is sold out, one user of so many has no vector.
+ONE_OF = 100
+_WORDS = [
+    "oak",
+    "steel",
+    "linen",
+    "glass",
+    "red",
+    "blue",
+    "small",
+    "large",
+    "round",
+    "soft",
+    "chair",
+    "table",
+    "lamp",
+    "shelf",
+    "clock",
+    "mirror",
+    "vase",
+    "carpet",
+]
+#: So many users of so many parts are checked.
+CHECKED = 16
+_ITEMS, _USERS, _CENTRES = range(3)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The shop as an adapter: `items` with texts, and no events. Shards of users hold `users_per_part`."""
+
+    items: int
+    users: int
+    dim: int
+    users_per_part: int
+    until: datetime
+    name = "generated"
+
+    def item_chunks(self) -> list[Chunk]:
+        return [Chunk("items", rows.start, len(rows)) for rows in row_ranges(self.items, 100_000)]
+
+    def event_chunks(self) -> list[Chunk]:
+        return []
+
+    def read_items(self, chunk: Chunk) -> pa.Table:
+        """Titles of ten words, one of them the item's own."""
+        words = np.random.default_rng(chunk.start).integers(0, len(_WORDS), (chunk.rows, 9))
+        rows = range(chunk.start, chunk.start + chunk.rows)
+        titles = [" ".join([*(_WORDS[at] for at in nine), f"no{row}"]) for row, nine in zip(rows, words, strict=True)]
+        columns = {"item_id": _ids("i", rows), "title": pa.array(titles)}
+        return pa.table([columns.get(f.name, pa.nulls(chunk.rows, f.type)) for f in ITEMS_IN], schema=ITEMS_IN)
+
+    def read_events(self, chunk: Chunk) -> pa.Table:
+        return EVENTS_IN.empty_table()
+
+    def part(self, part: int) -> range:
+        """The users of that shard."""
+        return range(part * self.users_per_part, min((part + 1) * self.users_per_part, self.users))
+
+
+def plan(version: str, shop: Generated, space: str, items_per_shard: int, texts_per_shard: int) -> Plan:
+    """A night over that shop."""
+    return Plan(
+        version=version,
+        until=shop.until.isoformat(),
+        setup=shop.name,
+        commit="generated",
+        space=space,
+        models=None,
+        previous=None,
+        carry_from=None,
+        item_chunks=shop.item_chunks(),
+        event_chunks=[],
+        item_parts=len(row_ranges(shop.items, items_per_shard)),
+        text_parts=len(row_ranges(shop.items, texts_per_shard)),
+        user_parts=len(row_ranges(shop.users, shop.users_per_part)),
+    )
+
+
+def items(place: Place, part: int) -> Done:
+    """A shard of the catalogue and its vectors, in place of ingest and embed."""
+    shop = _shop(place)
+    rows = row_ranges(shop.items, place.setup.night.items_per_shard)[part]
+    random = np.random.default_rng([_ITEMS, part])
+    done, clusters_N = Done(len(rows)), np.arange(rows.start, rows.stop) % CLUSTERS
+    hashes_N2 = np.stack([clusters_N, np.arange(rows.start, rows.stop)], axis=1)
+    columns = {
+        "item_id": _ids("i", rows),
+        "category": pa.array([f"category {cluster % 100}" for cluster in clusters_N]),
+        "in_stock": pa.array(random.integers(0, ONE_OF, len(rows)) > 0),
+        "text_hash": pa.Array.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(hashes_N2)]),
+    }
+    table = pa.table([columns.get(f.name, pa.nulls(len(rows), f.type)) for f in ITEMS], schema=ITEMS)
+    place.write_tables(done, f"items/{part:05d}.arrow", [one_batch(table)], ITEMS)
+    place.write_arrays(done, part, {"item_vectors": _vectors(random, clusters_N, shop.dim)})
+    return done
+
+
+def users(place: Place, part: int) -> Done:
+    """A shard of users: histories and vectors, in place of ingest and `embed_users`."""
+    shop = _shop(place)
+    known, vectors_ND = drawn_users(shop, part)
+    done = Done(len(known))
+    table = users_table(_ids("u", shop.part(part)), known)
+    place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
+    place.write_arrays(done, part, {"user_vectors": vectors_ND})
+    return done
+
+
+def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
+    """What the users of that shard bought, and their vectors [N, dim]."""
+    rows, random = shop.part(part), np.random.default_rng([_USERS, part])
+    clusters_N = random.integers(0, min(CLUSTERS, shop.items), len(rows))
+    vectors_ND = _vectors(random, clusters_N, shop.dim)
+    vectors_ND[random.integers(0, ONE_OF, len(rows)) == 0] = 0
+    bought_NB = clusters_N[:, None] + CLUSTERS * random.integers(0, 1 + shop.items // CLUSTERS, (len(rows), BOUGHT))
+    items_E = (bought_NB % shop.items).astype(np.int32).reshape(-1)
+    types_E = np.full(len(items_E), PURCHASE, np.int8)
+    return Histories(np.arange(len(rows) + 1) * BOUGHT, items_E, types_E, np.zeros(len(items_E))), vectors_ND
+
+
+def habits(place: Place, shard: int) -> Done:
+    """What a log without events says of the items: files that the candidates stage opens."""
+    count = _shop(place).items
+    none, nothing = np.broadcast_to(np.int32(-1), (count, 1)), np.zeros((count, 1), np.float32)
+    for name in ("co_occurrence", "content"):
+        place.assemble(f"{name}_rows.npy", npy_pieces([none]))
+        place.assemble(f"{name}_scores.npy", npy_pieces([nothing]))
+    for name in ("popularity", "intervals", "repeats"):
+        place.assemble(f"{name}.npy", npy_pieces([nothing[:, 0]]))
+    place.assemble("first_days.npy", npy_pieces([np.zeros(count)]))
+    place.assemble("touches.npy", npy_pieces([np.zeros((len(EVENT_TYPES), count), np.int64)]))
+    nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
+    place.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
+    return Done(count)
+
+
+def check(place: Place, shard: int) -> Done:
+    """The released lists of some users of one of `CHECKED` parts, against all items in double precision.
+
+    Counts users, those whose list is wrong (repeats, holds what was bought or is sold out, is too short, or is worse
+    than the best by more than rounding), items that should be there, and of those the ones that are.
+    """
+    shop, n = _shop(place), place.setup.night.candidates
+    part = shard * max(1, place.plan.user_parts // CHECKED) % place.plan.user_parts
+    known, vectors_ND = drawn_users(shop, part)
+    chosen = np.random.default_rng(shard).choice(len(known), min(CHECKED, len(known)), replace=False)
+    rows_QN = place.released_array("candidates_rows")[part * shop.users_per_part + chosen]
+    known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
+    wanted_QN, found_QN = _best(place, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
+    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
+    off, wrong = 5e-3 if place.setup.night.encoder_gpus else 1e-5, 0  # a GPU holds the items as bf16
+    for query, rows_N in enumerate(rows_QN):
+        rows = rows_N[rows_N >= 0]
+        found_QN[query, : len(rows)] = -np.sort(-(items_ID[rows] @ queries_QD[query]))
+        banned = np.isin(rows, known.slice(query, query + 1).items).any() or not sellable_I[rows].all()
+        near = np.allclose(found_QN[query], wanted_QN[query], rtol=0, atol=off)
+        wrong += bool(banned or len(set(rows.tolist())) < len(rows) or not near)
+    there = found_QN >= wanted_QN[:, -1:] - 1e-7
+    wanted = np.isfinite(wanted_QN)
+    counts = {"wrong": wrong, "wanted": int(wanted.sum()), "found": int((there & wanted).sum())}
+    return Done(len(chosen), counts=counts)
+
+
+def _best(place: Place, queries_QD: NDArray[np.float64], known: Histories, n: int) -> NDArray[np.float64]:
+    """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for none."""
+    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
+    best_QN = np.full((len(queries_QD), n), -np.inf)
+    offsets, bought = known.bought()
+    owners = np.repeat(np.arange(len(known)), np.diff(offsets))
+    for rows in row_ranges(len(items_ID), 65_536):
+        scores_QI = queries_QD @ items_ID[rows.start : rows.stop].astype(np.float64).T
+        scores_QI[:, ~sellable_I[rows.start : rows.stop]] = -np.inf
+        inside = (bought >= rows.start) & (bought < rows.stop)
+        scores_QI[owners[inside], bought[inside] - rows.start] = -np.inf
+        best_QN = -np.partition(-np.concatenate([best_QN, scores_QI], axis=1), n - 1, axis=1)[:, :n]
+    best_QN[~queries_QD.any(axis=1)] = -np.inf
+    return -np.sort(-best_QN, axis=1)
+
+
+def _shop(place: Place) -> Generated:
+    shop = place.dataset()
+    assert isinstance(shop, Generated)
+    return shop
+
+
+def _ids(letter: str, rows: range) -> pa.Array:
+    return pa.array([f"{letter}{row:09d}" for row in rows], pa.string())
+
+
+def _vectors(random: np.random.Generator, clusters_N: Ints, dim: int) -> Floats:
+    """Unit vectors [N, dim] around the centres of their clusters."""
+    vectors_ND = random.standard_normal((len(clusters_N), dim), np.float32)
+    vectors_ND *= np.float32(NOISE / dim**0.5)
+    centres_CD = np.random.default_rng(_CENTRES).standard_normal((CLUSTERS, dim), np.float32)
+    centres_CD /= np.linalg.norm(centres_CD, axis=1, keepdims=True)
+    for rows in row_ranges(len(vectors_ND), 4096):
+        block = slice(rows.start, rows.stop)
+        vectors_ND[block] += centres_CD[clusters_N[block]]
+        vectors_ND[block] /= np.linalg.norm(vectors_ND[block], axis=1, keepdims=True)
+    return vectors_ND

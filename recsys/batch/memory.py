@@ -1,0 +1,82 @@
+"""What the driver and the workers of its Ray hold on this host, sampled by a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psutil
+import ray
+
+
+@dataclass
+class Peak:
+    """The most that one process held, in bytes. PSS counts a page by how many map it; `own` no page of a file."""
+
+    rss: int = 0
+    pss: int = 0
+    own: int = 0
+
+    def raise_to(self, process: psutil.Process) -> int:
+        """The process's RSS now."""
+        told = process.memory_full_info()
+        own = told.rss - told.shared
+        self.rss, self.pss, self.own = max(self.rss, told.rss), max(self.pss, told.pss), max(self.own, own)
+        return int(told.rss)
+
+
+@dataclass
+class Memory:
+    """Peaks of the driver and, by stage, of the largest worker, while it is entered. Set `stage` when one begins."""
+
+    interval_s: float = 1.0
+    stage: str = ""
+    driver: Peak = field(default_factory=Peak)
+    workers: dict[str, Peak] = field(default_factory=dict)
+    driver_rss: list[int] = field(default_factory=list)
+
+    def __enter__(self) -> Memory:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def growth(self) -> int:
+        """Bytes by which the driver's largest RSS of the second half of the time is above that of the first."""
+        half = len(self.driver_rss) // 2
+        return max(self.driver_rss[half:], default=0) - max(self.driver_rss[:half], default=0)
+
+    def _watch(self) -> None:
+        driver, raylet = psutil.Process(), _raylet()
+        while True:
+            self.driver_rss.append(self.driver.raise_to(driver))
+            for worker in _workers(raylet):
+                try:
+                    self.workers.setdefault(self.stage, Peak()).raise_to(worker)
+                except psutil.Error:  # it has just ended
+                    continue
+            if self._over.wait(self.interval_s):
+                return
+
+
+def _raylet() -> psutil.Process | None:
+    """Of the Ray that this driver is connected to: there may be others on the host."""
+    mine = f"--gcs-address={ray.get_runtime_context().gcs_address}"
+    found = psutil.process_iter(["name", "cmdline"])
+    return next(
+        (each for each in found if each.info["name"] == "raylet" and mine in (each.info["cmdline"] or [])), None
+    )
+
+
+def _workers(raylet: psutil.Process | None) -> Iterator[psutil.Process]:
+    for each in raylet.children() if raylet else ():
+        try:
+            if (name := each.name()).startswith("ray::") and not name.endswith("Agent"):
+                yield each
+        except psutil.Error:
+            continue

@@ -1,0 +1,151 @@
+"""The night's search for nearest items: the same lists from any cut of the items, and a lost worker costs its block."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys import funnel, sources
+from recsys.artifacts import ArtifactStore
+from recsys.batch import candidates, generated, index, nearest
+from recsys.batch.night import begin, run_night
+from recsys.batch.plan import Done, Place
+from recsys.batch.stages import Stage, run
+from recsys.config import Night, Setup
+from recsys.encoders.hashing import HashingEncoder
+from recsys.ranking.linear import LinearRanker
+from recsys.release import Release, histories_of
+from recsys.retrieval.exact import ExactRetriever
+from recsys.types import Requests, utc_days
+from tests.checkerboard import UNTIL, setup
+
+pytestmark = pytest.mark.ray
+ITEMS, USERS, PARTS = 600, 80, 4
+LISTS = ("candidates_rows", "candidates_features", "candidates_sources")
+
+
+def shop(home: Path, items_resident: int) -> Place:
+    """A generated shop on the eve of the search."""
+    night = Night(
+        items_per_shard=250,
+        users_per_block=3,
+        items_resident=items_resident,
+        candidates=120,
+        task_cpus=0.25,
+        encoder_workers=2,
+        encoder_cpus=0.25,
+    )
+    choices = Setup(
+        "generated",
+        str(home),
+        partial(generated.Generated, ITEMS, USERS, 8, USERS // PARTS),
+        partial(HashingEncoder, 8),
+        lambda: pytest.fail("no events are asked for"),
+        recommend_ranker=partial(LinearRanker, {"discovery": 1.0}),
+        night=night,
+    )
+    dataset = choices.dataset(datetime(2026, 1, 2, tzinfo=UTC))
+    assert isinstance(dataset, generated.Generated)
+    place = Place(ArtifactStore(str(home)), choices, generated.plan("v", dataset, "s", 250, 250))
+    run(place, Stage("items", place.plan.item_parts, generated.items), Stage("habits", 1, generated.habits))
+    run(place, Stage("users", PARTS, generated.users))
+    index.assemble_table(place, "items", place.plan.item_parts)
+    index.assemble_array(place, "item_vectors", place.plan.item_parts)
+    return place
+
+
+def released(place: Place) -> list[bytes]:
+    run(place, nearest.stage(place))
+    run(place, Stage("candidates", PARTS, candidates.candidates))
+    for name in LISTS:
+        index.assemble_array(place, name, PARTS)
+    return [place.store.read(place.release(f"{name}.npy")) for name in LISTS]
+
+
+def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Path) -> None:
+    whole, cut = shop(tmp_path / "whole", 1_000_000), shop(tmp_path / "cut", 250)
+    assert (len(nearest.item_shards(whole)), len(nearest.item_shards(cut))) == (1, 3)
+    assert released(whole) == released(cut)
+    for part in range(PARTS):
+        known = histories_of(cut.read_part("users", part))
+        requests = Requests(len(known), None, np.array(cut.read_array("user_vectors", part)), known)
+        sellable_I = np.asarray(cut.released_items()["in_stock"])
+        exact = ExactRetriever("discovery", cut.released_array("item_vectors"))
+        (listed,) = nearest.Lists(cut, part).put_into([exact], range(len(known)))
+        wanted = exact.retrieve(requests, 120, sellable_I)
+        found = listed.retrieve(requests, 120, sellable_I)
+        np.testing.assert_array_equal(found.rows_BN, wanted.rows_BN)
+        np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, rtol=1e-5)
+
+
+@pytest.mark.parametrize("items_resident", [1_000_000, 6])
+def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items_resident: int
+) -> None:
+    """Byte for byte, beside every other source."""
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHELF_COMMIT", "test")
+    choices = setup()
+    choices = replace(choices, night=replace(choices.night, items_resident=items_resident))
+    manifest = run_night(begin(choices, UNTIL), print)
+    release = Release.open(ArtifactStore(choices.home), manifest.version)
+    ranker = choices.recommend_ranker()
+    asked = sources.sources(ranker.feature_names, funnel.fitted(release, ranker.feature_names))
+    assert nearest.SOURCE in ranker.feature_names
+    known, sellable_I = histories_of(release.users), np.asarray(release.items["in_stock"])
+    for user in range(len(known)):
+        vector_D = np.array(release.user_vectors_UD[user : user + 1])
+        requests = Requests(1, None, vector_D, known.slice(user, user + 1), utc_days(UNTIL))
+        found = funnel.find(asked, ranker, requests, 12, sellable_I)
+        width = found.rows_BK.shape[1]
+        np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], found.rows_BK[0])
+        np.testing.assert_allclose(release.candidate_features_UNF[user, :width], found.features_BKF[0], rtol=1e-5)
+
+
+class Mortal(nearest.Nearest):
+    """Notes what it begins; is killed once, in the middle of shard 5."""
+
+    def finish(self, shard: int, prepared: bytes) -> Done:
+        home = Path(self.place.setup.home)
+        with (home / "begun").open("a") as noted:
+            noted.write(f"{shard}\n")
+        if shard == 5 and not (home / "killed").exists():
+            (home / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().finish(shard, prepared)
+
+
+def test_a_killed_worker_loses_its_block_alone(ray_session: None, tmp_path: Path) -> None:
+    alone, killed = shop(tmp_path / "alone", 250), shop(tmp_path / "killed", 250)
+    run(alone, nearest.stage(alone))
+    stage = replace(nearest.stage(killed), finisher=Mortal)
+    assert run(killed, stage)["nearest"].rows == 3 * USERS
+    begun = Counter((tmp_path / "killed" / "begun").read_text().split())
+    assert begun == {str(shard): 2 if shard == 5 else 1 for shard in range(stage.shards)}
+    for shard in range(stage.shards):
+        assert record(alone, shard) == record(killed, shard)
+
+
+def test_what_is_recorded_is_kept(ray_session: None, tmp_path: Path) -> None:
+    place = shop(tmp_path, 250)
+    stage = nearest.stage(place)
+    before = run(place, stage) and [record(place, shard) for shard in range(stage.shards)]
+    for shard in range(0, stage.shards, 2):
+        place.store.remove(place.work(f"done/nearest/{shard:05d}.json"))
+    place.store.remove(place.work("nearest_rows/00001.npy"))
+    line = run(place, stage)["nearest"]
+    assert (line.kept, line.shards) == (stage.shards // 2 - 1, stage.shards)
+    assert before == [record(place, shard) for shard in range(stage.shards)]
+
+
+def record(place: Place, shard: int) -> dict[str, str]:
+    return dict(json.loads(place.store.read(place.work(f"done/nearest/{shard:05d}.json")))["files"])

@@ -162,7 +162,7 @@ def measure(bench: Bench) -> list[Row]:
 def require_room(bench: Bench) -> None:
     """Raises InputError where the disk has too little room for the largest moment of the run."""
     shop, night = bench.shop, bench.setup.night
-    vectors, shards = 4 * shop.dim, -(-shop.items // night.items_resident)
+    vectors, shards = 4 * shop.dim, len(nearest.shards_of(shop.items, night.items_resident))
     a_list, released = 8 * depth(night.candidates) * shards, 10 * night.candidates
     user = max(vectors + 200 + a_list + released, 2 * released)
     need = 300 * shop.items + max(2 * vectors * shop.items, vectors * shop.items + user * shop.users)

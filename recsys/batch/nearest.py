@@ -33,11 +33,13 @@ def stage(place: Place) -> Stage:
     return Stage("nearest", len(item_shards(place)) * place.plan.user_parts, finisher=Nearest)
 
 
-def item_shards(place: Place) -> list[range]:
+def shards_of(items: int, resident: int) -> list[range]:
     """The rows that a worker holds at once; whole blocks of `top_k`, so that scores do not depend on the cut."""
-    most = place.setup.night.items_resident
-    size = most // BLOCK_ITEMS * BLOCK_ITEMS or most
-    return row_ranges(len(taste_vectors(place)), size) or [range(0)]
+    return row_ranges(items, resident // BLOCK_ITEMS * BLOCK_ITEMS or resident) or [range(0)]
+
+
+def item_shards(place: Place) -> list[range]:
+    return shards_of(len(taste_vectors(place)), place.setup.night.items_resident)
 
 
 class Nearest:

@@ -130,7 +130,7 @@ def _night(
     names = ("packed",) if gpu else ("padded",)
     encode = max(row["texts_per_s"] for row in alone if row["name"] in names)
     with tempfile.TemporaryDirectory() as home:
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, include_dashboard=False)
         starts = range(0, texts, PIECE)
         piece, held = ray.remote(_write_piece), ray.put(titles)
         ray.get([piece.remote(home, held, start, min(start + PIECE, texts)) for start in starts])
@@ -147,7 +147,7 @@ def _night(
             night=night if gpu else tiny().night,
         )
         begun = time.perf_counter()
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, include_dashboard=False)
         place, seconds = _embedded(setup, begun)
         whole = time.perf_counter() - begun
         cosine = _checked(place, make(), made(titles, 0, min(texts, PIECE))[:256])

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.config import Night, Setup, tiny
@@ -193,13 +194,16 @@ def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float]]:
 
 def _checked(place: Place, encoder: TransformerEncoder, texts: list[str]) -> float:
     """The least cosine of what the night wrote for some texts to what the padded model makes of them."""
-    wanted_ND, hashes = encoder.encode_padded(encoder.tokenize(texts)), text_hashes(texts).to_pylist()
-    found = {}
-    for part in range(place.plan.text_parts):
-        held = {text: row for row, text in enumerate(place.read_part("text_hashes", part)["text_hash"].to_pylist())}
-        vectors_ND = place.read_array("text_vectors", part)
-        found.update({text: vectors_ND[held[text]] for text in hashes if text in held})
-    return _likeness(np.stack([found[text] for text in hashes]), wanted_ND)
+    from recsys.batch.ingest import hash_parts
+
+    wanted_ND, hashes = encoder.encode_padded(encoder.tokenize(texts)), text_hashes(texts)
+    found_ND = np.zeros_like(wanted_ND)
+    parts = hash_parts(pa.chunked_array([hashes]), place.plan.text_parts)
+    for part in np.unique(parts):
+        mine = parts == part
+        rows = pc.index_in(hashes.filter(pa.array(mine)), place.read_part("text_hashes", part)["text_hash"])
+        found_ND[mine] = place.read_array("text_vectors", part)[np.asarray(rows)]
+    return _likeness(found_ND, wanted_ND)
 
 
 def _write_piece(home: str, titles: list[str], start: int, stop: int) -> None:

@@ -70,6 +70,8 @@ WITH_TORCH = (
     "recsys.training",
     "recsys.users.sequence",
     "recsys.ranking.network",
+    "recsys.encoders.attention",
+    "recsys.encoders.packed",
     "recsys.retrieval.gpu",
     "recsys.retrieval.kernels",
 )

@@ -16,7 +16,6 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray import cloudpickle
 
 from recsys.batch.careful import Careful, tried
 from recsys.batch.ingest import TEXTS
@@ -59,14 +58,14 @@ def _carried_rows(place: Place, hashes: pa.Array) -> Rows:
 
 def _encoder(place: Place) -> Encoder:
     """The one of this worker process, which many shards pass through: it remembers the words of those before."""
-    recipe = cloudpickle.dumps(place.setup.encoder)
-    if recipe not in _ENCODERS:
+    factory = place.setup.encoder
+    if repr(factory) not in _ENCODERS:
         _ENCODERS.clear()
-        _ENCODERS[recipe] = place.setup.encoder()
-    return _ENCODERS[recipe]
+        _ENCODERS[repr(factory)] = factory, factory()  # while the factory is held none else has its address
+    return _ENCODERS[repr(factory)][1]
 
 
-_ENCODERS: dict[bytes, Encoder] = {}
+_ENCODERS: dict[str, tuple[Callable[[], Encoder], Encoder]] = {}
 
 
 def _tokens(tokenize: Callable[[list[str]], pa.ListArray], texts: list[str]) -> tuple[pa.ListArray, dict[int, str]]:

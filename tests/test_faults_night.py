@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -18,12 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.artifacts import ArtifactStore
+from recsys.batch import embed
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
+from recsys.encoders.text import text_hashes
 from recsys.errors import RecsysError
 from recsys.interfaces import Chunk
-from recsys.release import Release
+from recsys.release import Release, write_arrow
 from recsys.types import Floats
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup, title
 
@@ -139,3 +143,33 @@ def test_a_full_disk_fails_the_night_with_a_sentence_and_the_next_one_with_room_
 def fill(disk: Path, left: int) -> None:
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     (disk / "filling").write_bytes(b"\0" * (free - left))
+
+
+class Watched(HashingEncoder):
+    """Counts who encodes at once."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.now = self.most = 0
+
+    def encode_tokens(self, tokens: pa.ListArray) -> Floats:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        self.now -= 1
+        return super().encode_tokens(tokens)
+
+
+def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:
+    """So that of several shards only the one it was at is blamed when it dies."""
+    place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
+    actor, encoder = embed.Encode(place), HashingEncoder(16)
+    texts = ["red drill", "blue saw", "oak"]
+    columns = [pa.array(text_hashes(texts)), pa.nulls(3, pa.string()), pa.array([-1] * 3, pa.int32())]
+    message = pa.record_batch([*columns, encoder.tokenize(texts)], schema=embed._MESSAGE)
+    prepared = write_arrow([message], embed._MESSAGE).to_pybytes()
+    with ThreadPoolExecutor(4) as pool:
+        rows = [done.rows for done in pool.map(partial(actor.finish, prepared=prepared), range(4))]
+    assert (rows, actor.encoder.most) == ([3] * 4, 1)  # type: ignore[attr-defined]
+    for shard in range(4):
+        np.testing.assert_array_equal(place.read_array("text_vectors", shard), encoder.encode_items(texts))

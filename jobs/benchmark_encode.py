@@ -45,6 +45,7 @@ ROUNDS = 5
 #: Texts of a file of the catalogue, and of a call to the tokenizer.
 PIECE = 250_000
 BATCHES = (64, 256, 1024, 4096)
+RIVAL = "SentenceTransformer.encode"
 
 
 def main() -> int:
@@ -70,7 +71,7 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     summary = {"job": "benchmark_encode", "dataset": arguments.titles or "completejourney", "commit": commit}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
-    return int(any(row.get("cosine", 1) < 0.999 for row in rows))
+    return int(any(row.get("cosine", 1) < 0.999 for row in rows if row["name"] != RIVAL))
 
 
 def made(titles: list[str], start: int, stop: int) -> list[str]:
@@ -97,9 +98,13 @@ def _alone(encoder: TransformerEncoder, texts: list[str], gpu: bool) -> Iterator
     if gpu:
         packed = _row("packed", len(tokens), lambda: encoder.encode_tokens(tokens), best, batch=encoder.row_tokens)
         yield packed | {"cosine": _likeness(encoder.encode_tokens(tokens), padded_ND)}
-    yield from _sentence_transformer(encoder, texts, padded_ND, gpu)
+    rivals = list(_sentence_transformer(encoder, texts, padded_ND, gpu))
+    yield from rivals
     if not gpu:
-        yield _row("nightshelf, texts to vectors", len(texts), lambda: encoder.encode_items(texts), batch=best["batch"])
+        to = max(rivals, key=lambda row: row["texts_per_s"], default=None)
+        yield _row(
+            "nightshelf, texts to vectors", len(texts), lambda: encoder.encode_items(texts), to, batch=best["batch"]
+        )
 
 
 def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_ND: Floats, gpu: bool) -> Iterator[Row]:
@@ -116,7 +121,7 @@ def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_
     few = texts[:10_000]
     for batch in (64, 256, 1024) if gpu else (32, 64):
         call = partial(rival.encode, few, batch_size=batch, show_progress_bar=False)
-        row = _row("SentenceTransformer.encode", len(few), call, rounds=3, batch=batch)
+        row = _row(RIVAL, len(few), call, rounds=3, batch=batch)
         yield row | {"cosine": _likeness(call(), padded_ND[: len(few)])}
 
 
@@ -127,7 +132,7 @@ def _night(
     import ray
     import torch
 
-    rival = max((row["texts_per_s"] for row in alone if row["name"].startswith("Sentence")), default=float("nan"))
+    rival = max((row["texts_per_s"] for row in alone if row["name"] == RIVAL), default=float("nan"))
     names = ("packed",) if gpu else ("padded",)
     encode = max(row["texts_per_s"] for row in alone if row["name"] in names)
     with tempfile.TemporaryDirectory() as home:
@@ -162,7 +167,7 @@ def _night(
             "texts_per_s": texts / whole,
             "cosine": cosine,
             "ratio": texts / whole / rival,
-            "to": "SentenceTransformer.encode",
+            "to": RIVAL,
             "seconds": whole,
         },
         {

@@ -113,17 +113,13 @@ class Encode:
         return done
 
     def _encode(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
-        # Shards are read and written beside each other; when the process dies, it dies of one.
-        with self.one_at_a_time:
-            return self._encode_alone(shard, tokens)
-
-    def _encode_alone(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
-        careful = Careful(self.place.store, self.place.work(f"encoding/{shard:05d}.json"))
-
         def work(start: int, stop: int) -> Floats:
             return self.encoder.encode_tokens(tokens.slice(start, stop - start))
 
-        return careful.encode(work, len(tokens), self.encoder.dim)
+        # Shards are read and written beside each other; when the process dies, it dies of one.
+        with self.one_at_a_time:
+            careful = Careful(self.place.store, self.place.work(f"encoding/{shard:05d}.json"))
+            return careful.encode(work, len(tokens), self.encoder.dim)
 
 
 def spread_vectors(place: Place, part: int) -> Done:

@@ -27,7 +27,7 @@ FIRST_RATES = {
     "embed users": 9_900,
     "co_occurrence": 19_000,
     "lexical": 30_000,
-    "nearest": 1_500,
+    "nearest": 1_000,
     "candidates": 300,
     "similar": 7_500,
     "held out": 20,

@@ -133,8 +133,8 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
             size=min(night.encoder_workers, len(pending)),
             # As many wait as are at work: more would wait at a busy actor while another has nothing to do.
             max_tasks_in_flight_per_actor=2 * threads,
-            max_concurrent_calls_per_actor=threads if threads > 1 else None,
-            enable_true_multi_threading=threads > 1 or None,
+            max_concurrent_calls_per_actor=threads,
+            enable_true_multi_threading=threads > 1,
         ),
         num_cpus=night.encoder_cpus,
         num_gpus=night.encoder_gpus or None,

@@ -16,7 +16,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from recsys.encoders.attention import attention
+from recsys.encoders.attention import BLOCK_Q, attention
 from recsys.encoders.rows import rows
 from recsys.types import Floats, Ints
 
@@ -32,9 +32,9 @@ class PackedModel:
     """
 
     def __init__(self, model: Any, pooling: str, row_tokens: int = 131_072, compiled: bool = True) -> None:
-        """Weights are shared with the model, which stays as it is. `row_tokens` is a multiple of `BLOCK_Q`."""
+        """Weights are shared with the model, which stays as it is. Rows are filled up to whole tiles of `attention`."""
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.row_tokens = row_tokens
+        self.row_tokens = row_tokens = -(-row_tokens // BLOCK_Q) * BLOCK_Q
         self.pooling = pooling
         self._model = model = copy.deepcopy(model, shared)
         self._first = _first_position(model)

@@ -52,7 +52,7 @@ def in_this_process(place: Place, *stages: Stage) -> dict[str, StageLine]:
         line = StageLine(stage.name, shards=stage.shards)
         finisher = stage.finisher(place) if stage.finisher else None
         for shard in range(stage.shards):
-            made = stage.work(place, shard)
+            made = stage.work(place, shard) if stage.work else b""
             line.add(finisher.finish(shard, made) if finisher else made)
         lines[stage.name] = line
     return lines

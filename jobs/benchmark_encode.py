@@ -1,9 +1,9 @@
 """Encoding beside its rivals on the same machine and texts: python -m jobs.benchmark_encode
 
-The model alone: texts padded to the longest of their batch, and packed; SentenceTransformer at its best batch size.
-Tokens alone, on all cores. Then a night's stages over Ray, from a Parquet catalogue to vectors in files, start-up
-included. Texts are two titles and a code that no other has. The last line is JSON; rates are medians of five, but for
-SentenceTransformer's of three and the night's one.
+The model alone: texts padded to the longest of their batch, and packed, or on a CPU in bfloat16 too;
+SentenceTransformer at its best batch size. Tokens alone, on all cores. Then a night's stages over Ray, from a Parquet
+catalogue to vectors in files, start-up included. Texts are two titles and a code that no other has. The last line is
+JSON; rates are medians of five, but for SentenceTransformer's of three and the night's one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> int:
     titles = Path(arguments.titles).read_text().splitlines() if arguments.titles else _shop_titles()
     make = partial(TransformerEncoder, arguments.encoder, max_tokens=64, name="minilm") if arguments.encoder else minilm
     texts = made(titles, 0, arguments.alone or (200_000 if gpu else 1_000))
-    rows = list(_alone(make(), texts, gpu))
+    rows = list(_alone(make, texts, gpu))
     if not arguments.without_ray:
         rows += _night(make, titles, arguments.texts or (4_000_000 if gpu else 4_000), gpu, rows)
     print(f"\n{'':<36}{'texts/s':>12}{'batch':>8}{'cosine':>9}{'ratio':>8}  to")
@@ -82,8 +82,9 @@ def made(titles: list[str], start: int, stop: int) -> list[str]:
     return [f"{titles[one]} {titles[two]} {code:x}" for (one, two), code in zip(pairs, codes, strict=True)]
 
 
-def _alone(encoder: TransformerEncoder, texts: list[str], gpu: bool) -> Iterator[Row]:
+def _alone(make: Callable[..., TransformerEncoder], texts: list[str], gpu: bool) -> Iterator[Row]:
     """The model on tokens that are there, and the rival on texts."""
+    encoder = make()
     tokens = encoder.tokenize(texts)
     print(f"{len(texts):,} texts of {len(tokens.flatten()) / len(tokens):.1f} tokens on {_machine()}", flush=True)
     rows = []
@@ -102,9 +103,12 @@ def _alone(encoder: TransformerEncoder, texts: list[str], gpu: bool) -> Iterator
     yield from rivals
     if not gpu:
         to = max(rivals, key=lambda row: row["texts_per_s"], default=None)
-        yield _row(
-            "nightshelf, texts to vectors", len(texts), lambda: encoder.encode_items(texts), to, batch=best["batch"]
-        )
+        for dtype in ("float32", "bfloat16"):
+            ours = make(dtype=dtype)
+            ours.batch_size = best["batch"]
+            name = f"nightshelf, texts to vectors, {dtype}"
+            row = _row(name, len(texts), partial(ours.encode_items, texts), to, batch=best["batch"])
+            yield row | {"cosine": _likeness(ours.encode_items(texts), padded_ND)}
 
 
 def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_ND: Floats, gpu: bool) -> Iterator[Row]:
@@ -126,7 +130,7 @@ def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_
 
 
 def _night(
-    make: Callable[[], TransformerEncoder], titles: list[str], texts: int, gpu: bool, alone: list[Row]
+    make: Callable[..., TransformerEncoder], titles: list[str], texts: int, gpu: bool, alone: list[Row]
 ) -> list[Row]:
     """Tokens alone on all cores, and a night from its first stage to its vectors."""
     import ray
@@ -154,11 +158,11 @@ def _night(
         )
         begun = time.perf_counter()
         ray.init(log_to_driver=False, include_dashboard=False)
-        place, seconds = _embedded(setup, begun)
+        place, seconds, first = _embedded(setup, begun)
         whole = time.perf_counter() - begun
         cosine = _checked(place, make(), made(titles, 0, min(texts, PIECE))[:256])
         ray.shutdown()
-    print(f"the night's seconds: {seconds}")
+    print(f"the night's seconds: {seconds}; {first:.1f} until the first shard was encoded")
     slower = min(tokenize, encode)
     return [
         {"name": f"tokenise alone, {cores} cores", "texts_per_s": tokenize},
@@ -175,11 +179,14 @@ def _night(
             "texts_per_s": texts / seconds["embed items"],
             "ratio": texts / seconds["embed items"] / slower,
             "to": "the slower of tokenise and encode alone",
+            "seconds": seconds["embed items"],
+            "first_shard_s": first,
         },
     ]
 
 
-def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float]]:
+def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float], float]:
+    """Runs the stages; the seconds of each, and of the last until its first shard was done."""
     from recsys.batch import embed, ingest
     from recsys.batch.night import begin
     from recsys.batch.stages import Stage, run
@@ -194,7 +201,7 @@ def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float]]:
         line = run(place, stage)[stage.name]
         print(line, flush=True)
         seconds[stage.name] = round(line.seconds, 1)
-    return place, seconds
+    return place, seconds, round(line.first_seconds, 1)
 
 
 def _checked(place: Place, encoder: TransformerEncoder, texts: list[str]) -> float:

@@ -31,6 +31,10 @@ class Encoder(Protocol):
         """Token ids of item texts, int32, one list a text. An empty text gives a list that `encode_tokens` accepts."""
         ...
 
+    def load(self) -> None:
+        """Does beforehand what the first `encode_tokens` of many texts would do before it encodes."""
+        ...
+
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         """[N, dim] float32, each row of length 1. The same tokens give the same row whatever stands beside them."""
         ...

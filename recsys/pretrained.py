@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any
 
 
-def opened(kind: Any, folder: Path, device: str | None = None, threads: int | None = None) -> Any:
-    """The folder's model as `kind`, one of transformers' Auto classes: bf16 on a GPU, fp32 on a CPU, in eval mode and
-    for use under `torch.inference_mode` alone.
+def opened(
+    kind: Any, folder: Path, device: str | None = None, threads: int | None = None, dtype: str | None = None
+) -> Any:
+    """The folder's model as `kind`, one of transformers' Auto classes, in eval mode and for use under
+    `torch.inference_mode` alone.
 
-    `device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process.
+    `device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process; `dtype` is bfloat16 on a
+    GPU, float32 on a CPU.
     """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    model = kind.from_pretrained(folder, dtype=dtype).eval().to(device)
+    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    model = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).eval().to(device)
     return packed(model) if device == "cpu" and _packs() else model
 
 

@@ -291,6 +291,11 @@ class EncoderContract:
         assert tokens.type == pa.list_(pa.int32())
         np.testing.assert_array_equal(encoder.encode_tokens(tokens), encoder.encode_items(self.TEXTS))
 
+    def test_loading_beforehand_changes_nothing(self) -> None:
+        loaded = self.make()
+        loaded.load()
+        np.testing.assert_array_equal(loaded.encode_items(self.TEXTS), self.make().encode_items(self.TEXTS))
+
     def test_neighbours_do_not_matter(self) -> None:
         encoder = self.make()
         together_ND = encoder.encode_items(self.TEXTS)

@@ -104,6 +104,17 @@ def test_prefixes_and_length(tiny):
     )
 
 
+def test_bfloat16_on_a_cpu_is_the_same_space(tiny):
+    ours, half = (TransformerEncoder(str(tiny), device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    texts = ["red saw", "oak table lamp a b c", "drill"] * 30
+    one_ND, other_ND = ours.encode_items(texts), half.encode_items(texts)
+    assert half.space == ours.space
+    assert other_ND.dtype == np.float32
+    assert 0.999 < (one_ND * other_ND).sum(axis=1).min() < 1 - 1e-7  # near, and in fact computed in bfloat16
+    with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
+        TransformerEncoder(str(tiny), dtype="int8")
+
+
 def test_space_names_everything_that_decides_the_vectors(tiny, tmp_path):
     spaces = {
         TransformerEncoder(str(tiny), **choice).space

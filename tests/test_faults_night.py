@@ -22,6 +22,7 @@ import pytest
 from recsys.artifacts import ArtifactStore
 from recsys.batch import embed
 from recsys.batch.night import begin, run_night
+from recsys.batch.plan import Place
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import text_hashes
@@ -146,11 +147,15 @@ def fill(disk: Path, left: int) -> None:
 
 
 class Watched(HashingEncoder):
-    """Counts who encodes at once."""
+    """Knows whether it was loaded, and counts who encodes at once."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         self.now = self.most = 0
+        self.loaded = False
+
+    def load(self) -> None:
+        self.loaded = True
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         self.now += 1
@@ -158,6 +163,16 @@ class Watched(HashingEncoder):
         time.sleep(0.05)
         self.now -= 1
         return super().encode_tokens(tokens)
+
+
+def test_a_model_is_loaded_beforehand_where_it_is_sure_to_be_needed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
+    assert embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
+    np.save(home.parent / "before.npy", np.empty((0, 16), np.float32))
+    monkeypatch.setattr(Place, "carried", lambda *_: home.parent / "before.npy")
+    assert not embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
 
 
 def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:

@@ -87,13 +87,16 @@ def spread(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
 
 
 class Encode:
-    """Finishes shards of texts; the model is loaded by the first that has a new one."""
+    """Finishes shards of texts. Where all are new the model is loaded while tasks tokenise the first of them, else by
+    the first shard that has a new one."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.encoder = place.setup.encoder()
         self.one_at_a_time = threading.Lock()
         previous = place.carried("item_vectors.npy")
+        if previous is None:
+            self.encoder.load()
         self.previous_ID = np.load(previous, mmap_mode="r") if previous else np.empty((0, self.encoder.dim), np.float32)
 
     def finish(self, shard: int, prepared: bytes) -> Done:

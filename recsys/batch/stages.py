@@ -53,11 +53,13 @@ class Stage:
 
 @dataclass
 class StageLine:
-    """What a stage did: the summary that a person reads and `--plan` learns from."""
+    """What a stage did: the summary that a person reads and `--plan` learns from. `first_seconds` are those until a
+    shard was done: workers start, models are loaded."""
 
     name: str
     rows: int = 0
     seconds: float = 0.0
+    first_seconds: float = 0.0
     shards: int = 0
     kept: int = 0
     workers: set[str] = field(default_factory=set)
@@ -205,6 +207,7 @@ def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) 
             line.add(done)
             line.workers.add(row["worker"])
             spans.setdefault(line.name, []).extend((row["started"], row["ended"]))
+            line.first_seconds = line.first_seconds or row["ended"] - row["started"]
             line.seconds = max(spans[line.name]) - min(spans[line.name])
             bar.set_postfix_str(f"{sum(each.rows for each in lines.values()):,} rows", refresh=False)
             bar.update()

@@ -30,6 +30,8 @@ class HashingEncoder:
         hashes = [[crc32(feature.encode("utf-8", "replace")) >> 1 for feature in _features(text)] for text in texts]
         return pa.array(hashes, pa.list_(pa.int32()))
 
+    def load(self) -> None: ...
+
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         hashes = tokens.flatten().to_numpy().astype(np.int64)
         owners = np.repeat(np.arange(len(tokens)), tokens.value_lengths().to_numpy())

@@ -57,6 +57,9 @@ class StaticEncoder:
         ids = [[token for token in encoding.ids if token != unknown] for encoding in encodings]
         return pa.array(ids, pa.list_(pa.int32()))
 
+    def load(self) -> None:
+        _ = self.table_VD
+
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         sums_ND = np.empty((len(tokens), self.dim), np.float32)
         for start in range(0, len(tokens), _TEXTS_AT_ONCE):

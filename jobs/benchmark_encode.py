@@ -240,6 +240,7 @@ def _tokens_alone(make: Callable[[], TransformerEncoder], held: Any, cores: int)
     @ray.remote(num_cpus=1)
     class Tokenizes:
         def __init__(self, titles: list[str], at: int) -> None:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as in the night's tasks
             self.texts, self.encoder = made(titles, at * 65_536, (at + 1) * 65_536), make()
             self.encoder.tokenize(self.texts[:16_384])
 

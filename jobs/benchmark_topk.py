@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,15 +29,15 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=0, help="1,000,000 on a GPU, 100,000 without")
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--k", type=int, nargs="+", default=[100])
-    parser.add_argument("--excluded", type=int, default=0, help="items that each user leaves out")
+    parser.add_argument("--excluded", type=int, nargs="+", default=[0], help="items that each user leaves out")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     arguments = parser.parse_args()
     begun = time.perf_counter()
     rows = list(_on_cpu(arguments) if arguments.cpu or not _has_gpu() else _on_gpu(arguments))
-    print(f"\n{'':<16}{'k':>6}{'ms':>10}{'TFLOP/s':>10}{'of ceiling':>12}{'exact':>7}")
+    print(f"\n{'':<16}{'k':>6}{'excluded':>10}{'ms':>10}{'TFLOP/s':>10}{'of ceiling':>12}{'exact':>7}")
     for row in rows:
-        told = f"{row['name']:<16}{row['k']:>6}{row['ms']:>10.2f}{row['tflops']:>10.2f}{row['of_ceiling']:>12.3f}"
-        print(f"{told}{row.get('exact', '')!s:>7}")
+        told = f"{row['name']:<16}{row['k']:>6}{row.get('excluded', ''):>10}{row['ms']:>10.2f}{row['tflops']:>10.2f}"
+        print(f"{told}{row['of_ceiling']:>12.3f}{row.get('exact', '')!s:>7}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     summary = {"job": "benchmark_topk", "dataset": "random", "commit": commit, "dim": arguments.dim}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
@@ -59,23 +61,22 @@ def _on_gpu(arguments: argparse.Namespace) -> Iterator[Row]:
     ceiling = 2 * 8192.0**3 / _seconds(lambda: square @ square, torch.cuda.synchronize)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: {ceiling / 1e12:.0f} TFLOP/s in an 8192-cube")
     queries_QD, items_ID = (_unit(torch.randn(n, dim, device="cuda")).bfloat16() for n in (users, items))
-    resident, exclude = ResidentItems(items_ID), None
-    if arguments.excluded:
-        offsets = torch.arange(users + 1) * arguments.excluded
-        exclude = offsets, torch.randint(0, items, (int(offsets[-1]),))
-    for k in arguments.k:
-        taken = _seconds(lambda k=k: resident.top_k(queries_QD, k, exclude=exclude), torch.cuda.synchronize)  # type: ignore[misc]
-        row = _row("nightshelf", k, taken, flops, ceiling)
-        if exclude is None:
-            wanted = torch.topk(queries_QD[:512].float() @ items_ID.float().T, k, dim=1).values
-            found = resident.top_k(queries_QD[:512], k)[1]
-            row["exact"] = bool((found - wanted).abs().max() < 1e-5)
-        yield row
+    resident = ResidentItems(items_ID)
+    for k, excluded in product(arguments.k, arguments.excluded):
+        out_QE = torch.randint(0, items, (users, excluded))
+        exclude = (torch.arange(users + 1) * excluded, out_QE.flatten())
+        call = partial(resident.top_k, queries_QD, k, exclude=exclude if excluded else None)
+        row = _row("nightshelf", k, _seconds(call, torch.cuda.synchronize), flops, ceiling)
+        scores_SI = queries_QD[:512].float() @ items_ID.float().T
+        scores_SI.scatter_(1, out_QE[:512].cuda(), -torch.inf)
+        found_SK, wanted_SK = call()[1][:512], torch.topk(scores_SI, k, dim=1).values
+        yield row | {"excluded": excluded, "exact": bool((found_SK - wanted_SK).abs().max() < 1e-5)}
+        if excluded == arguments.excluded[0]:
 
-        def plain(k: int = k) -> Any:
-            return [torch.topk(queries_QD[at : at + 2048] @ items_ID.T, k, dim=1) for at in range(0, users, 2048)]
+            def plain(k: int = k) -> Any:
+                return [torch.topk(queries_QD[at : at + 2048] @ items_ID.T, k, dim=1) for at in range(0, users, 2048)]
 
-        yield _row("torch", k, _seconds(plain, torch.cuda.synchronize), flops, ceiling)
+            yield _row("torch", k, _seconds(plain, torch.cuda.synchronize), flops, ceiling)
 
 
 def _on_cpu(arguments: argparse.Namespace) -> Iterator[Row]:
@@ -88,17 +89,15 @@ def _on_cpu(arguments: argparse.Namespace) -> Iterator[Row]:
     part = items_ID[: space.shape[1]]
     ceiling = 2.0 * 512 * len(part) * dim / _seconds(lambda: np.matmul(queries_QD[:512], part.T, out=space[:users]))
     print(f"{ceiling / 1e9:.0f} GFLOP/s in a product of 512 x {len(part):,}")
-    exclude = None
-    if arguments.excluded:
-        offsets = np.arange(users + 1) * arguments.excluded
-        exclude = offsets, random.integers(0, items, offsets[-1])
-    for k in arguments.k:
-        taken = _seconds(lambda k=k: top_k(queries_QD, items_ID, k, exclude=exclude))  # type: ignore[misc]
-        row = _row("nightshelf", k, taken, flops, ceiling)
-        if exclude is None:
-            wanted = -np.sort(-(queries_QD[:64] @ items_ID.T), axis=1)[:, :k]
-            row["exact"] = bool(np.allclose(top_k(queries_QD[:64], items_ID, k)[1], wanted, atol=1e-5))
-        yield row
+    for k, excluded in product(arguments.k, arguments.excluded):
+        out_QE = random.integers(0, items, (users, excluded))
+        exclude = (np.arange(users + 1) * excluded, out_QE.ravel())
+        call = partial(top_k, queries_QD, items_ID, k, exclude=exclude if excluded else None)
+        row = _row("nightshelf", k, _seconds(call), flops, ceiling)
+        scores_SI = queries_QD[:64] @ items_ID.T
+        np.put_along_axis(scores_SI, out_QE[:64], -np.inf, axis=1)
+        wanted_SK = -np.sort(-scores_SI, axis=1)[:, :k]
+        yield row | {"excluded": excluded, "exact": bool(np.allclose(call()[1][:64], wanted_SK, atol=1e-5))}
 
 
 def _unit(vectors: Any) -> Any:

@@ -10,6 +10,7 @@ the quarantine with the reason.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -58,6 +59,7 @@ def _carried_rows(place: Place, hashes: pa.Array) -> Rows:
 
 def _encoder(place: Place) -> Encoder:
     """The one of this worker process, which many shards pass through: it remembers the words of those before."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Ray gives each task a core; theirs would be all cores
     factory = place.setup.encoder
     if repr(factory) not in _ENCODERS:
         _ENCODERS.clear()

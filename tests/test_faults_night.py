@@ -26,7 +26,7 @@ from recsys.batch.plan import Place
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import text_hashes
-from recsys.errors import RecsysError
+from recsys.errors import NotFoundError, RecsysError
 from recsys.interfaces import Chunk
 from recsys.release import Release, write_arrow
 from recsys.types import Floats
@@ -173,6 +173,16 @@ def test_a_model_is_loaded_beforehand_where_it_is_sure_to_be_needed(
     np.save(home.parent / "before.npy", np.empty((0, 16), np.float32))
     monkeypatch.setattr(Place, "carried", lambda *_: home.parent / "before.npy")
     assert not embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
+
+
+class Unloaded(HashingEncoder):
+    def load(self) -> None:
+        raise NotFoundError("the weights are gone: put them back")
+
+
+def test_a_model_that_cannot_be_loaded_is_said(home: Path) -> None:
+    with pytest.raises(RecsysError, match=r"embed items, shard \d: the weights are gone: put them back"):
+        night(replace(setup(), encoder=partial(Unloaded, 16)))
 
 
 def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:

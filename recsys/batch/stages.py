@@ -165,14 +165,25 @@ def _prepare(
 
 
 class _Finish:
-    """The actor of a stage with a finisher."""
+    """The actor of a stage with a finisher. One that refuses to be made refuses the shards: an actor that fails at its
+    start would be Ray's page of stack traces."""
 
     def __init__(self, place: Place, finisher: type[Finisher]) -> None:
-        self.place, self.finisher = place, finisher(place)
+        self.place = place
+        self.made: Finisher | RecsysError
+        try:
+            self.made = finisher(place)
+        except RecsysError as refused:
+            self.made = refused
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         started, prepared = row.pop("started", time.time()), row.pop("prepared", b"")
-        return _finish(self.place, row, started, lambda: self.finisher.finish(row["shard"], prepared))
+        return _finish(self.place, row, started, lambda: self._work(row["shard"], prepared))
+
+    def _work(self, shard: int, prepared: bytes) -> Done:
+        if isinstance(self.made, RecsysError):
+            raise self.made
+        return self.made.finish(shard, prepared)
 
 
 def _finish(place: Place, row: dict[str, Any], started: float, work: Callable[[], Done]) -> dict[str, Any]:

@@ -14,16 +14,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys.artifacts import ArtifactStore
 from recsys.batch.estimate import SKETCH, distinct, estimate, smallest
-from recsys.batch.night import begin, run_night
+from recsys.batch.night import _reasons, begin, run_night
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.recommender import Recommender
 from recsys.release import FORMAT, UNLISTED, Release
+from recsys.tables import QUARANTINE
 from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, bought, left_out, setup, title
 
@@ -84,13 +86,30 @@ def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> 
         "forgotten_events": 0,
     }
     assert manifest.quarantined == {
-        "events: use one of view, click, cart, purchase": 1,
-        "items: it must be zero or more": 1,
+        "events: type: use one of view, click, cart, purchase": 1,
+        "items: price: it must be zero or more": 1,
     }
     until = UNTIL + timedelta(days=1)
     assert manifest.events_until == (until - timedelta(hours=1)).isoformat()
     assert manifest.events_from == (until - timedelta(days=2, hours=1)).isoformat()
     assert manifest.metrics["recall@10"] == 1.0
+
+
+def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None:
+    given = {
+        "user_id is 'Ann: her': it must have 200 characters or fewer": "user_id: it must have 200 characters or fewer",
+        "event_id 'Ann: 1' repeats row 3 of Ann: x.csv: the first is kept": (
+            "event_id stands there before: the first is kept"
+        ),
+        "item 'Ann: 1' is not in the catalogue: keep delisted items in it, out of stock": (
+            "item not in the catalogue: keep delisted items in it, out of stock"
+        ),
+        "the text of item 'Ann: 1': the encoder fails on it (ValueError: a: b)": (
+            "text: the encoder fails on it (ValueError: a: b)"
+        ),
+    }
+    rows = [["events"] * 4, [""] * 4, range(4), list(given), [""] * 4]
+    assert _reasons(pa.table(rows, QUARANTINE)) == {f"events: {rule}": 1 for rule in given.values()}
 
 
 def test_a_title_finds_its_item_first(recommender: Recommender) -> None:

@@ -259,9 +259,20 @@ def _quarantined(place: Place) -> pa.Table:
     return pa.concat_tables([QUARANTINE.empty_table(), *(pq.read_table(place.store.open(path)) for path in paths)])
 
 
+#: What a reason says of one row, and of all that broke the same rule.
+_RULES = (
+    (r"(\w+) is .*: ", r"\1: "),
+    (r"(\w+) .* repeats row \d+ of .*: ", r"\1 stands there before: "),
+    (r"item .* is not in the catalogue: ", "item not in the catalogue: "),
+    (r"the text of item .*: the encoder fails", "text: the encoder fails"),
+)
+
+
 def _reasons(quarantined: pa.Table) -> dict[str, int]:
-    """How many rows broke each rule; the rule is what follows the value in a reason."""
-    rules = pc.replace_substring_regex(quarantined["reason"], r"^.*?: ", "")
+    """How many rows broke each rule. Without the values, which may be somebody's."""
+    rules = quarantined["reason"]
+    for reason, rule in _RULES:
+        rules = pc.replace_substring_regex(rules, f"(?s)^{reason}", rule)
     tables = pc.binary_join_element_wise(quarantined["table"], rules, ": ")
     counted = pc.value_counts(tables.combine_chunks()).to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda e: (-e["counts"], e["values"]))}

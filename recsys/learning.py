@@ -212,7 +212,7 @@ def _report(folder: Path, verdicts: Mapping[str, Verdict]) -> None:
     (folder / GATE).mkdir(exist_ok=True)
     for name, verdict in verdicts.items():
         (folder / GATE / f"{name}.json").write_text(json.dumps(verdict.to_dict(), indent=2) + "\n")
-        (folder / GATE / f"{name}.html").write_text(page(verdict))
+        (folder / GATE / f"{name}.html").write_text(page(name, verdict))
 
 
 def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path) -> Lists:

@@ -142,8 +142,8 @@ def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
 
 def test_the_page_and_the_manifest_say_the_same(day) -> None:
     verdict = judge(AGAINST, WANTED, day, CURVES, slices={"<odd>": np.arange(len(day)) < 5})
-    html = page(verdict)
-    assert "Refused" in html
+    html = page("trees", verdict)
+    assert "trees: refused" in html
     assert "&lt;odd&gt;" in html
     told = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
     assert told["passed"] is False

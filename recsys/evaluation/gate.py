@@ -134,11 +134,15 @@ def slices_of(
     return {COLD: cold_B, TAIL: np.any(of_tail_BK & day.clicked_BK, axis=1), **by_surface}
 
 
-def page(verdict: Verdict) -> str:
-    """The verdict as one HTML page that needs nothing else."""
+def page(name: str, verdict: Verdict) -> str:
+    """The verdict on the ranker `name` as one HTML page that needs nothing else."""
     rooms = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = rooms.from_string((files("recsys") / "gate.html.j2").read_text("utf-8"))
-    return template.render(verdict=verdict, shown=lambda value: "" if math.isnan(value) else f"{value:+.4f}")
+
+    def shown(value: float, sign: str) -> str:
+        return "" if math.isnan(value) else f"{value:{sign}.4f}"
+
+    return template.render(name=name, verdict=verdict, shown=shown)
 
 
 def _scores(ranker: Ranker | None, lists: Lists) -> Floats:

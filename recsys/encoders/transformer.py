@@ -167,8 +167,8 @@ class TransformerEncoder:
 
     @cached_property
     def _packed(self) -> PackedModel | None:
-        """The same model for many texts; None on a CPU, and where packed it does not do what it does padded."""
-        if self._model.device.type != "cuda":
+        """The same model for many texts; None on a CPU, in float32, and where packed it does other than padded."""
+        if self._model.device.type != "cuda" or self.dtype == "float32":
             return None
         from recsys.encoders.packed import PackedModel
 

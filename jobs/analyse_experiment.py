@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import feedback
+from recsys.commit import code_commit
 from recsys.config import Setup, load
 from recsys.errors import InputError, NotFoundError, RecsysError
 from recsys.experiments.analysis import METRICS, Row, analyse
@@ -53,8 +53,12 @@ def main() -> int:
         return 1
     for line in [*table(rows), *(f"note: {note}" for note in notes)]:
         print(line)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    summary = {"job": "analyse_experiment", "experiment": arguments.name, "dataset": setup.name, "commit": commit}
+    summary = {
+        "job": "analyse_experiment",
+        "experiment": arguments.name,
+        "dataset": setup.name,
+        "commit": code_commit(),
+    }
     seconds = round(time.perf_counter() - begun, 1)
     told = {"seconds": seconds, "sanity": sanity, "notes": notes, "rows": [plain(row) for row in rows]}
     print(json.dumps({**summary, **told}))

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.commit import code_commit
 from recsys.config import Night, Setup, tiny
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.files import FilesAdapter
@@ -68,8 +68,7 @@ def main() -> int:
         told = f"{row['name']:<36}{row['texts_per_s']:>12,.0f}{row.get('batch', ''):>8}"
         against = f"{row['ratio']:>8.2f}  {row['to']}" if "ratio" in row else ""
         print(f"{told}{row.get('cosine', float('nan')):>9.5f}{against}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    summary = {"job": "benchmark_encode", "dataset": arguments.titles or "completejourney", "commit": commit}
+    summary = {"job": "benchmark_encode", "dataset": arguments.titles or "completejourney", "commit": code_commit()}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
     return int(any(row.get("cosine", 1) < 0.999 for row in rows if row["name"] != RIVAL))
 

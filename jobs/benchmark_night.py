@@ -27,9 +27,9 @@ import ray
 from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, generated, index, ingest, nearest
 from recsys.batch.memory import Memory, Peak
-from recsys.batch.night import code_commit
 from recsys.batch.plan import Place
 from recsys.batch.stages import Stage, StageLine, finished, run
+from recsys.commit import code_commit
 from recsys.config import Night, Setup, event_log, tiny
 from recsys.errors import InputError, RecsysError
 from recsys.funnel import depth

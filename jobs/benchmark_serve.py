@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 
 from recsys.artifacts import ArtifactStore
-from recsys.batch.night import code_commit
+from recsys.commit import code_commit
 from recsys.config import Setup, load
 from recsys.errors import NotFoundError, RecsysError
 from recsys.release import Release

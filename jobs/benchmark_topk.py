@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+
+from recsys.commit import code_commit
 
 Row = dict[str, Any]
 ROUNDS = 5
@@ -38,8 +39,7 @@ def main() -> int:
     for row in rows:
         told = f"{row['name']:<16}{row['k']:>6}{row.get('excluded', ''):>10}{row['ms']:>10.2f}{row['tflops']:>10.2f}"
         print(f"{told}{row['of_ceiling']:>12.3f}{row.get('exact', '')!s:>7}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    summary = {"job": "benchmark_topk", "dataset": "random", "commit": commit, "dim": arguments.dim}
+    summary = {"job": "benchmark_topk", "dataset": "random", "commit": code_commit(), "dim": arguments.dim}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
     return int(any(row.get("exact") is False for row in rows))
 

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from recsys.artifacts import ArtifactStore
-from recsys.batch.night import code_commit
+from recsys.commit import code_commit
 from serve.ingress import ENVIRONMENT
 from serve.load import free_port
 

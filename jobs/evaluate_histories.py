@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys.commit import code_commit
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
 from recsys.errors import InputError, RecsysError
@@ -62,9 +62,8 @@ def main() -> int:
     table(rows, COLUMNS)
     table(rows, MORE)
     table(rows, STRANGERS)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
-    summary = {"job": "evaluate_histories", "dataset": name, "commit": commit, "seconds": seconds}
+    summary = {"job": "evaluate_histories", "dataset": name, "commit": code_commit(), "seconds": seconds}
     asked = {"part": "valid" if arguments.valid else "test", "cold": arguments.cold, "ties": arguments.ties}
     asked["drop"] = arguments.drop
     print(json.dumps({**summary, **asked, "users": arguments.users, "rows": [as_json(row) for row in rows]}))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 
 from recsys import retail
+from recsys.commit import code_commit
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.encoders import minilm
@@ -44,9 +44,8 @@ def main() -> None:
     for name, contender in retail.contenders(shop, shelf, mixer).items():
         rows.append({"name": name, **retail.evaluate(shop, contender)})
         print(f"{name:15}" + "".join(f"{_cell(rows[-1], column):>28}" for column in COLUMNS), flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
-    summary = {"job": "evaluate_retail", "dataset": arguments.dataset, "commit": commit, "seconds": seconds}
+    summary = {"job": "evaluate_retail", "dataset": arguments.dataset, "commit": code_commit(), "seconds": seconds}
     print(json.dumps({**summary, "validation": bool(arguments.validation), "rows": rows}))
 
 

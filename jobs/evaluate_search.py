@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from recsys.commit import code_commit
 from recsys.datasets import data_folder
 from recsys.errors import RecsysError
 from recsys.evaluation import intents, search, titles
@@ -34,9 +34,8 @@ def main() -> int:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
     table(rows)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     seconds = round(time.perf_counter() - begun, 1)
-    summary = {"job": "evaluate_search", "dataset": name, "commit": commit, "seconds": seconds}
+    summary = {"job": "evaluate_search", "dataset": name, "commit": code_commit(), "seconds": seconds}
     print(json.dumps({**summary, "rows": [as_json(row) for row in rows]}))
     return 0
 

@@ -28,7 +28,8 @@ import httpx
 import numpy as np
 
 from recsys import feedback
-from recsys.batch.night import begin, code_commit, run_night
+from recsys.batch.night import begin, run_night
+from recsys.commit import code_commit
 from recsys.config import Setup, load
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import ray
 from recsys import models
 from recsys.artifacts import ArtifactStore
 from recsys.batch.tune import Trial, tuned
+from recsys.commit import code_commit
 from recsys.config import load
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
@@ -71,9 +71,14 @@ def main() -> int:
     table(rows)
     found = changed(usual, start.with_values(trials[0].values))
     print(f"\nthe best of {len(rows)} as a setup has it: user_recipe={found}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     name = arguments.setup or arguments.dataset or arguments.data.resolve().name
-    summary = {"job": "tune_user_model", "dataset": name, "commit": commit, "part": "valid", "seed": arguments.seed}
+    summary = {
+        "job": "tune_user_model",
+        "dataset": name,
+        "commit": code_commit(),
+        "part": "valid",
+        "seed": arguments.seed,
+    }
     seconds = round(time.perf_counter() - begun, 1)
     print(json.dumps({**summary, "seconds": seconds, "user_recipe": found, "rows": rows}))
     return 0

@@ -7,8 +7,6 @@ still names yesterday.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -26,6 +24,7 @@ from recsys.batch.held_out import HELD_OUT, held_out
 from recsys.batch.plan import LIVE, Place, Plan
 from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run
+from recsys.commit import code_commit
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.feedback import attraction, unmeasured
@@ -375,16 +374,3 @@ def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield batch.filter(pc.less_equal(batch["time"], pa.scalar(until, batch.schema.field("time").type)))
-
-
-def code_commit() -> str:
-    """The commit that runs: $NIGHTSHELF_COMMIT, else git's answer, else "unknown"."""
-    if commit := os.environ.get("NIGHTSHELF_COMMIT"):
-        return commit
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
-        )
-        return asked.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

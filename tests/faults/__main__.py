@@ -18,7 +18,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import ray
 
-from recsys.batch.night import code_commit
+from recsys.commit import code_commit
 from tests.faults import nodes
 from tests.faults.cluster import SHOP, Day, one_node
 from tests.faults.night import workers_killed

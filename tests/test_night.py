@@ -187,7 +187,7 @@ def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_pat
     command += ["--until", UNTIL.isoformat(), "--version", "v"]
     address = ray.get_runtime_context().gcs_address
     environment = os.environ | {"RAY_ADDRESS": address, "PYTHONUNBUFFERED": "1"}
-    for lines in (1, 8):
+    for lines in (1, 5, 7, 10):
         run = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path.cwd()
         )

@@ -1,19 +1,35 @@
-"""Training on one worker and on several: test_loop has the steps of two, test_train_search what two learn."""
+"""The same training on one worker and on two."""
 
 import os
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
-from ray.train import WorkerGroupError
 
-from recsys.batch.train import _result, distributed
+from recsys.batch.train import distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.training.classifier import train_classifier
+from recsys.training.classifier import Recipe, train_classifier
 from recsys.training.loop import Schedule
-from tests.test_classifier import TEXTS
+from recsys.understanding.intent import IntentClassifier
+from tests.test_classifier import LABELS, TEST, TEXTS
 from tests.test_encoders import tiny  # noqa: F401
+
+SCHEDULE = Schedule(epochs=3, batch_size=8, learning_rate=0.005, patience=0)
+
+
+def arguments(base, folder, **changes):
+    return {
+        "texts": TEXTS,
+        "labels": LABELS,
+        "base": TransformerEncoder(str(base)),
+        "folder": folder,
+        "schedule": SCHEDULE,
+        "recipe": Recipe(dropout=0.0),
+        **changes,
+    }
 
 
 def test_one_worker_is_this_process_without_ray():
@@ -32,20 +48,21 @@ def test_no_workers():
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_two_workers_train_as_one(ray_session, tiny, tmp_path):  # noqa: F811
+    """The encoder's own dropout draws differ by worker, so the weights do; what they find does not."""
+    alone = distributed(train_classifier, arguments(tiny, tmp_path / "alone"))
+    together = distributed(train_classifier, arguments(tiny, tmp_path / "together"), workers=2, cpus=0.5)
+    assert together["steps"] == alone["steps"] == 15
+    assert together["start"] == pytest.approx(alone["start"], abs=1e-5)
+    one_NC, two_NC = (IntentClassifier(tmp_path / name).probabilities(TEXTS) for name in ("alone", "together"))
+    assert (one_NC.argmax(axis=1) == two_NC.argmax(axis=1)).mean() > 0.9
+    assert np.isfinite(IntentClassifier(tmp_path / "together").probabilities(TEST)).all()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_workers_error_is_told(ray_session, tiny, tmp_path):  # noqa: F811
-    base, schedule = TransformerEncoder(str(tiny)), Schedule(epochs=3, batch_size=8, learning_rate=0.005, patience=0)
-    arguments = {"texts": TEXTS, "labels": ["x"] * 48, "base": base, "folder": tmp_path, "schedule": schedule}
     with pytest.raises(InputError, match="all 48 texts have the label 'x'"):
-        distributed(train_classifier, arguments, workers=2, cpus=0.5)
-
-
-class Failing:
-    """A trainer whose second worker meets an error that is not ours."""
-
-    def fit(self):
-        raise WorkerGroupError("...", {1: ValueError("invalid literal")})
-
-
-def test_an_error_that_is_not_ours_is_told():
+        distributed(train_classifier, arguments(tiny, tmp_path, labels=["x"] * 48), workers=2, cpus=0.5)
     with pytest.raises(RecsysError, match="training failed on its workers: invalid literal"):
-        _result(Failing())
+        distributed(partial(int, "two"), {}, workers=2, cpus=0.5)

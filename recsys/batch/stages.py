@@ -53,8 +53,8 @@ class Stage:
 
 @dataclass
 class StageLine:
-    """What a stage did: the summary that a person reads and `--plan` learns from. `first_seconds` are those until a
-    shard was done: workers start, models are loaded."""
+    """What a stage did: the summary that a person reads and `--plan` learns from. `first_seconds` are those of the
+    first shard: an actor starts meanwhile, and a model is loaded."""
 
     name: str
     rows: int = 0

@@ -1,10 +1,10 @@
 """Encoding beside its rivals on the same machine and texts: python -m jobs.benchmark_encode
 
-The model alone: texts padded to the longest of their batch, and packed, or on a CPU in bfloat16 too;
-SentenceTransformer at its best batch size. Tokens alone, on all cores. Then a night's stages over Ray, from a Parquet
-catalogue to vectors in files, start-up included. Texts are two titles and a code that no other has. The last line is
-JSON; rates are medians of five, but for SentenceTransformer's of three and the night's one.
-"""
+The model alone: texts padded to the longest of their batch, and packed, or on a CPU in bfloat16
+too; SentenceTransformer at its best batch size. Tokens alone, on all cores. Then a night's stages
+over Ray, from a Parquet catalogue to vectors in files, start-up included. Texts are two titles and
+a code that no other has. The last line is JSON; rates are medians of five, but for
+SentenceTransformer's of three and the night's one."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.commit import code_commit
 from recsys.config import Night, Setup, tiny
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.files import FilesAdapter
 from recsys.encoders import minilm
 from recsys.encoders.text import text_hashes
 from recsys.encoders.transformer import TransformerEncoder
+from recsys.storage.version import code_commit
 from recsys.tables import EVENTS_IN
 from recsys.types import Floats
 
 if TYPE_CHECKING:
-    from recsys.batch.plan import Place
+    from recsys.batch.plan import NightRun
 
 Row = dict[str, Any]
 ROUNDS = 5
@@ -49,16 +49,28 @@ RIVAL = "SentenceTransformer.encode"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=0, help="of the night: 4,000,000 on a GPU, 20,000 without")
-    parser.add_argument("--alone", type=int, default=0, help="of the model alone: 200,000 on a GPU, 1,000 without")
-    parser.add_argument("--encoder", help="a model's folder, mean pooling (default: MiniLM from its package)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--texts", type=int, default=0, help="of the night: 4,000,000 on a GPU, 20,000 without"
+    )
+    parser.add_argument(
+        "--alone", type=int, default=0, help="of the model alone: 200,000 on a GPU, 1,000 without"
+    )
+    parser.add_argument(
+        "--encoder", help="a model's folder, mean pooling (default: MiniLM from its package)"
+    )
     parser.add_argument("--titles", help="a file with a title a line (default: the default shop's)")
     parser.add_argument("--without-ray", action="store_true", help="the model alone")
     arguments = parser.parse_args()
     begun, gpu = time.perf_counter(), _has_gpu()
     titles = Path(arguments.titles).read_text().splitlines() if arguments.titles else _shop_titles()
-    make = partial(TransformerEncoder, arguments.encoder, max_tokens=64, name="minilm") if arguments.encoder else minilm
+    make = (
+        partial(TransformerEncoder, arguments.encoder, max_tokens=64, name="minilm")
+        if arguments.encoder
+        else minilm
+    )
     texts = made(titles, 0, arguments.alone or (200_000 if gpu else 1_000))
     rows = list(_alone(make, texts, gpu))
     if not arguments.without_ray:
@@ -68,7 +80,11 @@ def main() -> int:
         told = f"{row['name']:<36}{row['texts_per_s']:>12,.0f}{row.get('batch', ''):>8}"
         against = f"{row['ratio']:>8.2f}  {row['to']}" if "ratio" in row else ""
         print(f"{told}{row.get('cosine', float('nan')):>9.5f}{against}")
-    summary = {"job": "benchmark_encode", "dataset": arguments.titles or "completejourney", "commit": code_commit()}
+    summary = {
+        "job": "benchmark_encode",
+        "dataset": arguments.titles or "completejourney",
+        "commit": code_commit(),
+    }
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
     return int(any(row.get("cosine", 1) < 0.999 for row in rows if row["name"] != RIVAL))
 
@@ -77,26 +93,42 @@ def made(titles: list[str], start: int, stop: int) -> list[str]:
     """Texts number `start` to `stop`: two titles by chance, and a code."""
     random = np.random.default_rng(start)
     pairs = random.integers(0, len(titles), (stop - start, 2)).tolist()
-    codes = (np.arange(start, stop, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)).tolist()
-    return [f"{titles[one]} {titles[two]} {code:x}" for (one, two), code in zip(pairs, codes, strict=True)]
+    codes = (
+        np.arange(start, stop, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    ).tolist()
+    return [
+        f"{titles[one]} {titles[two]} {code:x}"
+        for (one, two), code in zip(pairs, codes, strict=True)
+    ]
 
 
 def _alone(make: Callable[..., TransformerEncoder], texts: list[str], gpu: bool) -> Iterator[Row]:
     """The model on tokens that are there, and the rival on texts."""
     encoder = make()
     tokens = encoder.tokenize(texts)
-    print(f"{len(texts):,} texts of {len(tokens.flatten()) / len(tokens):.1f} tokens on {_machine()}", flush=True)
+    print(
+        f"{len(texts):,} texts of {len(tokens.flatten()) / len(tokens):.1f} tokens on {_machine()}",
+        flush=True,
+    )
     rows = []
     for batch in BATCHES if gpu else BATCHES[:2]:
         encoder.batch_size = batch
         few = tokens[: 400 * batch]
-        rows.append(_row("padded", len(few), lambda few=few: encoder.encode_padded(few), batch=batch))  # type: ignore[misc]
+        rows.append(
+            _row("padded", len(few), lambda few=few: encoder.encode_padded(few), batch=batch)
+        )  # type: ignore[misc]
         yield rows[-1]
     padded_ND = encoder.encode_padded(tokens)
     best = max(rows, key=lambda row: row["texts_per_s"])
     encoder.batch_size = best["batch"]
     if gpu:
-        packed = _row("packed", len(tokens), lambda: encoder.encode_tokens(tokens), best, batch=encoder.row_tokens)
+        packed = _row(
+            "packed",
+            len(tokens),
+            lambda: encoder.encode_tokens(tokens),
+            best,
+            batch=encoder.row_tokens,
+        )
         yield packed | {"cosine": _likeness(encoder.encode_tokens(tokens), padded_ND)}
     rivals = list(_sentence_transformer(encoder, texts, padded_ND, gpu))
     yield from rivals
@@ -110,16 +142,24 @@ def _alone(make: Callable[..., TransformerEncoder], texts: list[str], gpu: bool)
             yield row | {"cosine": _likeness(ours.encode_items(texts), padded_ND)}
 
 
-def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_ND: Floats, gpu: bool) -> Iterator[Row]:
+def _sentence_transformer(
+    encoder: TransformerEncoder, texts: list[str], padded_ND: Floats, gpu: bool
+) -> Iterator[Row]:
     try:
         import torch
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Normalize, Pooling, Transformer  # where 6.0 and 6.2 both have them
+        from sentence_transformers.models import (
+            Normalize,
+            Pooling,
+            Transformer,
+        )  # where 6.0 and 6.2 both have them
     except ImportError:
         print("sentence-transformers is not here: its row is left out")
         return
     choices = {"dtype": torch.bfloat16} if gpu else {}
-    transformer = Transformer(str(encoder.folder), max_seq_length=encoder.max_tokens, model_kwargs=choices)
+    transformer = Transformer(
+        str(encoder.folder), max_seq_length=encoder.max_tokens, model_kwargs=choices
+    )
     rival = SentenceTransformer(modules=[transformer, Pooling(encoder.dim), Normalize()])
     few = texts[:10_000]
     for batch in (64, 256, 1024) if gpu else (32, 64):
@@ -129,7 +169,11 @@ def _sentence_transformer(encoder: TransformerEncoder, texts: list[str], padded_
 
 
 def _night(
-    make: Callable[..., TransformerEncoder], titles: list[str], texts: int, gpu: bool, alone: list[Row]
+    make: Callable[..., TransformerEncoder],
+    titles: list[str],
+    texts: int,
+    gpu: bool,
+    alone: list[Row],
 ) -> list[Row]:
     """Tokens alone on all cores, and a night from its first stage to its vectors."""
     import ray
@@ -146,7 +190,9 @@ def _night(
         cores = int(ray.cluster_resources()["CPU"])
         tokenize = _tokens_alone(make, held, cores)
         ray.shutdown()
-        night = Night(texts_per_shard=65_536, encoder_workers=torch.cuda.device_count(), encoder_gpus=1.0)
+        night = Night(
+            texts_per_shard=65_536, encoder_workers=torch.cuda.device_count(), encoder_gpus=1.0
+        )
         setup = replace(
             tiny(),
             name="benchmark",
@@ -184,7 +230,7 @@ def _night(
     ]
 
 
-def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float], float]:
+def _embedded(setup: Setup, begun: float) -> tuple[NightRun, dict[str, float], float]:
     """Runs the stages; the seconds of each, and of the last until its first shard was done."""
     from recsys.batch import embed, ingest
     from recsys.batch.night import begin
@@ -203,8 +249,9 @@ def _embedded(setup: Setup, begun: float) -> tuple[Place, dict[str, float], floa
     return place, seconds, round(line.first_seconds, 1)
 
 
-def _checked(place: Place, encoder: TransformerEncoder, texts: list[str]) -> float:
-    """The least cosine of what the night wrote for some texts to what the padded model makes of them."""
+def _checked(place: NightRun, encoder: TransformerEncoder, texts: list[str]) -> float:
+    """The least cosine of what the night wrote for some texts to what the padded model makes of
+    them."""
     from recsys.batch.ingest import hash_parts
 
     wanted_ND, hashes = encoder.encode_padded(encoder.tokenize(texts)), text_hashes(texts)
@@ -212,14 +259,18 @@ def _checked(place: Place, encoder: TransformerEncoder, texts: list[str]) -> flo
     parts = hash_parts(pa.chunked_array([hashes]), place.plan.text_parts)
     for part in np.unique(parts):
         mine = parts == part
-        rows = pc.index_in(hashes.filter(pa.array(mine)), place.read_part("text_hashes", part)["text_hash"])
+        rows = pc.index_in(
+            hashes.filter(pa.array(mine)), place.read_part("text_hashes", part)["text_hash"]
+        )
         found_ND[mine] = place.read_array("text_vectors", part)[np.asarray(rows)]
     return _likeness(found_ND, wanted_ND)
 
 
 def _write_piece(home: str, titles: list[str], start: int, stop: int) -> None:
     Path(home, "items").mkdir(exist_ok=True)
-    items = pa.table({"item_id": [str(at) for at in range(start, stop)], "title": made(titles, start, stop)})
+    items = pa.table(
+        {"item_id": [str(at) for at in range(start, stop)], "title": made(titles, start, stop)}
+    )
     pq.write_table(items, f"{home}/items/{start:012d}.parquet")
 
 
@@ -258,7 +309,12 @@ def _tokens_alone(make: Callable[[], TransformerEncoder], held: Any, cores: int)
 
 def _shop_titles() -> list[str]:
     shop = CompleteJourney()
-    return [title for chunk in shop.item_chunks() for title in shop.read_items(chunk)["title"].to_pylist() if title]
+    return [
+        title
+        for chunk in shop.item_chunks()
+        for title in shop.read_items(chunk)["title"].to_pylist()
+        if title
+    ]
 
 
 def _row(
@@ -277,7 +333,9 @@ def _row(
         call()
         taken.append(time.perf_counter() - started)
     rate = texts / statistics.median(taken)
-    against = {"ratio": rate / to["texts_per_s"], "to": f"{to['name']}, {to['batch']}"} if to else {}
+    against = (
+        {"ratio": rate / to["texts_per_s"], "to": f"{to['name']}, {to['batch']}"} if to else {}
+    )
     print(f"{name} {more}: {rate:,.0f} texts/s", flush=True)
     return {"name": name, "texts_per_s": rate, **more, **against}
 

@@ -1,10 +1,11 @@
-"""The night's exact lists at scale, on a generated shop: python -m jobs.benchmark_night --items 1_000_000
+"""The night's exact lists at scale, on a generated shop: python -m jobs.benchmark_night --items
+1_000_000
 
-Items, users and histories come out of a seed; from there on the stages are the night's own: nearest, candidates, and
-the released arrays. Measured for a tenth, three tenths and all of the users: seconds a stage, time a user; memory of
-the driver and the workers; what a run costs that half of the records are missing of; lists against double precision.
-The last line is JSON; the exit code is 1 where a list is wrong.
-"""
+Items, users and histories come out of a seed; from there on the stages are the night's own:
+nearest, candidates, and the released arrays. Measured for a tenth, three tenths and all of the
+users: seconds a stage, time a user; memory of the driver and the workers; what a run costs that
+half of the records are missing of; lists against double precision. The last line is JSON; the exit
+code is 1 where a list is wrong."""
 
 from __future__ import annotations
 
@@ -24,16 +25,16 @@ from typing import Any
 
 import ray
 
-from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, generated, index, ingest, nearest
 from recsys.batch.memory import Memory, Peak
-from recsys.batch.plan import Place
+from recsys.batch.plan import NightRun
 from recsys.batch.stages import Stage, StageLine, finished, run
-from recsys.commit import code_commit
 from recsys.config import Night, Setup, event_log, tiny
 from recsys.errors import InputError, RecsysError
-from recsys.funnel import depth
+from recsys.pipeline.candidates import depth
 from recsys.ranking.linear import LinearRanker
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.version import code_commit
 
 Row = dict[str, Any]
 #: The night that the generated shop has.
@@ -44,14 +45,25 @@ CONSTANT = 0.10
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--n", type=int, default=100, help="items in a list")
-    parser.add_argument("--texts", type=int, default=20_000, help="of so many items the texts are encoded too")
-    parser.add_argument("--resident", type=int, default=0, help="items a worker holds: 16 million on a GPU, 1 on CPUs")
-    parser.add_argument("--home", help="a folder for the work (default: a temporary one); emptied at the end")
+    parser.add_argument(
+        "--texts", type=int, default=20_000, help="of so many items the texts are encoded too"
+    )
+    parser.add_argument(
+        "--resident",
+        type=int,
+        default=0,
+        help="items a worker holds: 16 million on a GPU, 1 on CPUs",
+    )
+    parser.add_argument(
+        "--home", help="a folder for the work (default: a temporary one); emptied at the end"
+    )
     arguments = parser.parse_args()
     begun = time.monotonic()
     try:
@@ -69,7 +81,9 @@ def main() -> int:
 
 @contextmanager
 def _folder(home: str | None) -> Iterator[Path]:
-    folder = Path(home).expanduser().absolute() if home else Path(tempfile.mkdtemp(prefix="nightshelf-"))
+    folder = (
+        Path(home).expanduser().absolute() if home else Path(tempfile.mkdtemp(prefix="nightshelf-"))
+    )
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise InputError(f"{folder} is not empty, and would be emptied: give --home a new folder")
@@ -99,19 +113,26 @@ class Bench:
 
     @property
     def sizes(self) -> list[int]:
-        """About a tenth, three tenths, all users; the first two in parts that keep all workers busy to the end."""
-        all_users, together = self.shop.users, self.shop.users_per_part * self.setup.night.encoder_workers
+        """About a tenth, three tenths, all users; the first two in parts that keep all workers busy
+        to the end."""
+        all_users, together = (
+            self.shop.users,
+            self.shop.users_per_part * self.setup.night.encoder_workers,
+        )
         whole = (max(1, all_users * tenths // 10 // together) * together for tenths in (1, 3))
         return sorted({*(users for users in whole if users < all_users), all_users})
 
-    def place(self, users: int) -> Place:
-        """The night of the first so many users: one work folder, whose shards of users are the larger night's too."""
+    def place(self, users: int) -> NightRun:
+        """The night of the first so many users: one work folder, whose shards of users are the
+        larger night's too."""
         shop, night = replace(self.shop, users=users), self.setup.night
         setup = replace(self.setup, dataset=partial(_shop, shop))
-        plan = generated.plan("generated", shop, "generated", night.items_per_shard, night.texts_per_shard)
-        return Place(ArtifactStore(str(self.home)), setup, plan)
+        plan = generated.plan(
+            "generated", shop, "generated", night.items_per_shard, night.texts_per_shard
+        )
+        return NightRun(ArtifactStore(str(self.home)), setup, plan)
 
-    def go(self, place: Place, *stages: Stage) -> StageLine:
+    def go(self, place: NightRun, *stages: Stage) -> StageLine:
         self.memory.stage = stages[0].name
         lines = run(place, *stages)
         for line in lines.values():
@@ -138,7 +159,13 @@ def _setup(home: Path, shop: generated.Generated, n: int, resident: int) -> Setu
     ranker = partial(LinearRanker, {nearest.SOURCE: 1.0})
     events = event_log(str(home))
     return Setup(
-        "generated", str(home), partial(_shop, shop), tiny().encoder, events, recommend_ranker=ranker, night=night
+        "generated",
+        str(home),
+        partial(_shop, shop),
+        tiny().encoder,
+        events,
+        recommend_ranker=ranker,
+        night=night,
     )
 
 
@@ -165,9 +192,14 @@ def require_room(bench: Bench) -> None:
     vectors, shards = 4 * shop.dim, len(nearest.shards_of(shop.items, night.items_resident))
     a_list, released = 8 * depth(night.candidates) * shards, 10 * night.candidates
     user = max(vectors + 200 + a_list + released, 2 * released)
-    need = 300 * shop.items + max(2 * vectors * shop.items, vectors * shop.items + user * shop.users)
+    need = 300 * shop.items + max(
+        2 * vectors * shop.items, vectors * shop.items + user * shop.users
+    )
     free = shutil.disk_usage(bench.home).free
-    print(f"{need / 2**30:.1f} GiB of {bench.home} will be needed, {free / 2**30:.1f} GiB are free", flush=True)
+    print(
+        f"{need / 2**30:.1f} GiB of {bench.home} will be needed, {free / 2**30:.1f} GiB are free",
+        flush=True,
+    )
     if need * 1.05 > free:
         raise InputError(
             f"{shop.items:,} items and {shop.users:,} users need {need / 2**30:.1f} GiB at {bench.home}, where "
@@ -176,25 +208,35 @@ def require_room(bench: Bench) -> None:
 
 
 def encode_texts(bench: Bench) -> list[Row]:
-    """Items with texts through the stages from the catalogue to vectors, with the default encoder."""
+    """Items with texts through the stages from the catalogue to vectors, with the default
+    encoder."""
     shop, night = replace(bench.shop, items=bench.texts), bench.setup.night
     setup = replace(bench.setup, dataset=partial(_shop, shop))
-    plan = generated.plan("texts", shop, setup.encoder().space, night.items_per_shard, night.texts_per_shard)
-    place = Place(ArtifactStore(str(bench.home)), setup, plan)
+    plan = generated.plan(
+        "texts", shop, setup.encoder().space, night.items_per_shard, night.texts_per_shard
+    )
+    place = NightRun(ArtifactStore(str(bench.home)), setup, plan)
     bench.go(place, Stage("read items", len(plan.item_chunks), ingest.read_items))
     bench.go(place, Stage("items", plan.item_parts, ingest.sort_items))
     line = bench.go(place, Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
     bench.go(place, Stage("vectors", plan.item_parts, embed.spread_vectors))
     place.store.delete(place.work("")[:-1])
     rate = line.rows / line.seconds
-    return [{"name": "embed items", "texts": line.rows, "seconds": round(line.seconds, 1), "texts_per_s": round(rate)}]
+    return [
+        {
+            "name": "embed items",
+            "texts": line.rows,
+            "seconds": round(line.seconds, 1),
+            "texts_per_s": round(rate),
+        }
+    ]
 
 
 def make_items(bench: Bench) -> None:
     """The catalogue and its vectors as files of the release; their parts go."""
     place = bench.place(bench.shop.users)
     bench.go(place, Stage("make items", place.plan.item_parts, generated.items))
-    bench.go(place, Stage("make habits", 1, generated.habits))
+    bench.go(place, Stage("make habits", 1, generated.item_stats))
     bench.memory.stage = "assemble items"
     index.assemble_table(place, "items", place.plan.item_parts)
     index.assemble_array(place, "item_vectors", place.plan.item_parts)
@@ -202,22 +244,32 @@ def make_items(bench: Bench) -> None:
         place.store.delete(place.work(name))
 
 
-def resume(bench: Bench, place: Place) -> Row:
-    """The search once more, without every second record and what it tells of: only that is done, to the same bytes."""
+def resume(bench: Bench, place: NightRun) -> Row:
+    """The search once more, without every second record and what it tells of: only that is done, to
+    the same bytes."""
     stage = nearest.stage(place)
     before = [finished(place, stage.name, shard) for shard in range(stage.shards)]
     for shard, done in list(enumerate(before))[::2]:
-        for path in (place.work(f"done/{stage.name}/{shard:05d}.json"), *(done.files if done else ())):
+        for path in (
+            place.work(f"done/{stage.name}/{shard:05d}.json"),
+            *(done.files if done else ()),
+        ):
             place.store.remove(path)
     line = bench.go(place, stage)
     same = before == [finished(place, stage.name, shard) for shard in range(stage.shards)]
     wrong = int(not same or line.kept != stage.shards // 2)
-    return {"name": "resume", "shards": stage.shards, "kept": line.kept, "same_bytes": same, "wrong": wrong}
+    return {
+        "name": "resume",
+        "shards": stage.shards,
+        "kept": line.kept,
+        "same_bytes": same,
+        "wrong": wrong,
+    }
 
 
-def lists(bench: Bench, place: Place, near: StageLine) -> Row:
-    """Candidates and the released arrays of a place whose lists lie there; the row of its size. Whatever the next size
-    makes anew goes."""
+def lists(bench: Bench, place: NightRun, near: StageLine) -> Row:
+    """Candidates and the released arrays of a place whose lists lie there; the row of its size.
+    Whatever the next size makes anew goes."""
     ranked = bench.go(place, Stage("candidates", place.plan.user_parts, candidates.candidates))
     last = place.plan.user_parts == bench.place(bench.shop.users).plan.user_parts
     spent = ("nearest_rows", "nearest_scores", *(("users", "user_vectors") if last else ()))
@@ -249,12 +301,14 @@ def lists(bench: Bench, place: Place, near: StageLine) -> Row:
     }
 
 
-def _bytes(place: Place, name: str) -> int:
+def _bytes(place: NightRun, name: str) -> int:
     return sum(place.store.size(path) for path in place.store.files(place.work(name)))
 
 
-def check(bench: Bench, place: Place) -> Row:
-    line = bench.go(place, Stage("check", min(generated.CHECKED, place.plan.user_parts), generated.check))
+def check(bench: Bench, place: NightRun) -> Row:
+    line = bench.go(
+        place, Stage("check", min(generated.CHECKED, place.plan.user_parts), generated.check)
+    )
     found, wanted = line.counts["found"], line.counts["wanted"]
     recall = round(found / max(1, wanted), 5)
     return {"name": "check", "users": line.rows, "wrong": line.counts["wrong"], "recall": recall}
@@ -280,7 +334,9 @@ def table(rows: list[Row]) -> str:
     last = sizes[-1]["us_per_user"]
     worst = max(abs(row["us_per_user"] / last - 1) for row in sizes)
     verdict = "constant" if worst <= CONSTANT else "NOT constant"
-    lines.append(f"time a user is {verdict}: within {worst:.1%} of that at {sizes[-1]['users']:,} users")
+    lines.append(
+        f"time a user is {verdict}: within {worst:.1%} of that at {sizes[-1]['users']:,} users"
+    )
     for row in rows:
         if row["name"] != "nightshelf":
             told = "  ".join(f"{name} {value:,}" for name, value in row.items() if name != "name")

@@ -1,9 +1,10 @@
-"""How fast the application answers, beside the same calls in process and beside plain uvicorn, in one run.
+"""How fast the application answers, beside the same calls in process and beside plain uvicorn, in
+one run.
 
-python -m jobs.benchmark_serve [--quick] starts a local Ray and the default setup on the release of $NIGHTSHELF_HOME,
-sends it real HTTP from this machine's own cores, and stops what it started. Events go to a log of their own, not to the
-shop's. Prints a table, where a request's time goes, and last one line of JSON.
-"""
+python -m jobs.benchmark_serve [--quick] starts a local Ray and the default setup on the release of
+$NIGHTSHELF_HOME, sends it real HTTP from this machine's own cores, and stops what it started.
+Events go to a log of their own, not to the shop's. Prints a table, where a request's time goes, and
+last one line of JSON."""
 
 from __future__ import annotations
 
@@ -28,12 +29,12 @@ import httpx
 import numpy as np
 import psutil
 
-from recsys.artifacts import ArtifactStore
-from recsys.commit import code_commit
 from recsys.config import Setup, load
 from recsys.errors import NotFoundError, RecsysError
-from recsys.release import Release
-from serve.load import Load, Shape, Summary, Traffic, apart, free_port, summary
+from recsys.release.release import Release
+from recsys.simulation.load import Load, Shape, Summary, Traffic, apart, free_port, summary
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.version import code_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "tiny"
@@ -41,8 +42,16 @@ SETUP = "tiny"
 KEPT_UP_MS = 200.0
 #: Requests a second that a shop is taken to have over eight hours; the soak sends as many.
 USUAL_RATE = 0.5
-#: Of a search, in milliseconds: what each part of the way may take, and the stages that it is made of.
-BUDGET_MS = {"ingress": 4.0, "understand": 3.0, "encode": 12.0, "retrieve": 8.0, "rank": 6.0, "serialise": 1.0}
+#: Of a search, in milliseconds: what each part of the way may take, and the stages that it is made
+#: of.
+BUDGET_MS = {
+    "ingress": 4.0,
+    "understand": 3.0,
+    "encode": 12.0,
+    "retrieve": 8.0,
+    "rank": 6.0,
+    "serialise": 1.0,
+}
 PARTS = {
     "understand": ("understand",),
     "encode": ("encode",),
@@ -52,7 +61,8 @@ PARTS = {
 SIDES = {
     "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
     "python": {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"},
-    # One thread of BLAS, as Ray gives its replicas: two processes with two each stand in each other's way.
+    # One thread of BLAS, as Ray gives its replicas: two processes with two each stand in each
+    # other's way.
     "bare": {"OMP_NUM_THREADS": "1"},
     "inside": {"OMP_NUM_THREADS": "1"},
 }
@@ -60,7 +70,8 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Seconds of one measurement at concurrency 1, of one step, of the overload; steps; and requests of the soak."""
+    """Seconds of one measurement at concurrency 1, of one step, of the overload; steps; and
+    requests of the soak."""
 
     alone_s: float = 10.0
     step_s: float = 6.0
@@ -73,7 +84,9 @@ QUICK = Size(4.0, 3.0, 10.0, 5, 500)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--proxy", choices=("haproxy", "python", "both"), default="both")
     parser.add_argument("--side", nargs=2, metavar=("SIDE", "PORT"), help=argparse.SUPPRESS)
@@ -92,8 +105,17 @@ def main() -> int:
         return 1
     table(rows)
     seconds = round(time.perf_counter() - begun, 1)
-    told = {"job": "benchmark_serve", "dataset": "completejourney", "commit": code_commit(), "seconds": seconds}
-    print(json.dumps({**told, "rows": [{name: known(value) for name, value in row.items()} for row in rows]}))
+    told = {
+        "job": "benchmark_serve",
+        "dataset": "completejourney",
+        "commit": code_commit(),
+        "seconds": seconds,
+    }
+    print(
+        json.dumps(
+            {**told, "rows": [{name: known(value) for name, value in row.items()} for row in rows]}
+        )
+    )
     return 0
 
 
@@ -113,7 +135,9 @@ def prepare(folder: Path) -> None:
 def measured(setup: Setup, sides: list[str], size: Size) -> list[dict[str, Any]]:
     store = ArtifactStore(setup.home)
     if store.current() is None:
-        raise NotFoundError(f"{setup.home} has no release: run python -m jobs.nightly --setup {SETUP} first")
+        raise NotFoundError(
+            f"{setup.home} has no release: run python -m jobs.nightly --setup {SETUP} first"
+        )
     traffic = Traffic.of(Release.open(store))
     say(f"release {store.current()}; server and client share {os.cpu_count()} cores")
     inside = in_process(size)
@@ -142,9 +166,19 @@ def measured(setup: Setup, sides: list[str], size: Size) -> list[dict[str, Any]]
 
 
 def in_process(size: Size) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each route's calls without HTTP; of searches by stage too, and of making JSON."""
-    command = [sys.executable, "-m", "jobs.benchmark_serve", "--side", "inside", str(math.ceil(size.alone_s))]
-    told = subprocess.run(command, cwd=ROOT, env={**os.environ, **SIDES["inside"]}, capture_output=True, text=True)
+    """Median milliseconds of each route's calls without HTTP; of searches by stage too, and of
+    making JSON."""
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.benchmark_serve",
+        "--side",
+        "inside",
+        str(math.ceil(size.alone_s)),
+    ]
+    told = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **SIDES["inside"]}, capture_output=True, text=True
+    )
     if told.returncode:
         raise RecsysError(f"the calls in process failed: {told.stderr[-2000:]}")
     found: dict[str, dict[str, float]] = json.loads(told.stdout.splitlines()[-1])
@@ -152,18 +186,25 @@ def in_process(size: Size) -> dict[str, dict[str, float]]:
 
 
 async def _inside(seconds: float) -> None:
-    from serve import bare
+    from jobs import serve_plain as bare
 
     setup = load(SETUP)
     shop, traffic = bare.shop(setup), Traffic.of(Release.open(ArtifactStore(setup.home)))
     try:
-        say(json.dumps({route: await _asked(shop, traffic, route, seconds) for route in ("recommend", "search")}))
+        say(
+            json.dumps(
+                {
+                    route: await _asked(shop, traffic, route, seconds)
+                    for route in ("recommend", "search")
+                }
+            )
+        )
     finally:
         shop.close()
 
 
 async def _asked(shop: Any, traffic: Traffic, route: str, seconds: float) -> dict[str, float]:
-    from serve import answers, wire
+    from serve.routes import answers, wire
 
     took: dict[str, list[float]] = {"answer": [], "serialise": []}
     begun = time.perf_counter()
@@ -175,7 +216,9 @@ async def _asked(shop: Any, traffic: Traffic, route: str, seconds: float) -> dic
         started = time.perf_counter()
         ranking = await (shop.search(query) if route == "search" else shop.recommend(query))
         answered = time.perf_counter()
-        wire.Json(answers.search_answer(ranking, query) if route == "search" else answers.answer(ranking))
+        wire.Json(
+            answers.search_answer(ranking, query) if route == "search" else answers.answer(ranking)
+        )
         if number < 5:  # the first calls fill caches
             continue
         took["answer"].append((answered - started) * 1000)
@@ -200,13 +243,16 @@ def at_one(url: str, traffic: Traffic, route: str, size: Size) -> Summary:
 
 
 def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, Summary]:
-    """The highest constant rate of the mix that is kept up with, to a tenth: by halves between one that was and one
-    that was not, from what eight shoppers in a row are answered; at most `size.steps` rates."""
+    """The highest constant rate of the mix that is kept up with, to a tenth: by halves between one
+    that was and one that was not, from what eight shoppers in a row are answered; at most
+    `size.steps` rates."""
     closed = summary(apart(url, traffic, Shape(clients=8, seconds=size.step_s)))
     rate, best, failed = max(1.0, closed.requests_per_s), (0.0, closed), math.inf
     for step in range(size.steps):
         told = summary(apart(url, traffic, Shape(rate=rate, seconds=size.step_s), seed=step + 2))
-        say(f"    {rate:6.1f} requests/s: p99 {told.p99_ms:6.1f} ms, {told.failed + told.shed} not answered")
+        say(
+            f"    {rate:6.1f} requests/s: p99 {told.p99_ms:6.1f} ms, {told.failed + told.shed} not answered"
+        )
         if told.p99_ms < KEPT_UP_MS and not told.failed and not told.shed:
             best = rate, told
         else:
@@ -218,29 +264,49 @@ def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, Summary]:
 
 
 def overload(url: str, traffic: Traffic, rate: float, size: Size) -> dict[str, Any]:
-    """Three times what is sustained; then how long until one shopper is answered in 200 ms again, ten times running."""
-    told = summary(apart(url, traffic, Shape(rate=3 * max(rate, 1.0), seconds=size.overload_s), seed=99))
+    """Three times what is sustained; then how long until one shopper is answered in 200 ms again,
+    ten times running."""
+    told = summary(
+        apart(url, traffic, Shape(rate=3 * max(rate, 1.0), seconds=size.overload_s), seed=99)
+    )
     ended, good = time.perf_counter(), 0
     while good < 10 and time.perf_counter() - ended < 60:
         [answered] = Load(url, traffic.calls(98), Shape(clients=1, requests=1)).run()
         good = good + 1 if not answered.failure and answered.latency_ms < KEPT_UP_MS else 0
-    extra = {"sent_per_s": 3 * rate, "shed": told.shed / max(1, told.requests), "failed": told.failed}
-    return {**row("overload", told), **extra, "recovered_s": time.perf_counter() - ended, "degraded": told.degraded}
+    extra = {
+        "sent_per_s": 3 * rate,
+        "shed": told.shed / max(1, told.requests),
+        "failed": told.failed,
+    }
+    return {
+        **row("overload", told),
+        **extra,
+        "recovered_s": time.perf_counter() - ended,
+        "degraded": told.degraded,
+    }
 
 
 def soak(url: str, traffic: Traffic, process: subprocess.Popen[str], size: Size) -> dict[str, Any]:
-    """As many requests as eight hours have at the usual rate, as fast as they go: how any process has grown.
+    """As many requests as eight hours have at the usual rate, as fast as they go: how any process
+    has grown.
 
-    Memory is private to the process (USS): releases are mapped, and shared. It is counted from a tenth of the way on.
-    """
+    Memory is private to the process (USS): releases are mapped, and shared. It is counted from a
+    tenth of the way on."""
     apart(url, traffic, Shape(clients=8, requests=size.soak // 10), seed=50)
     before = memory(process.pid)
-    told = summary(apart(url, traffic, Shape(clients=8, requests=size.soak - size.soak // 10), seed=51))
+    told = summary(
+        apart(url, traffic, Shape(clients=8, requests=size.soak - size.soak // 10), seed=51)
+    )
     after = memory(process.pid)
     grown = {name: 100 * (after[name] / used - 1) for name, used in before.items() if name in after}
     for name, percent in sorted(grown.items()):
         say(f"    {name}: {before[name] / 2**20:.0f} MiB, {percent:+.1f} %")
-    return {**row("soak", told), "requests": size.soak, "failed": told.failed, "grown_percent": max(grown.values())}
+    return {
+        **row("soak", told),
+        "requests": size.soak,
+        "failed": told.failed,
+        "grown_percent": max(grown.values()),
+    }
 
 
 def memory(parent: int) -> dict[str, int]:
@@ -267,7 +333,9 @@ def server(side: str, workers: int = 0) -> Iterator[tuple[str, subprocess.Popen[
     command = [sys.executable, "-m", "jobs.benchmark_serve", "--side", side, str(port)]
     environment = {**os.environ, **SIDES[side], "NIGHTSHELF_WORKERS": str(workers)}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, text=True
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             wait(url, process, log)
@@ -300,7 +368,7 @@ def stand(side: str, port: int) -> int:
         asyncio.run(_inside(port))
         return 0
     if side == "bare":
-        from serve import bare
+        from jobs import serve_plain as bare
 
         bare.run(port, int(os.environ["NIGHTSHELF_WORKERS"]))
         return 0
@@ -310,7 +378,13 @@ def stand(side: str, port: int) -> int:
 
     from serve.app import compose
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=300 << 20,
+        log_to_driver=False,
+    )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(compose(load(SETUP)), name="nightshelf", route_prefix="/")
@@ -330,7 +404,11 @@ def row(name: str, told: Summary) -> dict[str, Any]:
 
 
 def over(name: str, told: Summary, inside: dict[str, float]) -> dict[str, Any]:
-    return {**row(name, told), "overhead_p50_ms": told.p50_ms - inside["answer"], "in_process_ms": inside["answer"]}
+    return {
+        **row(name, told),
+        "overhead_p50_ms": told.p50_ms - inside["answer"],
+        "in_process_ms": inside["answer"],
+    }
 
 
 def stages(told: Summary, inside: dict[str, dict[str, float]]) -> None:
@@ -346,12 +424,20 @@ def table(rows: list[dict[str, Any]]) -> None:
     columns = ("overhead_p50_ms", "p50_ms", "p99_ms", "requests_per_s")
     say(f"{'':<20}" + "".join(f"{column:>17}" for column in columns))
     for each in rows:
-        more = ", ".join(f"{name} {number(each[name])}" for name in each if name not in ("name", *columns))
-        say(f"{each['name']:<20}" + "".join(f"{number(each[column]):>17}" for column in columns) + f"  {more}")
+        more = ", ".join(
+            f"{name} {number(each[name])}" for name in each if name not in ("name", *columns)
+        )
+        say(
+            f"{each['name']:<20}"
+            + "".join(f"{number(each[column]):>17}" for column in columns)
+            + f"  {more}"
+        )
 
 
 def number(value: Any) -> str:
-    return "-" if known(value) is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+    return (
+        "-" if known(value) is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+    )
 
 
 def known(value: Any) -> Any:

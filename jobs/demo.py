@@ -1,9 +1,9 @@
-"""The whole loop on this machine: `make demo` shows it and stops what it started, `make serve` leaves it up.
+"""The whole loop on this machine: `make demo` shows it and stops what it started, `make serve`
+leaves it up.
 
-Starts a local Ray head with its dashboard, submits a night with `ray job submit`, deploys the application with
-`serve deploy`, shops over HTTP, submits a second night that learns from it, and rolls back and forward under load.
-Exit code 0 only if every step worked.
-"""
+Starts a local Ray head with its dashboard, submits a night with `ray job submit`, deploys the
+application with `serve deploy`, shops over HTTP, submits a second night that learns from it, and
+rolls back and forward under load. Exit code 0 only if every step worked."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from typing import Any
 
 import httpx
 
-from recsys.artifacts import ArtifactStore
-from recsys.commit import code_commit
+from recsys.simulation.load import free_port
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.version import code_commit
 from serve.ingress import ENVIRONMENT
-from serve.load import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARD, SHOP = "http://127.0.0.1:8265", "http://127.0.0.1:8000"
@@ -42,12 +42,16 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stay", action="store_true", help="leave everything running until Ctrl-C")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the head goes, too
     home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
-    os.environ.pop("NIGHTSHELF_KEYS", None)  # all of it listens on 127.0.0.1, and without keys answers nobody else
+    os.environ.pop(
+        "NIGHTSHELF_KEYS", None
+    )  # all of it listens on 127.0.0.1, and without keys answers nobody else
     os.environ.update(
         NIGHTSHELF_HOME=str(home),
         NIGHTSHELF_COMMIT=code_commit(),
@@ -84,10 +88,17 @@ def show(home: Path) -> None:
     deploy()
     with httpx.Client(base_url=SHOP, timeout=10) as shop:
         first = healthy(shop, store.current())
-        table(f"search '{TEXT}', in stock", found := get(shop, "/search", q=TEXT, in_stock=True, k=5))
+        table(
+            f"search '{TEXT}', in stock", found := get(shop, "/search", q=TEXT, in_stock=True, k=5)
+        )
         first_item = found["items"][0]
-        table(f"similar to {first_item['title']}", get(shop, f"/similar/{first_item['item_id']}", k=5))
-        table(f"recommended for household {HOUSEHOLD}", known := get(shop, "/recommend", user_id=HOUSEHOLD, k=5))
+        table(
+            f"similar to {first_item['title']}", get(shop, f"/similar/{first_item['item_id']}", k=5)
+        )
+        table(
+            f"recommended for household {HOUSEHOLD}",
+            known := get(shop, "/recommend", user_id=HOUSEHOLD, k=5),
+        )
         explain(shop, known["request_id"], known["items"][0]["item_id"])
         explain(shop, known["request_id"], first_item["item_id"])
         visitor = f"visitor-{secrets.token_hex(3)}"
@@ -105,13 +116,18 @@ def show(home: Path) -> None:
             raise DemoError(f"the second night published nothing: {first} is still current")
         asked = swaps(shop, [first, second])
         say(f"promoted {first} and back to {second}: {asked} requests meanwhile, none failed")
-        say(f"dashboard {DASHBOARD}   API {SHOP}/docs   report {home}/releases/{second}/report.html")
+        say(
+            f"dashboard {DASHBOARD}   API {SHOP}/docs   report {home}/releases/{second}/report.html"
+        )
 
 
 def night() -> None:
     """`ray job submit` of the night, as a scheduler would."""
     job = ["ray", "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
-    command([*job, sys.executable, "-m", "jobs.nightly", "--setup", "tiny"], "the night failed: its output says why")
+    command(
+        [*job, sys.executable, "-m", "jobs.nightly", "--setup", "tiny"],
+        "the night failed: its output says why",
+    )
 
 
 def deploy() -> None:
@@ -127,7 +143,8 @@ def deploy() -> None:
 
 
 def healthy(shop: httpx.Client, version: str | None) -> str:
-    """Waits until replicas answer from `version`, many times in a row: there are several of them."""
+    """Waits until replicas answer from `version`, many times in a row: there are several of
+    them."""
     row = 0
     for _ in every(0.2, 60, f"the replicas do not serve release {version} after 60 s"):
         answer = shop.get("/healthz")
@@ -138,7 +155,8 @@ def healthy(shop: httpx.Client, version: str | None) -> str:
 
 
 def explain(shop: httpx.Client, request: str, item: str) -> None:
-    """Why an item is in an answer, or is not; the answer is in the log a moment after it was given."""
+    """Why an item is in an answer, or is not; the answer is in the log a moment after it was
+    given."""
     for _ in every(0.1, 10, f"request {request} is not in the log after 10 s"):
         told = shop.get("/explain", params={"request_id": request, "item_id": item})
         if told.status_code == 200:
@@ -148,7 +166,12 @@ def explain(shop: httpx.Client, request: str, item: str) -> None:
 
 def click(shop: httpx.Client, user: str, found: dict[str, Any]) -> None:
     item = found["items"][0]
-    event = {"user_id": user, "item_id": item["item_id"], "type": "click", "request_id": found["request_id"]}
+    event = {
+        "user_id": user,
+        "item_id": item["item_id"],
+        "type": "click",
+        "request_id": found["request_id"],
+    }
     answer = shop.post("/events", json=event)
     if answer.status_code != 200:
         raise DemoError(f"the click was refused: {answer.text}")
@@ -156,7 +179,8 @@ def click(shop: httpx.Client, user: str, found: dict[str, Any]) -> None:
 
 
 def swaps(shop: httpx.Client, versions: list[str]) -> int:
-    """Promotes each version in turn while another thread keeps searching; how many requests that were."""
+    """Promotes each version in turn while another thread keeps searching; how many requests that
+    were."""
     stop, failures, asked = threading.Event(), [], [0]
 
     def keep_searching() -> None:
@@ -179,7 +203,9 @@ def swaps(shop: httpx.Client, versions: list[str]) -> int:
         stop.set()
         thread.join()
     if failures:
-        raise DemoError(f"{len(failures)} of {asked[0]} requests failed during the swaps, the first: {failures[0]}")
+        raise DemoError(
+            f"{len(failures)} of {asked[0]} requests failed during the swaps, the first: {failures[0]}"
+        )
     return asked[0]
 
 
@@ -205,7 +231,9 @@ def table(heading: str, answer: dict[str, Any], before: dict[str, Any] | None = 
         price = f"{item['price']:8.2f}" if item["price"] is not None else f"{'-':>8}"
         moved = "" if before is None else _moved(places.get(item["item_id"]), place)
         sources = ", ".join(item["sources"])
-        print(f"    {place:>2}  {item['title'][:44]:<44} {item['brand'][:9]:<9}{price}  {sources}{moved}")
+        print(
+            f"    {place:>2}  {item['title'][:44]:<44} {item['brand'][:9]:<9}{price}  {sources}{moved}"
+        )
     print(f"        release {answer['release']}, request {answer['request_id']}", flush=True)
 
 
@@ -221,9 +249,20 @@ def ray_head(home: Path) -> Iterator[None]:
     for port, owner in PORTS.items():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                raise DemoError(f"port {port} of {owner} is taken: stop what runs there (ray stop, or make serve)")
-    cpus = max(4, os.cpu_count() or 4)  # logical: on two cores Ray Data needs more places than there are cores
-    head = ["ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
+                raise DemoError(
+                    f"port {port} of {owner} is taken: stop what runs there (ray stop, or make serve)"
+                )
+    cpus = max(
+        4, os.cpu_count() or 4
+    )  # logical: on two cores Ray Data needs more places than there are cores
+    head = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        f"--num-cpus={cpus}",
+        "--node-ip-address=127.0.0.1",
+    ]
     head += ["--dashboard-host=127.0.0.1", f"--object-store-memory={1 << 30}"]
     # The agent's own 52365 may be another Ray's, and then no job runs.
     head += [f"--dashboard-agent-listen-port={free_port('0.0.0.0')}"]
@@ -234,7 +273,9 @@ def ray_head(home: Path) -> Iterator[None]:
     try:
         for _ in every(0.5, 90, f"Ray's dashboard does not answer: see {home}/ray.log"):
             if process.poll() is not None:
-                raise DemoError(f"ray start ended with exit code {process.returncode}: see {home}/ray.log")
+                raise DemoError(
+                    f"ray start ended with exit code {process.returncode}: see {home}/ray.log"
+                )
             if takes_jobs():
                 break
         yield
@@ -250,14 +291,20 @@ def takes_jobs() -> bool:
     """Whether the dashboard takes jobs: its agent comes up some seconds after its pages."""
     try:
         job = {"entrypoint": "true"}
-        return httpx.post(f"{DASHBOARD}/api/jobs/", json=job, headers=BEARER, timeout=5).status_code == 200
+        return (
+            httpx.post(f"{DASHBOARD}/api/jobs/", json=job, headers=BEARER, timeout=5).status_code
+            == 200
+        )
     except httpx.HTTPError:
         return False
 
 
 def command(words: list[str], sentence: str) -> None:
-    """Runs it, its output passed through but for what Ray says about the upload; DemoError when it fails."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Runs it, its output passed through but for what Ray says about the upload; DemoError when it
+    fails."""
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "packaging.py:" not in line and line.strip():

@@ -1,4 +1,5 @@
-"""Hits of next baskets beside floors and rivals: python -m jobs.evaluate_retail --dataset uci_online_retail"""
+"""Hits of next baskets beside floors and rivals: python -m jobs.evaluate_retail --dataset
+uci_online_retail"""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import argparse
 import json
 import time
 
-from recsys import retail
-from recsys.commit import code_commit
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.encoders import minilm
+from recsys.evaluation import retail
+from recsys.storage.version import code_commit
 
 DATASETS = {adapter.name: adapter for adapter in (CompleteJourney, UciOnlineRetail)}
 COLUMNS = ("hits@10/all", "hits@10/new", "ndcg@10/all", "ndcg@10/new", "coverage")
@@ -37,15 +38,25 @@ def main() -> None:
     log = retail.purchases(adapter)
     shop = retail.split(log, start, stop)
     shelf = retail.shelf(adapter, log, minilm())
-    print(f"{arguments.dataset}, truth from {start:%Y-%m-%d} to {stop:%Y-%m-%d}: {len(shop.asked):,} users")
+    print(
+        f"{arguments.dataset}, truth from {start:%Y-%m-%d} to {stop:%Y-%m-%d}: {len(shop.asked):,} users"
+    )
     print(f"{'':15}" + "".join(f"{column:>28}" for column in COLUMNS))
     rows = []
     mixer = retail.learned(log, start, stop, shelf)
     for name, contender in retail.contenders(shop, shelf, mixer).items():
         rows.append({"name": name, **retail.evaluate(shop, contender)})
-        print(f"{name:15}" + "".join(f"{_cell(rows[-1], column):>28}" for column in COLUMNS), flush=True)
+        print(
+            f"{name:15}" + "".join(f"{_cell(rows[-1], column):>28}" for column in COLUMNS),
+            flush=True,
+        )
     seconds = round(time.perf_counter() - begun, 1)
-    summary = {"job": "evaluate_retail", "dataset": arguments.dataset, "commit": code_commit(), "seconds": seconds}
+    summary = {
+        "job": "evaluate_retail",
+        "dataset": arguments.dataset,
+        "commit": code_commit(),
+        "seconds": seconds,
+    }
     print(json.dumps({**summary, "validation": bool(arguments.validation), "rows": rows}))
 
 

@@ -1,8 +1,9 @@
-"""Makes a key for a client of the HTTP routes: `python -m jobs.make_key --client web --roles read events --rate 100`.
+"""Makes a key for a client of the HTTP routes: `python -m jobs.make_key --client web --roles read
+events --rate 100`.
 
-The key is printed once, and only its hash is kept, in the file that $NIGHTSHELF_KEYS or --file names. Replicas read the
-file again within a second. To rotate: make a second key, `--old-until 2026-12-01T00:00:00Z` ends the client's others.
-"""
+The key is printed once, and only its hash is kept, in the file that $NIGHTSHELF_KEYS or --file
+names. Replicas read the file again within a second. To rotate: make a second key, `--old-until
+2026-12-01T00:00:00Z` ends the client's others."""
 
 from __future__ import annotations
 
@@ -16,15 +17,25 @@ from serve import access
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", default=os.environ.get("NIGHTSHELF_KEYS"), help="instead of $NIGHTSHELF_KEYS")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--file", default=os.environ.get("NIGHTSHELF_KEYS"), help="instead of $NIGHTSHELF_KEYS"
+    )
     parser.add_argument("--client", help="whose key it is")
     parser.add_argument("--roles", nargs="+", choices=access.ROLES, default=["read"])
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second, of each replica")
+    parser.add_argument(
+        "--rate", type=float, default=100.0, help="requests a second, of each replica"
+    )
     parser.add_argument("--not-after", help="when the key ends: an ISO 8601 time with its zone")
     parser.add_argument("--old-until", help="when the client's other keys end")
-    parser.add_argument("--revoke", metavar="HASH", help="take back the client's keys whose hash begins so; all: ''")
-    parser.add_argument("--list", action="store_true", help="the keys that there are, by their hashes")
+    parser.add_argument(
+        "--revoke", metavar="HASH", help="take back the client's keys whose hash begins so; all: ''"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="the keys that there are, by their hashes"
+    )
     args = parser.parse_args()
     try:
         return run(args)
@@ -42,14 +53,18 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         for key in keys:
             ends = key.not_after or "no end"
-            print(f"{key.sha256[:12]}  {key.client:<20} {','.join(key.roles):<18} {key.rate:g}/s  {ends}")
+            print(
+                f"{key.sha256[:12]}  {key.client:<20} {','.join(key.roles):<18} {key.rate:g}/s  {ends}"
+            )
         return 0
     if not args.client:
         raise InputError("no client is named: give --client NAME")
     if args.revoke is not None:
         left = access.without(keys, args.client, args.revoke)
         access.write(path, left)
-        print(f"revoked {len(keys) - len(left)} keys of {args.client}: replicas refuse them within a second")
+        print(
+            f"revoked {len(keys) - len(left)} keys of {args.client}: replicas refuse them within a second"
+        )
         return 0
     secret, key = access.make(args.client, args.roles, args.rate, args.not_after)
     old = access.ending(keys, args.client, args.old_until) if args.old_until else keys

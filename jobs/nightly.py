@@ -1,4 +1,5 @@
-"""One night: `python -m jobs.nightly --setup tiny`, here or through `ray job submit --working-dir .`."""
+"""One night: `python -m jobs.nightly --setup tiny`, here or through `ray job submit --working-dir
+.`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from recsys.errors import RecsysError
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
-    parser.add_argument("--plan", action="store_true", help="say what the night would cost, and do nothing")
+    parser.add_argument(
+        "--plan", action="store_true", help="say what the night would cost, and do nothing"
+    )
     parser.add_argument("--until", type=instant, help="the night's time, ISO 8601 (default: now)")
     parser.add_argument("--version", help="the release's name (default: the night's time)")
     args = parser.parse_args()

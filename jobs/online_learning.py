@@ -1,8 +1,9 @@
-"""Learning by day, stopped and started: python -m jobs.online_learning status|freeze|unfreeze|reset --setup tiny
+"""Learning by day, stopped and started: python -m jobs.online_learning status|freeze|unfreeze|reset
+--setup tiny
 
-`freeze` serves what was learned and learns no more; `unfreeze` goes on with what comes from then on; `reset` puts the
-night's network back at once and begins anew from it. Frozen and reset, the night's serves until `unfreeze`.
-"""
+`freeze` serves what was learned and learns no more; `unfreeze` goes on with what comes from then
+on; `reset` puts the night's network back at once and begins anew from it. Frozen and reset, the
+night's serves until `unfreeze`."""
 
 from __future__ import annotations
 
@@ -11,15 +12,22 @@ import json
 import sys
 from dataclasses import asdict
 
-from recsys import online
 from recsys.config import load
 from recsys.errors import RecsysError
+from recsys.models import snapshots as online
 
-ACTIONS = {"status": online.control, "freeze": online.freeze, "unfreeze": online.unfreeze, "reset": online.reset}
+ACTIONS = {
+    "status": online.control,
+    "freeze": online.freeze,
+    "unfreeze": online.unfreeze,
+    "reset": online.reset,
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
     arguments = parser.parse_args()
@@ -32,16 +40,24 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"learning is {'frozen' if decided.frozen else 'on'}" + (f", reset at {decided.mark}" if decided.mark else "")
+        f"learning is {'frozen' if decided.frozen else 'on'}"
+        + (f", reset at {decided.mark}" if decided.mark else "")
     )
     if base is None:
-        print("the live release was made without trained models: there is no network to go on learning")
+        print(
+            "the live release was made without trained models: there is no network to go on learning"
+        )
     elif snapshot is None:
         print(f"the night's network of models {base} serves")
     else:
         told = "  ".join(f"{name} {value:.4g}" for name, value in snapshot.metrics.items())
         print(f"snapshot {snapshot.version} serves, grown from models {base}: {told}")
-    summary = {"job": "online_learning", "action": arguments.action, "setup": setup.name, **asdict(decided)}
+    summary = {
+        "job": "online_learning",
+        "action": arguments.action,
+        "setup": setup.name,
+        **asdict(decided),
+    }
     print(json.dumps({**summary, "base": base, "snapshot": asdict(snapshot) if snapshot else None}))
     return 0
 

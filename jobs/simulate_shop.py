@@ -1,10 +1,9 @@
-"""A market whose truth is known shops in the running application, day after day and night after night: what it learns,
-and what its log says, is compared with the truth.
+"""A market whose truth is known shops in the running application, day after day and night after
+night: what it learns, and what its log says, is compared with the truth.
 
-python -m jobs.simulate_shop [--quick] starts a local Ray and the application; with --url it uses one that runs with
-setup recsys.simulation.market:setup and the same $NIGHTSHELF_HOME. Prints a line a day, a table, and last one line of
-JSON. Exit code 0 only if every floor was reached.
-"""
+python -m jobs.simulate_shop [--quick] starts a local Ray and the application; with --url it uses
+one that runs with setup recsys.simulation.market:setup and the same $NIGHTSHELF_HOME. Prints a line
+a day, a table, and last one line of JSON. Exit code 0 only if every floor was reached."""
 
 from __future__ import annotations
 
@@ -27,36 +26,38 @@ from typing import Any
 import httpx
 import numpy as np
 
-from recsys import feedback
 from recsys.batch.night import begin, run_night
-from recsys.commit import code_commit
 from recsys.config import Setup, load
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.errors import RecsysError, ReleaseError
+from recsys.events import feedback
 from recsys.events.sqlite import SqliteEventStore
 from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.lists import Lists
+from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation import measures, trials
 from recsys.simulation.ageing import age
 from recsys.simulation.clicks import PositionBased, Spam
+from recsys.simulation.load import free_port
 from recsys.simulation.market import Market, user_id
 from recsys.simulation.measures import Row, Values
 from recsys.simulation.picture import draw
 from recsys.simulation.shopper import Log, clients, shop
+from recsys.storage.version import code_commit
 from recsys.types import Ints
-from serve.load import free_port
 
 SETUP = "recsys.simulation.market:setup"
 DATASETS = {"completejourney": CompleteJourney, "uci_online_retail": UciOnlineRetail}
 NIGHTS = 10
-#: In the afternoon of a flip so many requests are sent between two looks of the trainer: events count there, not time.
+#: In the afternoon of a flip so many requests are sent between two looks of the trainer: events
+#: count there, not time.
 CHUNK = 50
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is simulated: requests a day, shoppers, and how often what needs no server is tried."""
+    """How much is simulated: requests a day, shoppers, and how often what needs no server is
+    tried."""
 
     requests: int = 3000
     shoppers: int = 500
@@ -84,8 +85,11 @@ class Simulation:
     def asked(self, seed: int, count: int | None = None) -> tuple[Ints, Ints]:
         return self.market.requests(count or self.size.requests, seed)
 
-    def shop(self, asked: tuple[Ints, Ints], seed: int, market: Market | None = None, **more: Any) -> Log:
-        """Sends the requests, as shoppers of `market` do (by default the one that was there from the beginning)."""
+    def shop(
+        self, asked: tuple[Ints, Ints], seed: int, market: Market | None = None, **more: Any
+    ) -> Log:
+        """Sends the requests, as shoppers of `market` do (by default the one that was there from
+        the beginning)."""
 
         async def send() -> Log:
             async with clients(self.url, self.market) as doors:
@@ -104,7 +108,9 @@ def main() -> int:
     os.environ.setdefault("NIGHTSHELF_COMMIT", code_commit())
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("NIGHTSHELF_ORIGIN_KEY", secrets.token_hex(8))  # shoppers have addresses of their own
+    os.environ.setdefault(
+        "NIGHTSHELF_ORIGIN_KEY", secrets.token_hex(8)
+    )  # shoppers have addresses of their own
     if not arguments.url:
         os.environ["NIGHTSHELF_HOME"] = str(folder)
     try:
@@ -121,16 +127,29 @@ def main() -> int:
     say("")
     say(table(rows))
     seconds = round(time.perf_counter() - begun, 1)
-    told = {"job": "simulate_shop", "dataset": arguments.dataset, "commit": code_commit(), "seconds": seconds}
+    told = {
+        "job": "simulate_shop",
+        "dataset": arguments.dataset,
+        "commit": code_commit(),
+        "seconds": seconds,
+    }
     print(json.dumps({**told, "rows": [row.told() for row in rows]}), flush=True)
     return 0 if all(row.reached_floor for row in rows) else 2
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", choices=DATASETS, default="completejourney", help="whose products are sold")
-    parser.add_argument("--quick", action="store_true", help="fewer requests and repetitions: under 15 minutes")
-    parser.add_argument("--folder", type=Path, help="where the shop and the picture lie (default: a new one)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="completejourney", help="whose products are sold"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer requests and repetitions: under 15 minutes"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the shop and the picture lie (default: a new one)"
+    )
     parser.add_argument("--url", help="a running application, such as http://127.0.0.1:8000")
     return parser.parse_args()
 
@@ -142,7 +161,10 @@ def without_server(adapter: Any, folder: Path, size: Size) -> list[Row]:
     made = []
     for name, trial in (
         ("debiased learning", lambda: [trials.debiased(crowd, model, folder / "trials")]),
-        ("off-policy estimates", lambda: list(trials.off_policy(wide, model, repetitions=size.repetitions))),
+        (
+            "off-policy estimates",
+            lambda: list(trials.off_policy(wide, model, repetitions=size.repetitions)),
+        ),
         ("interleaving", lambda: [trials.interleaving(wide, model, count=20_000)]),
         ("click spam", lambda: [trials.spammed(crowd, model)]),
         ("learning by day", lambda: [trials.flipped(crowd, model, folder / "by-day")]),
@@ -156,7 +178,9 @@ def without_server(adapter: Any, folder: Path, size: Size) -> list[Row]:
 def with_server(simulation: Simulation) -> list[Row]:
     """Ten days and nights, a day with a flip, and a night after spam."""
     night(simulation)
-    say(f"{'day':>4}  {'policy':<12}{'requests':>9}{'failed':>8}{'clicks':>8}{'true nDCG':>11}{'regret':>9}")
+    say(
+        f"{'day':>4}  {'policy':<12}{'requests':>9}{'failed':>8}{'clicks':>8}{'true nDCG':>11}{'regret':>9}"
+    )
     regret_D = []
     for number in range(1, NIGHTS + 2):
         regret_D.append(day(simulation, number))
@@ -165,7 +189,9 @@ def with_server(simulation: Simulation) -> list[Row]:
         age(log_path(simulation.setup))
     curve, drawn_DK = examination(simulation)
     rows = [
-        measures.examination_error(np.array(simulation.model.curve), np.asarray(curve.curve_K), drawn_DK),
+        measures.examination_error(
+            np.array(simulation.model.curve), np.asarray(curve.curve_K), drawn_DK
+        ),
         measures.regret_left(regret_D[0], regret_D[-1]),
         flip(simulation),
         spam(simulation),
@@ -177,19 +203,31 @@ def with_server(simulation: Simulation) -> list[Row]:
 
 
 def day(simulation: Simulation, number: int) -> Values:
-    """One day's requests, and beside them what an order by sales would have done with them: the regret of each."""
+    """One day's requests, and beside them what an order by sales would have done with them: the
+    regret of each."""
     market, model = simulation.market, simulation.model
     asked = simulation.asked(seed=number)
     log = simulation.shop(asked, seed=number)
     simulation.days.append(log)
     nothing = np.zeros(log.rows_BK.shape, bool)
-    sales = Log(*asked, market.by_sales(asked[1], 10), nothing, nothing, log.request_ids, ("",) * len(asked[0]))
+    sales = Log(
+        *asked,
+        market.by_sales(asked[1], 10),
+        nothing,
+        nothing,
+        log.request_ids,
+        ("",) * len(asked[0]),
+    )
     found = {}
     for name, lists in (("nightshelf", log), ("sales", sales)):
         found[name] = measures.regret(market, model, lists)
         simulation.regrets.setdefault(name, []).append(float(found[name].mean()))
         quality = float(measures.true_ndcg(market, lists).mean())
-        clicks = int(lists.clicked_BK.sum()) if name == "nightshelf" else round(_expected(market, model, lists))
+        clicks = (
+            int(lists.clicked_BK.sum())
+            if name == "nightshelf"
+            else round(_expected(market, model, lists))
+        )
         counts = f"{len(asked[0]):>9,}{lists.failures:>8,}{clicks:>8,}"
         say(f"{number:>4}  {name:<12}{counts}{quality:>11.3f}{simulation.regrets[name][-1]:>9.3f}")
     return found["nightshelf"]
@@ -200,13 +238,28 @@ def _expected(market: Market, model: PositionBased, log: Log) -> float:
 
 
 def learn(simulation: Simulation, name: str) -> None:
-    """`jobs.train_models` on the log so far, as a scheduler would start it; what is not better is not published."""
+    """`jobs.train_models` on the log so far, as a scheduler would start it; what is not better is
+    not published."""
     folder = str(simulation.folder / "training" / name)
-    command = [sys.executable, "-m", "jobs.train_models", "--setup", SETUP, "--parts", "rankers", "--folder", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.train_models",
+        "--setup",
+        SETUP,
+        "--parts",
+        "rankers",
+        "--folder",
+        folder,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if " passed: " in line or " was refused: " in line]
+    told = [
+        line for line in done.stdout.splitlines() if " passed: " in line or " was refused: " in line
+    ]
     if done.returncode and not told:
-        told = [line for line in done.stderr.splitlines() if line.startswith("nothing was published")] or ["see stderr"]
+        told = [
+            line for line in done.stderr.splitlines() if line.startswith("nothing was published")
+        ] or ["see stderr"]
     for line in told:
         say(f"      {line if len(line) <= 110 else line[:107] + '...'}")
 
@@ -227,7 +280,9 @@ def wait_for(url: str, version: str) -> None:
     row, until = 0, time.monotonic() + 60
     while row < 10:
         if time.monotonic() > until:
-            raise ReleaseError(f"{url} does not serve release {version} after 60 s: look at its log")
+            raise ReleaseError(
+                f"{url} does not serve release {version} after 60 s: look at its log"
+            )
         health = httpx.get(f"{url}/healthz", timeout=10)
         row = row + 1 if health.status_code == 200 and health.json()["release"] == version else 0
         time.sleep(0.05)
@@ -244,17 +299,20 @@ def examination(simulation: Simulation) -> tuple[Examination, Values]:
     return from_swaps(lists), np.stack(drawn).astype(np.float64)
 
 
-def logged(setup: Setup) -> Lists:
+def logged(setup: Setup) -> LoggedRankings:
     """The live log, as rankers learn from it."""
     store = setup.event_store()
     try:
-        return Lists.of(feedback.join(store.impressions(), store.interactions(store.last_sequence())), ())
+        return LoggedRankings.of(
+            feedback.join(store.impressions(), store.interactions(store.last_sequence())), ()
+        )
     finally:
         store.close()
 
 
 def flip(simulation: Simulation) -> Row:
-    """A morning as before; at noon everybody begins to like what is dear. Only what is learned by day can help."""
+    """A morning as before; at noon everybody begins to like what is dear. Only what is learned by
+    day can help."""
     morning = simulation.shop(simulation.asked(100, simulation.size.requests // 2), seed=100)
     flipped, afternoon = simulation.market.flipped(), simulation.asked(101)
     logs = []
@@ -266,8 +324,13 @@ def flip(simulation: Simulation) -> Row:
         [(log.clicked_BK.sum(axis=1) + log.bought_BK.sum(axis=1))[log.answered_B] for log in logs]
     )
     after_B = np.concatenate([measures.true_ndcg(flipped, log) for log in logs])
-    before_B, at_noon_B = measures.true_ndcg(simulation.market, morning), measures.true_ndcg(flipped, morning)
-    say(f"flip: true nDCG {before_B.mean():.3f} before noon, {at_noon_B.mean():.3f} of the same lists after it")
+    before_B, at_noon_B = (
+        measures.true_ndcg(simulation.market, morning),
+        measures.true_ndcg(flipped, morning),
+    )
+    say(
+        f"flip: true nDCG {before_B.mean():.3f} before noon, {at_noon_B.mean():.3f} of the same lists after it"
+    )
     for start in range(0, len(after_B), 4 * CHUNK):
         window = slice(start, start + 4 * CHUNK)
         say(f"      after {int(events_B[:start].sum()):>5,} events {after_B[window].mean():.3f}")
@@ -277,11 +340,16 @@ def flip(simulation: Simulation) -> Row:
 def trainer_pause(setup: Setup) -> float:
     """Seconds in which the trainer sees what came, and the replicas what it learned."""
     online, day = setup.day.online, setup.day
-    return online.patience_s + 2 * online.every_s + online.snapshot_s + 2 * day.refresh_s if online else 0.0
+    return (
+        online.patience_s + 2 * online.every_s + online.snapshot_s + 2 * day.refresh_s
+        if online
+        else 0.0
+    )
 
 
 def spam(simulation: Simulation) -> Row:
-    """1 % of the shoppers click one item all day: how far it moves in the answers of others, by the next night."""
+    """1 % of the shoppers click one item all day: how far it moves in the answers of others, by the
+    next night."""
     market, shoppers = simulation.market, tuple(range(simulation.market.shoppers // 100))
     learn(simulation, "before-spam")
     night(simulation)
@@ -297,7 +365,9 @@ def spam(simulation: Simulation) -> Row:
     night(simulation)
     after = panel(simulation)
     row, others = measures.moved(before, after, target), measures.unrest(before, after, target)
-    say(f"spam: the item moved by {row.value:.1f} places, the others of its category by {others:.1f} each")
+    say(
+        f"spam: the item moved by {row.value:.1f} places, the others of its category by {others:.1f} each"
+    )
     return row
 
 
@@ -319,13 +389,16 @@ def log_path(setup: Setup) -> Path:
     store = setup.event_store()
     store.close()
     if not isinstance(store, SqliteEventStore):
-        raise RecsysError("days can be simulated over a log on this machine alone: use events.SqliteEventStore")
+        raise RecsysError(
+            "days can be simulated over a log on this machine alone: use events.SqliteEventStore"
+        )
     return store.path
 
 
 @contextmanager
 def application(setup: Setup, url: str | None) -> Iterator[str]:
-    """Its address: the one given, or that of an application of our own, gone when the block ends."""
+    """Its address: the one given, or that of an application of our own, gone when the block
+    ends."""
     import ray
     from ray import serve
 
@@ -336,7 +409,13 @@ def application(setup: Setup, url: str | None) -> Iterator[str]:
         yield url.rstrip("/")
         return
     # Four logical CPUs: the night's shards need more places than a laptop has cores.
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=300 << 20,
+        log_to_driver=False,
+    )
     port = free_port()
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -351,9 +430,20 @@ def table(rows: list[Row]) -> str:
     """For people: what was asked, what came of it."""
     lines = [f"{'':<46}{'floor':>8}{'goal':>8}{'value':>9}  {'95 % interval':<19}"]
     for row in rows:
-        bounds = [f"{bound:>8.3g}" if bound is not None else f"{'-':>8}" for bound in (row.floor, row.goal)]
-        said = "goal" if row.reached_floor and row.reached_goal else "floor" if row.reached_floor else "MISSED"
-        lines.append(f"{row.name:<46}{''.join(bounds)}{row.value:>9.3f}  {row.low:.3f} to {row.high:<10.3f} {said}")
+        bounds = [
+            f"{bound:>8.3g}" if bound is not None else f"{'-':>8}"
+            for bound in (row.floor, row.goal)
+        ]
+        said = (
+            "goal"
+            if row.reached_floor and row.reached_goal
+            else "floor"
+            if row.reached_floor
+            else "MISSED"
+        )
+        lines.append(
+            f"{row.name:<46}{''.join(bounds)}{row.value:>9.3f}  {row.low:.3f} to {row.high:<10.3f} {said}"
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""Labelled texts to an intent classifier: python -m jobs.train_classifier --train A.csv --test B.csv --out DIR"""
+"""Labelled texts to an intent classifier: python -m jobs.train_classifier --train A.csv --test
+B.csv --out DIR"""
 
 from __future__ import annotations
 
@@ -23,11 +24,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", required=True, help="CSV, Parquet or JSONL with text and label")
     parser.add_argument("--test", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the classifier, its logs and checkpoint")
-    parser.add_argument("--model", help="folder or Hugging Face id of the encoder; MiniLM")
-    parser.add_argument("--outside", type=float, default=0.0, help="share of classes held out to test none of these")
     parser.add_argument(
-        "--change", default="{}", help='JSON over Schedule and Recipe: {"epochs": 5, "adapters": "lora"}'
+        "--out", type=Path, required=True, help="folder for the classifier, its logs and checkpoint"
+    )
+    parser.add_argument("--model", help="folder or Hugging Face id of the encoder; MiniLM")
+    parser.add_argument(
+        "--outside", type=float, default=0.0, help="share of classes held out to test none of these"
+    )
+    parser.add_argument(
+        "--change",
+        default="{}",
+        help='JSON over Schedule and Recipe: {"epochs": 5, "adapters": "lora"}',
     )
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
@@ -36,13 +43,18 @@ def main() -> None:
     base = TransformerEncoder(arguments.model, max_tokens=64) if arguments.model else minilm()
     train, test = labelled.read(arguments.train), labelled.read(arguments.test)
     held_out = _held_out(train[1], arguments.outside, schedule.seed)
-    inside, outside = _without(test, held_out), [text for text, label in zip(*test, strict=True) if label in held_out]
+    inside, outside = (
+        _without(test, held_out),
+        [text for text, label in zip(*test, strict=True) if label in held_out],
+    )
     out = arguments.out / "classifier"
     valid = train_classifier(
         *_without(train, held_out), base, out, schedule, recipe, say=print, resume=arguments.resume
     )
     row = {"name": "nightshelf", **evaluate(IntentClassifier(out), *inside, outside)}
-    print(f"accuracy {row['accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}  on {len(inside[0]):,} texts")
+    print(
+        f"accuracy {row['accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}  on {len(inside[0]):,} texts"
+    )
     summary = {"job": "train_classifier", "dataset": arguments.test}
     rows = [row, {"name": "validation", **valid}]
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
@@ -55,7 +67,9 @@ def _changed(changes: dict[str, Any], out: Path) -> tuple[Schedule, Recipe]:
 
 def _held_out(labels: list[str], share: float, seed: int) -> set[str]:
     classes = sorted(set(labels))
-    return set(np.random.default_rng(seed).permutation(classes)[: round(share * len(classes))].tolist())
+    return set(
+        np.random.default_rng(seed).permutation(classes)[: round(share * len(classes))].tolist()
+    )
 
 
 def _without(rows: tuple[list[str], list[str]], labels: set[str]) -> tuple[list[str], list[str]]:

@@ -1,11 +1,11 @@
 """What a shop learns from what people did: python -m jobs.train_models --setup tiny --folder DIR
 
-`--parts users` learns the user model and `mixer` the sources' weights from the current release's histories, `search`
-what follows from queries, `rankers` the last order of answers from the feature log: published only past the gate.
-Pairs of a query and an item come from judgements (--data, with the catalogue they judge) or from the live log of the
-setup: what people viewed, clicked, put into the cart and bought after a search. With --setup the result is published
-to the setup's home; the next night encodes the catalogue anew with it.
-"""
+`--parts users` learns the user model and `mixer` the sources' weights from the current release's
+histories, `search` what follows from queries, `rankers` the last order of answers from the feature
+log: published only past the gate. Pairs of a query and an item come from judgements (--data, with
+the catalogue they judge) or from the live log of the setup: what people viewed, clicked, put into
+the cart and bought after a search. With --setup the result is published to the setup's home; the
+next night encodes the catalogue anew with it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from typing import Any
 
 import numpy as np
 
-from recsys import feedback, forgetting, learning, models
-from recsys.artifacts import ArtifactStore
 from recsys.batch.held_out import split_last_days
 from recsys.batch.train import distributed
 from recsys.config import Setup, load
 from recsys.datasets import judged
+from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.mixing import asking
+from recsys.events import feedback
+from recsys.learning import rankers as learning
+from recsys.models import store as models
+from recsys.pipeline.mixing import asking
+from recsys.pipeline.sources import SOURCES, categories, fit
+from recsys.privacy import forget as forgetting
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
-from recsys.ranking.pairs import Pairs
-from recsys.release import Release, added_days, histories_of
-from recsys.retrieval.fields import BOOSTS, fields
-from recsys.retrieval.lexical import LexicalIndex
-from recsys.sources import SOURCES, categories, fit
+from recsys.release.release import Release, added_days, histories_of
+from recsys.retrieval.text.bm25 import LexicalIndex
+from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training import MIXER, USER_MODEL
 
 PARTS = ("search", "users", "mixer", "rankers")
@@ -53,7 +56,7 @@ class Shop:
     texts: list[str]
     categories: list[str]
     lexical: LexicalIndex
-    pairs: dict[str, Pairs]
+    pairs: dict[str, JudgedPairs]
 
 
 def main() -> int:
@@ -82,26 +85,54 @@ def main() -> int:
     if setup:
         print(f"models {version} are the ones that the next night of setup {setup.name} takes")
     dataset = arguments.data.name if arguments.data else setup.name if setup else ""
-    summary = {"job": "train_models", "dataset": dataset, "seconds": round(time.perf_counter() - begun, 1)}
+    summary = {
+        "job": "train_models",
+        "dataset": dataset,
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
     print(json.dumps({**summary, **{name: round(value, 4) for name, value in measured.items()}}))
     return 0
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: publish to its home")
-    parser.add_argument("--data", type=Path, help="a folder with items.parquet and judgments.parquet")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS[:3], help="what to learn (default: all but rankers)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, required=True, help="where models, logs and checkpoints go")
-    parser.add_argument("--judged", type=Path, help="a Parquet file: query, item_id, relevance 1..3, for the gate")
-    parser.add_argument("--encoder", help="a folder or hub id to start from (default: the setup's, or MiniLM)")
-    parser.add_argument("--student", type=Path, help="a folder for the re-ranker to start from (default: BERT-tiny)")
-    parser.add_argument("--adapters", choices=("lora", "adalora"), help="train these beside a frozen encoder")
-    parser.add_argument("--workers", type=int, default=1, help="more than one are spread by Ray Train")
+    parser.add_argument(
+        "--setup", help="a setup's name, or my_shop.setups:winter: publish to its home"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="a folder with items.parquet and judgments.parquet"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS[:3],
+        help="what to learn (default: all but rankers)",
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="where models, logs and checkpoints go"
+    )
+    parser.add_argument(
+        "--judged", type=Path, help="a Parquet file: query, item_id, relevance 1..3, for the gate"
+    )
+    parser.add_argument(
+        "--encoder", help="a folder or hub id to start from (default: the setup's, or MiniLM)"
+    )
+    parser.add_argument(
+        "--student", type=Path, help="a folder for the re-ranker to start from (default: BERT-tiny)"
+    )
+    parser.add_argument(
+        "--adapters", choices=("lora", "adalora"), help="train these beside a frozen encoder"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="more than one are spread by Ray Train"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the folder")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoints in the folder"
+    )
     arguments = parser.parse_args()
     if not (arguments.setup or arguments.data):
         parser.error("say what to learn from: --setup for its log, --data for judgements, or both")
@@ -136,12 +167,17 @@ def base_encoder(path_or_id: str | None, setup: Setup | None) -> TransformerEnco
         return TransformerEncoder(path_or_id, max_tokens=64)
     encoder = setup.encoder() if setup else minilm()
     if not isinstance(encoder, TransformerEncoder):
-        raise InputError(f"encoder {encoder.space} cannot be tuned: give a transformer with --encoder")
+        raise InputError(
+            f"encoder {encoder.space} cannot be tuned: give a transformer with --encoder"
+        )
     return encoder
 
 
-def train(shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace) -> dict[str, float]:
-    """Encoder, re-ranker and fusion; and the intent classifier where the catalogue has categories."""
+def train(
+    shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Encoder, re-ranker and fusion; and the intent classifier where the catalogue has
+    categories."""
     from recsys.training.search import Bases, Recipe, train_intents, train_search
 
     shared = {"folder": arguments.folder, "say": say, "resume": arguments.resume}
@@ -156,22 +192,32 @@ def train(shop: Shop, encoder: TransformerEncoder, arguments: argparse.Namespace
         "adapters": arguments.adapters,
     }
     measured = distributed(train_search, {**known, **shared}, **spread)
-    intents = {"categories": shop.categories, "pairs": shop.pairs["train"], "base": encoder, "seed": arguments.seed}
+    intents = {
+        "categories": shop.categories,
+        "pairs": shop.pairs["train"],
+        "base": encoder,
+        "seed": arguments.seed,
+    }
     return {**measured, **distributed(train_intents, {**intents, **shared}, **spread)}
 
 
 def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
-    """The user model, from the histories of the current release, over the encoder that the next night takes."""
+    """The user model, from the histories of the current release, over the encoder that the next
+    night takes."""
     from recsys.training.users import Recipe, last_held_out, train_user_model
 
     release = Release.open(ArtifactStore(setup.home))
     histories, valid = last_held_out(histories_of(release.users), arguments.seed)
-    recipe = Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL).with_values(setup.user_recipe)
+    recipe = Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL).with_values(
+        setup.user_recipe
+    )
     known = {
         "histories": histories,
         "valid": valid,
         "items": release.items,
-        "vectors_ID": models.vectors(release, models.next_encoder(setup, arguments.folder), arguments.folder),
+        "vectors_ID": models.vectors(
+            release, models.next_encoder(setup, arguments.folder), arguments.folder
+        ),
         "folder": arguments.folder / USER_MODEL,
         "recipe": recipe,
         "say": say,
@@ -182,7 +228,8 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
-    """How much each source counts: what was bought in the log's last days, from sources fitted to before them."""
+    """How much each source counts: what was bought in the log's last days, from sources fitted to
+    before them."""
     from recsys.training import mixer
 
     release = Release.open(ArtifactStore(setup.home))
@@ -193,7 +240,9 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         raise InputError(
             f"nobody bought in the log's last {lately} days and before them: a mixer needs days to foretell, and a past"
         )
-    next_setup = models.with_parts(models.trained(setup, models.current_models(setup)), arguments.folder)
+    next_setup = models.with_parts(
+        models.trained(setup, models.current_models(setup)), arguments.folder
+    )
     users = next_setup.user_model()
     encoded = models.vectors(release, next_setup.encoder(), arguments.folder)
     places_ID, now_days = users.place_items(release.items, encoded), float(before.days.max())
@@ -209,18 +258,22 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def train_rankers(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
-    """The examination curve and the rankers, from what was shown and done by day; those that pass the gate."""
+    """The examination curve and the rankers, from what was shown and done by day; those that pass
+    the gate."""
     judged_set = None
     if arguments.judged:
         shop = models.recommender(models.serving(setup), Release.open(ArtifactStore(setup.home)))
         encoder = models.serving(setup).encoder()
-        judged_set = learning.judged_lists(shop, lambda text: encoder.encode_queries([text])[0], arguments.judged)
+        judged_set = learning.judged_lists(
+            shop, lambda text: encoder.encode_queries([text])[0], arguments.judged
+        )
     choices = learning.Choices.here(arguments.seed)
     return learning.train_rankers(setup, arguments.folder, choices, judged_set, arguments.seed, say)
 
 
 def workers(count: int) -> dict[str, Any]:
-    """How `distributed` spreads: several workers over Ray, each with a GPU where Ray sees enough of them."""
+    """How `distributed` spreads: several workers over Ray, each with a GPU where Ray sees enough of
+    them."""
     if count == 1:
         return {"workers": 1}
     import ray

@@ -1,9 +1,10 @@
-"""Better numbers for the user model's recipe: python -m jobs.tune_user_model --setup tiny --trials 12
+"""Better numbers for the user model's recipe: python -m jobs.tune_user_model --setup tiny --trials
+12
 
-Random search around the recipe as it is, which is the first trial. A trial trains a model for --epochs at most and is
-scored by ndcg@10 on the validation items alone; no test item is looked at. The best of many scores is a little lucky:
-on 5,000 users differences of .003 are noise. Prints what to write into the setup.
-"""
+Random search around the recipe as it is, which is the first trial. A trial trains a model for
+--epochs at most and is scored by ndcg@10 on the validation items alone; no test item is looked at.
+The best of many scores is a little lucky: on 5,000 users differences of .003 are noise. Prints what
+to write into the setup."""
 
 from __future__ import annotations
 
@@ -18,17 +19,17 @@ from typing import Any
 import numpy as np
 import ray
 
-from recsys import models
-from recsys.artifacts import ArtifactStore
 from recsys.batch.tune import Trial, tuned
-from recsys.commit import code_commit
 from recsys.config import load
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
 from recsys.errors import RecsysError
 from recsys.evaluation.catalogue import vectors
 from recsys.evaluation.histories import leave_one_out
-from recsys.release import Release, histories_of
+from recsys.models import store as models
+from recsys.release.release import Release, histories_of
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.version import code_commit
 from recsys.training.users import Foretold, Recipe, last_held_out, validated
 
 SPACE: dict[str, tuple[float, ...]] = {
@@ -42,14 +43,24 @@ SPACE: dict[str, tuple[float, ...]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--setup", help="a setup's name, or my_shop.setups:winter: the histories of its release")
+    source.add_argument(
+        "--setup", help="a setup's name, or my_shop.setups:winter: the histories of its release"
+    )
     source.add_argument("--dataset", choices=sequences.DATASETS)
-    source.add_argument("--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv")
-    parser.add_argument("--trials", type=int, default=12, metavar="N", help="how many recipes are tried (12)")
+    source.add_argument(
+        "--data", type=Path, metavar="DIR", help="a folder with user_sequences.txt and items.csv"
+    )
+    parser.add_argument(
+        "--trials", type=int, default=12, metavar="N", help="how many recipes are tried (12)"
+    )
     parser.add_argument("--epochs", type=float, metavar="N", help="of each trial (the recipe's)")
-    parser.add_argument("--gpus", type=float, metavar="SHARE", help="of each trial (1, or 0 where Ray sees none)")
+    parser.add_argument(
+        "--gpus", type=float, metavar="SHARE", help="of each trial (1, or 0 where Ray sees none)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -62,7 +73,9 @@ def main() -> int:
         ray.init(ignore_reinit_error=True)
         gpus = share_of_gpu(arguments.gpus)
         usual = (Recipe.on_gpu if gpus else Recipe.on_cpu)(arguments.seed)
-        start = usual.with_values(values | ({"epochs": arguments.epochs} if arguments.epochs else {}))
+        start = usual.with_values(
+            values | ({"epochs": arguments.epochs} if arguments.epochs else {})
+        )
         trials = searched(known, start, arguments, gpus)
     except RecsysError as error:
         print(f"nothing was tuned: {error}", file=sys.stderr)
@@ -85,23 +98,37 @@ def main() -> int:
 
 
 def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
-    """What jobs.train_models would train the user model with now, and the setup's numbers for its recipe."""
+    """What jobs.train_models would train the user model with now, and the setup's numbers for its
+    recipe."""
     setup = load(arguments.setup)
     release = Release.open(ArtifactStore(setup.home))
     histories, valid = last_held_out(histories_of(release.users), arguments.seed)
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
-        vectors_ID = np.array(models.vectors(release, models.next_encoder(setup, Path(folder)), Path(folder)))
-    known = {"histories": histories, "valid": valid, "items": release.items, "vectors_ID": vectors_ID}
+        vectors_ID = np.array(
+            models.vectors(release, models.next_encoder(setup, Path(folder)), Path(folder))
+        )
+    known = {
+        "histories": histories,
+        "valid": valid,
+        "items": release.items,
+        "vectors_ID": vectors_ID,
+    }
     return known, dict(setup.user_recipe)
 
 
 def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
-    """A data set without its test items, cut as jobs.evaluate_histories --valid cuts it; there is no recipe with it."""
+    """A data set without its test items, cut as jobs.evaluate_histories --valid cuts it; there is
+    no recipe with it."""
     log = sequences.read(arguments.data or data_folder(arguments.dataset))
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
     valid = Foretold(split.valid.histories, split.valid.targets_U)
     vectors_ID = vectors(log.items, minilm())
-    return {"histories": split.train, "valid": valid, "items": log.items, "vectors_ID": vectors_ID}, {}
+    return {
+        "histories": split.train,
+        "valid": valid,
+        "items": log.items,
+        "vectors_ID": vectors_ID,
+    }, {}
 
 
 def share_of_gpu(asked: float | None) -> float:
@@ -109,15 +136,21 @@ def share_of_gpu(asked: float | None) -> float:
     return asked if asked is not None else float(ray.cluster_resources().get("GPU", 0) >= 1)
 
 
-def searched(known: dict[str, Any], start: Recipe, arguments: argparse.Namespace, gpus: float) -> list[Trial]:
+def searched(
+    known: dict[str, Any], start: Recipe, arguments: argparse.Namespace, gpus: float
+) -> list[Trial]:
     """The trials, the recipe as it is among them."""
     now = {name: start.values()[name] for name in SPACE}
     space = {name: sorted({*choices, now[name]}) for name, choices in SPACE.items()}
     events, users = len(known["histories"].items), len(known["valid"].next_B)
     epochs = start.schedule.epochs
-    say(f"{arguments.trials} trials of {epochs:g} epochs on {events:,} events, {users:,} users to foretell")
+    say(
+        f"{arguments.trials} trials of {epochs:g} epochs on {events:,} events, {users:,} users to foretell"
+    )
     known = {**known, "recipe": start}
-    return tuned(validated, known, space, arguments.trials, arguments.seed, first=[now], gpus=gpus, say=say)
+    return tuned(
+        validated, known, space, arguments.trials, arguments.seed, first=[now], gpus=gpus, say=say
+    )
 
 
 def row(trial: Trial, start: Recipe) -> dict[str, Any]:
@@ -125,7 +158,11 @@ def row(trial: Trial, start: Recipe) -> dict[str, Any]:
     as_it_is = all(start.values()[name] == value for name, value in trial.values.items())
     score = None if trial.error else trial.score
     told = {"ndcg@10": score, "seconds": round(trial.seconds, 1), **trial.values}
-    return {"name": "as it is" if as_it_is else "drawn", **told, **({"error": trial.error} if trial.error else {})}
+    return {
+        "name": "as it is" if as_it_is else "drawn",
+        **told,
+        **({"error": trial.error} if trial.error else {}),
+    }
 
 
 def changed(usual: Recipe, found: Recipe) -> dict[str, float]:
@@ -135,7 +172,9 @@ def changed(usual: Recipe, found: Recipe) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> None:
     columns = ("seconds", *SPACE)
-    print(f"\n{'':10}{'ndcg@10':>9}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
+    print(
+        f"\n{'':10}{'ndcg@10':>9}" + "".join(f"{column:>{len(column) + 2}}" for column in columns)
+    )
     for row in rows:
         score = "failed" if row["ndcg@10"] is None else f"{row['ndcg@10']:.4f}"
         cells = "".join(f"{row[column]:>{len(column) + 2}g}" for column in columns)

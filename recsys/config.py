@@ -1,9 +1,8 @@
 """Choices as one frozen tree; a setup is a function that returns it.
 
-`load("tiny")` finds a setup here, `load("my_shop.setups:winter")` one in a shop's own package: the same string works
-for jobs and for serve. Parts are factories (`functools.partial`, classes, functions): they pickle small and are
-called where the work is.
-"""
+`load("tiny")` finds a setup here, `load("my_shop.setups:winter")` one in a shop's own package: the
+same string works for jobs and for serve. Parts are factories (`functools.partial`, classes,
+functions): they pickle small and are called where the work is."""
 
 from __future__ import annotations
 
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from recsys.artifacts import below
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
@@ -30,21 +28,23 @@ from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
+from recsys.pipeline.searcher import FEATURES, SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
-from recsys.search import FEATURES, SearchChoices
+from recsys.storage.artifacts import below
 from recsys.training.guard import Online
 from recsys.users.recency import RecencyMean
 
 
 @dataclass(frozen=True)
 class Night:
-    """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are welcome.
+    """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are
+    welcome.
 
-    A worker of `encoder_*` size that looks for the users' nearest items holds at most `items_resident` of them: on a
-    GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4 bytes, mapped from the file. Large numbers are
-    rounded down to whole blocks of `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users.
-    """
+    A worker of `encoder_*` size that looks for the users' nearest items holds at most
+    `items_resident` of them: on a GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4
+    bytes, mapped from the file. Large numbers are rounded down to whole blocks of
+    `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users."""
 
     items_per_shard: int = 250_000
     events_per_shard: int = 1_000_000
@@ -67,19 +67,21 @@ class Night:
 
 @dataclass(frozen=True)
 class Day:
-    """How the application is spread. `fused` encodes in the replica that answers; `split` in replicas of its own.
+    """How the application is spread. `fused` encodes in the replica that answers; `split` in
+    replicas of its own.
 
-    `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer says so.
-    A recommendation that asks for no diversity gets `diversity` (0..1, `ranking.diversity`); at least `tail_share` of
-    its places hold items of the tail, while there are any. The learned ranker orders the `reranked` best of the first
-    stage; `explore` says what of an answer is left to chance; with `online` the net learns by day too. Raises
-    InputError where a share is not within 0..1.
+    `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer
+    says so. A recommendation that asks for no diversity gets `diversity` (0..1,
+    `ranking.diversity`); at least `tail_share` of its places hold items of the tail, while there
+    are any. The learned ranker orders the `reranked` best of the first stage; `explore` says what
+    of an answer is left to chance; with `online` the net learns by day too. Raises InputError where
+    a share is not within 0..1.
 
-    An answer is due `deadline_ms` after its request came: what takes longer is left out of it, and the answer says
-    so. A replica answers `ongoing` requests at once and lets `queued` wait; more are refused. Between `replicas`
-    and `max_replicas` (None: no more than that) there are as many as `target_ongoing` requests each call for. Browsers
-    of `cors_origins` alone may ask. Only with `log_asked` do log lines hold what was asked, and by whom.
-    """
+    An answer is due `deadline_ms` after its request came: what takes longer is left out of it, and
+    the answer says so. A replica answers `ongoing` requests at once and lets `queued` wait; more
+    are refused. Between `replicas` and `max_replicas` (None: no more than that) there are as many
+    as `target_ongoing` requests each call for. Browsers of `cors_origins` alone may ask. Only with
+    `log_asked` do log lines hold what was asked, and by whom."""
 
     layout: Literal["fused", "split"] = "fused"
     replicas: int = 2
@@ -126,14 +128,15 @@ def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
 class Setup:
     """Everything a night or a day needs to know. `dataset` is given the night's time, `until`.
 
-    `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home takes the place of
-    `encoder`, `search_ranker`, `cross_encoder` and `intent`: see `models.trained`. The numbers in `user_recipe` replace
-    those by which the user model is trained (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
+    `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
+    takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
+    `models.trained`. The numbers in `user_recipe` replace those by which the user model is trained
+    (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
 
-    `rankers` by name put a request's candidates in their last order, by features that `policy.TABLE` names; training
-    adds its own (`models.RANKERS`). `ranker` is the one that serves; `policy.FIRST`, or one that is not there yet,
-    leaves the order of `recommend_ranker` and `search_ranker`. `experiments` may give others their turn.
-    """
+    `rankers` by name put a request's candidates in their last order, by features that
+    `policy.TABLE` names; training adds its own (`models.RANKERS`). `ranker` is the one that serves;
+    `policy.FIRST`, or one that is not there yet, leaves the order of `recommend_ranker` and
+    `search_ranker`. `experiments` may give others their turn."""
 
     name: str
     home: str
@@ -155,29 +158,38 @@ class Setup:
     day: Day = field(default_factory=Day)
 
     def __post_init__(self) -> None:
-        # Rankers come and go with releases: one that is not there leaves the first stage's order (`policy.teams`).
-        validate(self.experiments, {name for each in self.experiments for name in each.rankers.values()})
+        # Rankers come and go with releases: one that is not there leaves the first stage's order
+        # (`policy.teams`).
+        validate(
+            self.experiments, {name for each in self.experiments for name in each.rankers.values()}
+        )
 
 
 def home() -> str:
-    """Where releases and the live event log lie: $NIGHTSHELF_HOME, by default ~/.nightshelf; any pyarrow.fs URI."""
+    """Where releases and the live event log lie: $NIGHTSHELF_HOME, by default ~/.nightshelf; any
+    pyarrow.fs URI."""
     return os.environ.get("NIGHTSHELF_HOME", str(Path.home() / ".nightshelf"))
 
 
 def event_log(root: str) -> Callable[[], EventStore]:
-    """The live event log beside the releases, or at $NIGHTSHELF_EVENTS where those are not on a local disk.
+    """The live event log beside the releases, or at $NIGHTSHELF_EVENTS where those are not on a
+    local disk.
 
-    redis://HOST:PORT/0?prefix=SHOP (rediss:// with TLS) is a log for many hosts: drained into the home by each night,
-    and spooled below $NIGHTSHELF_SPOOL (default ~/.local/state/nightshelf) while the server is down.
-    """
+    redis://HOST:PORT/0?prefix=SHOP (rediss:// with TLS) is a log for many hosts: drained into the
+    home by each night, and spooled below $NIGHTSHELF_SPOOL (default ~/.local/state/nightshelf)
+    while the server is down."""
     path = os.environ.get("NIGHTSHELF_EVENTS") or f"{root.removeprefix('file://')}/events.sqlite"
     if path.startswith(("redis://", "rediss://")):
         url, prefix = _prefixed(path)
         spool = Path(os.environ.get("NIGHTSHELF_SPOOL") or Path.home() / ".local/state/nightshelf")
         folder = spool / hashlib.sha256(path.rpartition("@")[2].encode()).hexdigest()[:16]
-        return partial(Spooled, partial(Archived, partial(RedisEventStore, url, prefix), root), folder)
+        return partial(
+            Spooled, partial(Archived, partial(RedisEventStore, url, prefix), root), folder
+        )
     if "://" in path:
-        raise InputError(f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk")
+        raise InputError(
+            f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk"
+        )
     return partial(SqliteEventStore, path)
 
 
@@ -195,7 +207,8 @@ def completejourney(until: datetime) -> DatasetAdapter:
 
 
 def tiny() -> Setup:
-    """The default shop and encoder in fractions of a CPU: all of it fits on a laptop with two cores."""
+    """The default shop and encoder in fractions of a CPU: all of it fits on a laptop with two
+    cores."""
     return Setup(
         name="tiny",
         home=home(),
@@ -220,7 +233,8 @@ def yanxuan_goods(until: datetime) -> DatasetAdapter:
 
 
 def yanxuan() -> Setup:
-    """A Chinese and English catalogue of 814 items, searched in both languages; beside the default shop's home."""
+    """A Chinese and English catalogue of 814 items, searched in both languages; beside the default
+    shop's home."""
     root = below(home(), "yanxuan")
     return replace(
         tiny(),
@@ -229,14 +243,15 @@ def yanxuan() -> Setup:
         dataset=yanxuan_goods,
         encoder=multilingual_e5,
         event_store=event_log(root),
-        # e5's cosines lie close together: of 17 real queries and 20 for nothing in the shop .042 parts all but two.
-        # The 100 nearest of 814 items would be an eighth of the shop.
+        # e5's cosines lie close together: of 17 real queries and 20 for nothing in the shop .042
+        # parts all but two. The 100 nearest of 814 items would be an eighth of the shop.
         search=SearchChoices(weakest=0.042, near=20),
     )
 
 
 def load(name: str) -> Setup:
-    """A setup by name: a function of this module, or `package.module:function` anywhere on the path."""
+    """A setup by name: a function of this module, or `package.module:function` anywhere on the
+    path."""
     module_name, _, function_name = name.rpartition(":")
     try:
         function = getattr(importlib.import_module(module_name or __name__), function_name)
@@ -247,5 +262,7 @@ def load(name: str) -> Setup:
             "for example tiny or my_shop.setups:winter"
         ) from error
     if not isinstance(setup, Setup):
-        raise InputError(f"setup {name!r} returned {type(setup).__name__}: return a recsys.config.Setup")
+        raise InputError(
+            f"setup {name!r} returned {type(setup).__name__}: return a recsys.config.Setup"
+        )
     return setup

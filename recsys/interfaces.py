@@ -1,8 +1,7 @@
 """The seams, as Protocols. A stranger starts here.
 
-A part of a shop's own implements one of these and is named by a factory in a setup (`config.py`). Each seam has a
-contract class in `tests/contracts.py`; an implementation that passes it fits.
-"""
+A part of a shop's own implements one of these and is named by a factory in a setup (`config.py`).
+Each seam has a contract class in `tests/contracts.py`; an implementation that passes it fits."""
 
 from __future__ import annotations
 
@@ -13,30 +12,42 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from recsys.types import Candidates, Floats, Histories, Impression, Interaction, Mask, Requests, Rows, Standing
+from recsys.types import (
+    Candidates,
+    Floats,
+    Histories,
+    Impression,
+    Interaction,
+    Mask,
+    PrivacyState,
+    Requests,
+    Rows,
+)
 
 
 class Encoder(Protocol):
     """Texts to unit vectors.
 
-    `space` names everything that decides the vectors (weights, pooling, prefix): two encoders of one space agree.
-    Making one must be cheap, and tokenising must not load the model: the night tokenises in CPU tasks
-    and encodes in (GPU) actors, both made by the same factory.
-    """
+    `space` names everything that decides the vectors (weights, pooling, prefix): two encoders of
+    one space agree. Making one must be cheap, and tokenising must not load the model: the night
+    tokenises in CPU tasks and encodes in (GPU) actors, both made by the same factory."""
 
     space: str
     dim: int
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
-        """Token ids of item texts, int32, one list a text. An empty text gives a list that `encode_tokens` accepts."""
+        """Token ids of item texts, int32, one list a text. An empty text gives a list that
+        `encode_tokens` accepts."""
         ...
 
     def load(self) -> None:
-        """Does beforehand what the first `encode_tokens` of many texts would do before it encodes."""
+        """Does beforehand what the first `encode_tokens` of many texts would do before it
+        encodes."""
         ...
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
-        """[N, dim] float32, each row of length 1. The same tokens give the same row whatever stands beside them."""
+        """[N, dim] float32, each row of length 1. The same tokens give the same row whatever stands
+        beside them."""
         ...
 
     def encode_items(self, texts: Sequence[str]) -> Floats:
@@ -51,31 +62,32 @@ class Encoder(Protocol):
 class UserModel(Protocol):
     """Histories to user vectors in one space with the items; the one function for night and day.
 
-    A model without training leaves the items where the encoder put them. A trained one gives them places of its own,
-    which the release keeps as `taste_vectors`: nightly lists and live answers are dot products there.
-    """
+    A model without training leaves the items where the encoder put them. A trained one gives them
+    places of its own, which the release keeps as `taste_vectors`: nightly lists and live answers
+    are dot products there."""
 
     def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
-        """[I, d] float32, finite: the items (columns of `tables.ITEMS`) as `encode_history` takes them.
+        """[I, d] float32, finite: the items (columns of `tables.ITEMS`) as `encode_history` takes
+        them.
 
-        `vectors_ID` are their encoded texts, zeros where there is none. An item that training never saw has a place.
-        """
+        `vectors_ID` are their encoded texts, zeros where there is none. An item that training never
+        saw has a place."""
         ...
 
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
         """[B, d] float32, each row of length 1, or all zeros where the history says nothing.
 
-        `items_ID` is what `place_items` gave, of which the histories' items are rows; events of row -1 are ignored.
-        """
+        `items_ID` is what `place_items` gave, of which the histories' items are rows; events of row
+        -1 are ignored."""
         ...
 
 
 class Retriever(Protocol):
     """One source of candidates.
 
-    Filters are applied inside: with `allowed` [I] a request gets min(k, allowed matches) items, never fewer because
-    others were better. All sources but buy-again leave out what the request's history bought.
-    """
+    Filters are applied inside: with `allowed` [I] a request gets min(k, allowed matches) items,
+    never fewer because others were better. All sources but buy-again leave out what the request's
+    history bought."""
 
     source: str
 
@@ -86,12 +98,14 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A retriever that can also say what it thinks of any row, not only of its best: a feature without gaps."""
+    """A retriever that can also say what it thinks of any row, not only of its best: a feature
+    without gaps."""
 
     source: str
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
-        """[B, N] float32 on the scale of `retrieve`'s scores; the value at a pad (-1) means nothing."""
+        """[B, N] float32 on the scale of `retrieve`'s scores; the value at a pad (-1) means
+        nothing."""
         ...
 
 
@@ -109,7 +123,8 @@ class Ranker(Protocol):
     feature_names: tuple[str, ...]
 
     def score(self, features_BNF: Floats) -> Floats:
-        """[B, N] float32, higher is better. A feature of 0 means that its source did not bring the item."""
+        """[B, N] float32, higher is better. A feature of 0 means that its source did not bring the
+        item."""
         ...
 
 
@@ -120,15 +135,15 @@ class Explained(Protocol):
     feature_names: tuple[str, ...]
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """[B, N, F + 1] float32: what each feature adds to the score, and last what it begins from; their sum is
-        `score`, to rounding."""
+        """[B, N, F + 1] float32: what each feature adds to the score, and last what it begins from;
+        their sum is `score`, to rounding."""
         ...
 
 
 @dataclass(frozen=True)
 class Appended:
-    """What became of a batch of events; `duplicates` had an `event_id` that was there already, `dropped` are of users
-    who opted out, or not later than their user's `forgotten`."""
+    """What became of a batch of events; `duplicates` had an `event_id` that was there already,
+    `dropped` are of users who opted out, or not later than their user's `forgotten`."""
 
     accepted: int
     duplicates: int
@@ -137,8 +152,8 @@ class Appended:
 
 @dataclass(frozen=True)
 class LogState:
-    """How an event log is, for a monitor: whether it can be reached, and if not `why`; how many rows wait on this host
-    for it, and for how many seconds the oldest of them has."""
+    """How an event log is, for a monitor: whether it can be reached, and if not `why`; how many
+    rows wait on this host for it, and for how many seconds the oldest of them has."""
 
     up: bool = True
     waiting: int = 0
@@ -147,19 +162,21 @@ class LogState:
 
 
 class EventStore(Protocol):
-    """The live event log. An `append` that returned survives kill -9 and is seen by every other opener of the store.
+    """The live event log. An `append` that returned survives kill -9 and is seen by every other
+    opener of the store.
 
-    `sequence` numbers interactions, and impressions by themselves, in order of arrival, from 1 and with gaps: a night
-    reads up to a fixed point while more keep coming, and who follows the log goes on where he stopped.
-    """
+    `sequence` numbers interactions, and impressions by themselves, in order of arrival, from 1 and
+    with gaps: a night reads up to a fixed point while more keep coming, and who follows the log
+    goes on where he stopped."""
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        """All or none; an `event_id` seen before is counted and skipped, and so is what a `Standing` rules out."""
+        """All or none; an `event_id` seen before is counted and skipped, and so is what a
+        `PrivacyState` rules out."""
         ...
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
-        """One whose `request_id` is there already is skipped: a write may be tried again. A `Standing` counts here
-        too."""
+        """One whose `request_id` is there already is skipped: a write may be tried again. A
+        `PrivacyState` counts here too."""
         ...
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -167,7 +184,8 @@ class EventStore(Protocol):
         ...
 
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
-        """This user's interactions later than `after` by event time, oldest first; of more than `limit`, the newest."""
+        """This user's interactions later than `after` by event time, oldest first; of more than
+        `limit`, the newest."""
         ...
 
     def last_sequence(self) -> int:
@@ -194,27 +212,30 @@ class EventStore(Protocol):
         ...
 
     def digest(self, user_id: str) -> str:
-        """A hash of the id under this log's own random key: always the same one, and it does not tell the id."""
+        """A hash of the id under this log's own random key: always the same one, and it does not
+        tell the id."""
         ...
 
     def hasher(self) -> Callable[[str], str]:
         """`digest` as a function that pickles: for workers that do not reach the log."""
         ...
 
-    def standing(self, user_id: str) -> Standing:
-        """What he decided; the default `Standing()` of who decided nothing."""
+    def standing(self, user_id: str) -> PrivacyState:
+        """What he decided; the default `PrivacyState()` of who decided nothing."""
         ...
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
-        """Durable, and seen by every opener. Kept under `digest`: the log does not hold the id for it."""
+    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
+        """Durable, and seen by every opener. Kept under `digest`: the log does not hold the id for
+        it."""
         ...
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PrivacyState]:
         """Of everybody who decided something, by `digest`."""
         ...
 
     def forget(self, user_id: str) -> dict[str, int]:
-        """Deletes every row that names him, however late, and says how many that were, as `traces` counts them."""
+        """Deletes every row that names him, however late, and says how many that were, as `traces`
+        counts them."""
         ...
 
     def traces(self, user_id: str) -> dict[str, int]:
@@ -230,8 +251,8 @@ class EventStore(Protocol):
 
 @runtime_checkable
 class Drainable(EventStore, Protocol):
-    """A store whose older rows can go elsewhere (`events.archive`). Everything it tells is of later ones, but for
-    `recent` and what was seen before."""
+    """A store whose older rows can go elsewhere (`events.archive`). Everything it tells is of later
+    ones, but for `recent` and what was seen before."""
 
     def archived(self) -> tuple[int, int]:
         """Interactions and impressions up to these numbers were acknowledged."""
@@ -247,7 +268,8 @@ class Drainable(EventStore, Protocol):
         ...
 
     def acknowledge(self, interactions: int, impressions: int) -> None:
-        """What is numbered up to these is elsewhere: it may go. Never goes back; may be said again."""
+        """What is numbered up to these is elsewhere: it may go. Never goes back; may be said
+        again."""
         ...
 
     def remembered(self, user_id: str) -> int:
@@ -275,10 +297,10 @@ class Chunk:
 class DatasetAdapter(Protocol):
     """A shop's files as canonical tables, chunk by chunk.
 
-    `read_*` returns exactly chunk.rows rows with columns named as in `tables.ITEMS_IN` / `tables.EVENTS_IN`, raw:
-    nothing is dropped or repaired here, `ingest.py` judges every row. A column may come as strings (a price or time
-    read from CSV), and one that the schema calls nullable may be left out.
-    """
+    `read_*` returns exactly chunk.rows rows with columns named as in `tables.ITEMS_IN` /
+    `tables.EVENTS_IN`, raw: nothing is dropped or repaired here, `ingest.py` judges every row. A
+    column may come as strings (a price or time read from CSV), and one that the schema calls
+    nullable may be left out."""
 
     name: str
 

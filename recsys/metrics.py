@@ -1,9 +1,9 @@
 """What an evaluation measures: pure functions over arrays.
 
-Legend: U users (or queries), K places of an answer. An answer is `rows_UK` int item rows, best first, -1 pads at the
-end, no row twice. The truth is ragged: user u's relevant items are `items[offsets[u]:offsets[u + 1]]`, distinct.
-Every per-user value is NaN where a user has no truth; `mean` and `bootstrap_interval` leave those users out.
-"""
+Legend: U users (or queries), K places of an answer. An answer is `rows_UK` int item rows, best
+first, -1 pads at the end, no row twice. The truth is ragged: user u's relevant items are
+`items[offsets[u]:offsets[u + 1]]`, distinct. Every per-user value is NaN where a user has no truth;
+`mean` and `bootstrap_interval` leave those users out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from recsys.types import Ints, Mask
 
 Values = NDArray[np.floating[Any]]
-#: The head of a long-tailed shop makes 80 % of what is touched (Anderson, The Long Tail, 2006; Yin et al., VLDB 2012).
+#: The head of a long-tailed shop makes 80 % of what is touched (Anderson, The Long Tail, 2006; Yin
+#: et al., VLDB 2012).
 TAIL = 0.2
 
 
@@ -39,7 +40,8 @@ def _truth_sizes(offsets: Ints) -> Values:
 
 
 def hits_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
-    """[U]: hits in the first k places / min(k, size of the truth), so that a perfect answer is 1."""
+    """[U]: hits in the first k places / min(k, size of the truth), so that a perfect answer is
+    1."""
     return found(rows_UK[:, :k], offsets, items).sum(axis=1) / np.minimum(_truth_sizes(offsets), k)
 
 
@@ -49,7 +51,8 @@ def recall_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
 
 
 def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
-    """[U]: binary gains discounted by log2(place + 1), over the best possible (Järvelin & Kekäläinen 2002)."""
+    """[U]: binary gains discounted by log2(place + 1), over the best possible (Järvelin &
+    Kekäläinen 2002)."""
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
     sizes = _truth_sizes(offsets)
     ideal = np.cumsum(discounts_K)[np.clip(np.nan_to_num(sizes), 1, k).astype(int) - 1]
@@ -58,7 +61,8 @@ def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
 
 
 def graded_ndcg(scores_P: Values, gains_P: Values, offsets: Ints, k: int) -> Values:
-    """[U]: nDCG@k where user u ranks only the candidates offsets[u]:offsets[u + 1], each with a gain of its own.
+    """[U]: nDCG@k where user u ranks only the candidates offsets[u]:offsets[u + 1], each with a
+    gain of its own.
 
     Ties stay in the order given. NaN where all gains are 0.
     """
@@ -91,22 +95,25 @@ def exposure(rows_UK: Ints, item_count: int) -> Ints:
 
 
 def gini(exposure_I: Ints) -> float:
-    """How unequally the places of all answers are shared among the catalogue's items: 0 equally, near 1 one has all.
+    """How unequally the places of all answers are shared among the catalogue's items: 0 equally,
+    near 1 one has all.
 
-    sum_j (2 j - n - 1) x_(j) / (n sum x), x ascending (Shani & Gunawardana 2011, section 8.3.3 of the Recommender
-    Systems Handbook). Items that were never shown count; NaN where nothing was shown.
-    """
+    sum_j (2 j - n - 1) x_(j) / (n sum x), x ascending (Shani & Gunawardana 2011, section 8.3.3 of
+    the Recommender Systems Handbook). Items that were never shown count; NaN where nothing was
+    shown."""
     shares_I, n = np.sort(exposure_I), len(exposure_I)
     total = float(shares_I.sum())
-    return float((2 * np.arange(1, n + 1) - n - 1) @ shares_I / (n * total)) if total else float("nan")
+    return (
+        float((2 * np.arange(1, n + 1) - n - 1) @ shares_I / (n * total)) if total else float("nan")
+    )
 
 
 def tail(counts_I: Ints | Values, share: float = TAIL) -> Mask:
-    """[I]: the least interacted items that together have at most `share` of all interactions: what the head leaves.
+    """[I]: the least interacted items that together have at most `share` of all interactions: what
+    the head leaves.
 
-    Items without any always belong to it; of equal counts all or none do. Raises ValueError when `share` is not
-    from 0 to 1.
-    """
+    Items without any always belong to it; of equal counts all or none do. Raises ValueError when
+    `share` is not from 0 to 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"a tail's share of {share} is no part of the whole: give 0 to 1")
     values, places_I = np.unique(counts_I, return_inverse=True)
@@ -118,16 +125,18 @@ def tail(counts_I: Ints | Values, share: float = TAIL) -> Mask:
 
 
 def share_of_places(rows_UK: Ints, chosen_I: Mask) -> float:
-    """The share of all filled places that hold an item of `chosen_I` (the tail's, say); NaN where none is filled."""
+    """The share of all filled places that hold an item of `chosen_I` (the tail's, say); NaN where
+    none is filled."""
     shown = rows_UK[rows_UK >= 0]
     return float(chosen_I[shown].mean()) if len(shown) else float("nan")
 
 
 def novelty(rows_UK: Ints, counts_I: Ints) -> float:
-    """The mean self-information of the shown items, -log2 p(i) in bits (Vargas & Castells, RecSys 2011).
+    """The mean self-information of the shown items, -log2 p(i) in bits (Vargas & Castells, RecSys
+    2011).
 
-    p(i) = (n_i + 1) / (n + I): by Laplace's rule an item without an event is the rarest, not infinitely rare.
-    """
+    p(i) = (n_i + 1) / (n + I): by Laplace's rule an item without an event is the rarest, not
+    infinitely rare."""
     shown = rows_UK[rows_UK >= 0]
     information_I = np.log2(counts_I.sum() + len(counts_I)) - np.log2(counts_I + 1)
     return float(information_I[shown].mean()) if len(shown) else float("nan")
@@ -139,8 +148,11 @@ def mean(values_U: Values) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def bootstrap_interval(values_U: Values, level: float = 0.95, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap interval of `mean(values_U)`: users are drawn again with replacement (Efron 1979)."""
+def bootstrap_interval(
+    values_U: Values, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of `mean(values_U)`: users are drawn again with replacement
+    (Efron 1979)."""
     known = values_U[~np.isnan(values_U)]
     if not len(known):
         return float("nan"), float("nan")
@@ -150,12 +162,15 @@ def bootstrap_interval(values_U: Values, level: float = 0.95, draws: int = 1000,
     return float(low), float(high)
 
 
-def seeds_interval(values_SU: Values, level: float = 0.95, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean over S seeds and U users, both drawn again with replacement.
+def seeds_interval(
+    values_SU: Values, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean over S seeds and U users, both drawn again with
+    replacement.
 
-    Every draw takes S seeds and U users, and the users' values under just these seeds (the two-way bootstrap of Owen,
-    2007). Three seeds tell little of their spread, and the draw makes it smaller by (S - 1) / S: report it beside this.
-    """
+    Every draw takes S seeds and U users, and the users' values under just these seeds (the two-way
+    bootstrap of Owen, 2007). Three seeds tell little of their spread, and the draw makes it smaller
+    by (S - 1) / S: report it beside this."""
     known_SU = values_SU[:, ~np.isnan(values_SU).any(axis=0)]
     seeds, users = known_SU.shape
     if not users:

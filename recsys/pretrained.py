@@ -7,14 +7,17 @@ from typing import Any
 
 
 def opened(
-    kind: Any, folder: Path, device: str | None = None, threads: int | None = None, dtype: str | None = None
+    kind: Any,
+    folder: Path,
+    device: str | None = None,
+    threads: int | None = None,
+    dtype: str | None = None,
 ) -> Any:
-    """The folder's model as `kind`, one of transformers' Auto classes, in eval mode and for use under
-    `torch.inference_mode` alone.
+    """The folder's model as `kind`, one of transformers' Auto classes, in eval mode and for use
+    under `torch.inference_mode` alone.
 
-    `device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process; `dtype` is bfloat16 on a
-    GPU, float32 on a CPU.
-    """
+    `device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process;
+    `dtype` is bfloat16 on a GPU, float32 on a CPU."""
     import torch
 
     if threads is not None:
@@ -26,8 +29,9 @@ def opened(
 
 
 def packed(model: Any) -> Any:
-    """The same model, every linear layer's weights laid out once as oneDNN wants them, not again in every call: a
-    third off the time of a query's few tokens, a seventh off a batch (MiniLM, one core); the same but for rounding."""
+    """The same model, every linear layer's weights laid out once as oneDNN wants them, not again in
+    every call: a third off the time of a query's few tokens, a seventh off a batch (MiniLM, one
+    core); the same but for rounding."""
     import torch
 
     class Packed(torch.nn.Module):

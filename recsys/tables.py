@@ -1,4 +1,5 @@
-"""Arrow schemas of every table we read or write. Column names live here and in `types.py`, nowhere else."""
+"""Arrow schemas of every table we read or write. Column names live here and in `types.py`, nowhere
+else."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import pyarrow as pa
 
 TIME = pa.timestamp("us", tz="UTC")
 
-#: What a `DatasetAdapter` gives. Strings may be null; a value of another type is quarantined, not cast by force.
+#: What a `DatasetAdapter` gives. Strings may be null; a value of another type is quarantined, not
+#: cast by force.
 ITEMS_IN = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -23,7 +25,8 @@ ITEMS_IN = pa.schema(
     ]
 )
 
-#: A release's catalogue: sorted by id within a shard; `text_hash` is blake2b-128 of the text that was encoded.
+#: A release's catalogue: sorted by id within a shard; `text_hash` is blake2b-128 of the text that
+#: was encoded.
 ITEMS = pa.schema([*ITEMS_IN, pa.field("text_hash", pa.binary(16), nullable=False)])
 
 EVENTS_IN = pa.schema(
@@ -71,9 +74,10 @@ QUARANTINE = pa.schema(
     ]
 )
 
-#: What rankers learn from: one row an item that an answer showed, as `types.Impression` logged it. `position` counts
-#: from 1 at the first page's first place; `label` is 0 for an item that nobody touched, else 1 + the place in
-#: EVENT_TYPES of the strongest interaction; `origin` is where that interaction came from.
+#: What rankers learn from: one row an item that an answer showed, as `types.Impression` logged it.
+#: `position` counts from 1 at the first page's first place; `label` is 0 for an item that nobody
+#: touched, else 1 + the place in EVENT_TYPES of the strongest interaction; `origin` is where that
+#: interaction came from.
 EXAMPLES = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -105,10 +109,12 @@ ATTRACTION = pa.schema(
 )
 
 #: Past queries worth suggesting: folded, sorted, with the number of users who asked them.
-QUERIES = pa.schema([pa.field("query", pa.string(), nullable=False), pa.field("users", pa.int64(), nullable=False)])
+QUERIES = pa.schema(
+    [pa.field("query", pa.string(), nullable=False), pa.field("users", pa.int64(), nullable=False)]
+)
 
-#: Completions (`suggest.Suggestions`): sorted by `key`; `row` is the suggestion's place in the first record batch,
-#: which alone has `text` and `kind`.
+#: Completions (`suggest.Suggestions`): sorted by `key`; `row` is the suggestion's place in the
+#: first record batch, which alone has `text` and `kind`.
 SUGGESTIONS = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),

@@ -1,9 +1,9 @@
 """The nouns. Frozen, and checked when made; this file imports nothing of ours.
 
 Legend for array suffixes everywhere: B requests in a block, U users, I items, E events, Q queries,
-N candidates, K answers, F features, D dimensions. Outside, items and users are strings; inside, an item is
-its row in the release (int32). The crossing is `release.Release.rows_of` and `Release.item_ids`.
-"""
+N candidates, K answers, F features, D dimensions. Outside, items and users are strings; inside, an
+item is its row in the release (int32). The crossing is `release.Release.rows_of` and
+`Release.item_ids`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Mask = NDArray[np.bool_]
 class Item:
     """A catalogue row. Price is in the shop's currency; None where the shop has none.
 
-    Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to sell it.
-    """
+    Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to
+    sell it."""
 
     item_id: str
     title: str = ""
@@ -54,8 +54,8 @@ class Item:
 class Interaction:
     """One thing a user did with one item. `request_id` names the answer that showed it, if one did.
 
-    `origin` says where it was sent from, as a keyed hash of the client's address: equal ones came from one address.
-    """
+    `origin` says where it was sent from, as a keyed hash of the client's address: equal ones came
+    from one address."""
 
     event_id: str
     user_id: str
@@ -69,9 +69,13 @@ class Interaction:
 
     def __post_init__(self) -> None:
         if self.type not in EVENT_TYPES:
-            raise ValueError(f"event type {self.type!r} is unknown: use one of {', '.join(EVENT_TYPES)}")
+            raise ValueError(
+                f"event type {self.type!r} is unknown: use one of {', '.join(EVENT_TYPES)}"
+            )
         if self.time.tzinfo is None:
-            raise ValueError(f"time {self.time.isoformat()} has no time zone: end it with Z for UTC")
+            raise ValueError(
+                f"time {self.time.isoformat()} has no time zone: end it with Z for UTC"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,13 @@ class Filters:
 class Query:
     """One request: search when `text` is set, recommendation when it is not.
 
-    A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each group
-    (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as ranked) to 1 (as little alike
-    as can be), and say what the user is interested in, in his own words.
+    A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each
+    group (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as
+    ranked) to 1 (as little alike as can be), and say what the user is interested in, in his own
+    words.
 
-    The answer is `due` at a time of time.perf_counter: what can be left out and is not begun by then is left out.
-    """
+    The answer is `due` at a time of time.perf_counter: what can be left out and is not begun by
+    then is left out."""
 
     request_id: str
     k: int = 10
@@ -118,7 +123,9 @@ class Query:
         if not 0 <= self.diversity <= 1:
             raise ValueError(f"diversity is {self.diversity}: give a number from 0 to 1")
         if self.interest is not None and not self.interest.strip():
-            raise ValueError(f"interest is {self.interest!r}: say in words what the user wants, or leave it None")
+            raise ValueError(
+                f"interest is {self.interest!r}: say in words what the user wants, or leave it None"
+            )
 
     @property
     def late(self) -> bool:
@@ -130,12 +137,12 @@ class Query:
 class QueryUnderstanding:
     """What a search text was taken to mean.
 
-    `text` is as typed; `normalised` is what is searched: folded, corrected, without the price words. `language` is
-    en, zh, mixed, other (a script we have no words for) or none (nothing to search). `corrections` are pairs (typed,
-    taken for). `identifiers` are item ids that a code in the text names: all of them when `exact`, the whole text
-    being one code. `facts` may hold brand, colour, size (as the catalogue spells them), min_price and max_price.
-    `intent` is the likeliest class, None for "none of these", with its calibrated probability.
-    """
+    `text` is as typed; `normalised` is what is searched: folded, corrected, without the price
+    words. `language` is en, zh, mixed, other (a script we have no words for) or none (nothing to
+    search). `corrections` are pairs (typed, taken for). `identifiers` are item ids that a code in
+    the text names: all of them when `exact`, the whole text being one code. `facts` may hold brand,
+    colour, size (as the catalogue spells them), min_price and max_price. `intent` is the likeliest
+    class, None for "none of these", with its calibrated probability."""
 
     text: str
     normalised: str
@@ -159,12 +166,13 @@ class FacetCount:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """One place in an answer: its score, what the sources that brought it said, and all features it was ranked with.
+    """One place in an answer: its score, what the sources that brought it said, and all features it
+    was ranked with.
 
-    `highlights` are the ranges (start, end) of the title's characters that the query hit. `propensity` is the chance
-    with which this item came to this place; `team` is the ranker that chose it where two share one list; `moved` says
-    in words what took it from where its score put it.
-    """
+    `highlights` are the ranges (start, end) of the title's characters that the query hit.
+    `propensity` is the chance with which this item came to this place; `team` is the ranker that
+    chose it where two share one list; `moved` says in words what took it from where its score put
+    it."""
 
     item: Item
     score: float
@@ -180,11 +188,10 @@ class ScoredItem:
 class Ranking:
     """An answer, best first, from exactly one release. `stages_ms` says where its time went.
 
-    `ranker` names who made the scores, `arms` the arm of each experiment that the request is in. A search also has: its
-    understanding; `total`, the items found; `facets`; `relaxed`, in words, what of the request was given up to find
-    them; `no_good_match` where even that found nothing worth showing; `skipped`, the stages that the deadline left no
-    time for.
-    """
+    `ranker` names who made the scores, `arms` the arm of each experiment that the request is in. A
+    search also has: its understanding; `total`, the items found; `facets`; `relaxed`, in words,
+    what of the request was given up to find them; `no_good_match` where even that found nothing
+    worth showing; `skipped`, the stages that the deadline left no time for."""
 
     request_id: str
     release: str
@@ -203,14 +210,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Impression:
-    """What an answer showed, in order, with the features each item was ranked with: what rankers learn from.
+    """What an answer showed, in order, with the features each item was ranked with: what rankers
+    learn from.
 
-    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`, as the ranker saw it. `scores[i]` is what the
-    ranker `ranker` said of it, `propensities[i]` the chance with which it came to place i (empty: nothing was left to
-    chance), `teams[i]` the ranker that chose it where two shared the list. `offset` places came before the first one.
-    `arms` names the arm of each experiment; `asked` is the rest of the request, plain values as JSON has them.
-    `sequence` is its number in the log it was read from.
-    """
+    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`, as the ranker saw it.
+    `scores[i]` is what the ranker `ranker` said of it, `propensities[i]` the chance with which it
+    came to place i (empty: nothing was left to chance), `teams[i]` the ranker that chose it where
+    two shared the list. `offset` places came before the first one. `arms` names the arm of each
+    experiment; `asked` is the rest of the request, plain values as JSON has them. `sequence` is its
+    number in the log it was read from."""
 
     request_id: str
     time: datetime
@@ -232,12 +240,11 @@ class Impression:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PrivacyState:
     """What a user decided about what is known of him.
 
-    What he did up to `forgotten` does not exist any more. While he has `opted_out` nothing that he does is logged, and
-    his answers are those of a stranger.
-    """
+    What he did up to `forgotten` does not exist any more. While he has `opted_out` nothing that he
+    does is logged, and his answers are those of a stranger."""
 
     forgotten: datetime | None = None
     opted_out: bool = False
@@ -257,17 +264,18 @@ class Vectors:
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.matrix_ND):
-            raise ValueError(f"{len(self.ids)} ids for {len(self.matrix_ND)} vectors: give one vector an id")
+            raise ValueError(
+                f"{len(self.ids)} ids for {len(self.matrix_ND)} vectors: give one vector an id"
+            )
 
 
 @dataclass(frozen=True)
 class Histories:
     """What B users did, each oldest first, laid end to end.
 
-    User b owns the events offsets[b]:offsets[b+1] of `items` (int32 item rows), `types` (int8, places in
-    EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC). `prices` (float32) are what one piece cost then, NaN
-    where the event does not say; None where none does.
-    """
+    User b owns the events offsets[b]:offsets[b+1] of `items` (int32 item rows), `types` (int8,
+    places in EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC). `prices` (float32) are
+    what one piece cost then, NaN where the event does not say; None where none does."""
 
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
@@ -282,7 +290,9 @@ class Histories:
                 f"{len(self.types)} types and {len(self.days)} days: make them equally long"
             )
         if self.prices is not None and len(self.prices) != len(self.items):
-            raise ValueError(f"{len(self.items)} events have {len(self.prices)} prices: give one an event, or None")
+            raise ValueError(
+                f"{len(self.items)} events have {len(self.prices)} prices: give one an event, or None"
+            )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -336,28 +346,37 @@ class Histories:
         )
 
     def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Exclusion lists for `top_k`: offsets [B+1] and, per user, the item rows he bought (repeats allowed)."""
+        """Exclusion lists for `top_k`: offsets [B+1] and, per user, the item rows he bought
+        (repeats allowed)."""
         kept = self.types == PURCHASE
         counts = np.bincount(self.owners_E[kept], minlength=len(self))
         return np.concatenate([[0], np.cumsum(counts)]), self.items[kept]
 
     @classmethod
     def empty(cls, users: int = 1) -> Histories:
-        return cls(np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.float64))
+        return cls(
+            np.zeros(users + 1, np.int64),
+            np.empty(0, np.int32),
+            np.empty(0, np.int8),
+            np.empty(0, np.float64),
+        )
 
 
-def _events_of(known: Histories, offsets: NDArray[np.int64], events: Ints | Mask | slice) -> Histories:
+def _events_of(
+    known: Histories, offsets: NDArray[np.int64], events: Ints | Mask | slice
+) -> Histories:
     prices = None if known.prices is None else known.prices[events]
     return Histories(offsets, known.items[events], known.types[events], known.days[events], prices)
 
 
 @dataclass(frozen=True)
 class Requests:
-    """A block of B requests, as retrievers take them: one request by day, a few hundred users at night.
+    """A block of B requests, as retrievers take them: one request by day, a few hundred users at
+    night.
 
-    A retriever uses what it needs (texts, vectors, histories) and answers with no candidates where that is missing.
-    `vectors_BD` are query vectors when there are texts, user vectors otherwise; a row of zeros is no vector.
-    `now_days` (days since 1970 UTC) is when they ask; None is unknown.
+    A retriever uses what it needs (texts, vectors, histories) and answers with no candidates where
+    that is missing. `vectors_BD` are query vectors when there are texts, user vectors otherwise; a
+    row of zeros is no vector. `now_days` (days since 1970 UTC) is when they ask; None is unknown.
     """
 
     size: int
@@ -369,7 +388,8 @@ class Requests:
 
 @dataclass(frozen=True)
 class Candidates:
-    """For each of B requests up to N item rows, best first: `rows_BN` int32 (-1 pads), `scores_BN` float32."""
+    """For each of B requests up to N item rows, best first: `rows_BN` int32 (-1 pads), `scores_BN`
+    float32."""
 
     source: str
     rows_BN: NDArray[np.int32]

@@ -1,8 +1,9 @@
-"""Who may ask what: keys with roles and rates, kept as hashes in the file that $NIGHTSHELF_KEYS names.
+"""Who may ask what: keys with roles and rates, kept as hashes in the file that $NIGHTSHELF_KEYS
+names.
 
-A key is 256 random bits, so one SHA-256 of it is as good as a slow hash: slow hashes are for what people think up, and
-nobody guesses 256 bits. Without a file everything is open to this machine and to nobody else.
-"""
+A key is 256 random bits, so one SHA-256 of it is as good as a slow hash: slow hashes are for what
+people think up, and nobody guesses 256 bits. Without a file everything is open to this machine and
+to nobody else."""
 
 from __future__ import annotations
 
@@ -27,13 +28,14 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from recsys.artifacts import write_whole
 from recsys.errors import InputError
+from recsys.storage.artifacts import write_whole
 
 logger = logging.getLogger("ray.serve")
 
 ROLES = ("read", "events", "admin")
-#: What tells that a request was passed on by somebody: it can shut a stranger out, never let one in.
+#: What tells that a request was passed on by somebody: it can shut a stranger out, never let one
+#: in.
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 #: The file is looked at this often, in seconds.
 LOOK_AGAIN_S = 1.0
@@ -41,7 +43,8 @@ LOOK_AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class Key:
-    """Of one client, who may have several at once. `rate`: requests a second, of each replica. `admin` may everything.
+    """Of one client, who may have several at once. `rate`: requests a second, of each replica.
+    `admin` may everything.
 
     Raises InputError where a value cannot be meant.
     """
@@ -54,13 +57,25 @@ class Key:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.client, str) and re.fullmatch(r"[\w.-]{1,64}", self.client)):
-            raise InputError(f"client is {str(self.client)[:100]!r}: give 1 to 64 letters, digits, dots or dashes")
+            raise InputError(
+                f"client is {str(self.client)[:100]!r}: give 1 to 64 letters, digits, dots or dashes"
+            )
         if not (isinstance(self.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
-            raise InputError(f"the key of {self.client} has no SHA-256 of 64 hexadecimal digits: make it anew")
+            raise InputError(
+                f"the key of {self.client} has no SHA-256 of 64 hexadecimal digits: make it anew"
+            )
         if not self.roles or set(self.roles) - set(ROLES):
-            raise InputError(f"roles of {self.client} are {list(self.roles)}: give some of {', '.join(ROLES)}")
-        if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
-            raise InputError(f"rate of {self.client} is {self.rate!r}: give requests a second, above 0")
+            raise InputError(
+                f"roles of {self.client} are {list(self.roles)}: give some of {', '.join(ROLES)}"
+            )
+        if (
+            isinstance(self.rate, bool)
+            or not isinstance(self.rate, int | float)
+            or not 0 < self.rate < math.inf
+        ):
+            raise InputError(
+                f"rate of {self.client} is {self.rate!r}: give requests a second, above 0"
+            )
         if self.not_after is not None:
             _time(self.not_after)
 
@@ -78,7 +93,9 @@ def _time(text: str) -> datetime:
     raise InputError(f"not_after is {str(text)[:100]!r}: give an ISO 8601 time with its zone")
 
 
-def make(client: str, roles: Iterable[str], rate: float, not_after: str | None = None) -> tuple[str, Key]:
+def make(
+    client: str, roles: Iterable[str], rate: float, not_after: str | None = None
+) -> tuple[str, Key]:
     """A new secret, which is kept nowhere, and what is kept of it."""
     secret = secrets.token_urlsafe(32)
     return secret, Key(client, digest(secret), tuple(roles), rate, not_after)
@@ -89,7 +106,8 @@ def digest(secret: str) -> str:
 
 
 def read(path: Path) -> list[Key]:
-    """Raises InputError where the file is not there or cannot be used: half a list of keys would lock people out."""
+    """Raises InputError where the file is not there or cannot be used: half a list of keys would
+    lock people out."""
     try:
         rows = json.loads(path.read_bytes())["keys"]
         return [Key(**{**row, "roles": tuple(row["roles"])}) for row in rows]
@@ -103,7 +121,9 @@ def read(path: Path) -> list[Key]:
 
 def write(path: Path, keys: Sequence[Key]) -> None:
     """Whole or not at all, readable by its owner alone."""
-    write_whole(path, [json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode()], 0o600)
+    write_whole(
+        path, [json.dumps({"keys": [asdict(key) for key in keys]}, indent=1).encode()], 0o600
+    )
 
 
 class Bucket:
@@ -124,29 +144,37 @@ class Bucket:
 
 
 class Access:
-    """What `needs` asks. Belongs to one event loop: each replica counts by itself, so N replicas let N times a key's
-    rate pass.
+    """What `needs` asks. Belongs to one event loop: each replica counts by itself, so N replicas
+    let N times a key's rate pass.
 
-    `path` is the keys file, followed while it changes: a new file counts within a second, a damaged one is said in the
-    log and the last good one goes on. Without a path, `clients_seen` says whether a request's address is that of who
-    asks; behind a proxy that does not tell, and listens to strangers, everybody is refused. Pages of `origins` may ask.
-    """
+    `path` is the keys file, followed while it changes: a new file counts within a second, a damaged
+    one is said in the log and the last good one goes on. Without a path, `clients_seen` says
+    whether a request's address is that of who asks; behind a proxy that does not tell, and listens
+    to strangers, everybody is refused. Pages of `origins` may ask."""
 
-    def __init__(self, path: str | None, clients_seen: bool = True, origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | None, clients_seen: bool = True, origins: Sequence[str] = ()
+    ) -> None:
         self._path = Path(path) if path else None
         self._clients_seen, self._origins = clients_seen, origins
         self._buckets: dict[str, Bucket] = {}
         self._looked, self._stamp = time.monotonic(), self._stamped()
         self._keys = read(self._path) if self._path else []
         if not self._path:
-            whom = "to whoever asks from this machine" if clients_seen else "to nobody: HTTP listens beyond it"
+            whom = (
+                "to whoever asks from this machine"
+                if clients_seen
+                else "to nobody: HTTP listens beyond it"
+            )
             logger.warning("NO KEYS: NIGHTSHELF_KEYS names no file, so everything is open %s", whom)
 
     def check(self, request: Request, role: str) -> None:
         """HTTPException 401, 403 or 429 where this request may not."""
         if self._path is None:
             if reason := self._strange(request):
-                raise HTTPException(403, f"{reason}: the operators must set NIGHTSHELF_KEYS before others may ask")
+                raise HTTPException(
+                    403, f"{reason}: the operators must set NIGHTSHELF_KEYS before others may ask"
+                )
             return
         key = self._known(request)
         request.state.client = key.client
@@ -159,13 +187,17 @@ class Access:
     def _known(self, request: Request) -> Key:
         self._look()
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        sent = digest(bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", ""))
+        sent = digest(
+            bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        )
         now, found = datetime.now(UTC), None
         for key in self._keys:  # all of them, however soon one fits: time tells nothing
             if hmac.compare_digest(key.sha256, sent) and key.valid(now):
                 found = key
         if found is None:
-            message = "the key is missing, unknown or expired: send one as Authorization: Bearer KEY"
+            message = (
+                "the key is missing, unknown or expired: send one as Authorization: Bearer KEY"
+            )
             raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
         return found
 
@@ -184,7 +216,9 @@ class Access:
             logger.error("%s; the keys read before go on", error)
             return
         rates = {key.sha256: key.rate for key in self._keys}
-        self._buckets = {sha256: b for sha256, b in self._buckets.items() if rates.get(sha256) == b.rate}
+        self._buckets = {
+            sha256: b for sha256, b in self._buckets.items() if rates.get(sha256) == b.rate
+        }
         logger.info("keys read again: %d", len(self._keys))
 
     def _stamped(self) -> tuple[int, ...] | None:
@@ -220,7 +254,8 @@ class Anybody(Access):
 
 
 def needs(role: str) -> Any:
-    """The dependency of a route: the request's key must have the role; `build_api` says who judges."""
+    """The dependency of a route: the request's key must have the role; `build_api` says who
+    judges."""
     assert role in ROLES
 
     async def check(request: Request) -> None:
@@ -233,15 +268,15 @@ def needs(role: str) -> Any:
 def of_replica(origins: Sequence[str]) -> Access:
     """For a replica of Ray Serve, or a shop made without Serve.
 
-    HAProxy passes no address on: what arrives is its own, so there nobody's is seen unless it listens here alone.
-    """
+    HAProxy passes no address on: what arrives is its own, so there nobody's is seen unless it
+    listens here alone."""
     seen = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "0") != "1" or _loopback(_listens_on())
     return Access(os.environ.get("NIGHTSHELF_KEYS"), seen, origins)
 
 
 def _listens_on() -> str | None:
-    """The host of Serve's HTTP as it was started; None outside of Serve, and where it does not say. Waits for Serve's
-    controller."""
+    """The host of Serve's HTTP as it was started; None outside of Serve, and where it does not say.
+    Waits for Serve's controller."""
     from ray.serve import context  # the one place where Serve keeps it
 
     if context._INTERNAL_REPLICA_CONTEXT is None:
@@ -249,8 +284,12 @@ def _listens_on() -> str | None:
     try:
         client = context._get_global_client()  # raises, or never is None
         return str(client.http_config.host) if client else None
-    except Exception as error:  # Serve's own inside may be another in its next version: that lets nobody in
-        logger.error("Serve does not say where its HTTP listens: %s: %s", type(error).__name__, error)
+    except (
+        Exception
+    ) as error:  # Serve's own inside may be another in its next version: that lets nobody in
+        logger.error(
+            "Serve does not say where its HTTP listens: %s: %s", type(error).__name__, error
+        )
         return None
 
 
@@ -269,10 +308,13 @@ def _loopback(host: str | None) -> bool:
 
 
 def without(keys: Sequence[Key], client: str, prefix: str = "") -> list[Key]:
-    """All keys but those of the client whose hash begins with `prefix`. Raises InputError where there is none."""
+    """All keys but those of the client whose hash begins with `prefix`. Raises InputError where
+    there is none."""
     left = [key for key in keys if not (key.client == client and key.sha256.startswith(prefix))]
     if len(left) == len(keys):
-        raise InputError(f"no key of {client} begins with {prefix!r}: list them with python -m jobs.make_key --list")
+        raise InputError(
+            f"no key of {client} begins with {prefix!r}: list them with python -m jobs.make_key --list"
+        )
     return left
 
 

@@ -1,4 +1,5 @@
-"""Which class runs how often on what. `serve run serve.app:build setup=tiny`, or `serve deploy serve/config.yaml`."""
+"""Which class runs how often on what. `serve run serve.app:build setup=tiny`, or `serve deploy
+serve/config.yaml`."""
 
 from __future__ import annotations
 
@@ -19,29 +20,38 @@ OPTIONS: dict[str, Any] = {
     "health_check_timeout_s": 30,
     "graceful_shutdown_timeout_s": 10,
 }
-#: What a deployment of several replicas does with a queue: more of them within seconds, fewer only after minutes.
+#: What a deployment of several replicas does with a queue: more of them within seconds, fewer only
+#: after minutes.
 SCALING = {"upscale_delay_s": 5.0, "downscale_delay_s": 300.0}
 
 
 def build(args: dict[str, str]) -> serve.Application:
-    """What Serve calls. `setup` is a name as `recsys.config.load` takes it; there are no other arguments."""
+    """What Serve calls. `setup` is a name as `recsys.config.load` takes it; there are no other
+    arguments."""
     if unknown := sorted(set(args) - {"setup"}):
-        raise InputError(f"argument {', '.join(unknown)} is unknown: give setup=NAME alone, for example setup=tiny")
+        raise InputError(
+            f"argument {', '.join(unknown)} is unknown: give setup=NAME alone, for example setup=tiny"
+        )
     return compose(load(args.get("setup", "tiny")))
 
 
 def compose(setup: Setup) -> serve.Application:
-    """fused: every Shop replica encodes by itself. split: it asks Encoder replicas, which may have GPUs.
+    """fused: every Shop replica encodes by itself. split: it asks Encoder replicas, which may have
+    GPUs.
 
     Where the ranker learns by day, one Trainer replica does that beside them.
     """
     day = setup.day
     shop = serve.deployment(
         name="Shop",
-        # The gate in the replica (serve/gate.py) turns away with a body of ours, before Serve's own queue does.
+        # The gate in the replica (serve/admission.py) turns away with a body of ours, before
+        # Serve's own queue does.
         max_ongoing_requests=day.ongoing + 2 * day.queued,
         **_scaled(day, day.replicas),
-        ray_actor_options={"num_cpus": day.replica_cpus, "num_gpus": day.encoder_gpus if day.layout == "fused" else 0},
+        ray_actor_options={
+            "num_cpus": day.replica_cpus,
+            "num_gpus": day.encoder_gpus if day.layout == "fused" else 0,
+        },
         **OPTIONS,
     )(serve.ingress()(ShopReplica))
     trainer = _trainer(setup, day.online) if day.online else None
@@ -59,11 +69,16 @@ def compose(setup: Setup) -> serve.Application:
 
 
 def _scaled(day: Day, replicas: int) -> dict[str, Any]:
-    """As many replicas as said, or, up to `max_replicas`, one for each `target_ongoing` requests that are under way."""
+    """As many replicas as said, or, up to `max_replicas`, one for each `target_ongoing` requests
+    that are under way."""
     if day.max_replicas is None:
         return {"num_replicas": replicas}
     most = max(replicas, day.max_replicas)
-    wanted = {"min_replicas": replicas, "max_replicas": most, "target_ongoing_requests": day.target_ongoing}
+    wanted = {
+        "min_replicas": replicas,
+        "max_replicas": most,
+        "target_ongoing_requests": day.target_ongoing,
+    }
     return {"autoscaling_config": {**wanted, **SCALING}}
 
 
@@ -71,5 +86,7 @@ def _trainer(setup: Setup, choices: Online) -> serve.Application:
     """Never two at once, not in a rolling update either: both would publish snapshots."""
     options = {**OPTIONS, "max_surge_percent": 0}
     resources = {"num_cpus": setup.day.replica_cpus}
-    made = serve.deployment(name="Trainer", num_replicas=1, ray_actor_options=resources, **options)(TrainerReplica)
+    made = serve.deployment(name="Trainer", num_replicas=1, ray_actor_options=resources, **options)(
+        TrainerReplica
+    )
     return made.bind(setup, choices)

@@ -1,8 +1,7 @@
 """What stands before the replicas asks a second one where the first died without a word.
 
-Ray's proxies do not, unless told: HAProxy by its own rule, Ray's Python proxy by `middlewares`. Every route of ours may
-be asked twice: an event that carries an `event_id` counts once.
-"""
+Ray's proxies do not, unless told: HAProxy by its own rule, Ray's Python proxy by `middlewares`.
+Every route of ours may be asked twice: an event that carries an `event_id` counts once."""
 
 from __future__ import annotations
 
@@ -16,7 +15,8 @@ ENVIRONMENT = {
 }
 #: Replicas that are asked for one answer.
 TRIES = 3
-#: A longer body is passed through once, as by HAProxy, which asks again only for what its buffer holds.
+#: A longer body is passed through once, as by HAProxy, which asks again only for what its buffer
+#: holds.
 MAX_BODY_BYTES = 16_384
 
 
@@ -26,7 +26,8 @@ def middlewares() -> list[Middleware]:
 
 
 class AskAgain:
-    """Asks the application again when it returned without a word, which Ray's proxy does when a replica has died."""
+    """Asks the application again when it returned without a word, which Ray's proxy does when a
+    replica has died."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from recsys import models, online
-from recsys.amending import time_of
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
-from recsys.models import trained
-from recsys.recommender import Recommender
-from recsys.release import Release, read_manifest
+from recsys.models import snapshots as online
+from recsys.models import store as models
+from recsys.models.store import trained
+from recsys.pipeline.recommender import Recommender
+from recsys.privacy.erasure import time_of
+from recsys.release.release import Release, read_manifest
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query
 from serve import metrics
 
@@ -31,7 +32,8 @@ RETRY_S = 30.0
 
 
 class LiveRelease:
-    """`recommender` is read once per request, so that items, scores and version of an answer are of one release.
+    """`recommender` is read once per request, so that items, scores and version of an answer are of
+    one release.
 
     Releases of another space than the encoder's, `space`, are refused.
     """
@@ -64,23 +66,32 @@ class LiveRelease:
         for version in self.store.versions():
             try:
                 manifest = read_manifest(self.store, version)
-                kept = {"created": manifest.created, "space": manifest.space, "counts": manifest.counts}
+                kept = {
+                    "created": manifest.created,
+                    "space": manifest.space,
+                    "counts": manifest.counts,
+                }
             except RecsysError as error:
                 kept = {"error": str(error)}
-            told.append({"version": version, "current": version == current, "live": version == live, **kept})
+            told.append(
+                {"version": version, "current": version == current, "live": version == live, **kept}
+            )
         return told
 
     def promote(self, version: str) -> None:
         """Loads it, points `current` at it, serves it; an error leaves all as it was."""
         with self._swapping:
             if version not in (there := self.store.versions()):
-                raise NotFoundError(f"release {version!r} is not there: choose one of {', '.join(there) or 'none yet'}")
+                raise NotFoundError(
+                    f"release {version!r} is not there: choose one of {', '.join(there) or 'none yet'}"
+                )
             recommender = self._open(version)
             self.store.point(version)
             self._swap(recommender)
 
     def opened(self, version: str) -> Recommender:
-        """The release as it answers, to look into: the served one, or another that is kept open until the next."""
+        """The release as it answers, to look into: the served one, or another that is kept open
+        until the next."""
         if (live := self.recommender) and live.release.version == version:
             return live
         if self._other is None or self._other.release.version != version:
@@ -88,7 +99,8 @@ class LiveRelease:
         return self._other
 
     def refresh(self) -> None:
-        """Loads what `current` names beside what is served, and swaps; what cannot be loaded is refused, once told."""
+        """Loads what `current` names beside what is served, and swaps; what cannot be loaded is
+        refused, once told."""
         with self._swapping:
             version = "current"
             try:
@@ -104,7 +116,8 @@ class LiveRelease:
                 self._refuse(version, error)
 
     def _take_snapshot(self) -> None:
-        """The newest of what was learned by day, if it grew from the served models; else the night's network."""
+        """The newest of what was learned by day, if it grew from the served models; else the
+        night's network."""
         live = self.recommender
         if live is None or self.setup.day.online is None or ONLINE not in live.policy.rankers:
             return
@@ -122,7 +135,9 @@ class LiveRelease:
 
     def _is_news(self, version: str, amended: str) -> bool:
         live = self.recommender
-        if not version or (live and (version, amended) == (live.release.version, live.release.manifest.amended)):
+        if not version or (
+            live and (version, amended) == (live.release.version, live.release.manifest.amended)
+        ):
             return False
         return time.monotonic() - self._tried.get((version, amended), -RETRY_S) >= RETRY_S
 
@@ -140,7 +155,8 @@ class LiveRelease:
             self._other = None
 
     def _open(self, version: str) -> Recommender:
-        """The release, every checksum compared, and one answer from it: it is served only if it can answer."""
+        """The release, every checksum compared, and one answer from it: it is served only if it can
+        answer."""
         try:
             release = Release.open(self.store, version, self.space)
             recommender = models.recommender(trained(self.setup, release.manifest.models), release)
@@ -150,7 +166,9 @@ class LiveRelease:
             raise
         except Exception as error:  # whatever a damaged file or a shop's own part may raise
             reason = f"{type(error).__name__}: {error}"
-            raise ReleaseError(f"release {version} cannot answer ({reason}): promote another one") from error
+            raise ReleaseError(
+                f"release {version} cannot answer ({reason}): promote another one"
+            ) from error
         return recommender
 
     def _swap(self, recommender: Recommender) -> None:
@@ -159,10 +177,17 @@ class LiveRelease:
         logger.info("release %s is live", recommender.release.version)
 
     def _refuse(self, version: str, error: Exception) -> None:
-        sentence = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+        sentence = (
+            str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+        )
         if self.refused.get(version) != sentence:
             metrics.RELEASES_REFUSED.inc()
-            logger.error("release %s is refused, %s goes on: %s", version, self.version or "nothing", sentence)
+            logger.error(
+                "release %s is refused, %s goes on: %s",
+                version,
+                self.version or "nothing",
+                sentence,
+            )
         self.refused = {**self.refused, version: sentence}
 
 
@@ -171,7 +196,9 @@ def _warm_up(recommender: Recommender) -> None:
     filters = Filters(category=("",), brand=("",), min_price=0.0)
     recommender.recommend(Query("warm up", k=1, filters=filters))
     title = recommender.release.item(0).title or "warm up"
-    search = Query("warm up", k=1, text=title, filters=filters, sort="newest", collapse=True, facets=True)
+    search = Query(
+        "warm up", k=1, text=title, filters=filters, sort="newest", collapse=True, facets=True
+    )
     recommender.search(search, np.array(recommender.release.item_vectors_ID[0]))
     recommender.release.suggestions.complete("warm up")
 

@@ -1,7 +1,7 @@
 """What the application counts and logs of every request.
 
-Prometheus finds each name with `ray_` before it. The counters work without a running Ray too, and count nothing there.
-"""
+Prometheus finds each name with `ray_` before it. The counters work without a running Ray too, and
+count nothing there."""
 
 from __future__ import annotations
 
@@ -14,25 +14,41 @@ from collections.abc import Callable
 from ray.util.metrics import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import wire
+from serve.routes import wire
 
 logger = logging.getLogger("ray.serve")
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
 
 REQUESTS = Counter("nightshelf_requests_total", "HTTP requests answered", ("route", "status"))
-REQUEST_MS = Histogram("nightshelf_request_ms", "Milliseconds from request to answer", _MS, ("route",))
-STAGE_MS = Histogram("nightshelf_stage_ms", "Milliseconds an answer spent in one stage", _MS, ("route", "stage"))
+REQUEST_MS = Histogram(
+    "nightshelf_request_ms", "Milliseconds from request to answer", _MS, ("route",)
+)
+STAGE_MS = Histogram(
+    "nightshelf_stage_ms", "Milliseconds an answer spent in one stage", _MS, ("route", "stage")
+)
 EMPTY_ANSWERS = Counter("nightshelf_empty_answers_total", "Answers that showed no item", ("route",))
-EVENTS = Counter("nightshelf_events_total", "Events received, quarantined or seen before", ("type", "outcome"))
-RELEASE_AGE = Gauge("nightshelf_release_age_seconds", "Seconds since the night of the live release began")
+EVENTS = Counter(
+    "nightshelf_events_total", "Events received, quarantined or seen before", ("type", "outcome")
+)
+RELEASE_AGE = Gauge(
+    "nightshelf_release_age_seconds", "Seconds since the night of the live release began"
+)
 RELEASES_REFUSED = Counter("nightshelf_release_refused_total", "Releases that could not be loaded")
-LOG_LAG = Gauge("nightshelf_log_lag_seconds", "Seconds that impressions have been waiting for the event log")
-LOG_WAITING = Gauge("nightshelf_log_waiting_rows", "Rows that wait on this host's disk for the event log")
+LOG_LAG = Gauge(
+    "nightshelf_log_lag_seconds", "Seconds that impressions have been waiting for the event log"
+)
+LOG_WAITING = Gauge(
+    "nightshelf_log_waiting_rows", "Rows that wait on this host's disk for the event log"
+)
 LOG_DOWN = Gauge("nightshelf_log_down_seconds", "Seconds that the event log has been out of reach")
-FORGETTING_WAITS = Gauge("nightshelf_forgetting_waits_seconds", "Seconds that somebody has waited to leave a release")
+FORGETTING_WAITS = Gauge(
+    "nightshelf_forgetting_waits_seconds", "Seconds that somebody has waited to leave a release"
+)
 FORGOTTEN = Counter("nightshelf_forgotten_total", "Users who were forgotten over HTTP")
-IMPRESSIONS_DROPPED = Counter("nightshelf_impressions_dropped_total", "Impressions that were never written")
+IMPRESSIONS_DROPPED = Counter(
+    "nightshelf_impressions_dropped_total", "Impressions that were never written"
+)
 
 
 def route_of(scope: Scope) -> str:
@@ -45,7 +61,9 @@ class Observed:
     What was asked, and by whom, is in no line unless `log_asked`.
     """
 
-    def __init__(self, app: ASGIApp, release: Callable[[], str | None], log_asked: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, release: Callable[[], str | None], log_asked: bool = False
+    ) -> None:
         self.app, self.release, self.log_asked = app, release, log_asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,8 +77,13 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if trace is None:  # Ray's proxy gives each request one of its own, and puts that on the answer
-                    message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                if (
+                    trace is None
+                ):  # Ray's proxy gives each request one of its own, and puts that on the answer
+                    message["headers"] = [
+                        *message.get("headers", []),
+                        (b"x-request-id", request_id.encode()),
+                    ]
             await send(message)
 
         try:
@@ -68,8 +91,12 @@ class Observed:
         except Exception as error:
             logger.error("request %s failed: %s", request_id, told(error, self.log_asked))
             if status:  # the server would log it with its message
-                raise RuntimeError(f"request {request_id} failed after its answer had begun") from None
-            body = wire.error("something failed here: report the request_id to the shop's operators", request_id)
+                raise RuntimeError(
+                    f"request {request_id} failed after its answer had begun"
+                ) from None
+            body = wire.error(
+                "something failed here: report the request_id to the shop's operators", request_id
+            )
             await wire.Json(body, 500)(scope, receive, send_observed)
         finally:
             self._note(scope, status, (time.perf_counter() - started) * 1000, trace)
@@ -89,19 +116,26 @@ class Observed:
             "skip_context_filter": True,  # else Serve puts its own ids in the place of ours
         }
         if self.log_asked:
-            more["asked"] = scope["path"], scope["query_string"].decode("latin-1"), state.get("asked")
+            more["asked"] = (
+                scope["path"],
+                scope["query_string"].decode("latin-1"),
+                state.get("asked"),
+            )
         logger.info("%s %s", route, status, extra=more)
 
 
 def told(error: BaseException, with_message: bool) -> str:
-    """The stack of an error, and of what it came from. Its message often quotes what was asked: only `with_message`."""
+    """The stack of an error, and of what it came from. Its message often quotes what was asked:
+    only `with_message`."""
     if with_message:
         return "".join(traceback.format_exception(error))
     causes, each = list[BaseException](), error
     while each is not None and each not in causes:
         causes.append(each)
         each = each.__cause__ or each.__context__  # type: ignore[assignment]
-    stacks = (f"{type(e).__name__}\n{''.join(traceback.format_tb(e.__traceback__))}" for e in causes)
+    stacks = (
+        f"{type(e).__name__}\n{''.join(traceback.format_tb(e.__traceback__))}" for e in causes
+    )
     return "from ".join(stacks)
 
 

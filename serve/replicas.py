@@ -1,4 +1,5 @@
-"""What runs in Ray Serve: shells around an `Encoder` and a `Recommender`. Plain classes; `app.compose` wraps them."""
+"""What runs in Ray Serve: shells around an `Encoder` and a `Recommender`. Plain classes;
+`app.compose` wraps them."""
 
 from __future__ import annotations
 
@@ -22,20 +23,20 @@ from ray import serve
 
 from recsys.config import Setup
 from recsys.errors import NotFoundError
-from recsys.explaining import Explanation, explain
-from recsys.feedback import impression
-from recsys.forgetting import Receipt
-from recsys.models import serving
-from recsys.recommender import Recommender
-from recsys.release import Release
-from recsys.suggest import Suggestion
+from recsys.events.feedback import impression
+from recsys.models.store import serving
+from recsys.pipeline.explain import Explanation, explain
+from recsys.pipeline.recommender import Recommender
+from recsys.privacy.forget import Receipt
+from recsys.release.release import Release
 from recsys.types import Floats, Impression, Interaction, Item, Query, Ranking, Vectors
+from recsys.understanding.suggest import Suggestion
 from recsys.understanding.understand import Understood
 from serve import metrics
 from serve.access import of_replica
-from serve.api import Health, NotReadyError, Recorded, build_api
 from serve.live import LiveRelease, created
-from serve.people import Decisions
+from serve.routes.api import Health, NotReadyError, Recorded, build_api
+from serve.routes.people import Decisions
 
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
@@ -52,11 +53,14 @@ class EncoderReplica:
         self.space = self._encoder.space
         self._encoder.encode_queries(["warm up"])
         if "torch" in sys.modules:
-            # One thread a replica: replicas share the host's cores, and more of them scale better than threads.
+            # One thread a replica: replicas share the host's cores, and more of them scale better
+            # than threads.
             sys.modules["torch"].set_num_threads(1)
         self._pool = ThreadPoolExecutor(1, "encode")
         # On the instance: setups differ in size and wait, and a queue belongs to one event loop.
-        batched = serve.batch(max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000)
+        batched = serve.batch(
+            max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000
+        )
         self._batched: Callable[[str], Awaitable[Vectors | Exception]] = batched(self.encode_batch)
 
     async def encode(self, text: str) -> Vectors:
@@ -67,7 +71,8 @@ class EncoderReplica:
         return answer
 
     async def encode_batch(self, texts: list[str]) -> list[Vectors | Exception]:
-        """One call of the model, off the event loop; where that fails, one a text, so that each gets its own answer."""
+        """One call of the model, off the event loop; where that fails, one a text, so that each
+        gets its own answer."""
         loop = asyncio.get_running_loop()
         try:
             matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
@@ -75,21 +80,27 @@ class EncoderReplica:
             if len(texts) == 1:
                 return [error]
             return [answer for text in texts for answer in await self.encode_batch([text])]
-        return [Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)]
+        return [
+            Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)
+        ]
 
 
 class ShopReplica:
-    """An `api.Shop` over the release that the store's `current` names; follows it every `day.refresh_s`.
+    """An `api.Shop` over the release that the store's `current` names; follows it every
+    `day.refresh_s`.
 
-    `encoder` is the handle of an Encoder deployment; without one this process encodes by itself. `trainer` is that of
-    the deployment that learns by day: its snapshots come through the store, the handle keeps it in the application.
-    """
+    `encoder` is the handle of an Encoder deployment; without one this process encodes by itself.
+    `trainer` is that of the deployment that learns by day: its snapshots come through the store,
+    the handle keeps it in the application."""
 
     def __init__(self, setup: Setup, encoder: Any = None, trainer: Any = None) -> None:
         self.day = setup.day
-        # One look at `current` decides the encoder and the space that releases must have: it may move between two.
+        # One look at `current` decides the encoder and the space that releases must have: it may
+        # move between two.
         own = EncoderReplica(setup) if encoder is None else None
-        self.encode: Callable[[str], Awaitable[Vectors]] = own.encode if own else encoder.encode.remote
+        self.encode: Callable[[str], Awaitable[Vectors]] = (
+            own.encode if own else encoder.encode.remote
+        )
         self.live = LiveRelease(setup, own.space if own else serving(setup).encoder().space)
         self.events = setup.event_store()
         self._closed = threading.Event()
@@ -97,17 +108,22 @@ class ShopReplica:
         self.decisions = Decisions(setup, self.events, self._closed)
         self._shown: queue.Queue[tuple[Ranking, str, Query]] = queue.Queue(WAITING_IMPRESSIONS)
         follow = partial(self.live.follow, self._closed)
-        self._threads = [threading.Thread(target=run, daemon=True) for run in (follow, self._write_impressions)]
+        self._threads = [
+            threading.Thread(target=run, daemon=True) for run in (follow, self._write_impressions)
+        ]
         for thread in self._threads:
             thread.start()
         self._threads.append(self.decisions.thread)
 
     async def __serve_build_asgi_app__(self) -> Any:
         """Serve's name for: the app, once the replica is made."""
-        return build_api(self, await asyncio.to_thread(of_replica, self.day.cors_origins))  # it may ask Serve, and wait
+        return build_api(
+            self, await asyncio.to_thread(of_replica, self.day.cors_origins)
+        )  # it may ask Serve, and wait
 
     def check_health(self) -> None:
-        """Serve replaces a replica that raises here: one that no longer follows `current`, or forgets impressions."""
+        """Serve replaces a replica that raises here: one that no longer follows `current`, or
+        forgets impressions."""
         if not all(thread.is_alive() for thread in self._threads):
             raise RuntimeError("a background thread of this replica has died: see its log")
 
@@ -116,7 +132,9 @@ class ShopReplica:
     async def search(self, query: Query) -> Ranking:
         recommender, started = self._opened(), time.perf_counter()
         assert query.text is not None
-        understood, vector_D, stages_ms, skipped = await self._read(recommender, query.text, query.due)
+        understood, vector_D, stages_ms, skipped = await self._read(
+            recommender, query.text, query.due
+        )
         deadline = min(started + self.day.search_ms / 1000, query.due)
 
         def ask(asked: Query) -> Ranking:
@@ -128,8 +146,8 @@ class ShopReplica:
     async def _read(
         self, recommender: Recommender, text: str, due: float = math.inf
     ) -> tuple[Understood, Floats, dict[str, float], tuple[str, ...]]:
-        """What a text was taken to mean, its vector, how long both took, and what was left out: with a quarter of the
-        deadline left, or without an encoder that can, words alone must do."""
+        """What a text was taken to mean, its vector, how long both took, and what was left out:
+        with a quarter of the deadline left, or without an encoder that can, words alone must do."""
         started = time.perf_counter()
         understood = await self._in_thread(recommender.understand, text)
         known = time.perf_counter()
@@ -144,7 +162,10 @@ class ShopReplica:
             vector_D, skipped = np.zeros(dim, np.float32), ("encode: found by words alone",)
             if not isinstance(error, TimeoutError):
                 logger.error("a text was not encoded: %s", metrics.told(error, self.day.log_asked))
-        stages_ms = {"understand": (known - started) * 1000, "encode": (time.perf_counter() - known) * 1000}
+        stages_ms = {
+            "understand": (known - started) * 1000,
+            "encode": (time.perf_counter() - known) * 1000,
+        }
         return understood, vector_D, stages_ms, skipped
 
     async def _encoded(self, understood: Understood, dim: int) -> Floats:
@@ -152,7 +173,9 @@ class ShopReplica:
         if not understood.understanding.normalised:
             return np.zeros(dim, np.float32)
         vectors = await self.encode(understood.understanding.normalised)
-        if vectors.space != self.live.space:  # a rolling update replaces encoders and shops one by one
+        if (
+            vectors.space != self.live.space
+        ):  # a rolling update replaces encoders and shops one by one
             raise NotReadyError(
                 f"the encoder makes {vectors.space!r} and this replica needs {self.live.space!r}: try again"
             )
@@ -162,7 +185,9 @@ class ShopReplica:
         recommender, interest, stages_ms = self._opened(), None, dict[str, float]()
         skipped: tuple[str, ...] = ()
         if query.interest is not None:
-            understood, vector_D, stages_ms, skipped = await self._read(recommender, query.interest, query.due)
+            understood, vector_D, stages_ms, skipped = await self._read(
+                recommender, query.interest, query.due
+            )
             interest = understood, vector_D
 
         def ask(asked: Query) -> Ranking:
@@ -177,7 +202,9 @@ class ShopReplica:
 
     async def similar(self, query: Query, item_id: str) -> Ranking:
         recommender = self._opened()
-        return await self._answer("similar", query, recommender, lambda asked: recommender.similar(asked, item_id))
+        return await self._answer(
+            "similar", query, recommender, lambda asked: recommender.similar(asked, item_id)
+        )
 
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         release = self._opened().release
@@ -197,7 +224,11 @@ class ShopReplica:
             read = understood, vector_D
 
         def work() -> Explanation:
-            live = [each for each in self._recent(shop.release, shown.user_id) if each.time <= shown.time]
+            live = [
+                each
+                for each in self._recent(shop.release, shown.user_id)
+                if each.time <= shown.time
+            ]
             return explain(shop, shown, item_id, live, read)
 
         return await self._in_thread(work)
@@ -206,7 +237,12 @@ class ShopReplica:
         return await self._in_thread(_item, self._opened().release, item_id)
 
     async def _answer(
-        self, surface: str, query: Query, recommender: Recommender, ask: Callable[[Query], Ranking], **stages_ms: float
+        self,
+        surface: str,
+        query: Query,
+        recommender: Recommender,
+        ask: Callable[[Query], Ranking],
+        **stages_ms: float,
     ) -> Ranking:
         """Asks as much as the user allows. The impression is written by another thread, later."""
 
@@ -215,7 +251,9 @@ class ShopReplica:
             asked, logged = self.decisions.seen(query, created(recommender.release))
             ranking = ask(asked)
             answered_ms = (time.perf_counter() - started) * 1000
-            return replace(ranking, stages_ms={**ranking.stages_ms, **stages_ms, "answer": answered_ms}), logged
+            return replace(
+                ranking, stages_ms={**ranking.stages_ms, **stages_ms, "answer": answered_ms}
+            ), logged
 
         ranking, logged = await self._in_thread(work)
         if not logged:
@@ -237,24 +275,36 @@ class ShopReplica:
 
     def _opened(self) -> Recommender:
         if (live := self.live.recommender) is None:
-            raise NotReadyError("nothing is published yet: run python -m jobs.nightly, then ask again")
+            raise NotReadyError(
+                "nothing is published yet: run python -m jobs.nightly, then ask again"
+            )
         return live
 
     # Events
 
-    async def record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+    async def record(
+        self, interactions: Sequence[Interaction], impressions: Sequence[Impression]
+    ) -> Recorded:
         return await self._in_thread(self._record, interactions, impressions)
 
-    def _record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+    def _record(
+        self, interactions: Sequence[Interaction], impressions: Sequence[Impression]
+    ) -> Recorded:
         live = self.live.recommender
         interactions, ruled_out = self._allowed(interactions)
-        unknown = [live is not None and live.release.item_ids.row(e.item_id) is None for e in interactions]
+        unknown = [
+            live is not None and live.release.item_ids.row(e.item_id) is None for e in interactions
+        ]
         if live and any(unknown):
             reason = f"item is not in release {live.release.version}"
-            self.events.quarantine([(reason, asdict(e)) for e, bad in zip(interactions, unknown, strict=True) if bad])
+            self.events.quarantine(
+                [(reason, asdict(e)) for e, bad in zip(interactions, unknown, strict=True) if bad]
+            )
         if impressions:
             self.events.append_impressions(impressions)
-        appended = self.events.append([e for e, bad in zip(interactions, unknown, strict=True) if not bad])
+        appended = self.events.append(
+            [e for e, bad in zip(interactions, unknown, strict=True) if not bad]
+        )
         for event in interactions:
             metrics.EVENTS.inc(tags={"type": event.type, "outcome": "received"})
         dropped = ruled_out + appended.dropped
@@ -265,16 +315,22 @@ class ShopReplica:
         ):
             if count:
                 metrics.EVENTS.inc(count, {"type": "any", "outcome": outcome})
-        return Recorded(appended.accepted + len(impressions), appended.duplicates, sum(unknown), dropped)
+        return Recorded(
+            appended.accepted + len(impressions), appended.duplicates, sum(unknown), dropped
+        )
 
     def _allowed(self, interactions: Sequence[Interaction]) -> tuple[list[Interaction], int]:
-        """Without what its user's standing rules out, which no quarantine may keep either; and how many that were."""
-        standings = {user: self.events.standing(user) for user in {event.user_id for event in interactions}}
+        """Without what its user's standing rules out, which no quarantine may keep either; and how
+        many that were."""
+        standings = {
+            user: self.events.standing(user) for user in {event.user_id for event in interactions}
+        }
         kept = [event for event in interactions if standings[event.user_id].allows(event.time)]
         return kept, len(interactions) - len(kept)
 
     def _write_impressions(self) -> None:
-        """Until closed and nothing waits; everything that waits in one transaction. Says how the log is, too."""
+        """Until closed and nothing waits; everything that waits in one transaction. Says how the
+        log is, too."""
         written = reached = time.monotonic()
         while not (self._closed.is_set() and self._shown.empty()):
             waiting: list[tuple[Ranking, str, Query]] = []
@@ -322,7 +378,11 @@ class ShopReplica:
 
     def health(self) -> Health:
         recommender = self.live.recommender
-        version, since = (recommender.release.version, created(recommender.release)) if recommender else (None, None)
+        version, since = (
+            (recommender.release.version, created(recommender.release))
+            if recommender
+            else (None, None)
+        )
         return Health(version, since, self.live.space, dict(self.live.refused))
 
     def close(self) -> None:
@@ -336,5 +396,7 @@ class ShopReplica:
 
 def _item(release: Release, item_id: str) -> tuple[str, Item]:
     if (row := release.item_ids.row(item_id)) is None:
-        raise NotFoundError(f"item {item_id!r} is not in release {release.version}: take an id from /search")
+        raise NotFoundError(
+            f"item {item_id!r} is not in release {release.version}: take an id from /search"
+        )
     return release.version, release.item(row)

@@ -1,4 +1,5 @@
-"""The one process that learns by day: a thread around `recsys.trainer.Trainer`, as a deployment of one replica."""
+"""The one process that learns by day: a thread around `recsys.learning.online.Trainer`, as a
+deployment of one replica."""
 
 from __future__ import annotations
 
@@ -9,14 +10,15 @@ from typing import Any
 
 from recsys.config import Setup
 from recsys.errors import RecsysError
-from recsys.trainer import Trainer
+from recsys.learning.online import Trainer
 from recsys.training.guard import Online
 
 logger = logging.getLogger("ray.serve")
 
 
 class TrainerReplica:
-    """Steps every `choices.every_s` seconds until it is closed. What fails is told once and tried again."""
+    """Steps every `choices.every_s` seconds until it is closed. What fails is told once and tried
+    again."""
 
     def __init__(self, setup: Setup, choices: Online) -> None:
         self.choices, self.trainer = choices, Trainer(setup, choices)
@@ -31,7 +33,8 @@ class TrainerReplica:
             raise RuntimeError("the thread that learns has died: see its log")
 
     def told(self) -> dict[str, Any]:
-        """Where it stands, for a monitor; `failed` is the sentence of the last step, "" if it went well."""
+        """Where it stands, for a monitor; `failed` is the sentence of the last step, "" if it went
+        well."""
         return {"base": self.trainer.base, "failed": self.failed, **self.trainer.metrics()}
 
     def close(self) -> None:
@@ -48,7 +51,11 @@ class TrainerReplica:
                 self.trainer.step()
                 failed = ""
             except Exception as error:  # a store that cannot be reached must not end the thread
-                failed = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+                failed = (
+                    str(error)
+                    if isinstance(error, RecsysError)
+                    else f"{type(error).__name__}: {error}"
+                )
             if failed and failed != self.failed:
                 logger.error("online learning waits: %s", failed)
             self.failed = failed

@@ -1,8 +1,9 @@
-"""The checkerboard shop: even users buy even items, odd users odd ones, and each leaves out exactly one.
+"""The checkerboard shop: even users buy even items, odd users odd ones, and each leaves out exactly
+one.
 
-That one is what a recommender must put first. Red things are even, blue things are odd; the two colours of a thing
-are variants of one product. Each item has been sold a day longer than the one before it; the first does not say.
-"""
+That one is what a recommender must put first. Red things are even, blue things are odd; the two
+colours of a thing are variants of one product. Each item has been sold a day longer than the one
+before it; the first does not say."""
 
 from __future__ import annotations
 
@@ -46,14 +47,23 @@ class Checkerboard:
     name: str = "checkerboard"
 
     def item_chunks(self) -> list[Chunk]:
-        return [Chunk("items", 0, ITEMS // 2), Chunk("items", ITEMS // 2, ITEMS // 2), Chunk("bad items", 0, 1)]
+        return [
+            Chunk("items", 0, ITEMS // 2),
+            Chunk("items", ITEMS // 2, ITEMS // 2),
+            Chunk("bad items", 0, 1),
+        ]
 
     def event_chunks(self) -> list[Chunk]:
-        return [*(Chunk("events", user, 1) for user in range(0, USERS, 10)), Chunk("bad events", 0, 1)]
+        return [
+            *(Chunk("events", user, 1) for user in range(0, USERS, 10)),
+            Chunk("bad events", 0, 1),
+        ]
 
     def read_items(self, chunk: Chunk) -> pa.Table:
         if chunk.path == "bad items":
-            return pa.table({"item_id": ["broken"], "title": ["a thing of no price"], "price": [-1.0]})
+            return pa.table(
+                {"item_id": ["broken"], "title": ["a thing of no price"], "price": [-1.0]}
+            )
         rows = range(chunk.start, chunk.start + chunk.rows)
         return pa.table(
             {
@@ -72,7 +82,12 @@ class Checkerboard:
             return self._events([("u00", "i00", "stare", self.until)])
         return self._events(
             [
-                (f"u{user:02d}", f"i{item:02d}", "purchase", self.until - timedelta(days=2 - place // 3, hours=1))
+                (
+                    f"u{user:02d}",
+                    f"i{item:02d}",
+                    "purchase",
+                    self.until - timedelta(days=2 - place // 3, hours=1),
+                )
                 for user in range(chunk.start, chunk.start + 10)
                 for place, item in enumerate(bought(user))
             ]

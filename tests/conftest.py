@@ -1,4 +1,5 @@
-"""Shared fixtures: temporary stores, one local Ray for the whole session, a shop stocked by two real nights."""
+"""Shared fixtures: temporary stores, one local Ray for the whole session, a shop stocked by two
+real nights."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-# Before Ray is imported anywhere: unset, a local Ray would turn token authentication on for later clusters.
+# Before Ray is imported anywhere: unset, a local Ray would turn token authentication on for later
+# clusters.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,13 +23,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
-from serve.load import free_port
+from recsys.simulation.load import free_port
 from tests.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The session's one local Ray: four logical CPUs whatever the machine has, so that no pipeline starves."""
+    """The session's one local Ray: four logical CPUs whatever the machine has, so that no pipeline
+    starves."""
     import ray
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20)
@@ -37,7 +40,8 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shop_home(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home with two published releases of the checkerboard shop, a day apart. Read-only: copy it to change it."""
+    """A home with two published releases of the checkerboard shop, a day apart. Read-only: copy it
+    to change it."""
     from recsys.batch.night import begin, run_night
     from tests.checkerboard import UNTIL, setup
 
@@ -55,9 +59,17 @@ def s3() -> Iterator[str]:
     """host:port of a moto server with the bucket `shop`."""
     pytest.importorskip("moto.server")
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-p", address.split(":")[1]]
+    command = [
+        sys.executable,
+        "-c",
+        "from moto.server import main; main()",
+        "-p",
+        address.split(":")[1],
+    ]
     environment = {**os.environ, "MOTO_ACCOUNT_ID": "123456789012"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         create_bucket(address)
         yield address
@@ -94,7 +106,8 @@ def create_bucket(address: str) -> None:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis server of the session's own, on a free port, that has on disk what it acknowledged."""
+    """A Redis server of the session's own, on a free port, that has on disk what it
+    acknowledged."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server.url
@@ -103,6 +116,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Serve, once it ran in this process, keeps its logger's lines from everybody else, caplog too."""
+    """Serve, once it ran in this process, keeps its logger's lines from everybody else, caplog
+    too."""
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("ray.serve"), "disabled", False)

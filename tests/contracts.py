@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.artifacts import ArtifactStore
+from recsys.datasets.validate import LINE, check_events, check_items
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.ingest import LINE, check_events, check_items
 from recsys.interfaces import (
     Appended,
     Chunk,
@@ -33,8 +32,18 @@ from recsys.interfaces import (
     Scorer,
     UserModel,
 )
+from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
-from recsys.types import PURCHASE, Candidates, Floats, Histories, Impression, Interaction, Requests, Standing
+from recsys.types import (
+    PURCHASE,
+    Candidates,
+    Floats,
+    Histories,
+    Impression,
+    Interaction,
+    PrivacyState,
+    Requests,
+)
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:
@@ -47,7 +56,11 @@ def publish_release(store: ArtifactStore, version: str) -> None:
 def is_whole(store: ArtifactStore, version: str) -> bool:
     manifest = json.loads(store.read(f"releases/{version}/manifest.json"))
     sums = manifest["files"]
-    return manifest["version"] == version and len(sums) == 3 and all(store.sha256(path) == sums[path] for path in sums)
+    return (
+        manifest["version"] == version
+        and len(sums) == 3
+        and all(store.sha256(path) == sums[path] for path in sums)
+    )
 
 
 def race(read: Callable[[], None], write: Callable[[], None]) -> None:
@@ -104,7 +117,9 @@ class ArtifactStoreContract:
 
     def test_a_folder_comes_whole_and_checked(self, tmp_path: Path) -> None:
         store = self.make(str(tmp_path / "cache"))
-        sums = {name: store.write(f"releases/v1/index/{name}", name.encode()) for name in ("a", "sub/b")}
+        sums = {
+            name: store.write(f"releases/v1/index/{name}", name.encode()) for name in ("a", "sub/b")
+        }
         folder = store.local_folder("releases/v1/index", sums)
         assert [(folder / name).read_text() for name in sums] == ["a", "sub/b"]
         assert store.local_folder("releases/v1/index", sums) == folder
@@ -127,10 +142,19 @@ class ArtifactStoreContract:
             with pytest.raises(NotFoundError, match="work/v1/gone is not in"):
                 ask("work/v1/gone")
 
-    @pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../../b", "a/./b", "a//b", "a/", "a\\b", "a\0b"])
+    @pytest.mark.parametrize(
+        "path", ["", "/etc/passwd", "..", "a/../../b", "a/./b", "a//b", "a/", "a\\b", "a\0b"]
+    )
     def test_a_path_stays_inside(self, path: str) -> None:
         store = self.make()
-        for touch in (store.read, store.exists, store.size, store.sha256, store.files, store.delete):
+        for touch in (
+            store.read,
+            store.exists,
+            store.size,
+            store.sha256,
+            store.files,
+            store.delete,
+        ):
             with pytest.raises(InputError, match="not inside the store"):
                 touch(path)
         with pytest.raises(InputError, match="not inside the store"):
@@ -190,7 +214,9 @@ class ArtifactStoreContract:
             store.point("v3")
         assert store.current() == "v1"
 
-    def test_a_crash_before_the_manifest_leaves_current_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_crash_before_the_manifest_leaves_current_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         store, write = self.make(), ArtifactStore.write
         publish_release(store, "v1")
 
@@ -289,12 +315,16 @@ class EncoderContract:
         encoder = self.make()
         tokens = encoder.tokenize(self.TEXTS)
         assert tokens.type == pa.list_(pa.int32())
-        np.testing.assert_array_equal(encoder.encode_tokens(tokens), encoder.encode_items(self.TEXTS))
+        np.testing.assert_array_equal(
+            encoder.encode_tokens(tokens), encoder.encode_items(self.TEXTS)
+        )
 
     def test_loading_beforehand_changes_nothing(self) -> None:
         loaded = self.make()
         loaded.load()
-        np.testing.assert_array_equal(loaded.encode_items(self.TEXTS), self.make().encode_items(self.TEXTS))
+        np.testing.assert_array_equal(
+            loaded.encode_items(self.TEXTS), self.make().encode_items(self.TEXTS)
+        )
 
     def test_neighbours_do_not_matter(self) -> None:
         encoder = self.make()
@@ -307,7 +337,9 @@ class EncoderContract:
     def test_a_second_one_agrees(self) -> None:
         first, second = self.make(), self.make()
         assert (first.space, first.dim) == (second.space, second.dim)
-        np.testing.assert_allclose(first.encode_items(["oak"]), second.encode_items(["oak"]), atol=1e-6)
+        np.testing.assert_allclose(
+            first.encode_items(["oak"]), second.encode_items(["oak"]), atol=1e-6
+        )
 
 
 class UserModelContract:
@@ -315,7 +347,8 @@ class UserModelContract:
 
     CATALOGUE = pa.table({"item_id": [f"i{row}" for row in range(5)]})
     VECTORS = np.eye(5, 6, dtype=np.float32)
-    #: The second user did nothing, the third something with an item that is gone, the fourth only that.
+    #: The second user did nothing, the third something with an item that is gone, the fourth only
+    #: that.
     BLOCK = Histories(
         np.array([0, 2, 2, 4, 5]),
         np.array([0, 1, -1, 2, -1], np.int32),
@@ -333,10 +366,16 @@ class UserModelContract:
         places_ID = self.placed()
         assert (len(places_ID), places_ID.dtype) == (self.CATALOGUE.num_rows, np.float32)
         assert np.isfinite(places_ID).all()
-        assert self.make().place_items(self.CATALOGUE.slice(0, 0), self.VECTORS[:0]).shape == (0, places_ID.shape[1])
+        assert self.make().place_items(self.CATALOGUE.slice(0, 0), self.VECTORS[:0]).shape == (
+            0,
+            places_ID.shape[1],
+        )
 
     def test_a_shard_is_placed_as_the_whole(self) -> None:
-        parts = [self.make().place_items(self.CATALOGUE.slice(low, 3), self.VECTORS[low : low + 3]) for low in (0, 3)]
+        parts = [
+            self.make().place_items(self.CATALOGUE.slice(low, 3), self.VECTORS[low : low + 3])
+            for low in (0, 3)
+        ]
         np.testing.assert_allclose(np.concatenate(parts)[:5], self.placed()[:5], atol=1e-5)
 
     def test_unit_vectors_and_zeros(self) -> None:
@@ -347,8 +386,12 @@ class UserModelContract:
     def test_neighbours_do_not_matter(self) -> None:
         model = self.make()
         places_ID, users = self.placed(), range(len(self.BLOCK))
-        alone = [model.encode_history(self.BLOCK.slice(user, user + 1), places_ID) for user in users]
-        np.testing.assert_allclose(model.encode_history(self.BLOCK, places_ID), np.concatenate(alone), atol=1e-5)
+        alone = [
+            model.encode_history(self.BLOCK.slice(user, user + 1), places_ID) for user in users
+        ]
+        np.testing.assert_allclose(
+            model.encode_history(self.BLOCK, places_ID), np.concatenate(alone), atol=1e-5
+        )
 
     def test_nobody_and_no_history(self) -> None:
         model, places_ID = self.make(), self.placed()
@@ -360,11 +403,14 @@ EVENING = datetime(2026, 1, 1, 18, tzinfo=UTC)
 
 
 def interaction(event_id: str, user_id: str = "u", minute: int = 0, **others: Any) -> Interaction:
-    return Interaction(event_id, user_id, "i1", "view", EVENING + timedelta(minutes=minute), **others)
+    return Interaction(
+        event_id, user_id, "i1", "view", EVENING + timedelta(minutes=minute), **others
+    )
 
 
 class EventStoreContract:
-    """What every `EventStore` does; `open` opens the same log each time it is given the same folder."""
+    """What every `EventStore` does; `open` opens the same log each time it is given the same
+    folder."""
 
     def open(self, folder: Path) -> EventStore:
         raise NotImplementedError
@@ -381,8 +427,12 @@ class EventStoreContract:
         assert list(store.interactions(10)) == list(store.impressions()) == []
         assert store.append([]) == Appended(0, 0)
 
-    def test_interactions_come_back_as_they_were_in_order_of_arrival(self, store: EventStore) -> None:
-        late = Interaction("e1", "小明", "i-1", "purchase", EVENING.replace(microsecond=123456), "r", 2.5, 9.99)
+    def test_interactions_come_back_as_they_were_in_order_of_arrival(
+        self, store: EventStore
+    ) -> None:
+        late = Interaction(
+            "e1", "小明", "i-1", "purchase", EVENING.replace(microsecond=123456), "r", 2.5, 9.99
+        )
         early = interaction("e2", minute=-5)
         assert store.append([late, early]) == Appended(2, 0)
         (batch,) = store.interactions(store.last_sequence())
@@ -393,7 +443,10 @@ class EventStoreContract:
         store.append([interaction("e1")])
         again = [interaction("e1", minute=9), interaction("e2"), interaction("e2")]
         assert store.append(again) == Appended(1, 2)
-        assert store.recent("u", EVENING - timedelta(days=1), 10) == [interaction("e1"), interaction("e2")]
+        assert store.recent("u", EVENING - timedelta(days=1), 10) == [
+            interaction("e1"),
+            interaction("e2"),
+        ]
         assert sum(batch.num_rows for batch in store.interactions(store.last_sequence())) == 2
 
     def test_an_append_that_fails_writes_nothing(self, store: EventStore) -> None:
@@ -405,16 +458,29 @@ class EventStoreContract:
     def test_recent_gives_the_newest_of_one_user_oldest_first(self, store: EventStore) -> None:
         store.append([interaction(f"e{minute}", minute=minute) for minute in (3, 1, 4, 2)])
         store.append([interaction("other", user_id="v", minute=5)])
-        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 2)] == ["e3", "e4"]
-        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 9)] == ["e2", "e3", "e4"]
+        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 2)] == [
+            "e3",
+            "e4",
+        ]
+        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 9)] == [
+            "e2",
+            "e3",
+            "e4",
+        ]
         assert store.recent("u", EVENING, 0) == store.recent("nobody", EVENING, 9) == []
 
     def test_a_night_reads_up_to_a_fixed_point(self, store: EventStore) -> None:
         store.append([interaction("e1"), interaction("e2")])
         until = store.last_sequence()
         store.append([interaction("e3")])
-        assert [batch["event_id"].to_pylist() for batch in store.interactions(until)] == [["e1", "e2"]]
-        later = [event for batch in store.interactions(3, after=1) for event in batch["event_id"].to_pylist()]
+        assert [batch["event_id"].to_pylist() for batch in store.interactions(until)] == [
+            ["e1", "e2"]
+        ]
+        later = [
+            event
+            for batch in store.interactions(3, after=1)
+            for event in batch["event_id"].to_pylist()
+        ]
         assert later == ["e2", "e3"]
 
     def test_a_long_log_comes_in_several_batches(self, store: EventStore) -> None:
@@ -422,9 +488,13 @@ class EventStoreContract:
         store.append(events)
         batches = list(store.interactions(store.last_sequence()))
         assert len(batches) > 1
-        assert [i for batch in batches for i in batch["event_id"].to_pylist()] == [e.event_id for e in events]
+        assert [i for batch in batches for i in batch["event_id"].to_pylist()] == [
+            e.event_id for e in events
+        ]
 
-    def test_impressions_keep_order_and_features_and_are_written_once(self, store: EventStore) -> None:
+    def test_impressions_keep_order_and_features_and_are_written_once(
+        self, store: EventStore
+    ) -> None:
         shown = Impression(
             "r1", EVENING, "v7", "search", ("b", "a"), ("bm25", "ann"), ((1.5, 0.0), (0.25, -1.0)), None, "茶",
             offset=10, scores=(2.5, 0.5), propensities=(0.9, 0.1), teams=("net", "trees"), ranker="net@m1",
@@ -442,34 +512,49 @@ class EventStoreContract:
         third = replace(bare, request_id="r3")
         store.append_impressions([third])
         assert list(store.impressions(after=known)) == [third]
-        assert list(store.impressions(after=store.last_impression())) == list(store.impressions(after=99)) == []
+        assert (
+            list(store.impressions(after=store.last_impression()))
+            == list(store.impressions(after=99))
+            == []
+        )
 
     def test_quarantine_takes_whatever_came(self, store: EventStore) -> None:
-        store.quarantine([("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})])
+        store.quarantine(
+            [("time is \ud800: no", {"time": EVENING, "x": [b"\xff", float("nan"), "\ud800"]})]
+        )
         assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 1}
 
-    def test_forgetting_leaves_no_row_and_lets_nothing_of_before_in(self, store: EventStore, tmp_path: Path) -> None:
+    def test_forgetting_leaves_no_row_and_lets_nothing_of_before_in(
+        self, store: EventStore, tmp_path: Path
+    ) -> None:
         shown = Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")
         store.append([interaction("e1"), interaction("e2", user_id="v")])
         store.append_impressions([shown, replace(shown, request_id="r2", user_id=None)])
-        store.quarantine([("no such item", {"user_id": "u", "item_id": "x"}), ("no such user", {"item_id": "x"})])
+        store.quarantine(
+            [("no such item", {"user_id": "u", "item_id": "x"}), ("no such user", {"item_id": "x"})]
+        )
         gone = {"interactions": 1, "impressions": 1, "quarantined": 1}
-        store.set_standing("u", Standing(forgotten=EVENING + timedelta(minutes=2)))
+        store.set_standing("u", PrivacyState(forgotten=EVENING + timedelta(minutes=2)))
         assert store.traces("u") == store.forget("u") == gone
         assert store.append([interaction("late", minute=2)]) == Appended(0, 0, 1)
         store.append_impressions([replace(shown, request_id="r3")])
         assert store.traces("u") == store.forget("u") == dict.fromkeys(gone, 0)
-        assert (store.impression("r1"), store.recent("u", EVENING - timedelta(days=1), 9)) == (None, [])
+        assert (store.impression("r1"), store.recent("u", EVENING - timedelta(days=1), 9)) == (
+            None,
+            [],
+        )
         assert store.counts() == gone
         assert store.append([interaction("back again", minute=3)]) == Appended(1, 0)
         other = self.open(tmp_path)
         assert other.traces("u") == {"interactions": 1, "impressions": 0, "quarantined": 0}
         other.close()
 
-    def test_a_standing_is_kept_under_a_digest_and_seen_by_all(self, store: EventStore, tmp_path: Path) -> None:
-        assert store.standing("小明") == Standing()
-        decided = Standing(forgotten=EVENING.replace(microsecond=7), opted_out=True)
-        store.set_standing("小明", Standing(opted_out=True))
+    def test_a_standing_is_kept_under_a_digest_and_seen_by_all(
+        self, store: EventStore, tmp_path: Path
+    ) -> None:
+        assert store.standing("小明") == PrivacyState()
+        decided = PrivacyState(forgotten=EVENING.replace(microsecond=7), opted_out=True)
+        store.set_standing("小明", PrivacyState(opted_out=True))
         store.set_standing("小明", decided)
         other = self.open(tmp_path)
         assert other.standing("小明") == decided
@@ -479,16 +564,22 @@ class EventStoreContract:
         other.close()
 
     def test_who_opted_out_leaves_nothing(self, store: EventStore) -> None:
-        store.set_standing("u", Standing(opted_out=True))
-        assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(1, 0, 1)
+        store.set_standing("u", PrivacyState(opted_out=True))
+        assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(
+            1, 0, 1
+        )
         store.append_impressions([Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")])
         assert store.counts() == {"interactions": 1, "impressions": 0, "quarantined": 0}
-        store.set_standing("u", Standing())
+        store.set_standing("u", PrivacyState())
         assert store.append([interaction("e1")]) == Appended(1, 0)
 
-    def test_every_opener_and_thread_sees_what_was_appended(self, store: EventStore, tmp_path: Path) -> None:
+    def test_every_opener_and_thread_sees_what_was_appended(
+        self, store: EventStore, tmp_path: Path
+    ) -> None:
         with ThreadPoolExecutor(4) as pool:
-            appended = list(pool.map(lambda n: store.append([interaction(f"e{n % 50}")]), range(100)))
+            appended = list(
+                pool.map(lambda n: store.append([interaction(f"e{n % 50}")]), range(100))
+            )
         assert sum(each.accepted for each in appended) == 50
         other = self.open(tmp_path)
         assert other.counts()["interactions"] == 50
@@ -520,8 +611,12 @@ class DatasetAdapterContract:
                 assert chunk.start == stops[chunk.path]
                 stops[chunk.path] += chunk.rows
 
-    def test_columns_are_canonical_and_the_required_ones_are_there(self, adapter: DatasetAdapter) -> None:
-        for (chunks, read), schema in zip(self._tables(adapter), (ITEMS_IN, EVENTS_IN), strict=True):
+    def test_columns_are_canonical_and_the_required_ones_are_there(
+        self, adapter: DatasetAdapter
+    ) -> None:
+        for (chunks, read), schema in zip(
+            self._tables(adapter), (ITEMS_IN, EVENTS_IN), strict=True
+        ):
             names = read(chunks[0]).column_names
             assert set(names) - {LINE} <= set(schema.names)
             assert {field.name for field in schema if not field.nullable} <= set(names)
@@ -534,13 +629,23 @@ class DatasetAdapterContract:
 
     def test_most_rows_are_good(self, adapter: DatasetAdapter) -> None:
         chunk = adapter.item_chunks()[0]
-        assert check_items(adapter.read_items(chunk), chunk.path, chunk.start).good.num_rows > chunk.rows / 2
+        assert (
+            check_items(adapter.read_items(chunk), chunk.path, chunk.start).good.num_rows
+            > chunk.rows / 2
+        )
         chunk = adapter.event_chunks()[0]
-        events = check_events(adapter.read_events(chunk), chunk.path, chunk.start, datetime.now(UTC))
+        events = check_events(
+            adapter.read_events(chunk), chunk.path, chunk.start, datetime.now(UTC)
+        )
         assert events.good.num_rows > chunk.rows / 2
 
-    def _tables(self, adapter: DatasetAdapter) -> list[tuple[list[Chunk], Callable[[Chunk], pa.Table]]]:
-        return [(adapter.item_chunks(), adapter.read_items), (adapter.event_chunks(), adapter.read_events)]
+    def _tables(
+        self, adapter: DatasetAdapter
+    ) -> list[tuple[list[Chunk], Callable[[Chunk], pa.Table]]]:
+        return [
+            (adapter.item_chunks(), adapter.read_items),
+            (adapter.event_chunks(), adapter.read_events),
+        ]
 
 
 def shoppers(users: int = 7, items: int = 60, seed: int = 0) -> Histories:
@@ -548,7 +653,12 @@ def shoppers(users: int = 7, items: int = 60, seed: int = 0) -> Histories:
     random = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(random.integers(2, 15, users))])
     rows, days = random.integers(0, items, offsets[-1]), np.arange(offsets[-1]) / 3
-    return Histories(offsets, rows.astype(np.int32), random.integers(0, PURCHASE + 1, len(rows)).astype(np.int8), days)
+    return Histories(
+        offsets,
+        rows.astype(np.int32),
+        random.integers(0, PURCHASE + 1, len(rows)).astype(np.int8),
+        days,
+    )
 
 
 def answers(candidates: Candidates) -> list[list[int]]:
@@ -561,7 +671,8 @@ def answers(candidates: Candidates) -> list[list[int]]:
 
 
 class RetrieverContract:
-    """Over ITEMS items; `make` gives a source that knows them all. Override `requests` for texts or vectors."""
+    """Over ITEMS items; `make` gives a source that knows them all. Override `requests` for texts or
+    vectors."""
 
     ITEMS = 60
 
@@ -658,12 +769,16 @@ class RankerContract:
     def test_other_requests_do_not_matter(self) -> None:
         ranker, features_BNF = self.make(), self.features()
         alone = [ranker.score(features_BNF[at : at + 1]) for at in range(3)]
-        np.testing.assert_allclose(ranker.score(features_BNF), np.concatenate(alone), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            ranker.score(features_BNF), np.concatenate(alone), rtol=1e-5, atol=1e-5
+        )
 
     def test_the_order_of_candidates_does_not_matter(self) -> None:
         ranker, features_BNF = self.make(), self.features()
         turned = ranker.score(np.ascontiguousarray(features_BNF[:, ::-1]))
-        np.testing.assert_allclose(ranker.score(features_BNF), turned[:, ::-1], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            ranker.score(features_BNF), turned[:, ::-1], rtol=1e-5, atol=1e-5
+        )
 
     def test_features_of_another_ranker_are_refused(self) -> None:
         wrong = len(self.make().feature_names) + 1
@@ -684,9 +799,13 @@ class ExplainedContract(RankerContract):
             told_BNF = ranker.contributions(self.features(*size))
             assert told_BNF.dtype == np.float32
             assert told_BNF.shape == (*size, len(ranker.feature_names) + 1)
-            np.testing.assert_allclose(told_BNF.sum(axis=2), ranker.score(self.features(*size)), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                told_BNF.sum(axis=2), ranker.score(self.features(*size)), rtol=1e-4, atol=1e-4
+            )
 
     def test_neighbours_do_not_matter(self) -> None:
         ranker, features_BNF = self.make(), self.features()
         alone = [ranker.score(features_BNF[:, at : at + 1]) for at in range(features_BNF.shape[1])]
-        np.testing.assert_allclose(ranker.score(features_BNF), np.concatenate(alone, axis=1), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            ranker.score(features_BNF), np.concatenate(alone, axis=1), rtol=1e-5, atol=1e-5
+        )

@@ -8,15 +8,21 @@ from typing import Any
 
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
-from recsys.explaining import Explanation, Lost, Part
-from recsys.forgetting import Receipt
-from recsys.suggest import KINDS, Suggestion
+from recsys.pipeline.explain import Explanation, Lost, Part
+from recsys.privacy.forget import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
-from serve.api import Health, NotReadyError, Recorded
+from recsys.understanding.suggest import KINDS, Suggestion
+from serve.routes.api import Health, NotReadyError, Recorded
 
-CHAIR, LAMP = Item("i1", "red chair", category="home", brand="acme", price=10.0), Item("a/b", "lamp", price=math.nan)
+CHAIR, LAMP = (
+    Item("i1", "red chair", category="home", brand="acme", price=10.0),
+    Item("a/b", "lamp", price=math.nan),
+)
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
-SCORED = (ScoredItem(CHAIR, 0.5, {"dense": 0.5}), ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}))
+SCORED = (
+    ScoredItem(CHAIR, 0.5, {"dense": 0.5}),
+    ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}),
+)
 
 
 @dataclass
@@ -37,7 +43,9 @@ class FakeShop:
         if self.release is None:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)
-        return Ranking(query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0})
+        return Ranking(
+            query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0}
+        )
 
     recommend = search
 
@@ -52,7 +60,12 @@ class FakeShop:
         if request_id != "r1":
             raise NotFoundError(f"request {request_id!r} is not in the log")
         parts = (Part("log_price", 2.3, 0.4), Part("taste vector", 0.0, -0.1))
-        told: dict[str, Any] = {"release": "v1", "surface": "search", "ranker": "net@m1", "title": "red chair"}
+        told: dict[str, Any] = {
+            "release": "v1",
+            "surface": "search",
+            "ranker": "net@m1",
+            "title": "red chair",
+        }
         if item_id == "i1":
             return Explanation(
                 request_id,
@@ -65,7 +78,9 @@ class FakeShop:
                 parts=parts,
                 sources={"dense": 1.0},
             )
-        return Explanation(request_id, item_id, **told, shown=False, lost=Lost("filter", "it does not pass brand"))
+        return Explanation(
+            request_id, item_id, **told, shown=False, lost=Lost("filter", "it does not pass brand")
+        )
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         for item in (CHAIR, LAMP):
@@ -73,25 +88,36 @@ class FakeShop:
                 return "v1", item
         raise NotFoundError(f"item {item_id!r} is not in release v1")
 
-    async def record(self, interactions: Sequence[Interaction], impressions: Sequence[Impression]) -> Recorded:
+    async def record(
+        self, interactions: Sequence[Interaction], impressions: Sequence[Impression]
+    ) -> Recorded:
         known = [event for event in interactions if event.item_id == "i1"]
         new = {event.event_id: event for event in known if event.event_id not in self.stored}
         self.stored |= new
         self.impressions += impressions
-        return Recorded(len(new) + len(impressions), len(known) - len(new), len(interactions) - len(known))
+        return Recorded(
+            len(new) + len(impressions), len(known) - len(new), len(interactions) - len(known)
+        )
 
     async def releases(self) -> list[dict[str, Any]]:
         return [{"version": "v1"}, {"version": "v2"}]
 
     async def promote(self, version: str) -> None:
         if version == "other-space":
-            raise SpaceMismatchError("release other-space holds vectors of space 'a' but the encoder makes 'b'")
+            raise SpaceMismatchError(
+                "release other-space holds vectors of space 'a' but the encoder makes 'b'"
+            )
         if version not in ("v1", "v2"):
             raise NotFoundError(f"release {version!r} is not there: choose one of v1, v2")
         self.release = version
 
     def health(self) -> Health:
-        return Health(self.release, datetime(2026, 1, 1, tzinfo=UTC) if self.release else None, "s", {"v0": "damaged"})
+        return Health(
+            self.release,
+            datetime(2026, 1, 1, tzinfo=UTC) if self.release else None,
+            "s",
+            {"v0": "damaged"},
+        )
 
     async def forget(self, user_id: str) -> Receipt:
         self.decided.append(("forget", user_id))

@@ -1,4 +1,5 @@
-"""A real Redis server for a test, over a folder of its own, that can be killed and started again."""
+"""A real Redis server for a test, over a folder of its own, that can be killed and started
+again."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from serve.load import free_port
+from recsys.simulation.load import free_port
 
 
 class RedisServer:
-    """A real server over one folder: what it acknowledged is there again after kill -9. Skips where there is none."""
+    """A real server over one folder: what it acknowledged is there again after kill -9. Skips where
+    there is none."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.binary = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -27,9 +29,20 @@ class RedisServer:
     def start(self, *settings: str) -> None:
         """Returns once it answers."""
         always = "--appendonly", "yes", "--appendfsync", "always", "--save", ""
-        where = "--port", str(self.port), "--bind", self.host, "--protected-mode", "no", "--dir", str(self.folder)
+        where = (
+            "--port",
+            str(self.port),
+            "--bind",
+            self.host,
+            "--protected-mode",
+            "no",
+            "--dir",
+            str(self.folder),
+        )
         assert self.binary is not None
-        self._process = subprocess.Popen([self.binary, *where, *always, *settings], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [self.binary, *where, *always, *settings], stdout=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 30
         while not self._answers():
             assert time.monotonic() < deadline, f"no answer from {self.url}"

@@ -21,7 +21,7 @@ from recsys.config import Day
 from recsys.errors import InputError
 from serve import access
 from serve.access import Access, Key, of_replica
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
 #: What each role may ask: one request of every route.
@@ -45,9 +45,13 @@ ASKED = {
 def asked(client: TestClient, url: str, key: str | None = None) -> Any:
     headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
     if url == "/events":
-        return client.post(url, json={"user_id": "u", "item_id": "i1", "type": "view"}, headers=headers)
+        return client.post(
+            url, json={"user_id": "u", "item_id": "i1", "type": "view"}, headers=headers
+        )
     method, _, path = url.rpartition(" ")
-    return client.request(method or ("POST" if path.endswith("promote") else "GET"), path, headers=headers)
+    return client.request(
+        method or ("POST" if path.endswith("promote") else "GET"), path, headers=headers
+    )
 
 
 @pytest.fixture
@@ -59,7 +63,9 @@ def path(tmp_path: Path) -> Path:
 def add(path: Path) -> Callable[..., str]:
     """Makes a key for some roles, adds it to the file and returns the secret."""
 
-    def make(*roles: str, rate: float = 1000, not_after: str | None = None, client: str = "web") -> str:
+    def make(
+        *roles: str, rate: float = 1000, not_after: str | None = None, client: str = "web"
+    ) -> str:
         secret, key = access.make(client, roles, rate, not_after)
         access.write(path, [*(access.read(path) if path.exists() else []), key])
         return secret
@@ -77,30 +83,47 @@ def closed(path: Path) -> TestClient:
 
 
 @pytest.mark.parametrize("role", access.ROLES)
-def test_a_key_opens_what_its_role_may_and_nothing_else(role: str, path: Path, add: Callable[..., str]) -> None:
+def test_a_key_opens_what_its_role_may_and_nothing_else(
+    role: str, path: Path, add: Callable[..., str]
+) -> None:
     key = add(role)
     client = closed(path)
     for needed, urls in ASKED.items():
         for url in urls:
-            expected = (202 if url == "DELETE /users/u1" else 200) if role in (needed, "admin") else 403
+            expected = (
+                (202 if url == "DELETE /users/u1" else 200) if role in (needed, "admin") else 403
+            )
             assert asked(client, url, key).status_code == expected, url
             for wrong in (None, key[:-1], f"{key}x", " ", "é"):
                 answer = asked(client, url, wrong)
-                assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), url
+                assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (
+                    401,
+                    "Bearer",
+                ), url
                 assert "Authorization" in answer.json()["error"]["message"]
     assert client.get("/healthz").status_code == 200
 
 
 def test_every_route_but_health_needs_a_role() -> None:
     def roles(route: APIRoute) -> list[str]:
-        return [role for each in route.dependant.dependencies if (role := getattr(each.call, "role", None))]
+        return [
+            role
+            for each in route.dependant.dependencies
+            if (role := getattr(each.call, "role", None))
+        ]
 
     api = build_api(FakeShop())
     found = {route.path: roles(route) for route in routes_of(api.routes)}
     assert len(found) >= 12
     assert [path for path, needed in found.items() if len(needed) != 1] == ["/healthz", "/"]
-    asked_for = [url.rpartition(" ")[2].partition("?")[0] for urls in ASKED.values() for url in urls]
-    never = [each.path for each in routes_of(api.routes) if not any(map(each.path_regex.match, asked_for))]
+    asked_for = [
+        url.rpartition(" ")[2].partition("?")[0] for urls in ASKED.values() for url in urls
+    ]
+    never = [
+        each.path
+        for each in routes_of(api.routes)
+        if not any(map(each.path_regex.match, asked_for))
+    ]
     assert never == ["/healthz", "/"]
 
 
@@ -109,7 +132,13 @@ def routes_of(routes: Any) -> list[APIRoute]:
     found: list[APIRoute] = []
     for route in routes:
         inner = getattr(getattr(route, "original_router", None), "routes", None)
-        found += routes_of(inner) if inner is not None else [route] if isinstance(route, APIRoute) else []
+        found += (
+            routes_of(inner)
+            if inner is not None
+            else [route]
+            if isinstance(route, APIRoute)
+            else []
+        )
     return found
 
 
@@ -199,7 +228,9 @@ def without_keys(address: tuple[str, int] = HERE, **choices: Any) -> TestClient:
     return TestClient(api, base_url="http://127.0.0.1:8000", client=address)
 
 
-def test_without_keys_this_machine_may_everything_and_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_keys_this_machine_may_everything_and_a_line_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     for address in (HERE, ("::1", 5000)):
         client = without_keys(address)
         assert all(asked(client, url).is_success for urls in ASKED.values() for url in urls)
@@ -208,7 +239,9 @@ def test_without_keys_this_machine_may_everything_and_a_line_says_so(caplog: pyt
 
 
 @pytest.mark.parametrize(("address", "headers", "reason"), STRANGERS)
-def test_without_keys_strangers_are_refused(address: tuple[str, int], headers: dict[str, str], reason: str) -> None:
+def test_without_keys_strangers_are_refused(
+    address: tuple[str, int], headers: dict[str, str], reason: str
+) -> None:
     client = without_keys(address)
     for path in ("/recommend", "/docs", "/releases"):
         answer = client.get(path, headers=headers)
@@ -239,7 +272,10 @@ def test_behind_haproxy_addresses_are_not_believed(
     monkeypatch.delenv("NIGHTSHELF_KEYS", raising=False)
     monkeypatch.setattr(access, "_listens_on", lambda: host)
     api = build_api(FakeShop(), of_replica(()))
-    assert TestClient(api, base_url="http://127.0.0.1", client=HERE).get("/recommend").status_code == status
+    assert (
+        TestClient(api, base_url="http://127.0.0.1", client=HERE).get("/recommend").status_code
+        == status
+    )
 
 
 # The file and the command
@@ -268,7 +304,11 @@ def test_a_key_that_cannot_be_meant_is_refused(bad: dict[str, Any]) -> None:
 
 
 @settings(deadline=None)
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+    )
+)
 def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, sent: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     for body in (sent, {"keys": sent}, {"keys": [{"client": sent, "sha256": sent, "roles": sent}]}):

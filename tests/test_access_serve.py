@@ -31,17 +31,24 @@ CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a shop")])
 def certificate(
     folder: Path, name: str, signer: ec.EllipticCurvePrivateKey | None, *addresses: str
 ) -> ec.EllipticCurvePrivateKey:
-    """`name`.key and `name`.pem for 127.0.0.1 and more addresses: a CA without a signer, else signed by one."""
+    """`name`.key and `name`.pem for 127.0.0.1 and more addresses: a CA without a signer, else
+    signed by one."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if signer else CA
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(CA)
     made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    made = made.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
-    made = made.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+    made = made.not_valid_before(now - timedelta(minutes=5)).not_valid_after(
+        now + timedelta(days=1)
+    )
+    made = made.add_extension(
+        x509.BasicConstraints(ca=signer is None, path_length=None), critical=True
+    )
     named = [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", *addresses)]
     made = made.add_extension(x509.SubjectAlternativeName(named), critical=False)
     private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
     )
     (folder / f"{name}.key").write_bytes(private)
     signed = made.sign(signer or key, hashes.SHA256())
@@ -63,7 +70,10 @@ def test_no_replica_is_without_its_access(
     assert TestClient(open_here).get("/recommend").status_code == 403
     monkeypatch.setenv("NIGHTSHELF_KEYS", str(tmp_path / "keys.json"))
     access.write(tmp_path / "keys.json", [])
-    assert TestClient(asyncio.run(shop.__serve_build_asgi_app__())).get("/recommend").status_code == 401
+    assert (
+        TestClient(asyncio.run(shop.__serve_build_asgi_app__())).get("/recommend").status_code
+        == 401
+    )
 
 
 class Where:
@@ -75,7 +85,8 @@ class Where:
 
 @pytest.fixture
 def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[..., None]]:  # noqa: F811
-    """A Serve that speaks TLS to everybody, and shops in it: at a path, with a file of keys or without."""
+    """A Serve that speaks TLS to everybody, and shops in it: at a path, with a file of keys or
+    without."""
     from ray import serve
 
     from serve.replicas import ShopReplica
@@ -93,7 +104,10 @@ def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[.
 
     made = setup()
     certificate(tmp_path, "server", certificate(tmp_path, "ca", None))
-    files = {"ssl_keyfile": str(tmp_path / "server.key"), "ssl_certfile": str(tmp_path / "server.pem")}
+    files = {
+        "ssl_keyfile": str(tmp_path / "server.key"),
+        "ssl_certfile": str(tmp_path / "server.pem"),
+    }
     serve.shutdown()
     serve.start(http_options={"host": "0.0.0.0", "port": PORT, **files})
     yield start
@@ -108,7 +122,10 @@ def test_strangers_need_tls_and_a_key_and_without_keys_are_not_let_in(
     from ray import serve
 
     begun = time.monotonic()
-    known = {role: access.make(role, [role], rate) for role, rate in (("read", 100), ("events", 100), ("admin", 100))}
+    known = {
+        role: access.make(role, [role], rate)
+        for role, rate in (("read", 100), ("events", 100), ("admin", 100))
+    }
     known["slow"] = access.make("slow", ["read"], 0.2)
     access.write(tmp_path / "keys.json", [key for _, key in known.values()])
     secrets = {name: {"Authorization": f"Bearer {secret}"} for name, (secret, _) in known.items()}
@@ -122,7 +139,9 @@ def test_strangers_need_tls_and_a_key_and_without_keys_are_not_let_in(
     only_tls_answers()
     strangers_are_refused_without_keys()
     where = serve.run(
-        serve.deployment(ray_actor_options={"num_cpus": 0.1})(Where).bind(), name="where", route_prefix=None
+        serve.deployment(ray_actor_options={"num_cpus": 0.1})(Where).bind(),
+        name="where",
+        route_prefix=None,
     )
     assert where.remote().result() == "0.0.0.0"
     assert time.monotonic() - begun < 120

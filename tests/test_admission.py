@@ -10,7 +10,7 @@ import httpx
 
 from recsys.config import Day
 from recsys.types import Query, Ranking
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
 
@@ -45,7 +45,10 @@ def test_more_than_stand_inside_and_in_line_are_refused_at_once_in_our_words() -
     assert len(refused) == 5
     assert sum(answer.status_code == 200 for answer in answers) == 5
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
-    assert all("try again" in answer.json()["error"]["message"] and answer.json()["request_id"] for answer in refused)
+    assert all(
+        "try again" in answer.json()["error"]["message"] and answer.json()["request_id"]
+        for answer in refused
+    )
 
 
 def test_who_waited_a_third_of_his_time_is_refused_and_no_longer_worked_for() -> None:

@@ -30,19 +30,24 @@ def shop() -> Setup:
     return replace(setup(), experiments=(Experiment("boost", {"old": 0.5, "new": 0.5}),))
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str, shop: str = "tests.checkerboard:setup") -> int:
+def call(
+    monkeypatch: pytest.MonkeyPatch, *words: str, shop: str = "tests.checkerboard:setup"
+) -> int:
     monkeypatch.setattr(sys, "argv", ["job", *words, "--setup", shop])
     return analyse_experiment.main()
 
 
 def traffic(requests: int = 400) -> None:
-    """Two arms; `new` gets twice the clicks. The lists swap, and their one feature is what people want."""
+    """Two arms; `new` gets twice the clicks. The lists swap, and their one feature is what people
+    want."""
     store, rng = setup().event_store(), np.random.default_rng(0)
     shown, done = [], []
     for number in range(requests):
         wanted_N = rng.random(6).astype(np.float32)
         scores_N = rng.random(6).astype(np.float32)
-        places, chances, _ = explored(scores_N, np.zeros(6, bool), None, 6, Exploration("swap", 0.5), rng)
+        places, chances, _ = explored(
+            scores_N, np.zeros(6, bool), None, 6, Exploration("swap", 0.5), rng
+        )
         arm = ("old", "new")[number % 2]
         shown.append(
             Impression(
@@ -54,7 +59,16 @@ def traffic(requests: int = 400) -> None:
         looked_K = rng.random(6) < 1 / np.arange(1, 7)
         for place, item in enumerate(places.tolist()):
             if looked_K[place] and rng.random() < wanted_N[item] * (0.4 if arm == "old" else 0.8):
-                done.append(Interaction(f"{number}-{item}", f"u{number % 100}", f"i{item}", "click", NOW, f"r{number}"))
+                done.append(
+                    Interaction(
+                        f"{number}-{item}",
+                        f"u{number % 100}",
+                        f"i{item}",
+                        "click",
+                        NOW,
+                        f"r{number}",
+                    )
+                )
     store.append_impressions(shown)
     store.append(done)
     store.close()
@@ -65,7 +79,9 @@ def summary(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict]:
     return out, json.loads(out.splitlines()[-1])
 
 
-def test_an_experiment_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiment_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     traffic()
     assert call(monkeypatch, "boost", "--arm", "old") == 0
     out, told = summary(capsys)
@@ -73,7 +89,10 @@ def test_an_experiment_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert told["sanity"]["unknown_requests"] == 0
     assert (told["job"], told["experiment"]) == ("analyse_experiment", "boost")
     old, new = (row for row in told["rows"] if row["kind"] == "arm")
-    assert [(row["name"], row["requests"], row["users"]) for row in (old, new)] == [("old", 200, 50), ("new", 200, 50)]
+    assert [(row["name"], row["requests"], row["users"]) for row in (old, new)] == [
+        ("old", 200, 50),
+        ("new", 200, 50),
+    ]
     assert new["clicks/difference/low"] > 0
     assert new["clicks/p"] < 0.001
 
@@ -89,7 +108,9 @@ def test_a_setups_experiment_has_its_shares_checked(
     assert (ratio["users/old"], ratio["users/new"], ratio["mismatch"]) == (50, 50, False)
 
 
-def test_an_empty_log_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_log_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(monkeypatch, "boost") == 0
     _, told = summary(capsys)
     assert told["rows"] == []
@@ -99,7 +120,8 @@ def test_an_empty_log_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capsy
 def test_a_candidate_is_foretold(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Trees that rank by what is wanted, over lists in random order: the exchanges tell the curve, DR the gain."""
+    """Trees that rank by what is wanted, over lists in random order: the exchanges tell the curve,
+    DR the gain."""
     import lightgbm
 
     traffic(1500)
@@ -109,7 +131,9 @@ def test_a_candidate_is_foretold(
     assert call(monkeypatch, "boost", "--candidate", str(home / "models")) == 0
     _, told = summary(capsys)
     rows = {row["name"]: row for row in told["rows"] if row["kind"] == "estimate"}
-    assert set(rows) == {f"ranker_trees/{name}" for name in ("logged", "ips", "snips", "dr", "gain")}
+    assert set(rows) == {
+        f"ranker_trees/{name}" for name in ("logged", "ips", "snips", "dr", "gain")
+    }
     assert rows["ranker_trees/gain"]["clicks/low"] > 0
 
 
@@ -126,7 +150,18 @@ def test_a_log_without_chance_cannot_foretell(
 ) -> None:
     store = setup().event_store()
     store.append_impressions(
-        [Impression("r1", NOW, "v1", "search", ("i1",), ("popularity",), ((1.0,),), arms={"boost": "old"})]
+        [
+            Impression(
+                "r1",
+                NOW,
+                "v1",
+                "search",
+                ("i1",),
+                ("popularity",),
+                ((1.0,),),
+                arms={"boost": "old"},
+            )
+        ]
     )
     store.close()
     (home / "ranker_trees").mkdir()

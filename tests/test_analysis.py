@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys import feedback
+from recsys.events import feedback
 from recsys.experiments.analysis import Row, analyse
 from recsys.experiments.assignment import INTERLEAVED, Experiment, assigned
 from recsys.experiments.chance import rng_of
@@ -22,7 +22,12 @@ BOOST = Experiment("boost", {"old": 1, "new": 1})
 
 
 def shown(request: int, user: str | None, arm: str, **more: Any) -> Impression:
-    named: dict[str, Any] = {"surface": "search", "item_ids": ("a", "b", "c"), "arms": {"boost": arm}, **more}
+    named: dict[str, Any] = {
+        "surface": "search",
+        "item_ids": ("a", "b", "c"),
+        "arms": {"boost": arm},
+        **more,
+    }
     return Impression(f"r{request}", NOW, "v1", user_id=user, **named)
 
 
@@ -37,7 +42,9 @@ def event(request: int, item: str, kind: str = "click") -> dict[str, Any]:
     }
 
 
-def analysed(impressions: list[Impression], events: list[dict[str, Any]], *more: Any) -> tuple[list[Row], list[str]]:
+def analysed(
+    impressions: list[Impression], events: list[dict[str, Any]], *more: Any
+) -> tuple[list[Row], list[str]]:
     batch = pa.RecordBatch.from_pylist(events, LIVE_EVENTS)
     return analyse("boost", impressions, feedback.join(impressions, [batch], NOW), *more)
 
@@ -57,7 +64,10 @@ def test_rates_by_hand() -> None:
     rows, notes = analysed(impressions, events, [BOOST])
     old, new = of(rows, "old"), of(rows, "new")
     assert [(row["requests"], row["users"]) for row in (old, new)] == [(2, 1), (2, 2)]
-    assert [(row["clicks"], row["purchases"], row["touched"]) for row in (old, new)] == [(0.5, 0, 1), (1, 0.5, 0.5)]
+    assert [(row["clicks"], row["purchases"], row["touched"]) for row in (old, new)] == [
+        (0.5, 0, 1),
+        (1, 0.5, 0.5),
+    ]
     assert new["clicks/difference"] == 0.5
     assert "clicks/difference" not in old
     assert notes == []
@@ -91,12 +101,16 @@ def test_strangers_are_units_of_their_own() -> None:
     assert units(["a", None, "a", None], ["r1", "r2", "r3", "a"]).tolist() == [0, 1, 0, 2]
 
 
-def traffic(lift: float, seed: int, users: int = 400) -> tuple[list[Impression], list[dict[str, Any]]]:
+def traffic(
+    lift: float, seed: int, users: int = 400
+) -> tuple[list[Impression], list[dict[str, Any]]]:
     rng, impressions, events = np.random.default_rng(seed), [], []
     for number in range(users * 4):
         user = f"u{number % users}"
         arm = assigned([BOOST], "search", user)["boost"]
-        impressions.append(shown(number, user, arm, surface="search" if number % 2 else "recommend"))
+        impressions.append(
+            shown(number, user, arm, surface="search" if number % 2 else "recommend")
+        )
         if rng.random() < 0.3 + lift * (arm == "new"):
             events.append(event(number, "a"))
     return impressions, events
@@ -114,13 +128,20 @@ def test_a_lift_is_found_in_every_slice() -> None:
 
 def test_of_two_equal_arms_the_interval_holds_zero() -> None:
     """An A/A test over 40 logs: about one in twenty is fooled."""
-    fooled = sum(of(analysed(*traffic(0, seed, 100), [BOOST])[0], "new")["clicks/p"] < 0.05 for seed in range(40))
+    fooled = sum(
+        of(analysed(*traffic(0, seed, 100), [BOOST])[0], "new")["clicks/p"] < 0.05
+        for seed in range(40)
+    )
     assert fooled <= 6
 
 
 def test_a_lopsided_sample_is_called_out() -> None:
     impressions, events = traffic(0, 1)
-    kept = [each for number, each in enumerate(impressions) if each.arms["boost"] == "old" or number % 400 < 200]
+    kept = [
+        each
+        for number, each in enumerate(impressions)
+        if each.arms["boost"] == "old" or number % 400 < 200
+    ]
     rows, notes = analysed(kept, events, [BOOST])
     assert of(rows, "sample_ratio")["mismatch"]
     assert "SAMPLE RATIO MISMATCH" in notes[-1]
@@ -134,7 +155,10 @@ def test_the_control_can_be_named() -> None:
 
 def test_bad_logs_are_told_never_fatal() -> None:
     rows, notes = analysed([], [], [BOOST])
-    assert (rows, notes) == ([], ["no answer was shown in an experiment named 'boost': the setup has boost"])
+    assert (rows, notes) == (
+        [],
+        ["no answer was shown in an experiment named 'boost': the setup has boost"],
+    )
     _, notes = analysed([shown(1, "u1", "old"), shown(2, "u2", "old")], [], [BOOST])
     assert "nothing to compare" in notes[0]
     rows, notes = analysed([shown(1, "u1", "old"), shown(2, "u2", "gone")], [], [BOOST])
@@ -152,12 +176,17 @@ def test_bad_logs_are_told_never_fatal() -> None:
 
 
 def test_a_request_logged_twice_counts_once() -> None:
-    rows, _ = analysed([shown(1, "u1", "old"), shown(1, "u1", "old"), shown(2, "u2", "new")], [event(1, "a")], [BOOST])
+    rows, _ = analysed(
+        [shown(1, "u1", "old"), shown(1, "u1", "old"), shown(2, "u2", "new")],
+        [event(1, "a")],
+        [BOOST],
+    )
     assert (of(rows, "old")["requests"], of(rows, "old")["clicks"]) == (1, 1)
 
 
 def shared(lift: float, requests: int = 600) -> tuple[list[Impression], list[dict[str, Any]]]:
-    """Lists drafted by `old`, which ranks the wanted item last of five, and `new`, which has it second."""
+    """Lists drafted by `old`, which ranks the wanted item last of five, and `new`, which has it
+    second."""
     rng, impressions, events = np.random.default_rng(5), [], []
     for number in range(requests):
         items, teams = team_draft(
@@ -167,7 +196,9 @@ def shared(lift: float, requests: int = 600) -> tuple[list[Impression], list[dic
         ids = tuple(f"i{item}" for item in items)
         impressions.append(shown(number, f"u{number % 90}", INTERLEAVED, item_ids=ids, teams=names))
         chances = 0.2 + lift * (items == 4)
-        events += [event(number, item) for item, p in zip(ids, chances, strict=True) if rng.random() < p]
+        events += [
+            event(number, item) for item, p in zip(ids, chances, strict=True) if rng.random() < p
+        ]
     return impressions, events
 
 
@@ -184,13 +215,17 @@ def test_a_shared_list_says_who_is_liked() -> None:
 
 
 def test_two_that_are_liked_alike_are_not_told_apart() -> None:
-    row = analysed(*shared(0.0), [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")])[0][-1]
+    row = analysed(*shared(0.0), [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")])[0][
+        -1
+    ]
     assert row["preference/low"] < 0 < row["preference/high"]
     assert row["p/sign"] > 0.01
 
 
 def test_nothing_clicked_prefers_nobody() -> None:
     impressions, _ = shared(0.0, 20)
-    rows, notes = analysed(impressions, [], [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")])
+    rows, notes = analysed(
+        impressions, [], [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")]
+    )
     assert math.isnan(rows[-1]["p/sign"])
     assert "no request prefers" in notes[0]

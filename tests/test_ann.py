@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from recsys.retrieval import ann
-from recsys.retrieval.exact import ExactRetriever, top_k
+from recsys.retrieval.vectors import ivf as ann
+from recsys.retrieval.vectors.exact import ExactRetriever, top_k
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
@@ -18,7 +18,7 @@ class TestAnnRetriever(ScorerContract):
 
     def make(self):
         items_ID = clusters(self.ITEMS, 8)
-        return ann.AnnRetriever("near", ann.build(items_ID), items_ID, probes=2)
+        return ann.IvfRetriever("near", ann.build(items_ID), items_ID, probes=2)
 
     def requests(self):
         known = shoppers(items=self.ITEMS)
@@ -40,7 +40,7 @@ def items_ID():
 
 @pytest.fixture(scope="module")
 def retriever(items_ID):
-    return ann.AnnRetriever("near", ann.build(items_ID, seed=1), items_ID)
+    return ann.IvfRetriever("near", ann.build(items_ID, seed=1), items_ID)
 
 
 def asked(vectors_BD, histories=None):
@@ -58,7 +58,9 @@ def test_recall_against_exact(retriever, items_ID):
     vectors_BD = clusters(200, seed=7)
     wanted, _ = top_k(vectors_BD, items_ID, 100)
     found = retriever.retrieve(asked(vectors_BD), 100).rows_BN
-    recall = np.mean([np.isin(ours, truth).mean() for ours, truth in zip(found, wanted, strict=True)])
+    recall = np.mean(
+        [np.isin(ours, truth).mean() for ours, truth in zip(found, wanted, strict=True)]
+    )
     print(f"\nrecall@100 {recall:.3f} reading {retriever.probes} of {retriever.index.nlist} lists")  # noqa: T201
     assert recall >= 0.95
 
@@ -66,10 +68,13 @@ def test_recall_against_exact(retriever, items_ID):
 @pytest.mark.parametrize("allowed_rows", [3, 150, 4_000, 20_000])
 def test_a_filter_never_leaves_an_answer_short(retriever, items_ID, allowed_rows):
     vectors_BD = clusters(5, seed=3)
-    # The allowed rows are those farthest from the first request: its probed lists hold almost none of them.
+    # The allowed rows are those farthest from the first request: its probed lists hold almost none
+    # of them.
     allowed = np.zeros(len(items_ID), bool)
     allowed[np.argsort(items_ID @ vectors_BD[0])[:allowed_rows]] = True
-    found = retriever.retrieve(asked(vectors_BD, bought(5, *np.flatnonzero(allowed)[:2])), 200, allowed)
+    found = retriever.retrieve(
+        asked(vectors_BD, bought(5, *np.flatnonzero(allowed)[:2])), 200, allowed
+    )
     counts = (found.rows_BN >= 0).sum(axis=1)
     assert counts.tolist() == [min(200, allowed_rows - 2)] * 5
     assert allowed[found.rows_BN[found.rows_BN >= 0]].all()
@@ -101,22 +106,26 @@ def test_saved_twice_the_same_and_found_again(tmp_path, items_ID, retriever):
     ann.save(retriever.index, tmp_path / "a.faiss")
     ann.save(ann.build(items_ID, seed=1), tmp_path / "b.faiss")
     assert (tmp_path / "a.faiss").read_bytes() == (tmp_path / "b.faiss").read_bytes()
-    mapped = ann.AnnRetriever("near", ann.load(tmp_path / "a.faiss"), items_ID)
+    mapped = ann.IvfRetriever("near", ann.load(tmp_path / "a.faiss"), items_ID)
     vectors_BD = clusters(20, seed=5)
     allowed = np.arange(len(items_ID)) % 2 == 0
     for mask in (None, allowed):
-        ours, theirs = (each.retrieve(asked(vectors_BD), 10, mask).rows_BN for each in (mapped, retriever))
+        ours, theirs = (
+            each.retrieve(asked(vectors_BD), 10, mask).rows_BN for each in (mapped, retriever)
+        )
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_index_of_other_items_is_refused(retriever, items_ID):
     with pytest.raises(ValueError, match="build the index from this release"):
-        ann.AnnRetriever("near", retriever.index, items_ID[:-1])
+        ann.IvfRetriever("near", retriever.index, items_ID[:-1])
 
 
 def test_a_tiny_catalogue_has_one_list():
     index = ann.build(np.eye(5, dtype=np.float32))
-    found = ann.AnnRetriever("near", index, np.eye(5, dtype=np.float32)).retrieve(asked(np.eye(5, dtype=np.float32)), 9)
+    found = ann.IvfRetriever("near", index, np.eye(5, dtype=np.float32)).retrieve(
+        asked(np.eye(5, dtype=np.float32)), 9
+    )
     assert found.rows_BN[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert (found.rows_BN >= 0).sum(axis=1).tolist() == [5] * 5
 

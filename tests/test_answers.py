@@ -1,4 +1,5 @@
-"""The body of a search's answer: what it says of the query, of what it found, and of the next page."""
+"""The body of a search's answer: what it says of the query, of what it found, and of the next
+page."""
 
 import json
 from dataclasses import replace
@@ -7,12 +8,17 @@ from typing import Any
 import numpy as np
 
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
-from serve.answers import search_answer
-from serve.wire import MAX_OFFSET, Json
+from serve.routes.answers import search_answer
+from serve.routes.wire import MAX_OFFSET, Json
 
 CORRECTED = (("blu", "blue"), ("char", "chair"))
-MEANT = QueryUnderstanding("blu char", "blue chair", "en", CORRECTED, ("i1",), True, {"max_price": 9.5}, "home", 0.75)
-SCORED = (ScoredItem(Item("i1", "blue chair"), 0.5, {}, highlights=((0, 4), (5, 10))), ScoredItem(Item("i2"), 0.1, {}))
+MEANT = QueryUnderstanding(
+    "blu char", "blue chair", "en", CORRECTED, ("i1",), True, {"max_price": 9.5}, "home", 0.75
+)
+SCORED = (
+    ScoredItem(Item("i1", "blue chair"), 0.5, {}, highlights=((0, 4), (5, 10))),
+    ScoredItem(Item("i2"), 0.1, {}),
+)
 FOUND = Ranking("r", "v1", SCORED)
 
 
@@ -26,7 +32,10 @@ def test_a_search_tells_what_it_understood() -> None:
     assert body(replace(FOUND, understanding=MEANT))["query"] == {
         "normalised": "blue chair",
         "language": "en",
-        "corrections": [{"typed": "blu", "taken_for": "blue"}, {"typed": "char", "taken_for": "chair"}],
+        "corrections": [
+            {"typed": "blu", "taken_for": "blue"},
+            {"typed": "char", "taken_for": "chair"},
+        ],
         "identifiers": ["i1"],
         "exact": True,
         "facts": {"max_price": 9.5},
@@ -37,7 +46,9 @@ def test_a_search_tells_what_it_understood() -> None:
 
 def test_a_search_tells_what_it_found_and_what_it_gave_up() -> None:
     values = {"brand": (FacetCount("acme", 3, True), FacetCount("globex", 2))}
-    told = body(replace(FOUND, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",)))
+    told = body(
+        replace(FOUND, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",))
+    )
     assert told["facets"]["brand"][1] == {"value": "globex", "count": 2, "selected": False}
     assert (told["total"], told["relaxed"], told["skipped"]) == (7, ["without blue"], ["rerank"])
     assert [item["highlights"] for item in told["items"]] == [[[0, 4], [5, 10]], []]
@@ -47,8 +58,14 @@ def test_numbers_of_numpy_are_numbers() -> None:
     scored = replace(SCORED[1], highlights=((np.int64(0), np.int64(1)),))
     meant = replace(MEANT, facts={"max_price": np.float32(2.5)}, intent_probability=np.float32(0.5))
     facets = {"price": (FacetCount("0-1", np.int64(2)),)}
-    told = body(Ranking("r", "v1", (scored,), understanding=meant, total=np.int64(9), facets=facets))
-    assert (told["total"], told["query"]["facts"], told["query"]["intent_probability"]) == (9, {"max_price": 2.5}, 0.5)
+    told = body(
+        Ranking("r", "v1", (scored,), understanding=meant, total=np.int64(9), facets=facets)
+    )
+    assert (told["total"], told["query"]["facts"], told["query"]["intent_probability"]) == (
+        9,
+        {"max_price": 2.5},
+        0.5,
+    )
 
 
 def test_the_last_page_has_no_next() -> None:
@@ -60,6 +77,18 @@ def test_the_last_page_has_no_next() -> None:
 
 
 def test_nothing_worth_showing_is_an_answer() -> None:
-    nothing = Ranking("r", "v1", (), understanding=QueryUnderstanding("\U0001f600", ""), total=0, no_good_match=True)
+    nothing = Ranking(
+        "r",
+        "v1",
+        (),
+        understanding=QueryUnderstanding("\U0001f600", ""),
+        total=0,
+        no_good_match=True,
+    )
     told = body(nothing)
-    assert (told["no_good_match"], told["items"], told["total"], told["query"]["language"]) == (True, [], 0, "none")
+    assert (told["no_good_match"], told["items"], told["total"], told["query"]["language"]) == (
+        True,
+        [],
+        0,
+        "none",
+    )

@@ -1,4 +1,5 @@
-"""The HTTP routes over a shop of three items: good answers, and a table of bad input for every route."""
+"""The HTTP routes over a shop of three items: good answers, and a table of bad input for every
+route."""
 
 import json
 import math
@@ -13,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.types import Filters, Interaction, Query
-from serve.api import build_api
-from serve.wire import MAX_BODY_BYTES, MAX_EVENTS, MAX_OFFSET, MAX_PARAMETERS, MAX_SELECTED, MAX_URL_BYTES
+from serve.routes.api import build_api
+from serve.routes.wire import (
+    MAX_BODY_BYTES,
+    MAX_EVENTS,
+    MAX_OFFSET,
+    MAX_PARAMETERS,
+    MAX_SELECTED,
+    MAX_URL_BYTES,
+)
 from tests.fake_shop import FakeShop
 
 
@@ -31,11 +39,17 @@ def client(shop: FakeShop) -> Iterator[TestClient]:
 
 def strict(response: Any) -> Any:
     """The body, which must be JSON without NaN."""
-    return json.loads(response.content, parse_constant=lambda name: pytest.fail(f"{name} in {response.text}"))
+    return json.loads(
+        response.content, parse_constant=lambda name: pytest.fail(f"{name} in {response.text}")
+    )
 
 
-def test_an_answer_names_its_release_request_and_reasons(client: TestClient, shop: FakeShop) -> None:
-    response = client.get("/search?q=%20red%20chair&user_id=u1&k=2&category=home&min_price=1&max_price=1&in_stock=true")
+def test_an_answer_names_its_release_request_and_reasons(
+    client: TestClient, shop: FakeShop
+) -> None:
+    response = client.get(
+        "/search?q=%20red%20chair&user_id=u1&k=2&category=home&min_price=1&max_price=1&in_stock=true"
+    )
     body = strict(response)
     assert body["release"] == "v1"
     assert body["request_id"] == response.headers["X-Request-Id"] == shop.queries[0].request_id
@@ -50,11 +64,17 @@ def test_an_answer_names_its_release_request_and_reasons(client: TestClient, sho
         "sources": {"dense": 0.5},
         "highlights": [],
     }
-    assert (shop.queries[0].text, shop.queries[0].user_id, shop.queries[0].k) == ("red chair", "u1", 2)
+    assert (shop.queries[0].text, shop.queries[0].user_id, shop.queries[0].k) == (
+        "red chair",
+        "u1",
+        2,
+    )
     assert shop.queries[0].filters.min_price == 1
 
 
-def test_a_search_takes_several_values_an_order_a_page_and_facets(client: TestClient, shop: FakeShop) -> None:
+def test_a_search_takes_several_values_an_order_a_page_and_facets(
+    client: TestClient, shop: FakeShop
+) -> None:
     url = "/search?q=a&category=b&category=c&brand=d&brand=e&sort=-price&offset=20&collapse=true&facets=1&k=2"
     assert client.get(url).status_code == 200
     query = shop.queries[0]
@@ -75,8 +95,15 @@ def test_suggestions_keep_the_space_that_ends_a_word(client: TestClient) -> None
 
 def test_an_explanation_has_numbers_that_add_up_and_a_sentence(client: TestClient) -> None:
     told = strict(client.get("/explain?request_id=r1&item_id=i1"))
-    assert (told["explained"], told["place"], told["ranker"], told["lost"]) == ("r1", 1, "net@m1", None)
-    assert told["base"] + sum(part["contribution"] for part in told["contributions"]) == pytest.approx(told["score"])
+    assert (told["explained"], told["place"], told["ranker"], told["lost"]) == (
+        "r1",
+        1,
+        "net@m1",
+        None,
+    )
+    assert told["base"] + sum(
+        part["contribution"] for part in told["contributions"]
+    ) == pytest.approx(told["score"])
     assert told["summary"] == (
         "Place 1 with 0.5 of net@m1, brought by dense; most of it from log_price (+0.4), taste vector (-0.1)."
     )
@@ -113,7 +140,9 @@ def test_ids_with_slashes_are_found(client: TestClient) -> None:
 
 def test_every_request_has_an_id_of_its_own(client: TestClient) -> None:
     sent = {"X-Request-Id": "mine"}
-    assert len({strict(client.get("/recommend", headers=sent))["request_id"] for _ in range(3)}) == 3
+    assert (
+        len({strict(client.get("/recommend", headers=sent))["request_id"] for _ in range(3)}) == 3
+    )
 
 
 BAD_PAGES = [
@@ -144,17 +173,33 @@ BAD_FILTERS = [
     ("in_stock=true&in_stock=true", "in_stock"),
     ("brand=%20", "brand"),
 ]
-BAD_SEARCHES = ["sort=best", "sort=", "sort=price&sort=price", "offset=-1", f"offset={MAX_OFFSET + 1}", "offset=1.5"]
+BAD_SEARCHES = [
+    "sort=best",
+    "sort=",
+    "sort=price&sort=price",
+    "offset=-1",
+    f"offset={MAX_OFFSET + 1}",
+    "offset=1.5",
+]
 BAD_SEARCHES += ["collapse=maybe", "facets=2", "facets=brand"]
 BAD_URLS = [
     *((f"/search?q=chair&{bad}", name, 422) for bad, name in BAD_FILTERS),
-    *((f"/recommend?{bad}", name, 422) for bad, name in [*BAD_FILTERS, ("q=chair", "q"), ("sort=price", "sort")]),
+    *(
+        (f"/recommend?{bad}", name, 422)
+        for bad, name in [*BAD_FILTERS, ("q=chair", "q"), ("sort=price", "sort")]
+    ),
     *((f"/search?q=chair&{bad}", bad.split("=")[0], 422) for bad in BAD_SEARCHES),
     *((f"/suggest?q={q}", "q", 422) for q in ("", "%20%20", "x" * 31, "a%00b", "a&q=b")),
     *((f"/suggest?q=a&{bad}", name, 422) for bad, name in [*BAD_PAGES, ("category=a", "category")]),
     ("/suggest", "q", 422),
-    *((f"/similar/i1?{bad}", name, 422) for bad, name in [*BAD_PAGES, ("category=home", "category")]),
-    *((f"/search?q={q}", "q", 422) for q in ("", "%20%20", "x" * 31, "x" * 10_000, "a%00b", "%1b[31m")),
+    *(
+        (f"/similar/i1?{bad}", name, 422)
+        for bad, name in [*BAD_PAGES, ("category=home", "category")]
+    ),
+    *(
+        (f"/search?q={q}", "q", 422)
+        for q in ("", "%20%20", "x" * 31, "x" * 10_000, "a%00b", "%1b[31m")
+    ),
     ("/search", "q", 422),
     ("/items/i1?k=3", "k", 422),
     ("/items/nowhere", "item_id", 404),
@@ -183,7 +228,9 @@ def refused(response: Any, status: int, name: str | None) -> Any:
 
 
 @pytest.mark.parametrize(("url", "name", "status"), BAD_URLS)
-def test_bad_urls_are_refused_by_name(client: TestClient, url: str, name: str | None, status: int) -> None:
+def test_bad_urls_are_refused_by_name(
+    client: TestClient, url: str, name: str | None, status: int
+) -> None:
     error = refused(client.get(url), status, name)
     if status == 422:
         assert name in error["message"]
@@ -223,7 +270,9 @@ def test_events_come_alone_in_lists_or_wrapped(client: TestClient, shop: FakeSho
     assert (first["accepted"], first["duplicates"], first["event_ids"]) == (1, 0, ["e1"])
     again = strict(client.post("/events", json=[event(), event(event_id="e2")]))
     assert (again["accepted"], again["duplicates"]) == (1, 1)
-    unknown = strict(client.post("/events", json={"events": [event(event_id="e3", item_id="gone")]}))
+    unknown = strict(
+        client.post("/events", json={"events": [event(event_id="e3", item_id="gone")]})
+    )
     assert (unknown["accepted"], unknown["quarantined"]) == (0, 1)
     assert sorted(shop.stored) == ["e1", "e2"]
 
@@ -236,7 +285,9 @@ def test_an_event_without_id_gets_one_and_the_time(client: TestClient, shop: Fak
 
 
 def test_an_event_keeps_all_it_says(client: TestClient, shop: FakeShop) -> None:
-    said = event(time="2026-01-01T02:00:00+02:00", request_id="r", quantity=2, price=1.5, type="purchase")
+    said = event(
+        time="2026-01-01T02:00:00+02:00", request_id="r", quantity=2, price=1.5, type="purchase"
+    )
     client.post("/events", json=said)
     at = datetime(2026, 1, 1, tzinfo=UTC)
     assert shop.stored["e1"] == Interaction("e1", "u1", "i1", "purchase", at, "r", 2.0, 1.5)
@@ -252,7 +303,10 @@ LATER = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
 BAD_EVENTS = [
     *((without(name), name) for name in ("user_id", "item_id", "type")),
     *((event(type=bad), "type") for bad in ("stare", "", None, 3, ["view"])),
-    *((event(user_id=bad), "user_id") for bad in ("", " ", "a\x00", "a\nb", "\ud800", None, 7, {}, "u" * 257)),
+    *(
+        (event(user_id=bad), "user_id")
+        for bad in ("", " ", "a\x00", "a\nb", "\ud800", None, 7, {}, "u" * 257)
+    ),
     *((event(event_id=bad), "event_id") for bad in ("", "\x1b", 1)),
     *((event(price=bad), "price") for bad in (-1, math.nan, math.inf, "free", [])),
     *((event(quantity=bad), "quantity") for bad in (0, -1, math.nan)),
@@ -275,7 +329,9 @@ BAD_EVENTS = [
 
 
 @pytest.mark.parametrize(("sent", "name"), BAD_EVENTS)
-def test_bad_events_are_refused_whole(client: TestClient, shop: FakeShop, sent: Any, name: str) -> None:
+def test_bad_events_are_refused_whole(
+    client: TestClient, shop: FakeShop, sent: Any, name: str
+) -> None:
     refused(client.post("/events", content=json.dumps(sent)), 422, name)
     assert not shop.stored
 
@@ -283,28 +339,46 @@ def test_bad_events_are_refused_whole(client: TestClient, shop: FakeShop, sent: 
 def test_what_is_too_long_or_of_another_kind_is_refused_at_the_door(client: TestClient) -> None:
     refused(client.get("/recommend?user_id=" + "u" * MAX_URL_BYTES), 414, "url")
     refused(client.get("/search?" + "&".join(["q=a"] * (MAX_PARAMETERS + 1))), 422, "url")
-    refused(client.post("/events", content=b"{}", headers={"Content-Length": "9" * 30}), 413, "body")
-    refused(client.post("/events", content=b"a=b", headers={"Content-Type": "text/plain"}), 415, "content-type")
-    assert client.post("/events", json=event(), headers={"Content-Type": "application/json; charset=utf-8"}).is_success
+    refused(
+        client.post("/events", content=b"{}", headers={"Content-Length": "9" * 30}), 413, "body"
+    )
+    refused(
+        client.post("/events", content=b"a=b", headers={"Content-Type": "text/plain"}),
+        415,
+        "content-type",
+    )
+    assert client.post(
+        "/events", json=event(), headers={"Content-Type": "application/json; charset=utf-8"}
+    ).is_success
     refused(client.post("/releases/..%2Fv1/promote"), 404, None)
     refused(client.post("/releases/%2e%2e/promote"), 422, "version")
 
 
-def test_answers_are_neither_kept_nor_framed_nor_shared_with_other_sites(client: TestClient, shop: FakeShop) -> None:
+def test_answers_are_neither_kept_nor_framed_nor_shared_with_other_sites(
+    client: TestClient, shop: FakeShop
+) -> None:
     page = {"Origin": "https://shop.example"}
     for path in ("/recommend", "/recommend?k=0", "/docs"):
         headers = client.get(path, headers=page).headers
-        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == (
+            "no-store",
+            "nosniff",
+        )
         assert "frame-ancestors" in headers["Content-Security-Policy"]
         assert "Access-Control-Allow-Origin" not in headers
     shop.day = replace(shop.day, cors_origins=("https://shop.example",))
     open_to_one = TestClient(build_api(shop))
-    assert open_to_one.get("/recommend", headers=page).headers["Access-Control-Allow-Origin"] == page["Origin"]
+    assert (
+        open_to_one.get("/recommend", headers=page).headers["Access-Control-Allow-Origin"]
+        == page["Origin"]
+    )
     other = open_to_one.get("/recommend", headers={"Origin": "https://other.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"9" * 5000, b'{"a":', b"\x00"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"9" * 5000, b'{"a":', b"\x00"]
+)
 def test_what_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
     refused(client.post("/events", content=body), 400, "body")
 
@@ -324,7 +398,9 @@ def test_promote_swaps_or_says_why_not(client: TestClient, shop: FakeShop) -> No
     assert strict(client.post("/releases/v2/promote"))["release"] == "v2"
     assert strict(client.get("/recommend"))["release"] == "v2"
     assert "v1, v2" in refused(client.post("/releases/v9/promote"), 404, "version")["message"]
-    assert "space" in refused(client.post("/releases/other-space/promote"), 409, "version")["message"]
+    assert (
+        "space" in refused(client.post("/releases/other-space/promote"), 409, "version")["message"]
+    )
     refused(client.post("/releases/v2/promote?force=1"), 422, "force")
     assert shop.release == "v2"
 
@@ -345,9 +421,13 @@ def test_releases_and_docs_are_there(client: TestClient) -> None:
     assert "item_ids" in client.get("/openapi.json").text
 
 
-def test_a_failure_inside_tells_only_the_request_id(shop: FakeShop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_inside_tells_only_the_request_id(
+    shop: FakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
     shop.broken = True
-    response = TestClient(build_api(shop), raise_server_exceptions=False).get("/recommend?user_id=u77")
+    response = TestClient(build_api(shop), raise_server_exceptions=False).get(
+        "/recommend?user_id=u77"
+    )
     refused(response, 500, None)
     assert "secret" not in response.text
     assert response.headers["X-Request-Id"] in caplog.text
@@ -355,7 +435,9 @@ def test_a_failure_inside_tells_only_the_request_id(shop: FakeShop, caplog: pyte
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*event(), "events"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*event(), "events"]), inner)
+    ),
     max_leaves=9,
 )
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.retrieval.arrivals import Arrivals, arrived, first_days
+from recsys.retrieval.behaviour.arrivals import Arrivals, arrived, first_days
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, answers, shoppers
 
@@ -33,7 +33,9 @@ class TestArrivalsForStrangers(TestArrivals):
 
 def bought(items, days):
     types = np.full(len(items), PURCHASE, np.int8)
-    return Histories(np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days, float))
+    return Histories(
+        np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days, float)
+    )
 
 
 def test_first_seen_is_the_first_event_or_the_day_it_was_added():
@@ -45,21 +47,42 @@ def test_first_seen_is_the_first_event_or_the_day_it_was_added():
 
 def test_new_is_what_came_within_the_days_before_now_or_was_never_touched():
     days_I = np.array([0, 90, 100, 101, np.inf])
-    assert arrived(days_I, now_days=100.0, within_days=10.0).tolist() == [False, False, True, False, True]
-    assert arrived(days_I, now_days=100.0, within_days=10.1).tolist() == [False, True, True, False, True]
+    assert arrived(days_I, now_days=100.0, within_days=10.0).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert arrived(days_I, now_days=100.0, within_days=10.1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_young_log_does_not_know_what_is_new():
     assert not arrived(np.array([95.0, 99]), now_days=100.0, within_days=30.0).any()
-    assert arrived(np.array([95.0, np.inf]), now_days=100.0, within_days=30.0).tolist() == [False, True]
-    assert arrived(np.full(2, np.inf), now_days=100.0).all(), "before the first event all are untouched"
+    assert arrived(np.array([95.0, np.inf]), now_days=100.0, within_days=30.0).tolist() == [
+        False,
+        True,
+    ]
+    assert arrived(np.full(2, np.inf), now_days=100.0).all(), (
+        "before the first event all are untouched"
+    )
 
 
 def test_by_the_user_s_vector_and_by_popularity_without_one():
-    source = Arrivals(np.eye(3, dtype=np.float32), np.array([9, 1, 2], np.float32), np.array([False, True, True]))
+    source = Arrivals(
+        np.eye(3, dtype=np.float32), np.array([9, 1, 2], np.float32), np.array([False, True, True])
+    )
     requests = Requests(2, None, np.array([[1, 0.8, 0.1], [0, 0, 0]], np.float32))
     assert answers(source.retrieve(requests, 3)) == [[1, 2], [2, 1]]
-    np.testing.assert_allclose(source.score(requests, np.array([[0, 1], [0, 1]], np.int32)), [[0, 0.8], [0, 1]])
+    np.testing.assert_allclose(
+        source.score(requests, np.array([[0, 1], [0, 1]], np.int32)), [[0, 0.8], [0, 1]]
+    )
 
 
 def test_bad_days_and_lengths_are_said():

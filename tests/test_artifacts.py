@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from recsys.artifacts import ArtifactStore, below
 from recsys.errors import InputError, ReleaseError
+from recsys.storage.artifacts import ArtifactStore, below
 from tests.contracts import ArtifactStoreContract
 
 
@@ -30,7 +30,10 @@ class TestOnDisk(ArtifactStoreContract):
         self.make().write("work/a", b"x")
         (tmp_path / "store/work/.unfinished-0").write_bytes(b"kill -9 left this")
         assert self.make().files("work") == ["work/a"]
-        assert sorted(path.name for path in (tmp_path / "store/work").iterdir()) == [".unfinished-0", "a"]
+        assert sorted(path.name for path in (tmp_path / "store/work").iterdir()) == [
+            ".unfinished-0",
+            "a",
+        ]
 
     def test_a_relative_folder_survives_a_change_of_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,7 +52,9 @@ class TestOnDisk(ArtifactStoreContract):
 class TestOnS3(ArtifactStoreContract):
     @pytest.fixture(autouse=True)
     def prefix(self, s3: str) -> None:
-        where = f"shop/{uuid.uuid4().hex}?endpoint_override={quote(s3)}&scheme=http&region=us-east-1"
+        where = (
+            f"shop/{uuid.uuid4().hex}?endpoint_override={quote(s3)}&scheme=http&region=us-east-1"
+        )
         self.uri = f"s3://test:test@{where}"
 
     def make(self, cache: str | None = None) -> ArtifactStore:
@@ -65,7 +70,11 @@ class TestOnS3(ArtifactStoreContract):
     def test_many_may_fetch_at_once(self, tmp_path: Path) -> None:
         checksum = self.make().write("releases/v1/a", b"x" * 500_000)
         with ThreadPoolExecutor(8) as pool:
-            copies = set(pool.map(lambda _: self.make(str(tmp_path)).local("releases/v1/a", checksum), range(16)))
+            copies = set(
+                pool.map(
+                    lambda _: self.make(str(tmp_path)).local("releases/v1/a", checksum), range(16)
+                )
+            )
         assert copies == set(tmp_path.iterdir()) == {tmp_path / checksum}
         assert (tmp_path / checksum).read_bytes() == b"x" * 500_000
 

@@ -44,13 +44,17 @@ def test_experiments_of_one_layer_exclude_each_other() -> None:
     experiments = [ab("one", layer="ranking", share=0.5), ab("two", layer="ranking", share=0.3)]
     found = Counter(tuple(assigned(experiments, "search", user)) for user in USERS)
     assert set(found) == {("one",), ("two",), ()}
-    assert chisquare([found[("one",)], found[("two",)], found[()]], [2000, 1200, 800]).pvalue > 0.001
+    assert (
+        chisquare([found[("one",)], found[("two",)], found[()]], [2000, 1200, 800]).pvalue > 0.001
+    )
 
 
 def test_layers_are_independent() -> None:
     experiments = [ab("one"), ab("two")]
     both = Counter(tuple(assigned(experiments, "search", user).values()) for user in USERS)
-    table = [[both[(one, two)] for two in ("control", "treatment")] for one in ("control", "treatment")]
+    table = [
+        [both[(one, two)] for two in ("control", "treatment")] for one in ("control", "treatment")
+    ]
     assert chi2_contingency(table).pvalue > 0.001
 
 
@@ -97,7 +101,10 @@ def test_what_cannot_be_meant_is_refused(choices: dict[str, object], told: str) 
 
 
 def test_all_that_is_wrong_together_is_listed() -> None:
-    experiments = [ab("one", layer="l", share=0.7), ab("one", layer="l", share=0.6, rankers={"treatment": "gone"})]
+    experiments = [
+        ab("one", layer="l", share=0.7),
+        ab("one", layer="l", share=0.6, rankers={"treatment": "gone"}),
+    ]
     with pytest.raises(InputError) as refused:
         validate(experiments, {"live"})
     for told in ("two are named 'one'", "1.3 of its traffic", "ranker 'gone': known are live"):

@@ -18,21 +18,39 @@ from recsys.batch import candidates, generated, index, nearest
 from recsys.batch.stages import Stage, run
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
-from recsys.pieces import npy_pieces
+from recsys.storage.streams import npy_pieces
 from tests.test_nearest import LISTS, PARTS, shop
 
 pytestmark = pytest.mark.ray
-SMALL = ["--items", "3_000", "--users", "500", "--dim", "16", "--n", "10", "--resident", "1_000", "--texts", "50"]
+SMALL = [
+    "--items",
+    "3_000",
+    "--users",
+    "500",
+    "--dim",
+    "16",
+    "--n",
+    "10",
+    "--resident",
+    "1_000",
+    "--texts",
+    "50",
+]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["job", *SMALL, *words])
-    monkeypatch.setattr(benchmark_night, "tiny", lambda: replace(tiny(), encoder=partial(HashingEncoder, 64)))
+    monkeypatch.setattr(
+        benchmark_night, "tiny", lambda: replace(tiny(), encoder=partial(HashingEncoder, 64))
+    )
     return benchmark_night.main()
 
 
 def test_a_small_night_is_measured_and_its_lists_are_right(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ray_session: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(monkeypatch, "--home", str(tmp_path / "home")) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -40,7 +58,11 @@ def test_a_small_night_is_measured_and_its_lists_are_right(
     rows = {row["name"]: row for row in told["rows"]}
     assert [row["users"] for row in told["rows"] if row["name"] == "nightshelf"] == [256, 500]
     assert (rows["check"]["wrong"], rows["check"]["recall"]) == (0, 1.0)
-    assert (rows["resume"]["same_bytes"], rows["resume"]["kept"], rows["resume"]["shards"]) == (True, 6, 12)
+    assert (rows["resume"]["same_bytes"], rows["resume"]["kept"], rows["resume"]["shards"]) == (
+        True,
+        6,
+        12,
+    )
     assert rows["embed items"]["texts"] == 50
     assert rows["driver"]["rss_mib"] > 0
     assert rows["worker/nearest"]["rss_mib"] > 0
@@ -48,7 +70,10 @@ def test_a_small_night_is_measured_and_its_lists_are_right(
 
 
 def test_too_small_a_disk_and_a_folder_in_use_are_refused_first(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ray_session: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     disk = namedtuple("disk", "total used free")(1 << 20, 0, 1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: disk)
@@ -75,6 +100,8 @@ def test_a_wrong_list_is_seen(ray_session: None, tmp_path: Path, wrong: str) -> 
         if rows_UN[user, 0] >= 0:
             first, last = rows_UN[user, 0], int(known.slice(user, user + 1).items[0])
             changed = {"repeated": first, "bought": last, "sold out": sold_out, "missing": -1}
-            rows_UN[user, 1] = changed.get(wrong, next(row for row in range(600) if row not in rows_UN[user]))
+            rows_UN[user, 1] = changed.get(
+                wrong, next(row for row in range(600) if row not in rows_UN[user])
+            )
     place.assemble("candidates_rows.npy", npy_pieces([rows_UN]))
     assert generated.check(place, 0).counts["wrong"] > 10

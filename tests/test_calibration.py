@@ -9,7 +9,8 @@ seeds = st.integers(0, 1000)
 
 
 def drawn(seed, temperature=1.0, rows=4000, classes=5):
-    """Logits and labels drawn from their own softmax; then the logits are sharpened by `temperature`."""
+    """Logits and labels drawn from their own softmax; then the logits are sharpened by
+    `temperature`."""
     rng = np.random.default_rng(seed)
     logits_NC = rng.normal(scale=2, size=(rows, classes))
     chances_NC = calibration.softmax(logits_NC)
@@ -27,13 +28,16 @@ def test_the_temperature_is_found(true):
 def test_the_temperature_does_not_harm_the_loss(seed):
     logits_NC, truth_N = drawn(seed, 2.0, rows=50)
     divisor = calibration.temperature(logits_NC, truth_N)
-    assert calibration.log_loss(logits_NC / divisor, truth_N) <= calibration.log_loss(logits_NC, truth_N) + 1e-4
+    assert (
+        calibration.log_loss(logits_NC / divisor, truth_N)
+        <= calibration.log_loss(logits_NC, truth_N) + 1e-4
+    )
 
 
 def test_log_loss_of_known_odds():
-    assert calibration.log_loss(np.log([[3.0, 1.0], [1.0, 1.0]]), np.array([0, 1])) == pytest.approx(
-        (np.log(4 / 3) + np.log(2)) / 2
-    )
+    assert calibration.log_loss(
+        np.log([[3.0, 1.0], [1.0, 1.0]]), np.array([0, 1])
+    ) == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
 
 
 def test_calibration_error():
@@ -58,7 +62,9 @@ def test_at_least_the_asked_share_is_kept(seed, kept):
     logits_NC, truth_N = drawn(seed, rows=60)
     scores_NC = calibration.softmax(logits_NC)
     right_N = scores_NC.argmax(axis=1) == truth_N
-    assert (scores_NC.max(axis=1)[right_N] >= calibration.threshold(scores_NC, truth_N, kept)).mean() >= kept - 1e-9
+    assert (
+        scores_NC.max(axis=1)[right_N] >= calibration.threshold(scores_NC, truth_N, kept)
+    ).mean() >= kept - 1e-9
 
 
 def test_auroc():
@@ -68,6 +74,9 @@ def test_auroc():
 
 
 def test_macro_f1():
-    """Class 0: 2 of 2 given, 2 of 3 found, F1 .8; class 1: 1 of 2, 1 of 1, F1 2/3; class 2 occurs nowhere."""
-    assert calibration.macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3) == pytest.approx((0.8 + 2 / 3) / 2)
+    """Class 0: 2 of 2 given, 2 of 3 found, F1 .8; class 1: 1 of 2, 1 of 1, F1 2/3; class 2 occurs
+    nowhere."""
+    assert calibration.macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3) == pytest.approx(
+        (0.8 + 2 / 3) / 2
+    )
     assert calibration.macro_f1(np.array([0, 1]), np.array([0, -1]), 2) == 0.5

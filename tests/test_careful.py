@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.artifacts import ArtifactStore
-from recsys.batch.careful import DEATHS, Careful, pieces, tried
+from recsys.batch.failures import DEATHS, FailureIsolator, bisect, pieces
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Floats
 
 
@@ -25,7 +25,9 @@ def vectors(start: int, stop: int) -> Floats:
 @given(st.integers(0, 50), st.integers(1, 1000))
 def test_pieces_cover_the_range_once(start: int, size: int) -> None:
     cut = pieces(start, start + size)
-    assert [at for first, last in cut for at in range(first, last)] == list(range(start, start + size))
+    assert [at for first, last in cut for at in range(first, last)] == list(
+        range(start, start + size)
+    )
     assert all(first < last for first, last in cut)
 
 
@@ -38,13 +40,15 @@ def test_what_raises_is_named_and_nothing_else(size: int, bad: set[int]) -> None
             raise ValueError("bad")
         done.extend(range(start, stop))
 
-    failed = tried(work, 0, size)[1]
+    failed = bisect(work, 0, size)[1]
     assert failed == dict.fromkeys(sorted(at for at in bad if at < size), "ValueError: bad")
     assert sorted(done) == [at for at in range(size) if at not in bad]
 
 
 @pytest.mark.parametrize("bad", [0, 57, 299])
-def test_what_kills_the_process_is_refused_by_one_of_its_successors(tmp_path: Path, bad: int) -> None:
+def test_what_kills_the_process_is_refused_by_one_of_its_successors(
+    tmp_path: Path, bad: int
+) -> None:
     store = ArtifactStore(str(tmp_path))
 
     def work(start: int, stop: int) -> Floats:
@@ -54,7 +58,7 @@ def test_what_kills_the_process_is_refused_by_one_of_its_successors(tmp_path: Pa
 
     for _ in range(4 + DEATHS):
         try:
-            found, refused = Careful(store, "notes.json").encode(work, 300, 1)
+            found, refused = FailureIsolator(store, "notes.json").encode(work, 300, 1)
             break
         except DiedError:
             continue
@@ -70,14 +74,18 @@ def test_an_innocent_text_outlives_one_that_was_killed_with_it(tmp_path: Path) -
         raise DiedError
 
     with pytest.raises(DiedError):
-        Careful(store, "notes.json").encode(killed, 1, 1)
-    found, refused = Careful(store, "notes.json").encode(vectors, 1, 1)
+        FailureIsolator(store, "notes.json").encode(killed, 1, 1)
+    found, refused = FailureIsolator(store, "notes.json").encode(vectors, 1, 1)
     assert (found.tolist(), refused) == ([[1.0]], {})
 
 
 def test_a_vector_that_is_not_finite_is_none(tmp_path: Path) -> None:
-    found, refused = Careful(ArtifactStore(str(tmp_path)), "notes.json").encode(
-        lambda start, stop: np.where(vectors(start, stop) == 3, np.nan, vectors(start, stop)).astype(np.float32), 5, 1
+    found, refused = FailureIsolator(ArtifactStore(str(tmp_path)), "notes.json").encode(
+        lambda start, stop: np.where(
+            vectors(start, stop) == 3, np.nan, vectors(start, stop)
+        ).astype(np.float32),
+        5,
+        1,
     )
     assert found[:, 0].tolist() == [1, 2, 0, 4, 5]
     assert refused == {2: "ValueError: its vector is not finite"}

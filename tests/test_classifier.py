@@ -31,7 +31,10 @@ from recsys.understanding.intent import IntentClassifier
 from tests.test_encoders import needs_minilm, tiny  # noqa: F401
 
 NOUNS = {"saw": "tool", "drill": "tool", "table": "furniture", "lamp": "light"}
-TEXTS = [f"{adjective} {noun} {letter}" for adjective, noun, letter in product(("red", "blue"), NOUNS, "abcdef")]
+TEXTS = [
+    f"{adjective} {noun} {letter}"
+    for adjective, noun, letter in product(("red", "blue"), NOUNS, "abcdef")
+]
 LABELS = [NOUNS[text.split()[1]] for text in TEXTS]
 TEST = [f"green {noun} {letter}" for noun, letter in product(NOUNS, "gh")]
 SCHEDULE = Schedule(epochs=10, batch_size=8, learning_rate=0.01, head_rate=10)
@@ -58,11 +61,14 @@ def test_what_is_saved(trained):
     assert about["classes"] == ["furniture", "light", "tool"]
     assert about["metrics"] == metrics
     assert (about["seed"], about["recipe"]["label_smoothing"]) == (0, 0.1)
-    assert not [file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".pickle")]
+    assert not [
+        file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".pickle")
+    ]
 
 
 class Fake:
-    """Knows four texts: right and sure, right and unsure, wrong and sure, and one from outside as unsure."""
+    """Knows four texts: right and sure, right and unsure, wrong and sure, and one from outside as
+    unsure."""
 
     classes, temperature, threshold = ("x", "y"), 2.0, 0.7
 
@@ -82,7 +88,9 @@ class Fake:
 
 def test_evaluation_of_known_answers():
     """Divided by 2 the confidences are .73, .62, .88, .68 and .99: two of five stand below .7."""
-    found = evaluate(Fake(), ["sure", "unsure", "wrong"], ["x", "y", "x"], outside=["outside", "far"])
+    found = evaluate(
+        Fake(), ["sure", "unsure", "wrong"], ["x", "y", "x"], outside=["outside", "far"]
+    )
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["macro_f1"] == pytest.approx(2 / 3)
     assert found["kept"] == 0.5
@@ -95,7 +103,18 @@ def test_evaluation_of_known_answers():
 def test_the_module_gives_the_encoders_vectors(tiny, pooling):  # noqa: F811
     """Also where a batch is run in pieces, and of the folder that it saves."""
     base = TransformerEncoder(str(tiny), query_prefix="a ", pooling=pooling)
-    texts = ["red saw", "blue drill oak table", "", "lamp", "red " * 9, "a b", "c d e", "saw saw", "f", "g h"]
+    texts = [
+        "red saw",
+        "blue drill oak table",
+        "",
+        "lamp",
+        "red " * 9,
+        "a b",
+        "c d e",
+        "saw saw",
+        "f",
+        "g h",
+    ]
     tokens = Tokens(base, texts, "a ")
     with torch.no_grad():
         vectors_ND = Pooled(base).eval()(*tokens.batch(np.arange(len(texts)), "cpu"))
@@ -104,15 +123,25 @@ def test_the_module_gives_the_encoders_vectors(tiny, pooling):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "recipe", [Recipe(adapters="lora", rank=4), Recipe(rdrop=1.0), Recipe(supcon=0.5), Recipe(label_smoothing=0)]
+    "recipe",
+    [
+        Recipe(adapters="lora", rank=4),
+        Recipe(rdrop=1.0),
+        Recipe(supcon=0.5),
+        Recipe(label_smoothing=0),
+    ],
 )
 def test_variants_learn_too(tiny, tmp_path, recipe):  # noqa: F811
     if recipe.adapters:
         pytest.importorskip("peft")
     base = TransformerEncoder(str(tiny), query_prefix="a ")
-    metrics = train_classifier(TEXTS, LABELS, base, tmp_path, SCHEDULE, recipe, valid=(TEXTS, LABELS))
+    metrics = train_classifier(
+        TEXTS, LABELS, base, tmp_path, SCHEDULE, recipe, valid=(TEXTS, LABELS)
+    )
     assert metrics["best"] > 0.9
-    assert metrics["accuracy"] == pytest.approx(metrics["best"], abs=0.03)  # the folder answers as the module did
+    assert metrics["accuracy"] == pytest.approx(
+        metrics["best"], abs=0.03
+    )  # the folder answers as the module did
     assert IntentClassifier(tmp_path).encoder.query_prefix == "a "
 
 
@@ -175,13 +204,16 @@ def test_a_split_is_stratified(labels, seed):
 
 def test_a_class_of_one_is_trained_on():
     labels = ["x"] * 20 + ["y"]
-    (_, valid_labels), (_, train_labels) = split([str(place) for place in range(21)], labels, 0.1, 0)
+    (_, valid_labels), (_, train_labels) = split(
+        [str(place) for place in range(21)], labels, 0.1, 0
+    )
     assert valid_labels == ["x", "x"]
     assert train_labels.count("y") == 1
 
 
 def test_supervised_contrastive_of_known_vectors():
-    """a and b alike and equal, c opposite and alone: -log of e^10 / (e^10 + e^-10), and c is left out."""
+    """a and b alike and equal, c opposite and alone: -log of e^10 / (e^10 + e^-10), and c is left
+    out."""
     vectors_BD = torch.tensor([[1.0, 0], [1, 0], [-1, 0]])
     loss = supervised_contrastive(vectors_BD, torch.tensor([0, 0, 1]))
     assert loss.item() == pytest.approx(np.log1p(np.exp(-20)), abs=1e-7)
@@ -234,13 +266,18 @@ def test_a_file_that_is_not_there(tmp_path):
 @needs_minilm
 @pytest.mark.realdata
 def test_banking77_begins_at_the_nearest_centroid(tmp_path):
-    """Ten texts a class, no training to speak of: .84 is what the pretrained vectors alone give with 130 a class."""
+    """Ten texts a class, no training to speak of: .84 is what the pretrained vectors alone give
+    with 130 a class."""
     try:
         folder = data_folder("cs_banking77")
     except NotFoundError as error:
         pytest.skip(str(error))
     rng, (texts, labels) = np.random.default_rng(0), labelled.read(folder / "train.csv")
-    places = [at for label in sorted(set(labels)) for at in rng.choice(np.flatnonzero(np.array(labels) == label), 4)]
+    places = [
+        at
+        for label in sorted(set(labels))
+        for at in rng.choice(np.flatnonzero(np.array(labels) == label), 4)
+    ]
     chosen = [texts[at] for at in places], [labels[at] for at in places]
     metrics = train_classifier(*chosen, minilm(), tmp_path, Schedule(0.01, 8, 1e-6), valid=chosen)
     assert metrics["start"] > 0.85
@@ -250,7 +287,14 @@ def test_banking77_begins_at_the_nearest_centroid(tmp_path):
 def test_the_job_prints_its_numbers_as_json(tiny, tmp_path, monkeypatch, capsys):  # noqa: F811
     rows = [f"{text},{label}" for text, label in zip(TEXTS, LABELS, strict=True)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
-    files = ["--train", str(tmp_path / "rows.csv"), "--test", str(tmp_path / "rows.csv"), "--out", str(tmp_path)]
+    files = [
+        "--train",
+        str(tmp_path / "rows.csv"),
+        "--test",
+        str(tmp_path / "rows.csv"),
+        "--out",
+        str(tmp_path),
+    ]
     change = '{"epochs": 3, "batch_size": 8, "supcon": 0.1, "average": 0.9}'
     words = ["job", *files, "--model", str(tiny), "--outside", "0.34", "--change", change]
     monkeypatch.setattr(sys, "argv", words)

@@ -1,4 +1,5 @@
-"""cluster.yaml fits the schema of the Ray that is installed, and says what docs/operations.md promises."""
+"""cluster.yaml fits the schema of the Ray that is installed, and says what docs/operations.md
+promises."""
 
 from __future__ import annotations
 
@@ -44,17 +45,26 @@ def test_ray_refuses_a_misspelt_group(cluster: dict[str, Any]) -> None:
 def test_three_groups_and_a_head_that_works_for_nobody(cluster: dict[str, Any]) -> None:
     groups = cluster["available_node_types"]
     assert sorted(groups) == ["cpu", "gpu", "head"]
-    assert (cluster["head_node_type"], groups["head"]["resources"]) == ("head", {"CPU": 0, "GPU": 0})
+    assert (cluster["head_node_type"], groups["head"]["resources"]) == (
+        "head",
+        {"CPU": 0, "GPU": 0},
+    )
     assert groups["cpu"]["min_workers"] >= 1
     assert groups["gpu"]["min_workers"] == 0
     assert groups["cpu"]["max_workers"] + groups["gpu"]["max_workers"] == cluster["max_workers"]
 
 
 @pytest.mark.parametrize("who", ["head", "worker"])
-def test_every_ray_starts_with_the_token_and_the_fast_proxy(cluster: dict[str, Any], who: str) -> None:
+def test_every_ray_starts_with_the_token_and_the_fast_proxy(
+    cluster: dict[str, Any], who: str
+) -> None:
     settings, started, start = cluster[f"{who}_start_ray_commands"][-1].partition("ray start")
     assert started
-    for setting in ("RAY_AUTH_MODE=token", "RAY_SERVE_ENABLE_HA_PROXY=1", "RAY_SERVE_THROUGHPUT_OPTIMIZED=1"):
+    for setting in (
+        "RAY_AUTH_MODE=token",
+        "RAY_SERVE_ENABLE_HA_PROXY=1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED=1",
+    ):
         assert setting in settings
     assert f"RAY_SERVE_HAPROXY_RETRY_ON='{ENVIRONMENT['RAY_SERVE_HAPROXY_RETRY_ON']}'" in settings
     assert ("--num-cpus=0" in start) == (who == "head")
@@ -63,4 +73,6 @@ def test_every_ray_starts_with_the_token_and_the_fast_proxy(cluster: dict[str, A
 def test_every_node_gets_the_token_and_the_checkout(cluster: dict[str, Any]) -> None:
     assert cluster["file_mounts"] == {"~/nightshelf": ".", "~/.ray/auth_token": "~/.ray/auth_token"}
     assert "chmod 600 ~/.ray/auth_token" in cluster["setup_commands"]
-    assert any("pip install -q -c .constraints.txt ." in command for command in cluster["setup_commands"])
+    assert any(
+        "pip install -q -c .constraints.txt ." in command for command in cluster["setup_commands"]
+    )

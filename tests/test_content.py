@@ -43,7 +43,11 @@ def test_features_are_centred_and_tell_kinds_apart(whole):
 @pytest.mark.parametrize("missing", ["vector", "words", "price"])
 def test_a_missing_part_is_what_the_others_foretell(whole, missing):
     content, features_IC = whole
-    vectors, titles, prices = AXES[KINDS].copy(), catalogue()["title"].to_pylist(), catalogue()["price"].to_pylist()
+    vectors, titles, prices = (
+        AXES[KINDS].copy(),
+        catalogue()["title"].to_pylist(),
+        catalogue()["price"].to_pylist(),
+    )
     if missing == "vector":
         vectors[:8] = 0
     if missing == "words":
@@ -70,13 +74,17 @@ def test_a_catalogue_without_prices_or_texts_has_features():
 def test_a_negative_price_is_none(whole):
     content, _ = whole
     prices = catalogue()["price"].to_pylist()
-    none, negative = (content.features(catalogue(None, [bad, *prices[1:]]), AXES[KINDS]) for bad in (None, -1.0))
+    none, negative = (
+        content.features(catalogue(None, [bad, *prices[1:]]), AXES[KINDS]) for bad in (None, -1.0)
+    )
     np.testing.assert_array_equal(none, negative)
 
 
 def test_attributes_are_words_of_their_own():
     table = catalogue().set_column(1, "title", pa.array(["7"] * 20 + ["8"] * 20))
-    table = table.set_column(table.schema.get_field_index("attributes"), "attributes", pa.array(["7"] * 40))
+    table = table.set_column(
+        table.schema.get_field_index("attributes"), "attributes", pa.array(["7"] * 40)
+    )
     content = Content.fit(table, np.zeros((40, 4), np.float32), latent=4)
     assert len(np.flatnonzero(np.abs(content.latent_WK).max(axis=1) > 1e-6)) == 3
 
@@ -84,4 +92,6 @@ def test_attributes_are_words_of_their_own():
 def test_comes_back_as_saved(whole, tmp_path):
     content, features_IC = whole
     content.save(tmp_path / "c")
-    np.testing.assert_array_equal(Content.load(tmp_path / "c").features(catalogue(), AXES[KINDS]), features_IC)
+    np.testing.assert_array_equal(
+        Content.load(tmp_path / "c").features(catalogue(), AXES[KINDS]), features_IC
+    )

@@ -1,4 +1,5 @@
-"""An encoder that learns which made-up words mean the same, and what it must never take for a wrong answer."""
+"""An encoder that learns which made-up words mean the same, and what it must never take for a wrong
+answer."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.datasets.judgments import USABLE, JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
-from recsys.ranking.pairs import USABLE, Pairs
 from recsys.training import contrastive
 from recsys.training.contrastive import NEGATIVES, TEMPERATURE, tune
 from recsys.training.loop import Fitted, Schedule, seed_everything
@@ -26,11 +27,15 @@ NONE_QN = np.full((len(TRAIN.queries), 1), -1)
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> TransformerEncoder:
-    return TransformerEncoder(str(bert_folder(tmp_path_factory.mktemp("bert"))), "find ", "red ", max_tokens=16)
+    return TransformerEncoder(
+        str(bert_folder(tmp_path_factory.mktemp("bert"))), "find ", "red ", max_tokens=16
+    )
 
 
 @pytest.fixture(scope="module")
-def tuned(encoder: TransformerEncoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fitted]:
+def tuned(
+    encoder: TransformerEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Fitted]:
     folder = tmp_path_factory.mktemp("tuned")
     return folder, tune(encoder, TEXTS, TRAIN, VALID, NONE_QN, folder, SCHEDULE)
 
@@ -53,7 +58,9 @@ def test_tuning_raises_recall(encoder: TransformerEncoder, tuned: tuple[Path, Fi
     assert recall(opened(folder)) > 0.95 > 0.3 > recall(encoder)
 
 
-def test_what_is_saved_is_an_encoder_of_another_space(encoder: TransformerEncoder, tuned: tuple[Path, Fitted]) -> None:
+def test_what_is_saved_is_an_encoder_of_another_space(
+    encoder: TransformerEncoder, tuned: tuple[Path, Fitted]
+) -> None:
     again = opened(tuned[0])
     assert again.dim == encoder.dim
     assert again.space.rsplit("-", 1)[1] != encoder.space.rsplit("-", 1)[1]
@@ -63,7 +70,9 @@ def test_what_is_saved_is_an_encoder_of_another_space(encoder: TransformerEncode
     np.testing.assert_array_equal(fresh.encode_items(TEXTS[:3]), encoder.encode_items(TEXTS[:3]))
 
 
-def test_low_rank_adapters_end_in_the_same_kind_of_folder(encoder: TransformerEncoder, tmp_path: Path) -> None:
+def test_low_rank_adapters_end_in_the_same_kind_of_folder(
+    encoder: TransformerEncoder, tmp_path: Path
+) -> None:
     pytest.importorskip("peft")
     schedule = Schedule(6, 32, 1e-2, patience=0)
     fitted = tune(encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path, schedule, adapters="lora")
@@ -81,18 +90,25 @@ def test_same_seed_same_weights(encoder: TransformerEncoder, tmp_path: Path) -> 
 
 
 def test_no_usable_pair_is_said(encoder: TransformerEncoder, tmp_path: Path) -> None:
-    bad = Pairs.sorted(["aa1", "aa2"], [0, 1], [3, 4], [0.0, 0.25])
-    with pytest.raises(InputError, match=rf"no pair of the training file is graded {USABLE} or better"):
+    bad = JudgedPairs.sorted(["aa1", "aa2"], [0, 1], [3, 4], [0.0, 0.25])
+    with pytest.raises(
+        InputError, match=rf"no pair of the training file is graded {USABLE} or better"
+    ):
         tune(encoder, TEXTS, bad, VALID, NONE_QN, tmp_path, SCHEDULE)
     assert not list(tmp_path.iterdir())
 
 
-def contrast(encoder: TransformerEncoder, train: Pairs, hard_QN: np.ndarray) -> contrastive._Contrast:
+def contrast(
+    encoder: TransformerEncoder, train: JudgedPairs, hard_QN: np.ndarray
+) -> contrastive._Contrast:
     return contrastive._Contrast(encoder, TEXTS, train, train.usable(), hard_QN)
 
 
-#: "aa0" wants 0 (right), 1 (usable) and not 2; "aa1" wants 1 and 3; "aa2" was judged on 4 alone, and that is wrong.
-FEW = Pairs.sorted(["aa0", "aa1", "aa2"], [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 3, 4], [1.0, 0.5, 0.0, 1.0, 0.75, 0.0])
+#: "aa0" wants 0 (right), 1 (usable) and not 2; "aa1" wants 1 and 3; "aa2" was judged on 4 alone,
+#: and that is wrong.
+FEW = JudgedPairs.sorted(
+    ["aa0", "aa1", "aa2"], [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 3, 4], [1.0, 0.5, 0.0, 1.0, 0.75, 0.0]
+)
 HARD_QN = np.array([[0, 2, 5, 6, -1], [1, 3, -1, -1, -1], [4, 7, 8, 9, -1]])
 
 
@@ -113,7 +129,9 @@ batches = st.lists(st.integers(0, 239), min_size=1, max_size=12, unique=True)
 
 @settings(max_examples=30, deadline=None)
 @given(batches, st.lists(st.integers(0, len(TEXTS) - 1), max_size=12))
-def test_left_out_is_what_is_usable_for_the_query_but_not_asked_for(encoder, batch, negatives) -> None:
+def test_left_out_is_what_is_usable_for_the_query_but_not_asked_for(
+    encoder, batch, negatives
+) -> None:
     good = TRAIN.usable()
     pairs = good[np.array(batch) % len(good)]
     of_B, rows_B = TRAIN.of_P[pairs], TRAIN.rows_P[pairs]
@@ -121,7 +139,9 @@ def test_left_out_is_what_is_usable_for_the_query_but_not_asked_for(encoder, bat
     left_out_BC = contrast(encoder, TRAIN, NONE_QN)._left_out(of_B, rows_B, rows_C)
     usable = set(zip(TRAIN.of_P[good].tolist(), TRAIN.rows_P[good].tolist(), strict=True))
     for at, query in enumerate(of_B.tolist()):
-        wanted = [(query, row) in usable and place != at for place, row in enumerate(rows_C.tolist())]
+        wanted = [
+            (query, row) in usable and place != at for place, row in enumerate(rows_C.tolist())
+        ]
         assert left_out_BC[at].tolist() == wanted
 
 
@@ -154,7 +174,8 @@ class Given(torch.nn.Module):
 def test_the_loss_is_weighed_by_grade_and_skips_other_answers(
     encoder: TransformerEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pairs (aa0, 0) of grade 1, (aa0, 1) of grade .5 with negatives 2 and 5: neither item is against the other."""
+    """Pairs (aa0, 0) of grade 1, (aa0, 1) of grade .5 with negatives 2 and 5: neither item is
+    against the other."""
     few = contrast(encoder, FEW, HARD_QN)
     monkeypatch.setattr(few, "_negatives", lambda of_B: np.array([2, 5]))
     queries = [[1.0, 0.0], [1.0, 0.0]]
@@ -178,5 +199,5 @@ def opened_plain(encoder: TransformerEncoder) -> TransformerEncoder:
 
 
 def test_validation_without_answers_is_nothing(encoder: TransformerEncoder) -> None:
-    wrong = Pairs.sorted(["aa1"], [0], [3], [0.0])
+    wrong = JudgedPairs.sorted(["aa1"], [0], [3], [0.0])
     assert contrastive._Recall(encoder, TEXTS, wrong)(Pooled(encoder).eval()) == 0

@@ -3,7 +3,12 @@ import time
 import numpy as np
 import pytest
 
-from recsys.retrieval.cooccurrence import SHRINKAGE, CoOccurrence, likelihood_ratio, neighbours
+from recsys.retrieval.behaviour.cooccurrence import (
+    SHRINKAGE,
+    CoOccurrence,
+    likelihood_ratio,
+    neighbours,
+)
 from recsys.types import EVENT_TYPES, PURCHASE, Histories, Requests
 from tests.contracts import RetrieverContract, answers
 
@@ -18,7 +23,9 @@ def log(*events, users=1):
 
 class TestCoOccurrence(RetrieverContract):
     def make(self):
-        others_IN = np.array([[item for item in range(self.ITEMS) if item != row] for row in range(self.ITEMS)])
+        others_IN = np.array(
+            [[item for item in range(self.ITEMS) if item != row] for row in range(self.ITEMS)]
+        )
         scores_IN = np.sort(np.random.default_rng(2).random(others_IN.shape))[:, ::-1]
         return CoOccurrence(others_IN.astype(np.int32), scores_IN.astype(np.float32))
 
@@ -50,21 +57,31 @@ def test_two_of_a_thing_in_a_basket_count_once():
 
 
 def test_the_likelihood_ratio_of_dunning_s_table():
-    """Dunning 1993, table 1: "the swiss" is seen 110 times, 2442 + 110 begin so, 111 + 110 end so, of 31,777."""
+    """Dunning 1993, table 1: "the swiss" is seen 110 times, 2442 + 110 begin so, 111 + 110 end so,
+    of 31,777."""
     ratio = likelihood_ratio(np.array([110.0]), np.array([2552.0]), np.array([221.0]), 31_777.0)
     np.testing.assert_allclose(ratio, [270.72], atol=0.01)
 
 
 def test_chance_is_no_likelihood():
-    both, mine, theirs = np.array([4.0, 2.0, 10.0]), np.array([20.0, 20, 10]), np.array([20.0, 20, 10])
+    both, mine, theirs = (
+        np.array([4.0, 2.0, 10.0]),
+        np.array([20.0, 20, 10]),
+        np.array([20.0, 20, 10]),
+    )
     found = likelihood_ratio(both, mine, theirs, 100.0)
     assert found[:2].tolist() == [0, 0]
     np.testing.assert_allclose(found[2], 2 * (10 * np.log(10) + 90 * np.log(100 / 90)), rtol=1e-6)
 
 
 def test_what_goes_with_everything_is_no_neighbour_by_likelihood():
-    """Item 0 is in all four baskets, 1 and 2 together in two: only they say something of each other."""
-    events = [(user, item, "purchase", 1.0) for user in range(4) for item in ([0, 1, 2] if user < 2 else [0])]
+    """Item 0 is in all four baskets, 1 and 2 together in two: only they say something of each
+    other."""
+    events = [
+        (user, item, "purchase", 1.0)
+        for user in range(4)
+        for item in ([0, 1, 2] if user < 2 else [0])
+    ]
     known = log(*events, users=4)
     rows_IN, scores_IN = neighbours([known], range(3), 3, 2, now_days=0.0, measure="likelihood")
     assert rows_IN.tolist() == [[-1], [2], [1]] or rows_IN.tolist() == [[-1, -1], [2, -1], [1, -1]]
@@ -76,17 +93,25 @@ def test_what_goes_with_everything_is_no_neighbour_by_likelihood():
 @pytest.mark.parametrize("measure", ["cosine", "likelihood"])
 def test_parts_and_blocks_add_up_to_the_whole(measure):
     random = np.random.default_rng(0)
-    events = sorted((int(u), int(i), "purchase", float(d)) for u, i, d in random.integers(0, 20, (600, 3)))
+    events = sorted(
+        (int(u), int(i), "purchase", float(d)) for u, i, d in random.integers(0, 20, (600, 3))
+    )
     whole = log(*events, users=20)
     rows_IN, scores_IN = neighbours([whole], range(20), 20, 8, now_days=20.0, measure=measure)
     parts = [whole.slice(0, 7), Histories.empty(3), whole.slice(7, 20)]
-    blocks = [neighbours(parts, block, 20, 8, 20.0, measure) for block in (range(0, 6), range(6, 20))]
+    blocks = [
+        neighbours(parts, block, 20, 8, 20.0, measure) for block in (range(0, 6), range(6, 20))
+    ]
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), rows_IN)
-    np.testing.assert_allclose(np.concatenate([scores for _, scores in blocks]), scores_IN, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.concatenate([scores for _, scores in blocks]), scores_IN, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_recent_and_strong_events_lead():
-    source = CoOccurrence(np.array([[2], [3], [-1], [-1]], np.int32), np.array([[1], [1], [-np.inf], [-np.inf]]))
+    source = CoOccurrence(
+        np.array([[2], [3], [-1], [-1]], np.int32), np.array([[1], [1], [-np.inf], [-np.inf]])
+    )
 
     def best(*events):
         return answers(source.retrieve(Requests(1, histories=log(*events)), 1))[0]
@@ -102,9 +127,12 @@ def test_no_history_no_candidates():
 
 @pytest.mark.slow
 def test_one_request_takes_milliseconds():
-    """92,000 items, 400 events of history: 3 ms were asked for; ten leave room for a busy machine."""
+    """92,000 items, 400 events of history: 3 ms were asked for; ten leave room for a busy
+    machine."""
     random, items = np.random.default_rng(0), 92_000
-    source = CoOccurrence(random.integers(0, items, (items, 50)).astype(np.int32), np.ones((items, 50), np.float32))
+    source = CoOccurrence(
+        random.integers(0, items, (items, 50)).astype(np.int32), np.ones((items, 50), np.float32)
+    )
     rows = random.integers(0, items, 400).astype(np.int32)
     known = Histories(np.array([0, 400]), rows, np.full(400, PURCHASE, np.int8), np.arange(400.0))
     seconds = []

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.datasets.judgments import JudgedPairs
 from recsys.errors import NotFoundError
 from recsys.ranking.cross_encoder import CrossEncoder, bert_tiny, pair_batch, pair_tokenizer
-from recsys.ranking.pairs import Pairs
 from recsys.training import cross_encoder
 from recsys.training.cross_encoder import UNJUDGED, judged_ndcg, with_negatives
 from recsys.training.loop import Schedule
@@ -26,9 +26,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cross_encoder.Fitted]:
+def trained(
+    base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, cross_encoder.Fitted]:
     folder = tmp_path_factory.mktemp("cross-encoder")
-    return folder, cross_encoder.train(base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder, SCHEDULE)
+    return folder, cross_encoder.train(
+        base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder, SCHEDULE
+    )
 
 
 def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) -> None:
@@ -36,7 +40,9 @@ def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) 
     folder, fitted = trained
     assert fitted.best > 0.9 > 0.6 > fitted.start
     valid = judged(VERBS[3:], 2)
-    scores_P = CrossEncoder(folder).scores([valid.queries[q] for q in valid.of_P], [TEXTS[r] for r in valid.rows_P])
+    scores_P = CrossEncoder(folder).scores(
+        [valid.queries[q] for q in valid.of_P], [TEXTS[r] for r in valid.rows_P]
+    )
     assert judged_ndcg(valid, scores_P) > 0.9, "the saved folder is the trained model"
     assert scores_P[valid.grades_P == 1].mean() > 0.8 > 0.2 > scores_P[valid.grades_P == 0].mean()
 
@@ -44,8 +50,12 @@ def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) 
 def test_same_seed_same_scores(base: Path, tmp_path: Path) -> None:
     schedule = Schedule(1, 64, 3e-3, patience=0, seed=3)
     for name in ("first", "second"):
-        cross_encoder.train(base, TEXTS, judged(VERBS[:1]), judged(VERBS[3:], 1), tmp_path / name, schedule)
-    first, second = (CrossEncoder(tmp_path / name).scores(["aa1"] * 80, TEXTS) for name in ("first", "second"))
+        cross_encoder.train(
+            base, TEXTS, judged(VERBS[:1]), judged(VERBS[3:], 1), tmp_path / name, schedule
+        )
+    first, second = (
+        CrossEncoder(tmp_path / name).scores(["aa1"] * 80, TEXTS) for name in ("first", "second")
+    )
     np.testing.assert_array_equal(first, second)
 
 
@@ -70,13 +80,17 @@ def test_nothing_to_score(trained: tuple[Path, cross_encoder.Fitted]) -> None:
     assert "_model" not in vars(reader), "nothing was loaded for it"
 
 
-def test_queries_and_texts_of_other_numbers_are_refused(trained: tuple[Path, cross_encoder.Fitted]) -> None:
+def test_queries_and_texts_of_other_numbers_are_refused(
+    trained: tuple[Path, cross_encoder.Fitted],
+) -> None:
     with pytest.raises(ValueError, match="longer"):
         CrossEncoder(trained[0]).scores(["aa1"], ["bb1", "bb2"])
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"nowhere has no cross-encoder: name a folder that its training wrote"):
+    with pytest.raises(
+        NotFoundError, match=r"nowhere has no cross-encoder: name a folder that its training wrote"
+    ):
         CrossEncoder(tmp_path / "nowhere")
 
 
@@ -100,8 +114,9 @@ def test_bert_tiny_is_a_folder_to_train_from() -> None:
     assert len(pair_tokenizer(folder, 64).encode("cordless drill", "18 v drill").ids) > 6
 
 
-#: Query 0 was judged on 1 and 2, query 1 on 5. The lists begin with what stands too high to be a negative.
-TRAIN = Pairs.sorted(["a", "b"], [0, 0, 1], [1, 2, 5], [1.0, 0.0, 0.5])
+#: Query 0 was judged on 1 and 2, query 1 on 5. The lists begin with what stands too high to be a
+#: negative.
+TRAIN = JudgedPairs.sorted(["a", "b"], [0, 0, 1], [1, 2, 5], [1.0, 0.0, 0.5])
 LISTS_QN = np.array([[7, 1, 2, 3, 4, -1], [5, 6, 5, 8, -1, -1]])
 
 
@@ -112,7 +127,10 @@ def test_negatives_are_what_nobody_judged() -> None:
     (rows_0, grades_0), (rows_1, grades_1) = more.by_query()
     assert (rows_0[:2].tolist(), set(rows_0[2:].tolist())) == ([1, 2], {3, 4})
     assert (rows_1[:1].tolist(), set(rows_1[1:].tolist())) == ([5], {6, 8})
-    assert (grades_0.tolist(), grades_1.tolist()) == ([1, 0, UNJUDGED, UNJUDGED], [0.5, UNJUDGED, UNJUDGED])
+    assert (grades_0.tolist(), grades_1.tolist()) == (
+        [1, 0, UNJUDGED, UNJUDGED],
+        [0.5, UNJUDGED, UNJUDGED],
+    )
 
 
 def test_negatives_of_short_lists() -> None:
@@ -121,7 +139,9 @@ def test_negatives_of_short_lists() -> None:
     assert with_negatives(TRAIN, LISTS_QN, 0, 0, seed=0).rows_P.tolist() == [1, 2, 5]
 
 
-lists = st.lists(st.lists(st.integers(0, 9), min_size=6, max_size=6, unique=True), min_size=2, max_size=2)
+lists = st.lists(
+    st.lists(st.integers(0, 9), min_size=6, max_size=6, unique=True), min_size=2, max_size=2
+)
 
 
 @given(lists, st.integers(0, 6), st.integers(0, 6), st.integers(0, 9))
@@ -140,7 +160,7 @@ def test_laws_of_negatives(listed: list[list[int]], each: int, first: int, seed:
 
 def test_judged_ndcg_worked_example() -> None:
     """Grades 1 and .5 gain 3 and 1; the second query has no gain and is left out."""
-    pairs = Pairs.sorted(["a", "b"], [0, 0, 0, 1], [0, 1, 2, 3], [0.5, 0.0, 1.0, 0.0])
+    pairs = JudgedPairs.sorted(["a", "b"], [0, 0, 0, 1], [0, 1, 2, 3], [0.5, 0.0, 1.0, 0.0])
     best = 3 + 1 / np.log2(3)
     assert judged_ndcg(pairs, np.array([2.0, 1.0, 3.0, 9.0])) == pytest.approx(1)
     assert judged_ndcg(pairs, np.array([3.0, 2.0, 1.0, 9.0])) == pytest.approx((1 + 3 / 2) / best)

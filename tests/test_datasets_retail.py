@@ -42,7 +42,9 @@ class TestUciFile(DatasetAdapterContract):
             ("5", "MUG", None, 1, DAY, 3.0, None),
         ]
         path = folder / "online_retail.parquet"
-        write_rows(path, "InvoiceNo StockCode Description Quantity InvoiceDate UnitPrice CustomerID", lines)
+        write_rows(
+            path, "InvoiceNo StockCode Description Quantity InvoiceDate UnitPrice CustomerID", lines
+        )
         return UciOnlineRetail(str(path))
 
     def test_the_usual_name_and_the_last_price_above_zero(self, adapter):
@@ -55,13 +57,20 @@ class TestUciFile(DatasetAdapterContract):
         events = pa.concat_tables([adapter.read_events(chunk) for chunk in adapter.event_chunks()])
         assert events["event_id"].to_pylist() == [f"uci-{row}" for row in range(5)]
         assert events["user_id"].to_pylist() == ["17", "18", "17", None, None]
-        assert events["type"].to_pylist() == ["purchase", "purchase", "cancellation", "purchase", "purchase"]
+        assert events["type"].to_pylist() == [
+            "purchase",
+            "purchase",
+            "cancellation",
+            "purchase",
+            "purchase",
+        ]
         assert events["quantity"].to_pylist() == [2, 1, -1, 1, 1]
         assert events["time"][1].as_py() == DAY.replace(tzinfo=UTC)
 
 
 class TestJourneyFiles(DatasetAdapterContract):
-    """Ice and fuel; fuel costs less than a cent a unit, and ice was last sold 91 days before the log's end."""
+    """Ice and fuel; fuel costs less than a cent a unit, and ice was last sold 91 days before the
+    log's end."""
 
     @pytest.fixture(autouse=True)
     def installed(self, tmp_path, monkeypatch):
@@ -104,7 +113,8 @@ class TestJourneyFiles(DatasetAdapterContract):
 def test_a_data_set_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTSHELF_DATA", str(tmp_path))
     with pytest.raises(
-        NotFoundError, match=r"there is no data set at .*/gifts: put it there, or point NIGHTSHELF_DATA"
+        NotFoundError,
+        match=r"there is no data set at .*/gifts: put it there, or point NIGHTSHELF_DATA",
     ):
         data_folder("gifts")
     (tmp_path / "gifts").mkdir()
@@ -130,7 +140,9 @@ def gifts():
 def test_chunks_cover_every_row_once(grocer, gifts):
     for adapter, rows in ((grocer, 1_469_307), (gifts, 541_909)):
         chunks = adapter.event_chunks()
-        assert [chunk.start for chunk in chunks] == list(np.cumsum([0] + [chunk.rows for chunk in chunks[:-1]]))
+        assert [chunk.start for chunk in chunks] == list(
+            np.cumsum([0] + [chunk.rows for chunk in chunks[:-1]])
+        )
         assert sum(chunk.rows for chunk in chunks) == rows
 
 
@@ -138,7 +150,11 @@ def test_chunks_cover_every_row_once(grocer, gifts):
 def test_a_chunk_is_a_slice_of_the_file(grocer):
     path = grocer.event_chunks()[0].path
     part = row_files.read_rows(Chunk(path, 65_000, 1_000), ["basket_id", "product_id"])
-    assert part.equals(pq.read_table(path, columns=["basket_id", "product_id"]).slice(65_000, 1_000).combine_chunks())
+    assert part.equals(
+        pq.read_table(path, columns=["basket_id", "product_id"])
+        .slice(65_000, 1_000)
+        .combine_chunks()
+    )
 
 
 @realdata
@@ -162,7 +178,9 @@ def test_a_grocer_s_product(grocer):
 
 @realdata
 def test_a_grocer_s_purchases(grocer):
-    first, last = (grocer.read_events(grocer.event_chunks()[at]).slice(0, 1).to_pylist()[0] for at in (0, 1))
+    first, last = (
+        grocer.read_events(grocer.event_chunks()[at]).slice(0, 1).to_pylist()[0] for at in (0, 1)
+    )
     assert (first["event_id"], last["event_id"]) == ("cj-0", "cj-250000")
     assert first == {
         "event_id": "cj-0",
@@ -176,7 +194,9 @@ def test_a_grocer_s_purchases(grocer):
 
 
 @realdata
-@pytest.mark.parametrize("day", [date(2018, 1, 1), date(2018, 1, 7), date(2026, 11, 24), date(2016, 2, 29)])
+@pytest.mark.parametrize(
+    "day", [date(2018, 1, 1), date(2018, 1, 7), date(2026, 11, 24), date(2016, 2, 29)]
+)
 def test_the_log_moves_by_whole_weeks(grocer, day):
     chunk = grocer.event_chunks()[-1]
     moved = pc.max(CompleteJourney(last_day=day).read_events(chunk)["time"]).as_py()

@@ -1,4 +1,5 @@
-"""What lies in serve/deploy: every field is one that its reader knows, every metric one that the application gives."""
+"""What lies in serve/deploy: every field is one that its reader knows, every metric one that the
+application gives."""
 
 import json
 import re
@@ -23,9 +24,10 @@ ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "serve" / "deploy"
 KUBERNETES = "1.33"
 
-#: The fields of KubeRay 1.7's kinds, as its API reference lists them. A name stands for another table, "pod" for a pod
-#: template, "text", "number", "flag" and "texts" (a map of texts) for values, "any" for what Kubernetes itself knows;
-#: "[x]" is a list of x, "!" says that it must be there.
+#: The fields of KubeRay 1.7's kinds, as its API reference lists them. A name stands for another
+#: table, "pod" for a pod template, "text", "number", "flag" and "texts" (a map of texts) for
+#: values, "any" for what Kubernetes itself knows; "[x]" is a list of x, "!" says that it must be
+#: there.
 RAY: dict[str, dict[str, str]] = {
     "RayService": {
         "serveConfigV2": "text",
@@ -40,7 +42,12 @@ RAY: dict[str, dict[str, str]] = {
         "managedBy": "text",
     },
     "UpgradeStrategy": {"type": "text", "clusterUpgradeOptions": "any"},
-    "RayCronJob": {"schedule": "text!", "timeZone": "text", "suspend": "flag", "jobTemplate": "RayJob!"},
+    "RayCronJob": {
+        "schedule": "text!",
+        "timeZone": "text",
+        "suspend": "flag",
+        "jobTemplate": "RayJob!",
+    },
     "RayJob": {
         "entrypoint": "text",
         "entrypointNumCpus": "number",
@@ -134,7 +141,9 @@ VALUES: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "flag": lambda value: isinstance(value, bool),
-    "texts": lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values()),
+    "texts": lambda value: (
+        isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+    ),
     "any": lambda value: True,
 }
 
@@ -145,13 +154,19 @@ def faults(kind: str, value: Any, where: str = "spec") -> Iterator[str]:
         for at, each in enumerate(value):
             yield from faults(kind[1:-1], each, f"{where}[{at}]")
     elif kind == "pod":
-        yield from of_kubernetes({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": value["spec"]})
+        yield from of_kubernetes(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": value["spec"]}
+        )
     elif kind in VALUES:
         yield from [] if VALUES[kind](value) else [f"{where} is {value!r}, not {kind}"]
     else:
         fields = RAY[kind]
         yield from (f"{where}.{name} is unknown" for name in value if name not in fields)
-        yield from (f"{where}.{name} is missing" for name, of in fields.items() if of[-1] == "!" and name not in value)
+        yield from (
+            f"{where}.{name} is missing"
+            for name, of in fields.items()
+            if of[-1] == "!" and name not in value
+        )
         for name in [name for name in value if name in fields]:
             if value[name] not in CHOICES.get((kind, name), (value[name],)):
                 yield f"{where}.{name} is {value[name]!r}"
@@ -193,8 +208,35 @@ def test_manifests_have_no_field_that_nobody_reads(name: str) -> None:
         (("spec", "rayClusterConfig", "enableInTreeAutoscaling"), "yes"),
         (("spec", "rayClusterConfig", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
         (("spec", "rayClusterConfig", "workerGroupSpecs", 0, "maxReplica"), 8),
-        (("spec", "rayClusterConfig", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "img"), "x"),
-        (("spec", "rayClusterConfig", "headGroupSpec", "template", "spec", "containers", 0, "env", 0, "value"), 1),
+        (
+            (
+                "spec",
+                "rayClusterConfig",
+                "workerGroupSpecs",
+                0,
+                "template",
+                "spec",
+                "containers",
+                0,
+                "img",
+            ),
+            "x",
+        ),
+        (
+            (
+                "spec",
+                "rayClusterConfig",
+                "headGroupSpec",
+                "template",
+                "spec",
+                "containers",
+                0,
+                "env",
+                0,
+                "value",
+            ),
+            1,
+        ),
     ],
 )
 def test_a_wrong_field_is_found(path: tuple[Any, ...], value: Any) -> None:
@@ -208,7 +250,12 @@ def test_a_wrong_field_is_found(path: tuple[Any, ...], value: Any) -> None:
 
 def strictly_serve(config: dict[str, Any]) -> None:
     """Serve reads it, and ignores no key of it."""
-    from ray.serve.schema import HTTPOptionsSchema, LoggingConfig, ServeApplicationSchema, ServeDeploySchema
+    from ray.serve.schema import (
+        HTTPOptionsSchema,
+        LoggingConfig,
+        ServeApplicationSchema,
+        ServeDeploySchema,
+    )
 
     [application] = config["applications"]
     for part, schema in (
@@ -222,13 +269,20 @@ def strictly_serve(config: dict[str, Any]) -> None:
 
 
 def test_the_day_on_kubernetes_is_the_one_of_a_plain_cluster() -> None:
-    """But for the address that it listens on and the setup's name; and nobody runs code on it without a token."""
+    """But for the address that it listens on and the setup's name; and nobody runs code on it
+    without a token."""
     spec = documents("rayservice.yaml")[0]["spec"]
-    inside, plain = yaml.safe_load(spec["serveConfigV2"]), yaml.safe_load((ROOT / "serve/config.yaml").read_text())
+    inside, plain = (
+        yaml.safe_load(spec["serveConfigV2"]),
+        yaml.safe_load((ROOT / "serve/config.yaml").read_text()),
+    )
     strictly_serve(inside)
     assert inside["http_options"] | {"host": ""} == plain["http_options"] | {"host": ""}
     assert inside["applications"][0]["import_path"] == plain["applications"][0]["import_path"]
-    for cluster in (spec["rayClusterConfig"], documents("raycronjob.yaml")[0]["spec"]["jobTemplate"]["rayClusterSpec"]):
+    for cluster in (
+        spec["rayClusterConfig"],
+        documents("raycronjob.yaml")[0]["spec"]["jobTemplate"]["rayClusterSpec"],
+    ):
         assert cluster["authOptions"] == {"mode": "token"}
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         for pod in [group["template"]["spec"] for group in groups]:
@@ -236,7 +290,9 @@ def test_the_day_on_kubernetes_is_the_one_of_a_plain_cluster() -> None:
             assert not pod["containers"][0]["securityContext"]["allowPrivilegeEscalation"]
             names = {each["name"]: each for each in pod["containers"][0]["env"]}
             assert not [
-                name for name in names if "KEY" in name and "value" in names[name] and name != "NIGHTSHELF_KEYS"
+                name
+                for name in names
+                if "KEY" in name and "value" in names[name] and name != "NIGHTSHELF_KEYS"
             ]
 
 
@@ -272,7 +328,9 @@ def test_every_alert_says_what_to_do() -> None:
         assert (document, heading in headings) == ("docs/runbook.md", True), rule["alert"]
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus")
+@pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus"
+)
 @pytest.mark.parametrize("arguments", [("rules", "alerts.yml"), ("config", "prometheus.yml")])
 def test_prometheus_reads_its_files(arguments: tuple[str, str]) -> None:
     command = ["promtool", "check", arguments[0], str(DEPLOY / arguments[1])]
@@ -317,7 +375,10 @@ def test_every_metric_that_is_watched_is_one_that_a_scrape_finds(
     watched = {name for expr in expressions() for name in re.findall(r"ray_nightshelf_\w+", expr)}
     assert len(watched) >= 10
     # These are counted only when something goes wrong, or somebody leaves.
-    rare = {f"ray_nightshelf_{name}_total" for name in ("release_refused", "impressions_dropped", "forgotten")}
+    rare = {
+        f"ray_nightshelf_{name}_total"
+        for name in ("release_refused", "impressions_dropped", "forgotten")
+    }
     eventually(lambda: watched - rare <= scraped(), 60)
     made = re.findall(r'"(nightshelf_\w+)"', (ROOT / "serve" / "metrics.py").read_text())
     assert rare <= {f"ray_{name}" for name in made}
@@ -355,5 +416,6 @@ def test_a_rolling_update_fails_no_request(run: Callable[..., Setup]) -> None:  
     assert {first for first, _ in told} == {200}
     assert [status for _, status in told][:5] == [200] * 5
     assert {status for _, status in told} == {200, 422}
-    # A machine that is busy answers late; one that stands still while replicas change would take as long as they do.
+    # A machine that is busy answers late; one that stands still while replicas change would take as
+    # long as they do.
     assert longest_s[0] < 15

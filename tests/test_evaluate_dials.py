@@ -1,4 +1,5 @@
-"""The dials of the histories' evaluation: a catalogue with gaps, and nightshelf's answers in another order."""
+"""The dials of the histories' evaluation: a catalogue with gaps, and nightshelf's answers in
+another order."""
 
 from dataclasses import replace
 
@@ -16,11 +17,17 @@ from recsys.types import PURCHASE, Histories
 
 
 def logged(*users):
-    offsets, rows = np.cumsum([0, *map(len, users)]), np.array([row for user in users for row in user], np.int32)
-    return Histories(offsets, rows, np.full(len(rows), PURCHASE, np.int8), np.arange(len(rows)) / 1000)
+    offsets, rows = (
+        np.cumsum([0, *map(len, users)]),
+        np.array([row for user in users for row in user], np.int32),
+    )
+    return Histories(
+        offsets, rows, np.full(len(rows), PURCHASE, np.int8), np.arange(len(rows)) / 1000
+    )
 
 
-#: Text, shelf and price of items that have: all three, one of them each, a brand alone, and empty texts.
+#: Text, shelf and price of items that have: all three, one of them each, a brand alone, and empty
+#: texts.
 SHELVES = pa.table(
     {
         **{field.name: pa.nulls(6, field.type) for field in ITEMS_IN},
@@ -38,7 +45,10 @@ def test_who_has_one_field_loses_it():
     vectors_ID = np.array([[1], [1], [1], [0], [1], [0]], np.float32)
     left, left_ID = histories.with_gaps(SHELVES, vectors_ID, 1, seed=0)
     kept = left.select(["title", "category", "brand", "price"]).to_pylist()[1:]
-    assert kept == [{"title": empty, "category": None, "brand": empty, "price": None} for empty in [None] * 4 + [""]]
+    assert kept == [
+        {"title": empty, "category": None, "brand": empty, "price": None}
+        for empty in [None] * 4 + [""]
+    ]
     assert left_ID[1:].tolist() == [[0], [1], [0], [1], [0]]
     assert (left.schema, left["item_id"]) == (SHELVES.schema, SHELVES["item_id"])
     same, same_ID = histories.with_gaps(SHELVES, vectors_ID, 0, seed=0)
@@ -51,7 +61,12 @@ def test_who_has_one_field_loses_it():
 def test_a_share_of_the_items_loses_one_field_each(share, seed):
     whole = SHELVES.take(np.zeros(3000, int))
     left, left_ID = histories.with_gaps(whole, np.ones((3000, 2), np.float32), share, seed)
-    lost_3I = np.array([[value is None for value in left[name].to_pylist()] for name in ("title", "category", "price")])
+    lost_3I = np.array(
+        [
+            [value is None for value in left[name].to_pylist()]
+            for name in ("title", "category", "price")
+        ]
+    )
     assert lost_3I.sum(axis=0).max() == 1
     np.testing.assert_allclose(lost_3I.mean(axis=1), share / 3, atol=0.04)
     assert ((left_ID == 0).all(axis=1) == lost_3I[0]).all()
@@ -62,10 +77,14 @@ def test_a_share_of_the_items_loses_one_field_each(share, seed):
 def test_a_vector_knows_nothing_of_a_lost_field(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     encoder = HashingEncoder(16)
-    left, left_ID = catalogue.with_gaps(SHELVES.set_column(1, "title", SHELVES["item_id"]), encoder, 1)
+    left, left_ID = catalogue.with_gaps(
+        SHELVES.set_column(1, "title", SHELVES["item_id"]), encoder, 1
+    )
     titled = [row for row, title in enumerate(left["title"].to_pylist()) if title]
     assert 0 < len(titled) < 6
-    np.testing.assert_allclose(left_ID[titled], encoder.encode_items([left["title"][row].as_py() for row in titled]))
+    np.testing.assert_allclose(
+        left_ID[titled], encoder.encode_items([left["title"][row].as_py() for row in titled])
+    )
     assert not np.delete(left_ID, titled, axis=0).any()
 
 
@@ -81,7 +100,8 @@ class Falling:
 
 @pytest.fixture
 def dialled(monkeypatch):
-    """The contenders where everybody is offered items 39 to 0 in this order, and what was fitted for them."""
+    """The contenders where everybody is offered items 39 to 0 in this order, and what was fitted
+    for them."""
     made = []
 
     def ask(asked):
@@ -102,15 +122,24 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
     """Items 0 to 7 are the tail; those of one ten are alike."""
     monkeypatch.setattr(learned, "USERS_PER_BLOCK", 2)
     contenders, made = dialled
-    log = logged(*np.arange(40).reshape(20, 2), *np.tile(np.arange(8, 40).reshape(16, 2), (3, 1)), [39, 38, 37])
-    split, items_ID = histories.leave_one_out(log, 40), np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    log = logged(
+        *np.arange(40).reshape(20, 2),
+        *np.tile(np.arange(8, 40).reshape(16, 2), (3, 1)),
+        [39, 38, 37],
+    )
+    split, items_ID = (
+        histories.leave_one_out(log, 40),
+        np.repeat(np.eye(4, dtype=np.float32), 10, axis=0),
+    )
 
     def told_by(name, seed=0):
         rows_UK = contenders[name](split, SHELVES, items_ID, seed, print)(logged([], [], []), 8)
         assert rows_UK.tolist() == [rows_UK[0].tolist()] * 3
         return rows_UK[0].tolist()
 
-    assert told_by("nightshelf") == told_by("nightshelf_tail_.1") == [39, 38, 37, 36, 35, 34, 33, 32]
+    assert (
+        told_by("nightshelf") == told_by("nightshelf_tail_.1") == [39, 38, 37, 36, 35, 34, 33, 32]
+    )
     assert told_by("nightshelf_tail_.3") == [39, 38, 37, 7, 36, 35, 6, 34]
     assert told_by("nightshelf_diverse_.5")[:4] == [39, 29, 19, 9]
     assert made == ["seed 0", 2, 1]
@@ -120,7 +149,9 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
 
 def test_memory_tells_apart_who_asks_and_for_how_many():
     asked = []
-    recall = learned.remembered(lambda past, k: asked.append(k) or np.full((len(past), k), past.items.sum()))
+    recall = learned.remembered(
+        lambda past, k: asked.append(k) or np.full((len(past), k), past.items.sum())
+    )
     later = replace(logged([1, 2]), days=np.array([5.0, 6.0]))
     for past in (logged([1, 2]), logged([1, 2]), logged([2, 1]), logged([1], [2]), later):
         np.testing.assert_array_equal(recall(past, 3), np.full((len(past), 3), 3))

@@ -16,8 +16,8 @@ from recsys import metrics
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import histories, learned, rivals
-from recsys.retrieval import follows
-from recsys.retrieval.follows import follow_weights
+from recsys.retrieval.behaviour import follows
+from recsys.retrieval.behaviour.follows import follow_weights
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
@@ -26,8 +26,13 @@ NOBODY = np.empty((0, 1), np.float32)
 
 def logged(*users):
     """Histories of these item rows, and days that say which event is which."""
-    offsets, rows = np.cumsum([0, *map(len, users)]), np.array([row for user in users for row in user], np.int32)
-    return Histories(offsets, rows, np.full(len(rows), PURCHASE, np.int8), np.arange(len(rows)) / 1000)
+    offsets, rows = (
+        np.cumsum([0, *map(len, users)]),
+        np.array([row for user in users for row in user], np.int32),
+    )
+    return Histories(
+        offsets, rows, np.full(len(rows), PURCHASE, np.int8), np.arange(len(rows)) / 1000
+    )
 
 
 def told(part):
@@ -41,7 +46,9 @@ def catalogue(*titles):
 
 
 def contender(name, split, items=None, items_ID=NOBODY, seed=0):
-    return rivals.RIVALS[name](split, items or catalogue(*["word"] * split.item_count), items_ID, seed, print)
+    return rivals.RIVALS[name](
+        split, items or catalogue(*["word"] * split.item_count), items_ID, seed, print
+    )
 
 
 def test_the_last_two_are_left_out():
@@ -49,7 +56,10 @@ def test_the_last_two_are_left_out():
     assert told(split.train) == [[0, 1], [4, 5], [], [1]]
     assert told(split.before_test) == [[0, 1, 2], [4, 5], [], [1, 0]]
     assert (told(split.valid.histories), split.valid.targets_U.tolist()) == ([[0, 1], [1]], [2, 0])
-    assert (told(split.test.histories), split.test.targets_U.tolist()) == ([[0, 1, 2], [1, 0]], [3, 4])
+    assert (told(split.test.histories), split.test.targets_U.tolist()) == (
+        [[0, 1, 2], [1, 0]],
+        [3, 4],
+    )
     assert split.test.users_U.tolist() == [0, 3]
     assert (split.asked, split.fitted) == (split.test, split.before_test)
     assert split.counts_I.tolist() == [2, 2, 1, 0, 1, 1]
@@ -114,25 +124,38 @@ def test_a_run_comes_out_in_every_order():
     log, ids = logged([2, 0, 1], [1]), ["a", "b", "c"]
     ends = {tuple(told(histories.ties_shuffled(log, ids, seed))[0]) for seed in range(20)}
     assert ends == {(2, 0, 1), (2, 1, 0)}
-    assert (histories.ascending_ends(log), histories.ascending_ends(logged([2, 1, 0], []))) == (1, 0)
+    assert (histories.ascending_ends(log), histories.ascending_ends(logged([2, 1, 0], []))) == (
+        1,
+        0,
+    )
 
 
 @settings(max_examples=50, deadline=None)
-@given(users_rows.filter(lambda users: any(len(set(user)) >= 4 for user in users)), st.integers(0, 3))
+@given(
+    users_rows.filter(lambda users: any(len(set(user)) >= 4 for user in users)), st.integers(0, 3)
+)
 def test_a_cold_item_is_seen_nowhere_but_as_a_test_target(users, seed):
     try:
         split = histories.without_items(logged(*users), 10, 0.1, seed)
     except InputError:
         return  # nobody's history is long enough without it
     cold = set(split.test.targets_U.tolist())
-    seen = {row for part in (split.train, split.before_test, split.valid.histories) for row in part.items.tolist()}
+    seen = {
+        row
+        for part in (split.train, split.before_test, split.valid.histories)
+        for row in part.items.tolist()
+    }
     assert len(cold) <= 1
-    assert not cold & (seen | set(split.valid.targets_U.tolist()) | set(split.test.histories.items.tolist()))
+    assert not cold & (
+        seen | set(split.valid.targets_U.tolist()) | set(split.test.histories.items.tolist())
+    )
     if not cold:
         return
     (row,) = cold
     asked = {user for user, rows in enumerate(users) if len(rows) >= 3 and rows[-1] == row}
-    assert set(split.test.users_U.tolist()) == {u for u in asked if sum(other != row for other in users[u]) >= 2}
+    assert set(split.test.users_U.tolist()) == {
+        u for u in asked if sum(other != row for other in users[u]) >= 2
+    }
 
 
 def test_a_share_of_the_users_keeps_whole_histories():
@@ -143,8 +166,11 @@ def test_a_share_of_the_users_keeps_whole_histories():
     assert histories.sample(log, 1, seed=1) is log
 
 
-#: Two users, with 1 and 5 events, whose targets are found at places 2 and 11 of 20; item 30 is the tail.
-ASKED = histories.Asked(logged([0], [1, 2, 3, 4, 5]), np.array([31, 30], np.int32), np.array([0, 1]))
+#: Two users, with 1 and 5 events, whose targets are found at places 2 and 11 of 20; item 30 is the
+#: tail.
+ASKED = histories.EvalUsers(
+    logged([0], [1, 2, 3, 4, 5]), np.array([31, 30], np.int32), np.array([0, 1])
+)
 ROWS_UK = np.array([[9, 31, *range(10, 28)], [*range(6, 16), 30, *range(16, 25)]])
 
 
@@ -173,7 +199,9 @@ def test_cold_targets_have_no_event():
 
 
 def test_seeds_are_averaged_and_their_spread_told():
-    other_UK = np.roll(ROWS_UK, 10, axis=1)  # the first user's target falls to place 12, the other's rises to 1
+    other_UK = np.roll(
+        ROWS_UK, 10, axis=1
+    )  # the first user's target falls to place 12, the other's rises to 1
     both = [ROWS_UK, np.where(ROWS_UK == 31, 28, ROWS_UK)]
     row = histories.evaluate(both, ASKED, np.ones(32, int))
     assert row["recall@10"] == (1 / 2 + 0) / 2
@@ -187,13 +215,21 @@ def test_seeds_are_averaged_and_their_spread_told():
 #: Nuts follow bolts for three users; screws, as popular, stand before them and far away.
 HARDWARE = catalogue("brass bolt", "brass nut", "steel screw", "red paint", "blue paint", "glue")
 SHED = histories.leave_one_out(
-    logged(*[[2, 3, 0, 1, 4, 5]] * 3, [2, 4, 4, 4, 3, 1, 1], [4, 4, 2, 2], [5, 5, 0, 1, 3]), len(HARDWARE)
+    logged(*[[2, 3, 0, 1, 4, 5]] * 3, [2, 4, 4, 4, 3, 1, 1], [4, 4, 2, 2], [5, 5, 0, 1, 3]),
+    len(HARDWARE),
 )
 
 
 @pytest.mark.parametrize(
     ("name", "first"),
-    [("popularity", 4), ("item_knn", 1), ("tfidf", 1), ("item_knn+tfidf", 1), ("ease", 1), ("content", 1)],
+    [
+        ("popularity", 4),
+        ("item_knn", 1),
+        ("tfidf", 1),
+        ("item_knn+tfidf", 1),
+        ("ease", 1),
+        ("content", 1),
+    ],
 )
 def test_what_a_rival_tells_who_bought_bolts(name, first):
     items_ID = HashingEncoder(64).encode_items(HARDWARE["title"].to_pylist())
@@ -216,12 +252,16 @@ def test_the_newest_event_counts_most():
 
 @pytest.mark.parametrize("name", ["item_knn", "tfidf", "item_knn+tfidf"])
 def test_who_has_no_history_is_told_what_is_popular(name):
-    popular, theirs = (contender(known, SHED, HARDWARE)(logged([]), 3).tolist() for known in ("popularity", name))
+    popular, theirs = (
+        contender(known, SHED, HARDWARE)(logged([]), 3).tolist() for known in ("popularity", name)
+    )
     assert theirs == popular
 
 
 def test_near_pairs_count_more_and_far_ones_not():
-    weights = follow_weights([logged([0, 1, 2], [*[3] * 2, *range(4, 4 + follows.WINDOW)])], range(100), 100).toarray()
+    weights = follow_weights(
+        [logged([0, 1, 2], [*[3] * 2, *range(4, 4 + follows.WINDOW)])], range(100), 100
+    ).toarray()
     np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-follows.DISTANCE, rtol=1e-5)
     assert weights[3, 2 + follows.WINDOW] > 0 == weights[3, 3]
     assert weights[3, 3 + follows.WINDOW] > 0
@@ -230,7 +270,8 @@ def test_near_pairs_count_more_and_far_ones_not():
 
 
 def test_ease_is_the_least_squares_solution():
-    """Its stationary point: the gradient 2 X^T (X B - X) + 2 RIDGE B is 0 off the diagonal, which is 0."""
+    """Its stationary point: the gradient 2 X^T (X B - X) + 2 RIDGE B is 0 off the diagonal, which
+    is 0."""
     rng = np.random.default_rng(0)
     users = [rng.choice(7, 4, replace=False) for _ in range(40)]
     log = logged(*users, [3, 3, 3, 3])
@@ -275,7 +316,9 @@ def test_titles_without_a_word_are_no_error():
 
 
 def test_random_is_seeded():
-    first, again, other = (contender("random", SHED, seed=seed)(logged([0], [1]), 5).tolist() for seed in (1, 1, 2))
+    first, again, other = (
+        contender("random", SHED, seed=seed)(logged([0], [1]), 5).tolist() for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
@@ -284,9 +327,14 @@ def shop(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(job, "minilm", lambda: HashingEncoder(16))
     rng = np.random.default_rng(0)
-    lines = [f"u{user} " + " ".join(f"i{row:02}" for row in rng.permutation(40)[: 5 + user % 9]) for user in range(60)]
+    lines = [
+        f"u{user} " + " ".join(f"i{row:02}" for row in rng.permutation(40)[: 5 + user % 9])
+        for user in range(60)
+    ]
     (tmp_path / "user_sequences.txt").write_text("\n".join(lines))
-    (tmp_path / "items.csv").write_text("item_id,title\n" + "\n".join(f"i{row:02},word {row}" for row in range(40)))
+    (tmp_path / "items.csv").write_text(
+        "item_id,title\n" + "\n".join(f"i{row:02},word {row}" for row in range(40))
+    )
     return tmp_path
 
 
@@ -300,7 +348,12 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
     code, printed = run(shop, monkeypatch, capsys, "--seeds", "2")
     lines = printed.out.splitlines()
     summary = json.loads(lines[-1])
-    assert (code, summary["job"], summary["dataset"], summary["part"]) == (0, "evaluate_histories", shop.name, "test")
+    assert (code, summary["job"], summary["dataset"], summary["part"]) == (
+        0,
+        "evaluate_histories",
+        shop.name,
+        "test",
+    )
     assert {row["name"]: row["seeds"] for row in summary["rows"]} == {
         name: 2 if name in ("random", "user_vector", "nightshelf") else 1 for name in job.NAMES
     }
@@ -314,13 +367,17 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
 
 
 def test_the_job_needs_no_ray():
-    code = "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.parser()"
+    code = (
+        "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.parser()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_flags_of_the_job(shop, monkeypatch, capsys):
-    _, printed = run(shop, monkeypatch, capsys, "--valid", "--only", "popularity", "--users", "0.5", "--ties")
+    _, printed = run(
+        shop, monkeypatch, capsys, "--valid", "--only", "popularity", "--users", "0.5", "--ties"
+    )
     summary = json.loads(printed.out.splitlines()[-1])
     assert (summary["part"], summary["users"], summary["ties"]) == ("valid", 0.5, True)
     assert [row["name"] for row in summary["rows"]] == ["popularity"]
@@ -331,9 +388,15 @@ def test_flags_of_the_job(shop, monkeypatch, capsys):
     assert content["cold_recall@10"] == content["recall@10"]
     _, printed = run(shop, monkeypatch, capsys, "--drop", "1", "--only", "content")
     summary = json.loads(printed.out.splitlines()[-1])
-    # Without vectors everybody is told the first rows that his history lacks, which is of 13 items at most.
-    assert (summary["drop"], summary["rows"][0]["coverage"] <= 23 / 40 < content["coverage"]) == (1, True)
-    assert job.parser().parse_args(["--data", "d", "--only", *learned.DIALS]).only == [*learned.DIALS]
+    # Without vectors everybody is told the first rows that his history lacks, which is of 13 items
+    # at most.
+    assert (summary["drop"], summary["rows"][0]["coverage"] <= 23 / 40 < content["coverage"]) == (
+        1,
+        True,
+    )
+    assert job.parser().parse_args(["--data", "d", "--only", *learned.DIALS]).only == [
+        *learned.DIALS
+    ]
 
 
 def test_the_catalogue_is_encoded_once(shop, monkeypatch, capsys):
@@ -365,4 +428,6 @@ def test_who_cannot_take_part_is_named(shop, monkeypatch, capsys):
     code, printed = run(shop, monkeypatch, capsys, "--only", "ease", "popularity")
     assert code == 0
     assert "ease is left out: ease inverts 40 x 40" in printed.out
-    assert [row["name"] for row in json.loads(printed.out.splitlines()[-1])["rows"]] == ["popularity"]
+    assert [row["name"] for row in json.loads(printed.out.splitlines()[-1])["rows"]] == [
+        "popularity"
+    ]

@@ -17,28 +17,45 @@ import pytest
 from jobs import evaluate_search
 from recsys.config import tiny
 from recsys.datasets import taobao_types
+from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.evaluation import intents, search, titles
-from recsys.evaluation.search import Contender, Shelf, contenders, first_has_code, measure, sampled_codes
-from recsys.ranking.pairs import Pairs
+from recsys.evaluation.search import (
+    Contender,
+    Shelf,
+    contenders,
+    first_has_code,
+    measure,
+    sampled_codes,
+)
 from recsys.tables import ITEMS_IN
 from recsys.training.loop import Schedule
 from recsys.training.search import Recipe
 from recsys.types import Floats, Rows
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
-COLOURS, THINGS = ["red", "blue", "green", "white", "black"], ["chair", "table", "lantern", "shelf", "clock", "mirror"]
+COLOURS, THINGS = (
+    ["red", "blue", "green", "white", "black"],
+    ["chair", "table", "lantern", "shelf", "clock", "mirror"],
+)
 TITLES = [
     f"{colour} {thing} {thing[:2]}{colour[:2]}{7 * at + 10}"
     for at, (colour, thing) in enumerate((colour, thing) for thing in THINGS for colour in COLOURS)
 ]
 ENCODER = HashingEncoder(512)
-#: A query for each thing and colour of it; its answer is that item, and the thing in another colour is half right.
-TEST = Pairs.sorted(
+#: A query for each thing and colour of it; its answer is that item, and the thing in another colour
+#: is half right.
+TEST = JudgedPairs.sorted(
     [" ".join(title.split()[:2]) for title in TITLES],
     np.arange(len(TITLES)).repeat(3),
-    np.array([row for at in range(len(TITLES)) for row in (at, at // 5 * 5 + (at + 1) % 5, (at + 7) % len(TITLES))]),
+    np.array(
+        [
+            row
+            for at in range(len(TITLES))
+            for row in (at, at // 5 * 5 + (at + 1) % 5, (at + 7) % len(TITLES))
+        ]
+    ),
     np.tile([1.0, 0.5, 0.0], len(TITLES)),
 )
 
@@ -52,7 +69,10 @@ class Reader:
     """Prefers texts that share words with the query, as a cross-encoder would."""
 
     def scores(self, queries: Sequence[str], texts: Sequence[str]) -> Floats:
-        shared = [len(set(query.split()) & set(text.split())) / 3 for query, text in zip(queries, texts, strict=True)]
+        shared = [
+            len(set(query.split()) & set(text.split())) / 3
+            for query, text in zip(queries, texts, strict=True)
+        ]
         return np.array(shared, np.float32)
 
 
@@ -75,7 +95,14 @@ def measured(shelf: Shelf, every: dict[str, Contender]) -> dict[str, dict[str, f
 
 
 def test_the_contenders_are_floors_parts_and_the_whole(every: dict[str, Contender]) -> None:
-    assert list(every) == ["random", "bm25", "dense_zero_shot", "dense_tuned", "hybrid", "nightshelf"]
+    assert list(every) == [
+        "random",
+        "bm25",
+        "dense_zero_shot",
+        "dense_tuned",
+        "hybrid",
+        "nightshelf",
+    ]
 
 
 WITH_INTERVAL = ["recall@10", "recall@100", "ndcg@10", "mrr", "recall@10/typo", "identifier@1"]
@@ -88,10 +115,14 @@ def test_every_contender_has_every_column(measured: dict[str, dict[str, float]])
         assert all(row[f"{name}/low"] <= row[name] <= row[f"{name}/high"] for name in WITH_INTERVAL)
         assert all(0 <= row[name] <= 1 for name in WITH_INTERVAL)
         assert 0 < row["p50_ms"] <= row["p95_ms"]
-        assert row["recall@10/lost_to_typo"] == pytest.approx(1 - row["recall@10/typo"] / row["recall@10"])
+        assert row["recall@10/lost_to_typo"] == pytest.approx(
+            1 - row["recall@10/typo"] / row["recall@10"]
+        )
 
 
-def test_random_is_worst_and_the_whole_finds_everything(measured: dict[str, dict[str, float]]) -> None:
+def test_random_is_worst_and_the_whole_finds_everything(
+    measured: dict[str, dict[str, float]],
+) -> None:
     for column in ("recall@10", "ndcg@10", "mrr"):
         others = [row[column] for name, row in measured.items() if name != "random"]
         assert measured["random"][column] < min(others)
@@ -136,19 +167,25 @@ def test_without_codes_or_hits_there_is_no_number() -> None:
             return np.zeros(len(rows), np.float32)
 
     plain = Shelf.of(items(["red chair", "blue table"]))
-    row = measure(Nothing(), plain, Pairs.sorted(["chair"], [0], [0], [1.0]), sampled_codes(plain, 5))
+    row = measure(
+        Nothing(), plain, JudgedPairs.sorted(["chair"], [0], [0], [1.0]), sampled_codes(plain, 5)
+    )
     assert (row["recall@10"], row["mrr"]) == (0, 0)
     assert np.isnan([row["identifier@1"], row["recall@10/lost_to_typo"]]).all()
 
 
 def test_sampled_codes_are_tokens_with_letters_and_digits() -> None:
-    shelf = Shelf.of(items(["Saw AB123 18v 10-inch", "drill ab123 XY-99000 12345 x2y3z4", "lamp AAAAA 9q8w7e"]))
+    shelf = Shelf.of(
+        items(["Saw AB123 18v 10-inch", "drill ab123 XY-99000 12345 x2y3z4", "lamp AAAAA 9q8w7e"])
+    )
     assert sorted(sampled_codes(shelf, 10)) == ["9q8w7e", "ab123", "x2y3z4"]
 
 
 def test_sampled_codes_repeat(shelf: Shelf) -> None:
     first = sampled_codes(shelf, 12)
-    assert first == sampled_codes(Shelf.of(items(TITLES[::-1])), 12), "whatever the order of the catalogue"
+    assert first == sampled_codes(Shelf.of(items(TITLES[::-1])), 12), (
+        "whatever the order of the catalogue"
+    )
     assert (len(first), len(set(first))) == (12, 12)
     assert first != sampled_codes(shelf, 12, seed=1)
     assert set(first) <= {title.split()[-1] for title in TITLES}
@@ -193,9 +230,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy search as a folder of two tables."""
     folder = tmp_path_factory.mktemp("toy")
     pq.write_table(items(TEXTS), folder / "items.parquet")
-    splits = {"train": judged(VERBS[:2]), "valid": judged(VERBS[2:3], 1), "test": judged(VERBS[3:], 2)}
+    splits = {
+        "train": judged(VERBS[:2]),
+        "valid": judged(VERBS[2:3], 1),
+        "test": judged(VERBS[3:], 2),
+    }
     rows = [
-        {"query": pairs.queries[q], "item_id": f"item{row:03d}", "relevance": 1 + 2 * grade, "split": split}
+        {
+            "query": pairs.queries[q],
+            "item_id": f"item{row:03d}",
+            "relevance": 1 + 2 * grade,
+            "split": split,
+        }
         for split, pairs in splits.items()
         for q, row, grade in zip(pairs.of_P, pairs.rows_P, pairs.grades_P.tolist(), strict=True)
     ]
@@ -239,7 +285,10 @@ def test_the_job_trains_measures_and_prints(
     assert call(monkeypatch, *words) == 0
     again = capsys.readouterr().out
     assert f"the models in {models} are used as they are" in again
-    assert json.loads(again.splitlines()[-1])["rows"][3]["recall@10"] == rows["dense_tuned"]["recall@10"]
+    assert (
+        json.loads(again.splitlines()[-1])["rows"][3]["recall@10"]
+        == rows["dense_tuned"]["recall@10"]
+    )
 
 
 def not_json(name: str) -> None:
@@ -250,7 +299,10 @@ def test_bad_input_is_a_sentence(
     tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "--data", str(tmp_path)) == 1
-    assert "items.parquet: put items.parquet and judgments.parquet into one folder" in capsys.readouterr().err
+    assert (
+        "items.parquet: put items.parquet and judgments.parquet into one folder"
+        in capsys.readouterr().err
+    )
     (tmp_path / "items.parquet").write_bytes((shop / "items.parquet").read_bytes())
     empty = pq.read_table(shop / "judgments.parquet")[:0]
     pq.write_table(empty, tmp_path / "judgments.parquet")
@@ -258,14 +310,22 @@ def test_bad_input_is_a_sentence(
     assert "judgments.parquet has no rows" in capsys.readouterr().err
 
 
-def test_folders_of_one_name_do_not_share_models(tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_one_name_do_not_share_models(
+    tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Path] = []
-    monkeypatch.setattr(search, "evaluate", lambda folder, models, *_: seen.append(models) or [{"name": "x", "a": 0.5}])
+    monkeypatch.setattr(
+        search,
+        "evaluate",
+        lambda folder, models, *_: seen.append(models) or [{"name": "x", "a": 0.5}],
+    )
     for name in ("first", "second"):
         folder = tmp_path / name / "shop"
         folder.mkdir(parents=True)
         for file in ("items.parquet", "judgments.parquet"):
-            (folder / file).write_bytes((shop / file).read_bytes() + (name.encode() if file[0] == "j" else b""))
+            (folder / file).write_bytes(
+                (shop / file).read_bytes() + (name.encode() if file[0] == "j" else b"")
+            )
         for _ in range(2):
             assert call(monkeypatch, "--data", str(folder)) == 0
     assert len(seen) == 4
@@ -273,8 +333,16 @@ def test_folders_of_one_name_do_not_share_models(tmp_path: Path, shop: Path, mon
 
 
 def test_the_table_prints_every_column(capsys: pytest.CaptureFixture[str]) -> None:
-    first: dict[str, Any] = {"recall@10": 0.12345, "recall@10/low": 0.1, "recall@10/high": 0.2, "accuracy": 0.25}
-    rows = [{"name": "random", **first, "p50_ms": 0.04}, {"name": "nightshelf", **first, "p50_ms": 12.34}]
+    first: dict[str, Any] = {
+        "recall@10": 0.12345,
+        "recall@10/low": 0.1,
+        "recall@10/high": 0.2,
+        "accuracy": 0.25,
+    }
+    rows = [
+        {"name": "random", **first, "p50_ms": 0.04},
+        {"name": "nightshelf", **first, "p50_ms": 12.34},
+    ]
     evaluate_search.table(rows)
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["R@10", "accuracy", "p50_ms"],
@@ -293,7 +361,9 @@ def test_the_table_has_all_that_is_measured(
     for line, (name, row) in zip(lines, measured.items(), strict=True):
         assert line.startswith(name)
         for column in columns:
-            assert (f"{row[column]:.1f}" if column.endswith("_ms") else f"{row[column]:.4f}") in line
+            assert (
+                f"{row[column]:.1f}" if column.endswith("_ms") else f"{row[column]:.4f}"
+            ) in line
 
 
 def test_titles_are_measured_beside_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +373,21 @@ def test_titles_are_measured_beside_the_baseline(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(taobao_types, "load", lambda: (shown, relevant))
     monkeypatch.setattr(titles, "multilingual_e5", lambda: ENCODER)
     rows = {row.pop("name"): row for row in titles.evaluate(lambda _: None)}
-    assert list(rows) == ["random", "char_tfidf", "char_tfidf_sublinear", "bm25", "dense_zero_shot", "nightshelf"]
+    assert list(rows) == [
+        "random",
+        "char_tfidf",
+        "char_tfidf_sublinear",
+        "bm25",
+        "dense_zero_shot",
+        "nightshelf",
+    ]
     assert all(len({*row}) == 4 for row in rows.values())
-    assert rows["char_tfidf"]["recall@10"] == rows["bm25"]["recall@10"] == rows["nightshelf"]["recall@10"] == 1
+    assert (
+        rows["char_tfidf"]["recall@10"]
+        == rows["bm25"]["recall@10"]
+        == rows["nightshelf"]["recall@10"]
+        == 1
+    )
     assert rows["random"]["recall@10"] < 0.6
     assert rows["nightshelf"]["recall@10/valid"] >= rows["bm25"]["recall@10/valid"]
 
@@ -314,12 +396,19 @@ def test_intents_are_measured_beside_a_linear_model(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(name: str, verbs: Sequence[str]) -> None:
-        lines = [f"{verb} aa{kind} {colour},kind {kind}" for verb in verbs for kind in range(4) for colour in COLOURS]
+        lines = [
+            f"{verb} aa{kind} {colour},kind {kind}"
+            for verb in verbs
+            for kind in range(4)
+            for colour in COLOURS
+        ]
         (tmp_path / name).write_text("\n".join(["text,category", *lines]) + "\n")
 
     write("train.csv", VERBS[:3])
     write("test.csv", VERBS[3:])
-    encoder = TransformerEncoder(str(bert_folder(tmp_path_factory.mktemp("bert"), spread=0.3)), max_tokens=16)
+    encoder = TransformerEncoder(
+        str(bert_folder(tmp_path_factory.mktemp("bert"), spread=0.3)), max_tokens=16
+    )
     monkeypatch.setattr(intents, "minilm", lambda: encoder)
     models, lines = tmp_path_factory.mktemp("models"), list[str]()
     linear, ours = intents.evaluate(tmp_path, models, say=lines.append)

@@ -53,7 +53,9 @@ def kill_after_acknowledgement(writer: subprocess.Popen[str]) -> None:
 def test_an_acknowledged_event_survives_kill_9(tmp_path: Path) -> None:
     kill_after_acknowledgement(start_writer(tmp_path / "events.sqlite", "w", 1))
     store = SqliteEventStore(tmp_path / "events.sqlite")
-    assert [event.event_id for event in store.recent("u", datetime(1970, 1, 1, tzinfo=UTC), 10)] == ["w-0"]
+    assert [
+        event.event_id for event in store.recent("u", datetime(1970, 1, 1, tzinfo=UTC), 10)
+    ] == ["w-0"]
     store.close()
 
 
@@ -63,14 +65,18 @@ def test_processes_that_append_at_once_lose_and_double_nothing(tmp_path: Path) -
         kill_after_acknowledgement(writer)
     store = SqliteEventStore(path)
     ids = [
-        event_id for batch in store.interactions(store.last_sequence()) for event_id in batch["event_id"].to_pylist()
+        event_id
+        for batch in store.interactions(store.last_sequence())
+        for event_id in batch["event_id"].to_pylist()
     ]
     store.close()
     assert sorted(ids) == sorted(f"{name}-{number}" for name in "ab" for number in range(100))
     assert [i for i in ids if i[0] == "a"] == [f"a-{number}" for number in range(100)]
 
 
-@pytest.mark.parametrize("content", [b"not a database, but long enough to be taken for one" * 50, None])
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to be taken for one" * 50, None]
+)
 def test_a_path_that_is_no_log_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "events.sqlite"
     path.write_bytes(content) if content else path.mkdir()

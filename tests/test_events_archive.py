@@ -1,4 +1,5 @@
-"""The archive beside the live log: one log to every reader, exactly once wherever a drainer is killed."""
+"""The archive beside the live log: one log to every reader, exactly once wherever a drainer is
+killed."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from recsys import forgetting
-from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, StoreDownError
 from recsys.events import archive
 from recsys.events.archive import Archived
 from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, Drainable, EventStore
-from recsys.types import Impression, Interaction, Standing
+from recsys.privacy import forget as forgetting
+from recsys.storage.artifacts import ArtifactStore
+from recsys.types import Impression, Interaction, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +107,9 @@ def read(store: EventStore, after: int = 0) -> tuple[list[str], list[str]]:
 
 
 def numbered(start: int, stop: int) -> tuple[list[str], list[str]]:
-    return [f"e{number}" for number in range(start, stop)], [f"r{number}" for number in range(start, stop)]
+    return [f"e{number}" for number in range(start, stop)], [
+        f"r{number}" for number in range(start, stop)
+    ]
 
 
 def test_archive_and_live_log_are_one_log(live: Callable[[], Drainable], tmp_path: Path) -> None:
@@ -162,7 +165,9 @@ def test_a_drainer_killed_with_kill_9_loses_and_doubles_nothing(
 ) -> None:
     live = partial(SqliteEventStore, tmp_path / "live")
     filled(live, tmp_path / "home").close()
-    killed = subprocess.run([sys.executable, "-c", DRAINER, str(tmp_path), str(step)], cwd=ROOT, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", DRAINER, str(tmp_path), str(step)], cwd=ROOT, check=False
+    )
     assert killed.returncode == -9
     store = Archived(live, str(tmp_path / "home"))
     assert read(store) == numbered(0, 10)
@@ -178,7 +183,8 @@ def test_a_drainer_killed_with_kill_9_loses_and_doubles_nothing(
 def test_two_drainers_at_once_write_twice_and_are_read_once(
     live: Callable[[], Drainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock ran out while the first slept before its record: the second drained all of it, and more."""
+    """The lock ran out while the first slept before its record: the second drained all of it, and
+    more."""
     slow, fast = filled(live, tmp_path / "home"), Archived(live, str(tmp_path / "home"))
     write, overtaken = slow._write, []
 
@@ -197,7 +203,9 @@ def test_two_drainers_at_once_write_twice_and_are_read_once(
     assert slow.counts() == {"interactions": 11, "impressions": 10, "quarantined": 0}
 
 
-def test_a_second_drainer_leaves_the_first_alone(live: Callable[[], Drainable], tmp_path: Path) -> None:
+def test_a_second_drainer_leaves_the_first_alone(
+    live: Callable[[], Drainable], tmp_path: Path
+) -> None:
     store = filled(live, tmp_path / "home")
     other = Archived(live, str(tmp_path / "home"))
     assert store.live.lease("mine", 60)
@@ -208,13 +216,17 @@ def test_a_second_drainer_leaves_the_first_alone(live: Callable[[], Drainable], 
     assert other.drain() == 20
 
 
-def test_a_reader_goes_on_where_rows_went_to_the_archive(live: Callable[[], Drainable], tmp_path: Path) -> None:
+def test_a_reader_goes_on_where_rows_went_to_the_archive(
+    live: Callable[[], Drainable], tmp_path: Path
+) -> None:
     store = filled(live, tmp_path / "home")
     batches, shown = store.interactions(99), store.impressions()
     first = next(shown).request_id
     store.drain()
     assert [first, *(each.request_id for each in shown)] == numbered(0, 10)[1]
-    assert [event for batch in batches for event in batch["event_id"].to_pylist()] == numbered(0, 10)[0]
+    assert [event for batch in batches for event in batch["event_id"].to_pylist()] == numbered(
+        0, 10
+    )[0]
 
 
 def test_who_is_forgotten_leaves_the_archive(live: Callable[[], Drainable], tmp_path: Path) -> None:
@@ -223,7 +235,7 @@ def test_who_is_forgotten_leaves_the_archive(live: Callable[[], Drainable], tmp_
     store.append_impressions([replace(SHOWN, request_id="other", user_id=None)])
     store.drain()
     store.append([interaction("e10")])
-    store.set_standing("u", Standing(forgotten=EVENING + timedelta(hours=1)))
+    store.set_standing("u", PrivacyState(forgotten=EVENING + timedelta(hours=1)))
     gone = {"interactions": 11, "impressions": 10, "quarantined": 0}
     assert store.traces("u") == store.forget("u") == gone
     assert store.traces("u") == dict.fromkeys(gone, 0)
@@ -255,7 +267,9 @@ def test_segments_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(store.home, ArtifactStore)
 
 
-def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(redis_url: str, tmp_path: Path) -> None:
+def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(
+    redis_url: str, tmp_path: Path
+) -> None:
     store = Archived(partial(RedisEventStore, redis_url, "left-in-archive"), str(tmp_path))
     store.append([interaction("e1"), interaction("e2", minute=5)])
     store.drain()

@@ -1,4 +1,5 @@
-"""The event log in Redis: the contract against a real server, and what only kill -9 of it can show."""
+"""The event log in Redis: the contract against a real server, and what only kill -9 of it can
+show."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_an_acknowledged_event_survives_kill_9_of_the_server(tmp_path: Path) -> 
         server.kill()
 
 
-def test_a_server_that_can_lose_events_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_can_lose_events_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server = RedisServer(tmp_path)
     server.start("--appendfsync", "everysec")
     try:
@@ -69,7 +72,9 @@ def test_a_full_server_takes_nothing_and_says_so(tmp_path: Path) -> None:
         server.kill()
 
 
-def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(redis_url: str, tmp_path: Path) -> None:
+def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(
+    redis_url: str, tmp_path: Path
+) -> None:
     store = RedisEventStore(redis_url, str(tmp_path))
     store.append([interaction(f"e{number}", minute=number) for number in range(RECENT + 5)])
     store.acknowledge(RECENT, 0)

@@ -1,4 +1,5 @@
-"""The spool: events are taken while the log is down, survive kill -9, and are there once when it is back."""
+"""The spool: events are taken while the log is down, survive kill -9, and are there once when it is
+back."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from recsys.events.redis import RedisEventStore
 from recsys.events.spool import Spooled
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, EventStore, LogState
-from recsys.types import Impression, Standing
+from recsys.types import Impression, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
 
@@ -66,10 +67,16 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def ids(store: EventStore) -> list[str]:
-    return [e for batch in store.interactions(store.last_sequence()) for e in batch["event_id"].to_pylist()]
+    return [
+        e
+        for batch in store.interactions(store.last_sequence())
+        for e in batch["event_id"].to_pylist()
+    ]
 
 
-def test_what_comes_while_the_log_is_down_is_there_once_and_in_order(server: RedisServer, tmp_path: Path) -> None:
+def test_what_comes_while_the_log_is_down_is_there_once_and_in_order(
+    server: RedisServer, tmp_path: Path
+) -> None:
     server.start()
     store = spooled(server, tmp_path)
     store.append([interaction("e0")])
@@ -107,7 +114,9 @@ def test_a_log_that_is_down_is_asked_in_vain_once(server: RedisServer, tmp_path:
     store.close()
 
 
-def test_a_replica_killed_with_kill_9_leaves_its_events_to_the_next(server: RedisServer, tmp_path: Path) -> None:
+def test_a_replica_killed_with_kill_9_leaves_its_events_to_the_next(
+    server: RedisServer, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", WRITER, server.url, str(tmp_path / "spool")]
     writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
@@ -129,7 +138,7 @@ def test_a_replica_killed_with_kill_9_leaves_its_events_to_the_next(server: Redi
 def test_what_waited_of_who_has_left_meanwhile_is_not_replayed(tmp_path: Path) -> None:
     """No log judges what it quarantines."""
     log = SqliteEventStore(tmp_path / "live")
-    log.set_standing("u", Standing(forgotten=EVENING))
+    log.set_standing("u", PrivacyState(forgotten=EVENING))
     (tmp_path / "spool").mkdir()
     waiting = tmp_path / "spool" / "dead.spool"
     rows = [["no such item", {"user_id": user}] for user in ("u", "v")]
@@ -155,20 +164,22 @@ def test_a_full_spool_says_so_and_keeps_what_it_has(server: RedisServer, tmp_pat
 def test_standings_hold_while_the_log_is_down(server: RedisServer, tmp_path: Path) -> None:
     server.start()
     store = spooled(server, tmp_path)
-    store.set_standing("u", Standing(opted_out=True))
+    store.set_standing("u", PrivacyState(opted_out=True))
     server.kill()
     assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(1, 0, 1)
     store.append_impressions([SHOWN, replace(SHOWN, request_id="r2", user_id=None)])
-    assert store.standing("u") == Standing(opted_out=True)
+    assert store.standing("u") == PrivacyState(opted_out=True)
     assert store.state().waiting == 2
     with pytest.raises(StoreDownError):
-        store.set_standing("v", Standing(opted_out=True))
+        store.set_standing("v", PrivacyState(opted_out=True))
     store.close()
 
 
-def test_a_replica_that_never_saw_the_log_leaves_it_to_the_replay(server: RedisServer, tmp_path: Path) -> None:
+def test_a_replica_that_never_saw_the_log_leaves_it_to_the_replay(
+    server: RedisServer, tmp_path: Path
+) -> None:
     server.start()
-    RedisEventStore(server.url).set_standing("u", Standing(opted_out=True))
+    RedisEventStore(server.url).set_standing("u", PrivacyState(opted_out=True))
     server.kill()
     store = spooled(server, tmp_path)
     store.append([interaction("e1"), interaction("e2", user_id="v")])

@@ -3,14 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.retrieval.exact import ExactRetriever, best_columns, merge_top_k, top_k
+from recsys.retrieval.vectors.exact import ExactRetriever, best_columns, merge_top_k, top_k
 from recsys.types import Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
 
 class TestExactRetriever(ScorerContract):
     def make(self):
-        return ExactRetriever("near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32))
+        return ExactRetriever(
+            "near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32)
+        )
 
     def requests(self):
         known = shoppers(items=self.ITEMS)
@@ -35,7 +37,11 @@ def plain_top_k(queries_QD, items_ID, k, allowed_I, exclude):
 @st.composite
 def questions(draw):
     """Small whole-number vectors: every product is exact, and many scores are equal."""
-    seed, queries, items = draw(st.integers(0, 10**6)), draw(st.integers(0, 5)), draw(st.integers(0, 40))
+    seed, queries, items = (
+        draw(st.integers(0, 10**6)),
+        draw(st.integers(0, 5)),
+        draw(st.integers(0, 40)),
+    )
     random = np.random.default_rng(seed)
     counts = random.integers(0, 4, queries) if items else np.zeros(queries, int)
     return (
@@ -43,7 +49,10 @@ def questions(draw):
         random.integers(-1, 2, (items, 3)).astype(np.float32),
         draw(st.integers(1, 12)),
         random.random(items) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-        (np.concatenate([[0], np.cumsum(counts)]), random.integers(-1, max(items, 1), counts.sum()).astype(np.int32)),
+        (
+            np.concatenate([[0], np.cumsum(counts)]),
+            random.integers(-1, max(items, 1), counts.sum()).astype(np.int32),
+        ),
     )
 
 
@@ -98,10 +107,14 @@ def test_refuses_at_the_door():
     items_ID = np.eye(4, dtype=np.float32)
     with pytest.raises(ValueError, match="k is 0"):
         top_k(items_ID, items_ID, 0)
-    with pytest.raises(ValueError, match=r"\(4, 3\) cannot be scored against items of shape \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"\(4, 3\) cannot be scored against items of shape \(4, 4\)"
+    ):
         top_k(items_ID[:, :3], items_ID, 1)
     with pytest.raises(ValueError, match="query vector 2 holds NaN"):
-        top_k(np.where(np.arange(4)[:, None] == 2, np.nan, items_ID).astype(np.float32), items_ID, 1)
+        top_k(
+            np.where(np.arange(4)[:, None] == 2, np.nan, items_ID).astype(np.float32), items_ID, 1
+        )
     with pytest.raises(ValueError, match="mask of shape"):
         top_k(items_ID, items_ID, 1, allowed_I=np.ones(3, bool))
     with pytest.raises(ValueError, match="4 offsets of exclusions for 4 queries"):
@@ -115,9 +128,13 @@ def test_refuses_at_the_door():
 
 def test_retriever_leaves_out_what_was_bought_and_zero_vectors():
     items_ID = np.array([[3, 0], [2, 0], [1, 0]], np.float32)
-    bought_first = Histories(np.array([0, 2, 2]), np.array([0, 1], np.int32), np.array([3, 0], np.int8), np.zeros(2))
+    bought_first = Histories(
+        np.array([0, 2, 2]), np.array([0, 1], np.int32), np.array([3, 0], np.int8), np.zeros(2)
+    )
     vectors_BD = np.array([[1, 0], [0, 0]], np.float32)
-    found = ExactRetriever("near", items_ID).retrieve(Requests(2, vectors_BD=vectors_BD, histories=bought_first), 3)
+    found = ExactRetriever("near", items_ID).retrieve(
+        Requests(2, vectors_BD=vectors_BD, histories=bought_first), 3
+    )
     assert found.rows_BN.tolist() == [[1, 2, -1], [-1, -1, -1]]
     assert found.source == "near"
     assert ExactRetriever("near", items_ID).retrieve(Requests(2), 3).rows_BN.shape == (2, 0)

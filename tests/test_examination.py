@@ -52,7 +52,9 @@ def test_the_same_seed_the_same_interval():
 
 def test_without_a_click_the_curve_is_flat():
     lists, _ = logged(50, 0, epsilon=0.5)
-    silent = lists_of(lists.features_BKF, 0 * lists.gains_BK, lists.propensities_BK, lists.scores_BK)
+    silent = lists_of(
+        lists.features_BKF, 0 * lists.gains_BK, lists.propensities_BK, lists.scores_BK
+    )
     for estimate in (from_swaps, regression_em):
         assert estimate(silent).curve_K.tolist() == [1] * 10
 

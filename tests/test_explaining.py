@@ -1,4 +1,5 @@
-"""Why an item is where it is: numbers that add up to the score, and the stage at which an absent item was lost."""
+"""Why an item is where it is: numbers that add up to the score, and the stage at which an absent
+item was lost."""
 
 from __future__ import annotations
 
@@ -9,25 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError
+from recsys.events.feedback import feature_names, impression, join
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
-from recsys.explaining import Explanation, explain, query_of
-from recsys.feedback import feature_names, impression, join
-from recsys.policy import Policy
+from recsys.pipeline.explain import Explanation, explain, query_of
+from recsys.pipeline.recommender import Recommender
+from recsys.pipeline.rerank import Reranker
+from recsys.pipeline.searcher import SearchChoices
 from recsys.ranking.linear import WeightedSum
-from recsys.ranking.lists import Lists
-from recsys.recommender import Recommender
-from recsys.release import Release
-from recsys.search import SearchChoices
+from recsys.ranking.logged_rankings import LoggedRankings
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, left_out, setup
 
 pytestmark = pytest.mark.ray
-#: Dear things first; the vectors count too, so that the numbers of a block have something to add up.
-DEAR = WeightedSum({"log_price": 2.0, "brand_affinity": 0.5, "taste.0": 0.3, "taste.1": -0.2, "first": 0.1})
+#: Dear things first; the vectors count too, so that the numbers of a block have something to add
+#: up.
+DEAR = WeightedSum(
+    {"log_price": 2.0, "brand_affinity": 0.5, "taste.0": 0.3, "taste.1": -0.2, "first": 0.1}
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +39,19 @@ def plain(shop_home: Path) -> Recommender:
     release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
     choices = SearchChoices(near=2)
     return Recommender.over(
-        release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker(), choices=choices
+        release,
+        parts.user_model(),
+        parts.search_ranker(),
+        parts.recommend_ranker(),
+        choices=choices,
     )
 
 
 @pytest.fixture(scope="module")
 def dear(plain: Recommender) -> Recommender:
-    return replace(plain, policy=Policy(plain.release.shelf, {"dear": DEAR}, "dear", {"dear": "dear@m1"}))
+    return replace(
+        plain, policy=Reranker(plain.release.shelf, {"dear": DEAR}, "dear", {"dear": "dear@m1"})
+    )
 
 
 def shown(shop: Recommender, query: Query, live: list[Interaction] | None = None) -> Impression:
@@ -55,7 +65,9 @@ def vector(text: str) -> np.ndarray:
     return setup().encoder().encode_queries([text])[0]
 
 
-def told(shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None) -> Explanation:
+def told(
+    shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None
+) -> Explanation:
     read = (shop.understand(answer.query), vector(answer.query)) if answer.query else None
     return explain(shop, answer, item, live or (), read)
 
@@ -67,7 +79,9 @@ def adds_up(explanation: Explanation) -> None:
 
 
 @pytest.mark.parametrize("which", ["plain", "dear"])
-@pytest.mark.parametrize("query", [Query("r", 3, "u03"), Query("r", 3), Query("r", 3, "u04", "red chair")])
+@pytest.mark.parametrize(
+    "query", [Query("r", 3, "u03"), Query("r", 3), Query("r", 3, "u04", "red chair")]
+)
 def test_the_numbers_of_what_is_shown_add_up_to_its_score(
     which: str, query: Query, request: pytest.FixtureRequest
 ) -> None:
@@ -85,7 +99,12 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
 def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recommender) -> None:
     answer = shown(dear, Query("r", 2, "u03"))
     explanation = told(dear, answer, answer.item_ids[0])
-    assert {part.feature for part in explanation.parts} == {"log_price", "brand_affinity", "taste vector", "first"}
+    assert {part.feature for part in explanation.parts} == {
+        "log_price",
+        "brand_affinity",
+        "taste vector",
+        "first",
+    }
     assert explanation.parts[0].feature == "log_price"
     assert "log_price" in explanation.summary
     assert explanation.ranker == "dear@m1"
@@ -94,7 +113,9 @@ def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recom
 @pytest.mark.parametrize("kind", ["ab", "interleave"])
 def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> None:
     """The live ranker is another; of a shared list each item by the ranker that chose it."""
-    test = Experiment("test", {"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind)  # type: ignore[arg-type]
+    test = Experiment(
+        "test", {"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind
+    )  # type: ignore[arg-type]
     shop = replace(dear, policy=replace(dear.policy, serving="first", experiments=(test,)))
     seen = set()
     for user in range(12):
@@ -109,7 +130,9 @@ def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> 
 def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> None:
     answer = shown(dear, Query("r", 2))
     sources = tuple(source for source in dear.recommend_sources if source.source == "co_occurrence")
-    forgetful = replace(dear, recommend_sources=sources, recommend_ranker=WeightedSum({"co_occurrence": 1.0}))
+    forgetful = replace(
+        dear, recommend_sources=sources, recommend_ranker=WeightedSum({"co_occurrence": 1.0})
+    )
     explanation = told(forgetful, answer, answer.item_ids[0])
     adds_up(explanation)
     assert (explanation.place, explanation.score) == (1, pytest.approx(answer.scores[0]))
@@ -119,7 +142,9 @@ def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> No
 def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
     answer = shown(dear, Query("r", 2))
     other = WeightedSum(dict.fromkeys(DEAR.feature_names, 2.0))
-    since = replace(dear, policy=replace(dear.policy, rankers={"dear": other}, labels={"dear": "dear@m2"}))
+    since = replace(
+        dear, policy=replace(dear.policy, rankers={"dear": other}, labels={"dear": "dear@m2"})
+    )
     explanation = told(since, answer, answer.item_ids[0])
     assert explanation.note.startswith("dear@m1 ranked then; the parts are of dear@m2")
     assert explanation.score == pytest.approx(answer.scores[0])
@@ -132,7 +157,9 @@ def test_a_search_says_which_words_hit(plain: Recommender) -> None:
     assert set(told(plain, answer, "i01").terms) == {"chair"}
 
 
-def lost(shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None) -> tuple[str, str]:
+def lost(
+    shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None
+) -> tuple[str, str]:
     explanation = told(shop, answer, item, live)
     assert explanation.lost is not None
     assert not explanation.shown
@@ -176,7 +203,11 @@ def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
     shop = replace(dear, policy=replace(dear.policy, depth=4))
     answer = shown(shop, Query("r", 6, text="chair table lamp shelf"))
     assert len(answer.item_ids) >= 5
-    stages = {lost(shop, answer, f"i{item:02d}")[0] for item in range(ITEMS) if f"i{item:02d}" not in answer.item_ids}
+    stages = {
+        lost(shop, answer, f"i{item:02d}")[0]
+        for item in range(ITEMS)
+        if f"i{item:02d}" not in answer.item_ids
+    }
     assert stages <= {"depth", "retrieval", "ranking"}
 
 
@@ -187,7 +218,10 @@ def test_another_page_and_another_variant(plain: Recommender) -> None:
     )  # fmt: skip
     one_each = shown(plain, Query("r", 1, text="chair", collapse=True))
     other = {"i00": "i01", "i01": "i00"}[one_each.item_ids[0]]
-    assert lost(plain, one_each, other) == ("page", "another item of its group stands for it (collapse)")
+    assert lost(plain, one_each, other) == (
+        "page",
+        "another item of its group stands for it (collapse)",
+    )
 
 
 def test_chance_is_told_of(plain: Recommender) -> None:
@@ -217,24 +251,40 @@ def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
 
 def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Path) -> None:
     query = Query(
-        "r", 7, "u03", "chair", Filters(("home",), ("acme", "globex"), 1.0, None, True), "price", 2, True, True
+        "r",
+        7,
+        "u03",
+        "chair",
+        Filters(("home",), ("acme", "globex"), 1.0, None, True),
+        "price",
+        2,
+        True,
+        True,
     )
     store = SqliteEventStore(tmp_path / "log")
-    store.append_impressions([shown(plain, query), shown(plain, Query("s", interest="red vase", diversity=0.5))])
+    store.append_impressions(
+        [shown(plain, query), shown(plain, Query("s", interest="red vase", diversity=0.5))]
+    )
     again = [query_of(each) for each in store.impressions()]
     assert again == [query, Query("s", interest="red vase", diversity=0.5)]
 
 
 def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_path: Path) -> None:
-    """What training reads from the log is what ranked, bit by bit: the model over the logged features says the same."""
+    """What training reads from the log is what ranked, bit by bit: the model over the logged
+    features says the same."""
     store = SqliteEventStore(tmp_path / "log")
     queries = [Query(f"r{user}", 5, f"u{user:02d}") for user in range(USERS)]
-    queries += [Query(f"s{user}", 5, f"u{user:02d}", f"red i{left_out(user):02d} chair") for user in range(USERS)]
+    queries += [
+        Query(f"s{user}", 5, f"u{user:02d}", f"red i{left_out(user):02d} chair")
+        for user in range(USERS)
+    ]
     store.append_impressions([shown(dear, query) for query in queries])
     examples = join(store.impressions(), store.interactions(0))
     assert set(DEAR.feature_names) <= set(feature_names(examples))
-    lists = Lists.of(examples, DEAR.feature_names)
+    lists = LoggedRankings.of(examples, DEAR.feature_names)
     assert len(lists) == 2 * USERS
     there_BK = lists.there_BK
-    np.testing.assert_allclose(DEAR.score(lists.features_BKF)[there_BK], lists.scores_BK[there_BK], rtol=1e-5)
+    np.testing.assert_allclose(
+        DEAR.score(lists.features_BKF)[there_BK], lists.scores_BK[there_BK], rtol=1e-5
+    )
     assert len(np.unique(lists.scores_BK)) > ITEMS

@@ -21,19 +21,24 @@ DRAWS = 20_000
 def drawn(
     policy: Exploration, k: int, draws: int = DRAWS
 ) -> tuple[Counter[tuple[int, int]], dict[tuple[int, int], float]]:
-    """How often each (place, candidate) was shown, and the mean of the propensity that was logged with it."""
+    """How often each (place, candidate) was shown, and the mean of the propensity that was logged
+    with it."""
     counts, sums = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     rng = np.random.default_rng(1)
     for _ in range(draws):
         places_K, propensities_K, _ = explored(SCORES, TAIL, UNCERTAIN, k, policy, rng)
-        for key, propensity in zip(enumerate(places_K.tolist()), propensities_K.tolist(), strict=True):
+        for key, propensity in zip(
+            enumerate(places_K.tolist()), propensities_K.tolist(), strict=True
+        ):
             counts[key] += 1
             sums[key] += propensity
     return counts, {key: sums[key] / counts[key] for key in counts}
 
 
 def test_nothing_is_left_to_chance() -> None:
-    places_K, propensities_K, moved_K = explored(SCORES, TAIL, None, 4, Exploration(), rng_of("r", "explore"))
+    places_K, propensities_K, moved_K = explored(
+        SCORES, TAIL, None, 4, Exploration(), rng_of("r", "explore")
+    )
     assert places_K.tolist() == ORDER[:4]
     assert propensities_K.tolist() == [1] * 4
     assert moved_K == ("",) * 4
@@ -59,10 +64,13 @@ def test_propensities_are_the_frequencies(policy: Exploration, k: int) -> None:
 
 @pytest.mark.parametrize(("policy", "k"), EXACT)
 def test_the_propensities_of_a_place_sum_to_one(policy: Exploration, k: int) -> None:
-    """Every candidate that a place can show was seen in so many draws, so their propensities are all of it."""
+    """Every candidate that a place can show was seen in so many draws, so their propensities are
+    all of it."""
     _, logged = drawn(policy, k, 3000)
     for place in range(k):
-        assert sum(chance for (at, _), chance in logged.items() if at == place) == pytest.approx(1, abs=1e-5)
+        assert sum(chance for (at, _), chance in logged.items() if at == place) == pytest.approx(
+            1, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("share", [1.0, 0.4])
@@ -71,7 +79,8 @@ def test_noise_moves_as_often_as_is_logged(share: float) -> None:
     common = [key for key, count in counts.items() if count > 200]
     assert len(common) > 8
     for key in common:
-        # The drawn order counts itself once in 201: a rare place is logged with a little more than its chance.
+        # The drawn order counts itself once in 201: a rare place is logged with a little more than
+        # its chance.
         assert counts[key] / 4000 == pytest.approx(logged[key], abs=0.04), key
 
 
@@ -99,10 +108,20 @@ def test_the_tail_gets_its_share() -> None:
 
 
 def test_moves_are_told() -> None:
-    places_K, _, moved_K = explored(SCORES, TAIL, None, 5, Exploration("swap", 1.0, depth=2), np.random.default_rng(0))
+    places_K, _, moved_K = explored(
+        SCORES, TAIL, None, 5, Exploration("swap", 1.0, depth=2), np.random.default_rng(0)
+    )
     assert places_K.tolist() == [3, 1, 2, 4, 5]
-    assert moved_K == ("exchanged with place 2 by chance", "exchanged with place 1 by chance", "", "", "")
-    _, _, moved_K = explored(SCORES, TAIL, None, 6, Exploration("epsilon", 1.0), np.random.default_rng(0))
+    assert moved_K == (
+        "exchanged with place 2 by chance",
+        "exchanged with place 1 by chance",
+        "",
+        "",
+        "",
+    )
+    _, _, moved_K = explored(
+        SCORES, TAIL, None, 6, Exploration("epsilon", 1.0), np.random.default_rng(0)
+    )
     assert [words for words in moved_K if words] == ["drawn by chance from place 7"]
 
 
@@ -113,13 +132,25 @@ def test_moves_are_told() -> None:
     st.integers(0, 15),
     st.integers(0, 99),
 )
-def test_what_is_shown_is_a_list_with_chances(scores: list[float], kind: str, share: float, k: int, seed: int) -> None:
+def test_what_is_shown_is_a_list_with_chances(
+    scores: list[float], kind: str, share: float, k: int, seed: int
+) -> None:
     scores_N, policy = np.array(scores, np.float32), Exploration(kind, share, 4, 0.5)  # type: ignore[arg-type]
-    shown = explored(scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed))
+    shown = explored(
+        scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed)
+    )
     places_K, propensities_K, moved_K = shown
-    assert len(places_K) == len(propensities_K) == len(moved_K) == min(k, len(scores)) == len(set(places_K.tolist()))
+    assert (
+        len(places_K)
+        == len(propensities_K)
+        == len(moved_K)
+        == min(k, len(scores))
+        == len(set(places_K.tolist()))
+    )
     assert ((propensities_K > 0) & (propensities_K <= 1)).all()
-    again_K = explored(scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed))[0]
+    again_K = explored(
+        scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed)
+    )[0]
     np.testing.assert_array_equal(places_K, again_K)
 
 

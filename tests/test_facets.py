@@ -1,4 +1,5 @@
-"""Facet counts, orders and variants, from a small catalogue's known answers and the laws they obey."""
+"""Facet counts, orders and variants, from a small catalogue's known answers and the laws they
+obey."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.facets import MOST_VALUES, collapsed, facets, order
-from recsys.release import Release
+from recsys.pipeline.facets import MOST_VALUES, collapsed, facets, order
+from recsys.release.release import Release
 from recsys.tables import ITEMS
 from recsys.types import SORTS, FacetCount, Filters
 
@@ -22,9 +23,21 @@ DAY = datetime(2026, 1, 1, tzinfo=UTC)
 TOOLS = [
     {"category": "Tools / Drills", "brand": "Acme", "price": 12.0, "group_id": "d", "added": DAY},
     {"category": "Tools / Drills / Bits", "brand": "acme", "price": 3.0, "group_id": "b"},
-    {"category": "tools", "brand": "Globex", "price": 30.0, "group_id": "d", "added": DAY + timedelta(days=1)},
+    {
+        "category": "tools",
+        "brand": "Globex",
+        "price": 30.0,
+        "group_id": "d",
+        "added": DAY + timedelta(days=1),
+    },
     {"category": "Toolshed", "brand": "acme", "price": None, "group_id": " "},
-    {"category": None, "brand": None, "price": 3.0, "group_id": None, "added": DAY - timedelta(days=1)},
+    {
+        "category": None,
+        "brand": None,
+        "price": 3.0,
+        "group_id": None,
+        "added": DAY - timedelta(days=1),
+    },
 ]
 
 
@@ -33,7 +46,8 @@ class Catalogue(Release):
 
     def __init__(self, items: list[dict[str, Any]]) -> None:
         rows = [
-            {"item_id": f"{n:05d}", "in_stock": True, "text_hash": b"0" * 16, **each} for n, each in enumerate(items)
+            {"item_id": f"{n:05d}", "in_stock": True, "text_hash": b"0" * 16, **each}
+            for n, each in enumerate(items)
         ]
         self.items = pa.Table.from_pylist(rows, ITEMS)
         self.popularity_I = np.arange(len(items), dtype=np.float32) % 3
@@ -73,7 +87,9 @@ def test_what_the_catalogue_does_not_have_is_shown_when_selected() -> None:
 
 
 def test_price_ranges_have_round_borders_and_do_not_follow_the_price_filter() -> None:
-    shop = Catalogue([{"price": price} for price in [1.0, 4.2, 9.5, 11.0, 13.0, 24.0, 40.0, 66.0, 90.0, 180.0]])
+    shop = Catalogue(
+        [{"price": price} for price in [1.0, 4.2, 9.5, 11.0, 13.0, 24.0, 40.0, 66.0, 90.0, 180.0]]
+    )
     ranges = facets(shop, np.ones(10, bool), Filters())["price"]
     assert counts(ranges) == [("0-10", 3), ("10-15", 2), ("15-40", 2), ("40-100", 3), ("100-", 1)]
     chosen = facets(shop, np.ones(10, bool), Filters(min_price=10, max_price=15))["price"]
@@ -88,7 +104,9 @@ def test_nothing_found_has_no_values() -> None:
 
 
 def test_at_most_fifty_values_and_every_selected_one() -> None:
-    many = Catalogue([{"brand": f"b{n:03d}"} for n in range(200)] + [{"brand": f"b{n:03d}"} for n in range(100)])
+    many = Catalogue(
+        [{"brand": f"b{n:03d}"} for n in range(200)] + [{"brand": f"b{n:03d}"} for n in range(100)]
+    )
     values = facets(many, np.ones(300, bool), Filters(brand=("B150",)))["brand"]
     assert len(values) == MOST_VALUES + 1
     assert values[-1] == FacetCount("b150", 1, True)
@@ -112,11 +130,34 @@ def test_of_a_group_the_first_stays_and_no_group_is_none() -> None:
 
 
 names = st.sampled_from(
-    [None, "", " ", "a", "A", "a / b", "A / B", "a / b / c", "ab", "a / ", " / a", "a / / b", "ß", "SS / x"]
+    [
+        None,
+        "",
+        " ",
+        "a",
+        "A",
+        "a / b",
+        "A / B",
+        "a / b / c",
+        "ab",
+        "a / ",
+        " / a",
+        "a / / b",
+        "ß",
+        "SS / x",
+    ]
 )
-prices = st.none() | st.sampled_from([0.0, 0.01, 1.0, 9.99, 10.0, 10.5, 99.0, 1e7]) | st.floats(0, 300)
+prices = (
+    st.none() | st.sampled_from([0.0, 0.01, 1.0, 9.99, 10.0, 10.5, 99.0, 1e7]) | st.floats(0, 300)
+)
 items = st.fixed_dictionaries(
-    {"category": names, "brand": names, "price": prices, "in_stock": st.booleans(), "group_id": names}
+    {
+        "category": names,
+        "brand": names,
+        "price": prices,
+        "in_stock": st.booleans(),
+        "group_id": names,
+    }
 )
 wanted = st.lists(st.sampled_from(["a", "A / b", "ss", "", "zz", "a /"]), max_size=3).map(tuple)
 bounds = st.none() | st.sampled_from([0.0, 1.0, 10.0]) | st.floats(0, 300)
@@ -152,17 +193,28 @@ def test_every_priced_item_lies_in_a_range_and_every_label_in_a_value(
     allowed_I = shop.allowed(Filters(in_stock=filters.in_stock))
     kept_I = found_I & (allowed_I if allowed_I is not None else True)
     if shown["price"]:
-        assert sum(each.count for each in shown["price"]) >= (~np.isnan(shop.prices_I[kept_I])).sum()
+        assert (
+            sum(each.count for each in shown["price"]) >= (~np.isnan(shop.prices_I[kept_I])).sum()
+        )
     brands = [
-        item["brand"] for (item, _), kept in zip(rows, kept_I, strict=True) if kept and (item["brand"] or "").strip()
+        item["brand"]
+        for (item, _), kept in zip(rows, kept_I, strict=True)
+        if kept and (item["brand"] or "").strip()
     ]
     assert sum(each.count for each in shown["brand"]) == len(brands)
-    assert {each.value.casefold() for each in shown["brand"]} == {brand.casefold() for brand in brands}
+    assert {each.value.casefold() for each in shown["brand"]} == {
+        brand.casefold() for brand in brands
+    }
 
 
 @given(st.lists(items, min_size=1, max_size=20), st.sampled_from(SORTS), st.randoms())
-def test_an_order_loses_nothing_and_keeps_ties_as_they_came(rows: list[dict[str, Any]], sort: str, random: Any) -> None:
-    shop, given_rows = Catalogue(rows), np.array(random.sample(range(len(rows)), len(rows)), np.int32)
+def test_an_order_loses_nothing_and_keeps_ties_as_they_came(
+    rows: list[dict[str, Any]], sort: str, random: Any
+) -> None:
+    shop, given_rows = (
+        Catalogue(rows),
+        np.array(random.sample(range(len(rows)), len(rows)), np.int32),
+    )
     ordered = order(shop, given_rows, sort)
     assert sorted(ordered) == sorted(given_rows)
     assert order(shop, ordered, sort).tolist() == ordered.tolist()
@@ -175,7 +227,11 @@ def test_facets_of_five_thousand_found_among_a_hundred_thousand_take_millisecond
     random = np.random.default_rng(0)
     shop = Catalogue(
         [
-            {"category": f"d{n % 20} / c{n % 700} / t{n % 3000}", "brand": f"brand {n % 20_000}", "price": float(price)}
+            {
+                "category": f"d{n % 20} / c{n % 700} / t{n % 3000}",
+                "brand": f"brand {n % 20_000}",
+                "price": float(price),
+            }
             for n, price in enumerate(random.lognormal(3, 1, 100_000))
         ]
     )

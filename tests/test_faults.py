@@ -1,8 +1,8 @@
-"""The day's faults: a real Ray, real HTTP, real kill -9, constant traffic whose every answer is checked.
+"""The day's faults: a real Ray, real HTTP, real kill -9, constant traffic whose every answer is
+checked.
 
-`python -m pytest tests/test_faults.py` asserts; `python -m tests.faults` does the same for longer, kills an ingress and
-does without one of three hosts, too, and prints the table.
-"""
+`python -m pytest tests/test_faults.py` asserts; `python -m tests.faults` does the same for longer,
+kills an ingress and does without one of three hosts, too, and prints the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the night does when a text kills its encoder, when its workers are killed, and when the disk is full."""
+"""What the night does when a text kills its encoder, when its workers are killed, and when the disk
+is full."""
 
 from __future__ import annotations
 
@@ -19,16 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.artifacts import ArtifactStore
 from recsys.batch import embed
 from recsys.batch.night import begin, run_night
-from recsys.batch.plan import Place
+from recsys.batch.plan import NightRun
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import text_hashes
 from recsys.errors import NotFoundError, RecsysError
 from recsys.interfaces import Chunk
-from recsys.release import Release, write_arrow
+from recsys.release.release import Release, write_arrow
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Floats
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup, title
 
@@ -86,7 +87,9 @@ class Flawless(Checkerboard):
         pytest.param("kill", "the encoder's process died of it", marks=pytest.mark.slow),
     ],
 )
-def test_a_poison_text_is_quarantined_and_the_night_goes_on(home: Path, how: str, reason: str) -> None:
+def test_a_poison_text_is_quarantined_and_the_night_goes_on(
+    home: Path, how: str, reason: str
+) -> None:
     shop = replace(setup(), encoder=partial(Poisoned, 64, title(5), how))
     release = night(shop)
     noted = pq.read_table(home / "releases" / release.version / "quarantine.parquet").to_pylist()
@@ -104,7 +107,11 @@ def test_a_poison_text_is_quarantined_and_the_night_goes_on(home: Path, how: str
 
 def test_too_many_poison_texts_stop_the_night(home: Path) -> None:
     shop = setup()
-    shop = replace(shop, encoder=partial(Poisoned, 64, "red", "model"), night=replace(shop.night, max_bad_share=0.1))
+    shop = replace(
+        shop,
+        encoder=partial(Poisoned, 64, "red", "model"),
+        night=replace(shop.night, max_bad_share=0.1),
+    )
     with pytest.raises(RecsysError, match=r"8 of 16 rows cannot be used.*the encoder fails on it"):
         night(replace(shop, dataset=Flawless))
     assert ArtifactStore(str(home)).current() is None
@@ -116,7 +123,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if made.returncode:
         pytest.skip(f"a disk of its own cannot be mounted here: {made.stderr.decode().strip()}")
@@ -171,7 +180,7 @@ def test_a_model_is_loaded_beforehand_where_it_is_sure_to_be_needed(
     place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
     assert embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
     np.save(home.parent / "before.npy", np.empty((0, 16), np.float32))
-    monkeypatch.setattr(Place, "carried", lambda *_: home.parent / "before.npy")
+    monkeypatch.setattr(NightRun, "carried", lambda *_: home.parent / "before.npy")
     assert not embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
 
 
@@ -181,7 +190,9 @@ class Unloaded(HashingEncoder):
 
 
 def test_a_model_that_cannot_be_loaded_is_said(home: Path) -> None:
-    with pytest.raises(RecsysError, match=r"embed items, shard \d: the weights are gone: put them back"):
+    with pytest.raises(
+        RecsysError, match=r"embed items, shard \d: the weights are gone: put them back"
+    ):
         night(replace(setup(), encoder=partial(Unloaded, 16)))
 
 
@@ -190,11 +201,17 @@ def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:
     place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
     actor, encoder = embed.Encode(place), HashingEncoder(16)
     texts = ["red drill", "blue saw", "oak"]
-    columns = [pa.array(text_hashes(texts)), pa.nulls(3, pa.string()), pa.array([-1] * 3, pa.int32())]
+    columns = [
+        pa.array(text_hashes(texts)),
+        pa.nulls(3, pa.string()),
+        pa.array([-1] * 3, pa.int32()),
+    ]
     message = pa.record_batch([*columns, encoder.tokenize(texts)], schema=embed._MESSAGE)
     prepared = write_arrow([message], embed._MESSAGE).to_pybytes()
     with ThreadPoolExecutor(4) as pool:
         rows = [done.rows for done in pool.map(partial(actor.finish, prepared=prepared), range(4))]
     assert (rows, actor.encoder.most) == ([3] * 4, 1)  # type: ignore[attr-defined]
     for shard in range(4):
-        np.testing.assert_array_equal(place.read_array("text_vectors", shard), encoder.encode_items(texts))
+        np.testing.assert_array_equal(
+            place.read_array("text_vectors", shard), encoder.encode_items(texts)
+        )

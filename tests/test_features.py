@@ -1,4 +1,5 @@
-"""The feature table: each feature from a known answer; the laws of the table for any shop, request and history."""
+"""The feature table: each feature from a known answer; the laws of the table for any shop, request
+and history."""
 
 from __future__ import annotations
 
@@ -12,8 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, names, table
+from recsys.ranking.item_features import (
+    EVENTS,
+    EXPOSURE_OF_THE_MEAN,
+    TOUCHES_OF_THE_MEAN,
+    Context,
+    ItemFeatures,
+)
 from recsys.ranking.projection import P
-from recsys.ranking.shelf import EVENTS, EXPOSURE_OF_THE_MEAN, TOUCHES_OF_THE_MEAN, Context, Shelf
 from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories
 
 NOW = 100.0
@@ -25,7 +32,7 @@ def projected(*strongest: int) -> Floats:
 
 
 #: Four items: two of one category and brand, one of another, one of which nothing is known.
-SHELF = Shelf(
+SHELF = ItemFeatures(
     prices_I=np.array([10.0, 40.0, 5.0, np.nan]),
     in_stock_I=np.array([True, False, True, True]),
     popularity_I=np.array([3.0, 0.0, 1.0, 0.0], np.float32),
@@ -44,15 +51,24 @@ ALL = np.array([[0, 1, 2, 3]], np.int32)
 def history(*events: tuple[int, int, float, float]) -> Histories:
     """Of (item, type, day, price)."""
     items, types, days, prices = zip(*events, strict=True)
-    columns = np.array(items, np.int32), np.array(types, np.int8), np.array(days), np.array(prices, np.float32)
+    columns = (
+        np.array(items, np.int32),
+        np.array(types, np.int8),
+        np.array(days),
+        np.array(prices, np.float32),
+    )
     return Histories(np.array([0, len(events)]), *columns)
 
 
 #: A day ago he bought item 0 for 20 each; then he looked at it, and ten minutes ago at item 2.
-KNOWN = history((0, PURCHASE, NOW - 1, 20.0), (0, VIEW, NOW - 0.5, np.nan), (2, VIEW, NOW - 10 * MINUTE, np.nan))
+KNOWN = history(
+    (0, PURCHASE, NOW - 1, 20.0), (0, VIEW, NOW - 0.5, np.nan), (2, VIEW, NOW - 10 * MINUTE, np.nan)
+)
 
 
-def value(name: str, known: Histories = KNOWN, surface: str = "recommend", **others: Any) -> list[float]:
+def value(
+    name: str, known: Histories = KNOWN, surface: str = "recommend", **others: Any
+) -> list[float]:
     """One feature of each of the four items."""
     [row] = FEATURES[name](SHELF, Context.of(surface, NOW, known, **others), ALL)
     assert row.dtype == np.float32
@@ -117,11 +133,15 @@ def test_conversion_is_smoothed_to_the_mean_of_the_shop() -> None:
 def test_attraction_is_smoothed_to_the_mean_of_the_shop() -> None:
     """Ten clicks in fifty examined impressions."""
     c = EXPOSURE_OF_THE_MEAN
-    assert value("attraction") == close((8 + 0.2 * c) / (40 + c), 0.2, (2 + 0.2 * c) / (10 + c), 0.2)
+    assert value("attraction") == close(
+        (8 + 0.2 * c) / (40 + c), 0.2, (2 + 0.2 * c) / (10 + c), 0.2
+    )
 
 
 def test_a_shop_without_events_has_no_rates() -> None:
-    empty = replace(SHELF, touches_TI=0 * SHELF.touches_TI, exposure_I=0 * ALL[0], clicks_I=0 * ALL[0])
+    empty = replace(
+        SHELF, touches_TI=0 * SHELF.touches_TI, exposure_I=0 * ALL[0], clicks_I=0 * ALL[0]
+    )
     assert empty.conversion_I.tolist() == empty.attraction_I.tolist() == [0, 0, 0, 0]
 
 
@@ -163,7 +183,9 @@ def test_matches_are_inner_products_of_what_is_projected() -> None:
 
 
 def test_every_feature_has_a_known_answer_here() -> None:
-    told = {word for name in globals() if name.startswith("test_") for word in _texts(globals()[name])}
+    told = {
+        word for name in globals() if name.startswith("test_") for word in _texts(globals()[name])
+    }
     assert set(FEATURES) <= told
 
 
@@ -181,7 +203,9 @@ def test_users_do_not_see_each_others_events() -> None:
         of_three = feature(SHELF, context, rows_BN)
         np.testing.assert_array_equal(of_three[1], feature(SHELF, alone, ALL)[0], err_msg=name)
         for at in (0, 2):
-            np.testing.assert_array_equal(of_three[at], feature(SHELF, nobody, ALL)[0], err_msg=name)
+            np.testing.assert_array_equal(
+                of_three[at], feature(SHELF, nobody, ALL)[0], err_msg=name
+            )
 
 
 def test_vector_blocks_stand_in_their_columns() -> None:
@@ -213,10 +237,10 @@ def test_what_is_not_of_one_shop_or_request_is_refused() -> None:
         Context.of("search", NOW, KNOWN, user_BP=projected(1, 2))
 
 
-def a_shop(rng: np.random.Generator, items: int) -> Shelf:
+def a_shop(rng: np.random.Generator, items: int) -> ItemFeatures:
     """Anything that a catalogue and a log may hold."""
     odd = np.array([np.nan, 0.0, -1.0, 1e-30, 1e30, np.inf, 3.0, 12.5])
-    return Shelf(
+    return ItemFeatures(
         rng.choice(odd, items),
         rng.random(items) < 0.5,
         rng.choice([0.0, 1e-9, 1e12], items).astype(np.float32),
@@ -233,7 +257,11 @@ def a_shop(rng: np.random.Generator, items: int) -> Shelf:
 
 def some_histories(rng: np.random.Generator, sizes: list[int], items: int) -> Histories:
     events = sum(sizes)
-    prices = rng.choice([np.nan, 0.0, 2.0, 1e30], events).astype(np.float32) if rng.random() < 0.7 else None
+    prices = (
+        rng.choice([np.nan, 0.0, 2.0, 1e30], events).astype(np.float32)
+        if rng.random() < 0.7
+        else None
+    )
     return Histories(
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         rng.integers(-1, items, events).astype(np.int32),
@@ -252,7 +280,9 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     shelf, known = a_shop(rng, items), some_histories(rng, sizes, items)
     rows_BN = rng.integers(-1, items, (len(sizes), data.draw(st.integers(0, 5)))).astype(np.int32)
     vectors = rng.normal(size=(2, len(sizes), P)).astype(np.float32)
-    context = Context.of("search", NOW, known, *vectors, rng.random((len(sizes), rng.integers(0, 4))) < 0.5)
+    context = Context.of(
+        "search", NOW, known, *vectors, rng.random((len(sizes), rng.integers(0, 4))) < 0.5
+    )
     signals = {"s": rng.normal(size=rows_BN.shape).astype(np.float32)}
     every = names(signals)
     whole = table(every, shelf, context, rows_BN, signals)

@@ -14,17 +14,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.feedback import AGAIN, CLICKS_A_DAY, attraction, feature_names, histories, join, sanity, unmeasured
+from recsys.events.feedback import (
+    AGAIN,
+    CLICKS_A_DAY,
+    attraction,
+    feature_names,
+    histories,
+    join,
+    sanity,
+    unmeasured,
+)
 from recsys.tables import ATTRACTION, EVENTS, EXAMPLES, LIVE_EVENTS
 from recsys.types import EVENT_TYPES, PURCHASE, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SEARCH = Impression("r1", NOON, "v1", "search", ("a", "b", "c"), ("bm25", "ann"), ((3, 0), (2, 1), (1, 9)), "u", "tea")
+SEARCH = Impression(
+    "r1",
+    NOON,
+    "v1",
+    "search",
+    ("a", "b", "c"),
+    ("bm25", "ann"),
+    ((3, 0), (2, 1), (1, 9)),
+    "u",
+    "tea",
+)
 HOME = Impression("r2", NOON, "v2", "home", ("b",), ("ann", "new"), ((5, 6),))
 
 
 def event(item_id: str, type: str, request_id: str | None = "r1", **others: Any) -> Interaction:
-    known = {"event_id": f"{item_id}{type}{request_id}", "user_id": "u", "time": NOON + timedelta(minutes=1)}
+    known = {
+        "event_id": f"{item_id}{type}{request_id}",
+        "user_id": "u",
+        "time": NOON + timedelta(minutes=1),
+    }
     return Interaction(item_id=item_id, type=type, request_id=request_id, **(known | others))
 
 
@@ -63,7 +86,10 @@ def test_what_was_logged_of_an_answer_stands_in_its_examples() -> None:
         ranker="net@m1", arms={"test": "new"},
     )  # fmt: skip
     rows = join([SEARCH, second], batches(event("b", "click", "r3", origin="here"))).to_pylist()
-    told = [tuple(row[name] for name in ("position", "score", "team", "ranker", "label", "origin")) for row in rows]
+    told = [
+        tuple(row[name] for name in ("position", "score", "team", "ranker", "label", "origin"))
+        for row in rows
+    ]
     assert told[:3] == [(place, 0, "", "", 0, None) for place in (1, 2, 3)]
     assert told[3:] == [
         (11, 3, "a", "net@m1", 0, None), (12, 2, "b", "net@m1", 2, "here"), (13, 1, "a", "net@m1", 0, None)
@@ -74,7 +100,9 @@ def test_what_was_logged_of_an_answer_stands_in_its_examples() -> None:
 
 def test_what_cannot_be_of_an_answer_is_not_learned_from() -> None:
     early, late = NOON - timedelta(minutes=6), NOON + timedelta(days=1)
-    done = batches(event("a", "click", time=early), event("b", "click", time=late), event("z", "click"))
+    done = batches(
+        event("a", "click", time=early), event("b", "click", time=late), event("z", "click")
+    )
     assert not any(join([SEARCH, SEARCH], done, NOON)["label"].to_pylist())
     assert join([SEARCH, SEARCH], []).num_rows == 3
     slow_clock = event("a", "click", time=NOON - timedelta(minutes=4))
@@ -112,7 +140,14 @@ def log(rows: list[tuple[str, int, int, int]]) -> tuple[pa.Table, np.ndarray]:
     rows = sorted(rows, key=lambda row: row[:2])
     table = pa.Table.from_pylist(
         [
-            vars(event(f"i{item}", EVENT_TYPES[code], user_id=user, time=datetime(1970, 1, 1 + day, tzinfo=UTC)))
+            vars(
+                event(
+                    f"i{item}",
+                    EVENT_TYPES[code],
+                    user_id=user,
+                    time=datetime(1970, 1, 1 + day, tzinfo=UTC),
+                )
+            )
             for user, day, item, code in rows
         ],
         EVENTS,
@@ -121,7 +156,9 @@ def log(rows: list[tuple[str, int, int, int]]) -> tuple[pa.Table, np.ndarray]:
 
 
 def test_histories_are_oldest_first_and_keep_the_newest() -> None:
-    events, rows = log([("u", 3, 7, 3), ("u", 1, 5, 0), ("u", 2, 6, 1), ("v", 9, -1, 0), ("w", 4, 5, 0)])
+    events, rows = log(
+        [("u", 3, 7, 3), ("u", 1, 5, 0), ("u", 2, 6, 1), ("v", 9, -1, 0), ("w", 4, 5, 0)]
+    )
     prices = pa.array([None if item == 7 else float(item) for item in rows])  # u's newest says none
     events = events.set_column(events.schema.get_field_index("price"), "price", prices)
     users, known = histories(events, rows, max_events=2)
@@ -132,7 +169,11 @@ def test_histories_are_oldest_first_and_keep_the_newest() -> None:
     assert known.days.tolist() == [2.0, 3.0, 4.0]
     assert known.prices is not None
     np.testing.assert_array_equal(known.prices, np.array([6, np.nan, 5], np.float32))
-    assert (known.items.dtype, known.types.dtype, known.days.dtype) == (np.int32, np.int8, np.float64)
+    assert (known.items.dtype, known.types.dtype, known.days.dtype) == (
+        np.int32,
+        np.int8,
+        np.float64,
+    )
 
 
 def test_clicking_on_and_on_counts_once_a_day_and_buying_each_time() -> None:
@@ -148,8 +189,12 @@ def at_once(positions: np.ndarray) -> np.ndarray:
     return np.float32(2.0) ** (1 - positions)
 
 
-def counted(shown: list[Impression], *done: Interaction, days: int = 30) -> dict[str, tuple[float, int]]:
-    told = attraction(shown, batches(*done), at_once, NOON - timedelta(days=1), NOON + timedelta(days=days))
+def counted(
+    shown: list[Impression], *done: Interaction, days: int = 30
+) -> dict[str, tuple[float, int]]:
+    told = attraction(
+        shown, batches(*done), at_once, NOON - timedelta(days=1), NOON + timedelta(days=days)
+    )
     assert told.schema.equals(ATTRACTION)
     assert told["item_id"].to_pylist() == sorted(told["item_id"].to_pylist())
     return {row["item_id"]: (row["exposure"], row["clicks"]) for row in told.to_pylist()}
@@ -162,19 +207,31 @@ def later(shown: Impression, name: str, days: float = 0, **others: Any) -> Impre
 def test_exposure_is_what_the_places_are_worth_and_a_click_is_more_than_a_view() -> None:
     done = event("b", "click"), event("b", "purchase"), event("c", "view")
     assert counted([SEARCH], *done) == {"a": (1.0, 0), "b": (0.5, 1), "c": (0.25, 0)}
-    assert counted([replace(SEARCH, offset=2)], *done) == {"a": (0.25, 0), "b": (0.125, 1), "c": (0.0625, 0)}
+    assert counted([replace(SEARCH, offset=2)], *done) == {
+        "a": (0.25, 0),
+        "b": (0.125, 1),
+        "c": (0.0625, 0),
+    }
 
 
 def test_an_answer_counts_whose_user_clicks_at_all() -> None:
     """HOME has no user: it is that of who clicked in it."""
     nobody = later(SEARCH, "r3", user_id="crawler")
     assert counted([SEARCH, HOME, nobody], event("a", "view"), event("c", "click", None)) == {}
-    assert counted([SEARCH, HOME, nobody], event("b", "click", "r2")) == {"a": (1, 0), "b": (1, 1), "c": (0.25, 0)}
+    assert counted([SEARCH, HOME, nobody], event("b", "click", "r2")) == {
+        "a": (1, 0),
+        "b": (1, 1),
+        "c": (0.25, 0),
+    }
     assert counted([HOME, nobody], event("b", "click", "r2", user_id="w")) == {"b": (1, 1)}
 
 
 def test_a_click_that_answers_nothing_does_not_count() -> None:
-    done = event("a", "click", "r9"), event("z", "click"), event("a", "click", time=NOON - timedelta(minutes=6))
+    done = (
+        event("a", "click", "r9"),
+        event("z", "click"),
+        event("a", "click", time=NOON - timedelta(minutes=6)),
+    )
     assert counted([SEARCH], *done) == {"a": (1, 0), "b": (0.5, 0), "c": (0.25, 0)}
     assert counted([later(SEARCH, "r1", -1), later(SEARCH, "r1", 31)], event("a", "click")) == {}
 
@@ -193,23 +250,36 @@ def test_a_user_counts_once_an_item_and_day_and_an_address_too() -> None:
 
 
 def test_nobody_clicks_without_bound_even_under_others_names() -> None:
-    """One address under ever new names, one user from ever new addresses: both to CLICKS_A_DAY, over all items."""
-    many = [later(SEARCH, f"r{n}", item_ids=(f"i{n:03d}",), user_id=None) for n in range(3 * CLICKS_A_DAY)]
+    """One address under ever new names, one user from ever new addresses: both to CLICKS_A_DAY,
+    over all items."""
+    many = [
+        later(SEARCH, f"r{n}", item_ids=(f"i{n:03d}",), user_id=None)
+        for n in range(3 * CLICKS_A_DAY)
+    ]
     for one in ({"origin": "x"}, {"user_id": "spam"}):
         own = [{"user_id": f"u{n}", "origin": f"o{n}"} | one for n in range(len(many))]
-        done = [event(each.item_ids[0], "click", each.request_id, **who) for each, who in zip(many, own, strict=True)]
+        done = [
+            event(each.item_ids[0], "click", each.request_id, **who)
+            for each, who in zip(many, own, strict=True)
+        ]
         assert sum(clicks for _, clicks in counted(many, *done).values()) == CLICKS_A_DAY
 
 
 def test_who_presses_one_item_all_day_tells_nothing_that_day() -> None:
-    """AGAIN answers are one click; one more, and the day is as if he was not there. Behind an address are many."""
+    """AGAIN answers are one click; one more, and the day is as if he was not there. Behind an
+    address are many."""
     answers = [later(SEARCH, f"r{n}") for n in range(AGAIN + 1)]
     mine = [event("b", "click", each.request_id, origin="x") for each in answers]
     assert counted(answers, *mine[:AGAIN])["b"] == (0.5, 1)
     assert counted(answers, *mine) == {}
     next_day = later(SEARCH, "next", 1)
-    assert counted([*answers, next_day], *mine, event("b", "click", "next", time=next_day.time))["b"] == (0.5, 1)
-    names = [event("b", "click", each.request_id, origin="x", user_id=f"u{n}") for n, each in enumerate(answers)]
+    assert counted([*answers, next_day], *mine, event("b", "click", "next", time=next_day.time))[
+        "b"
+    ] == (0.5, 1)
+    names = [
+        event("b", "click", each.request_id, origin="x", user_id=f"u{n}")
+        for n, each in enumerate(answers)
+    ]
     assert counted([replace(each, user_id=None) for each in answers], *names)["b"] == (0.5, 1)
 
 

@@ -11,12 +11,18 @@ import pytest
 
 from recsys.datasets import files
 from recsys.datasets.files import FilesAdapter
+from recsys.datasets.validate import LINE, check_items
 from recsys.errors import InputError, NotFoundError
-from recsys.ingest import LINE, check_items
 from recsys.interfaces import Chunk, DatasetAdapter
 from tests.contracts import DatasetAdapterContract
 
-ITEMS = pa.table({"sku": [f"i{n}" for n in range(10)], "price": [n / 2 for n in range(10)], "colour": ["red"] * 10})
+ITEMS = pa.table(
+    {
+        "sku": [f"i{n}" for n in range(10)],
+        "price": [n / 2 for n in range(10)],
+        "colour": ["red"] * 10,
+    }
+)
 EVENTS = pa.table(
     {
         "event_id": [str(n) for n in range(7)],
@@ -82,14 +88,14 @@ def items_of(path: Path, content: bytes, **columns: str) -> tuple[Chunk, pa.Tabl
 
 
 def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
-    _, table = items_of(tmp_path / "a.csv", b'\xef\xbb\xbfitem_id,price,title\n007,NA,"tea,\ngreen"\n')
+    _, table = items_of(
+        tmp_path / "a.csv", b'\xef\xbb\xbfitem_id,price,title\n007,NA,"tea,\ngreen"\n'
+    )
     assert table.to_pylist() == [{"item_id": "007", "price": "NA", "title": "tea,\ngreen"}]
 
 
 UGLY_CSV = b'item_id,price\na,1\n\nb\n"c\nc",2\nd,3,4\ne\xff,5\nf,6\xff,7\n\xe8\x8c\xb6,8\n'
-UGLY_JSONL = (
-    b'{"item_id": "a", "price": 1}\n\n{"item_id": "b"\n{"item_id": "\\ud800", "price": 2}\n[3]\n{"item_id": 4}\n\xff'
-)
+UGLY_JSONL = b'{"item_id": "a", "price": 1}\n\n{"item_id": "b"\n{"item_id": "\\ud800", "price": 2}\n[3]\n{"item_id": 4}\n\xff'
 
 
 def test_variants_and_dates_are_mapped_like_any_column(tmp_path: Path) -> None:
@@ -97,7 +103,10 @@ def test_variants_and_dates_are_mapped_like_any_column(tmp_path: Path) -> None:
     chunk, table = items_of(tmp_path / "a.csv", content, group_id="parent", added="since")
     checked = check_items(table, chunk.path, chunk.start)
     assert checked.good["group_id"].to_pylist() == ["p1", "p1"]
-    assert [added and added.date().isoformat() for added in checked.good["added"].to_pylist()] == ["2025-03-01", None]
+    assert [added and added.date().isoformat() for added in checked.good["added"].to_pylist()] == [
+        "2025-03-01",
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,12 @@ def test_a_bad_line_is_a_row_of_its_own_for_quarantine(
 ) -> None:
     chunk, table = items_of(tmp_path / name, content)
     checked = check_items(table, chunk.path, chunk.start)
-    assert dict(zip(checked.good["_row"].to_pylist(), checked.good["item_id"].to_pylist(), strict=True)) == good
+    assert (
+        dict(
+            zip(checked.good["_row"].to_pylist(), checked.good["item_id"].to_pylist(), strict=True)
+        )
+        == good
+    )
     assert checked.quarantined["row"].to_pylist() == bad
     assert table[LINE].null_count == table.num_rows - 3
 
@@ -132,7 +146,9 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="give files that end in"):
         FilesAdapter(str(tmp_path / "empty"), "").item_chunks()
-    with pytest.raises(InputError, match=r"a\.xlsx cannot be read: give files that end in \.parquet"):
+    with pytest.raises(
+        InputError, match=r"a\.xlsx cannot be read: give files that end in \.parquet"
+    ):
         items_of(tmp_path / "a.xlsx", b"")
     with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
         items_of(tmp_path / "a.parquet", b"no parquet")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from recsys.retrieval import follows
-from recsys.retrieval.follows import Follows, follow_weights, followers, stand_ins
+from recsys.retrieval.behaviour import follows
+from recsys.retrieval.behaviour.follows import Follows, follow_weights, followers, stand_ins
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import RetrieverContract
 
@@ -10,7 +10,9 @@ from tests.contracts import RetrieverContract
 def log(*users):
     offsets = np.concatenate([[0], np.cumsum([len(user) for user in users])]).astype(np.int64)
     items = np.array([item for user in users for item in user], np.int32)
-    return Histories(offsets, items, np.full(len(items), PURCHASE, np.int8), np.arange(len(items), dtype=float))
+    return Histories(
+        offsets, items, np.full(len(items), PURCHASE, np.int8), np.arange(len(items), dtype=float)
+    )
 
 
 #: Tea leads to cups, cups to spoons; item 5 is nobody's, and like the spoon.
@@ -24,7 +26,9 @@ CONTENT = (
 
 class TestFollows(RetrieverContract):
     def make(self):
-        others_IN = np.array([[item for item in range(self.ITEMS) if item != row] for row in range(self.ITEMS)])
+        others_IN = np.array(
+            [[item for item in range(self.ITEMS) if item != row] for row in range(self.ITEMS)]
+        )
         scores_IN = np.sort(np.random.default_rng(2).random(others_IN.shape))[:, ::-1]
         return Follows(others_IN.astype(np.int32), scores_IN.astype(np.float32))
 

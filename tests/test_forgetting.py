@@ -1,4 +1,5 @@
-"""Forgetting a user: nothing of him is left anywhere, nothing of anybody else is lost, and nobody has to believe it."""
+"""Forgetting a user: nothing of him is left anywhere, nothing of anybody else is lost, and nobody
+has to believe it."""
 
 import json
 import os
@@ -16,17 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import amending, forgetting, online
-from recsys.amending import Decided
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
+from recsys.datasets.validate import check_events
 from recsys.errors import NotFoundError
-from recsys.ingest import check_events
 from recsys.interfaces import EventStore
-from recsys.release import Release, read_manifest
-from recsys.trainer import Trainer
+from recsys.learning.online import Trainer
+from recsys.models import snapshots as online
+from recsys.privacy import erasure as amending
+from recsys.privacy import forget as forgetting
+from recsys.privacy.erasure import PrivacyDecisions
+from recsys.release.release import Release, read_manifest
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training.guard import Online
-from recsys.types import Impression, Interaction, Standing
+from recsys.types import Impression, Interaction, PrivacyState
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
 pytestmark = pytest.mark.ray
@@ -53,8 +56,16 @@ def shop(home: Path) -> Setup:
 def events(shop: Setup):
     store = shop.event_store()
     for user in (HIM, HER):
-        store.append([Interaction(f"e-{user}", user, "i01", "click", UNTIL + timedelta(hours=30), request_id=user)])
-        shown = Impression(user, UNTIL + timedelta(hours=29), "v", "search", ("i01",), user_id=user, query="lamp")
+        store.append(
+            [
+                Interaction(
+                    f"e-{user}", user, "i01", "click", UNTIL + timedelta(hours=30), request_id=user
+                )
+            ]
+        )
+        shown = Impression(
+            user, UNTIL + timedelta(hours=29), "v", "search", ("i01",), user_id=user, query="lamp"
+        )
         store.append_impressions([shown])
         store.quarantine([("no such item", {"user_id": user, "item_id": "x"})])
     yield store
@@ -68,7 +79,11 @@ def rows_of(release: Release) -> dict[str, tuple[list[int], list[float], list[in
         lists = release.candidate_rows_UN[row].tolist(), release.candidate_sources_UN[row].tolist()
         features = release.candidate_features_UNF[row].ravel().tolist()
         vector = release.user_vectors_UD[row].tolist()
-        found[release.user_ids[row]] = (release.history(row).items.tolist(), vector + features, lists[0] + lists[1])
+        found[release.user_ids[row]] = (
+            release.history(row).items.tolist(),
+            vector + features,
+            lists[0] + lists[1],
+        )
     return found
 
 
@@ -78,28 +93,39 @@ def forgotten(shop: Setup, events: EventStore, now: datetime = NOW) -> forgettin
     return made
 
 
-def test_he_is_gone_everywhere_and_nobody_else_lost_anything(shop: Setup, events: EventStore, home: Path) -> None:
+def test_he_is_gone_everywhere_and_nobody_else_lost_anything(
+    shop: Setup, events: EventStore, home: Path
+) -> None:
     store = ArtifactStore(shop.home)
     before = {version: rows_of(Release.open(store, version)) for version in store.versions()}
     made = forgetting.forget(shop, events, HIM, NOW)
     assert made.gone == {"log/interactions": 1, "log/impressions": 1, "log/quarantined": 1}
     assert set(made.left) == {
-        f"releases/{version}/{file}" for version in before for file in ("users.arrow", "peers.arrow")
+        f"releases/{version}/{file}"
+        for version in before
+        for file in ("users.arrow", "peers.arrow")
     } | {path for path in made.left if "quarantine" in path}
     assert HIM not in made.token
     assert forgetting.unsealed(events, made.token) == (HIM, NOW)
     assert set(forgetting.erase(shop, events, [HIM], grace_s=0)) == set(before)
     assert forgetting.left(shop, events, HIM, NOW) == {}
-    assert HIM.encode() not in b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert HIM.encode() not in b"".join(
+        path.read_bytes() for path in home.rglob("*") if path.is_file()
+    )
     for version, users in before.items():
         release = Release.open(store, version)  # every checksum compared
         assert rows_of(release) == {user: rows for user, rows in users.items() if user != HIM}
-        assert (release.manifest.counts["users"], release.manifest.amendments) == (len(users) - 1, 1)
+        assert (release.manifest.counts["users"], release.manifest.amendments) == (
+            len(users) - 1,
+            1,
+        )
         assert len(release.peers) == len(users) - 1
     assert events.traces(HER) == {"interactions": 1, "impressions": 1, "quarantined": 1}
 
 
-def test_many_leave_in_one_amendment_and_the_next_replaces_the_last(shop: Setup, events: EventStore) -> None:
+def test_many_leave_in_one_amendment_and_the_next_replaces_the_last(
+    shop: Setup, events: EventStore
+) -> None:
     store = ArtifactStore(shop.home)
     for user in ("u00", "u01", "u39"):
         forgetting.forget(shop, events, user, NOW)
@@ -113,7 +139,9 @@ def test_many_leave_in_one_amendment_and_the_next_replaces_the_last(shop: Setup,
     assert folders == [release.manifest.amended]
 
 
-def test_what_was_replaced_stays_while_replicas_may_have_it_mapped(shop: Setup, events: EventStore) -> None:
+def test_what_was_replaced_stays_while_replicas_may_have_it_mapped(
+    shop: Setup, events: EventStore
+) -> None:
     forgetting.forget(shop, events, HIM, NOW)
     forgetting.erase(shop, events, [HIM], grace_s=60)
     left = forgetting.left(shop, events, HIM, NOW)
@@ -133,7 +161,13 @@ def put_back(name: str) -> Callable[[Setup, EventStore, dict[str, bytes]], None]
 
 def in_quarantine(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
     store = ArtifactStore(shop.home)
-    row = {"table": "events", "path": "p", "row": 1, "reason": "r", "source": json.dumps({"user_id": HIM})}
+    row = {
+        "table": "events",
+        "path": "p",
+        "row": 1,
+        "reason": "r",
+        "source": json.dumps({"user_id": HIM}),
+    }
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([row]), sink)
     store.write(f"releases/{store.current()}/quarantine.parquet", sink.getvalue())
@@ -143,14 +177,16 @@ def in_a_failed_night(shop: Setup, events: EventStore, old: dict[str, bytes]) ->
     store = ArtifactStore(shop.home)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"user_id": [HIM]}), sink)
-    store.write("work/2026-01-03T120000/plan.json", json.dumps({"until": UNTIL.isoformat()}).encode())
+    store.write(
+        "work/2026-01-03T120000/plan.json", json.dumps({"until": UNTIL.isoformat()}).encode()
+    )
     store.write("work/2026-01-03T120000/live.parquet", sink.getvalue())
 
 
 def in_the_log(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
-    events.set_standing(HIM, Standing())
+    events.set_standing(HIM, PrivacyState())
     events.append([Interaction("again", HIM, "i01", "view", NOW)])
-    events.set_standing(HIM, Standing(forgotten=NOW))
+    events.set_standing(HIM, PrivacyState(forgotten=NOW))
 
 
 def in_a_snapshot(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
@@ -173,7 +209,9 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_one_place_that_is_left_out_is_found(place: str, shop: Setup, events: EventStore, home: Path) -> None:
+def test_one_place_that_is_left_out_is_found(
+    place: str, shop: Setup, events: EventStore, home: Path
+) -> None:
     """The receipt does not remember: it looks."""
     old = {
         path.relative_to(home).as_posix(): path.read_bytes()
@@ -186,7 +224,9 @@ def test_one_place_that_is_left_out_is_found(place: str, shop: Setup, events: Ev
     assert len(forgetting.left(shop, events, HIM, NOW)) == 1
 
 
-def test_the_votes_of_who_learned_by_day_go_and_others_stay(shop: Setup, events: EventStore) -> None:
+def test_the_votes_of_who_learned_by_day_go_and_others_stay(
+    shop: Setup, events: EventStore
+) -> None:
     in_a_snapshot(shop, events, {})
     forgotten(shop, events)
     assert forgetting.left(shop, events, HIM, NOW) == {}
@@ -204,7 +244,7 @@ def test_killed_in_the_middle_the_release_is_the_old_one_or_the_new_one(
     forgetting.forget(shop, events, HIM, NOW)
     code = f"""
 import os, signal
-from recsys.artifacts import ArtifactStore
+from recsys.storage.artifacts import ArtifactStore
 from recsys import amending
 from tests.checkerboard import setup
 write, done = ArtifactStore.write, []
@@ -220,7 +260,9 @@ store = ArtifactStore(setup().home)
 amending.amend(store, store.current(), amending.Decided.of(events))
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    died = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    died = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     after = rows_of(Release.open(store))
     gone = {user: rows for user, rows in before.items() if user != HIM}
@@ -239,7 +281,7 @@ def test_who_amends_at_the_same_time_begins_again(
     version = store.current()
     for user in (HIM, HER):
         forgetting.forget(shop, events, user, NOW)
-    decided, write, raced = Decided.of(events), ArtifactStore.write, []
+    decided, write, raced = PrivacyDecisions.of(events), ArtifactStore.write, []
 
     def slow(self: ArtifactStore, path: str, data) -> str:
         if path.endswith("candidates_sources.npy") and not raced:
@@ -255,7 +297,9 @@ def test_who_amends_at_the_same_time_begins_again(
     assert read_manifest(store, version).amendments == 2
 
 
-def test_who_comes_back_begins_anew_and_his_receipt_stays_true(shop: Setup, events: EventStore) -> None:
+def test_who_comes_back_begins_anew_and_his_receipt_stays_true(
+    shop: Setup, events: EventStore
+) -> None:
     made = forgotten(shop, events)
     events.append([Interaction("back", HIM, "i00", "click", NOW + timedelta(minutes=1))])
     shown = Impression("r9", NOW + timedelta(minutes=1), "v", "search", ("i01",), user_id=HIM)
@@ -267,7 +311,12 @@ def test_who_comes_back_begins_anew_and_his_receipt_stays_true(shop: Setup, even
 def test_a_receipt_that_is_none_is_refused(shop: Setup, events: EventStore, tmp_path: Path) -> None:
     token = forgotten(shop, events).token
     other = replace(shop, event_store=lambda: type(events)(tmp_path / "other.sqlite")).event_store()
-    for store, text in ((other, token), (events, token[:-4] + "AAAA"), (events, "x"), (events, "ü")):
+    for store, text in (
+        (other, token),
+        (events, token[:-4] + "AAAA"),
+        (events, "x"),
+        (events, "ü"),
+    ):
         with pytest.raises(NotFoundError, match="no receipt"):
             forgetting.unsealed(store, text)
     other.close()
@@ -280,12 +329,16 @@ def test_ingest_leaves_out_what_was_before_and_keeps_what_came_later(events: Eve
     )
     bad = Checkerboard(NOW)._events([(user, "i05", "stare", UNTIL) for user in (HIM, HER)])
     checked = check_events(pa.concat_tables([raw, bad]), "file", 0, NOW)
-    events.set_standing(HIM, Standing(forgotten=UNTIL + timedelta(hours=1)))
-    kept = Decided.of(events).without(checked)
+    events.set_standing(HIM, PrivacyState(forgotten=UNTIL + timedelta(hours=1)))
+    kept = PrivacyDecisions.of(events).without(checked)
     assert kept.good["event_id"].to_pylist() == [f"{HIM}-i01", f"{HER}-i00", f"{HER}-i01"]
-    assert [json.loads(source)["user_id"] for source in kept.quarantined["source"].to_pylist()] == [HER]
-    events.set_standing(HIM, Standing(opted_out=True))
-    assert Decided.of(events).without(checked).good["user_id"].unique().to_pylist() == [HER]
+    assert [json.loads(source)["user_id"] for source in kept.quarantined["source"].to_pylist()] == [
+        HER
+    ]
+    events.set_standing(HIM, PrivacyState(opted_out=True))
+    assert PrivacyDecisions.of(events).without(checked).good["user_id"].unique().to_pylist() == [
+        HER
+    ]
 
 
 def test_a_line_that_could_not_be_split_names_every_word_of_it() -> None:
@@ -293,10 +346,12 @@ def test_a_line_that_could_not_be_split_names_every_word_of_it() -> None:
     assert amending.named("no json") == amending.named("[1]") == set()
 
 
-def test_the_next_night_and_the_next_training_have_nothing_of_him(shop: Setup, events: EventStore) -> None:
+def test_the_next_night_and_the_next_training_have_nothing_of_him(
+    shop: Setup, events: EventStore
+) -> None:
     """The shop's own files still name him. A night that never ended goes too."""
     from recsys.batch.night import begin, run_night
-    from recsys.feedback import join
+    from recsys.events.feedback import join
 
     in_a_failed_night(shop, events, {})
     made = forgetting.forget(shop, events, HIM, NOW - timedelta(minutes=30))
@@ -318,7 +373,12 @@ def test_the_next_night_and_the_next_training_have_nothing_of_him(shop: Setup, e
 
 
 def test_in_a_bucket_this_nodes_copies_go_too(
-    s3: str, shop: Setup, events: EventStore, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: str,
+    shop: Setup,
+    events: EventStore,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -339,12 +399,18 @@ def test_in_a_bucket_this_nodes_copies_go_too(
 
 
 def test_the_job_forgets_a_file_of_users_and_looks_again(
-    shop: Setup, events: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shop: Setup,
+    events: EventStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from jobs import forget_users
 
     def run(*arguments: str) -> tuple[int, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["forget_users", "--setup", "tests.checkerboard:setup", *arguments])
+        monkeypatch.setattr(
+            sys, "argv", ["forget_users", "--setup", "tests.checkerboard:setup", *arguments]
+        )
         return forget_users.main(), capsys.readouterr().out.splitlines()
 
     file = tmp_path / "users"
@@ -386,7 +452,10 @@ def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     trainer.learner = learner = Learner()
     monkeypatch.setattr(trainer, "_fits", lambda shown: True)
     trainer._read()
-    assert {each.shown.user_id for each in trainer._waiting.values()} == {events.digest(HIM), events.digest(HER)}
+    assert {each.shown.user_id for each in trainer._waiting.values()} == {
+        events.digest(HIM),
+        events.digest(HER),
+    }
     assert {table["user_id"][0].as_py() for [table] in trainer._touched.values()} == {
         events.digest(HIM),
         events.digest(HER),

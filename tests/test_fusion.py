@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.datasets.judgments import JudgedPairs
 from recsys.ranking.fusion import BLOCK, GRID, Signals, ascended
-from recsys.ranking.pairs import Pairs
-from recsys.retrieval.exact import top_k
+from recsys.retrieval.vectors.exact import top_k
 from recsys.types import Candidates, Floats, Requests, Rows
 
 
@@ -25,7 +25,9 @@ class Written:
     def retrieve(self, requests: Requests, n: int) -> Candidates:
         scores_BI = np.asarray(self.scores_QI, np.float32)[self._rows(requests)]
         rows_BN, scores_BN = top_k(scores_BI, np.eye(scores_BI.shape[1], dtype=np.float32), n)
-        return Candidates(self.source, np.where(scores_BN > 0, rows_BN, -1).astype(np.int32), scores_BN)
+        return Candidates(
+            self.source, np.where(scores_BN > 0, rows_BN, -1).astype(np.int32), scores_BN
+        )
 
     def _rows(self, requests: Requests) -> list[int]:
         return [int(text) for text in requests.texts or ()]
@@ -35,22 +37,28 @@ class Told(Written):
     """One that also scores any row."""
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
-        return np.take_along_axis(np.asarray(self.scores_QI, np.float32)[self._rows(requests)], rows_BN, axis=1)
+        return np.take_along_axis(
+            np.asarray(self.scores_QI, np.float32)[self._rows(requests)], rows_BN, axis=1
+        )
 
 
 def requests(count: int) -> Requests:
     return Requests(count, tuple(map(str, range(count))))
 
 
-#: Two queries, five items. Words find 0 and 1 for the first and 3 for the second; vectors score everything.
+#: Two queries, five items. Words find 0 and 1 for the first and 3 for the second; vectors score
+#: everything.
 WORDS_QI = [[4.0, 2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 5.0, 0.0]]
 DENSE_QI = [[0.1, 0.2, 0.8, 0.3, 0.4], [0.6, 0.5, 0.1, 0.2, 0.3]]
-#: The first query's answer is 1, found by words; the second's is 0, found by vector, and 4 is judged but not brought.
-JUDGED = Pairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 0.0])
+#: The first query's answer is 1, found by words; the second's is 0, found by vector, and 4 is
+#: judged but not brought.
+JUDGED = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 0.0])
 
 
-def signals(judged: Pairs | None = JUDGED) -> Signals:
-    return Signals.ask((Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, judged)
+def signals(judged: JudgedPairs | None = JUDGED) -> Signals:
+    return Signals.ask(
+        (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, judged
+    )
 
 
 def test_ask_tables_what_each_source_thinks_of_every_row() -> None:
@@ -71,7 +79,12 @@ def test_without_judgments_only_what_was_brought_is_in_the_table() -> None:
 
 
 def test_queries_without_a_judgment_or_a_candidate() -> None:
-    nothing = Signals.ask((Written("words", np.zeros((2, 3))),), requests(2), 2, Pairs.sorted("ab", [1], [2], [1.0]))
+    nothing = Signals.ask(
+        (Written("words", np.zeros((2, 3))),),
+        requests(2),
+        2,
+        JudgedPairs.sorted("ab", [1], [2], [1.0]),
+    )
     assert nothing.rows_QN.tolist() == [[-1], [2]]
     assert not nothing.brought_QN.any()
     assert nothing.ranked({"words": 1.0}, 2).tolist() == [[-1, -1], [-1, -1]]
@@ -80,8 +93,11 @@ def test_queries_without_a_judgment_or_a_candidate() -> None:
 def test_blocks_are_one_table() -> None:
     rng, count = np.random.default_rng(0), BLOCK + 44
     scores_QI = np.where(rng.random((count, 12)) < 0.2, rng.random((count, 12)), 0)
-    of_P, rows_P = np.arange(count).repeat(2), rng.integers(6, size=2 * count) * 2 + np.tile([0, 1], count)
-    judged = Pairs.sorted(tuple(map(str, range(count))), of_P, rows_P, np.ones(2 * count))
+    of_P, rows_P = (
+        np.arange(count).repeat(2),
+        rng.integers(6, size=2 * count) * 2 + np.tile([0, 1], count),
+    )
+    judged = JudgedPairs.sorted(tuple(map(str, range(count))), of_P, rows_P, np.ones(2 * count))
     asked = Signals.ask((Told("told", scores_QI),), requests(count), 3, judged)
     for query, (rows, _) in enumerate(judged.by_query()):
         best = np.argsort(-scores_QI[query], kind="stable")[:3]
@@ -96,8 +112,12 @@ def test_blocks_are_one_table() -> None:
 def test_ranked_is_the_weighted_order_of_what_was_brought() -> None:
     assert signals().ranked({"words": 1.0}, 2).tolist() == [[0, 1], [3, 0]]
     assert signals().ranked({"dense": 1.0}, 3).tolist() == [[2, 4, 1], [0, 1, 3]]
-    #: Divided by the largest of the query: words 1, .5 and 1; vectors .125, .25, 1, .5 and 1, 5/6, 1/3, (1/2).
-    assert signals().ranked({"words": 1.0, "dense": 0.9}, 6).tolist() == [[0, 2, 1, 4, -1, -1], [3, 0, 1, -1, -1, -1]]
+    #: Divided by the largest of the query: words 1, .5 and 1; vectors .125, .25, 1, .5 and 1, 5/6,
+    #: 1/3, (1/2).
+    assert signals().ranked({"words": 1.0, "dense": 0.9}, 6).tolist() == [
+        [0, 2, 1, 4, -1, -1],
+        [3, 0, 1, -1, -1, -1],
+    ]
 
 
 def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
@@ -110,35 +130,54 @@ def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
     read = signals().reranked({"words": 1.0}, 1, "reader", score)
     assert sorted(asked) == [(0, 0), (0, 1), (1, 0), (1, 3), (1, 4)]
     assert read.names == ("words", "dense", "reader")
-    assert read.features_QNF[:, :, 2].tolist() == [[1, 0, 0, 0], [0, 0, 14, 0]], "by day only the window is read"
+    assert read.features_QNF[:, :, 2].tolist() == [[1, 0, 0, 0], [0, 0, 14, 0]], (
+        "by day only the window is read"
+    )
     assert read.judged_QNF[:, :, 2].tolist() == [[1, 2, 0, 0], [11, 0, 14, 15]]
     np.testing.assert_array_equal(read.features_QNF[:, :, :2], signals().features_QNF)
-    assert read.ranked({"reader": 1.0}, 1).tolist() == [[0], [3]], "what was only judged is never brought"
+    assert read.ranked({"reader": 1.0}, 1).tolist() == [[0], [3]], (
+        "what was only judged is never brought"
+    )
 
 
 def test_judged_items_are_compared_by_the_new_signal_wherever_they_stand() -> None:
-    """The window of one is item 3, which nobody judged; the reader tells 0 from 4, of which only 0 was brought."""
-    read = signals().reranked({"words": 1.0}, 1, "reader", lambda _, rows: (5.0 - rows).astype(np.float32))
+    """The window of one is item 3, which nobody judged; the reader tells 0 from 4, of which only 0
+    was brought."""
+    read = signals().reranked(
+        {"words": 1.0}, 1, "reader", lambda _, rows: (5.0 - rows).astype(np.float32)
+    )
     assert read.measured({"reader": 1.0}, JUDGED)["ndcg@10"] == 1
-    against = signals().reranked({"words": 1.0}, 1, "reader", lambda _, rows: (1.0 + rows).astype(np.float32))
-    assert against.measured({"reader": 1.0}, JUDGED)["ndcg@10"] == pytest.approx((1 + 1 / np.log2(3)) / 2)
+    against = signals().reranked(
+        {"words": 1.0}, 1, "reader", lambda _, rows: (1.0 + rows).astype(np.float32)
+    )
+    assert against.measured({"reader": 1.0}, JUDGED)["ndcg@10"] == pytest.approx(
+        (1 + 1 / np.log2(3)) / 2
+    )
 
 
 def test_measured() -> None:
     measured = signals().measured({"dense": 1.0}, JUDGED)
     assert measured == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
-    by_words = signals().measured({"words": 1.0}, JUDGED)  # of the second's judged both score 0: ties stay
+    by_words = signals().measured(
+        {"words": 1.0}, JUDGED
+    )  # of the second's judged both score 0: ties stay
     assert by_words == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
-    turned = Pairs.sorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
-    words_first = Signals.ask((Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, turned)
-    assert words_first.measured({"words": 1.0}, turned)["ndcg@10"] == pytest.approx((1 + 1 / np.log2(3)) / 2)
+    turned = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
+    words_first = Signals.ask(
+        (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, turned
+    )
+    assert words_first.measured({"words": 1.0}, turned)["ndcg@10"] == pytest.approx(
+        (1 + 1 / np.log2(3)) / 2
+    )
     assert words_first.measured({"dense": 1.0}, turned)["ndcg@10"] == 1
 
 
 def test_recall_counts_only_what_was_brought() -> None:
     """Item 4 is judged right for the second query, and no source brings it."""
-    missed = Pairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 1.0])
-    assert signals(missed).measured({"dense": 1.0}, missed)["recall@100"] == pytest.approx((1 + 1 / 2) / 2)
+    missed = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 1.0])
+    assert signals(missed).measured({"dense": 1.0}, missed)["recall@100"] == pytest.approx(
+        (1 + 1 / 2) / 2
+    )
 
 
 def test_a_useless_source_gets_no_weight() -> None:
@@ -149,12 +188,18 @@ def test_a_useless_source_gets_no_weight() -> None:
     good_QI[np.arange(40), right_Q] = 1.0
     noise_QI = rng.uniform(0.1, 1, (40, 60))
     of_P = np.arange(40).repeat(8)
-    rows_P = np.concatenate([[right, *np.setdiff1d(rng.permutation(60)[:20], right)[:7]] for right in right_Q])
-    judged = Pairs.sorted(list(map(str, range(40))), of_P, rows_P, np.tile([1.0, *[0.0] * 7], 40))
+    rows_P = np.concatenate(
+        [[right, *np.setdiff1d(rng.permutation(60)[:20], right)[:7]] for right in right_Q]
+    )
+    judged = JudgedPairs.sorted(
+        list(map(str, range(40))), of_P, rows_P, np.tile([1.0, *[0.0] * 7], 40)
+    )
     found = Signals.ask((Told("good", good_QI), Told("noise", noise_QI)), requests(40), 60, judged)
     assert found.fused(judged, {"good": 1.0, "noise": 1.0}) == {"good": 1.0, "noise": 0.0}
     weights = found.fused(judged, {"noise": 1.0})
-    assert weights["good"] == max(GRID), "the first weight above 0 stays, so the other must outgrow it"
+    assert weights["good"] == max(GRID), (
+        "the first weight above 0 stays, so the other must outgrow it"
+    )
     assert found.measured(weights, judged)["ndcg@10"] > 0.95
 
 
@@ -177,7 +222,9 @@ tables = st.lists(st.floats(-1, 1), min_size=16, max_size=16)
 
 @settings(max_examples=40, deadline=None)
 @given(tables, tables, st.tuples(*[st.sampled_from(GRID)] * 2))
-def test_ascended_never_ends_worse_than_its_start_nor_where_one_step_is_better(first, second, start) -> None:
+def test_ascended_never_ends_worse_than_its_start_nor_where_one_step_is_better(
+    first, second, start
+) -> None:
     def objective(weights: dict[str, float]) -> float:
         b, c = GRID.index(weights["b"]), GRID.index(weights["c"])
         return first[b] + second[c] + first[c] * second[b]

@@ -1,4 +1,5 @@
-"""The gate: what is better or as good passes; what is worse, anywhere it can be told, is refused with a sentence."""
+"""The gate: what is better or as good passes; what is worse, anywhere it can be told, is refused
+with a sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.evaluation.gate import Bar, interval_by_user, judge, page, slices_of
+from recsys.learning.gate import Bar, interval_by_user, judge, page, slices_of
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
 from tests.toy_clicks import CURVE, logged
@@ -27,7 +28,8 @@ def day():
 
 
 class ForSome(WeightedSum):
-    """Ranks as WANTED, but where the feature `noise` of the first item is above the bound, against it."""
+    """Ranks as WANTED, but where the feature `noise` of the first item is above the bound, against
+    it."""
 
     def __init__(self, bound):
         super().__init__({"wanted": 1.0, "noise": 0.0})
@@ -93,7 +95,9 @@ def test_a_judged_set_counts_beside_the_day(day) -> None:
     rng = np.random.default_rng(0)
     order = rng.permuted(np.tile(np.arange(10), (len(day), 1)), axis=1)
     features = np.take_along_axis(day.features_BKF, order[:, :, None], axis=1)
-    judged = replace(day, features_BKF=features, gains_BK=(features[:, :, 1] > 0).astype(np.float32))
+    judged = replace(
+        day, features_BKF=features, gains_BK=(features[:, :, 1] > 0).astype(np.float32)
+    )
     verdict = judge(WANTED, SHOWN, day, CURVES, judged)
     assert verdict.rows[0].passed
     assert verdict.reason.startswith("judged set: worse")
@@ -135,8 +139,12 @@ def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
     """As the docstring of `Bar` has it: 2,000 requests, another order of the same worth."""
     passed = 0
     for seed in range(6):
-        lists, _ = logged(2000, seed=seed, strength=0.0)  # nobody wants anything: all orders are worth the same
-        passed += judge(WeightedSum({"noise": 1.0}), WeightedSum({"wanted": 1.0}), lists, CURVES).passed
+        lists, _ = logged(
+            2000, seed=seed, strength=0.0
+        )  # nobody wants anything: all orders are worth the same
+        passed += judge(
+            WeightedSum({"noise": 1.0}), WeightedSum({"wanted": 1.0}), lists, CURVES
+        ).passed
     assert passed >= 4
 
 

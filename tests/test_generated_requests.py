@@ -1,4 +1,5 @@
-"""Requests made from our own OpenAPI: nothing breaks, and every answer is as the description says."""
+"""Requests made from our own OpenAPI: nothing breaks, and every answer is as the description
+says."""
 
 from __future__ import annotations
 
@@ -18,12 +19,18 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
-#: Over all routes. `NIGHTSHELF_GENERATED=10000 python -m pytest tests/test_generated_requests.py` makes the full count.
+#: Over all routes. `NIGHTSHELF_GENERATED=10000 python -m pytest tests/test_generated_requests.py`
+#: makes the full count.
 REQUESTS = int(os.environ.get("NIGHTSHELF_GENERATED", "1000"))
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 
 ALL = list(HealthCheck)
 
@@ -33,7 +40,9 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "ray.serve")
 
 
-def test_no_generated_request_breaks_a_route(record_property: Callable[[str, object], None]) -> None:
+def test_no_generated_request_breaks_a_route(
+    record_property: Callable[[str, object], None],
+) -> None:
     described = schemathesis.openapi.from_asgi("/openapi.json", build_api(FakeShop()))
     operations = [result.ok() for result in described.get_all_operations()]
     sent, statuses = Counter[str](), Counter[int]()
@@ -58,7 +67,11 @@ def ask(operation: Any, mode: Any, sent: Counter[str], statuses: Counter[int]) -
 
     @seed(sum(sent.values()))
     @settings(
-        max_examples=REQUESTS // 20, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=ALL
+        max_examples=REQUESTS // 20,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=ALL,
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def one(case: schemathesis.Case) -> None:

@@ -1,4 +1,5 @@
-"""The top-k of a GPU beside a double precision reference: every k, dimension, mask and list of exclusions."""
+"""The top-k of a GPU beside a double precision reference: every k, dimension, mask and list of
+exclusions."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 def unit(rows: int, dim: int):  # type: ignore[no-untyped-def]
@@ -26,7 +30,9 @@ def test_what_is_excluded_or_closed_never_comes(longest: int, masked: bool, k: i
     check(unit(200, 384), unit(50_000, 384), k, longest, masked)
 
 
-@pytest.mark.parametrize(("queries", "items", "k"), [(1, 100_000, 10), (7, 90, 100), (100, 300, 100), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("queries", "items", "k"), [(1, 100_000, 10), (7, 90, 100), (100, 300, 100), (3, 1, 1)]
+)
 def test_few_queries_and_few_items(queries: int, items: int, k: int) -> None:
     check(unit(queries, 64), unit(items, 64), k, longest=5, masked=True)
 
@@ -38,7 +44,7 @@ def test_many_equal_items() -> None:
 
 
 def test_queries_in_blocks_are_queries_at_once() -> None:
-    from recsys.retrieval.gpu import ResidentItems
+    from recsys.retrieval.vectors.gpu import ResidentItems
 
     items, queries = ResidentItems(unit(20_000, 128)), unit(700, 128)
     at_once, in_blocks = (items.top_k(queries, 20, budget_bytes=budget) for budget in (1 << 34, 1))
@@ -47,15 +53,16 @@ def test_queries_in_blocks_are_queries_at_once() -> None:
 
 
 def test_nan_is_refused() -> None:
-    from recsys.retrieval.gpu import ResidentItems
+    from recsys.retrieval.vectors.gpu import ResidentItems
 
     with pytest.raises(ValueError, match="NaN"):
         ResidentItems(torch.full((3, 8), torch.nan))
 
 
 def check(queries, items, k: int, longest: int = 0, masked: bool = False) -> None:  # type: ignore[no-untyped-def]
-    """Scores are the reference's, each row has its score, nothing comes twice. Half of the exclusions are the best."""
-    from recsys.retrieval.gpu import ResidentItems
+    """Scores are the reference's, each row has its score, nothing comes twice. Half of the
+    exclusions are the best."""
+    from recsys.retrieval.vectors.gpu import ResidentItems
 
     random, users = np.random.default_rng(0), len(queries)
     reference = queries.double() @ items.double().T
@@ -65,12 +72,17 @@ def check(queries, items, k: int, longest: int = 0, masked: bool = False) -> Non
     if longest:
         counts = random.integers(0, min(longest, len(items)) + 1, users)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        owners, rows = np.repeat(np.arange(users), counts), random.integers(-1, len(items), offsets[-1])
+        owners, rows = (
+            np.repeat(np.arange(users), counts),
+            random.integers(-1, len(items), offsets[-1]),
+        )
         best = torch.topk(reference, min(longest, len(items)), dim=1).indices.cpu().numpy()
         half = random.random(len(owners)) < 0.5
         rows[half] = best[owners[half], (np.arange(len(owners)) - offsets[owners])[half]]
         exclude, known = (offsets, rows), rows >= 0
-        reference[torch.as_tensor(owners[known]).cuda(), torch.as_tensor(rows[known]).cuda()] = -torch.inf
+        reference[
+            torch.as_tensor(owners[known]).cuda(), torch.as_tensor(rows[known]).cuda()
+        ] = -torch.inf
     rows_QK, scores_QK = ResidentItems(items).top_k(queries, k, allowed_I=allowed, exclude=exclude)
     reference = torch.nn.functional.pad(reference, (0, max(0, k - len(items))), value=-torch.inf)
     wanted_QK = torch.topk(reference, k, dim=1).values

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.halved import HalvedRetriever
+from recsys.retrieval.vectors.exact import ExactRetriever
+from recsys.retrieval.vectors.fp16 import Fp16Retriever
 from recsys.types import Floats, Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
 
 class TestHalvedRetriever(ScorerContract):
-    def make(self) -> HalvedRetriever:
-        return HalvedRetriever("near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32))
+    def make(self) -> Fp16Retriever:
+        return Fp16Retriever(
+            "near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32)
+        )
 
     def requests(self) -> Requests:
         known = shoppers(items=self.ITEMS)
@@ -35,16 +37,22 @@ def bought(rows: list[int]) -> Histories:
 
 
 def close(items: int, dim: int, seed: int) -> Floats:
-    """Unit vectors, half of them almost the same as another: half precision cannot tell which is nearer."""
+    """Unit vectors, half of them almost the same as another: half precision cannot tell which is
+    nearer."""
     random = np.random.default_rng(seed)
     items_ID = random.standard_normal((items, dim))
-    items_ID[items // 2 :] = items_ID[: items - items // 2] + 1e-4 * random.standard_normal((items - items // 2, dim))
+    items_ID[items // 2 :] = items_ID[: items - items // 2] + 1e-4 * random.standard_normal(
+        (items - items // 2, dim)
+    )
     return (items_ID / np.linalg.norm(items_ID, axis=1, keepdims=True)).astype(np.float32)
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.integers(0, 10**6), st.sampled_from([1, 30, 700]), st.integers(1, 40), st.sampled_from([0.0, 0.05, 0.6, None])
+    st.integers(0, 10**6),
+    st.sampled_from([1, 30, 700]),
+    st.integers(1, 40),
+    st.sampled_from([0.0, 0.05, 0.6, None]),
 )
 def test_says_what_all_of_the_bytes_say(seed: int, items: int, k: int, share: float | None) -> None:
     random = np.random.default_rng(seed)
@@ -52,26 +60,30 @@ def test_says_what_all_of_the_bytes_say(seed: int, items: int, k: int, share: fl
     allowed = None if share is None else random.random(items) < share
     requests = Requests(1, None, vector_D[None], bought(random.integers(0, items, 5).tolist()))
     wanted = ExactRetriever("near", items_ID).retrieve(requests, k, allowed)
-    found = HalvedRetriever("near", items_ID).retrieve(requests, k, allowed)
+    found = Fp16Retriever("near", items_ID).retrieve(requests, k, allowed)
     np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, atol=1e-6)
     rows_N, scores_N = found.rows_BN[0], found.scores_BN[0]
     there = rows_N >= 0
     assert len(set(rows_N[there].tolist())) == there.sum() == (wanted.rows_BN[0] >= 0).sum()
     np.testing.assert_allclose(items_ID[rows_N[there]] @ vector_D, scores_N[there], atol=1e-6)
-    assert not set(rows_N[there].tolist()) & set(requests.histories.items.tolist() if requests.histories else ())
+    assert not set(rows_N[there].tolist()) & set(
+        requests.histories.items.tolist() if requests.histories else ()
+    )
 
 
 def test_a_crowd_that_half_precision_cannot_tell_apart_is_left_to_the_whole() -> None:
     random = np.random.default_rng(2)
     items_ID = (np.ones(16) + 1e-4 * random.standard_normal((500, 16))).astype(np.float32)
     request = Requests(1, None, random.standard_normal((1, 16)).astype(np.float32))
-    wanted, found = (kind("near", items_ID).retrieve(request, 5) for kind in (ExactRetriever, HalvedRetriever))
+    wanted, found = (
+        kind("near", items_ID).retrieve(request, 5) for kind in (ExactRetriever, Fp16Retriever)
+    )
     np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, atol=1e-6)
 
 
 def test_copies_answer_alone_where_their_error_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
-    source = HalvedRetriever("near", random.standard_normal((5_000, 32)).astype(np.float32))
+    source = Fp16Retriever("near", random.standard_normal((5_000, 32)).astype(np.float32))
     asked = list[int]()
     whole = ExactRetriever.retrieve
 
@@ -89,7 +101,10 @@ def test_copies_answer_alone_where_their_error_allows_it(monkeypatch: pytest.Mon
 def test_numbers_too_large_for_half_precision_or_none_are_left_to_the_whole(number: float) -> None:
     items_ID = np.eye(4, dtype=np.float32)
     items_ID[2, 2] = number
-    source, request = HalvedRetriever("near", items_ID), Requests(1, None, np.ones((1, 4), np.float32))
+    source, request = (
+        Fp16Retriever("near", items_ID),
+        Requests(1, None, np.ones((1, 4), np.float32)),
+    )
     if np.isnan(number):
         with pytest.raises(ValueError, match="an item vector holds NaN"):
             source.retrieve(request, 1)
@@ -98,11 +113,13 @@ def test_numbers_too_large_for_half_precision_or_none_are_left_to_the_whole(numb
 
 
 def test_a_wrong_dimension_is_a_sentence() -> None:
-    source = HalvedRetriever("near", np.eye(4, dtype=np.float32))
+    source = Fp16Retriever("near", np.eye(4, dtype=np.float32))
     with pytest.raises(ValueError, match="encode both with the same encoder"):
         source.retrieve(Requests(1, None, np.ones((1, 3), np.float32)), 1)
 
 
 def test_an_empty_catalogue_has_nothing() -> None:
-    source = HalvedRetriever("near", np.empty((0, 4), np.float32))
-    assert source.retrieve(Requests(1, None, np.ones((1, 4), np.float32)), 2).rows_BN.tolist() == [[-1, -1]]
+    source = Fp16Retriever("near", np.empty((0, 4), np.float32))
+    assert source.retrieve(Requests(1, None, np.ones((1, 4), np.float32)), 2).rows_BN.tolist() == [
+        [-1, -1]
+    ]

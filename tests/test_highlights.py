@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.retrieval.highlights import highlights
-from recsys.retrieval.synonyms import Synonyms
+from recsys.retrieval.text.highlights import highlights
+from recsys.retrieval.text.synonyms import Synonyms
 
 GROUPS = Synonyms.parse(["sofa, couch", "手机, 移动电话", "cell phone, mobile"])
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from recsys.types import Histories
 
 #: Of (item, type, day, price); a price of NaN is unknown.
-EVENT = st.tuples(st.integers(-1, 5), st.integers(0, 3), st.integers(0, 9), st.sampled_from([np.nan, 1.0, 2.5]))
+EVENT = st.tuples(
+    st.integers(-1, 5), st.integers(0, 3), st.integers(0, 9), st.sampled_from([np.nan, 1.0, 2.5])
+)
 USERS = st.lists(st.lists(EVENT, max_size=4), min_size=1, max_size=5)
 Event = tuple[int, int, int, float]
 
@@ -37,7 +39,9 @@ def same(known: Histories, users: list[list[Event]], priced: bool) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(USERS, st.booleans(), st.data())
-def test_events_stay_whole_whatever_is_taken(users: list[list[Event]], priced: bool, data: st.DataObject) -> None:
+def test_events_stay_whole_whatever_is_taken(
+    users: list[list[Event]], priced: bool, data: st.DataObject
+) -> None:
     known = of(users, priced)
     same(known, users, priced)
     start = data.draw(st.integers(0, len(users)))
@@ -52,7 +56,9 @@ def test_events_stay_whole_whatever_is_taken(users: list[list[Event]], priced: b
 
 @settings(max_examples=40, deadline=None)
 @given(USERS, st.booleans(), st.booleans())
-def test_what_follows_stands_after_a_users_own(users: list[list[Event]], first: bool, then: bool) -> None:
+def test_what_follows_stands_after_a_users_own(
+    users: list[list[Event]], first: bool, then: bool
+) -> None:
     """Where only one of the two knows prices, those of the other are unknown."""
     told = of(users, first).followed_by(of(users[::-1], then))
     both = [
@@ -70,4 +76,10 @@ def test_nobody_has_no_prices() -> None:
 
 def test_prices_are_one_an_event() -> None:
     with pytest.raises(ValueError, match="1 events have 2 prices"):
-        Histories(np.array([0, 1]), np.zeros(1, np.int32), np.zeros(1, np.int8), np.zeros(1), np.zeros(2, np.float32))
+        Histories(
+            np.array([0, 1]),
+            np.zeros(1, np.int32),
+            np.zeros(1, np.int8),
+            np.zeros(1),
+            np.zeros(2, np.float32),
+        )

@@ -15,17 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
+from recsys.datasets.validate import LINE, SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.errors import InputError, NotFoundError
-from recsys.ingest import LINE, SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.tables import EVENTS, ITEMS_IN, QUARANTINE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "view", "time": "2025-12-31T23:00:00Z"}
+GOOD = {
+    "event_id": "e",
+    "user_id": "u",
+    "item_id": "i",
+    "type": "view",
+    "time": "2025-12-31T23:00:00Z",
+}
 
 
 def items(**columns: list[Any] | pa.Array) -> Checked:
     count = max(map(len, columns.values()))
-    return check_items(pa.table({"item_id": [f"i{n}" for n in range(count)]} | columns), "shop.csv", 100)
+    return check_items(
+        pa.table({"item_id": [f"i{n}" for n in range(count)]} | columns), "shop.csv", 100
+    )
 
 
 def events(**columns: list[Any] | pa.Array) -> Checked:
@@ -63,10 +71,14 @@ def test_a_bad_row_is_told_its_place_its_reason_and_what_it_was() -> None:
 )
 @pytest.mark.parametrize("name", ["event_id", "user_id", "item_id"])
 def test_ids(name: str, value: str | None, rule: str) -> None:
-    assert reasons(events(**{name: pa.array([value, "x" * 256], pa.string())})) == [f"{name} is {rule}"]
+    assert reasons(events(**{name: pa.array([value, "x" * 256], pa.string())})) == [
+        f"{name} is {rule}"
+    ]
 
 
-@pytest.mark.parametrize("ids", [[7, 8], [7.0, 8.0], [b"7", b"8"], pa.array(["7", "8"]).dictionary_encode()])
+@pytest.mark.parametrize(
+    "ids", [[7, 8], [7.0, 8.0], [b"7", b"8"], pa.array(["7", "8"]).dictionary_encode()]
+)
 def test_ids_that_are_numbers_or_bytes_become_text(ids: list[Any] | pa.Array) -> None:
     assert items(item_id=ids).good["item_id"].to_pylist() == ["7", "8"]
 
@@ -80,8 +92,13 @@ def test_prices() -> None:
     given = ["1.5", " 2e0 ", "", "0", None, "-1", "nan", "inf", "1e999", "3,50", "$3"]
     checked = items(price=given)
     assert checked.good["price"].to_pylist() == [1.5, 2.0, None, 0.0, None]
-    assert [reason.split(":")[0] for reason in reasons(checked)] == [f"price is {text!r}" for text in given[5:]]
-    assert reasons(items(price=[float("nan"), float("inf")]))[0] == "price is nan: it must be a finite number"
+    assert [reason.split(":")[0] for reason in reasons(checked)] == [
+        f"price is {text!r}" for text in given[5:]
+    ]
+    assert (
+        reasons(items(price=[float("nan"), float("inf")]))[0]
+        == "price is nan: it must be a finite number"
+    )
     assert items(price=[Decimal("2.50")]).good["price"].to_pylist() == [2.5]
     assert reasons(items(price=[True])) == ["price is True: it must be a number"]
 
@@ -93,7 +110,9 @@ def test_stock() -> None:
 
 
 def test_types_are_exact() -> None:
-    assert reasons(events(type=["view", "Purchase"])) == ["type is 'Purchase': use one of view, click, cart, purchase"]
+    assert reasons(events(type=["view", "Purchase"])) == [
+        "type is 'Purchase': use one of view, click, cart, purchase"
+    ]
 
 
 def test_quantities() -> None:
@@ -105,14 +124,21 @@ def test_quantities() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        ["2025-12-31T23:00:00Z", "2025-12-31 23:00", "2026-01-01T07:00:00.0000000+08:00", " 2025-12-31T23:00:00+0000"],
+        [
+            "2025-12-31T23:00:00Z",
+            "2025-12-31 23:00",
+            "2026-01-01T07:00:00.0000000+08:00",
+            " 2025-12-31T23:00:00+0000",
+        ],
         pa.array([datetime(2025, 12, 31, 23)], pa.timestamp("s")),
         pa.array([datetime(2025, 12, 31, 23)], pa.timestamp("ns")),
         pa.array([datetime(2025, 12, 31, 23, tzinfo=UTC)], pa.timestamp("ms", "Asia/Shanghai")),
     ],
 )
 def test_times_of_every_kind_mean_the_same(given: list[str] | pa.Array) -> None:
-    assert set(events(time=given).good["time"].to_pylist()) == {datetime(2025, 12, 31, 23, tzinfo=UTC)}
+    assert set(events(time=given).good["time"].to_pylist()) == {
+        datetime(2025, 12, 31, 23, tzinfo=UTC)
+    }
 
 
 def test_a_date_is_its_midnight() -> None:
@@ -122,7 +148,11 @@ def test_a_date_is_its_midnight() -> None:
 
 
 def test_times_that_cannot_be() -> None:
-    given = [NOW + timedelta(minutes=5), NOW + timedelta(minutes=5, seconds=1), datetime(1969, 1, 1, tzinfo=UTC)]
+    given = [
+        NOW + timedelta(minutes=5),
+        NOW + timedelta(minutes=5, seconds=1),
+        datetime(1969, 1, 1, tzinfo=UTC),
+    ]
     assert [reason.split(": ")[1] for reason in reasons(events(time=given))] == [
         "it must not be later than 2026-01-01T00:05:00Z",
         "it must not be before 1970",
@@ -130,12 +160,22 @@ def test_times_that_cannot_be() -> None:
     unread = reasons(events(time=["2025-02-30", "yesterday", "1700000000"]))
     assert unread[0] == "time is '2025-02-30': it must be a timestamp or ISO 8601 text"
     assert len(unread) == 3
-    assert reasons(events(time=[1_700_000_000])) == ["time is 1700000000: it must be a timestamp or ISO 8601 text"]
+    assert reasons(events(time=[1_700_000_000])) == [
+        "time is 1700000000: it must be a timestamp or ISO 8601 text"
+    ]
     assert reasons(events(time=pa.nulls(1))) == ["time is missing: it must not be empty"]
 
 
 def test_an_item_may_be_announced_but_not_for_another_century() -> None:
-    given = ["2025-12-31", "2030-06-01T10:00:00+02:00", "", None, "1969-12-31", "2101-01-01", "soon"]
+    given = [
+        "2025-12-31",
+        "2030-06-01T10:00:00+02:00",
+        "",
+        None,
+        "1969-12-31",
+        "2101-01-01",
+        "soon",
+    ]
     checked = items(added=given)
     assert checked.good["added"].to_pylist() == [
         datetime(2025, 12, 31, tzinfo=UTC), datetime(2030, 6, 1, 8, tzinfo=UTC), None, None
@@ -158,7 +198,9 @@ def test_a_line_that_could_not_be_split_is_shown_as_it_was() -> None:
 
 
 def test_a_missing_column_is_named_beside_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"items of shop\.csv have no column 'item_id', only sku, price"):
+    with pytest.raises(
+        InputError, match=r"items of shop\.csv have no column 'item_id', only sku, price"
+    ):
         check_items(pa.table({"sku": ["a"], "price": [1]}), "shop.csv", 0)
 
 
@@ -175,16 +217,25 @@ def columns(draw: st.DrawFn, rows: int) -> pa.Array:
     """A column of whatever one cell's type is, with holes, sometimes as a dictionary."""
     sample = draw(CELLS)
     column = pa.array([sample if draw(st.booleans()) else None for _ in range(rows)])
-    texts = st.one_of(st.text(max_size=4), st.sampled_from(["view", "2025-01-01", "-1", "7", "nan", "true", "\x00"]))
+    texts = st.one_of(
+        st.text(max_size=4),
+        st.sampled_from(["view", "2025-01-01", "-1", "7", "nan", "true", "\x00"]),
+    )
     if draw(st.booleans()):
         column = pa.array(draw(st.lists(texts, min_size=rows, max_size=rows)), pa.string())
-        return draw(st.sampled_from([column, column.dictionary_encode(), column.cast(pa.string_view())]))
+        return draw(
+            st.sampled_from([column, column.dictionary_encode(), column.cast(pa.string_view())])
+        )
     if pa.types.is_binary(column.type) and draw(st.booleans()):
-        return pa.StringArray.from_buffers(len(column), *column.buffers()[1:], column.buffers()[0])  # not UTF-8
+        return pa.StringArray.from_buffers(
+            len(column), *column.buffers()[1:], column.buffers()[0]
+        )  # not UTF-8
     if pa.types.is_timestamp(column.type):
         wild = pa.array([draw(st.integers(-(2**63), 2**63 - 1)) for _ in range(rows)])
         return wild.cast(
-            pa.timestamp(draw(st.sampled_from(["s", "ms", "us", "ns"])), draw(st.sampled_from([None, "UTC"])))
+            pa.timestamp(
+                draw(st.sampled_from(["s", "ms", "us", "ns"])), draw(st.sampled_from([None, "UTC"]))
+            )
         )
     return column
 
@@ -192,7 +243,9 @@ def columns(draw: st.DrawFn, rows: int) -> pa.Array:
 @st.composite
 def raw_tables(draw: st.DrawFn, schema: pa.Schema) -> pa.Table:
     rows = draw(st.integers(0, 4))
-    names = [field.name for field in schema if not field.nullable or draw(st.booleans())] + ["extra"]
+    names = [field.name for field in schema if not field.nullable or draw(st.booleans())] + [
+        "extra"
+    ]
     return pa.table({name: draw(columns(rows)) for name in names})
 
 
@@ -202,7 +255,9 @@ def assert_each_row_once(raw: pa.Table, checked: Checked, schema: pa.Schema) -> 
     rows = checked.good["_row"].to_pylist() + checked.quarantined["row"].to_pylist()
     assert sorted(rows) == list(range(7, 7 + raw.num_rows))
     checked.good.validate(full=True)
-    assert all(isinstance(json.loads(source), dict) for source in checked.quarantined["source"].to_pylist())
+    assert all(
+        isinstance(json.loads(source), dict) for source in checked.quarantined["source"].to_pylist()
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -218,8 +273,12 @@ def test_every_event_row_is_good_or_quarantined_once(raw: pa.Table) -> None:
 
 
 def test_of_items_with_one_id_the_first_in_the_source_stays() -> None:
-    last = check_items(pa.table({"item_id": ["b", "a"], "title": ["b of 2", "a of 2"]}), "part-2", 0)
-    first = check_items(pa.table({"item_id": ["c", "b", "b"], "title": ["c", "b of 1", "again"]}), "part-1", 50)
+    last = check_items(
+        pa.table({"item_id": ["b", "a"], "title": ["b of 2", "a of 2"]}), "part-2", 0
+    )
+    first = check_items(
+        pa.table({"item_id": ["c", "b", "b"], "title": ["c", "b of 1", "again"]}), "part-1", 50
+    )
     once = deduplicate(pa.concat_tables([last.good, first.good]), "item_id")
     assert once.good.schema == ITEMS_IN
     assert once.good["title"].to_pylist() == ["a of 2", "b of 1", "c"]
@@ -259,12 +318,24 @@ def test_a_real_shop_with_cancellations_and_unknown_customers() -> None:
         path = data_folder("uci_online_retail") / "online_retail.parquet"
     except NotFoundError as error:
         pytest.skip(str(error))
-    theirs = ["__index_level_0__", "CustomerID", "StockCode", "InvoiceDate", "Quantity", "UnitPrice"]
+    theirs = [
+        "__index_level_0__",
+        "CustomerID",
+        "StockCode",
+        "InvoiceDate",
+        "Quantity",
+        "UnitPrice",
+    ]
     raw = pq.read_table(path, columns=theirs).select(theirs)
     raw = raw.rename_columns(["event_id", "user_id", "item_id", "time", "quantity", "price"])
     raw = raw.append_column("type", pa.array(["purchase"] * raw.num_rows))
     checked = check_events(raw, "online_retail.parquet", 0, NOW)
-    kinds = pc.value_counts(pc.list_element(pc.split_pattern(checked.quarantined["reason"], " "), 0)).to_pylist()
-    assert {kind["values"]: kind["counts"] for kind in kinds} == {"user_id": 135_080, "quantity": 8_905}
+    kinds = pc.value_counts(
+        pc.list_element(pc.split_pattern(checked.quarantined["reason"], " "), 0)
+    ).to_pylist()
+    assert {kind["values"]: kind["counts"] for kind in kinds} == {
+        "user_id": 135_080,
+        "quantity": 8_905,
+    }
     assert checked.good.num_rows == 397_924
     assert checked.good["user_id"][0].as_py() == "17850"

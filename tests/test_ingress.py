@@ -17,7 +17,8 @@ ANSWER: list[Message] = [
 
 
 class Replicas:
-    """Stands for Ray's proxy before replicas of which the first ones die; keeps the bodies that they got."""
+    """Stands for Ray's proxy before replicas of which the first ones die; keeps the bodies that
+    they got."""
 
     def __init__(self, dying: int) -> None:
         self.dying, self.bodies = dying, list[bytes]()
@@ -37,7 +38,10 @@ class Replicas:
 def asked(replicas: Replicas, *pieces: bytes, scope: Scope | None = None) -> list[Message]:
     sent: list[Message] = []
     coming: Iterator[Message] = iter(
-        [{"type": "http.request", "body": piece, "more_body": piece is not pieces[-1]} for piece in pieces]
+        [
+            {"type": "http.request", "body": piece, "more_body": piece is not pieces[-1]}
+            for piece in pieces
+        ]
     )
 
     async def receive() -> Message:

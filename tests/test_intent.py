@@ -19,7 +19,9 @@ def test_the_class_and_its_probability(classifier):
     answers = classifier.classify(TEST)
     assert [name for name, _ in answers] == ["tool"] * 4 + ["furniture"] * 2 + ["light"] * 2
     probabilities_NC = classifier.probabilities(TEST)
-    assert [probability for _, probability in answers] == pytest.approx(probabilities_NC.max(axis=1))
+    assert [probability for _, probability in answers] == pytest.approx(
+        probabilities_NC.max(axis=1)
+    )
     np.testing.assert_allclose(probabilities_NC.sum(axis=1), 1, atol=1e-5)
 
 

@@ -15,7 +15,9 @@ from tests.contracts import ScorerContract
 class TestDeclaredInterest(ScorerContract):
     def make(self) -> Retriever:
         rng = np.random.default_rng(0)
-        return DeclaredInterest(rng.permutation(self.ITEMS).astype(np.int32), rng.random(self.ITEMS, np.float32) + 0.1)
+        return DeclaredInterest(
+            rng.permutation(self.ITEMS).astype(np.int32), rng.random(self.ITEMS, np.float32) + 0.1
+        )
 
 
 def interest(rows: list[int], scores: list[float]) -> DeclaredInterest:
@@ -42,9 +44,13 @@ def test_an_interest_fades_as_the_user_shows_what_he_wants(events: int, weight: 
     features_BNF = np.array([[[10, 0.0], [2, 0.8], [0, 0.4]]], np.float32)
     ranker = InterestRanker(LinearRanker({"popularity": 0.05}), events)
     assert ranker.feature_names == ("popularity", "interest")
-    np.testing.assert_allclose(ranker.score(features_BNF), [[1, 0.2 + weight, weight / 2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        ranker.score(features_BNF), [[1, 0.2 + weight, weight / 2]], rtol=1e-6
+    )
 
 
 def test_without_other_scores_the_interest_alone_counts() -> None:
     features_BNF = np.array([[[0, 0.5], [0, 1.0]]], np.float32)
-    assert InterestRanker(LinearRanker({"popularity": 1.0}), 0).score(features_BNF).tolist() == [[1.5, 3.0]]
+    assert InterestRanker(LinearRanker({"popularity": 1.0}), 0).score(features_BNF).tolist() == [
+        [1.5, 3.0]
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import nightly, promote_release
-from recsys.artifacts import ArtifactStore
+from recsys.storage.artifacts import ArtifactStore
 
 pytestmark = pytest.mark.ray
 

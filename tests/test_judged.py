@@ -15,7 +15,11 @@ from recsys.datasets import data_folder, judged
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import ITEMS_IN
 
-ITEMS: dict[str, Any] = {"item_id": ["a", "b", "c"], "title": ["oak table", "red lamp", None], "price": [10, 2, 3]}
+ITEMS: dict[str, Any] = {
+    "item_id": ["a", "b", "c"],
+    "title": ["oak table", "red lamp", None],
+    "price": [10, 2, 3],
+}
 JUDGED: dict[str, Any] = {
     "query": ["lamp", "lamp", "table", "saw", "lamp"],
     "item_id": ["b", "a", "a", "c", "gone"],
@@ -24,7 +28,9 @@ JUDGED: dict[str, Any] = {
 }
 
 
-def folder(root: Path, items: dict[str, Any] | None = None, judgments: dict[str, Any] | None = None) -> Path:
+def folder(
+    root: Path, items: dict[str, Any] | None = None, judgments: dict[str, Any] | None = None
+) -> Path:
     for name, table in (("items", items or ITEMS), ("judgments", judgments or JUDGED)):
         pq.write_table(pa.table(table), root / f"{name}.parquet")
     return root
@@ -33,13 +39,23 @@ def folder(root: Path, items: dict[str, Any] | None = None, judgments: dict[str,
 def test_a_shop(tmp_path: Path) -> None:
     shop = judged.read(folder(tmp_path))
     assert (shop.name, shop.unknown) == (tmp_path.name, 1)
-    assert [(field.name, field.type) for field in shop.items.schema] == [(f.name, f.type) for f in ITEMS_IN]
+    assert [(field.name, field.type) for field in shop.items.schema] == [
+        (f.name, f.type) for f in ITEMS_IN
+    ]
     assert shop.items["price"].to_pylist() == [10.0, 2.0, 3.0]
     assert shop.items["brand"].to_pylist() == [None] * 3
     assert list(shop.pairs) == ["train", "valid", "test"]
     train, valid, test = shop.pairs.values()
-    assert (train.queries, train.rows_P.tolist(), train.grades_P.tolist()) == (("lamp",), [1, 0], [1, 0])
-    assert (valid.queries, valid.rows_P.tolist(), valid.grades_P.tolist()) == (("table",), [0], [0.75])
+    assert (train.queries, train.rows_P.tolist(), train.grades_P.tolist()) == (
+        ("lamp",),
+        [1, 0],
+        [1, 0],
+    )
+    assert (valid.queries, valid.rows_P.tolist(), valid.grades_P.tolist()) == (
+        ("table",),
+        [0],
+        [0.75],
+    )
     assert (test.queries, test.rows_P.tolist(), test.grades_P.tolist()) == (("saw",), [2], [0.5])
 
 
@@ -58,7 +74,9 @@ def test_queries_without_text_are_left_out(tmp_path: Path) -> None:
 
 def test_a_pair_judged_twice_counts_once(tmp_path: Path) -> None:
     """An item that is in the truth twice could never be found wholly."""
-    judgments = {name: [*values, values[0]] for name, values in JUDGED.items()} | {"relevance": [3, 1, 2, 2, 3, 2]}
+    judgments = {name: [*values, values[0]] for name, values in JUDGED.items()} | {
+        "relevance": [3, 1, 2, 2, 3, 2]
+    }
     train = judged.read(folder(tmp_path, judgments=judgments)).pairs["train"]
     assert (train.rows_P.tolist(), train.grades_P.tolist()) == ([1, 0], [1, 0])
 
@@ -66,18 +84,26 @@ def test_a_pair_judged_twice_counts_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["items", "judgments"])
 def test_a_missing_file_is_said(tmp_path: Path, name: str) -> None:
     (folder(tmp_path) / f"{name}.parquet").unlink()
-    with pytest.raises(NotFoundError, match=rf"there is no .*{name}\.parquet: put items\.parquet and"):
+    with pytest.raises(
+        NotFoundError, match=rf"there is no .*{name}\.parquet: put items\.parquet and"
+    ):
         judged.read(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("table", "column"),
-    [("items", "item_id"), ("items", "title"), *(("judgments", name) for name in ("query", "item_id", "relevance"))],
+    [
+        ("items", "item_id"),
+        ("items", "title"),
+        *(("judgments", name) for name in ("query", "item_id", "relevance")),
+    ],
 )
 def test_a_missing_column_is_said(tmp_path: Path, table: str, column: str) -> None:
     tables = {"items": dict(ITEMS), "judgments": dict(JUDGED)}
     del tables[table][column]
-    with pytest.raises(InputError, match=rf"{table}\.parquet has no column '{column}': give .*{column}"):
+    with pytest.raises(
+        InputError, match=rf"{table}\.parquet has no column '{column}': give .*{column}"
+    ):
         judged.read(folder(tmp_path, **tables))
 
 
@@ -113,8 +139,13 @@ def test_relevance_and_prices_that_are_no_numbers_are_said(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("split", judged.SPLITS)
 def test_a_split_of_which_nothing_is_known_is_said(tmp_path: Path, split: str) -> None:
-    ids = ["gone" if name == split else item for name, item in zip(JUDGED["split"], JUDGED["item_id"], strict=True)]
-    with pytest.raises(InputError, match=f"no judgment of split '{split}' names an item of the catalogue"):
+    ids = [
+        "gone" if name == split else item
+        for name, item in zip(JUDGED["split"], JUDGED["item_id"], strict=True)
+    ]
+    with pytest.raises(
+        InputError, match=f"no judgment of split '{split}' names an item of the catalogue"
+    ):
         judged.read(folder(tmp_path, judgments={**JUDGED, "item_id": ids}))
 
 

@@ -1,4 +1,5 @@
-"""From a log to a ranker that serves: everybody wants what is cheap, which the first stage does not know."""
+"""From a log to a ranker that serves: everybody wants what is cheap, which the first stage does not
+know."""
 
 from __future__ import annotations
 
@@ -15,19 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import models, online
-from recsys.artifacts import ArtifactStore
 from recsys.batch import night
 from recsys.config import Setup
 from recsys.errors import InputError
-from recsys.evaluation.gate import Bar
+from recsys.events.feedback import AGAIN, CLICKS_A_DAY, impression, join
 from recsys.experiments.exploration import Exploration
-from recsys.feedback import AGAIN, CLICKS_A_DAY, impression, join
-from recsys.learning import Choices, beyond_their_share, judged_lists, last_day, live_ranker, logged, train_rankers
+from recsys.learning.gate import Bar
+from recsys.learning.rankers import (
+    Choices,
+    beyond_their_share,
+    judged_lists,
+    last_day,
+    live_ranker,
+    logged,
+    train_rankers,
+)
+from recsys.models import snapshots as online
+from recsys.models import store as models
+from recsys.pipeline.recommender import Recommender
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
-from recsys.recommender import Recommender
-from recsys.release import Release, read_manifest
+from recsys.release.release import Release, read_manifest
+from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import LIVE_EVENTS
 from recsys.training.guard import Online
 from recsys.training.ranker import NetRecipe, TreeRecipe
@@ -64,18 +74,29 @@ def opened(shop: Setup, version: str | None) -> Recommender:
 
 
 def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
-    """A place is looked at with 1 / place^.7; what is looked at is clicked by chance, the cheap far more often."""
-    rng, store, start = np.random.default_rng(0), shop.event_store(), datetime.now(UTC) - timedelta(days=2)
+    """A place is looked at with 1 / place^.7; what is looked at is clicked by chance, the cheap far
+    more often."""
+    rng, store, start = (
+        np.random.default_rng(0),
+        shop.event_store(),
+        datetime.now(UTC) - timedelta(days=2),
+    )
     shown, clicks = [], []
     for at in range(requests):
         query = Query(f"r{at}", 8, f"u{at % USERS:02d}" if at % 3 else None)
         answer = impression(recommender.recommend(query), "recommend", query)
-        user = f"u{at // 6 % USERS:02d}" if at % 6 == 0 else f"visitor-{at}"  # nobody teaches more than his share
+        user = (
+            f"u{at // 6 % USERS:02d}" if at % 6 == 0 else f"visitor-{at}"
+        )  # nobody teaches more than his share
         shown.append(replace(answer, user_id=user, time=start + timedelta(days=2) * at / requests))
         for place, item in enumerate(answer.item_ids):
             wanted = 0.9 if int(item[1:]) < CHEAP else 0.05
             if rng.random() < wanted / (1 + place) ** 0.7:
-                clicks.append(Interaction(f"{at}-{item}", user, item, "click", shown[-1].time, query.request_id))
+                clicks.append(
+                    Interaction(
+                        f"{at}-{item}", user, item, "click", shown[-1].time, query.request_id
+                    )
+                )
     store.append_impressions(shown)
     store.append(clicks)
     store.close()
@@ -106,10 +127,14 @@ def test_both_rankers_passed_the_gate_which_says_so(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["trees", "net"])
-def test_what_was_learned_serves_and_puts_the_cheap_first(shop: Setup, folder: Path, name: str) -> None:
+def test_what_was_learned_serves_and_puts_the_cheap_first(
+    shop: Setup, folder: Path, name: str
+) -> None:
     certain = replace(shop, ranker=name, day=replace(shop.day, explore=Exploration()))
     after = opened(certain, "m1")
-    assert after.recommend(Query("r", 3)).ranker == f"{name}@None", "the release itself names no models"
+    assert after.recommend(Query("r", 3)).ranker == f"{name}@None", (
+        "the release itself names no models"
+    )
     assert cheap_share(after) > 0.8
     assert cheap_share(opened(certain, None)) < 0.5
 
@@ -117,7 +142,9 @@ def test_what_was_learned_serves_and_puts_the_cheap_first(shop: Setup, folder: P
 def cheap_share(recommender: Recommender) -> float:
     """Of the first three places of everybody's answer."""
     answers = [recommender.recommend(Query("r", 3, f"u{user:02d}")).items for user in range(USERS)]
-    return float(np.mean([int(each.item.item_id[1:]) < CHEAP for items in answers for each in items]))
+    return float(
+        np.mean([int(each.item.item_id[1:]) < CHEAP for items in answers for each in items])
+    )
 
 
 def test_the_live_ranker_is_the_current_models_one(shop: Setup, folder: Path) -> None:
@@ -126,9 +153,14 @@ def test_the_live_ranker_is_the_current_models_one(shop: Setup, folder: Path) ->
 
 
 def test_a_ranker_that_is_worse_than_the_live_one_is_refused(shop: Setup, tmp_path: Path) -> None:
-    """Trees of one leaf know nothing and leave what was shown; what serves by now knows what everybody wants."""
-    stump = Choices(TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1), None, Bar(least=50, margin=0.001))
-    knowing = replace(shop, rankers={"cheap": partial(WeightedSum, {"log_price": -1.0})}, ranker="cheap")
+    """Trees of one leaf know nothing and leave what was shown; what serves by now knows what
+    everybody wants."""
+    stump = Choices(
+        TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1), None, Bar(least=50, margin=0.001)
+    )
+    knowing = replace(
+        shop, rankers={"cheap": partial(WeightedSum, {"log_price": -1.0})}, ranker="cheap"
+    )
     with pytest.raises(InputError, match=r"no ranker passed the gate \(trees: overall: "):
         train_rankers(knowing, tmp_path, stump)
     assert not (tmp_path / "ranker_trees").exists()
@@ -140,31 +172,53 @@ def test_too_short_a_log_is_refused(shop: Setup, tmp_path: Path) -> None:
         train_rankers(shop, tmp_path, replace(SMALL, net=None, bar=Bar(least=100_000)))
 
 
-def test_a_log_without_ranked_answers_says_so(shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_ranked_answers_says_so(
+    shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "empty.sqlite"))
     with pytest.raises(InputError, match="no ranked answers yet"):
         logged(replace(setup(), home=shop.home))
 
 
 def test_nobody_teaches_more_than_his_share() -> None:
-    """The same item again on the same day, by the same user or from the same address; too much of everything."""
+    """The same item again on the same day, by the same user or from the same address; too much of
+    everything."""
     day = datetime(2026, 1, 1, 8, tzinfo=UTC)
 
-    def answer(request: str, items: str, user: str | None, origin: str | None, days: float = 0.0) -> pa.Table:
-        shown = Impression(request, day + timedelta(days=days), "v", "recommend", tuple(items), user_id=user)
+    def answer(
+        request: str, items: str, user: str | None, origin: str | None, days: float = 0.0
+    ) -> pa.Table:
+        shown = Impression(
+            request, day + timedelta(days=days), "v", "recommend", tuple(items), user_id=user
+        )
         clicks = [
-            Interaction(f"{request}{item}", user or "?", item, "click", shown.time, request, origin=origin)
+            Interaction(
+                f"{request}{item}", user or "?", item, "click", shown.time, request, origin=origin
+            )
             for item in items
         ]
-        return join([shown], [pa.RecordBatch.from_pylist([vars(click) for click in clicks], LIVE_EVENTS)])
+        return join(
+            [shown], [pa.RecordBatch.from_pylist([vars(click) for click in clicks], LIVE_EVENTS)]
+        )
 
     first, other_day = answer("r1", "a", "u", "here"), answer("r2", "a", "u", "here", 1)
     again, same_address = answer("r3", "ab", "u", "there", 0.1), answer("r4", "a", "v", "here", 0.2)
     stranger = answer("r5", "a", None, None, 0.3)
     everything = answer("r6", "".join(chr(200 + at) for at in range(CLICKS_A_DAY + 1)), "w", None)
     pressing = [answer(f"p{at}", "ab"[at == 4], "x", None, at / 10) for at in range(AGAIN + 2)]
-    examples = pa.concat_tables([everything, again, same_address, stranger, first, other_day, *pressing])
-    assert sorted(beyond_their_share(examples).to_pylist()) == ["p0", "p1", "p2", "p3", "p4", "r3", "r4", "r6"]
+    examples = pa.concat_tables(
+        [everything, again, same_address, stranger, first, other_day, *pressing]
+    )
+    assert sorted(beyond_their_share(examples).to_pylist()) == [
+        "p0",
+        "p1",
+        "p2",
+        "p3",
+        "p4",
+        "r3",
+        "r4",
+        "r6",
+    ]
     assert len(beyond_their_share(examples.slice(0, 0))) == 0
 
 
@@ -178,29 +232,54 @@ def test_the_last_day_is_apart(shop: Setup) -> None:
 
 
 def test_judged_queries_are_lists_with_the_days_features(shop: Setup, tmp_path: Path) -> None:
-    rows = [("red chair", "i00", 3.0), ("red chair", "i01", 1.0), ("red chair", "gone", 3.0), ("lamp", "i04", 2.0)]
+    rows = [
+        ("red chair", "i00", 3.0),
+        ("red chair", "i01", 1.0),
+        ("red chair", "gone", 3.0),
+        ("lamp", "i04", 2.0),
+    ]
     queries, items, grades = zip(*rows, strict=True)
-    pq.write_table(pa.table({"query": queries, "item_id": items, "relevance": grades}), tmp_path / "judged.parquet")
+    pq.write_table(
+        pa.table({"query": queries, "item_id": items, "relevance": grades}),
+        tmp_path / "judged.parquet",
+    )
     encoder = shop.encoder()
     recommender = opened(shop, None)
-    lists = judged_lists(recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "judged.parquet")
-    assert (len(lists), lists.items_BK.tolist(), lists.gains_BK.tolist()) == (1, [["i00", "i01"]], [[1.0, 0.0]])
+    lists = judged_lists(
+        recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "judged.parquet"
+    )
+    assert (len(lists), lists.items_BK.tolist(), lists.gains_BK.tolist()) == (
+        1,
+        [["i00", "i01"]],
+        [[1.0, 0.0]],
+    )
     lexical = lists.features_BKF[0, :, lists.names.index("lexical")]
     assert lexical[0] > lexical[1] > 0
-    pq.write_table(pa.table({"query": ["x"], "item_id": ["i00"], "relevance": [3.0]}), tmp_path / "one.parquet")
+    pq.write_table(
+        pa.table({"query": ["x"], "item_id": ["i00"], "relevance": [3.0]}), tmp_path / "one.parquet"
+    )
     with pytest.raises(InputError, match="judges no two items"):
-        judged_lists(recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "one.parquet")
+        judged_lists(
+            recommender, lambda text: encoder.encode_queries([text])[0], tmp_path / "one.parquet"
+        )
 
 
 def test_what_was_logged_in_another_space_teaches_nothing(shop: Setup, tmp_path: Path) -> None:
-    """The older of the two releases is made one of another space: what was shown before the newer one is left out."""
+    """The older of the two releases is made one of another space: what was shown before the newer
+    one is left out."""
     home = tmp_path / "home"
     shutil.copytree(shop.home, home)
     first, second = ArtifactStore(str(home)).versions()
     path = home / "releases" / first / "manifest.json"
-    path.write_text(path.read_text().replace(f'"space": "{shop.encoder().space}"', '"space": "another"'))
+    path.write_text(
+        path.read_text().replace(f'"space": "{shop.encoder().space}"', '"space": "another"')
+    )
     created = datetime.fromisoformat(read_manifest(ArtifactStore(str(home)), second).created)
-    early = replace(next(shop.event_store().impressions()), request_id="early", time=created - timedelta(hours=1))
+    early = replace(
+        next(shop.event_store().impressions()),
+        request_id="early",
+        time=created - timedelta(hours=1),
+    )
     shop.event_store().append_impressions([early])
     assert "early" in logged(shop).lists.request_ids_B
     assert "early" not in logged(replace(shop, home=str(home))).lists.request_ids_B

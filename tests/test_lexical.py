@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
-from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever, words
+from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever, words
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
@@ -30,7 +30,9 @@ class TestLexicalRetriever(ScorerContract):
 
     def requests(self):
         known = shoppers(items=self.ITEMS)
-        return Requests(len(known), texts=("drill", "drills new", "red drill") * 2 + ("dril",), histories=known)
+        return Requests(
+            len(known), texts=("drill", "drills new", "red drill") * 2 + ("dril",), histories=known
+        )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,9 @@ def test_the_last_word_may_be_unfinished(retriever):
 
 
 def test_other_endings_are_found_after_the_word_itself():
-    index = LexicalIndex.build({"title": ["paint sprayer", "painting", "painter", "pain", "saw", "oak"]}, {})
+    index = LexicalIndex.build(
+        {"title": ["paint sprayer", "painting", "painter", "pain", "saw", "oak"]}, {}
+    )
     assert set(ask(LexicalRetriever(index), "painting x")) == {0, 1, 2}
     assert ask(LexicalRetriever(index), "painting x")[0] == 1
     assert index.matches("painted").tolist() == [1, 1, 1, 0, 0, 0], "no item has painted"
@@ -89,7 +93,9 @@ def test_filters_and_purchases_come_before_the_cut(retriever):
     allowed = np.arange(len(TITLES)) == 1
     assert ask(retriever, "cordless drill", k=1, allowed=allowed) == [1]
     gone = -1
-    bought = Histories(np.array([0, 2]), np.array([1, gone], np.int32), np.full(2, PURCHASE, np.int8), np.zeros(2))
+    bought = Histories(
+        np.array([0, 2]), np.array([1, gone], np.int32), np.full(2, PURCHASE, np.int8), np.zeros(2)
+    )
     for text, row in (("drill", 0), ("battery", len(TITLES) - 1)):
         found = retriever.retrieve(Requests(1, texts=(text,), histories=bought), 1)
         assert found.rows_BN.tolist() == [[row]]
@@ -102,9 +108,12 @@ def test_boosted_fields_count_more():
 
 
 def test_scores_are_bm25():
-    """Lucene's formula by hand, k1 = b = .6: one item of two has the term once; its length is 1, the mean 1.5."""
+    """Lucene's formula by hand, k1 = b = .6: one item of two has the term once; its length is 1,
+    the mean 1.5."""
     scores = LexicalIndex.build({"title": ["saw", "oak table"]}, {}).scores("saw")
-    np.testing.assert_allclose(scores, [np.log(1 + 1.5 / 1.5) / (1 + 0.6 * (0.4 + 0.6 / 1.5)), 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        scores, [np.log(1 + 1.5 / 1.5) / (1 + 0.6 * (0.4 + 0.6 / 1.5)), 0], rtol=1e-6
+    )
 
 
 def index_of(*titles):
@@ -134,11 +143,16 @@ def test_two_numbers_are_no_longer_number():
 
 
 def test_coverage_is_the_share_of_idf():
-    """Two items of four have red, one has drill: log(1 + 2.5 / 2.5) and log(1 + 3.5 / 1.5); no item has zebra."""
+    """Two items of four have red, one has drill: log(1 + 2.5 / 2.5) and log(1 + 3.5 / 1.5); no item
+    has zebra."""
     index = index_of("red drill", "red", "green", "blue")
     red, drill, zebra = np.log(2), np.log(1 + 3.5 / 1.5), np.log(1 + 4.5 / 0.5)
-    np.testing.assert_allclose(index.matches("red drill"), [1, red / (red + drill), 0, 0], rtol=1e-6)
-    np.testing.assert_allclose(index.matches("red red drill"), index.matches("red drill"), rtol=1e-6)
+    np.testing.assert_allclose(
+        index.matches("red drill"), [1, red / (red + drill), 0, 0], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        index.matches("red red drill"), index.matches("red drill"), rtol=1e-6
+    )
     np.testing.assert_allclose(index.matches("zebra red")[:2], red / (red + zebra), rtol=1e-6)
     assert not index.matches("").any()
     assert index.matches("!").dtype == np.float32
@@ -151,7 +165,8 @@ def test_a_beginning_covers_an_unknown_word_and_half_of_a_known_one():
 
 
 WORDS = st.lists(
-    st.sampled_from(["red", "mail", "box", "mailbox", "手机", "手机壳", "12in", "ab-1", "dril"]), max_size=6
+    st.sampled_from(["red", "mail", "box", "mailbox", "手机", "手机壳", "12in", "ab-1", "dril"]),
+    max_size=6,
 )
 
 
@@ -163,7 +178,9 @@ def test_coverage_and_reasons_agree_with_scores(query, titles):
     assert ((covered >= 0) & (covered <= 1)).all()
     assert ((scores > 0) == (covered > 0)).all()
     for row, score in enumerate(scores):
-        np.testing.assert_allclose(sum(index.explain(query, row).values()), score, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            sum(index.explain(query, row).values()), score, rtol=1e-4, atol=1e-6
+        )
     rows = np.arange(len(titles), dtype=np.int32)[::-1]
     np.testing.assert_array_equal(index.score_rows(query, rows), scores[::-1])
     for row, title in enumerate(titles):
@@ -189,7 +206,10 @@ def test_saved_bytes_repeat_and_answer_alike(tmp_path, retriever):
         LexicalIndex.build({"title": TITLES}, {}).save(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in files
+    )
     loaded = LexicalIndex.load(tmp_path / "a")
     assert loaded.items == len(TITLES)
     for text in ("drill bi", "手机", "ab-1", "nothing"):
@@ -223,7 +243,9 @@ def test_recall_on_home_depot():
 
     items = pq.read_table(folder / "items.parquet")
     judged = pq.read_table(folder / "judgments.parquet")
-    judged = judged.filter(pc.and_(pc.equal(judged["split"], "valid"), pc.greater_equal(judged["relevance"], 2.5)))
+    judged = judged.filter(
+        pc.and_(pc.equal(judged["split"], "valid"), pc.greater_equal(judged["relevance"], 2.5))
+    )
     row_of = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
     relevant: dict[str, set[int]] = {}
     for query, item in zip(judged["query"].to_pylist(), judged["item_id"].to_pylist(), strict=True):

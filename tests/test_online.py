@@ -1,4 +1,5 @@
-"""Learning by day: a flip is followed, what stays is kept, and nobody moves it further than is said."""
+"""Learning by day: a flip is followed, what stays is kept, and nobody moves it further than is
+said."""
 
 from __future__ import annotations
 
@@ -31,9 +32,14 @@ def nightly(tmp_path_factory):
 def right(learner, strength=1.5, requests=400):
     """The share of pairs of a list's items that the learner puts as people want them."""
     lists, _ = logged(requests, seed=99)
-    scores, wanted = learner.score(lists.features_BKF), np.sign(strength) * lists.features_BKF[:, :, 0]
+    scores, wanted = (
+        learner.score(lists.features_BKF),
+        np.sign(strength) * lists.features_BKF[:, :, 0],
+    )
     one, other = np.triu_indices(10, 1)
-    return float(((scores[:, one] > scores[:, other]) == (wanted[:, one] > wanted[:, other])).mean())
+    return float(
+        ((scores[:, one] > scores[:, other]) == (wanted[:, one] > wanted[:, other])).mean()
+    )
 
 
 def told(learner):
@@ -42,7 +48,9 @@ def told(learner):
 
 def test_before_it_learns_it_is_the_nightly_network(nightly) -> None:
     learner = OnlineLearner(nightly, Online(), CURVES)
-    np.testing.assert_allclose(told(learner), NetRanker(nightly).score(logged(50, seed=98)[0].features_BKF), atol=1e-5)
+    np.testing.assert_allclose(
+        told(learner), NetRanker(nightly).score(logged(50, seed=98)[0].features_BKF), atol=1e-5
+    )
     assert right(learner) > 0.9
 
 
@@ -83,7 +91,9 @@ def test_no_step_is_longer_than_its_list_has_votes(nightly) -> None:
     for one in learner._listed(learner._teaching(examples(flow(60, seed=1)))):
         assert one.votes <= 1
         for size in (0.0, 1.0, 100.0):
-            assert np.linalg.norm(one.slope_H(size * rng.normal(size=len(learner.theta_H)))) <= one.votes * (1 + 1e-6)
+            assert np.linalg.norm(
+                one.slope_H(size * rng.normal(size=len(learner.theta_H)))
+            ) <= one.votes * (1 + 1e-6)
 
 
 def test_the_slope_is_that_of_the_loss(nightly) -> None:
@@ -95,11 +105,22 @@ def test_the_slope_is_that_of_the_loss(nightly) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), spams=st.integers(1, 60), rate=st.sampled_from([0.05, 0.5]), forged=st.booleans())
-def test_one_source_moves_the_weights_by_no_more_than_is_said(nightly, seed, spams, rate, forged) -> None:
-    """Two streams, one of them with somebody's clicks on top, all from one address, as himself or as everybody."""
+@given(
+    seed=st.integers(0, 1000),
+    spams=st.integers(1, 60),
+    rate=st.sampled_from([0.05, 0.5]),
+    forged=st.booleans(),
+)
+def test_one_source_moves_the_weights_by_no_more_than_is_said(
+    nightly, seed, spams, rate, forged
+) -> None:
+    """Two streams, one of them with somebody's clicks on top, all from one address, as himself or
+    as everybody."""
     choices = Online(learning_rate=rate)
-    without, with_spam = OnlineLearner(nightly, choices, CURVES), OnlineLearner(nightly, choices, CURVES)
+    without, with_spam = (
+        OnlineLearner(nightly, choices, CURVES),
+        OnlineLearner(nightly, choices, CURVES),
+    )
     for learner in (without, with_spam):
         learner.remember(examples(flow(40, seed=7)))
     for call in range(3):
@@ -108,7 +129,11 @@ def test_one_source_moves_the_weights_by_no_more_than_is_said(nightly, seed, spa
         gains = np.zeros_like(spam.gains_BK)
         gains[np.arange(spams), spam.features_BKF[:, :, 0].argmin(axis=1)] = 1
         users = spam.users_B if forged else np.full(spams, "spammer", object)
-        with_spam.learn(pa.concat_tables([examples(replace(spam, gains_BK=gains, users_B=users), "bad"), honest]))
+        with_spam.learn(
+            pa.concat_tables(
+                [examples(replace(spam, gains_BK=gains, users_B=users), "bad"), honest]
+            )
+        )
         without.learn(honest)
     moved = float(np.linalg.norm(with_spam.theta_H - without.theta_H))
     assert with_spam.fallbacks == without.fallbacks == 0
@@ -168,7 +193,9 @@ def test_the_same_stream_gives_the_same_weights(nightly) -> None:
 
 def test_what_is_remembered_pulls_back(nightly) -> None:
     """Against forgetting: with yesterday's lists beside them, today's move the weights less far."""
-    with_past, without = (OnlineLearner(nightly, replace(FREE, replay=1.0), CURVES) for _ in range(2))
+    with_past, without = (
+        OnlineLearner(nightly, replace(FREE, replay=1.0), CURVES) for _ in range(2)
+    )
     assert with_past.remember(examples(flow(800, seed=7))) > 300
     for call in range(4):
         for learner in (with_past, without):
@@ -180,7 +207,9 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
     learner = OnlineLearner(nightly, Online(), CURVES)
     learner.learn(examples(flow(80, seed=1, strength=-1.5)))
     learner.snapshot(tmp_path)
-    np.testing.assert_allclose(NetRanker(tmp_path).score(logged(50, seed=98)[0].features_BKF), told(learner), atol=1e-4)
+    np.testing.assert_allclose(
+        NetRanker(tmp_path).score(logged(50, seed=98)[0].features_BKF), told(learner), atol=1e-4
+    )
     again = OnlineLearner(nightly, Online(), CURVES)
     again.restore(tmp_path, learner.state())
     np.testing.assert_allclose(again.theta_H, learner.theta_H, atol=1e-4)
@@ -200,7 +229,9 @@ def test_a_list_whose_numbers_overflow_teaches_nothing(nightly) -> None:
 def test_a_log_of_another_surface_is_refused(nightly) -> None:
     lists = flow(5, seed=1)
     with pytest.raises(InputError, match="none of the features"):
-        OnlineLearner(nightly, Online(), CURVES).learn(examples(replace(lists, names=("a", "b", "c"))))
+        OnlineLearner(nightly, Online(), CURVES).learn(
+            examples(replace(lists, names=("a", "b", "c")))
+        )
 
 
 def test_a_guard_lets_a_user_spend_what_he_has_and_no_more() -> None:
@@ -213,7 +244,9 @@ def test_a_guard_lets_a_user_spend_what_he_has_and_no_more() -> None:
 
 def test_a_guard_counts_an_address_whatever_names_it_uses() -> None:
     guard = Guard(Online(user_votes=1.0, origin_votes=1.0))
-    assert sum(guard.admitted(0.4, f"u{at}", ["o"], ["i"], NOON) for at in range(10)) * 0.4 == pytest.approx(1)
+    assert sum(
+        guard.admitted(0.4, f"u{at}", ["o"], ["i"], NOON) for at in range(10)
+    ) * 0.4 == pytest.approx(1)
     assert guard.admitted(0.4, "u0", ["elsewhere"], ["i"], NOON) == 1
     assert guard.admitted(0.4, "u9", ["elsewhere"], ["i"], NOON) == 1  # nothing of his was used up
 

@@ -8,14 +8,16 @@ import time
 import pytest
 
 from jobs import online_learning
-from recsys import online
+from recsys.models import snapshots as online
 from recsys.training.guard import Online
 from serve.trainer import TrainerReplica
 from tests.checkerboard import setup as checkerboard
 
 
 def ran(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["online_learning", *arguments, "--setup", "tests.checkerboard:setup"])
+    monkeypatch.setattr(
+        "sys.argv", ["online_learning", *arguments, "--setup", "tests.checkerboard:setup"]
+    )
     status = online_learning.main()
     return status, capsys.readouterr().out.splitlines()
 
@@ -26,7 +28,12 @@ def _home(tmp_path, monkeypatch):
 
 
 def test_freeze_unfreeze_and_reset_are_remembered(monkeypatch, capsys) -> None:
-    for action, frozen in (("status", False), ("freeze", True), ("reset", True), ("unfreeze", False)):
+    for action, frozen in (
+        ("status", False),
+        ("freeze", True),
+        ("reset", True),
+        ("unfreeze", False),
+    ):
         status, lines = ran(monkeypatch, capsys, action)
         assert status == 0
         assert lines[0].startswith("learning is frozen" if frozen else "learning is on")

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys import models, online
-from recsys.artifacts import ArtifactStore
 from recsys.events.sqlite import SqliteEventStore
+from recsys.learning.online import Trainer
+from recsys.models import snapshots as online
+from recsys.models import store as models
 from recsys.ranking.network import NetRanker
-from recsys.release import Manifest
-from recsys.trainer import Trainer
+from recsys.release.release import Manifest
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
 from recsys.training.guard import Online
 from recsys.types import Impression, Interaction
@@ -54,7 +55,9 @@ def night(tmp_path_factory) -> Path:
 def setup(tmp_path, night, monkeypatch):
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     made = replace(
-        checkerboard(), home=str(tmp_path), event_store=partial(SqliteEventStore, str(tmp_path / "events.sqlite"))
+        checkerboard(),
+        home=str(tmp_path),
+        event_store=partial(SqliteEventStore, str(tmp_path / "events.sqlite")),
     )
     models.publish(made, "m1", night, {})
     release(made, "v1", "m1")
@@ -63,7 +66,9 @@ def setup(tmp_path, night, monkeypatch):
 
 def release(setup, version, with_models, space="space"):
     """A night's release as far as the trainer reads it."""
-    manifest = Manifest(version, space, setup.name, "", None, START.isoformat(), None, None, {}, {}, [], {}, {})
+    manifest = Manifest(
+        version, space, setup.name, "", None, START.isoformat(), None, None, {}, {}, [], {}, {}
+    )
     ArtifactStore(setup.home).publish(version, replace(manifest, models=with_models).to_json())
 
 
@@ -166,7 +171,9 @@ def test_a_list_teaches_once(setup) -> None:
     clock.after(31)
     trainer.step()
     before = trainer.learned
-    again = [replace(event, event_id=f"again-{event.event_id}") for event in clicks(lists, clock.now)]
+    again = [
+        replace(event, event_id=f"again-{event.event_id}") for event in clicks(lists, clock.now)
+    ]
     setup.event_store().append(again)
     clock.after(31)
     assert trainer.step() is None
@@ -292,7 +299,9 @@ def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
     clock.after(31)
     trainer.step()
     snapshot, _ = opened(setup)
-    next(Path(setup.home).glob(f"online/releases/{snapshot.version}/{NET}/*.safetensors")).write_bytes(b"broken")
+    next(
+        Path(setup.home).glob(f"online/releases/{snapshot.version}/{NET}/*.safetensors")
+    ).write_bytes(b"broken")
     other = Trainer(setup, CHOICES, clock)
     other.step()
     assert not other.learner.theta_H.any()

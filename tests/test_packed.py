@@ -10,17 +10,29 @@ from recsys.encoders.rows import made_up
 from recsys.encoders.transformer import TransformerEncoder
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 SMALL = {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
-#: A bidirectional encoder, one whose positions begin after the pad's, one with heads of 64, and decoders whose heads
-#: share keys, one of them with heads wider than its states.
+#: A bidirectional encoder, one whose positions begin after the pad's, one with heads of 64, and
+#: decoders whose heads share keys, one of them with heads wider than its states.
 MODELS = {
     "bert": ("BertConfig", SMALL | {"intermediate_size": 256, "max_position_embeddings": 1024}),
-    "roberta": ("XLMRobertaConfig", SMALL | {"intermediate_size": 256, "max_position_embeddings": 1026}),
-    "wide": ("BertConfig", SMALL | {"hidden_size": 256, "intermediate_size": 256, "max_position_embeddings": 1024}),
+    "roberta": (
+        "XLMRobertaConfig",
+        SMALL | {"intermediate_size": 256, "max_position_embeddings": 1026},
+    ),
+    "wide": (
+        "BertConfig",
+        SMALL | {"hidden_size": 256, "intermediate_size": 256, "max_position_embeddings": 1024},
+    ),
     "llama": ("LlamaConfig", SMALL | {"intermediate_size": 256, "num_key_value_heads": 2}),
-    "qwen": ("Qwen3Config", SMALL | {"intermediate_size": 256, "num_key_value_heads": 1, "head_dim": 64}),
+    "qwen": (
+        "Qwen3Config",
+        SMALL | {"intermediate_size": 256, "num_key_value_heads": 1, "head_dim": 64},
+    ),
 }
 
 
@@ -41,7 +53,10 @@ def saved(name: str, folder) -> str:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("name", MODELS)
 def test_packed_is_padded(name: str, pooling: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     choices = {"path_or_id": saved(name, tmp_path), "pooling": pooling, "max_tokens": 700}
-    gpu, cpu = TransformerEncoder(**choices, row_tokens=4096), TransformerEncoder(**choices, device="cpu")
+    gpu, cpu = (
+        TransformerEncoder(**choices, row_tokens=4096),
+        TransformerEncoder(**choices, device="cpu"),
+    )
     tokens = made_up(700, 1000)
     assert len(tokens.flatten()) > 4 * 4096
     assert gpu._packed is not None
@@ -52,7 +67,9 @@ def test_packed_is_padded(name: str, pooling: str, tmp_path) -> None:  # type: i
 
 
 def test_what_stands_beside_a_text_does_not_matter(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    encoder = TransformerEncoder(saved("bert", tmp_path), max_tokens=64, row_tokens=1001)  # no whole tiles
+    encoder = TransformerEncoder(
+        saved("bert", tmp_path), max_tokens=64, row_tokens=1001
+    )  # no whole tiles
     tokens = made_up(64, 1000)
     backwards = tokens.take(pa.array(np.arange(len(tokens))[::-1]))
     likeness = (encoder.encode_tokens(tokens) * encoder.encode_tokens(backwards)[::-1]).sum(axis=1)

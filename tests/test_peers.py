@@ -1,6 +1,6 @@
 import numpy as np
 
-from recsys.retrieval.peers import Peers, latest
+from recsys.retrieval.behaviour.peers import Peers, latest
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, answers, shoppers
 
@@ -10,7 +10,9 @@ def bought(*users):
     events = [event for user in users for event in user]
     items, days = (np.array(column) for column in zip(*events, strict=True))
     types = np.full(len(items), PURCHASE, np.int8)
-    return Histories(np.cumsum([0, *map(len, users)]), items.astype(np.int32), types, days.astype(float))
+    return Histories(
+        np.cumsum([0, *map(len, users)]), items.astype(np.int32), types, days.astype(float)
+    )
 
 
 class TestPeers(ScorerContract):
@@ -18,25 +20,34 @@ class TestPeers(ScorerContract):
 
     def make(self):
         random = np.random.default_rng(9)
-        some = [[(item, day) for day, item in enumerate(random.permutation(60)[:9])] for _ in range(20)]
-        return Peers(bought([(item, item) for item in range(self.ITEMS)], *some), self.ITEMS, now_days=60.0)
+        some = [
+            [(item, day) for day, item in enumerate(random.permutation(60)[:9])] for _ in range(20)
+        ]
+        return Peers(
+            bought([(item, item) for item in range(self.ITEMS)], *some), self.ITEMS, now_days=60.0
+        )
 
 
 def test_likeness_squared_of_a_worked_example():
-    """Peer 0 shares item 0 (of 2 peers' three) with the user, peer 1 item 1: ln(3 / 1) each; 2 and 3 are theirs."""
+    """Peer 0 shares item 0 (of 2 peers' three) with the user, peer 1 item 1: ln(3 / 1) each; 2 and
+    3 are theirs."""
     source = Peers(bought([(0, 0), (2, 7)], [(1, 0), (3, 0)]), 4, now_days=7.0, half_life_days=7.0)
     requests = Requests(1, histories=bought([(0, 5), (1, 5)]))
     weight = np.log(3) ** 2
     likeness = weight / (1 + 2 * weight)
     expected = [0, 0, likeness**2, likeness**2 / 2]
-    np.testing.assert_allclose(source.score(requests, np.array([[0, 1, 2, 3]]))[0, 2:], expected[2:], rtol=1e-5)
+    np.testing.assert_allclose(
+        source.score(requests, np.array([[0, 1, 2, 3]]))[0, 2:], expected[2:], rtol=1e-5
+    )
     assert answers(source.retrieve(requests, 4)) == [[2, 3]]
 
 
 def test_who_shares_more_counts_more_and_a_thing_that_all_have_says_little():
     near, far = [(0, 0), (1, 0), (2, 0), (5, 0)], [(0, 0), (3, 0), (4, 0), (6, 0)]
     source = Peers(bought(near, far), 7, now_days=0.0)
-    assert answers(source.retrieve(Requests(1, histories=bought([(0, 0), (1, 0), (2, 0)])), 1)) == [[5]]
+    assert answers(source.retrieve(Requests(1, histories=bought([(0, 0), (1, 0), (2, 0)])), 1)) == [
+        [5]
+    ]
 
 
 def test_nobody_alike_no_candidates():
@@ -57,4 +68,6 @@ def test_the_latest_users_are_kept_whole_and_in_order():
 
 def test_all_users_of_a_small_shop_are_peers():
     known = shoppers()
-    np.testing.assert_array_equal(latest([known.slice(0, 3), known.slice(3, len(known))]).items, known.items)
+    np.testing.assert_array_equal(
+        latest([known.slice(0, 3), known.slice(3, len(known))]).items, known.items
+    )

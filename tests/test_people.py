@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recsys import forgetting
-from recsys.artifacts import ArtifactStore
-from recsys.release import Release
+from recsys.privacy import forget as forgetting
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Interaction, Query
 from serve import access
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
 from tests.test_forgetting import NOW as LATER
@@ -46,7 +46,9 @@ def test_only_administrators_decide(method: str, path: str, tmp_path: Path) -> N
     )
     client = TestClient(build_api(shop, access.Access(str(tmp_path / "keys.json"))))
     assert client.request(method, path).status_code == 401
-    assert client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 403
+    assert (
+        client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 403
+    )
     assert client.request(method, f"{path}?why=1", headers=TOKEN).status_code == 422
     assert shop.decided == []
 
@@ -146,7 +148,9 @@ def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
     assert other.get(f"/receipts/{made['receipt']}").json()["left"] == {}
     amended = Release.open(ArtifactStore(str(home))).manifest.amended
     assert amended
-    eventually(lambda: all(shop.live.recommender.release.manifest.amended == amended for shop in replicas))
+    eventually(
+        lambda: all(shop.live.recommender.release.manifest.amended == amended for shop in replicas)
+    )
     eventually(lambda: len(answered) > 20)
     stop.set()
     asking.join()
@@ -160,10 +164,16 @@ def test_what_another_replica_writes_just_after_is_deleted_when_the_grace_ends(
 ) -> None:
     one, other = clients
     made = one.delete("/users/u03").json()
-    eventually(lambda: bool(Release.open(ArtifactStore(replicas[0].live.setup.home)).manifest.amended))
+    eventually(
+        lambda: bool(Release.open(ArtifactStore(replicas[0].live.setup.home)).manifest.amended)
+    )
     replicas[1].events.quarantine([("no such item", {"user_id": "u03", "item_id": "x"})])
     eventually(lambda: other.get(f"/receipts/{made['receipt']}").json()["done"])
-    assert replicas[1].events.traces("u03") == {"interactions": 0, "impressions": 0, "quarantined": 0}
+    assert replicas[1].events.traces("u03") == {
+        "interactions": 0,
+        "impressions": 0,
+        "quarantined": 0,
+    }
 
 
 @pytest.mark.ray
@@ -173,19 +183,26 @@ def test_who_comes_back_is_known_by_what_he_does_then(clients: list[TestClient])
     now = datetime.now(UTC).isoformat()
     late = {"user_id": "u03", "item_id": "i01", "type": "click", "time": "2026-01-02T00:00:00Z"}
     assert other.post("/events", json=late).json()["dropped"] == 1
-    assert other.post("/events", json={**late, "time": now, "item_id": "i02"}).json()["accepted"] == 1
+    assert (
+        other.post("/events", json={**late, "time": now, "item_id": "i02"}).json()["accepted"] == 1
+    )
     assert [recommended(client)[0] for client in clients] == [True, True]
 
 
 @pytest.mark.ray
-def test_who_opted_out_is_a_stranger_and_leaves_nothing(clients: list[TestClient], replicas: list[Any]) -> None:
+def test_who_opted_out_is_a_stranger_and_leaves_nothing(
+    clients: list[TestClient], replicas: list[Any]
+) -> None:
     one, other = clients
     log = replicas[0].events
     log.append([Interaction("e1", "u03", "i00", "click", datetime.now(UTC))])
     one.put("/users/u03/opt-out")
     assert recommended(other) == recommended(one, "never seen")
     search = Query("r1", user_id="u03", text="chair")
-    assert replicas[1].decisions.seen(search, datetime.now(UTC)) == (replace(search, user_id=None), False)
+    assert replicas[1].decisions.seen(search, datetime.now(UTC)) == (
+        replace(search, user_id=None),
+        False,
+    )
     assert other.get("/similar/i03", params={"k": 2}).json()["items"]
     clicked = {"user_id": "u03", "item_id": "i01", "type": "click"}
     for item in ("i01", "no such item"):
@@ -205,7 +222,7 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(clients: list[TestClient
 def test_an_amendment_that_failed_is_tried_again(
     clients: list[TestClient], monkeypatch: pytest.MonkeyPatch, replicas: list[Any]
 ) -> None:
-    from serve import people
+    from serve.routes import people
 
     erase: Callable[..., Any] = forgetting.erase
     tries: list[int] = []

@@ -1,4 +1,5 @@
-"""The last order from known answers: who ranks, who shares a list, what chance does, and that the log says so."""
+"""The last order from known answers: who ranks, who shares a list, what chance does, and that the
+log says so."""
 
 from __future__ import annotations
 
@@ -11,31 +12,40 @@ import pytest
 from recsys.errors import InputError
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
-from recsys.policy import FIRST, TABLE, Policy, Pool
+from recsys.pipeline.rerank import FIRST, TABLE, Pool, Reranker
+from recsys.ranking.item_features import Context, ItemFeatures
 from recsys.ranking.linear import WeightedSum
-from recsys.ranking.shelf import Context, Shelf
 from recsys.types import Histories, Item, Query
 
 ITEMS = 8
 CHEAP, DEAR = WeightedSum({"log_price": -1.0}), WeightedSum({"log_price": 1.0})
-#: By the first stage item 7 comes first; prices rise with the row, so cheap first turns the order round.
+#: By the first stage item 7 comes first; prices rise with the row, so cheap first turns the order
+#: round.
 POOL = Pool(np.arange(ITEMS, dtype=np.int32)[::-1], np.arange(ITEMS, 0, -1, dtype=np.float32), {})
 
 
-def shelf() -> Shelf:
+def shelf() -> ItemFeatures:
     zeros, none = np.zeros(ITEMS, np.float32), np.full(ITEMS, -1)
     vectors = np.zeros((ITEMS, 16), np.float32)
-    prices, stocked, counts = np.arange(1.0, 1 + ITEMS), np.ones(ITEMS, bool), np.zeros((4, ITEMS), int)
-    return Shelf(prices, stocked, zeros, counts, zeros, zeros, np.zeros(ITEMS), none, none, vectors, vectors)
+    prices, stocked, counts = (
+        np.arange(1.0, 1 + ITEMS),
+        np.ones(ITEMS, bool),
+        np.zeros((4, ITEMS), int),
+    )
+    return ItemFeatures(
+        prices, stocked, zeros, counts, zeros, zeros, np.zeros(ITEMS), none, none, vectors, vectors
+    )
 
 
 def context() -> Context:
     return Context.of("recommend", 20_000.0, Histories.empty())
 
 
-def shown(policy: Policy, query: Query, by_chance: bool = True):
+def shown(policy: Reranker, query: Query, by_chance: bool = True):
     looked = policy.look(query, "recommend", POOL, context())
-    found = policy.shown(query, POOL, looked, looked.order_N, context(), lambda row: Item(str(row)), by_chance)
+    found = policy.shown(
+        query, POOL, looked, looked.order_N, context(), lambda row: Item(str(row)), by_chance
+    )
     return looked, [scored for _, scored in found]
 
 
@@ -44,7 +54,7 @@ def ids(scored) -> str:
 
 
 def test_without_a_ranker_the_first_stage_has_the_last_word() -> None:
-    looked, best = shown(Policy(shelf(), serving="net"), Query("r", 3))
+    looked, best = shown(Reranker(shelf(), serving="net"), Query("r", 3))
     assert (ids(best), looked.ranker) == ("765", FIRST)
     assert [each.score for each in best] == [8, 7, 6]
     assert [each.propensity for each in best] == [1, 1, 1]
@@ -53,18 +63,21 @@ def test_without_a_ranker_the_first_stage_has_the_last_word() -> None:
 
 
 def test_the_ranker_orders_the_best_of_the_first_stage_and_the_rest_stays_behind() -> None:
-    policy = Policy(shelf(), {"cheap": CHEAP}, "cheap", {"cheap": "cheap@m1"}, depth=4)
+    policy = Reranker(shelf(), {"cheap": CHEAP}, "cheap", {"cheap": "cheap@m1"}, depth=4)
     looked, best = shown(policy, Query("r", 8))
     assert (ids(best), looked.ranker) == ("45673210", "cheap@m1")
     scores = [each.score for each in best]
     assert scores == sorted(scores, reverse=True)
     assert best[0].score == pytest.approx(-np.log1p(5), rel=1e-5)
-    assert (policy.wanted(Query("r"), "recommend", 3), replace(policy, serving="").wanted(Query("r"), "", 3)) == (4, 3)
+    assert (
+        policy.wanted(Query("r"), "recommend", 3),
+        replace(policy, serving="").wanted(Query("r"), "", 3),
+    ) == (4, 3)
 
 
 def test_an_arm_has_its_ranker_and_the_log_its_name() -> None:
     test = Experiment("prices", {"now": 0.5, "new": 0.5}, rankers={"new": "cheap"})
-    policy = Policy(shelf(), {"cheap": CHEAP}, experiments=(test,))
+    policy = Reranker(shelf(), {"cheap": CHEAP}, experiments=(test,))
     seen = Counter()
     for user in range(200):
         looked, best = shown(policy, Query("r", 1, f"u{user}"))
@@ -74,17 +87,26 @@ def test_an_arm_has_its_ranker_and_the_log_its_name() -> None:
 
 
 def test_two_rankers_share_a_list_and_each_item_knows_who_chose_it() -> None:
-    test = Experiment("duel", {"low": 1, "high": 1}, rankers={"low": "cheap", "high": "dear"}, kind="interleave")
-    policy = Policy(shelf(), {"cheap": CHEAP, "dear": DEAR}, experiments=(test,))
+    test = Experiment(
+        "duel", {"low": 1, "high": 1}, rankers={"low": "cheap", "high": "dear"}, kind="interleave"
+    )
+    policy = Reranker(shelf(), {"cheap": CHEAP, "dear": DEAR}, experiments=(test,))
     for request in range(20):
         looked, best = shown(policy, Query(f"r{request}", 4))
         assert looked.ranker == "cheap and dear"
-        assert {each.item.item_id: each.team for each in best} == {"0": "low", "1": "low", "7": "high", "6": "high"}
-        assert best[0].score == pytest.approx(-np.log1p(1) if best[0].team == "low" else np.log1p(8), rel=1e-5)
+        assert {each.item.item_id: each.team for each in best} == {
+            "0": "low",
+            "1": "low",
+            "7": "high",
+            "6": "high",
+        }
+        assert best[0].score == pytest.approx(
+            -np.log1p(1) if best[0].team == "low" else np.log1p(8), rel=1e-5
+        )
 
 
 def test_chance_is_the_same_for_the_same_request_and_as_likely_as_it_says() -> None:
-    policy = Policy(shelf(), explore=Exploration("swap", 0.5, depth=4))
+    policy = Reranker(shelf(), explore=Exploration("swap", 0.5, depth=4))
     assert ids(shown(policy, Query("r9", 4))[1]) == ids(shown(policy, Query("r9", 4))[1])
     lists = [shown(policy, Query(f"r{at}", 4))[1] for at in range(2000)]
     first = Counter(best[0].item.item_id for best in lists)
@@ -96,7 +118,7 @@ def test_chance_is_the_same_for_the_same_request_and_as_likely_as_it_says() -> N
 
 
 def test_a_rule_before_chance_is_kept_and_said() -> None:
-    policy = Policy(shelf(), explore=Exploration("thompson", 0.0))
+    policy = Reranker(shelf(), explore=Exploration("thompson", 0.0))
     looked = policy.look(Query("r", 3), "recommend", POOL, context())
     ruled = np.array([7, 0, 1, 2, 3, 4, 5, 6])
     found = policy.shown(Query("r", 3), POOL, looked, ruled, context(), lambda row: Item(str(row)))
@@ -106,8 +128,13 @@ def test_a_rule_before_chance_is_kept_and_said() -> None:
 
 def test_an_empty_pool_and_features_that_nobody_gives() -> None:
     none = POOL.at(np.arange(0))
-    policy = Policy(shelf(), {"cheap": CHEAP}, "cheap", explore=Exploration("swap", 1.0))
+    policy = Reranker(shelf(), {"cheap": CHEAP}, "cheap", explore=Exploration("swap", 1.0))
     looked = policy.look(Query("r"), "recommend", none, context())
-    assert policy.shown(Query("r"), none, looked, looked.order_N, context(), lambda row: Item(str(row))) == []
+    assert (
+        policy.shown(
+            Query("r"), none, looked, looked.order_N, context(), lambda row: Item(str(row))
+        )
+        == []
+    )
     with pytest.raises(InputError, match="ranker stars wants horoscope"):
-        Policy(shelf(), {"stars": WeightedSum({"horoscope": 1.0})})
+        Reranker(shelf(), {"stars": WeightedSum({"horoscope": 1.0})})

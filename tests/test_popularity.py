@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.retrieval.popularity import CategoryPopularity, Popularity, popularity
+from recsys.retrieval.behaviour.popularity import CategoryPopularity, Popularity, popularity
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, answers
 
@@ -20,7 +20,9 @@ def test_events_are_weighted_and_fade():
     )
     scores_I = popularity([known], 3, now_days=10.0, half_life_days=10.0)
     np.testing.assert_allclose(scores_I, [0.5, 1.1, 0])
-    halves = popularity([known.slice(0, 1), known.slice(1, 2)], 3, now_days=10.0, half_life_days=10.0)
+    halves = popularity(
+        [known.slice(0, 1), known.slice(1, 2)], 3, now_days=10.0, half_life_days=10.0
+    )
     np.testing.assert_allclose(halves, scores_I)
 
 
@@ -30,7 +32,9 @@ def test_a_stranger_gets_the_best_ties_by_row_and_the_unsold_last():
 
 
 def test_scores_any_row():
-    scores_BN = Popularity(np.array([0, 2, 5], np.float32)).score(Requests(1), np.array([[2, 0]], np.int32))
+    scores_BN = Popularity(np.array([0, 2, 5], np.float32)).score(
+        Requests(1), np.array([[2, 0]], np.int32)
+    )
     assert scores_BN.tolist() == [[5, 0]]
 
 
@@ -40,22 +44,38 @@ class TestCategoryPopularity(ScorerContract):
     CATEGORIES = np.where(np.arange(60) % 10 == 9, -1, np.array([0, 1, 3])[np.arange(60) % 3])
 
     def make(self):
-        return CategoryPopularity(np.random.default_rng(3).integers(0, 9, self.ITEMS), self.CATEGORIES)
+        return CategoryPopularity(
+            np.random.default_rng(3).integers(0, 9, self.ITEMS), self.CATEGORIES
+        )
 
     def matches(self, requests):
         known, left = requests.histories, super().matches(requests)
-        touched = [set(self.CATEGORIES[known.slice(user, user + 1).items]) - {-1} for user in range(len(known))]
-        return [{row for row in rows if self.CATEGORIES[row] in mine} for rows, mine in zip(left, touched, strict=True)]
+        touched = [
+            set(self.CATEGORIES[known.slice(user, user + 1).items]) - {-1}
+            for user in range(len(known))
+        ]
+        return [
+            {row for row in rows if self.CATEGORIES[row] in mine}
+            for rows, mine in zip(left, touched, strict=True)
+        ]
 
 
 def one(items, days):
     types = np.full(len(items), PURCHASE, np.int8)
-    return Requests(1, histories=Histories(np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days)))
+    return Requests(
+        1,
+        histories=Histories(
+            np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days)
+        ),
+    )
 
 
 def test_what_sells_in_the_categories_of_the_history():
-    """Category 0 has rows 0 1 2, category 1 rows 3 4, category 2 row 5, none row 6. Two thirds of the taste are 0's."""
-    source = CategoryPopularity(np.array([5, 3, 1, 2, 8, 99, 99], np.float32), np.array([0, 0, 0, 1, 1, 2, -1]))
+    """Category 0 has rows 0 1 2, category 1 rows 3 4, category 2 row 5, none row 6. Two thirds of
+    the taste are 0's."""
+    source = CategoryPopularity(
+        np.array([5, 3, 1, 2, 8, 99, 99], np.float32), np.array([0, 0, 0, 1, 1, 2, -1])
+    )
     found = source.retrieve(one([0, 0, 3], [1.0, 1.0, 1.0]), 9)
     assert answers(found) == [[4, 1, 2]]
     np.testing.assert_allclose(found.scores_BN, [[8 / 3, 2, 2 / 3]], rtol=1e-6)

@@ -38,7 +38,9 @@ def test_directions_are_orthonormal_or_none_and_do_not_depend_on_the_blocks(
 ) -> None:
     vectors_ID = np.random.default_rng(seed).normal(size=(items, dim)).astype(np.float32)
     kept_DP = projection(vectors_ID)
-    assert (np.take_along_axis(kept_DP, np.abs(kept_DP).argmax(axis=0)[None], axis=0) >= 0).all(), "they point up"
+    assert (np.take_along_axis(kept_DP, np.abs(kept_DP).argmax(axis=0)[None], axis=0) >= 0).all(), (
+        "they point up"
+    )
     there = int(kept_DP.any(axis=0).sum())
     assert there <= min(items, dim, P)
     np.testing.assert_allclose(kept_DP.T @ kept_DP, np.diag(np.arange(P) < there), atol=1e-5)

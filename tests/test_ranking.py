@@ -40,11 +40,18 @@ answers = st.lists(st.lists(st.integers(0, 9), max_size=5, unique=True), min_siz
 @settings(max_examples=50, deadline=None)
 @given(st.lists(answers, min_size=1, max_size=3))
 def test_merge_keeps_every_score(sources):
-    padded = [np.array([rows + [-1] * (5 - len(rows)) for rows in answer], np.int32) for answer in sources]
-    candidates = [Candidates(str(at), r, np.where(r >= 0, r + 1.0 + at, -np.inf)) for at, r in enumerate(padded)]
+    padded = [
+        np.array([rows + [-1] * (5 - len(rows)) for rows in answer], np.int32) for answer in sources
+    ]
+    candidates = [
+        Candidates(str(at), r, np.where(r >= 0, r + 1.0 + at, -np.inf))
+        for at, r in enumerate(padded)
+    ]
     rows_BN, features_BNF = merge(candidates)
     for request, merged in enumerate(rows_BN):
-        assert merged[merged >= 0].tolist() == sorted({row for answer in sources for row in answer[request]})
+        assert merged[merged >= 0].tolist() == sorted(
+            {row for answer in sources for row in answer[request]}
+        )
         for at, answer in enumerate(sources):
             wanted = [row + 1.0 + at if row in answer[request] else 0 for row in merged]
             np.testing.assert_allclose(features_BNF[request, :, at], wanted)
@@ -55,10 +62,14 @@ def test_linear_ranker_weighs_shares_of_the_largest():
     ranker = LinearRanker({"near": 1.0, "sold": 0.5})
     assert ranker.feature_names == ("near", "sold")
     np.testing.assert_allclose(ranker.score(features_BNF), [[1 + 0.25, 0.5 + 0.5, 0]])
-    np.testing.assert_allclose(WeightedSum({"near": 1.0, "sold": 0.5}).score(features_BNF), [[10.1, 5.2, 0]])
+    np.testing.assert_allclose(
+        WeightedSum({"near": 1.0, "sold": 0.5}).score(features_BNF), [[10.1, 5.2, 0]]
+    )
     another_1NF = np.array([[[90, 0.1]] * 3], np.float32)
     together_BN = ranker.score(np.concatenate([features_BNF, another_1NF]))
-    np.testing.assert_allclose(together_BN, [[1.25, 1, 0], [1.5] * 3], err_msg="each request by its own largest")
+    np.testing.assert_allclose(
+        together_BN, [[1.25, 1, 0], [1.5] * 3], err_msg="each request by its own largest"
+    )
     assert ranker.score(np.empty((2, 0, 2), np.float32)).shape == (2, 0)
 
 
@@ -77,7 +88,9 @@ def test_best_breaks_ties_by_row_and_puts_pads_last():
     assert best(np.array([[-1, 6]], np.int32), np.array([[0, -np.inf]]), 1)[0].tolist() == [[1]]
 
 
-features = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3), min_size=1, max_size=6)
+features = st.lists(
+    st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -92,4 +105,6 @@ def test_contributions_of_the_first_stage_add_up_to_the_score(rows, again):
     for ranker in (linear, mixer, both, WeightedSum({"a": 1.0, "b": 2.0, "c": 0.0})):
         told_BNF = ranker.contributions(features_BNF)
         assert told_BNF.shape == (1, len(rows), 4)
-        np.testing.assert_allclose(told_BNF.sum(axis=2), ranker.score(features_BNF), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            told_BNF.sum(axis=2), ranker.score(features_BNF), rtol=1e-4, atol=1e-4
+        )

@@ -1,4 +1,5 @@
-"""Ray's own TLS: a shop answers on a Ray whose processes speak it, and who has no certificate is not let in."""
+"""Ray's own TLS: a shop answers on a Ray whose processes speak it, and who has no certificate is
+not let in."""
 
 from __future__ import annotations
 
@@ -21,14 +22,22 @@ JOIN = "import ray; ray.init(log_to_driver=False); print(ray.cluster_resources()
 def joined(**environment: str) -> subprocess.CompletedProcess[str]:
     """What becomes of a driver with that in its environment; it is given half a minute."""
     command = ["timeout", "30", sys.executable, "-c", JOIN]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
-def test_a_shop_answers_where_ray_speaks_tls_and_strangers_cannot_join(shop_home: Path, tmp_path: Path) -> None:
+def test_a_shop_answers_where_ray_speaks_tls_and_strangers_cannot_join(
+    shop_home: Path, tmp_path: Path
+) -> None:
     certificate(tmp_path, "node", certificate(tmp_path, "ca", None), ray.util.get_node_ip_address())
     files = {"SERVER_CERT": "node.pem", "SERVER_KEY": "node.key", "CA_CERT": "ca.pem"}
-    tls = {"RAY_USE_TLS": "1"} | {f"RAY_TLS_{name}": str(tmp_path / file) for name, file in files.items()}
-    with one_node(shop_home, tmp_path, NIGHTSHELF_EVENTS=str(tmp_path / "events.sqlite"), **tls) as day:
+    tls = {"RAY_USE_TLS": "1"} | {
+        f"RAY_TLS_{name}": str(tmp_path / file) for name, file in files.items()
+    }
+    with one_node(
+        shop_home, tmp_path, NIGHTSHELF_EVENTS=str(tmp_path / "events.sqlite"), **tls
+    ) as day:
         eventually(day.answers, "the shop answers")
         address = {"RAY_ADDRESS": day.environment["RAY_ADDRESS"], "RAY_AUTH_MODE": "disabled"}
         assert joined(**address, **tls).stdout.strip() == "4.0"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.api import build_api
+from serve.routes.api import build_api
 from tests.test_api import FakeShop, refused, strict
 
 
@@ -22,7 +22,9 @@ def client(shop: FakeShop) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_recommendation_takes_a_diversity_and_an_interest(client: TestClient, shop: FakeShop) -> None:
+def test_a_recommendation_takes_a_diversity_and_an_interest(
+    client: TestClient, shop: FakeShop
+) -> None:
     strict(client.get("/recommend?user_id=new&diversity=0.3&interest=%20running%20shoes&k=3"))
     assert (shop.queries[0].diversity, shop.queries[0].interest) == (0.3, "running shoes")
     strict(client.get("/recommend"))
@@ -37,8 +39,14 @@ def test_both_are_explained_where_the_api_is(client: TestClient) -> None:
 
 
 BAD_URLS = [
-    *((f"/recommend?diversity={bad}", "diversity") for bad in ("-0.1", "1.01", "nan", "inf", "much", "", "1e999")),
-    *((f"/recommend?interest={bad}", "interest") for bad in ("", "%20", "a%00b", "x" * 31, "x" * 10_000)),
+    *(
+        (f"/recommend?diversity={bad}", "diversity")
+        for bad in ("-0.1", "1.01", "nan", "inf", "much", "", "1e999")
+    ),
+    *(
+        (f"/recommend?interest={bad}", "interest")
+        for bad in ("", "%20", "a%00b", "x" * 31, "x" * 10_000)
+    ),
     ("/recommend?diversity=0&diversity=1", "diversity"),
     ("/recommend?interest=shoes&interest=hats", "interest"),
     ("/search?q=chair&interest=shoes", "interest"),

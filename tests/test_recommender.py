@@ -1,4 +1,5 @@
-"""The online path over a release that a real night made: filters, personal order, cold users, live events."""
+"""The online path over a release that a real night made: filters, personal order, cold users, live
+events."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from recsys.artifacts import ArtifactStore
 from recsys.config import search_ranker
 from recsys.errors import InputError, NotFoundError, SpaceMismatchError
-from recsys.feedback import impression
+from recsys.events.feedback import impression
+from recsys.pipeline.recommender import Recommender
 from recsys.ranking.linear import LinearRanker
-from recsys.recommender import Recommender
-from recsys.release import Release
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import EVENT_TYPES, Filters, Floats, Interaction, Query, Ranking
 from recsys.understanding.understand import Understood
 from tests.checkerboard import ITEMS, THINGS, UNTIL, bought, left_out, setup, title
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.ray
 def shop(shop_home: Path) -> Recommender:
     parts = setup()
     release = Release.open(ArtifactStore(str(shop_home)))
-    return Recommender.over(release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker())
+    return Recommender.over(
+        release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker()
+    )
 
 
 class AtNight(datetime):
@@ -45,7 +48,7 @@ class AtNight(datetime):
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is still the hour of the night: what is due to be bought again changes from day to day."""
-    monkeypatch.setattr("recsys.recommender.datetime", AtNight)
+    monkeypatch.setattr("recsys.pipeline.recommender.datetime", AtNight)
 
 
 def event(user: str, item: int, kind: str, minutes: int = 1) -> Interaction:
@@ -69,9 +72,16 @@ prices = st.none() | st.floats(0, 40)
     category=st.sampled_from([None, "home", "home / chair", "garden"]),
     k=st.integers(1, 30),
 )
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_filtered_search_gives_as_many_as_match(
-    shop: Recommender, low: float | None, high: float | None, brand: str | None, category: str | None, k: int
+    shop: Recommender,
+    low: float | None,
+    high: float | None,
+    brand: str | None,
+    category: str | None,
+    k: int,
 ) -> None:
     def matches(item: int) -> bool:
         price = 10.0 + item
@@ -84,7 +94,10 @@ def test_a_filtered_search_gives_as_many_as_match(
 
     expected = {f"i{item:02d}" for item in range(ITEMS) if matches(item)}
     found = search(
-        shop, "red chair", k=k, filters=Filters((category,) if category else (), (brand,) if brand else (), low, high)
+        shop,
+        "red chair",
+        k=k,
+        filters=Filters((category,) if category else (), (brand,) if brand else (), low, high),
     )
     assert len(found) == len(set(found)) == min(k, len(expected))
     assert set(found) <= expected
@@ -104,17 +117,23 @@ def test_the_same_words_find_the_users_colour_first(shop: Recommender) -> None:
 def test_a_stranger_gets_what_sells(shop: Recommender) -> None:
     found = shop.recommend(Query("r", 3, "nobody"))
     best = np.argsort(-np.asarray(shop.release.popularity_I), kind="stable")[:3]
-    assert [each.item.item_id for each in found.items] == [shop.release.item_ids[int(row)] for row in best]
+    assert [each.item.item_id for each in found.items] == [
+        shop.release.item_ids[int(row)] for row in best
+    ]
     assert not found.personalised
     assert {name for each in found.items for name in each.sources} == {"popularity"}
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
-def test_one_event_of_a_stranger_changes_his_next_recommendation(shop: Recommender, kind: str) -> None:
+def test_one_event_of_a_stranger_changes_his_next_recommendation(
+    shop: Recommender, kind: str
+) -> None:
     before = shop.recommend(Query("r", 3, "nobody"))
     after = shop.recommend(Query("r", 3, "nobody"), [event("nobody", 5, kind)])
     assert after.personalised
-    assert [each.item.item_id for each in after.items] != [each.item.item_id for each in before.items]
+    assert [each.item.item_id for each in after.items] != [
+        each.item.item_id for each in before.items
+    ]
     assert int(after.items[0].item.item_id[1:]) % 2 == 1
 
 
@@ -123,14 +142,25 @@ def colours(ranking: Ranking) -> list[str]:
 
 
 def session(*items: int) -> list[Interaction]:
-    return [event("nobody", item, kind, at) for at, (item, kind) in enumerate(zip(items, EVENT_TYPES, strict=False))]
+    return [
+        event("nobody", item, kind, at)
+        for at, (item, kind) in enumerate(zip(items, EVENT_TYPES, strict=False))
+    ]
 
 
 def test_a_session_of_a_stranger_is_read_as_it_grows(shop: Recommender) -> None:
-    """Nothing: what sells, of both colours. One blue thing: blue things with it. Three: blue things alone."""
-    nothing, one, three = (shop.recommend(Query("r", 6, "nobody"), session(*items)) for items in ([], [5], [5, 7, 9]))
+    """Nothing: what sells, of both colours. One blue thing: blue things with it. Three: blue things
+    alone."""
+    nothing, one, three = (
+        shop.recommend(Query("r", 6, "nobody"), session(*items)) for items in ([], [5], [5, 7, 9])
+    )
     assert [ranking.personalised for ranking in (nothing, one, three)] == [False, True, True]
-    assert colours(nothing).count("blue") < colours(one).count("blue") < colours(three).count("blue") == 6
+    assert (
+        colours(nothing).count("blue")
+        < colours(one).count("blue")
+        < colours(three).count("blue")
+        == 6
+    )
     rows_n = shop.release.co_occurrence[0][shop.release.item_ids.row("i05")]
     neighbours = {shop.release.item_ids[int(row)] for row in rows_n if row >= 0}
     assert {each.item.item_id for each in one.items[:3]} <= neighbours
@@ -147,7 +177,9 @@ def read(shop: Recommender, text: str) -> tuple[Understood, Floats]:
     return understood, setup().encoder().encode_queries([understood.understanding.normalised])[0]
 
 
-def declared(shop: Recommender, text: str, user: str = "nobody", k: int = 4, **choices: Any) -> list[str]:
+def declared(
+    shop: Recommender, text: str, user: str = "nobody", k: int = 4, **choices: Any
+) -> list[str]:
     ranking = shop.recommend(Query("r", k, user, interest=text, **choices), (), read(shop, text))
     return [each.item.title for each in ranking.items]
 
@@ -181,7 +213,8 @@ def test_an_interest_in_what_the_shop_has_not_leaves_what_sells(shop: Recommende
 
 
 def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
-    """u03 buys blue things; of the red ones only the vase is offered, and what he buys again still is."""
+    """u03 buys blue things; of the red ones only the vase is offered, and what he buys again still
+    is."""
     before = [each.item.title for each in shop.recommend(Query("r", 6, "u03")).items]
     told = declared(shop, "red vase", "u03", 6)
     assert "red vase" not in before
@@ -191,14 +224,20 @@ def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
 
 def test_an_interest_counts_less_the_more_a_user_has_done(shop: Recommender) -> None:
     def score(user: str, *items: int) -> float:
-        ranking = shop.recommend(Query("r", ITEMS, user, interest="red vase"), session(*items), read(shop, "red vase"))
+        ranking = shop.recommend(
+            Query("r", ITEMS, user, interest="red vase"), session(*items), read(shop, "red vase")
+        )
         return next(each.score for each in ranking.items if each.item.title == "red vase")
 
     new, one, known = score("nobody"), score("nobody", 5), score("u03")
-    assert 3 < new <= 4 > one > known + 0.5, "of at most 1 from all other sources and 3, 2.6 and 1.5 from the interest"
+    assert 3 < new <= 4 > one > known + 0.5, (
+        "of at most 1 from all other sources and 3, 2.6 and 1.5 from the interest"
+    )
 
 
-def test_an_interest_passes_the_filters_and_leaves_out_what_was_bought_today(shop: Recommender) -> None:
+def test_an_interest_passes_the_filters_and_leaves_out_what_was_bought_today(
+    shop: Recommender,
+) -> None:
     assert declared(shop, "lamp", filters=Filters(max_price=14.0), k=2)[0] == "red lamp"
     assert "blue lamp" not in declared(shop, "lamp", filters=Filters(max_price=14.0), k=16)
     query = Query("r", 4, "nobody", interest="lamp")
@@ -214,17 +253,25 @@ def alike(shop: Recommender, ranking: Ranking) -> float:
 
 
 @pytest.mark.parametrize(("user", "live"), [("u03", False), ("u03", True), ("nobody", True)])
-def test_diversity_makes_answers_less_alike_from_the_same_candidates(shop: Recommender, user: str, live: bool) -> None:
+def test_diversity_makes_answers_less_alike_from_the_same_candidates(
+    shop: Recommender, user: str, live: bool
+) -> None:
     events = [event(user, 5, "click")] if live else []
-    plain, diverse, zero = (shop.recommend(Query("r", 5, user, diversity=d), events) for d in (0.0, 0.9, 0.0))
+    plain, diverse, zero = (
+        shop.recommend(Query("r", 5, user, diversity=d), events) for d in (0.0, 0.9, 0.0)
+    )
     assert alike(shop, diverse) < alike(shop, plain) - 0.02
     assert diverse.items[0] == plain.items[0] == zero.items[0]
     assert len({each.item.item_id for each in diverse.items}) == 5
-    candidates = {each.item.item_id: each for each in shop.recommend(Query("r", 25, user), events).items}
+    candidates = {
+        each.item.item_id: each for each in shop.recommend(Query("r", 25, user), events).items
+    }
     assert all(candidates[each.item.item_id].features == each.features for each in diverse.items)
 
 
-def test_a_diverse_answer_keeps_the_filters_and_what_was_bought_today_out(shop: Recommender) -> None:
+def test_a_diverse_answer_keeps_the_filters_and_what_was_bought_today_out(
+    shop: Recommender,
+) -> None:
     query = Query("r", 5, "u03", filters=Filters(max_price=20.0), diversity=1.0)
     found = shop.recommend(query, [event("u03", 7, "purchase")])
     prices = [each.item.price or 0.0 for each in found.items]
@@ -248,14 +295,21 @@ def test_the_tail_has_its_share_of_every_answer(shop: Recommender, user: str) ->
 
 
 def test_the_nightly_list_and_the_same_sources_asked_again_agree(shop: Recommender) -> None:
-    """An event that says nothing (an item that is not in the catalogue) leaves the list as the night made it."""
+    """An event that says nothing (an item that is not in the catalogue) leaves the list as the
+    night made it."""
     nightly = shop.recommend(Query("r", 5, "u03"))
     again = shop.recommend(Query("r", 5, "u03"), [event("u03", 99, "view")])
-    assert [each.item.item_id for each in nightly.items] == [each.item.item_id for each in again.items]
-    assert [each.score for each in nightly.items] == pytest.approx([each.score for each in again.items], rel=1e-4)
+    assert [each.item.item_id for each in nightly.items] == [
+        each.item.item_id for each in again.items
+    ]
+    assert [each.score for each in nightly.items] == pytest.approx(
+        [each.score for each in again.items], rel=1e-4
+    )
 
 
-def test_what_is_due_is_counted_up_to_the_request(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_due_is_counted_up_to_the_request(
+    shop: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In this shop a thing is due again after a day; half a year later it counts less."""
 
     def again() -> list[float]:
@@ -270,7 +324,9 @@ def test_what_is_due_is_counted_up_to_the_request(shop: Recommender, monkeypatch
 
 def test_what_was_bought_by_day_is_not_offered_again_the_same_day(shop: Recommender) -> None:
     user, wanted = 3, left_out(3)
-    found = shop.recommend(Query("r", ITEMS, f"u{user:02d}"), [event(f"u{user:02d}", wanted, "purchase")])
+    found = shop.recommend(
+        Query("r", ITEMS, f"u{user:02d}"), [event(f"u{user:02d}", wanted, "purchase")]
+    )
     offered = [int(each.item.item_id[1:]) for each in found.items]
     assert wanted not in offered
     assert set(bought(user)) <= set(offered)
@@ -309,9 +365,16 @@ def test_an_unknown_item_is_named(shop: Recommender) -> None:
 def test_a_ranker_that_wants_an_unknown_source_is_refused(shop: Recommender) -> None:
     parts = setup()
     with pytest.raises(InputError, match="the ranker wants horoscope"):
-        Recommender.over(shop.release, parts.user_model(), parts.search_ranker(), LinearRanker({"horoscope": 1.0}))
+        Recommender.over(
+            shop.release,
+            parts.user_model(),
+            parts.search_ranker(),
+            LinearRanker({"horoscope": 1.0}),
+        )
 
 
 def test_a_release_of_another_space_is_refused(shop_home: Path) -> None:
-    with pytest.raises(SpaceMismatchError, match=r"holds vectors of space 'hashing-64.*but the encoder makes 'e5'"):
+    with pytest.raises(
+        SpaceMismatchError, match=r"holds vectors of space 'hashing-64.*but the encoder makes 'e5'"
+    ):
         Release.open(ArtifactStore(str(shop_home)), space="e5")

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from recsys.report import Answer, Example, ReportData, Stage, render
-from recsys.verify import Check
+from recsys.release.checks import Check
+from recsys.release.report import Answer, Example, ReportData, Stage, render
 
 
 def invented() -> ReportData:
@@ -30,12 +30,21 @@ def invented() -> ReportData:
             Stage("embed", 92_331, 0.0, 2, skipped=True),
             Stage("index", 92_331, 0.0, 1),
         ],
-        quality=[{"name": "popularity", "recall@10": 0.103}, {"name": "nightshelf", "recall@10": 0.2871, "mrr": 0.5}],
-        checks=[Check("recall", True, "0.287 is above popularity's 0.103"), Check("lists", True, "none is empty")],
+        quality=[
+            {"name": "popularity", "recall@10": 0.103},
+            {"name": "nightshelf", "recall@10": 0.2871, "mrr": 0.5},
+        ],
+        checks=[
+            Check("recall", True, "0.287 is above popularity's 0.103"),
+            Check("lists", True, "none is empty"),
+        ],
         prices=random.lognormal(1.2, 0.8, 5_000),
         events_per_user=random.lognormal(6.5, 1, 801).astype(int),
         item_events=random.zipf(1.6, 5_000),
-        list_scores={"vectors": random.normal(0.5, 0.1, 4_000), "lexical": random.gamma(2, 3, 4_000)},
+        list_scores={
+            "vectors": random.normal(0.5, 0.1, 4_000),
+            "lexical": random.gamma(2, 3, 4_000),
+        },
         source_share={"vectors": 5_000, "lexical": 3_000, "co-occurrence": 2_000},
         searches=[Example(["oolong & tea"], [tea, pot]), Example(["nothing like it"], [])],
         recommendations=[Example(["Green tea", "<i>Cup</i>"], [pot, tea])],
@@ -53,7 +62,11 @@ class Parts(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.asked += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.asked += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data", "action")
+        ]
         self.asked += ["script"] * (tag in ("script", "link", "iframe", "img"))
         if tag not in ("meta", "br", "use", "path"):
             self.open.append(tag)
@@ -116,13 +129,28 @@ def test_the_same_release_makes_the_same_page(page: str) -> None:
 
 
 def test_a_failed_check_is_what_one_sees_first() -> None:
-    page = render(replace(invented(), checks=[Check("lists", False, "12 lists are empty"), Check("nan", True, "none")]))
+    page = render(
+        replace(
+            invented(),
+            checks=[Check("lists", False, "12 lists are empty"), Check("nan", True, "none")],
+        )
+    )
     assert "1 of 2 checks failed." in Parts(page).words
     assert "All" not in Parts(page).words
 
 
 def test_a_first_release_with_nothing_to_plot() -> None:
-    page = render(ReportData("v1", None, "tiny", "minilm-384", "0c1b93c", {"items": 0}, prices=np.array([np.nan, 0.0])))
+    page = render(
+        ReportData(
+            "v1",
+            None,
+            "tiny",
+            "minilm-384",
+            "0c1b93c",
+            {"items": 0},
+            prices=np.array([np.nan, 0.0]),
+        )
+    )
     assert "none: the first" in page
     assert "<figure>" not in page
     assert "<h2>" not in page

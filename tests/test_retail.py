@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from jobs import evaluate_retail
-from recsys import retail, sources
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import NotFoundError
+from recsys.evaluation import retail
 from recsys.interfaces import Chunk
+from recsys.pipeline import sources
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.ranking.mixer import Mixer
 
@@ -20,7 +21,8 @@ START, STOP = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 8, tzinfo=UTC)
 BEFORE, AFTER = START - timedelta(days=7), START + timedelta(days=1)
 FILLERS = [f"x{number:02d}" for number in range(20)]
 
-#: Milk has three buyers, jam two of them, lemon four others, tea only ann. zed buys one of everything else.
+#: Milk has three buyers, jam two of them, lemon four others, tea only ann. zed buys one of
+#: everything else.
 PAST = {
     "ann": ["milk", "milk", "tea"],
     "ben": ["milk", "jam"],
@@ -41,31 +43,43 @@ def bought(baskets, time):
 
 
 class Shop:
-    """The same as an adapter, in two chunks, with a refund, a cancellation and an unknown customer between."""
+    """The same as an adapter, in two chunks, with a refund, a cancellation and an unknown customer
+    between."""
 
     name = "corner"
     events = bought(PAST, BEFORE) + bought(FUTURE, AFTER)
-    unusable = (("ann", "tea", "purchase", -1.0), ("ann", "tea", "cancellation", 1.0), (None, "tea", "purchase", 1.0))
+    unusable = (
+        ("ann", "tea", "purchase", -1.0),
+        ("ann", "tea", "cancellation", 1.0),
+        (None, "tea", "purchase", 1.0),
+    )
 
     def item_chunks(self):
         return [Chunk("items", 0, len(ROWS))]
 
     def event_chunks(self):
-        return [Chunk("events", 0, 20), Chunk("events", 20, len(self.events) - 20), Chunk("unusable", 0, 3)]
+        return [
+            Chunk("events", 0, 20),
+            Chunk("events", 20, len(self.events) - 20),
+            Chunk("unusable", 0, 3),
+        ]
 
     def read_items(self, chunk):
         """Latest rows first; lemon has no title, and milk is there twice."""
         ids = [*reversed(ROWS), "milk"]
         titles = [None if item == "lemon" else f"fresh {item}" for item in ids[:-1]]
         categories = ["DAIRY" if item == "milk" else None for item in ids]
-        return pa.table({"item_id": ids, "title": [*titles, "a second milk"], "category": categories})
+        return pa.table(
+            {"item_id": ids, "title": [*titles, "a second milk"], "category": categories}
+        )
 
     def read_events(self, chunk):
         if chunk.path == "unusable":
             users, items, types, quantities = zip(*self.unusable, strict=True)
             times = pa.array([BEFORE] * 3, pa.timestamp("us", tz="UTC"))
             return pa.table(
-                [users, items, types, times, quantities], ["user_id", "item_id", "type", "time", "quantity"]
+                [users, items, types, times, quantities],
+                ["user_id", "item_id", "type", "time", "quantity"],
             )
         events = pa.Table.from_pylist(self.events[chunk.start : chunk.start + chunk.rows])
         return events.append_column("type", pa.array(["purchase"] * chunk.rows)).append_column(
@@ -79,10 +93,13 @@ def shop():
 
 
 def plain_shelf(items):
-    """Items that nothing but their buyers makes alike: a vector of its own each, no words, no category."""
+    """Items that nothing but their buyers makes alike: a vector of its own each, no words, no
+    category."""
     nobody = np.full((items, 1), -1, np.int32), np.full((items, 1), -np.inf, np.float32)
     table = pa.table({"item_id": [str(row) for row in range(items)]})
-    return retail.Shelf(table, np.eye(items, dtype=np.float32), np.full(items, -1, np.int32), nobody)
+    return retail.Shelf(
+        table, np.eye(items, dtype=np.float32), np.full(items, -1, np.int32), nobody
+    )
 
 
 def contenders(shop):
@@ -137,7 +154,9 @@ def test_what_a_contender_tells_ann(shop, name, everything, new):
     assert [ours[0][: len(everything)], ours[1][: len(new)]] == [everything, new]
 
 
-@pytest.mark.parametrize("name", ["random", "popularity", "own_frequency", "item_knn", "fixed_blend", "nightshelf"])
+@pytest.mark.parametrize(
+    "name", ["random", "popularity", "own_frequency", "item_knn", "fixed_blend", "nightshelf"]
+)
 def test_lists_repeat_nothing_and_new_ones_hold_nothing_bought(shop, name):
     everything, new = contenders(shop)[name](shop.asked)
     for answers in (everything, new):
@@ -148,7 +167,8 @@ def test_lists_repeat_nothing_and_new_ones_hold_nothing_bought(shop, name):
 
 
 def test_scores_of_a_list_told_to_everybody(shop):
-    """lemon, milk, jam: both of ann's at places 2 and 3, ben's at 2. New: jam at place 2; ben has no truth there."""
+    """lemon, milk, jam: both of ann's at places 2 and 3, ben's at 2. New: jam at place 2; ben has
+    no truth there."""
     row = retail.evaluate(shop, contenders(shop)["popularity"])
     second, third = 1 / np.log2(3), 1 / 2
     ideal = 1 + second
@@ -173,10 +193,13 @@ def test_blocks_of_users_add_up(shop, monkeypatch):
 
 
 def test_a_shelf_stands_in_the_order_of_rows():
-    """The first of milk's two rows counts; lemon, without a text, has no vector and is like nothing."""
+    """The first of milk's two rows counts; lemon, without a text, has no vector and is like
+    nothing."""
     encoder = HashingEncoder(64)
     shelf = retail.shelf(Shop(), retail.purchases(Shop()), encoder)
-    wanted = encoder.encode_items([f"fresh {item}. DAIRY" if item == "milk" else f"fresh {item}" for item in ROWS])
+    wanted = encoder.encode_items(
+        [f"fresh {item}. DAIRY" if item == "milk" else f"fresh {item}" for item in ROWS]
+    )
     wanted[ROWS["lemon"]] = 0
     assert shelf.items["item_id"].to_pylist() == list(ROWS)
     np.testing.assert_array_equal(shelf.vectors_ID, wanted)
@@ -190,11 +213,16 @@ def test_a_shelf_stands_in_the_order_of_rows():
 
 def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
     """Three weeks in which everybody buys milk again, and whatever comes after them."""
-    weeks = [bought({"ann": ["milk", "tea"], "ben": ["milk", "jam"]}, START - timedelta(days=7 * n)) for n in (1, 2, 3)]
+    weeks = [
+        bought({"ann": ["milk", "tea"], "ben": ["milk", "jam"]}, START - timedelta(days=7 * n))
+        for n in (1, 2, 3)
+    ]
     past = pa.Table.from_pylist([event for week in weeks for event in week])
     later = pa.Table.from_pylist(bought({"ann": ["jam"] * 3, "ben": ["tea"] * 3}, AFTER))
     shelf = plain_shelf(3)
-    whole, known = (retail.learned(log, START, STOP, shelf) for log in (pa.concat_tables([past, later]), past))
+    whole, known = (
+        retail.learned(log, START, STOP, shelf) for log in (pa.concat_tables([past, later]), past)
+    )
     np.testing.assert_array_equal(whole.weights_GFV, known.weights_GFV)
     assert whole.feature_names == sources.SOURCES
     assert whole.bias == known.bias > retail.learned(later, START, STOP, shelf).bias == 0
@@ -216,7 +244,11 @@ def corner_shop(monkeypatch):
 def test_the_job_s_last_line(corner_shop, monkeypatch, capsys):
     lines = run(monkeypatch, capsys, "--dataset", "corner")
     summary = json.loads(lines[-1])
-    assert (summary["job"], summary["dataset"], summary["validation"]) == ("evaluate_retail", "corner", False)
+    assert (summary["job"], summary["dataset"], summary["validation"]) == (
+        "evaluate_retail",
+        "corner",
+        False,
+    )
     assert summary["commit"]
     assert summary["seconds"] >= 0
     rows = summary["rows"]
@@ -231,7 +263,8 @@ def test_the_job_s_last_line(corner_shop, monkeypatch, capsys):
 
 
 def test_validation_is_the_week_before(corner_shop, monkeypatch, capsys):
-    """Truth that ends where the test begins: with the test a week later, it is the test of above."""
+    """Truth that ends where the test begins: with the test a week later, it is the test of
+    above."""
     monkeypatch.setitem(retail.TEST, "corner", (STOP, STOP + (STOP - START)))
     lines = run(monkeypatch, capsys, "--dataset", "corner", "--validation")
     assert lines[0] == "corner, truth from 2026-03-01 to 2026-03-08: 2 users"
@@ -240,13 +273,17 @@ def test_validation_is_the_week_before(corner_shop, monkeypatch, capsys):
 
 @pytest.mark.realdata
 def test_the_order_of_contenders_in_a_real_shop(monkeypatch, capsys):
-    """Vectors of hashed words, to be quick: hits@10/all .009 < .079 < .339 < .376, hits@10/new .072 < .128."""
+    """Vectors of hashed words, to be quick: hits@10/all .009 < .079 < .339 < .376, hits@10/new .072
+    < .128."""
     monkeypatch.setattr(evaluate_retail, "minilm", HashingEncoder)
     try:
         lines = run(monkeypatch, capsys, "--dataset", "uci_online_retail")
     except NotFoundError as missing:
         pytest.skip(str(missing))
     rows = {row["name"]: row for row in json.loads(lines[-1])["rows"]}
-    on_all = [rows[name]["hits@10/all"] for name in ("random", "popularity", "own_frequency", "nightshelf")]
+    on_all = [
+        rows[name]["hits@10/all"]
+        for name in ("random", "popularity", "own_frequency", "nightshelf")
+    ]
     assert on_all == sorted(set(on_all))
     assert rows["item_knn"]["hits@10/new"] < rows["nightshelf"]["hits@10/new"]

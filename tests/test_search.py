@@ -1,4 +1,5 @@
-"""A search over rows: codes, words and meaning, the cross-encoder's window and time, and what fills up."""
+"""A search over rows: codes, words and meaning, the cross-encoder's window and time, and what fills
+up."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from recsys.config import search_ranker
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
+from recsys.pipeline.searcher import CROSS_ENCODER, FEATURES, Hits, HybridSearcher, SearchChoices
 from recsys.ranking.linear import LinearRanker
-from recsys.retrieval.exact import ExactRetriever
-from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
-from recsys.search import CROSS_ENCODER, FEATURES, Hits, SearchChoices, Searcher
+from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
+from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Floats, Mask
 from recsys.understanding.codes import Codes
 from recsys.understanding.spelling import Speller
@@ -40,7 +41,10 @@ ENCODER = HashingEncoder(1024)
 VECTORS = ENCODER.encode_items(TITLES)
 INDEX = LexicalIndex.build({"title": TITLES}, {})
 UNDERSTANDER = Understander(
-    Speller(INDEX.terms, INDEX.frequencies, INDEX.rows_with), Codes.build(IDS, TITLES), [], IDS.__getitem__
+    Speller(INDEX.terms, INDEX.frequencies, INDEX.rows_with),
+    Codes.build(IDS, TITLES),
+    [],
+    IDS.__getitem__,
 )
 #: Few by vector: what has none of the words is found by few texts.
 NARROW = SearchChoices(near=3)
@@ -64,21 +68,27 @@ class Reader:
         return np.array([0.9 if self.word in text else 0.1 for text in texts], np.float32)
 
 
-def searcher(reader: Reader | None = None, choices: SearchChoices = NARROW, ranker: Any = None) -> Searcher:
+def searcher(
+    reader: Reader | None = None, choices: SearchChoices = NARROW, ranker: Any = None
+) -> HybridSearcher:
     def texts_of(rows: Any) -> list[str]:
         return [TITLES[row] for row in rows]
 
     lexical, dense = LexicalRetriever(INDEX), ExactRetriever("dense", VECTORS)
-    return Searcher(lexical, dense, VECTORS, ranker or search_ranker(), texts_of, POPULARITY, reader, choices)  # type: ignore[arg-type]
+    return HybridSearcher(
+        lexical, dense, VECTORS, ranker or search_ranker(), texts_of, POPULARITY, reader, choices
+    )  # type: ignore[arg-type]
 
 
 def asked(text: str) -> tuple[Understood, Floats]:
     understood = UNDERSTANDER.understood(text)
     normalised = understood.understanding.normalised
-    return understood, ENCODER.encode_queries([normalised])[0] if normalised else np.zeros(1024, np.float32)
+    return understood, ENCODER.encode_queries([normalised])[0] if normalised else np.zeros(
+        1024, np.float32
+    )
 
 
-def find(text: str, over: Searcher | None = None, **choices: Any) -> Hits:
+def find(text: str, over: HybridSearcher | None = None, **choices: Any) -> Hits:
     return (over or searcher()).find(*asked(text), **choices)
 
 
@@ -106,7 +116,9 @@ def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None
     assert set(hits.rows_N.tolist()) == {DRILL, CHARGER}
 
 
-@pytest.mark.parametrize("text", ["SC-14100", "sc14100", "sc 14100", "#SC/14100", "SC-14100 under $20", "item00040"])
+@pytest.mark.parametrize(
+    "text", ["SC-14100", "sc14100", "sc 14100", "#SC/14100", "SC-14100 under $20", "item00040"]
+)
 def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
     hits = find(text, searcher(ranker=BY_TASTE, choices=SearchChoices(near=50)), taste_D=VECTORS[0])
     assert hits.rows_N[0] == DRILL
@@ -117,7 +129,9 @@ def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["red chair SC-14100", "red chair item00040"])
 def test_a_code_among_words_is_found_and_leaves_the_order_to_the_ranker(text: str) -> None:
-    hits = find(text, searcher(ranker=BY_TASTE, choices=SearchChoices(0.1, near=1)), taste_D=VECTORS[0])
+    hits = find(
+        text, searcher(ranker=BY_TASTE, choices=SearchChoices(0.1, near=1)), taste_D=VECTORS[0]
+    )
     assert hits.rows_N[0] == 0
     assert DRILL in hits.rows_N[1:]
 
@@ -136,7 +150,17 @@ def test_words_that_no_item_has_are_named() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["xqzvkj wwqplt", "🔨👍🏽", "\x00\x07\u200b", "", "   ", "!?", "سماعات لاسلكية", "qqqqqqqq" * 1250, "\ud800"],
+    [
+        "xqzvkj wwqplt",
+        "🔨👍🏽",
+        "\x00\x07\u200b",
+        "",
+        "   ",
+        "!?",
+        "سماعات لاسلكية",
+        "qqqqqqqq" * 1250,
+        "\ud800",
+    ],
 )
 def test_what_fits_nothing_finds_nothing(text: str) -> None:
     hits = find(text, allowed_I=EVERYTHING, fill=10)
@@ -167,7 +191,11 @@ def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
     hits = over.find(understood, vector_D)
     assert {title.split()[-1] for title in titles(hits)} == {"carpet"}
     assert hits.relaxed == ("no item has 'xcarpetx': found without",)
-    assert searcher(choices=SearchChoices(near=2, weakest=0.9)).find(understood, vector_D).no_good_match
+    assert (
+        searcher(choices=SearchChoices(near=2, weakest=0.9))
+        .find(understood, vector_D)
+        .no_good_match
+    )
 
 
 def test_a_price_alone_finds_everything_and_gives_nothing_up() -> None:
@@ -175,7 +203,9 @@ def test_a_price_alone_finds_everything_and_gives_nothing_up() -> None:
     assert (hits.total, hits.relaxed, hits.no_good_match) == (len(TITLES), (), False)
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("blue lmap", "blue lamp"), ("cordles drill", "cordless drill")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("blue lmap", "blue lamp"), ("cordles drill", "cordless drill")]
+)
 def test_a_typo_finds_what_the_right_word_finds(typed: str, meant: str) -> None:
     assert find(typed).rows_N.tolist() == find(meant).rows_N.tolist()
 
@@ -184,7 +214,9 @@ def test_of_more_than_are_ranked_the_best_by_words_are_and_all_are_counted() -> 
     narrow = searcher(choices=SearchChoices(near=1, ranked=4))
     hits = find("red", narrow)
     near = hits.rows_N[hits.brought_NF[:, 1]].tolist()
-    assert sorted(hits.rows_N.tolist()) == sorted({20, 25, 30, 35, *near}), "of equals the popular ones"
+    assert sorted(hits.rows_N.tolist()) == sorted({20, 25, 30, 35, *near}), (
+        "of equals the popular ones"
+    )
     assert len(near) == 1
     assert hits.total == int(hits.found_I.sum()) == len(THINGS)
 
@@ -193,7 +225,9 @@ def test_of_more_than_are_ranked_the_best_by_words_are_and_all_are_counted() -> 
 def test_an_empty_catalogue_finds_nothing() -> None:
     index, none = LexicalIndex.build({"title": []}, {}), np.empty((0, 1024), np.float32)
     lexical, dense = LexicalRetriever(index), ExactRetriever("dense", none)
-    empty = Searcher(lexical, dense, none, search_ranker(), lambda rows: [], np.empty(0, np.float32))
+    empty = HybridSearcher(
+        lexical, dense, none, search_ranker(), lambda rows: [], np.empty(0, np.float32)
+    )
     for text in ("red chair", "", "under $20"):
         assert find(text, empty).no_good_match
 
@@ -212,13 +246,19 @@ PIECES = [
     "耳机",
     "\x00",
 ]
-texts = st.text(max_size=30) | st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=6).map("".join)
-masks = st.none() | st.lists(st.booleans(), min_size=len(TITLES), max_size=len(TITLES)).map(np.array)
+texts = st.text(max_size=30) | st.lists(
+    st.sampled_from(PIECES) | st.text(max_size=3), max_size=6
+).map("".join)
+masks = st.none() | st.lists(st.booleans(), min_size=len(TITLES), max_size=len(TITLES)).map(
+    np.array
+)
 
 
 @given(texts, masks, st.integers(0, 60))
 @settings(deadline=None, max_examples=150)
-def test_any_text_gives_each_found_row_once_in_falling_order(text: str, allowed_I: Mask | None, fill: int) -> None:
+def test_any_text_gives_each_found_row_once_in_falling_order(
+    text: str, allowed_I: Mask | None, fill: int
+) -> None:
     hits = find(text, searcher(Reader()), allowed_I=allowed_I, fill=fill)
     passing = hits.found_I & (EVERYTHING if allowed_I is None else allowed_I)
     assert sorted(hits.rows_N[: hits.total].tolist()) == np.flatnonzero(passing).tolist()
@@ -239,13 +279,19 @@ def test_where_filters_leave_too_little_the_nearest_follow_uncounted_and_told() 
     assert (len(hits.rows_N), hits.total) == (4, 1)
     assert not hits.found_I[hits.rows_N[1:]].any()
     assert allowed_I[hits.rows_N].all()
-    assert hits.relaxed == ("the filters leave 1 of what was found: the nearest that pass them follow",)
+    assert hits.relaxed == (
+        "the filters leave 1 of what was found: the nearest that pass them follow",
+    )
     assert find("blue lamp", allowed_I=allowed_I, fill=1).relaxed == ()
     assert find("blue lamp", fill=40).total == find("blue lamp").total
 
 
-some_words = st.lists(st.sampled_from([*COLOURS, *THINGS, "drill", "zeppelin"]), min_size=1, max_size=4).map(" ".join)
-few_rows = st.sets(st.integers(0, len(TITLES) - 1), max_size=12).map(lambda rows: np.isin(range(len(TITLES)), [*rows]))
+some_words = st.lists(
+    st.sampled_from([*COLOURS, *THINGS, "drill", "zeppelin"]), min_size=1, max_size=4
+).map(" ".join)
+few_rows = st.sets(st.integers(0, len(TITLES) - 1), max_size=12).map(
+    lambda rows: np.isin(range(len(TITLES)), [*rows])
+)
 
 
 @given(some_words, masks | few_rows, st.integers(0, 60), st.integers(0, 60))
@@ -253,24 +299,30 @@ few_rows = st.sets(st.integers(0, len(TITLES) - 1), max_size=12).map(lambda rows
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(
     text: str, allowed_I: Mask | None, one: int, other: int
 ) -> None:
-    """Though what fills up may have more of the words, and be nearer, than what was found and passes."""
+    """Though what fills up may have more of the words, and be nearer, than what was found and
+    passes."""
     over = searcher(Reader(), SearchChoices(near=1), search_ranker({"lexical": 1.0, "dense": 0.3}))
-    short, long = (find(text, over, allowed_I=allowed_I, fill=fill) for fill in sorted([one, other]))
+    short, long = (
+        find(text, over, allowed_I=allowed_I, fill=fill) for fill in sorted([one, other])
+    )
     assert short.rows_N.tolist() == long.rows_N[: len(short.rows_N)].tolist()
     assert short.total == long.total
     assert short.scores_N[: short.total].tolist() == long.scores_N[: short.total].tolist()
 
 
-def by_hand(few: list[str], nearness: list[float]) -> Searcher:
+def by_hand(few: list[str], nearness: list[float]) -> HybridSearcher:
     """A catalogue whose items are so near to the vector of ones, 0 on the average."""
     vectors, index = np.diag(nearness).astype(np.float32), LexicalIndex.build({"title": few}, {})
     lexical, dense = LexicalRetriever(index), ExactRetriever("dense", vectors)
     ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(near=1)
-    return Searcher(lexical, dense, vectors, ranker, lambda rows: [], POPULARITY, None, choices)
+    return HybridSearcher(
+        lexical, dense, vectors, ranker, lambda rows: [], POPULARITY, None, choices
+    )
 
 
 def test_what_fills_up_is_no_measure_for_what_was_found() -> None:
-    """The tall lamp is the nearer of two; beside a chair that is nearer by far they would be alike near."""
+    """The tall lamp is the nearer of two; beside a chair that is nearer by far they would be alike
+    near."""
     over = by_hand(["lamp", "tall lamp", "chair", "desk", "rug"], [0.1, 0.2, 0.8, 0.9, -2.0])
     for fill in (0, 3):
         hits = over.find(asked("lamp")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill)
@@ -279,16 +331,25 @@ def test_what_fills_up_is_no_measure_for_what_was_found() -> None:
 
 
 def test_what_fills_up_is_in_the_order_of_nearness_whatever_words_it_has() -> None:
-    """Lamps have less than half of the query; the ranker would put one before the vase, once the page has both."""
+    """Lamps have less than half of the query; the ranker would put one before the vase, once the
+    page has both."""
     over = by_hand(["lamp", "lamp shade", "vase", "chair", "rug"], [0.1, 0.05, 0.15, 0.9, -1.2])
     for fill in (1, 2, 3):
-        hits = over.find(asked("lamp chair")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill)
+        hits = over.find(
+            asked("lamp chair")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill
+        )
         assert (hits.rows_N.tolist(), hits.total) == ([2, 0, 1][:fill], 0)
 
 
-@given(st.sampled_from(["red chair", "cordless drill", "zeppelin lamp", "SC-14100"]), masks, st.integers(0, 60))
+@given(
+    st.sampled_from(["red chair", "cordless drill", "zeppelin lamp", "SC-14100"]),
+    masks,
+    st.integers(0, 60),
+)
 @settings(deadline=None, max_examples=50)
-def test_a_filtered_search_gives_as_many_as_pass(text: str, allowed_I: Mask | None, fill: int) -> None:
+def test_a_filtered_search_gives_as_many_as_pass(
+    text: str, allowed_I: Mask | None, fill: int
+) -> None:
     hits = find(text, allowed_I=allowed_I, fill=fill)
     if allowed_I is not None:
         assert len(hits.rows_N) == max(hits.total, min(fill, int(allowed_I.sum())))
@@ -338,11 +399,18 @@ def test_a_slow_cross_encoder_stops_in_between_and_the_unread_stay_in_their_orde
     assert hits.skipped == ("cross_encoder: read 4 of the best 7",)
     assert [text for texts in reader.read for text in texts] == order_of(None)[:4]
     assert titles(hits) == order_of(None)
-    assert (hits.features_NF[:, CROSS_ENCODER] > 0).tolist() == [True] * 4 + [False] * (len(hits.rows_N) - 4)
+    assert (hits.features_NF[:, CROSS_ENCODER] > 0).tolist() == [True] * 4 + [False] * (
+        len(hits.rows_N) - 4
+    )
 
 
 def test_time_enough_skips_nothing() -> None:
-    assert find("red lamp", searcher(Reader(), ranker=READS), deadline=time.perf_counter() + 60).skipped == ()
+    assert (
+        find(
+            "red lamp", searcher(Reader(), ranker=READS), deadline=time.perf_counter() + 60
+        ).skipped
+        == ()
+    )
     assert find("red lamp", deadline=0.0).skipped == ()
 
 
@@ -355,7 +423,9 @@ def test_what_only_fills_up_is_not_read() -> None:
 # Scores
 
 
-@pytest.mark.parametrize("text", ["red lamp", "cordless drill", "zeppelin chair", "SC-14100", "green chair item00007"])
+@pytest.mark.parametrize(
+    "text", ["red lamp", "cordless drill", "zeppelin chair", "SC-14100", "green chair item00007"]
+)
 @pytest.mark.parametrize("reader", [None, Reader()])
 def test_a_judged_row_scores_as_it_does_when_found(text: str, reader: Reader | None) -> None:
     over = searcher(reader, ranker=READS)
@@ -387,5 +457,8 @@ def test_features_and_sources_are_those_of_their_rows() -> None:
 
 
 def test_a_ranker_of_other_features_is_refused() -> None:
-    with pytest.raises(InputError, match=r"the search ranker weighs lexical, dense: make one of lexical, dense, pers"):
+    with pytest.raises(
+        InputError,
+        match=r"the search ranker weighs lexical, dense: make one of lexical, dense, pers",
+    ):
         searcher(ranker=LinearRanker({"lexical": 1.0, "dense": 1.0}))

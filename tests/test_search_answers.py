@@ -1,4 +1,5 @@
-"""Whole answers to searches, over the release of a real night: pages, facets, price words, variants, what is told."""
+"""Whole answers to searches, over the release of a real night: pages, facets, price words,
+variants, what is told."""
 
 from __future__ import annotations
 
@@ -14,21 +15,23 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from recsys.artifacts import ArtifactStore
 from recsys.config import search_ranker
 from recsys.errors import InputError
-from recsys.feedback import impression
-from recsys.policy import TABLE
-from recsys.recommender import Recommender
-from recsys.release import Release
-from recsys.search import FEATURES, SearchChoices
+from recsys.events.feedback import impression
+from recsys.pipeline.recommender import Recommender
+from recsys.pipeline.rerank import TABLE
+from recsys.pipeline.searcher import FEATURES, SearchChoices
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking
 from tests.checkerboard import ITEMS, setup, title
 
 pytestmark = pytest.mark.ray
 #: Few by vector: the shop has 16 items, and all would be near.
 NARROW = SearchChoices(near=2, read_at_once=2)
-laws = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+laws = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 class Reader:
@@ -50,7 +53,9 @@ def shop(shop_home: Path) -> Recommender:
 def reading(shop: Recommender) -> Recommender:
     """With a cross-encoder that counts for more than all else."""
     ranker, reader = search_ranker({"lexical": 1.0, "dense": 0.1, "cross_encoder": 9.0}), Reader()
-    return Recommender.over(shop.release, shop.user_model, ranker, shop.recommend_ranker, reader, choices=NARROW)  # type: ignore[arg-type]
+    return Recommender.over(
+        shop.release, shop.user_model, ranker, shop.recommend_ranker, reader, choices=NARROW
+    )  # type: ignore[arg-type]
 
 
 def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: Any) -> Ranking:
@@ -60,7 +65,11 @@ def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: An
 
 def vector(shop: Recommender, text: str) -> Floats:
     normalised = shop.understand(text).understanding.normalised
-    return setup().encoder().encode_queries([normalised])[0] if normalised else np.zeros(64, np.float32)
+    return (
+        setup().encoder().encode_queries([normalised])[0]
+        if normalised
+        else np.zeros(64, np.float32)
+    )
 
 
 def ids(ranking: Ranking) -> list[str]:
@@ -97,10 +106,23 @@ filters = st.builds(
 # Pages
 
 
-@given(texts, filters, st.sampled_from(SORTS), st.booleans(), st.integers(1, 5), st.sampled_from([None, "u01"]))
+@given(
+    texts,
+    filters,
+    st.sampled_from(SORTS),
+    st.booleans(),
+    st.integers(1, 5),
+    st.sampled_from([None, "u01"]),
+)
 @laws
 def test_the_pages_of_a_search_are_one_list(
-    reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool, k: int, user: str | None
+    reading: Recommender,
+    text: str,
+    filters: Filters,
+    sort: str,
+    collapse: bool,
+    k: int,
+    user: str | None,
 ) -> None:
     asked: Any = {"filters": filters, "sort": sort, "collapse": collapse, "user_id": user}
     whole = search(reading, text, k=30, **asked)
@@ -140,7 +162,9 @@ def test_each_sort_orders_what_was_found(shop: Recommender) -> None:
     added = [found.item.added for found in newest.items if found.item.added]
     assert added == sorted(added, reverse=True)
     assert ids(newest)[-1] == "i00", "it does not say"
-    popularity = [shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(selling)]
+    popularity = [
+        shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(selling)
+    ]
     assert popularity == sorted(popularity, reverse=True)
     for each in (cheapest, newest, selling):
         assert sorted(ids(each)) == sorted(ids(search(shop, "red", k=20)))
@@ -195,7 +219,10 @@ def test_facets_count_what_was_found_and_only_when_asked(shop: Recommender) -> N
 def test_facets_follow_price_words(shop: Recommender) -> None:
     """Of 16 items from 10 to 25, half are acme's: 10 to 17."""
     found = search(shop, "under $19", k=1, facets=True)
-    assert [(facet.value, facet.count) for facet in found.facets["brand"]] == [("acme", 8), ("globex", 2)]
+    assert [(facet.value, facet.count) for facet in found.facets["brand"]] == [
+        ("acme", 8),
+        ("globex", 2),
+    ]
     assert FacetCount("0-19", 10, True) in found.facets["price"]
 
 
@@ -208,7 +235,9 @@ def test_price_words_filter_and_do_not_search(shop: Recommender) -> None:
     assert max(prices(cheap)) <= 20
     assert len(cheap.items) == cheap.total
     everything = search(shop, "red or blue vase or chair", k=20)
-    assert set(ids(cheap)) == {each.item.item_id for each in everything.items if (each.item.price or 0) <= 20}
+    assert set(ids(cheap)) == {
+        each.item.item_id for each in everything.items if (each.item.price or 0) <= 20
+    }
     assert cheap.understanding
     assert cheap.understanding.facts["max_price"] == 20
 
@@ -274,7 +303,9 @@ def test_highlights_are_where_the_words_are(shop: Recommender) -> None:
     assert [found.highlights for found in search(shop, "i07").items][:1] == [()]
 
 
-def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(reading: Recommender) -> None:
+def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(
+    reading: Recommender,
+) -> None:
     late, unread = (search(reading, "red lamp", deadline=at) for at in (0.0, time.perf_counter()))
     read = search(reading, "red lamp")
     assert late == unread
@@ -303,13 +334,19 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
 
 
 def test_a_ranker_of_other_features_is_refused(shop: Recommender) -> None:
-    with pytest.raises(InputError, match="the search ranker weighs buy_again, co_occurrence, discovery, popularity"):
-        Recommender.over(shop.release, shop.user_model, shop.recommend_ranker, shop.recommend_ranker)
+    with pytest.raises(
+        InputError, match="the search ranker weighs buy_again, co_occurrence, discovery, popularity"
+    ):
+        Recommender.over(
+            shop.release, shop.user_model, shop.recommend_ranker, shop.recommend_ranker
+        )
 
 
 @given(st.text(max_size=40), filters, st.sampled_from(SORTS), st.booleans())
 @laws
-def test_any_text_has_an_answer(reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool) -> None:
+def test_any_text_has_an_answer(
+    reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool
+) -> None:
     ranking = search(reading, text, filters=filters, sort=sort, collapse=collapse, facets=True)
     assert ranking.total is not None
     assert ranking.total <= ITEMS
@@ -327,6 +364,8 @@ def test_what_the_shop_has_no_words_for_has_an_empty_answer(shop: Recommender, t
     assert (found.items, found.total, found.no_good_match, found.relaxed) == ((), 0, True, ())
 
 
-@pytest.mark.parametrize("text", ["red chair " * 1000, "red chair'; DELETE FROM shop; --", "\x00red\x00 chair🔨"])
+@pytest.mark.parametrize(
+    "text", ["red chair " * 1000, "red chair'; DELETE FROM shop; --", "\x00red\x00 chair🔨"]
+)
 def test_words_among_rubbish_find_their_items(shop: Recommender, text: str) -> None:
     assert ids(search(shop, text))[0] == "i00"

@@ -14,9 +14,7 @@ from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE
 
 LINES = "ann tea milk\nben jam\n"
-ITEMS = (
-    "asin,s3rec_id,title,llm_text_id,attribute_ids\ntea,3,Green Tea,tea words,7 9\nmilk,1,,milk words,\njam,2,Jam,,1\n"
-)
+ITEMS = "asin,s3rec_id,title,llm_text_id,attribute_ids\ntea,3,Green Tea,tea words,7 9\nmilk,1,,milk words,\njam,2,Jam,,1\n"
 
 
 @pytest.fixture
@@ -29,7 +27,10 @@ def folder(tmp_path):
 def names(read):
     ids, histories = read.items["item_id"].to_pylist(), read.histories
     parts = [histories.slice(user, user + 1) for user in range(len(histories))]
-    return {user: [ids[row] for row in part.items] for user, part in zip(read.user_ids, parts, strict=True)}
+    return {
+        user: [ids[row] for row in part.items]
+        for user, part in zip(read.user_ids, parts, strict=True)
+    }
 
 
 def test_a_folder_as_nouns(folder):
@@ -56,7 +57,9 @@ def test_what_is_odd_is_kept_and_counted(folder):
     (folder / "items.csv").write_text(ITEMS + "tea,9,Second Tea,,\nleek,4,Leek,,\n,5,Nothing,,\n")
     read = sequences.read(folder)
     assert names(read) == {"ann": ["tea", "007", "tea", "jam"], "ben": ["leek"]}
-    assert dict(zip(*(read.items[name].to_pylist() for name in ("item_id", "title")), strict=True)) == {
+    assert dict(
+        zip(*(read.items[name].to_pylist() for name in ("item_id", "title")), strict=True)
+    ) == {
         "007": None,
         "jam": "Jam",
         "leek": "Leek",
@@ -81,7 +84,9 @@ def test_what_is_odd_is_kept_and_counted(folder):
 
 def test_the_longest_history_is_one_day_in_its_order(folder):
     rng = np.random.default_rng(0)
-    (folder / "user_sequences.txt").write_text("bot " + " ".join(rng.choice(["tea", "jam", "milk"], 100_000)))
+    (folder / "user_sequences.txt").write_text(
+        "bot " + " ".join(rng.choice(["tea", "jam", "milk"], 100_000))
+    )
     read = sequences.read(folder)
     days = read.histories.days
     assert (np.diff(days) > 0).all()
@@ -101,7 +106,9 @@ def test_other_files_say_the_same(folder, kind):
         "jsonl": "\n".join(map(json.dumps, table.to_pylist())).encode(),
         "parquet": (folder / "items").read_bytes(),
     }[kind.split(".")[0]]
-    (folder / f"items.{kind}").write_bytes(gzip.compress(contents) if kind.endswith("gz") else contents)
+    (folder / f"items.{kind}").write_bytes(
+        gzip.compress(contents) if kind.endswith("gz") else contents
+    )
     (folder / "user_sequences.txt").unlink()
     (folder / "anything.txt.gz").write_bytes(gzip.compress(LINES.encode()))
     read = sequences.read(folder)
@@ -118,7 +125,12 @@ def test_columns_of_other_kinds(folder):
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "user_sequences.txt").write_text("ann 7 8")
     first, second = sequences.read(folder).items.to_pylist()
-    assert (first["item_id"], first["category"], first["price"], first["brand"]) == ("7", "Food, Jam", 3.5, "Our")
+    assert (first["item_id"], first["category"], first["price"], first["brand"]) == (
+        "7",
+        "Food, Jam",
+        3.5,
+        "Our",
+    )
     assert (second["item_id"], second["price"], second["in_stock"]) == ("8", None, True)
     assert second["added"].isoformat() == "2026-01-02T00:00:00+00:00"
 
@@ -126,12 +138,24 @@ def test_columns_of_other_kinds(folder):
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        ("user_sequences.txt", b"ann,tea\n\n", "no line with a user and an item: write 'user item item ...'"),
+        (
+            "user_sequences.txt",
+            b"ann,tea\n\n",
+            "no line with a user and an item: write 'user item item ...'",
+        ),
         ("user_sequences.txt", b"", "no line with a user and an item"),
         ("user_sequences.txt", b"ann \xff\xfe", "cannot be read as UTF-8 text"),
-        ("user_sequences.txt", b"ann 1 2\nben 3", "knows no item of the histories, not '1': name their column item_id"),
+        (
+            "user_sequences.txt",
+            b"ann 1 2\nben 3",
+            "knows no item of the histories, not '1': name their column item_id",
+        ),
         ("items.csv", b"", "is empty: give a line of column names"),
-        ("items.csv", b"item_id,title\ntea,Green, fresh\n", "row 1 of .* has 3 values for 2 columns: quote the commas"),
+        (
+            "items.csv",
+            b"item_id,title\ntea,Green, fresh\n",
+            "row 1 of .* has 3 values for 2 columns: quote the commas",
+        ),
         ("items.csv", b'item_id,title\ntea,"Green\n', "cannot be read as csv"),
         ("items.csv", b"item_id,title\n", "knows no item of the histories"),
         ("items.parquet", b"PAR0", "cannot be read as parquet"),
@@ -150,12 +174,16 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(folder, file, content, s
 
 
 def test_what_is_not_there(folder):
-    with pytest.raises(NotFoundError, match=r"there is no folder at .*gone: give one with user_sequences\.txt"):
+    with pytest.raises(
+        NotFoundError, match=r"there is no folder at .*gone: give one with user_sequences\.txt"
+    ):
         sequences.read(folder / "gone")
     (folder / "user_sequences.txt").rename(folder / "a.txt")
     assert names(sequences.read(folder))
     (folder / "b.txt").write_text("")
-    with pytest.raises(InputError, match=r"has a\.txt, b\.txt: name the one with histories user_sequences\.txt"):
+    with pytest.raises(
+        InputError, match=r"has a\.txt, b\.txt: name the one with histories user_sequences\.txt"
+    ):
         sequences.read(folder)
     (folder / "b.txt").unlink()
     (folder / "a.txt").unlink()
@@ -170,14 +198,25 @@ def test_what_is_not_there(folder):
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("name", "users", "items", "events"),
-    [("amazon2014_beauty", 22_363, 12_101, 198_502), ("amazon2014_sports", 35_598, 18_357, 296_337)],
+    [
+        ("amazon2014_beauty", 22_363, 12_101, 198_502),
+        ("amazon2014_sports", 35_598, 18_357, 296_337),
+    ],
 )
 def test_the_real_ones(name, users, items, events):
     try:
         read = sequences.read(data_folder(name))
     except NotFoundError as missing:
         pytest.skip(str(missing))
-    assert (len(read.histories), read.items.num_rows, len(read.histories.items)) == (users, items, events)
+    assert (len(read.histories), read.items.num_rows, len(read.histories.items)) == (
+        users,
+        items,
+        events,
+    )
     assert read.items["title"].null_count <= 7
-    odd = {name: count for name, count in read.counts.items() if name not in ("users", "items", "events") and count}
+    odd = {
+        name: count
+        for name, count in read.counts.items()
+        if name not in ("users", "items", "events") and count
+    }
     assert odd == {}

@@ -17,13 +17,13 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.errors import InputError
-from recsys.release import Release
+from recsys.release.release import Release
+from recsys.simulation.load import Load, Shape, Traffic, running, summary
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query, Vectors
-from serve.api import NotReadyError, build_api
-from serve.load import Load, Shape, Traffic, running, summary
+from serve.routes.api import NotReadyError, build_api
 from tests.checkerboard import ITEMS, setup, title
 
 PORT = 8123
@@ -52,7 +52,10 @@ def of_other_space(home: Path, version: str = "2026-01-09") -> str:
     store = ArtifactStore(str(home))
     last = store.versions()[-1]
     shutil.copytree(home / "releases" / last, home / "releases" / version)
-    manifest = json.loads(store.read(f"releases/{last}/manifest.json")) | {"version": version, "space": "other-8"}
+    manifest = json.loads(store.read(f"releases/{last}/manifest.json")) | {
+        "version": version,
+        "space": "other-8",
+    }
     store.write(f"releases/{version}/manifest.json", json.dumps(manifest).encode())
     return version
 
@@ -94,7 +97,9 @@ def test_what_is_damaged_is_refused_once_and_the_old_release_goes_on(
 
 
 @pytest.mark.ray
-def test_promote_swaps_here_at_once_or_changes_nothing(home: Path, make_shop: Callable[[], Any]) -> None:
+def test_promote_swaps_here_at_once_or_changes_nothing(
+    home: Path, make_shop: Callable[[], Any]
+) -> None:
     store, shop = ArtifactStore(str(home)), make_shop()
     first, second = store.versions()
     client = TestClient(build_api(shop))
@@ -106,7 +111,9 @@ def test_promote_swaps_here_at_once_or_changes_nothing(home: Path, make_shop: Ca
 
 
 @pytest.mark.ray
-def test_a_shop_opens_before_the_first_night_and_finds_its_release(home: Path, make_shop: Callable[[], Any]) -> None:
+def test_a_shop_opens_before_the_first_night_and_finds_its_release(
+    home: Path, make_shop: Callable[[], Any]
+) -> None:
     store = ArtifactStore(str(home))
     (home / "current").unlink()
     shop = make_shop()
@@ -189,7 +196,12 @@ def test_build_takes_a_setup_and_nothing_else() -> None:
 
 
 def test_config_has_no_key_that_serve_would_ignore() -> None:
-    from ray.serve.schema import HTTPOptionsSchema, LoggingConfig, ServeApplicationSchema, ServeDeploySchema
+    from ray.serve.schema import (
+        HTTPOptionsSchema,
+        LoggingConfig,
+        ServeApplicationSchema,
+        ServeDeploySchema,
+    )
 
     config = yaml.safe_load((Path(__file__).parents[1] / "serve" / "config.yaml").read_text())
     (application,) = config["applications"]
@@ -197,7 +209,10 @@ def test_config_has_no_key_that_serve_would_ignore() -> None:
     assert set(config["http_options"]) <= set(HTTPOptionsSchema.model_fields)
     assert set(config["logging_config"]) <= set(LoggingConfig.model_fields)
     assert set(application) <= set(ServeApplicationSchema.model_fields)
-    assert (application["import_path"], application["args"]) == ("serve.app:build", {"setup": "tiny"})
+    assert (application["import_path"], application["args"]) == (
+        "serve.app:build",
+        {"setup": "tiny"},
+    )
     ServeDeploySchema.model_validate(config)
 
 
@@ -247,7 +262,9 @@ def test_a_queue_calls_for_another_replica(run: Callable[..., Setup], home: Path
     traffic = Traffic.of(Release.open(ArtifactStore(str(home))), items=16)
 
     def replicas() -> int:
-        return serve.status().applications["shop"].deployments["Shop"].replica_states.get("RUNNING", 0)
+        return (
+            serve.status().applications["shop"].deployments["Shop"].replica_states.get("RUNNING", 0)
+        )
 
     assert replicas() == 1
     with running(Load(URL, traffic.calls(), Shape(clients=8))) as load:
@@ -256,7 +273,9 @@ def test_a_queue_calls_for_another_replica(run: Callable[..., Setup], home: Path
 
 
 @pytest.mark.ray
-def test_fused_layout_from_first_answer_to_refused_release(run: Callable[..., Setup], home: Path) -> None:
+def test_fused_layout_from_first_answer_to_refused_release(
+    run: Callable[..., Setup], home: Path
+) -> None:
     """One application for all of it: starting one takes longer than the checks."""
     started = run("fused")
     answers()
@@ -271,13 +290,31 @@ def answers() -> None:
     assert ids(get("/search", q="blue lamp"))[0] == "i05"
     assert len(ids(get("/recommend", user_id="u03", k=3))) == 3
     item = get("/items/i03")["item"]
-    assert (item["title"], item["group_id"], item["added"][:10]) == (title(3), "table", "2025-12-30")
+    assert (item["title"], item["group_id"], item["added"][:10]) == (
+        title(3),
+        "table",
+        "2025-12-30",
+    )
     several = get(
-        "/search", q="red chair", brand=["acme", "globex"], category=["home / chair", "home / vase"], facets=1
+        "/search",
+        q="red chair",
+        brand=["acme", "globex"],
+        category=["home / chair", "home / vase"],
+        facets=1,
     )
     assert set(ids(several)) == {"i00", "i01", "i12", "i13"}
-    assert {"query", "total", "next_offset", "no_good_match", "relaxed", "skipped", "facets"} <= set(several)
-    assert [each["text"] for each in get("/suggest", q="Red ch", k=3)["suggestions"]] == ["red chair"]
+    assert {
+        "query",
+        "total",
+        "next_offset",
+        "no_good_match",
+        "relaxed",
+        "skipped",
+        "facets",
+    } <= set(several)
+    assert [each["text"] for each in get("/suggest", q="Red ch", k=3)["suggestions"]] == [
+        "red chair"
+    ]
     assert get("/similar/i03", k=2)["items"]
     bad = httpx.get(f"{URL}/search", params={"q": " "})
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "q")
@@ -288,11 +325,23 @@ def answers() -> None:
 
 
 def a_search_with_everything() -> None:
-    """All 16 items are near; of acme's, dearest first and one of each product, the second and third."""
-    asked = {"q": "Red CHIAR under $17.50", "brand": "acme", "sort": "-price", "collapse": "true", "facets": "true"}
+    """All 16 items are near; of acme's, dearest first and one of each product, the second and
+    third."""
+    asked = {
+        "q": "Red CHIAR under $17.50",
+        "brand": "acme",
+        "sort": "-price",
+        "collapse": "true",
+        "facets": "true",
+    }
     found = get("/search", **asked, offset=1, k=2, user_id="u02")
     assert ids(found) == ["i05", "i03"]
-    assert (found["total"], found["next_offset"], found["no_good_match"], found["skipped"]) == (4, 3, False, [])
+    assert (found["total"], found["next_offset"], found["no_good_match"], found["skipped"]) == (
+        4,
+        3,
+        False,
+        [],
+    )
     assert found["query"]["corrections"] == [{"typed": "chiar", "taken_for": "chair"}]
     assert (found["query"]["normalised"], found["query"]["facts"]) == (
         "red chair",
@@ -319,11 +368,14 @@ def batched_searches_get_their_own_answers() -> None:
 
 
 def events_reach_the_other_replica(started: Setup) -> None:
-    """u03 buys what was recommended: no replica may recommend it again, whichever took the event."""
+    """u03 buys what was recommended: no replica may recommend it again, whichever took the
+    event."""
     assert started.day.replicas == 2
     (first,) = ids(get("/recommend", user_id="u03", k=1))
     bought = {"event_id": "b1", "user_id": "u03", "item_id": first, "type": "purchase"}
-    posted = httpx.post(f"{URL}/events", json=[bought, {**bought, "event_id": "b2", "item_id": "gone"}]).json()
+    posted = httpx.post(
+        f"{URL}/events", json=[bought, {**bought, "event_id": "b2", "item_id": "gone"}]
+    ).json()
     assert (posted["accepted"], posted["quarantined"]) == (1, 1)
     assert httpx.post(f"{URL}/events", json=bought).json()["duplicates"] == 1
     for _ in range(20):
@@ -337,7 +389,9 @@ def pointing_swaps_without_a_failed_request(home: Path) -> None:
         with httpx.Client(base_url=URL, timeout=30) as client:
             while not stop.is_set():
                 response = client.get("/search", params={"q": "red chair", "user_id": "u02"})
-                (seen if response.status_code == 200 else failed).append(response.json().get("release"))
+                (seen if response.status_code == 200 else failed).append(
+                    response.json().get("release")
+                )
 
     client = threading.Thread(target=loop)
     client.start()

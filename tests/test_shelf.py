@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys import models
-from recsys.artifacts import ArtifactStore
 from recsys.batch import night
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
-from recsys.feedback import unmeasured
+from recsys.events.feedback import unmeasured
 from recsys.interfaces import Chunk
+from recsys.models import store as models
 from recsys.ranking.examination import Examination
 from recsys.ranking.features import FEATURES, names, table
+from recsys.ranking.item_features import Context
 from recsys.ranking.projection import P, projection
-from recsys.ranking.shelf import Context
-from recsys.release import Release, histories_of
+from recsys.release.release import Release, histories_of
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION
 from recsys.types import PURCHASE, Impression, Interaction, utc_days
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, setup
@@ -40,7 +40,12 @@ class Repainted(Checkerboard):
         table = super().read_items(chunk)
         if chunk.path == "bad items":
             return table
-        titles = pa.array([f"green {title.split()[1]} {at}" for at, title in enumerate(table["title"].to_pylist())])
+        titles = pa.array(
+            [
+                f"green {title.split()[1]} {at}"
+                for at, title in enumerate(table["title"].to_pylist())
+            ]
+        )
         return table.set_column(table.schema.get_field_index("title"), "title", titles)
 
     def read_events(self, chunk: Chunk) -> pa.Table:
@@ -55,13 +60,16 @@ def in_the_log(shop: Setup) -> None:
     shown = ("i04", "gone", "i06")
     store.append_impressions([Impression("r1", SEEN, "one", "search", shown, user_id="u00"),
                               Impression("r2", SEEN, "one", "search", ("i01",), user_id="stranger")])  # fmt: skip
-    store.append([Interaction("e1", "u00", "i06", "click", SEEN + timedelta(minutes=1), "r1", price=3.5)])
+    store.append(
+        [Interaction("e1", "u00", "i06", "click", SEEN + timedelta(minutes=1), "r1", price=3.5)]
+    )
     store.close()
 
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Release]]:
-    """`one`; `two`, a day later, of the repainted shop with a log; `three` after training, with another encoder."""
+    """`one`; `two`, a day later, of the repainted shop with a log; `three` after training, with
+    another encoder."""
     root = tmp_path_factory.mktemp("shelf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
@@ -110,7 +118,9 @@ def test_the_shelf_is_that_of_the_release(nights: dict[str, Release]) -> None:
 def test_an_item_without_a_label_has_none(nights: dict[str, Release]) -> None:
     release = Release(nights["one"].folder, nights["one"].manifest)
     brands = pa.array(["  ", None, *["acme"] * (ITEMS - 2)], pa.string())
-    release.items = release.items.set_column(release.items.schema.get_field_index("brand"), "brand", brands)
+    release.items = release.items.set_column(
+        release.items.schema.get_field_index("brand"), "brand", brands
+    )
     assert (release.shelf.brands_I < 0).tolist() == [True, True, *[False] * (ITEMS - 2)]
 
 
@@ -129,7 +139,8 @@ def test_the_measured_examination_is_taken_where_there_is_one(nights: dict[str, 
 
 
 def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Release]) -> None:
-    """All paid a coin more than the thing costs now; the click said a price of its own; night one knew of none."""
+    """All paid a coin more than the thing costs now; the click said a price of its own; night one
+    knew of none."""
     release = nights["two"]
     user = release.user_ids.row("u02")
     assert user is not None
@@ -138,7 +149,9 @@ def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Rel
     np.testing.assert_allclose(known.prices, release.shelf.prices_I[known.items] + 1)
     context = Context.of("recommend", utc_days(UNTIL), known)
     change = FEATURES["price_change"](release.shelf, context, known.items[None])
-    np.testing.assert_allclose(change[0], np.log(release.shelf.prices_I[known.items] / known.prices), rtol=1e-5)
+    np.testing.assert_allclose(
+        change[0], np.log(release.shelf.prices_I[known.items] / known.prices), rtol=1e-5
+    )
     assert np.isnan(nights["one"].history(user).known_prices).all()
     live = release.user_ids.row("u00")
     assert live is not None
@@ -150,7 +163,9 @@ def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, R
     for name in ("projection.npy", "taste_projection.npy"):
         assert (two.folder / name).read_bytes() == (one.folder / name).read_bytes()
         assert np.load(three.folder / name).shape == (32, P), "another encoder"
-    assert not np.array_equal(projection(np.asarray(two.item_vectors_ID)), two.array("projection")), "items changed"
+    assert not np.array_equal(
+        projection(np.asarray(two.item_vectors_ID)), two.array("projection")
+    ), "items changed"
     for release in (one, two, three):
         expected = release.item_vectors_ID @ release.array("projection")
         np.testing.assert_allclose(release.shelf.item_projected_IP, expected, atol=1e-6)
@@ -163,7 +178,11 @@ def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
     users = np.arange(5)
     known = histories_of(release.users).users(users)
     rows_BN = np.tile(np.arange(ITEMS, dtype=np.int32), (len(users), 1))
-    night_BNF = table(names(()), release.shelf, Context.of("recommend", 20_000.0, known), rows_BN, {})
+    night_BNF = table(
+        names(()), release.shelf, Context.of("recommend", 20_000.0, known), rows_BN, {}
+    )
     for user in users:
         day = Context.of("recommend", 20_000.0, release.history(int(user)))
-        np.testing.assert_array_equal(table(names(()), release.shelf, day, rows_BN[:1], {})[0], night_BNF[user])
+        np.testing.assert_array_equal(
+            table(names(()), release.shelf, day, rows_BN[:1], {})[0], night_BNF[user]
+        )

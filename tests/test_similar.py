@@ -11,7 +11,11 @@ def by_definition(items_ID, texts_I, block, n, allowed_I):
     """Items x items: the best scores first, of equal ones the lower text, then the lower row."""
     lists = []
     for row in block:
-        others = [other for other in np.flatnonzero(allowed_I).tolist() if other != row and items_ID[row].any()]
+        others = [
+            other
+            for other in np.flatnonzero(allowed_I).tolist()
+            if other != row and items_ID[row].any()
+        ]
         scores = {other: float(items_ID[row] @ items_ID[other]) for other in others}
         best = sorted(others, key=lambda other: (-scores[other], texts_I[other], other))[:n]
         lists.append([(other, scores[other]) for other in best])
@@ -20,7 +24,8 @@ def by_definition(items_ID, texts_I, block, n, allowed_I):
 
 @st.composite
 def catalogues(draw):
-    """Few texts for many items; small whole-number vectors, so that scores are exact, often equal, sometimes zero."""
+    """Few texts for many items; small whole-number vectors, so that scores are exact, often equal,
+    sometimes zero."""
     random = np.random.default_rng(draw(st.integers(0, 10**6)))
     items = draw(st.integers(1, 30))
     _, texts_I = np.unique(random.integers(0, draw(st.integers(1, 30)), items), return_inverse=True)
@@ -69,10 +74,13 @@ def shelf(*titles):
 
 
 def test_words_part_items_that_the_vectors_find_alike():
-    """All on one vector: the lamp is as near to the chair as the other chair is, until their words are read."""
+    """All on one vector: the lamp is as near to the chair as the other chair is, until their words
+    are read."""
     items, texts_I = shelf("red oak chair", "steel lamp", "oak chair"), np.arange(3)
     items_ID = np.tile(np.array([[0.6, 0.8]], np.float32), (3, 1))
-    assert nearest_items(items_ID, texts_I, range(1), 2, np.ones(3, bool)).rows_BN.tolist() == [[1, 2]]
+    assert nearest_items(items_ID, texts_I, range(1), 2, np.ones(3, bool)).rows_BN.tolist() == [
+        [1, 2]
+    ]
     found = by_content(items, texts_I, items_ID, range(3), 2, np.ones(3, bool))
     assert found.rows_BN.tolist() == [[2, 1], [0, 2], [0, 1]]
     np.testing.assert_allclose(found.scores_BN[0, 1], 1, rtol=1e-6)
@@ -82,7 +90,12 @@ def test_words_part_items_that_the_vectors_find_alike():
 def test_an_item_without_a_vector_is_silent_whatever_its_words():
     items_ID = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
     found = by_content(
-        shelf("oak chair", "oak chair, worn", "lamp"), np.arange(3), items_ID, range(3), 2, np.ones(3, bool)
+        shelf("oak chair", "oak chair, worn", "lamp"),
+        np.arange(3),
+        items_ID,
+        range(3),
+        2,
+        np.ones(3, bool),
     )
     assert found.rows_BN[1].tolist() == [-1, -1]
     assert found.rows_BN[0].tolist() == [1, 2], "others find it by its words"
@@ -101,4 +114,6 @@ def test_content_in_blocks_of_texts_is_content_at_once(monkeypatch):
         part = by_content(items, texts_I, vectors_TD[texts_I], range(low, high), 7, sold_I)
         np.testing.assert_array_equal(part.rows_BN, whole.rows_BN[low:high])
         np.testing.assert_allclose(part.scores_BN, whole.scores_BN[low:high], rtol=1e-5)
-    assert by_content(items, texts_I, vectors_TD[texts_I], range(4, 4), 7, sold_I).rows_BN.shape == (0, 7)
+    assert by_content(
+        items, texts_I, vectors_TD[texts_I], range(4, 4), 7, sold_I
+    ).rows_BN.shape == (0, 7)

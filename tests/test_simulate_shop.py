@@ -1,4 +1,5 @@
-"""The simulation's table, and what its spammers send; the days themselves need a running application."""
+"""The simulation's table, and what its spammers send; the days themselves need a running
+application."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import json
 
 from jobs.simulate_shop import table, unasked_clicks
 from recsys.simulation.measures import Row
-from serve.wire import events_of
+from serve.routes.wire import events_of
 
 
 def test_the_table_says_what_was_reached_and_what_was_missed() -> None:

@@ -15,12 +15,17 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 def test_everything_is_a_day_older(tmp_path: Path) -> None:
     store = SqliteEventStore(tmp_path / "log.sqlite")
-    click, shown = Interaction("e1", "u1", "i1", "click", NOW, "r1"), Impression("r1", NOW, "v1", "search", ("i1",))
+    click, shown = (
+        Interaction("e1", "u1", "i1", "click", NOW, "r1"),
+        Impression("r1", NOW, "v1", "search", ("i1",)),
+    )
     store.append([click])
     store.append_impressions([shown])
     age(tmp_path / "log.sqlite")
     yesterday = NOW - timedelta(days=1)
-    assert store.recent("u1", yesterday - timedelta(seconds=1), 9) == [replace(click, time=yesterday)]
+    assert store.recent("u1", yesterday - timedelta(seconds=1), 9) == [
+        replace(click, time=yesterday)
+    ]
     assert store.recent("u1", yesterday, 9) == []
     assert next(store.impressions()) == replace(shown, time=yesterday)
     store.close()

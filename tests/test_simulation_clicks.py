@@ -38,12 +38,16 @@ def test_a_cascade_ends_with_its_first_click() -> None:
 
 @pytest.mark.parametrize("model", [PositionBased(), Cascade()])
 def test_the_mean_of_many_draws_is_what_is_expected(model: ClickModel) -> None:
-    assert drawn(model, WANTED).sum(axis=1).mean() == pytest.approx(float(model.expected(WANTED)[0]), abs=0.02)
+    assert drawn(model, WANTED).sum(axis=1).mean() == pytest.approx(
+        float(model.expected(WANTED)[0]), abs=0.02
+    )
 
 
 @pytest.mark.parametrize("model", [PositionBased(), Cascade()])
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=10))
-def test_no_order_gets_more_clicks_than_the_best_first(model: ClickModel, attraction: list[float]) -> None:
+def test_no_order_gets_more_clicks_than_the_best_first(
+    model: ClickModel, attraction: list[float]
+) -> None:
     as_given = np.array([attraction], np.float32)
     assert model.expected(-np.sort(-as_given))[0] >= model.expected(as_given)[0] - 1e-5
 
@@ -62,6 +66,10 @@ def test_spammers_click_their_item_alone() -> None:
 
 def test_only_what_was_clicked_is_bought() -> None:
     clicked = drawn(PositionBased(), WANTED)
-    bought = purchases(clicked, np.repeat(WANTED, len(clicked), axis=0), np.random.default_rng(1), share=0.5)
+    bought = purchases(
+        clicked, np.repeat(WANTED, len(clicked), axis=0), np.random.default_rng(1), share=0.5
+    )
     assert not (bought & ~clicked).any()
-    assert bought.sum(axis=0) / clicked.sum(axis=0) == pytest.approx([0.25, 0.25, 0.1, 0.4], abs=0.03)
+    assert bought.sum(axis=0) / clicked.sum(axis=0) == pytest.approx(
+        [0.25, 0.25, 0.1, 0.4], abs=0.03
+    )

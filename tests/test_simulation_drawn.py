@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys import feedback
+from recsys.events import feedback
 from recsys.experiments.exploration import Exploration
-from recsys.ranking.lists import Lists
+from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation.clicks import PositionBased, Spam, waning
 from recsys.simulation.drawn import HINTS, Scene, as_events, logged, ordered
 from recsys.simulation.market import Market
@@ -66,7 +66,7 @@ def test_without_exploration_the_log_shows_the_best_by_score() -> None:
     assert lists.names == HINTS
 
 
-def clicks_by_place(lists: Lists) -> np.ndarray:
+def clicks_by_place(lists: LoggedRankings) -> np.ndarray:
     return lists.clicked_BK.mean(axis=0)
 
 
@@ -86,7 +86,9 @@ def test_what_nobody_looks_at_is_not_clicked() -> None:
 
 def test_spam_stands_in_the_log() -> None:
     spam = Spam(tuple(range(30)), row=3)
-    lists = logged(scene(), by_popularity(scene()), Exploration(), PositionBased(), seed=1, k=8, spam=spam)
+    lists = logged(
+        scene(), by_popularity(scene()), Exploration(), PositionBased(), seed=1, k=8, spam=spam
+    )
     of_spammers = scene().users_B < 30
     assert (lists.clicked_BK == (lists.items_BK == market().ids[3]))[of_spammers].all()
 
@@ -123,7 +125,7 @@ def test_trees_without_position_bias_rank_better_by_the_truth(tmp_path: Path) ->
 def test_a_log_as_events_joins_to_the_clicks_it_came_from() -> None:
     lists = logged(scene(200), by_popularity(scene(200)), SWAPS, PositionBased(), seed=1, k=4)
     examples = feedback.join(*(lambda shown, done: (shown, [done]))(*as_events(lists)))
-    assert (Lists.of(examples).clicked_BK == lists.clicked_BK).all()
+    assert (LoggedRankings.of(examples).clicked_BK == lists.clicked_BK).all()
 
 
 def test_spam_moves_an_item_by_some_places_of_its_category() -> None:

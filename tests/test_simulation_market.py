@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
+from recsys.pipeline.sources import SOURCES
 from recsys.simulation.market import OFF_TOPIC, Market, by_popularity, stocked
-from recsys.sources import SOURCES
 from tests.checkerboard import UNTIL, Checkerboard
 
 
@@ -83,7 +83,12 @@ def test_the_shop_begins_with_sales_that_know_nothing_of_taste(tmp_path: Path) -
     assert files.read_items(items).num_rows == 16
     past = files.read_events(events)
     assert past.num_rows == 20 * 20
-    assert UNTIL - timedelta(days=28) < min(past["time"].to_pylist()) < max(past["time"].to_pylist()) < UNTIL
+    assert (
+        UNTIL - timedelta(days=28)
+        < min(past["time"].to_pylist())
+        < max(past["time"].to_pylist())
+        < UNTIL
+    )
 
 
 def test_the_first_ranker_asks_every_source_and_weighs_popularity_alone() -> None:

@@ -28,13 +28,19 @@ def log_of(rows_BK: np.ndarray, users: np.ndarray, wanted: np.ndarray) -> Log:
 
 
 @pytest.mark.parametrize("model", [PositionBased(), Cascade()])
-def test_the_best_order_has_no_regret_and_any_other_has_some(model: PositionBased | Cascade) -> None:
+def test_the_best_order_has_no_regret_and_any_other_has_some(
+    model: PositionBased | Cascade,
+) -> None:
     asked = market().requests(40, seed=2)
     best = market().best(*asked, 5)
     assert regret(market(), model, log_of(best, *asked)) == pytest.approx(np.zeros(40), abs=1e-6)
     worse = log_of(np.argsort(market().attraction(*asked), axis=1)[:, :5].astype(np.int32), *asked)
     assert (regret(market(), model, worse) > 0).all()
-    assert true_ndcg(market(), worse).max() < true_ndcg(market(), log_of(best, *asked)).min() == pytest.approx(1)
+    assert (
+        true_ndcg(market(), worse).max()
+        < true_ndcg(market(), log_of(best, *asked)).min()
+        == pytest.approx(1)
+    )
 
 
 def test_regret_left_is_a_ratio_with_its_interval() -> None:
@@ -80,7 +86,12 @@ def test_the_interval_of_a_mean_is_that_of_the_normal() -> None:
 
 def test_an_item_moves_by_the_mean_of_its_places() -> None:
     asked = np.array([0, 1]), np.array([-1, -1])
-    before, after = log_of(np.array([[5, 6, 7], [6, 7, 5]]), *asked), log_of(np.array([[6, 5, 7], [6, 7, 8]]), *asked)
+    before, after = (
+        log_of(np.array([[5, 6, 7], [6, 7, 5]]), *asked),
+        log_of(np.array([[6, 5, 7], [6, 7, 8]]), *asked),
+    )
     assert moved(before, after, 5).value == 1.0  # 1 to 2, and 3 to behind the last
     assert moved(before, before, 5).value == 0.0
-    assert unrest(before, after, 5) == pytest.approx((0.5 + 0 + 0.5) / 3)  # 6 up by one once, 7 never, 8 in once
+    assert unrest(before, after, 5) == pytest.approx(
+        (0.5 + 0 + 0.5) / 3
+    )  # 6 up by one once, 7 never, 8 in once

@@ -37,14 +37,26 @@ class FakeShop:
         if self.fails_at and number % self.fails_at == 0:
             return httpx.Response(503)
         items = [{"item_id": item} for item in LIST]
-        return httpx.Response(200, json={"request_id": f"r{number}", "release": "v1", "items": items})
+        return httpx.Response(
+            200, json={"request_id": f"r{number}", "release": "v1", "items": items}
+        )
 
 
 def day(fake: FakeShop, count: int = 60, seed: int = 0, **more: Any) -> Log:
     async def run() -> Log:
-        async with httpx.AsyncClient(base_url="http://shop", transport=httpx.MockTransport(fake)) as client:
+        async with httpx.AsyncClient(
+            base_url="http://shop", transport=httpx.MockTransport(fake)
+        ) as client:
             asked = market().requests(count, seed=1)
-            return await shop([client], market(), more.pop("model", PositionBased()), asked, seed, places=4, **more)
+            return await shop(
+                [client],
+                market(),
+                more.pop("model", PositionBased()),
+                asked,
+                seed,
+                places=4,
+                **more,
+            )
 
     return asyncio.run(run())
 
@@ -54,8 +66,13 @@ def test_a_day_is_what_was_shown_and_what_the_shop_was_told() -> None:
     log = day(fake)
     assert log.rows_BK.tolist() == [[3, 0, 7, -1]] * 60
     assert log.failures == 0
-    told = {(event["request_id"], event["item_id"]) for event in fake.events if event["type"] == "click"}
-    clicked = {(log.request_ids[b], market().ids[log.rows_BK[b, k]]) for b, k in np.argwhere(log.clicked_BK)}
+    told = {
+        (event["request_id"], event["item_id"]) for event in fake.events if event["type"] == "click"
+    }
+    clicked = {
+        (log.request_ids[b], market().ids[log.rows_BK[b, k]])
+        for b, k in np.argwhere(log.clicked_BK)
+    }
     assert told == clicked != set()
     assert len({event["event_id"] for event in fake.events}) == len(fake.events) == log.events
 
@@ -97,6 +114,9 @@ def test_who_spams_clicks_his_item_wherever_it_is_shown() -> None:
 def test_every_shopper_has_an_address_of_his_own() -> None:
     async def addresses() -> list[str | None]:
         async with clients("http://127.0.0.1:1", market()) as made:
-            return [client._transport._pool._local_address for client in map(made.__getitem__, range(len(made)))]  # type: ignore[attr-defined]
+            return [
+                client._transport._pool._local_address
+                for client in map(made.__getitem__, range(len(made)))
+            ]  # type: ignore[attr-defined]
 
     assert len(set(asyncio.run(addresses()))) == market().shoppers

@@ -1,4 +1,5 @@
-"""A replica whose encoder or re-ranker is slow, or fails: answers come in time, without that part, and say so."""
+"""A replica whose encoder or re-ranker is slow, or fails: answers come in time, without that part,
+and say so."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def home(shop_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "events.sqlite"))
 
 
-def asked(encode: Callable[[str], Awaitable[Vectors]], text: str = "red chair", **day: Any) -> tuple[Ranking, float]:
+def asked(
+    encode: Callable[[str], Awaitable[Vectors]], text: str = "red chair", **day: Any
+) -> tuple[Ranking, float]:
     """A search whose answer is due in half a second, and how many seconds it took."""
     made = setup()
     encoder = SimpleNamespace(encode=SimpleNamespace(remote=encode))
@@ -85,7 +88,9 @@ def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
     choices = replace(made.search, read_at_once=1, window=16)
     ranker = search_ranker({"lexical": 1.0, "cross_encoder": 1.0})
     encoder = SimpleNamespace(encode=SimpleNamespace(remote=well))
-    shop = ShopReplica(replace(made, search=choices, day=replace(made.day, search_ms=300.0)), encoder)
+    shop = ShopReplica(
+        replace(made, search=choices, day=replace(made.day, search_ms=300.0)), encoder
+    )
     try:
         live = shop.live.recommender
         assert live is not None

@@ -1,4 +1,5 @@
-"""Every source out of one small log: users buy what is of their colour, and each leaves out exactly one thing."""
+"""Every source out of one small log: users buy what is of their colour, and each leaves out exactly
+one thing."""
 
 from dataclasses import fields
 
@@ -6,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys import sources
 from recsys.errors import InputError
-from recsys.sources import SOURCES, categories, fit, habits, read
+from recsys.pipeline import sources
+from recsys.pipeline.sources import SOURCES, categories, fit, item_stats, read
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import answers, shoppers
 
-#: Things 0..7 are sold since the log began, even ones red and odd ones blue. Of two paler reds thing 8 came five days
-#: ago and thing 9 was bought once, by somebody who bought nothing else.
+#: Things 0..7 are sold since the log began, even ones red and odd ones blue. Of two paler reds
+#: thing 8 came five days ago and thing 9 was bought once, by somebody who bought nothing else.
 SOLD, NEW, RARE, NOW = 8, 8, 9, 100.0
 ITEMS = SOLD + 2
 HUES = np.eye(2)[[*[0, 1] * 4, 0, 0]]
@@ -24,9 +25,12 @@ ADDED = np.array([np.nan] * SOLD + [NOW - 5, np.nan])
 
 
 def log() -> Histories:
-    """User u leaves out thing u; he buys the others of its colour on one day, and the first of them again."""
+    """User u leaves out thing u; he buys the others of its colour on one day, and the first of them
+    again."""
     baskets = [[item for item in range(user % 2, SOLD, 2) if item != user] for user in range(SOLD)]
-    items = np.array([item for basket in baskets for item in (*basket, basket[0])] + [RARE], np.int32)
+    items = np.array(
+        [item for basket in baskets for item in (*basket, basket[0])] + [RARE], np.int32
+    )
     days = np.array([60.0, 60.0, 60.0, 80.0] * SOLD + [60.0])
     offsets = np.array([*range(0, len(items), 4), len(items)])
     return Histories(offsets, items, np.full(len(items), PURCHASE, np.int8), days)
@@ -81,7 +85,8 @@ def test_a_stranger_hears_what_sells_and_what_is_new(fitted, name):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_of_a_shop_without_events_is_silent_or_knows_the_catalogue(name):
-    """The day before it opens: only what needs no log speaks, and all that is there is an arrival."""
+    """The day before it opens: only what needs no log speaks, and all that is there is an
+    arrival."""
     nothing = np.full((ITEMS, 5), -1, np.int32), np.full((ITEMS, 5), -np.inf, np.float32)
     of = fit(Histories.empty(0), NOW, VECTORS, nothing, COLOURS)
     [rows] = told(of, name, asked(0))
@@ -91,9 +96,13 @@ def test_a_source_of_a_shop_without_events_is_silent_or_knows_the_catalogue(name
 
 
 def test_only_content_knows_who_is_like_what_nobody_bought(fitted):
-    viewed = Histories(np.array([0, 1]), np.array([NEW], np.int32), np.zeros(1, np.int8), np.array([NOW]))
+    viewed = Histories(
+        np.array([0, 1]), np.array([NEW], np.int32), np.zeros(1, np.int8), np.array([NOW])
+    )
     requests = Requests(1, None, VECTORS[[NEW]], viewed, NOW)
-    assert [told(fitted, name, requests) for name in ("co_occurrence", "peers", "buy_again")] == [[[]]] * 3
+    assert [told(fitted, name, requests) for name in ("co_occurrence", "peers", "buy_again")] == [
+        [[]]
+    ] * 3
     assert told(fitted, "content", requests) == [[0, 2, 4, 6]]
 
 
@@ -104,7 +113,10 @@ def test_sources_stand_in_the_ranker_s_order(fitted):
 
 
 def test_an_unknown_source_is_named_beside_those_there_are(fitted):
-    with pytest.raises(InputError, match="the ranker wants horoscope, dice: the sources are buy_again, co_occurrence"):
+    with pytest.raises(
+        InputError,
+        match="the ranker wants horoscope, dice: the sources are buy_again, co_occurrence",
+    ):
         sources.sources(["horoscope", "popularity", "dice"], fitted)
 
 
@@ -118,10 +130,10 @@ def saved(of, folder) -> sources.Fitted:
     """Written as a release's arrays and opened again."""
     arrays = {
         "popularity": of.popularity_I,
-        "intervals": of.habits.rhythm.intervals_I,
-        "repeats": of.habits.rhythm.repeats_I,
-        "first_days": of.habits.first_days_I,
-        "touches": of.habits.touches_TI,
+        "intervals": of.item_stats.repurchase_intervals.intervals_I,
+        "repeats": of.item_stats.repurchase_intervals.repeats_I,
+        "first_days": of.item_stats.first_days_I,
+        "touches": of.item_stats.touches_TI,
     }
     for field in fields(of):
         if isinstance(pair := getattr(of, field.name), tuple):
@@ -143,38 +155,49 @@ def test_what_is_read_answers_as_what_was_fitted(fitted, name, tmp_path):
     requests = asked(*range(SOLD))
     [made] = sources.sources([name], fitted)
     [opened] = sources.sources([name], saved(fitted, tmp_path))
-    for left, right in zip(*(vars(source.retrieve(requests, 4)).values() for source in (made, opened)), strict=True):
+    for left, right in zip(
+        *(vars(source.retrieve(requests, 4)).values() for source in (made, opened)), strict=True
+    ):
         np.testing.assert_array_equal(left, right)
 
 
 def test_neighbours_in_blocks_are_neighbours_at_once(fitted, monkeypatch):
     monkeypatch.setattr(sources, "ITEMS_PER_BLOCK", 4)
     again = fit(log(), NOW, VECTORS, content(), COLOURS, ADDED)
-    for name in (field.name for field in fields(again) if isinstance(getattr(again, field.name), tuple)):
+    for name in (
+        field.name for field in fields(again) if isinstance(getattr(again, field.name), tuple)
+    ):
         for left, right in zip(getattr(again, name), getattr(fitted, name), strict=True):
             np.testing.assert_array_equal(left, right, err_msg=name)
 
 
 def test_habits_are_counted_from_the_log(fitted):
-    """Thing 2: bought by 0, 4 and 6, and again by 0. An event of an item that is gone is nobody's."""
-    found = fitted.habits
+    """Thing 2: bought by 0, 4 and 6, and again by 0. An event of an item that is gone is
+    nobody's."""
+    found = fitted.item_stats
     assert found.counts_I.tolist() == [6, 6, 4, 4, 3, 3, 3, 3, 0, 1]
     assert found.first_days_I.tolist() == [60.0] * SOLD + [NOW - 5, 60.0]
-    np.testing.assert_allclose(found.rhythm.intervals_I, 20, rtol=1e-6)
-    gone = Histories(np.array([0, 2]), np.array([-1, 1], np.int32), np.zeros(2, np.int8), np.array([3.0, 4.0]))
-    without = habits(lambda: [gone], 2)
+    np.testing.assert_allclose(found.repurchase_intervals.intervals_I, 20, rtol=1e-6)
+    gone = Histories(
+        np.array([0, 2]), np.array([-1, 1], np.int32), np.zeros(2, np.int8), np.array([3.0, 4.0])
+    )
+    without = item_stats(lambda: [gone], 2)
     assert (without.counts_I.tolist(), without.first_days_I.tolist()) == ([0, 1], [np.inf, 4.0])
 
 
 def test_habits_of_two_parts_are_those_of_one():
     known = shoppers(users=9)
     added = np.where(np.arange(60) % 3, np.nan, -5.0)
-    whole = habits(lambda: [known], 60, added)
-    parts = habits(lambda: iter([known.slice(0, 4), known.slice(4, 9)]), 60, added)
+    whole = item_stats(lambda: [known], 60, added)
+    parts = item_stats(lambda: iter([known.slice(0, 4), known.slice(4, 9)]), 60, added)
     np.testing.assert_array_equal(parts.counts_I, whole.counts_I)
     np.testing.assert_array_equal(parts.first_days_I, whole.first_days_I)
-    np.testing.assert_allclose(parts.rhythm.intervals_I, whole.rhythm.intervals_I, rtol=1e-6)
-    np.testing.assert_allclose(parts.rhythm.repeats_I, whole.rhythm.repeats_I, rtol=1e-6)
+    np.testing.assert_allclose(
+        parts.repurchase_intervals.intervals_I, whole.repurchase_intervals.intervals_I, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        parts.repurchase_intervals.repeats_I, whole.repurchase_intervals.repeats_I, rtol=1e-6
+    )
 
 
 def test_a_category_is_one_in_any_case_and_blank_ones_are_none():
@@ -188,5 +211,8 @@ def test_a_category_is_one_in_any_case_and_blank_ones_are_none():
 
 
 def test_a_shop_without_categories_has_none():
-    assert categories(pa.table({"category": pa.array([None, None], pa.string())})).tolist() == [-1, -1]
+    assert categories(pa.table({"category": pa.array([None, None], pa.string())})).tolist() == [
+        -1,
+        -1,
+    ]
     assert categories(pa.table({"category": pa.array([], pa.string())})).tolist() == []

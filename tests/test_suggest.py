@@ -1,4 +1,5 @@
-"""Completions of a small catalogue by heart, and the laws of the look-up against counting by hand."""
+"""Completions of a small catalogue by heart, and the laws of the look-up against counting by
+hand."""
 
 from __future__ import annotations
 
@@ -14,9 +15,18 @@ from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError, ReleaseError
-from recsys.suggest import FEWEST_USERS, KINDS, Suggestion, Suggestions, asked, build, fold, phrases
 from recsys.tables import QUERIES
 from recsys.types import Impression
+from recsys.understanding.suggest import (
+    FEWEST_USERS,
+    KINDS,
+    Suggestion,
+    Suggestions,
+    asked,
+    build,
+    fold,
+    phrases,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CATALOGUE = [
@@ -28,8 +38,12 @@ CATALOGUE = [
 ]
 
 
-def opened(rows: list[tuple[str | None, str | None, str | None]], queries: dict[str, int] | None = None) -> Suggestions:
-    titles, brands, categories = (pa.array(values, pa.string()) for values in zip(*rows, strict=True))
+def opened(
+    rows: list[tuple[str | None, str | None, str | None]], queries: dict[str, int] | None = None
+) -> Suggestions:
+    titles, brands, categories = (
+        pa.array(values, pa.string()) for values in zip(*rows, strict=True)
+    )
     past = pa.table([list(queries or {}), list((queries or {}).values())], schema=QUERIES)
     buffer = build(pa.table({"title": titles, "brand": brands, "category": categories}), past)
     file = pa.ipc.open_file(buffer)
@@ -44,7 +58,12 @@ def texts(found: list[Suggestion]) -> list[str]:
 
 
 def test_what_begins_so_comes_first_by_weight_then_what_has_a_word_that_does() -> None:
-    assert texts(SHOP.complete("re"))[:4] == ["red armchair", "red", "red chair", "red chair with arms"]
+    assert texts(SHOP.complete("re"))[:4] == [
+        "red armchair",
+        "red",
+        "red chair",
+        "red chair with arms",
+    ]
     assert texts(SHOP.complete("re"))[4:] == ["redwood table"]
     inside = ["red chair", "blue chair", "red chair with arms"]
     assert texts(SHOP.complete("chair")) == ["Chairs", "chair", *inside]
@@ -62,8 +81,22 @@ def test_brands_and_categories_stand_as_the_catalogue_spells_them() -> None:
 
 
 def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
-    found = phrases({"Red Chair, 2 pack of 3 in. x 4 in.": 1, "red chair with arms": 2, "pack of wipes": 5, "2 in": 9})
-    chairs = {"red": 3, "red chair": 3, "chair": 3, "arms": 2, "chair with arms": 2, "red chair with arms": 2}
+    found = phrases(
+        {
+            "Red Chair, 2 pack of 3 in. x 4 in.": 1,
+            "red chair with arms": 2,
+            "pack of wipes": 5,
+            "2 in": 9,
+        }
+    )
+    chairs = {
+        "red": 3,
+        "red chair": 3,
+        "chair": 3,
+        "arms": 2,
+        "chair with arms": 2,
+        "red chair with arms": 2,
+    }
     assert found == {**chairs, "pack": 6, "wipes": 5, "pack of wipes": 5}
 
 
@@ -87,14 +120,18 @@ def test_chinese_phrases_end_where_words_do() -> None:
     found = phrases({"无线蓝牙耳机（黑色）": 1, "蓝牙耳机 高音质": 1})
     assert found["蓝牙耳机"] == 2
     assert "牙耳" not in found
-    shop = opened([("无线蓝牙耳机", "网易", "数码 / 耳机"), ("蓝牙耳机 Hi-Fi", "网易", "数码 / 耳机")])
+    shop = opened(
+        [("无线蓝牙耳机", "网易", "数码 / 耳机"), ("蓝牙耳机 Hi-Fi", "网易", "数码 / 耳机")]
+    )
     assert texts(shop.complete("耳"))[0] == "耳机"
     assert "蓝牙耳机" in texts(shop.complete("蓝"))
     assert "蓝牙耳机" in texts(shop.complete("耳机"))
     assert texts(shop.complete("hi")) == ["蓝牙耳机 hi-fi"]
 
 
-@pytest.mark.parametrize("slip", ["rde ch", "redd ch", "rd chai", "rrd cha", "red ahair", "red chiar"])
+@pytest.mark.parametrize(
+    "slip", ["rde ch", "redd ch", "rd chai", "rrd cha", "red ahair", "red chiar"]
+)
 def test_one_slip_is_forgiven_where_nothing_begins_so(slip: str) -> None:
     assert texts(SHOP.complete(slip))[0] == "red chair"
 
@@ -112,18 +149,26 @@ def test_an_empty_catalogue_completes_to_nothing() -> None:
     assert opened([(None, None, None)]).complete("a") == []
 
 
-def shown(user: str | None, query: str | None, days: float = 1, items: tuple[str, ...] = ("i",)) -> Impression:
+def shown(
+    user: str | None, query: str | None, days: float = 1, items: tuple[str, ...] = ("i",)
+) -> Impression:
     time = NOW - timedelta(days=days)
-    return Impression(f"{user}-{query}-{days}", time, "v", "search", items, user_id=user, query=query)
+    return Impression(
+        f"{user}-{query}-{days}", time, "v", "search", items, user_id=user, query=query
+    )
 
 
 def test_only_what_several_known_users_asked_and_found_is_told() -> None:
     enough = [shown(f"u{n}", "Red  Chair ") for n in range(FEWEST_USERS)]
     again = [shown("u1", "red chair", 2), shown("u1", "red chair", 3)]
-    private = [shown(f"u{n % 2}", "my diagnosis", n) for n in range(1, 9)] + [shown(None, "my diagnosis")] * 9
+    private = [shown(f"u{n % 2}", "my diagnosis", n) for n in range(1, 9)] + [
+        shown(None, "my diagnosis")
+    ] * 9
     nothing = [shown(f"u{n}", "unicorn", items=()) for n in range(9)]
     other = [shown(f"u{n}", None) for n in range(9)] + [shown(f"u{n}", "x" * 61) for n in range(9)]
-    old = [shown(f"u{n}", "sleigh", 91) for n in range(9)] + [shown(f"u{n}", "tomorrow", -1) for n in range(9)]
+    old = [shown(f"u{n}", "sleigh", 91) for n in range(9)] + [
+        shown(f"u{n}", "tomorrow", -1) for n in range(9)
+    ]
     told = asked([*enough, *again, *private, *nothing, *other, *old], NOW - timedelta(days=90), NOW)
     assert told.to_pylist() == [{"query": "red chair", "users": FEWEST_USERS}]
 
@@ -163,7 +208,7 @@ def test_the_best_of_all_that_match_are_found_whatever_the_block(
     rows = [(None, brand, None) for brand, count in counts.items() for _ in range(count)]
     everything = opened(rows).complete("", 999)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys.suggest._BLOCK", block)
+        patch.setattr("recsys.understanding.suggest._BLOCK", block)
         found = opened(rows).complete(prefix, k)
     starting = [each for each in everything if fold(each.text).startswith(fold(prefix))]
     best = sorted(starting, key=lambda each: (-each.weight, fold(each.text)))[:k]

@@ -1,9 +1,9 @@
 import pytest
 
 from recsys.errors import InputError, NotFoundError
-from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
-from recsys.retrieval.synonyms import Synonyms
-from recsys.retrieval.terms import tokens
+from recsys.retrieval.text.analysis import tokens
+from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
+from recsys.retrieval.text.synonyms import Synonyms
 from recsys.types import Requests
 
 FILE = """# furniture
@@ -23,7 +23,9 @@ def synonyms(tmp_path):
 
 def found(synonyms, text):
     phrases = synonyms.find(tokens(text))
-    return [(start, stop, "".join(token.folded for token in phrase)) for start, stop, phrase in phrases]
+    return [
+        (start, stop, "".join(token.folded for token in phrase)) for start, stop, phrase in phrases
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,8 @@ def test_an_item_with_both_words_counts_once(synonyms):
 
 
 @pytest.mark.parametrize(
-    ("query", "row"), [("手机", 3), ("移动电话", 4), ("cell phone", 5), ("mobile", 6), ("settees", 0)]
+    ("query", "row"),
+    [("手机", 3), ("移动电话", 4), ("cell phone", 5), ("mobile", 6), ("settees", 0)],
 )
 def test_a_retriever_finds_by_synonyms(synonyms, query, row):
     retriever = LexicalRetriever(LexicalIndex.build({"title": TITLES}, {}), synonyms)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.metrics import tail
-from recsys.retrieval.tail import Tail
+from recsys.retrieval.behaviour.tail import Tail
 from recsys.types import Requests
 from tests.contracts import ScorerContract, answers, shoppers
 
@@ -13,7 +13,9 @@ class TestTail(ScorerContract):
     TAIL = np.arange(60) % 3 > 0
 
     def make(self):
-        return Tail(np.random.default_rng(4).normal(size=(self.ITEMS, 8)).astype(np.float32), self.TAIL)
+        return Tail(
+            np.random.default_rng(4).normal(size=(self.ITEMS, 8)).astype(np.float32), self.TAIL
+        )
 
     def requests(self):
         histories = shoppers(items=self.ITEMS)
@@ -21,11 +23,14 @@ class TestTail(ScorerContract):
         return Requests(len(histories), None, vectors_BD, histories)
 
     def matches(self, requests):
-        return [left & set(np.flatnonzero(self.TAIL).tolist()) for left in super().matches(requests)]
+        return [
+            left & set(np.flatnonzero(self.TAIL).tolist()) for left in super().matches(requests)
+        ]
 
 
 def test_the_tail_of_a_worked_example():
-    """Of 20 interactions the tail's fifth is 4: the items with 1, 1 and 2, and the one without any."""
+    """Of 20 interactions the tail's fifth is 4: the items with 1, 1 and 2, and the one without
+    any."""
     counts_I = np.array([10, 1, 6, 0, 2, 1], np.float32)
     assert np.flatnonzero(tail(counts_I)).tolist() == [1, 3, 4, 5]
     assert np.flatnonzero(tail(counts_I, 0.19)).tolist() == [1, 3, 5]

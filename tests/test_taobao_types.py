@@ -3,13 +3,16 @@ import pytest
 
 from recsys.datasets.taobao_types import FILES, character_tfidf, load, recall, split
 from recsys.errors import NotFoundError
-from recsys.retrieval.lexical import LexicalIndex
+from recsys.retrieval.text.bm25 import LexicalIndex
 
 
 def write(folder, name, *titles):
     """Titles as (text, tags), a tag a character: B, I, O, and M for another kind's beginning."""
     full = {"B": "B-HCCX", "I": "I-HCCX", "O": "O", "M": "B-MISC"}
-    blocks = ["".join(f"{char} {full[tag]}\r\n" for char, tag in zip(*title, strict=True)) for title in titles]
+    blocks = [
+        "".join(f"{char} {full[tag]}\r\n" for char, tag in zip(*title, strict=True))
+        for title in titles
+    ]
     (folder / name).write_text("\r\n".join(blocks) + "\r\n", encoding="utf-8", newline="")
 
 
@@ -36,7 +39,8 @@ def test_the_baseline_is_cosine():
 
 @pytest.mark.realdata
 def test_words_and_pairs_beat_character_tfidf():
-    """1,072 queries over 7,998 titles. Measured recall@10 on the half to choose on .805, TF-IDF .756."""
+    """1,072 queries over 7,998 titles. Measured recall@10 on the half to choose on .805, TF-IDF
+    .756."""
     try:
         titles, relevant = load()
     except NotFoundError as missing:

@@ -1,8 +1,8 @@
-"""A user model on its way from training through a night to an answer, in one process: what it learned is what is shown.
+"""A user model on its way from training through a night to an answer, in one process: what it
+learned is what is shown.
 
-It learned from a ring: after item i comes i + 1, which is of the other colour and so in nobody's basket. Only a release
-with its places for the items can say so.
-"""
+It learned from a ring: after item i comes i + 1, which is of the other colour and so in nobody's
+basket. Only a release with its places for the items can say so."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ import pyarrow as pa
 import pytest
 
 from jobs import train_models
-from recsys import models
-from recsys.artifacts import ArtifactStore
 from recsys.batch import night
-from recsys.batch.plan import Place
+from recsys.batch.plan import NightRun
 from recsys.batch.stages import Stage, StageLine
 from recsys.config import Setup
+from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
-from recsys.ingest import check_items, deduplicate
 from recsys.interfaces import Ranker
+from recsys.models import store as models
+from recsys.pipeline.recommender import Recommender
+from recsys.pipeline.sources import SOURCES
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.ranking.projection import P
-from recsys.recommender import Recommender
-from recsys.release import Release
-from recsys.sources import SOURCES
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
 from recsys.training.loop import Schedule
 from recsys.training.users import Foretold, Recipe, train_user_model
@@ -45,7 +45,7 @@ DIM = 16
 BY_TASTE = LinearRanker(dict.fromkeys(RETAIL_WEIGHTS, 0.0) | {"discovery": 1.0})
 
 
-def in_this_process(place: Place, *stages: Stage) -> dict[str, StageLine]:
+def in_this_process(place: NightRun, *stages: Stage) -> dict[str, StageLine]:
     """What `stages.run` does, one shard after the other and without Ray."""
     lines = {}
     for stage in stages:
@@ -62,12 +62,17 @@ def ring(starts: range, length: int) -> Histories:
     items = [[(start + place) % ITEMS for place in range(length)] for start in starts]
     days = np.tile(np.arange(length, dtype=np.float64), len(items))
     types = np.full(len(days), PURCHASE, np.int8)
-    return Histories(np.arange(len(items) + 1) * length, np.array(items, np.int32).ravel(), types, days)
+    return Histories(
+        np.arange(len(items) + 1) * length, np.array(items, np.int32).ravel(), types, days
+    )
 
 
 def catalogue() -> pa.Table:
     shop = Checkerboard(UNTIL)
-    judged = [check_items(shop.read_items(chunk), chunk.path, chunk.start).good for chunk in shop.item_chunks()]
+    judged = [
+        check_items(shop.read_items(chunk), chunk.path, chunk.start).good
+        for chunk in shop.item_chunks()
+    ]
     return deduplicate(pa.concat_tables(judged), "item_id").good
 
 
@@ -77,8 +82,12 @@ def train(folder: Path) -> None:
     asked = Foretold(ring(range(ITEMS), 3), ((np.arange(ITEMS) + 3) % ITEMS).astype(np.int32))
     every = [at for at in range(ITEMS) for _ in range(8)]
     log = ring(range(ITEMS), 5).users(np.array(every))
-    recipe = Recipe(Schedule(40, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6, dropout=0.0)
-    by_residuals = replace(recipe, residual_dropout=0.0, shrinkage=0.5)  # the two colours of a thing read alike
+    recipe = Recipe(
+        Schedule(40, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6, dropout=0.0
+    )
+    by_residuals = replace(
+        recipe, residual_dropout=0.0, shrinkage=0.5
+    )  # the two colours of a thing read alike
     train_user_model(log, asked, items, vectors_ID, folder / USER_MODEL, by_residuals)
 
 
@@ -136,7 +145,9 @@ def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender
     placed = model.place_items(release.items, np.asarray(release.item_vectors_ID))
     np.testing.assert_allclose(release.taste_vectors_ID, placed, atol=1e-5)
     known = release.history(3)
-    np.testing.assert_allclose(release.user_vectors_UD[3], model.encode_history(known, placed)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        release.user_vectors_UD[3], model.encode_history(known, placed)[0], atol=1e-5
+    )
 
 
 def test_the_next_request_after_an_event_knows_it(tasted: Recommender) -> None:
@@ -147,31 +158,42 @@ def test_the_next_request_after_an_event_knows_it(tasted: Recommender) -> None:
 
 
 def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recommender) -> None:
-    """u03 bought odd things alone; as soon as he goes along the ring he is offered what follows there, odd or even."""
+    """u03 bought odd things alone; as soon as he goes along the ring he is offered what follows
+    there, odd or even."""
     release = tasted.release
-    nearest = (np.asarray(release.taste_vectors_ID) @ release.user_vectors_UD[release.user_ids.row("u03")]).argmax()
+    nearest = (
+        np.asarray(release.taste_vectors_ID) @ release.user_vectors_UD[release.user_ids.row("u03")]
+    ).argmax()
     before = first(tasted, user="u03")
-    assert f"i{before:02d}" == release.item_ids[int(nearest)], "the night made his list with the same model"
+    assert f"i{before:02d}" == release.item_ids[int(nearest)], (
+        "the night made his list with the same model"
+    )
     assert foretold(tasted, 4, "u03") > 0.7
 
 
 def test_the_night_and_the_day_score_alike(tasted: Recommender) -> None:
-    """An event of an item that is not in the catalogue says nothing: the sources are asked again for the same."""
+    """An event of an item that is not in the catalogue says nothing: the sources are asked again
+    for the same."""
     nightly = tasted.recommend(Query("r", 5, "u03"))
     again = tasted.recommend(Query("r", 5, "u03"), buys(99, user="u03"))
-    assert [each.item.item_id for each in nightly.items] == [each.item.item_id for each in again.items]
+    assert [each.item.item_id for each in nightly.items] == [
+        each.item.item_id for each in again.items
+    ]
     for one, other in zip(nightly.items, again.items, strict=True):
         assert one.features["discovery"] == pytest.approx(other.features["discovery"], rel=1e-4)
 
 
 def test_what_the_projected_columns_mean_changes_with_their_space_alone(shop: Setup) -> None:
-    """The texts' space is that of the plain night; the taste is new, and stays for the next night."""
+    """The texts' space is that of the plain night; the taste is new, and stays for the next
+    night."""
     store = ArtifactStore(shop.home)
     plain, tasted = (Release.open(store, version) for version in ("plain", "tasted"))
     assert tasted.array("projection").tobytes() == plain.array("projection").tobytes()
     assert plain.array("taste_projection").shape == (tasted.item_vectors_ID.shape[1], P)
     kept_DP = tasted.array("taste_projection")
-    np.testing.assert_allclose(tasted.taste_vectors_ID @ kept_DP, tasted.shelf.taste_projected_IP, atol=1e-5)
+    np.testing.assert_allclose(
+        tasted.taste_vectors_ID @ kept_DP, tasted.shelf.taste_projected_IP, atol=1e-5
+    )
     try:
         assert night.begin(shop, UNTIL, "next").plan.taste_from == "tasted"
         assert night.begin(replace(shop, name="another"), UNTIL, "other").plan.taste_from is None
@@ -188,8 +210,13 @@ def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:
     rows = tasted.release.item_ids.rows(pa.array([each.item.item_id for each in found.items]))
     user = tasted.release.user_ids.row("u03")
     assert found.personalised
-    liked = np.asarray(tasted.release.taste_vectors_ID)[rows] @ np.asarray(tasted.release.user_vectors_UD)[user]
-    np.testing.assert_allclose([each.features["personal"] for each in found.items], liked, atol=1e-5)
+    liked = (
+        np.asarray(tasted.release.taste_vectors_ID)[rows]
+        @ np.asarray(tasted.release.user_vectors_UD)[user]
+    )
+    np.testing.assert_allclose(
+        [each.features["personal"] for each in found.items], liked, atol=1e-5
+    )
 
 
 def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
@@ -208,7 +235,15 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
 ) -> None:
     short = Recipe(Schedule(2, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6)
     monkeypatch.setattr(Recipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
-    flags = ["--setup", "tests.checkerboard:setup", "--parts", "users", "mixer", "--folder", str(tmp_path)]
+    flags = [
+        "--setup",
+        "tests.checkerboard:setup",
+        "--parts",
+        "users",
+        "mixer",
+        "--folder",
+        str(tmp_path),
+    ]
     monkeypatch.setattr(sys, "argv", ["train_models", *flags])
     assert train_models.main() == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -216,9 +251,14 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     assert told["mixer/buyers"] > 0
     manifest = night.run_night(night.begin(shop, UNTIL, "mixed"), print)
     assert tuple(manifest.sources) == SOURCES
-    served = models.recommender(models.trained(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed"))
+    served = models.recommender(
+        models.trained(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed")
+    )
     assert isinstance(served.recommend_ranker, Mixer)
     known = str(served.release.users["user_id"][0])
-    nightly, live = served.recommend(Query("r", 5, known)), served.recommend(Query("r", 5, known), buys(3, user=known))
+    nightly, live = (
+        served.recommend(Query("r", 5, known)),
+        served.recommend(Query("r", 5, known), buys(3, user=known)),
+    )
     assert len(nightly.items) == len(live.items) == 5
     assert "follows" in {source for item in live.items for source in item.sources}

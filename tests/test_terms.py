@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.retrieval.terms import fold, inflections, tokens, words
+from recsys.retrieval.text.analysis import fold, inflections, tokens, words
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_words(text, terms):
 
 
 def test_what_others_say_already_does_not_count():
-    counting = {term.text: term.counts for token in tokens("AB-123 苹果数据线") for term in token.terms}
+    counting = {
+        term.text: term.counts for token in tokens("AB-123 苹果数据线") for term in token.terms
+    }
     assert [text for text, counts in counting.items() if not counts] == ["ab123", "果数", "数据线"]
 
 
@@ -57,7 +59,11 @@ def test_places_are_those_of_the_text_as_it_came(text, pieces):
     assert [text[term.start : term.end] for token in tokens(text) for term in token.terms] == pieces
 
 
-ODD = st.text(st.sampled_from("aZ1 -.'½x手机壳日のﾎﾞ한\u1112\u1161\u11ab\u0301İßﬁ𝟙㍍\u0fb2\u0f71\u0f80\u09c7\u09be"))
+ODD = st.text(
+    st.sampled_from(
+        "aZ1 -.'½x手机壳日のﾎﾞ한\u1112\u1161\u11ab\u0301İßﬁ𝟙㍍\u0fb2\u0f71\u0f80\u09c7\u09be"
+    )
+)
 
 
 @given(st.one_of(st.text(), ODD))
@@ -93,8 +99,10 @@ def test_case_and_width_do_not_matter(text):
 
 def test_the_chinese_dictionary_waits_for_chinese_and_is_silent():
     code = (
-        "import sys\nfrom recsys.retrieval.terms import words\nwords('drill ボール')\n"
+        "import sys\nfrom recsys.retrieval.text.analysis import words\nwords('drill ボール')\n"
         "assert 'jieba' not in sys.modules\nprint(words('手机壳'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=".")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="."
+    )
     assert (done.stdout.strip(), done.stderr) == (str(words("手机壳")), "")

@@ -1,4 +1,5 @@
-"""Words tokenised once give the tokenizer's own ids, whatever the texts; rows hold each token once."""
+"""Words tokenised once give the tokenizer's own ids, whatever the texts; rows hold each token
+once."""
 
 from __future__ import annotations
 
@@ -31,9 +32,13 @@ def bytelevel() -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    words = ["a red drill and a blue saw, the saw's blade", "grün größer Säge saw-blade 12V 12 V"] * 5
+    words = [
+        "a red drill and a blue saw, the saw's blade",
+        "grün größer Säge saw-blade 12V 12 V",
+    ] * 5
     tokenizer.train_from_iterator(
-        words, trainers.BpeTrainer(vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        words,
+        trainers.BpeTrainer(vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
     )
     return tokenizer
 
@@ -107,7 +112,11 @@ def test_any_texts_get_the_tokenizer_s_own_ids(name: str) -> None:
 @pytest.mark.parametrize("name", ["wordpiece", "unigram"])
 def test_every_text_of_every_data_set_gets_the_tokenizer_s_own_ids(name: str) -> None:
     folder = Path(os.environ.get("NIGHTSHELF_DATA", ""))
-    texts = sorted({text for path in folder.glob("*/*.parquet") for text in strings(path)} if folder.name else ())
+    texts = sorted(
+        {text for path in folder.glob("*/*.parquet") for text in strings(path)}
+        if folder.name
+        else ()
+    )
     if not texts:
         pytest.skip("no data sets: set NIGHTSHELF_DATA")
     ours, theirs = WordTokenizer(tokenizer(name), 64, 0), reference(name, 64)
@@ -129,7 +138,9 @@ def test_a_tokenizer_that_looks_past_a_space_is_asked_for_whole_texts() -> None:
     assert not reads_words_alone(told | {"pre_tokenizer": None})
     assert not reads_words_alone(told | {"normalizer": {"type": "Prepend", "prepend": "▁"}})
     spaces = {"type": "Replace", "pattern": {"Regex": r"\s"}, "content": ""}
-    assert not reads_words_alone(told | {"normalizer": {"type": "Sequence", "normalizers": [spaces]}})
+    assert not reads_words_alone(
+        told | {"normalizer": {"type": "Sequence", "normalizers": [spaces]}}
+    )
     mark = {"content": "<x>", "rstrip": True}
     assert not reads_words_alone(told | {"added_tokens": [mark]})
     whole = bytelevel()
@@ -137,7 +148,9 @@ def test_a_tokenizer_that_looks_past_a_space_is_asked_for_whole_texts() -> None:
     ours = WordTokenizer(whole, MAX, 0)
     texts = ["a red saw", "a red saw", ""]
     assert not ours._by_word
-    assert ours(texts).to_pylist() == [each.ids[:MAX] or [0] for each in whole.encode_batch_fast(texts)]
+    assert ours(texts).to_pylist() == [
+        each.ids[:MAX] or [0] for each in whole.encode_batch_fast(texts)
+    ]
 
 
 def test_words_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +177,9 @@ def test_rows_hold_each_text_once_and_nothing_of_another() -> None:
     for start, stop, row in rows(ids, lengths, 128):
         assert row.shape == (3, 128)
         used = lengths[start:stop].sum()
-        for text, begin in zip(range(start, stop), np.cumsum(lengths[start:stop]) - lengths[start:stop], strict=True):
+        for text, begin in zip(
+            range(start, stop), np.cumsum(lengths[start:stop]) - lengths[start:stop], strict=True
+        ):
             end = begin + lengths[text]
             assert row[0, begin:end].tolist() == tokens[text].as_py()
             assert (row[1, begin:end] == begin).all()

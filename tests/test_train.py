@@ -49,12 +49,17 @@ def test_no_workers():
 @pytest.mark.ray
 @pytest.mark.slow
 def test_two_workers_train_as_one(ray_session, tiny, tmp_path):  # noqa: F811
-    """The encoder's own dropout draws differ by worker, so the weights do; what they find does not."""
+    """The encoder's own dropout draws differ by worker, so the weights do; what they find does
+    not."""
     alone = distributed(train_classifier, arguments(tiny, tmp_path / "alone"))
-    together = distributed(train_classifier, arguments(tiny, tmp_path / "together"), workers=2, cpus=0.5)
+    together = distributed(
+        train_classifier, arguments(tiny, tmp_path / "together"), workers=2, cpus=0.5
+    )
     assert together["steps"] == alone["steps"] == 15
     assert together["start"] == pytest.approx(alone["start"], abs=1e-5)
-    one_NC, two_NC = (IntentClassifier(tmp_path / name).probabilities(TEXTS) for name in ("alone", "together"))
+    one_NC, two_NC = (
+        IntentClassifier(tmp_path / name).probabilities(TEXTS) for name in ("alone", "together")
+    )
     assert (one_NC.argmax(axis=1) == two_NC.argmax(axis=1)).mean() > 0.9
     assert np.isfinite(IntentClassifier(tmp_path / "together").probabilities(TEST)).all()
 
@@ -63,6 +68,8 @@ def test_two_workers_train_as_one(ray_session, tiny, tmp_path):  # noqa: F811
 @pytest.mark.slow
 def test_a_workers_error_is_told(ray_session, tiny, tmp_path):  # noqa: F811
     with pytest.raises(InputError, match="all 48 texts have the label 'x'"):
-        distributed(train_classifier, arguments(tiny, tmp_path, labels=["x"] * 48), workers=2, cpus=0.5)
+        distributed(
+            train_classifier, arguments(tiny, tmp_path, labels=["x"] * 48), workers=2, cpus=0.5
+        )
     with pytest.raises(RecsysError, match="training failed on its workers: invalid literal"):
         distributed(partial(int, "two"), {}, workers=2, cpus=0.5)

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.batch.train import distributed
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.retrieval.lexical import LexicalIndex
+from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training.loop import Schedule
 from recsys.training.search import Bases, Recipe, train_search
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
@@ -33,4 +33,8 @@ def test_two_workers_train_search(ray_session: Any, tmp_path: Path) -> None:
     }
     measured = distributed(train_search, known, workers=2, cpus=0.5)
     assert 0 <= measured["recall@10"] <= 1
-    assert {path.name for path in (tmp_path / "trained").iterdir()} >= {"encoder", "cross_encoder", "fusion.json"}
+    assert {path.name for path in (tmp_path / "trained").iterdir()} >= {
+        "encoder",
+        "cross_encoder",
+        "fusion.json",
+    }

@@ -14,7 +14,8 @@ FREE = Recipe(strength=0.1)
 
 
 def drawn(requests=200, truth=("near",), seed=0, candidates=12):
-    """Half of the candidates the user had; of these and of the others he takes the best by the sources `truth`."""
+    """Half of the candidates the user had; of these and of the others he takes the best by the
+    sources `truth`."""
     rng = np.random.default_rng(seed)
     features_BNF = rng.random((requests, candidates, len(NAMES)), np.float32) + np.float32(0.01)
     features_BNF[:, candidates // 2 :, 0] = 0
@@ -29,7 +30,9 @@ def drawn(requests=200, truth=("near",), seed=0, candidates=12):
 def first(mixer, example, half):
     """How often the best of one half is the one taken."""
     scores_BN = mixer.score(example.features_BNF)[:, half]
-    return np.take_along_axis(example.labels_BN[:, half], scores_BN.argmax(axis=1)[:, None], axis=1).mean()
+    return np.take_along_axis(
+        example.labels_BN[:, half], scores_BN.argmax(axis=1)[:, None], axis=1
+    ).mean()
 
 
 HAD, NEW = slice(0, 6), slice(6, 12)
@@ -65,12 +68,15 @@ def test_what_is_never_taken_again_comes_last():
 
 
 def test_the_share_of_new_lists_is_what_it_says():
-    """With all of the weight on new lists, nothing is learned of what he had; with none, of new items still."""
+    """With all of the weight on new lists, nothing is learned of what he had; with none, of new
+    items still."""
     only_new = train_mixer([drawn()], NAMES, START, Recipe(new_share=1.0))
     begun = Mixer.of({name: 5 * weight for name, weight in START.items()})
     np.testing.assert_array_equal(only_new.weights_GFV[1], begun.weights_GFV[1])
     assert only_new.bias == 0
-    assert first(train_mixer([drawn()], NAMES, START, Recipe(new_share=0.0)), drawn(seed=1), NEW) > 0.9
+    assert (
+        first(train_mixer([drawn()], NAMES, START, Recipe(new_share=0.0)), drawn(seed=1), NEW) > 0.9
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -90,7 +96,9 @@ def test_nothing_to_learn_from_is_the_start():
     silent.labels_BN[:] = False
     for made in ([], [silent]):
         mixer = train_mixer(made, NAMES, START, Recipe(scale=2.0))
-        np.testing.assert_allclose(mixer.weights_GFV, Mixer.of({n: 2 * w for n, w in START.items()}).weights_GFV)
+        np.testing.assert_allclose(
+            mixer.weights_GFV, Mixer.of({n: 2 * w for n, w in START.items()}).weights_GFV
+        )
 
 
 @settings(max_examples=5, deadline=None)
@@ -121,8 +129,14 @@ def test_a_source_that_nobody_weighed_is_learned_too():
 
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_examples_are_asked_in_blocks(block):
-    """Three users, who are told items 5 and their first; they take 5; nothing; 9, which nobody told, and 2."""
-    asked = Histories(np.array([0, 1, 2, 3]), np.array([0, 1, 2], np.int32), np.full(3, PURCHASE, np.int8), np.zeros(3))
+    """Three users, who are told items 5 and their first; they take 5; nothing; 9, which nobody
+    told, and 2."""
+    asked = Histories(
+        np.array([0, 1, 2, 3]),
+        np.array([0, 1, 2], np.int32),
+        np.full(3, PURCHASE, np.int8),
+        np.zeros(3),
+    )
     truth = np.array([0, 1, 1, 3]), np.array([5, 9, 2], np.int32)
     sizes = []
 
@@ -134,4 +148,8 @@ def test_examples_are_asked_in_blocks(block):
     made = list(examples(ask, asked, truth, block))
     assert max(sizes) == block
     assert np.concatenate([one.rows_BN for one in made]).tolist() == [[5, 0], [5, 1], [5, 2]]
-    assert np.concatenate([one.labels_BN for one in made]).tolist() == [[True, False], [False] * 2, [False, True]]
+    assert np.concatenate([one.labels_BN for one in made]).tolist() == [
+        [True, False],
+        [False] * 2,
+        [False, True],
+    ]

@@ -1,4 +1,5 @@
-"""Rankers of biased clicks: people want by `wanted`, the ranker of the day put what they want least on top."""
+"""Rankers of biased clicks: people want by `wanted`, the ranker of the day put what they want least
+on top."""
 
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 from recsys.errors import InputError
 from recsys.metrics import seeds_interval
 from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.lists import ips_ndcg, split
+from recsys.ranking.logged_rankings import ips_ndcg, split
 from recsys.ranking.network import NetRanker, Network, load
 from recsys.ranking.trees import TreeRanker
 from recsys.training.ranker import (
@@ -44,7 +45,8 @@ def net(train, valid, examination, folder, recipe=NET):
 
 @pytest.mark.parametrize("learn", [trees, net])
 def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
-    """Their nDCG by what is wanted, over three logs: both estimates of the curve beat them, clear of zero."""
+    """Their nDCG by what is wanted, over three logs: both estimates of the curve beat them, clear
+    of zero."""
     unseen, relevance_BK = logged(500, 99)
     wanted = lists_of(unseen.features_BKF, relevance_BK)
     gained_SB = []
@@ -76,7 +78,9 @@ def test_the_same_seed_the_same_ranker(learn, tmp_path):
 def test_a_log_without_clicks_teaches_nothing(learn, tmp_path):
     lists, _ = logged(50)
     silent = lists_of(lists.features_BKF, 0 * lists.gains_BK)
-    with pytest.raises(InputError, match="nobody clicked anything in the 50 requests of the train part"):
+    with pytest.raises(
+        InputError, match="nobody clicked anything in the 50 requests of the train part"
+    ):
         learn(silent, lists, TRUE, tmp_path)
     with pytest.raises(InputError, match="in the 0 requests of the valid part"):
         learn(lists, lists.where(np.zeros(50, bool)), TRUE, tmp_path)
@@ -88,8 +92,9 @@ def test_a_small_log_still_grows_trees(tmp_path):
 
 
 def test_a_click_s_lambdas_by_hand():
-    """Place 3 of 3 was clicked, all score 0. By hand, clip 10: weights 1, 2, 4, and of those unclicked, by Bayes' rule
-    with one click where 1.75 places were looked at, 1 and .3 were seen."""
+    """Place 3 of 3 was clicked, all score 0. By hand, clip 10: weights 1, 2, 4, and of those
+    unclicked, by Bayes' rule with one click where 1.75 places were looked at, 1 and .3 were
+    seen."""
     lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1.0]]), names=["x"])
     curve = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
     slopes_N, bends_N = Lambdas(lists, curve, 10)(np.zeros(3), None)
@@ -100,9 +105,12 @@ def test_a_click_s_lambdas_by_hand():
 
 @pytest.mark.parametrize("clip", [1, 3, 100])
 def test_of_equally_wanted_items_no_place_wins(clip):
-    """The lambdas' mean at each place, and the loss's slope there, are 0 to their noise; not those of raw clicks."""
+    """The lambdas' mean at each place, and the loss's slope there, are 0 to their noise; not those
+    of raw clicks."""
     lists, _ = logged(40_000, level=0, strength=0)
-    order_BK = np.argsort(np.random.default_rng(0).random(lists.gains_BK.shape), axis=1)  # so that ranks are no places
+    order_BK = np.argsort(
+        np.random.default_rng(0).random(lists.gains_BK.shape), axis=1
+    )  # so that ranks are no places
     scores_BK = -1e-6 * np.argsort(order_BK, axis=1)
     for by, fair in ((TRUE, True), (None, False)):
         slopes_BK = Lambdas(lists, by, clip)(scores_BK.ravel(), None)[0].reshape(scores_BK.shape)
@@ -120,7 +128,9 @@ def test_pads_take_no_part():
                              for name, array in vars(lists).items() if name.endswith(("_BK", "_BKF"))})  # fmt: skip
     narrow, padded = (tensors(one, lists.names, TRUE) for one in (lists, wide))
     scores = torch.randn(30, 13, generator=torch.Generator().manual_seed(0))
-    assert listwise_ips_loss(scores, padded) == pytest.approx(listwise_ips_loss(scores[:, :10], narrow).item())
+    assert listwise_ips_loss(scores, padded) == pytest.approx(
+        listwise_ips_loss(scores[:, :10], narrow).item()
+    )
     for one in (lists, wide):
         slopes_N, _ = Lambdas(one, TRUE, 10)(np.zeros(300), None)
         assert len(slopes_N) == 300
@@ -132,7 +142,9 @@ def test_the_network_learns_from_vectors(tmp_path):
     train, valid = split(lists)
     ranker = net(train, valid, TRUE, tmp_path, NetRecipe(epochs=10))
     values_B = ips_ndcg(
-        ranker.score(unseen.features_BKF), lists_of(unseen.features_BKF, relevance_BK, names=unseen.names), None
+        ranker.score(unseen.features_BKF),
+        lists_of(unseen.features_BKF, relevance_BK, names=unseen.names),
+        None,
     )
     assert values_B.mean() > 0.95
     by_trees = trees(train, valid, TRUE, tmp_path / "trees")
@@ -147,7 +159,10 @@ def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
         net(*split(lists), TRUE, tmp_path, replace(NET, epochs=6, adversarial=epsilon, patience=0))
         network = load(tmp_path)
         with torch.no_grad():
-            losses = [listwise_ips_loss(network(t.features), t).item() for t in (held, perturbed(network, held, 0.1))]
+            losses = [
+                listwise_ips_loss(network(t.features), t).item()
+                for t in (held, perturbed(network, held, 0.1))
+            ]
             assert loss_of(network, held, 0.1).item() == pytest.approx(np.mean(losses), rel=1e-5)
         raised.append(losses[1] - losses[0])
     assert raised[0] > 1.5 * raised[1] > 0
@@ -159,7 +174,9 @@ def test_an_attack_moves_vectors_by_its_length_and_nothing_else():
     silent = held.features.clone()
     silent[..., 1:9] = 0
     torch.manual_seed(0)
-    moved = perturbed(Network(lists.names), Tensors(silent, held.targets, held.offsets, held.blocks), 0.25)
+    moved = perturbed(
+        Network(lists.names), Tensors(silent, held.targets, held.offsets, held.blocks), 0.25
+    )
     by = (moved.features - silent).double()
     assert by[..., 0].abs().max() == 0, "a scalar is no vector"
     assert by[..., 1:9].abs().max() == 0, "no vector stays none"

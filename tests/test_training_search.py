@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from recsys.config import tiny
+from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.models import with_parts
+from recsys.models.store import with_parts
+from recsys.pipeline.searcher import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.ranking.pairs import Pairs
-from recsys.retrieval.lexical import LexicalIndex
-from recsys.search import FEATURES
+from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive, search
 from recsys.training.loop import Schedule
 from recsys.training.search import Bases, Recipe, made_up, train_intents, train_search
@@ -45,7 +45,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
     return Bases(encoder, bert_folder(spread, spread=0.3), spread)
 
 
-def run(bases: Bases, recipe: Recipe, folder: Path, said: Callable[[str], None], resume: bool = False) -> Any:
+def run(
+    bases: Bases, recipe: Recipe, folder: Path, said: Callable[[str], None], resume: bool = False
+) -> Any:
     lexical = LexicalIndex.build({"title": TEXTS}, {})
     return train_search(TEXTS, lexical, TRAIN, VALID, bases, recipe, folder, said, resume)
 
@@ -58,7 +60,13 @@ def trained(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def test_the_folder_holds_every_part(trained: Trained) -> None:
     folder, _, lines = trained
-    assert {path.name for path in folder.iterdir()} == {ENCODER, CROSS_ENCODER, FUSION, USAGE, "logs"}
+    assert {path.name for path in folder.iterdir()} == {
+        ENCODER,
+        CROSS_ENCODER,
+        FUSION,
+        USAGE,
+        "logs",
+    }
     chosen = json.loads((folder / FUSION).read_text())
     assert chosen.keys() == {"weights", "without_cross_encoder", "weakest"}
     assert chosen["weights"].keys() == {"lexical", "dense", "cross_encoder"}
@@ -92,7 +100,11 @@ def test_the_models_take_the_place_of_a_setups_own(trained: Trained) -> None:
     encoder, reader = setup.encoder(), setup.cross_encoder and setup.cross_encoder()
     assert isinstance(encoder, TransformerEncoder)
     assert isinstance(reader, CrossEncoder)
-    assert (encoder.folder, encoder.query_prefix, encoder.max_tokens) == (folder / ENCODER, "find ", 16)
+    assert (encoder.folder, encoder.query_prefix, encoder.max_tokens) == (
+        folder / ENCODER,
+        "find ",
+        16,
+    )
     assert reader.folder == folder / CROSS_ENCODER
     top = np.argsort(-(encoder.encode_queries(["aa5"]) @ encoder.encode_items(TEXTS).T)[0])[:EACH]
     assert set((top // EACH).tolist()) == {5}
@@ -108,10 +120,15 @@ def test_the_models_take_the_place_of_a_setups_own(trained: Trained) -> None:
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
 
 
-def test_complete_training_is_not_done_again(trained: Trained, bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_training_is_not_done_again(
+    trained: Trained, bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, measured, _ = trained
     before, chosen, lines = weights(folder), (folder / FUSION).read_text(), list[str]()
 
@@ -146,14 +163,21 @@ def test_training_that_was_broken_off_ends_the_same(bases: Bases, tmp_path: Path
 
 
 def test_without_a_teacher_the_grades_are_learned(bases: Bases, tmp_path: Path) -> None:
-    recipe, lines = replace(SHORT, teacher=None, student=Schedule(4, 32, 3e-3, patience=0)), list[str]()
+    recipe, lines = (
+        replace(SHORT, teacher=None, student=Schedule(4, 32, 3e-3, patience=0)),
+        list[str](),
+    )
     run(bases, recipe, tmp_path, lines.append)
     assert not any("teacher" in line for line in lines)
     assert not (tmp_path / "logs" / "teacher").exists()
     #: Each query's negatives beside its twenty judged items.
     pairs = len(TRAIN.queries) * (2 * EACH + recipe.negatives)
     assert f"training the re-ranker on {pairs:,} pairs" in lines
-    assert json.loads((tmp_path / FUSION).read_text())["weights"].keys() == {"lexical", "dense", "cross_encoder"}
+    assert json.loads((tmp_path / FUSION).read_text())["weights"].keys() == {
+        "lexical",
+        "dense",
+        "cross_encoder",
+    }
 
 
 KIND_OF = [f"kind {row // EACH}" for row in range(len(TEXTS))]
@@ -180,9 +204,11 @@ def test_a_shop_of_one_category_has_no_intents(bases: Bases, tmp_path: Path) -> 
 
 def test_a_query_asks_for_what_most_of_its_answers_are() -> None:
     of_P, rows_P = [0, 0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 3, 4]
-    pairs = Pairs.sorted(["a", "b", "bad", "bare"], of_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1])
+    pairs = JudgedPairs.sorted(["a", "b", "bad", "bare"], of_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1])
     asked = search._categories_asked(["lamp", "saw", "saw", "axe", ""], pairs)
-    assert asked == {"a": "saw", "b": "axe"}, "the grade of bad's is too low, bare's item has no category"
+    assert asked == {"a": "saw", "b": "axe"}, (
+        "the grade of bad's is too low, bare's item has no category"
+    )
 
 
 @pytest.mark.parametrize("recipe", [Recipe.on_gpu(5), Recipe.on_cpu(5)])
@@ -195,7 +221,10 @@ def test_made_up_words_are_repeatable_and_nobodys() -> None:
     texts = made_up(40)
     assert texts == made_up(40)
     assert len(set(texts)) == 40
-    assert all(1 <= len(text.split()) <= 3 and all(5 <= len(word) <= 8 for word in text.split()) for text in texts)
+    assert all(
+        1 <= len(text.split()) <= 3 and all(5 <= len(word) <= 8 for word in text.split())
+        for text in texts
+    )
     assert not {word for text in texts for word in text.split()} & {*VERBS, "red"}
 
 
@@ -213,12 +242,20 @@ def test_vectors_are_kept_for_the_same_texts_and_encoder_alone(tmp_path: Path) -
     assert encoder.asked == 1
     np.testing.assert_array_equal(first_ID, again_ID)
     other_ID = item_vectors(encoder, ["another", *TEXTS[1:4]], tmp_path)
-    np.testing.assert_array_equal(other_ID, HashingEncoder(16).encode_items(["another", *TEXTS[1:4]]))
+    np.testing.assert_array_equal(
+        other_ID, HashingEncoder(16).encode_items(["another", *TEXTS[1:4]])
+    )
     assert item_vectors(HashingEncoder(8), TEXTS[:4], tmp_path).shape == (4, 8)
-    assert item_vectors(encoder, ["ab", "c"], tmp_path)[0] @ item_vectors(encoder, ["a", "bc"], tmp_path)[0] < 0.999
+    assert (
+        item_vectors(encoder, ["ab", "c"], tmp_path)[0]
+        @ item_vectors(encoder, ["a", "bc"], tmp_path)[0]
+        < 0.999
+    )
 
 
-def test_vectors_broken_off_while_written_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_broken_off_while_written_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(path: Path, _: Any) -> None:
         Path(path).write_bytes(b"\x93NUMPY")
         raise Killed

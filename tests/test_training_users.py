@@ -8,12 +8,20 @@ import torch
 
 from recsys.errors import InputError
 from recsys.training.loop import Schedule
-from recsys.training.users import Foretold, Recipe, Windows, _NextItem, last_held_out, train_user_model
+from recsys.training.users import (
+    Foretold,
+    Recipe,
+    Windows,
+    _NextItem,
+    last_held_out,
+    train_user_model,
+)
 from recsys.types import PURCHASE, Histories
 from recsys.users.sequence import SequenceModel, gap_buckets
 from tests.contracts import UserModelContract
 
-#: Twelve items in a ring: after item i comes i + 1. Item 12 is a twin of item 3 by its content; nobody has touched it.
+#: Twelve items in a ring: after item i comes i + 1. Item 12 is a twin of item 3 by its content;
+#: nobody has touched it.
 RING, TWIN = 12, 3
 ITEMS = pa.table(
     {
@@ -40,7 +48,9 @@ def ring(start: int, length: int) -> list[int]:
 
 
 TRAIN = histories(*(ring(start, 5) for start in range(RING) for _ in range(8)))
-VALID = Foretold(histories(*(ring(start, 3) for start in range(RING))), np.array(ring(3, RING), np.int32))
+VALID = Foretold(
+    histories(*(ring(start, 3) for start in range(RING))), np.array(ring(3, RING), np.int32)
+)
 
 
 def trained(folder, recipe=RECIPE, **kept) -> SequenceModel:
@@ -103,14 +113,18 @@ def test_a_residual_counts_little_where_there_is_little_data(tmp_path):
 def test_an_item_of_another_release_is_found_by_its_id(model):
     backwards = ITEMS.take(pa.array(range(RING, -1, -1)))
     np.testing.assert_allclose(
-        model.place_items(backwards, VECTORS[::-1].copy())[::-1], model.place_items(ITEMS, VECTORS), atol=1e-5
+        model.place_items(backwards, VECTORS[::-1].copy())[::-1],
+        model.place_items(ITEMS, VECTORS),
+        atol=1e-5,
     )
 
 
 def test_only_the_newest_events_are_read(model):
     long, short = histories([7, 7, 7, *ring(0, 6)]), histories(ring(0, 6))
     places_ID = model.place_items(ITEMS, VECTORS)
-    np.testing.assert_allclose(model.encode_history(long, places_ID), model.encode_history(short, places_ID), atol=1e-5)
+    np.testing.assert_allclose(
+        model.encode_history(long, places_ID), model.encode_history(short, places_ID), atol=1e-5
+    )
 
 
 def test_a_history_of_100_000_events_and_events_at_one_instant(model):
@@ -167,14 +181,18 @@ def test_nothing_to_learn_from_is_said(nothing, tmp_path):
 
 def test_same_seed_same_model(tmp_path):
     short = replace(RECIPE, schedule=replace(SCHEDULE, epochs=1))
-    first, second = (trained(tmp_path / name, short).place_items(ITEMS, VECTORS) for name in ("a", "b"))
+    first, second = (
+        trained(tmp_path / name, short).place_items(ITEMS, VECTORS) for name in ("a", "b")
+    )
     np.testing.assert_array_equal(first, second)
 
 
 def test_resumes(tmp_path):
     recipe = replace(RECIPE, schedule=replace(SCHEDULE, epochs=2, log_dir=tmp_path / "logs"))
     whole, said = trained(tmp_path / "m", recipe).place_items(ITEMS, VECTORS), []
-    again = trained(tmp_path / "n", recipe, say=said.append, resume=True).place_items(ITEMS, VECTORS)
+    again = trained(tmp_path / "n", recipe, say=said.append, resume=True).place_items(
+        ITEMS, VECTORS
+    )
     assert any("resumed after step" in line for line in said)
     np.testing.assert_array_equal(whole, again)
 

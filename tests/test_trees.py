@@ -18,7 +18,9 @@ def folder(tmp_path_factory):
     features_NF = np.random.default_rng(0).normal(size=(2000, 3))
     data = lightgbm.Dataset(features_NF, features_NF[:, 0] - features_NF[:, 1])
     folder = tmp_path_factory.mktemp("trees")
-    save(lightgbm.train({"verbose": -1, "num_threads": 1, "num_leaves": 8}, data, 40), NAMES, folder)
+    save(
+        lightgbm.train({"verbose": -1, "num_threads": 1, "num_leaves": 8}, data, 40), NAMES, folder
+    )
     return folder
 
 

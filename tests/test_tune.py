@@ -1,4 +1,5 @@
-"""Numbers of the user model's recipe: put into it by name, and searched for by Ray Tune on a toy ring of items."""
+"""Numbers of the user model's recipe: put into it by name, and searched for by Ray Tune on a toy
+ring of items."""
 
 from __future__ import annotations
 
@@ -25,21 +26,29 @@ RECIPE = Recipe(Schedule(20, 256, 1e-3, seed=7), dim=128)
 
 
 def test_values_replace_fields_of_recipe_and_schedule():
-    changed = RECIPE.with_values({"dim": 64.0, "shrinkage": 8, "learning_rate": 3e-3, "epochs": 0.5})
+    changed = RECIPE.with_values(
+        {"dim": 64.0, "shrinkage": 8, "learning_rate": 3e-3, "epochs": 0.5}
+    )
     schedule = replace(RECIPE.schedule, learning_rate=3e-3, epochs=0.5)
     assert changed == replace(RECIPE, schedule=schedule, dim=64, shrinkage=8.0)
     assert (type(changed.dim), type(changed.shrinkage)) == (int, float)
 
 
 def test_the_values_of_a_recipe_give_it_again():
-    other = Recipe(Schedule(60, 512, 5e-3, seed=7), dim=32, layers=3, heads=4, dropout=0.1, negatives=9)
+    other = Recipe(
+        Schedule(60, 512, 5e-3, seed=7), dim=32, layers=3, heads=4, dropout=0.1, negatives=9
+    )
     assert RECIPE.with_values(other.values()) == other
     assert RECIPE.with_values({}) == RECIPE == RECIPE.with_values(tiny().user_recipe)
 
 
-@pytest.mark.parametrize("name", ["dimension", "seed", "schedule", "log_dir", "device", "with_values"])
+@pytest.mark.parametrize(
+    "name", ["dimension", "seed", "schedule", "log_dir", "device", "with_values"]
+)
 def test_an_unknown_name_is_refused_and_the_known_ones_are_told(name):
-    with pytest.raises(InputError, match=f"has no {name}: its numbers are dim, layers, .*learning_rate"):
+    with pytest.raises(
+        InputError, match=f"has no {name}: its numbers are dim, layers, .*learning_rate"
+    ):
         RECIPE.with_values({name: 1, "dim": 64})
 
 
@@ -61,7 +70,13 @@ def test_a_number_that_cannot_be_is_refused(values, sentence):
 
 
 def test_validated_is_the_score_of_the_model_with_these_values():
-    known = {"histories": TRAIN, "valid": VALID, "items": ITEMS, "vectors_ID": VECTORS, "recipe": RING_RECIPE}
+    known = {
+        "histories": TRAIN,
+        "valid": VALID,
+        "items": ITEMS,
+        "vectors_ID": VECTORS,
+        "recipe": RING_RECIPE,
+    }
     untrained = validated({"learning_rate": 1e-9, "epochs": 1}, **known)
     assert validated({"epochs": 10}, **known) > 0.9 > 0.6 > untrained
 
@@ -74,7 +89,11 @@ def test_a_search_of_nothing_is_refused():
 
 def test_failures_stand_last_and_nothing_but_failures_is_an_error():
     good, bad = Trial({"dim": 1}, 0.5, 1.0), Trial({"dim": 2}, math.nan, 1.0, "the loss is nan")
-    assert _best_first([bad, good, replace(good, score=0.7)]) == [replace(good, score=0.7), good, bad]
+    assert _best_first([bad, good, replace(good, score=0.7)]) == [
+        replace(good, score=0.7),
+        good,
+        bad,
+    ]
     with pytest.raises(RecsysError, match="none of 1 trials came to a score: the loss is nan"):
         _best_first([bad])
 
@@ -90,14 +109,19 @@ def test_an_error_of_ours_is_a_score_that_there_is_not():
 
 
 def test_a_line_for_each_trial_that_ends():
-    """Trials as Ray Tune hands them over: one ended, one whose process raised, one whose process was killed."""
+    """Trials as Ray Tune hands them over: one ended, one whose process raised, one whose process
+    was killed."""
     said = []
     told = _Told(said.append, 3)
     last = {"score": 0.5, "time_total_s": 61.4, "error": ""}
-    told.on_trial_complete(1, [], SimpleNamespace(config={"dim": 64, "dropout": 0.2}, last_result=last))
+    told.on_trial_complete(
+        1, [], SimpleNamespace(config={"dim": 64, "dropout": 0.2}, last_result=last)
+    )
     for text in ("Traceback\n  line 1\nKeyError: 'layers'\n", None):
         told.on_trial_error(
-            2, [], SimpleNamespace(config={"dim": 32}, last_result={}, get_error=lambda text=text: text)
+            2,
+            [],
+            SimpleNamespace(config={"dim": 32}, last_result={}, get_error=lambda text=text: text),
         )
     assert said == [
         "trial 1 of 3  0.5000  61 s  dim 64  dropout 0.2",
@@ -110,10 +134,19 @@ def test_a_line_for_each_trial_that_ends():
 def test_what_a_job_prints_of_trials(capsys):
     start = RECIPE.with_values({"epochs": 5})
     now = {name: start.values()[name] for name in job.SPACE}
-    trials = [Trial({**now, "dim": 64}, 0.5, 1.26), Trial(now, 0.4, 2.0), Trial({**now, "dim": 1}, math.nan, 0, "no")]
+    trials = [
+        Trial({**now, "dim": 64}, 0.5, 1.26),
+        Trial(now, 0.4, 2.0),
+        Trial({**now, "dim": 1}, math.nan, 0, "no"),
+    ]
     rows = [job.row(trial, start) for trial in trials]
     assert [row["name"] for row in rows] == ["drawn", "as it is", "drawn"]
-    assert (rows[0]["ndcg@10"], rows[0]["seconds"], rows[2]["ndcg@10"], rows[2]["error"]) == (0.5, 1.3, None, "no")
+    assert (rows[0]["ndcg@10"], rows[0]["seconds"], rows[2]["ndcg@10"], rows[2]["error"]) == (
+        0.5,
+        1.3,
+        None,
+        "no",
+    )
     assert job.changed(RECIPE, start.with_values(trials[0].values)) == {"dim": 64, "epochs": 5.0}
     job.table(rows)
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]] == [
@@ -125,14 +158,22 @@ def test_what_a_job_prints_of_trials(capsys):
 
 def test_every_choice_of_the_job_is_a_recipe():
     for name, choices in job.SPACE.items():
-        assert [RECIPE.with_values({name: choice}).values()[name] for choice in choices] == list(choices)
+        assert [RECIPE.with_values({name: choice}).values()[name] for choice in choices] == list(
+            choices
+        )
 
 
 def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch, capsys):
-    """Each user walks three places around the ring; item t00, the last of everybody, is for the test."""
-    lines = [f"u{user} " + " ".join(f"i{(user + place) % 6}" for place in range(4)) + " t00" for user in range(30)]
+    """Each user walks three places around the ring; item t00, the last of everybody, is for the
+    test."""
+    lines = [
+        f"u{user} " + " ".join(f"i{(user + place) % 6}" for place in range(4)) + " t00"
+        for user in range(30)
+    ]
     (tmp_path / "user_sequences.txt").write_text("\n".join(lines))
-    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{n},word{n}\n" for n in range(6)) + "t00,last\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id,title\n" + "".join(f"i{n},word{n}\n" for n in range(6)) + "t00,last\n"
+    )
     asked = []
 
     def here(function, arguments, space, trials, seed, first, gpus, say):
@@ -148,18 +189,30 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
     words = ["--data", str(tmp_path), "--trials", "2", "--epochs", "8", "--gpus", "0"]
     monkeypatch.setattr(sys, "argv", ["tune_user_model", *words])
     assert job.main() == 0
-    assert np.bincount(asked[0]["histories"].items).tolist() == [15] * 6  # neither the last item nor the last but one
+    assert (
+        np.bincount(asked[0]["histories"].items).tolist() == [15] * 6
+    )  # neither the last item nor the last but one
     assert asked[0]["valid"].next_B.tolist() == [(user + 3) % 6 for user in range(30)]
     *_, line, last = capsys.readouterr().out.splitlines()
     assert line == "the best of 2 as a setup has it: user_recipe={'epochs': 8.0}"
     summary = json.loads(last)
-    assert (summary["job"], summary["user_recipe"], len(summary["rows"])) == ("tune_user_model", {"epochs": 8.0}, 2)
+    assert (summary["job"], summary["user_recipe"], len(summary["rows"])) == (
+        "tune_user_model",
+        {"epochs": 8.0},
+        2,
+    )
 
 
 @pytest.mark.ray
 def test_two_trials_on_the_ring(ray_session):
     """The first point is bad on purpose, the other one that there is to draw is good."""
-    known = {"histories": TRAIN, "valid": VALID, "items": ITEMS, "vectors_ID": VECTORS, "recipe": RING_RECIPE}
+    known = {
+        "histories": TRAIN,
+        "valid": VALID,
+        "items": ITEMS,
+        "vectors_ID": VECTORS,
+        "recipe": RING_RECIPE,
+    }
     said, bad = [], {"learning_rate": 1e-9, "dim": 16}
     space = {"learning_rate": [5e-3], "dim": [16]}
     best, worst = tuned(validated, known, space, 2, first=[bad], cpus=0.5, say=said.append)

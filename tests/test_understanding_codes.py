@@ -96,7 +96,9 @@ def test_measures(token):
     assert is_measure(token)
 
 
-@pytest.mark.parametrize("token", ["sc-141", "wmh31017as", "7594srs", "100001", "75950-ss", "iphone13", "drill", ""])
+@pytest.mark.parametrize(
+    "token", ["sc-141", "wmh31017as", "7594srs", "100001", "75950-ss", "iphone13", "drill", ""]
+)
 def test_not_measures(token):
     assert not is_measure(token)
 
@@ -115,7 +117,9 @@ def test_the_attributes_count():
 def test_saved_the_same_items_give_the_same_bytes(codes, tmp_path):
     codes.save(tmp_path / "a")
     codes_of(ITEMS).save(tmp_path / "b")
-    assert (tmp_path / "a" / "codes.arrow").read_bytes() == (tmp_path / "b" / "codes.arrow").read_bytes()
+    assert (tmp_path / "a" / "codes.arrow").read_bytes() == (
+        tmp_path / "b" / "codes.arrow"
+    ).read_bytes()
     loaded = Codes.load(tmp_path / "a")
     assert len(loaded) == len(codes) > 0
     assert loaded.rows("WMH31017AS").tolist() == [1, 2]
@@ -149,7 +153,8 @@ def test_every_code_of_a_real_title_is_found():
 
 
 def check_law(codes, titles):
-    """How many tokens with a digit and a Latin letter there are; each must be found, where it is."""
+    """How many tokens with a digit and a Latin letter there are; each must be found, where it
+    is."""
 
     def bare(text):
         return "".join(character for character in text.casefold() if character not in "-./#_")
@@ -161,5 +166,7 @@ def check_law(codes, titles):
         rows, exact = codes.found(token)
         assert exact, token
         assert rows.size, token
-        assert all(bare(token) in bare(titles[row]) or bare(token) == f"id{row}" for row in rows), token
+        assert all(bare(token) in bare(titles[row]) or bare(token) == f"id{row}" for row in rows), (
+            token
+        )
     return len(tokens)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
-from recsys.retrieval.lexical import words
+from recsys.retrieval.text.bm25 import words
 from recsys.understanding.spelling import Speller
 from recsys.understanding.typos import with_typos
 
@@ -101,7 +101,9 @@ def test_the_catalogues_own_typo_gives_way_where_it_does_not_fit(speller):
     ],
 )
 def test_a_word_of_the_catalogue_is_doubted_with_reason(typos, fans, beside, term):
-    titles = ["ceiling fan"] * fans + ["cieling lamp"] * typos + ["desk"] * 900 + ["ceiling desk"] * 9
+    titles = (
+        ["ceiling fan"] * fans + ["cieling lamp"] * typos + ["desk"] * 900 + ["ceiling desk"] * 9
+    )
     assert speller_of(titles).correct("cieling", [beside]) == term
 
 
@@ -119,7 +121,11 @@ def test_letters_of_a_code_stay(speller):
 def test_corrected_replaces_words_and_leaves_the_rest(speller):
     text, corrections = speller.corrected("dish washer, 18v tablelamp / dril-drill 手机壳dril!")
     assert text == "dishwasher, 18v table lamp / drill-drill 手机壳drill!"
-    assert set(corrections) == {("dish washer", "dishwasher"), ("tablelamp", "table lamp"), ("dril", "drill")}
+    assert set(corrections) == {
+        ("dish washer", "dishwasher"),
+        ("tablelamp", "table lamp"),
+        ("dril", "drill"),
+    }
 
 
 def test_two_words_that_go_together_are_not_joined():
@@ -129,7 +135,10 @@ def test_two_words_that_go_together_are_not_joined():
 
 
 def test_a_word_is_joined_once_everywhere(speller):
-    assert speller.corrected("dish washer dish washer dish rack")[0] == "dishwasher dishwasher dish rack"
+    assert (
+        speller.corrected("dish washer dish washer dish rack")[0]
+        == "dishwasher dishwasher dish rack"
+    )
     chain = speller_of(["abcd"] * 20 + ["bcde"] * 20 + ["abcde"] * 20)
     assert chain.corrected("ab cd e")[0] == "abcd e"
 
@@ -146,7 +155,10 @@ def test_words_of_the_language_are_no_typos():
 
 
 def test_an_empty_vocabulary_corrects_nothing():
-    assert Speller([], np.zeros(0, np.int64)).corrected("any thing at all") == ("any thing at all", ())
+    assert Speller([], np.zeros(0, np.int64)).corrected("any thing at all") == (
+        "any thing at all",
+        (),
+    )
 
 
 @given(st.text(alphabet="abdehilmnopr 手1-'s", max_size=40))
@@ -165,10 +177,11 @@ def test_a_word_of_the_catalogue_alone_stays(word):
 
 @pytest.mark.realdata
 def test_one_typo_a_query_costs_little():
-    """Home Depot: BM25's recall@10 lost to one typo, and by correcting the queries as people typed them."""
+    """Home Depot: BM25's recall@10 lost to one typo, and by correcting the queries as people typed
+    them."""
     import pandas as pd
 
-    from recsys.retrieval.lexical import LexicalIndex
+    from recsys.retrieval.text.bm25 import LexicalIndex
 
     try:
         folder = data_folder("home_depot")
@@ -176,14 +189,24 @@ def test_one_typo_a_query_costs_little():
         pytest.skip(str(error))
     items = pd.read_parquet(folder / "items.parquet")
     judged = pd.read_parquet(folder / "judgments.parquet")
-    titles, places = items["title"].tolist(), {item: row for row, item in enumerate(items["item_id"])}
-    wanted = judged[(judged["split"] == "valid") & (judged["relevance"] >= 2.5)].groupby("query")["item_id"]
+    titles, places = (
+        items["title"].tolist(),
+        {item: row for row, item in enumerate(items["item_id"])},
+    )
+    wanted = judged[(judged["split"] == "valid") & (judged["relevance"] >= 2.5)].groupby("query")[
+        "item_id"
+    ]
     relevant = {query: {places[item] for item in found} for query, found in wanted}
     index, speller = LexicalIndex.build({"title": titles}, {}), speller_of(titles)
 
     def recall(queries):
         top = [set(np.argpartition(-index.scores(query), 10)[:10].tolist()) for query in queries]
-        return np.mean([len(found & real) / len(real) for found, real in zip(top, relevant.values(), strict=True)])
+        return np.mean(
+            [
+                len(found & real) / len(real)
+                for found, real in zip(top, relevant.values(), strict=True)
+            ]
+        )
 
     typed = [query.casefold() for query in relevant]
     clean = recall(speller.corrected(query)[0] for query in typed)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.retrieval.lexical import words
+from recsys.retrieval.text.bm25 import words
 from recsys.types import QueryUnderstanding
 from recsys.understanding.codes import Codes
 from recsys.understanding.spelling import Speller
@@ -31,7 +31,9 @@ def shop():
     terms = sorted(rows)
     postings = [np.array(rows[term], dtype=np.int32) for term in terms]
     speller = Speller(terms, np.array([len(posting) for posting in postings]), postings.__getitem__)
-    return Understander(speller, Codes.build(IDS, TITLES), ["Everbilt", "Drlll", "小米"], IDS.__getitem__)
+    return Understander(
+        speller, Codes.build(IDS, TITLES), ["Everbilt", "Drlll", "小米"], IDS.__getitem__
+    )
 
 
 def test_everything_at_once(shop):
@@ -64,11 +66,15 @@ def test_a_code_among_words(shop):
 def test_a_code_of_many_items_names_some(shop):
     found = shop.understood("a19")
     assert len(found.code_rows) == 150
-    assert found.understanding.identifiers == tuple(IDS[row] for row in found.code_rows[:IDENTIFIERS])
+    assert found.understanding.identifiers == tuple(
+        IDS[row] for row in found.code_rows[:IDENTIFIERS]
+    )
 
 
 def test_a_brand_is_not_corrected(shop):
-    assert shop.understand("drlll") == QueryUnderstanding("drlll", "drlll", "en", facts={"brand": "Drlll"})
+    assert shop.understand("drlll") == QueryUnderstanding(
+        "drlll", "drlll", "en", facts={"brand": "Drlll"}
+    )
     assert shop.understand("drlil").normalised == "drill"
 
 
@@ -86,7 +92,11 @@ def test_a_price_word_with_a_typo(shop):
         ("سماعات \u200fلاسلكية", "سماعات لاسلكية", "other"),
         ("小米 Phone 手机壳", "小米 phone 手机壳", "mixed"),
         ("购买20元以下的耳机", "耳机", "zh"),
-        ("<script>alert(1)</script>'; DROP TABLE items; --", "<script>alert(1)</script>'; drop table items; --", "en"),
+        (
+            "<script>alert(1)</script>'; DROP TABLE items; --",
+            "<script>alert(1)</script>'; drop table items; --",
+            "en",
+        ),
         ("under $20", "", "en"),
     ],
 )
@@ -96,7 +106,9 @@ def test_odd_texts(shop, text, normalised, language):
     assert found.identifiers == ()
 
 
-@pytest.mark.parametrize("text", ["drlil lamp ", "dishwashr" * 2, "a", "$1-", "耳机", "9", "under "])
+@pytest.mark.parametrize(
+    "text", ["drlil lamp ", "dishwashr" * 2, "a", "$1-", "耳机", "9", "under "]
+)
 def test_ten_thousand_characters_are_cheap(shop, text):
     from time import process_time
 

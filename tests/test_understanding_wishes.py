@@ -28,7 +28,8 @@ def test_what_is_asked_for_is_left(text: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["一个人的好天气", "买", "推荐", "耳机", "need for speed", "find my iphone case", "i", ""]
+    "text",
+    ["一个人的好天气", "买", "推荐", "耳机", "need for speed", "find my iphone case", "i", ""],
 )
 def test_what_is_no_request_stays(text: str) -> None:
     assert without_asking(text) == text

@@ -12,7 +12,9 @@ def history(*events):
     """One user's events: (item row, type, day), oldest first."""
     items, types, days = zip(*events, strict=True)
     offsets = np.array([0, len(events)])
-    return Histories(offsets, np.array(items, np.int32), np.array(types, np.int8), np.array(days, float))
+    return Histories(
+        offsets, np.array(items, np.int32), np.array(types, np.int8), np.array(days, float)
+    )
 
 
 class TestRecencyMean(UserModelContract):
@@ -31,7 +33,9 @@ def test_types_weigh():
 
 
 def test_age_counts_from_the_newest_event_of_a_known_item():
-    user = RecencyMean(0.01, (1, 1, 1, 1)).encode_history(history((2, 0, 1), (-1, 3, 20_000)), AXES)[0]
+    user = RecencyMean(0.01, (1, 1, 1, 1)).encode_history(
+        history((2, 0, 1), (-1, 3, 20_000)), AXES
+    )[0]
     assert user.tolist() == [0, 0, 1]
 
 

@@ -9,7 +9,18 @@ import pytest
 from recsys.config import Day
 from recsys.errors import InputError
 from recsys.types import EVENT_TYPES, SORTS, Filters, Query
-from serve.wire import Event, Filtered, Json, Page, Prefix, Recommend, RefusedError, Search, check_size, query_of
+from serve.routes.wire import (
+    Event,
+    Filtered,
+    Json,
+    Page,
+    Prefix,
+    Recommend,
+    RefusedError,
+    Search,
+    check_size,
+    query_of,
+)
 
 DAY = Day(max_k=20, max_query_characters=5)
 
@@ -25,7 +36,9 @@ def test_a_page_becomes_a_query() -> None:
         "r", 10, "u", None, Filters((), ("a", "b"))
     )
     search = Search(q=" red ", k=2, sort="newest", offset=4, collapse=True, facets=True)
-    assert query_of("r", search, DAY) == Query("r", 2, None, "red", Filters(), "newest", 4, True, True)
+    assert query_of("r", search, DAY) == Query(
+        "r", 2, None, "red", Filters(), "newest", 4, True, True
+    )
 
 
 def test_a_recommendation_says_how_diverse_and_of_what() -> None:

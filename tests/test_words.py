@@ -1,11 +1,14 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.retrieval.words import BUCKETS, counts, inverse_frequencies, tfidf
+from recsys.retrieval.text.tfidf import BUCKETS, counts, inverse_frequencies, tfidf
 
 
 def items(*titles, **columns):
-    empty = {name: [None] * len(titles) for name in ("title", "brand", "category", "description", "attributes")}
+    empty = {
+        name: [None] * len(titles)
+        for name in ("title", "brand", "category", "description", "attributes")
+    }
     return pa.table({**empty, "title": list(titles), **columns}).cast(
         pa.schema([(name, pa.string()) for name in empty])
     )
@@ -17,7 +20,9 @@ def likeness(table):
 
 
 def test_every_word_of_every_field_is_counted():
-    counted = counts(items("oak table", "", brand=["oak", None], description=["a table of oak", None]))
+    counted = counts(
+        items("oak table", "", brand=["oak", None], description=["a table of oak", None])
+    )
     assert counted.shape == (2, BUCKETS)
     assert sorted(counted[[0]].data.tolist())[-2:] == [2, 3], "two tables, three times oak"
     assert counted[[1]].nnz == 0
@@ -55,7 +60,8 @@ def test_the_same_rare_word_makes_items_more_alike_than_the_same_common_one():
 
 
 def test_a_word_said_often_counts_less_than_so_many_words():
-    """1 + ln 8 to 1, not 8 to 1: the cosine with "oak" alone is .95 where plain counts would make it .99."""
+    """1 + ln 8 to 1, not 8 to 1: the cosine with "oak" alone is .95 where plain counts would make
+    it .99."""
     alone = likeness(items("oak", " ".join(["oak"] * 8 + ["lamp"]), "lamp"))[0, 1]
     np.testing.assert_allclose(alone, (1 + np.log(8)) / np.hypot(1 + np.log(8), 1), atol=1e-5)
 

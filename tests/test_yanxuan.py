@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from recsys.datasets import data_folder
+from recsys.datasets.validate import check_events, check_items
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.errors import NotFoundError
-from recsys.ingest import check_events, check_items
 from tests.contracts import DatasetAdapterContract
 
 GOODS = """goods_id,name,category,brand,keywords,brief,image_url,unit,counter_price,retail_price,attributes
@@ -30,12 +30,19 @@ COMMENTS = """comment_id,goods_id,type,content,user_id,star,time
 
 class TestFiles(DatasetAdapterContract):
     def make(self, folder):
-        for name, text in (("goods.csv", GOODS), ("newbee_goods.csv", NEWBEE), ("comments.csv", COMMENTS)):
+        for name, text in (
+            ("goods.csv", GOODS),
+            ("newbee_goods.csv", NEWBEE),
+            ("comments.csv", COMMENTS),
+        ):
             (folder / name).write_text(text, "utf-8")
         return Yanxuan(str(folder))
 
     def items(self, adapter):
-        tables = [check_items(adapter.read_items(chunk), chunk.path, 0).good for chunk in adapter.item_chunks()]
+        tables = [
+            check_items(adapter.read_items(chunk), chunk.path, 0).good
+            for chunk in adapter.item_chunks()
+        ]
         return {row["item_id"]: row for row in pa.concat_tables(tables).to_pylist()}
 
     def test_ids_of_the_two_shops_do_not_meet(self, adapter):
@@ -43,13 +50,27 @@ class TestFiles(DatasetAdapterContract):
 
     def test_what_an_item_says(self, adapter):
         quilt, phone = (self.items(adapter)[item] for item in ("7", "newbee-8"))
-        assert (quilt["title"], quilt["price"], quilt["attributes"]) == ("羊毛被", 459.0, "材质: 羊毛\n产地: 中国")
-        assert (phone["description"], phone["category"], phone["price"]) == ("64GB 黑色", "iPhone", 4299.0)
+        assert (quilt["title"], quilt["price"], quilt["attributes"]) == (
+            "羊毛被",
+            459.0,
+            "材质: 羊毛\n产地: 中国",
+        )
+        assert (phone["description"], phone["category"], phone["price"]) == (
+            "64GB 黑色",
+            "iPhone",
+            4299.0,
+        )
         assert self.items(adapter)["newbee-9"]["category"] is None
 
     def test_variants_are_those_of_one_name(self, adapter):
         groups = {item: row["group_id"] for item, row in self.items(adapter).items()}
-        assert groups == {"7": None, "8": None, "newbee-8": "newbee-8", "newbee-9": None, "newbee-10": "newbee-8"}
+        assert groups == {
+            "7": None,
+            "8": None,
+            "newbee-8": "newbee-8",
+            "newbee-9": None,
+            "newbee-10": "newbee-8",
+        }
 
     def test_a_comment_of_goods_is_a_purchase_by_somebody(self, adapter):
         events = adapter.read_events(adapter.event_chunks()[0])
@@ -82,7 +103,10 @@ class TestRealFiles(DatasetAdapterContract):
         return Yanxuan()
 
     def test_every_row_is_there_and_every_item_good(self, adapter):
-        items = [check_items(adapter.read_items(chunk), chunk.path, 0).good for chunk in adapter.item_chunks()]
+        items = [
+            check_items(adapter.read_items(chunk), chunk.path, 0).good
+            for chunk in adapter.item_chunks()
+        ]
         assert [table.num_rows for table in items] == [239, 575]
         ids = pa.concat_tables(items)["item_id"].to_pylist()
         assert len(set(ids)) == 814

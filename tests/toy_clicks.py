@@ -1,10 +1,11 @@
-"""Clicks whose truth is known: what is wanted is clicked where its place is looked at, 1 / place ** 0.8."""
+"""Clicks whose truth is known: what is wanted is clicked where its place is looked at, 1 / place **
+0.8."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from recsys.ranking.lists import Lists
+from recsys.ranking.logged_rankings import LoggedRankings
 
 CURVE = np.arange(1, 11) ** -0.8
 NAMES = ("wanted", "shown", "noise")
@@ -12,7 +13,8 @@ FLAT = np.ones(10)
 
 
 def swapped(orders_BK, epsilon, rng):
-    """Exchanges a random pair of places in a share `epsilon` of the lists; the new orders, and each place's chance."""
+    """Exchanges a random pair of places in a share `epsilon` of the lists; the new orders, and each
+    place's chance."""
     size, places = orders_BK.shape
     pairs = places * (places - 1) / 2
     propensities_BK = np.full(orders_BK.shape, 1 - epsilon + epsilon * (pairs - places + 1) / pairs)
@@ -24,12 +26,20 @@ def swapped(orders_BK, epsilon, rng):
     return orders_BK, propensities_BK
 
 
-def logged(requests=2000, seed=0, epsilon=0.0, curve=CURVE, shuffled=0.0, level=-0.5, strength=1.5, blame=0.5):
+def logged(
+    requests=2000,
+    seed=0,
+    epsilon=0.0,
+    curve=CURVE,
+    shuffled=0.0,
+    level=-0.5,
+    strength=1.5,
+    blame=0.5,
+):
     """Lists of ten, and each item's chance to be clicked when looked at [B, K].
 
-    People want by the feature `wanted`. The ranker of the day sorts by `shown`, of which `blame` is `wanted` with the
-    sign turned: what it puts on top is what people want least.
-    """
+    People want by the feature `wanted`. The ranker of the day sorts by `shown`, of which `blame` is
+    `wanted` with the sign turned: what it puts on top is what people want least."""
     rng = np.random.default_rng(seed)
     places = len(curve)
     wanted, noise, other = rng.normal(size=(3, requests, places)).astype(np.float32)
@@ -42,22 +52,26 @@ def logged(requests=2000, seed=0, epsilon=0.0, curve=CURVE, shuffled=0.0, level=
         chosen = rng.random(requests) < shuffled
         orders_BK[chosen] = rng.permuted(orders_BK[chosen], axis=1)
         propensities_BK[chosen] = 1 / places
-    features_BKF = np.take_along_axis(np.stack([wanted, shown, noise], axis=2), orders_BK[:, :, None], axis=1)
+    features_BKF = np.take_along_axis(
+        np.stack([wanted, shown, noise], axis=2), orders_BK[:, :, None], axis=1
+    )
     relevance_BK = 1 / (1 + np.exp(-(level + strength * features_BKF[:, :, 0])))
     gains_BK = np.where(rng.random(relevance_BK.shape) < relevance_BK * curve, 0.75, 0)
     return lists_of(features_BKF, gains_BK, propensities_BK, features_BKF[:, :, 1]), relevance_BK
 
 
 def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names=NAMES, users=None):
-    """`Lists` of full answers from first places on."""
+    """`LoggedRankings` of full answers from first places on."""
     size, places = gains_BK.shape
     ids = np.array([f"r{at}" for at in range(size)], object)
-    return Lists(
+    return LoggedRankings(
         tuple(names),
         np.asarray(features_BKF, np.float32),
         np.asarray(gains_BK, np.float32),
         np.tile(np.arange(1, places + 1, dtype=np.int32), (size, 1)),
-        np.ones((size, places), np.float32) if propensities_BK is None else propensities_BK.astype(np.float32),
+        np.ones((size, places), np.float32)
+        if propensities_BK is None
+        else propensities_BK.astype(np.float32),
         np.zeros((size, places), np.float32) if scores_BK is None else scores_BK.astype(np.float32),
         np.full((size, places), "i", object),
         np.array([f"u{at}" for at in range(size)], object) if users is None else users,
@@ -68,8 +82,8 @@ def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names
 
 
 def with_vectors(requests=2000, seed=0, dim=8, strength=4.0, wanted=0.0, curve=CURVE):
-    """As `logged`, but what people want is how near item and query, and user and the item's taste, are; and `wanted`
-    times a scalar. Shown in no order."""
+    """As `logged`, but what people want is how near item and query, and user and the item's taste,
+    are; and `wanted` times a scalar. Shown in no order."""
     rng = np.random.default_rng(seed)
     places = len(curve)
     units = {}

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys.datasets.judgments import GRADES
 from recsys.ranking.examination import Examination
-from recsys.ranking.lists import split
+from recsys.ranking.logged_rankings import split
 from recsys.ranking.network import Shape
-from recsys.ranking.pairs import GRADES
 from recsys.tables import EXAMPLES
 from recsys.training.ranker import NetRecipe, train_net
 from tests.toy_clicks import CURVE, logged
@@ -23,15 +23,30 @@ CURVES = Examination(*(CURVE.astype(np.float32) for _ in range(3)))
 def network(folder: Path) -> Path:
     """Learned from people who want by `wanted`."""
     train, valid = split(logged(1500, seed=1, epsilon=0.5)[0])
-    train_net(train, valid, CURVES, folder, NetRecipe(Shape(1, 4, (8,)), epochs=10, batch_size=64, learning_rate=1e-2))
+    train_net(
+        train,
+        valid,
+        CURVES,
+        folder,
+        NetRecipe(Shape(1, 4, (8,)), epochs=10, batch_size=64, learning_rate=1e-2),
+    )
     return folder
 
 
-def flow(requests: int, seed: int, strength: float = 1.5, users: int | None = None, shuffled: float = 1.0):
-    """Lists with ids of their own, in which people want with this `strength`; of `users` shoppers, None: of as many."""
+def flow(
+    requests: int, seed: int, strength: float = 1.5, users: int | None = None, shuffled: float = 1.0
+):
+    """Lists with ids of their own, in which people want with this `strength`; of `users` shoppers,
+    None: of as many."""
     lists, _ = logged(requests, seed=seed, strength=strength, shuffled=shuffled)
-    names = np.array([f"u{seed}-{at}" if users is None else f"u{at % users}" for at in range(requests)], object)
-    return replace(lists, users_B=names, request_ids_B=np.array([f"r{seed}-{at}" for at in range(requests)], object))
+    names = np.array(
+        [f"u{seed}-{at}" if users is None else f"u{at % users}" for at in range(requests)], object
+    )
+    return replace(
+        lists,
+        users_B=names,
+        request_ids_B=np.array([f"r{seed}-{at}" for at in range(requests)], object),
+    )
 
 
 def examples(lists, origins=None) -> pa.Table:
@@ -48,9 +63,13 @@ def examples(lists, origins=None) -> pa.Table:
         "query": [None] * count,
         "release": ["v"] * count,
         "time": pa.array(lists.times_B[owner]).cast(pa.timestamp("us", "UTC")),
-        "item_id": [f"{item}{at}" for item, at in zip(lists.items_BK[owner, place], place, strict=True)],
+        "item_id": [
+            f"{item}{at}" for item, at in zip(lists.items_BK[owner, place], place, strict=True)
+        ],
         "position": lists.positions_BK[owner, place],
-        "features": pa.ListArray.from_arrays(pa.array(offsets), pa.array(lists.features_BKF[owner, place].ravel())),
+        "features": pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(lists.features_BKF[owner, place].ravel())
+        ),
         "score": lists.scores_BK[owner, place],
         "propensity": lists.propensities_BK[owner, place],
         "team": [""] * count,

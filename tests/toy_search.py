@@ -1,7 +1,7 @@
 """A search that tiny models learn in seconds: who types "aa3" wants the items that say "bb3".
 
-No word of a query is in the catalogue, so that BM25 finds nothing of it and an untrained encoder finds anything.
-"""
+No word of a query is in the catalogue, so that BM25 finds nothing of it and an untrained encoder
+finds anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.ranking.pairs import Pairs
+from recsys.datasets.judgments import JudgedPairs
 
 KINDS, EACH = 8, 10
 COLOURS = ["red", "blue", "green", "grey", "black"]
@@ -28,13 +28,15 @@ VOCABULARY = [
 def bert_folder(root: Path, spread: float = 0.02) -> Path:
     """A random BERT of 2 layers and 32 dimensions that knows the words above.
 
-    `spread` is the deviation of its weights: with the usual 0.02 so small a cross-encoder does not learn to compare.
-    """
+    `spread` is the deviation of its weights: with the usual 0.02 so small a cross-encoder does not
+    learn to compare."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
 
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.save(str(root / "tokenizer.json"))
@@ -54,8 +56,9 @@ def bert_folder(root: Path, spread: float = 0.02) -> Path:
     return root
 
 
-def judged(verbs: list[str], seed: int = 0) -> Pairs:
-    """A query for each verb and kind; of it all items of the kind (1.0, one of them 0.5) and some others (0.0)."""
+def judged(verbs: list[str], seed: int = 0) -> JudgedPairs:
+    """A query for each verb and kind; of it all items of the kind (1.0, one of them 0.5) and some
+    others (0.0)."""
     rng = np.random.default_rng(seed)
     queries, of, rows, grades = [], [], [], []
     for query, (verb, kind) in enumerate((verb, kind) for verb in verbs for kind in range(KINDS)):
@@ -65,4 +68,4 @@ def judged(verbs: list[str], seed: int = 0) -> Pairs:
         of += [query] * (2 * EACH)
         rows += [*right, *wrong]
         grades += [*([1.0] * (EACH - 1)), 0.5, *([0.0] * EACH)]
-    return Pairs.sorted(queries, np.array(of), np.array(rows), np.array(grades))
+    return JudgedPairs.sorted(queries, np.array(of), np.array(rows), np.array(grades))

@@ -1,4 +1,5 @@
-"""User vectors and candidate lists: blocks of users through the same sources and ranker that serve by day."""
+"""User vectors and candidate lists: blocks of users through the same sources and ranker that serve
+by day."""
 
 from __future__ import annotations
 
@@ -6,33 +7,37 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys import sources
 from recsys.batch import nearest
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, users_table
-from recsys.batch.plan import Done, Place, one_batch
-from recsys.funnel import find, packed
-from recsys.release import histories_of, read_arrow, row_ranges
+from recsys.batch.plan import NightRun, ShardResult, one_batch
+from recsys.pipeline import sources
+from recsys.pipeline.candidates import find, packed
+from recsys.release.release import histories_of, read_arrow, row_ranges
 from recsys.types import Histories, Requests, utc_days
 
 
-def embed_users(place: Place, part: int) -> Done:
-    """Vectors of the users of shard `part`, and the newest part of their histories, which the release keeps."""
+def embed_users(place: NightRun, part: int) -> ShardResult:
+    """Vectors of the users of shard `part`, and the newest part of their histories, which the
+    release keeps."""
     users = place.read_part("histories", part)
     known = histories_of(users).newest(place.setup.night.history)
     items_ID, model = taste_vectors(place), place.setup.user_model()
     vectors_UD = np.zeros((len(known), items_ID.shape[1]), np.float32)
     for block in _blocks(place, known):
-        vectors_UD[block.start : block.stop] = model.encode_history(known.slice(block.start, block.stop), items_ID)
-    done = Done(len(known), counts={"without_vector": int((~vectors_UD.any(axis=1)).sum())})
+        vectors_UD[block.start : block.stop] = model.encode_history(
+            known.slice(block.start, block.stop), items_ID
+        )
+    done = ShardResult(len(known), counts={"without_vector": int((~vectors_UD.any(axis=1)).sum())})
     kept = users_table(users["user_id"].combine_chunks(), known)
     place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(kept)], USERS)
     place.write_arrays(done, part, {"user_vectors": vectors_UD})
     return done
 
 
-def candidates(place: Place, part: int) -> Done:
-    """The best `night.candidates` items of each user, with the feature each source gave them; sellable items only."""
+def candidates(place: NightRun, part: int) -> ShardResult:
+    """The best `night.candidates` items of each user, with the feature each source gave them;
+    sellable items only."""
     known = histories_of(place.read_part("users", part))
     vectors_UD, n = place.read_array("user_vectors", part), place.setup.night.candidates
     ranker = place.setup.recommend_ranker()
@@ -47,11 +52,13 @@ def candidates(place: Place, part: int) -> Done:
         users = slice(block.start, block.stop)
         histories = known.slice(block.start, block.stop)
         requests = Requests(len(block), None, np.asarray(vectors_UD[users]), histories, now_days)
-        found = find(near.put_into(asked, block) if near else asked, ranker, requests, n, sellable_I)
+        found = find(
+            near.put_into(asked, block) if near else asked, ranker, requests, n, sellable_I
+        )
         width = slice(0, found.rows_BK.shape[1])
         rows_UN[users, width], features_UNF[users, width] = found.rows_BK, found.features_BKF
         sources_UN[users, width] = packed(found.brought_BKF)
-    done = Done(len(known), counts={"empty": int((rows_UN < 0).all(axis=1).sum())})
+    done = ShardResult(len(known), counts={"empty": int((rows_UN < 0).all(axis=1).sum())})
     lists: dict[str, np.ndarray] = {
         "candidates_rows": rows_UN,
         "candidates_features": features_UNF,
@@ -61,13 +68,15 @@ def candidates(place: Place, part: int) -> Done:
     return done
 
 
-def fitted(place: Place, names: Sequence[str]) -> sources.Fitted:
+def fitted(place: NightRun, names: Sequence[str]) -> sources.Fitted:
     """What the sources are made of by day, out of the release in the making."""
     peers = histories_of(read_arrow(place.assembled("peers.arrow")))
     categories_I = sources.categories(place.released_items())
     now_days = utc_days(place.plan.now)
-    return sources.read(names, place.released_array, taste_vectors(place), now_days, categories_I, peers)
+    return sources.read(
+        names, place.released_array, taste_vectors(place), now_days, categories_I, peers
+    )
 
 
-def _blocks(place: Place, known: Histories) -> list[range]:
+def _blocks(place: NightRun, known: Histories) -> list[range]:
     return row_ranges(len(known), place.setup.night.users_per_block)

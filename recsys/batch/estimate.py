@@ -8,15 +8,15 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
+from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
-from recsys.ingest import check_items
-from recsys.release import OtherFormatError, read_arrow, read_manifest
+from recsys.release.release import OtherFormatError, read_arrow, read_manifest
+from recsys.storage.artifacts import ArtifactStore
 
-#: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights are estimated
-#: from the stage times of the release that is current.
+#: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights
+#: are estimated from the stage times of the release that is current.
 FIRST_RATES = {
     "read items": 42_000,
     "read events": 600_000,
@@ -32,8 +32,8 @@ FIRST_RATES = {
     "similar": 7_500,
     "held out": 20,
 }
-#: How many of the smallest hashes are kept to count distinct texts (K minimum values; Bar-Yossef et al., 2002):
-#: exact below, within about 1/sqrt(K) = 0.4 % above.
+#: How many of the smallest hashes are kept to count distinct texts (K minimum values; Bar-Yossef et
+#: al., 2002): exact below, within about 1/sqrt(K) = 0.4 % above.
 SKETCH = 65_536
 
 
@@ -41,7 +41,10 @@ def estimate(setup: Setup, until: datetime) -> str:
     """A table: rows, distinct texts to encode, bytes, memory a worker, seconds a stage."""
     dataset, night, dim = setup.dataset(until), setup.night, setup.encoder().dim
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
-    items, events = sum(chunk.rows for chunk in item_chunks), sum(chunk.rows for chunk in event_chunks)
+    items, events = (
+        sum(chunk.rows for chunk in item_chunks),
+        sum(chunk.rows for chunk in event_chunks),
+    )
     sketch = np.empty(0, "V16")
     for chunk in item_chunks:
         good = check_items(dataset.read_items(chunk), chunk.path, chunk.start).good
@@ -51,7 +54,13 @@ def estimate(setup: Setup, until: datetime) -> str:
     fresh = round(texts * _share_new(store, setup.encoder().space, sketch))
     rates, measured, source = _measured(store)
     users = round(events * measured.get("embed users", 1) / measured.get("read events", 100))
-    rows = {"read items": items, "read events": events, "items": items, "events": events, "embed items": fresh}
+    rows = {
+        "read items": items,
+        "read events": events,
+        "items": items,
+        "events": events,
+        "embed items": fresh,
+    }
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
     rows |= dict.fromkeys(("embed users", "nearest", "candidates"), users)
     rows["held out"] = round(measured.get("held out", users / 30))
@@ -99,7 +108,11 @@ def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> fl
     if manifest is None or manifest.space != space:
         return 1.0
     sums = manifest.files
-    held = set(read_arrow(store.local(f"releases/{version}/items.arrow", sums["items.arrow"]))["text_hash"].to_pylist())
+    held = set(
+        read_arrow(store.local(f"releases/{version}/items.arrow", sums["items.arrow"]))[
+            "text_hash"
+        ].to_pylist()
+    )
     return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
 
 
@@ -111,7 +124,9 @@ def _measured(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float],
         return dict(FIRST_RATES), {}, "those of setup tiny on two cores, until a night has run here"
     timed = {stage["name"]: stage for stage in stages if stage["rows"] and stage["seconds"] > 0}
     rates = {name: stage["rows"] / stage["seconds"] for name, stage in timed.items()}
-    if (embedded := timed.get("embed items")) and 2 * embedded["counts"].get("encoded", 0) < embedded["rows"]:
+    if (embedded := timed.get("embed items")) and 2 * embedded["counts"].get(
+        "encoded", 0
+    ) < embedded["rows"]:
         del rates["embed items"]  # carried vectors are copied, which says nothing about encoding
     rows = {name: stage["rows"] for name, stage in timed.items()}
     return FIRST_RATES | rates, rows, f"as measured by release {store.current()}"

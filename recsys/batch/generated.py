@@ -1,8 +1,8 @@
-"""A shop of any size out of a seed: what the stages before `nearest` leave, made by tasks, for measuring.
+"""A shop of any size out of a seed: what the stages before `nearest` leave, made by tasks, for
+measuring.
 
-Vectors lie in clusters, as those of real items do; a user buys in his own cluster, so that what he is not to be shown
-again is what he would be shown first.
-"""
+Vectors lie in clusters, as those of real items do; a user buys in his own cluster, so that what he
+is not to be shown again is what he would be shown first."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.batch.ingest import USERS, users_table
-from recsys.batch.plan import Done, Place, Plan, one_batch
+from recsys.batch.plan import NightRun, Plan, ShardResult, one_batch
 from recsys.interfaces import Chunk
-from recsys.pieces import npy_pieces
-from recsys.release import row_ranges, write_arrow
+from recsys.release.release import row_ranges, write_arrow
+from recsys.storage.streams import npy_pieces
 from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
 from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories, Ints
 
@@ -54,7 +54,8 @@ _ITEMS, _USERS, _CENTRES = range(3)
 
 @dataclass(frozen=True)
 class Generated:
-    """The shop as an adapter: `items` with texts, and no events. Shards of users hold `users_per_part`."""
+    """The shop as an adapter: `items` with texts, and no events. Shards of users hold
+    `users_per_part`."""
 
     items: int
     users: int
@@ -73,9 +74,14 @@ class Generated:
         """Titles of ten words, one of them the item's own."""
         words = np.random.default_rng(chunk.start).integers(0, len(_WORDS), (chunk.rows, 9))
         rows = range(chunk.start, chunk.start + chunk.rows)
-        titles = [" ".join([*(_WORDS[at] for at in nine), f"no{row}"]) for row, nine in zip(rows, words, strict=True)]
+        titles = [
+            " ".join([*(_WORDS[at] for at in nine), f"no{row}"])
+            for row, nine in zip(rows, words, strict=True)
+        ]
         columns = {"item_id": _ids("i", rows), "title": pa.array(titles)}
-        return pa.table([columns.get(f.name, pa.nulls(chunk.rows, f.type)) for f in ITEMS_IN], schema=ITEMS_IN)
+        return pa.table(
+            [columns.get(f.name, pa.nulls(chunk.rows, f.type)) for f in ITEMS_IN], schema=ITEMS_IN
+        )
 
     def read_events(self, chunk: Chunk) -> pa.Table:
         return EVENTS_IN.empty_table()
@@ -85,7 +91,9 @@ class Generated:
         return range(part * self.users_per_part, min((part + 1) * self.users_per_part, self.users))
 
 
-def plan(version: str, shop: Generated, space: str, items_per_shard: int, texts_per_shard: int) -> Plan:
+def plan(
+    version: str, shop: Generated, space: str, items_per_shard: int, texts_per_shard: int
+) -> Plan:
     """A night over that shop."""
     return Plan(
         version=version,
@@ -104,30 +112,34 @@ def plan(version: str, shop: Generated, space: str, items_per_shard: int, texts_
     )
 
 
-def items(place: Place, part: int) -> Done:
+def items(place: NightRun, part: int) -> ShardResult:
     """A shard of the catalogue and its vectors, in place of ingest and embed."""
     shop = _shop(place)
     rows = row_ranges(shop.items, place.setup.night.items_per_shard)[part]
     random = np.random.default_rng([_ITEMS, part])
-    done, clusters_N = Done(len(rows)), np.arange(rows.start, rows.stop) % CLUSTERS
+    done, clusters_N = ShardResult(len(rows)), np.arange(rows.start, rows.stop) % CLUSTERS
     hashes_N2 = np.stack([clusters_N, np.arange(rows.start, rows.stop)], axis=1)
     columns = {
         "item_id": _ids("i", rows),
         "category": pa.array([f"category {cluster % 100}" for cluster in clusters_N]),
         "in_stock": pa.array(random.integers(0, ONE_OF, len(rows)) > 0),
-        "text_hash": pa.Array.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(hashes_N2)]),
+        "text_hash": pa.Array.from_buffers(
+            pa.binary(16), len(rows), [None, pa.py_buffer(hashes_N2)]
+        ),
     }
-    table = pa.table([columns.get(f.name, pa.nulls(len(rows), f.type)) for f in ITEMS], schema=ITEMS)
+    table = pa.table(
+        [columns.get(f.name, pa.nulls(len(rows), f.type)) for f in ITEMS], schema=ITEMS
+    )
     place.write_tables(done, f"items/{part:05d}.arrow", [one_batch(table)], ITEMS)
     place.write_arrays(done, part, {"item_vectors": _vectors(random, clusters_N, shop.dim)})
     return done
 
 
-def users(place: Place, part: int) -> Done:
+def users(place: NightRun, part: int) -> ShardResult:
     """A shard of users: histories and vectors, in place of ingest and `embed_users`."""
     shop = _shop(place)
     known, vectors_ND = drawn_users(shop, part)
-    done = Done(len(known))
+    done = ShardResult(len(known))
     table = users_table(_ids("u", shop.part(part)), known)
     place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
     place.write_arrays(done, part, {"user_vectors": vectors_ND})
@@ -140,13 +152,17 @@ def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
     clusters_N = random.integers(0, min(CLUSTERS, shop.items), len(rows))
     vectors_ND = _vectors(random, clusters_N, shop.dim)
     vectors_ND[random.integers(0, ONE_OF, len(rows)) == 0] = 0
-    bought_NB = clusters_N[:, None] + CLUSTERS * random.integers(0, 1 + shop.items // CLUSTERS, (len(rows), BOUGHT))
+    bought_NB = clusters_N[:, None] + CLUSTERS * random.integers(
+        0, 1 + shop.items // CLUSTERS, (len(rows), BOUGHT)
+    )
     items_E = (bought_NB % shop.items).astype(np.int32).reshape(-1)
     types_E = np.full(len(items_E), PURCHASE, np.int8)
-    return Histories(np.arange(len(rows) + 1) * BOUGHT, items_E, types_E, np.zeros(len(items_E))), vectors_ND
+    return Histories(
+        np.arange(len(rows) + 1) * BOUGHT, items_E, types_E, np.zeros(len(items_E))
+    ), vectors_ND
 
 
-def habits(place: Place, shard: int) -> Done:
+def item_stats(place: NightRun, shard: int) -> ShardResult:
     """What a log without events says of the items: files that the candidates stage opens."""
     count = _shop(place).items
     none, nothing = np.broadcast_to(np.int32(-1), (count, 1)), np.zeros((count, 1), np.float32)
@@ -159,39 +175,56 @@ def habits(place: Place, shard: int) -> Done:
     place.assemble("touches.npy", npy_pieces([np.zeros((len(EVENT_TYPES), count), np.int64)]))
     nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
     place.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
-    return Done(count)
+    return ShardResult(count)
 
 
-def check(place: Place, shard: int) -> Done:
-    """The released lists of some users of one of `CHECKED` parts, against all items in double precision.
+def check(place: NightRun, shard: int) -> ShardResult:
+    """The released lists of some users of one of `CHECKED` parts, against all items in double
+    precision.
 
-    Counts users, those whose list is wrong (repeats, holds what was bought or is sold out, is too short, or is worse
-    than the best by more than rounding), items that should be there, and of those the ones that are.
-    """
+    Counts users, those whose list is wrong (repeats, holds what was bought or is sold out, is too
+    short, or is worse than the best by more than rounding), items that should be there, and of
+    those the ones that are."""
     shop, n = _shop(place), place.setup.night.candidates
     part = shard * max(1, place.plan.user_parts // CHECKED) % place.plan.user_parts
     known, vectors_ND = drawn_users(shop, part)
-    chosen = np.random.default_rng(shard).choice(len(known), min(CHECKED, len(known)), replace=False)
+    chosen = np.random.default_rng(shard).choice(
+        len(known), min(CHECKED, len(known)), replace=False
+    )
     rows_QN = place.released_array("candidates_rows")[part * shop.users_per_part + chosen]
     known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
     wanted_QN, found_QN = _best(place, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
-    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
-    off, wrong = 5e-3 if place.setup.night.encoder_gpus else 1e-5, 0  # a GPU holds the items as bf16
+    items_ID, sellable_I = (
+        place.released_array("item_vectors"),
+        np.asarray(place.released_items()["in_stock"]),
+    )
+    off, wrong = (
+        5e-3 if place.setup.night.encoder_gpus else 1e-5,
+        0,
+    )  # a GPU holds the items as bf16
     for query, rows_N in enumerate(rows_QN):
         rows = rows_N[rows_N >= 0]
         found_QN[query, : len(rows)] = -np.sort(-(items_ID[rows] @ queries_QD[query]))
-        banned = np.isin(rows, known.slice(query, query + 1).items).any() or not sellable_I[rows].all()
+        banned = (
+            np.isin(rows, known.slice(query, query + 1).items).any() or not sellable_I[rows].all()
+        )
         near = np.allclose(found_QN[query], wanted_QN[query], rtol=0, atol=off)
         wrong += bool(banned or len(set(rows.tolist())) < len(rows) or not near)
     there = found_QN >= wanted_QN[:, -1:] - 1e-7
     wanted = np.isfinite(wanted_QN)
     counts = {"wrong": wrong, "wanted": int(wanted.sum()), "found": int((there & wanted).sum())}
-    return Done(len(chosen), counts=counts)
+    return ShardResult(len(chosen), counts=counts)
 
 
-def _best(place: Place, queries_QD: NDArray[np.float64], known: Histories, n: int) -> NDArray[np.float64]:
-    """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for none."""
-    items_ID, sellable_I = place.released_array("item_vectors"), np.asarray(place.released_items()["in_stock"])
+def _best(
+    place: NightRun, queries_QD: NDArray[np.float64], known: Histories, n: int
+) -> NDArray[np.float64]:
+    """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for
+    none."""
+    items_ID, sellable_I = (
+        place.released_array("item_vectors"),
+        np.asarray(place.released_items()["in_stock"]),
+    )
     best_QN = np.full((len(queries_QD), n), -np.inf)
     offsets, bought = known.bought()
     owners = np.repeat(np.arange(len(known)), np.diff(offsets))
@@ -205,7 +238,7 @@ def _best(place: Place, queries_QD: NDArray[np.float64], known: Histories, n: in
     return -np.sort(-best_QN, axis=1)
 
 
-def _shop(place: Place) -> Generated:
+def _shop(place: NightRun) -> Generated:
     shop = place.dataset()
     assert isinstance(shop, Generated)
     return shop

@@ -7,14 +7,14 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import sources
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import history_parts
-from recsys.batch.plan import Done, Place
-from recsys.funnel import find
+from recsys.batch.plan import NightRun, ShardResult
 from recsys.metrics import mean, recall_at_k
-from recsys.release import added_days, row_ranges
-from recsys.retrieval.popularity import Popularity
+from recsys.pipeline import sources
+from recsys.pipeline.candidates import find
+from recsys.release.release import added_days, row_ranges
+from recsys.retrieval.behaviour.popularity import Popularity
 from recsys.types import PURCHASE, Histories, Requests
 
 #: Where the metrics go, below the night's work folder.
@@ -24,26 +24,28 @@ MOST_USERS = 5_000
 FEWEST_BUYERS = 30
 
 
-def held_out(place: Place, shard: int) -> Done:
-    """recall@10 of the sources and ranker, fitted without the last day, on what its buyers bought; and popularity's.
+def held_out(place: NightRun, shard: int) -> ShardResult:
+    """recall@10 of the sources and ranker, fitted without the last day, on what its buyers bought;
+    and popularity's.
 
     Writes no metrics where the log has fewer than two days or nobody bought.
     """
     before, truth_offsets, truth_items = split_last_days(_sample(place))
     metrics = _metrics(place, before, truth_offsets, truth_items) if len(before) else {}
-    done = Done(len(before))
+    done = ShardResult(len(before))
     path = place.work(HELD_OUT)
     done.files[path] = place.store.write(path, json.dumps(metrics, sort_keys=True).encode())
     return done
 
 
-def split_last_days(known: Histories, count: int = 1) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
-    """Users with a history before the log's last days who bought on them: that history, and what they bought (offsets,
-    item rows).
+def split_last_days(
+    known: Histories, count: int = 1
+) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
+    """Users with a history before the log's last days who bought on them: that history, and what
+    they bought (offsets, item rows).
 
-    The last day is the last UTC day with FEWEST_BUYERS buyers, or the one with most: the night may come when a new
-    day has barely begun. What came later is left out.
-    """
+    The last day is the last UTC day with FEWEST_BUYERS buyers, or the one with most: the night may
+    come when a new day has barely begun. What came later is left out."""
     days_E, owners_E = np.floor(known.days).astype(np.int64), known.owners_E
     bought_E = known.types == PURCHASE
     if not bought_E.any():
@@ -53,14 +55,20 @@ def split_last_days(known: Histories, count: int = 1) -> tuple[Histories, NDArra
     count_by_day = np.bincount(buyers)
     full = np.flatnonzero(count_by_day >= min(FEWEST_BUYERS, count_by_day.max()))
     last = first + full[-1]
-    early_E, bought_E = days_E <= last - count, bought_E & (days_E > last - count) & (days_E <= last)
+    early_E, bought_E = (
+        days_E <= last - count,
+        bought_E & (days_E > last - count) & (days_E <= last),
+    )
     early_B = np.bincount(owners_E[early_E], minlength=len(known)) > 0
     asked_B = early_B & (np.bincount(owners_E[bought_E], minlength=len(known)) > 0)
     return _only(known, early_E, asked_B), *_items(known, bought_E, asked_B)
 
 
 def _metrics(
-    place: Place, before: Histories, truth_offsets: NDArray[np.int64], truth_items: NDArray[np.int32]
+    place: NightRun,
+    before: Histories,
+    truth_offsets: NDArray[np.int64],
+    truth_items: NDArray[np.int32],
 ) -> dict[str, float]:
     setup, items_ID = place.setup, taste_vectors(place)
     sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
@@ -76,7 +84,15 @@ def _metrics(
         histories = known.slice(block.start, block.stop)
         vectors_BD = users.encode_history(histories, items_ID)
         ours.append(
-            _wide(find(asked, ranker, Requests(len(block), None, vectors_BD, histories, now), 10, sellable_I).rows_BK)
+            _wide(
+                find(
+                    asked,
+                    ranker,
+                    Requests(len(block), None, vectors_BD, histories, now),
+                    10,
+                    sellable_I,
+                ).rows_BK
+            )
         )
         theirs.append(_wide(floor.retrieve(Requests(len(block)), 10, sellable_I).rows_BN))
     truth = truth_offsets, truth_items
@@ -87,7 +103,7 @@ def _metrics(
     }
 
 
-def _sample(place: Place) -> Histories:
+def _sample(place: NightRun) -> Histories:
     """The users of the first shards, whose ids are hashed: as good as drawn at random."""
     parts, users = [], 0
     for _, known in history_parts(place):
@@ -95,9 +111,12 @@ def _sample(place: Place) -> Histories:
         users += len(parts[-1])
         if users >= MOST_USERS:
             break
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))])
+    offsets = np.concatenate(
+        [[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))]
+    )
     columns = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "types", "days", "known_prices")
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("items", "types", "days", "known_prices")
     ]
     return Histories(offsets.astype(np.int64), *columns)
 
@@ -111,7 +130,9 @@ def _items(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     kept = _only(known, kept_E, kept_B)
     pairs = np.unique(np.stack([kept.owners_E, kept.items]), axis=1)
-    return np.concatenate([[0], np.cumsum(np.bincount(pairs[0], minlength=len(kept)))]), pairs[1].astype(np.int32)
+    return np.concatenate([[0], np.cumsum(np.bincount(pairs[0], minlength=len(kept)))]), pairs[
+        1
+    ].astype(np.int32)
 
 
 def _wide(rows_BK: NDArray[np.int32]) -> NDArray[np.int32]:

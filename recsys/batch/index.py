@@ -1,4 +1,5 @@
-"""What the day looks things up in: neighbours, similar items, the lexical index; and whole arrays out of parts."""
+"""What the day looks things up in: neighbours, similar items, the lexical index; and whole arrays
+out of parts."""
 
 from __future__ import annotations
 
@@ -11,22 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys import sources, suggest
 from recsys.batch.embed import taste_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
-from recsys.batch.plan import Done, Place, one_batch
-from recsys.pieces import arrow_pieces, npy_pieces
+from recsys.batch.plan import NightRun, ShardResult, one_batch
+from recsys.pipeline import sources
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.ranking.projection import projected, projection
-from recsys.release import IdMap, added_days, row_ranges, write_arrow
-from recsys.retrieval.cooccurrence import neighbours
-from recsys.retrieval.fields import BOOSTS, fields
-from recsys.retrieval.follows import followers, stand_ins
-from recsys.retrieval.lexical import LexicalIndex
-from recsys.retrieval.peers import latest_of
+from recsys.release.release import IdMap, added_days, row_ranges, write_arrow
+from recsys.retrieval.behaviour.cooccurrence import neighbours
+from recsys.retrieval.behaviour.follows import followers, stand_ins
+from recsys.retrieval.behaviour.peers import latest_of
 from recsys.retrieval.similar import by_content
+from recsys.retrieval.text.bm25 import LexicalIndex
+from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.storage.streams import arrow_pieces, npy_pieces
 from recsys.types import Candidates, Histories, utc_days
+from recsys.understanding import suggest
 from recsys.understanding.codes import FILE as CODES
 from recsys.understanding.codes import Codes
 
@@ -34,53 +36,65 @@ from recsys.understanding.codes import Codes
 ASKED = "asked.parquet"
 #: What `feedback.attraction` found in the log then.
 ATTRACTION = "attraction.parquet"
-#: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance meeting weighs little.
+#: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance
+#: meeting weighs little.
 SIMILAR_WEIGHTS = {"co_occurrence": 2.0, "content": 1.0}
 
 
-def similar_blocks(place: Place) -> list[range]:
+def similar_blocks(place: NightRun) -> list[range]:
     return row_ranges(len(place.released_array("item_vectors")), place.setup.night.items_per_shard)
 
 
-def neighbour_blocks(place: Place) -> list[range]:
-    """Small ones: the counts of a block's items, before the cut, are the largest thing a worker holds by night."""
-    return row_ranges(len(place.released_array("item_vectors")), place.setup.night.neighbours_per_shard)
+def neighbour_blocks(place: NightRun) -> list[range]:
+    """Small ones: the counts of a block's items, before the cut, are the largest thing a worker
+    holds by night."""
+    return row_ranges(
+        len(place.released_array("item_vectors")), place.setup.night.neighbours_per_shard
+    )
 
 
-def co_occurrence(place: Place, shard: int) -> Done:
+def co_occurrence(place: NightRun, shard: int) -> ShardResult:
     """The strongest co-occurrences of a block of items, over every user's history."""
     items = len(place.released_array("item_vectors"))
     block = neighbour_blocks(place)[shard]
     parts = (known for _, known in history_parts(place))
-    rows_bN, scores_bN = neighbours(parts, block, items, place.setup.night.neighbours, utc_days(place.plan.now))
-    done = Done(len(block))
-    place.write_arrays(done, shard, {"co_occurrence_rows": rows_bN, "co_occurrence_scores": scores_bN})
+    rows_bN, scores_bN = neighbours(
+        parts, block, items, place.setup.night.neighbours, utc_days(place.plan.now)
+    )
+    done = ShardResult(len(block))
+    place.write_arrays(
+        done, shard, {"co_occurrence_rows": rows_bN, "co_occurrence_scores": scores_bN}
+    )
     return done
 
 
-def follows(place: Place, shard: int) -> Done:
-    """What comes next after each item of a block, over every user's history; items like a new one stand in for it."""
+def follows(place: NightRun, shard: int) -> ShardResult:
+    """What comes next after each item of a block, over every user's history; items like a new one
+    stand in for it."""
     items, block = place.released_items().num_rows, neighbour_blocks(place)[shard]
     parts = (known for _, known in history_parts(place))
     content = place.released_array("content_rows"), place.released_array("content_scores")
     new = stand_ins(*content, place.released_array("touches").sum(axis=0))
     rows_bN, scores_bN = followers(parts, block, items, place.setup.night.neighbours, new)
-    done = Done(len(block))
+    done = ShardResult(len(block))
     place.write_arrays(done, shard, {"follows_rows": rows_bN, "follows_scores": scores_bN})
     return done
 
 
-def habits(place: Place, shard: int) -> Done:
+def item_stats(place: NightRun, shard: int) -> ShardResult:
     """What the whole log says of each item, and the users who are everybody's peers."""
     items = place.released_items()
 
     def parts() -> Iterator[Histories]:
         return (known for _, known in history_parts(place))
 
-    found, (peers, places) = sources.habits(parts, items.num_rows, added_days(items)), latest_of(parts())
+    found, (peers, places) = (
+        sources.item_stats(parts, items.num_rows, added_days(items)),
+        latest_of(parts()),
+    )
     arrays: dict[str, np.ndarray] = {
-        "intervals": found.rhythm.intervals_I,
-        "repeats": found.rhythm.repeats_I,
+        "intervals": found.repurchase_intervals.intervals_I,
+        "repeats": found.repurchase_intervals.repeats_I,
         "first_days": found.first_days_I,
         "touches": found.touches_TI,
     }
@@ -88,7 +102,7 @@ def habits(place: Place, shard: int) -> Done:
         place.assemble(f"{name}.npy", npy_pieces([array]))
     names = _at((users["user_id"] for users, _ in history_parts(place)), places)
     place.assemble("peers.arrow", write_arrow([one_batch(users_table(names, peers))], USERS))
-    return Done(items.num_rows, counts={"peers": len(peers)})
+    return ShardResult(items.num_rows, counts={"peers": len(peers)})
 
 
 def _at(columns: Iterable[pa.ChunkedArray], places: NDArray[np.int64]) -> pa.Array:
@@ -101,7 +115,7 @@ def _at(columns: Iterable[pa.ChunkedArray], places: NDArray[np.int64]) -> pa.Arr
     return pa.concat_arrays(taken)
 
 
-def attraction(place: Place, shard: int) -> Done:
+def attraction(place: NightRun, shard: int) -> ShardResult:
     """What of each item was looked at and clicked, as it was counted when the night began."""
     counted = pq.read_table(place.store.open(place.work(ATTRACTION)))
     rows_N = IdMap(place.released_items()["item_id"]).rows(counted["item_id"])
@@ -110,20 +124,25 @@ def attraction(place: Place, shard: int) -> Done:
     for column_I, name in zip(attraction_2I, ("exposure", "clicks"), strict=True):
         column_I[rows_N[there]] = np.asarray(counted[name])[there]
     place.assemble("attraction.npy", npy_pieces([attraction_2I]))
-    return Done(int(there.sum()))
+    return ShardResult(int(there.sum()))
 
 
-def project(place: Place, shard: int) -> Done:
-    """Every item's vectors as the few numbers that are features, and the projections that make them so.
+def project(place: NightRun, shard: int) -> ShardResult:
+    """Every item's vectors as the few numbers that are features, and the projections that make them
+    so.
 
-    A projection is kept from the last release for as long as its space is the same: what its columns mean changes only
-    when the models do that learned from them.
-    """
+    A projection is kept from the last release for as long as its space is the same: what its
+    columns mean changes only when the models do that learned from them."""
     spaces = (
-        ("projection", place.plan.carry_from, place.released_array("item_vectors"), "item_projected"),
+        (
+            "projection",
+            place.plan.carry_from,
+            place.released_array("item_vectors"),
+            "item_projected",
+        ),
         ("taste_projection", place.plan.taste_from, taste_vectors(place), "taste_projected"),
     )
-    done = Done(len(taste_vectors(place)))
+    done = ShardResult(len(taste_vectors(place)))
     for name, kept_from, vectors_ID, of_items in spaces:
         kept = place.of_release(kept_from, f"{name}.npy")
         projection_DP = np.load(kept) if kept else projection(vectors_ID)
@@ -135,21 +154,26 @@ def project(place: Place, shard: int) -> Done:
     return done
 
 
-def similar(place: Place, shard: int) -> Done:
-    """Similar lists of a block of items: co-occurrence and content, blended, and content alone; sellable items only."""
+def similar(place: NightRun, shard: int) -> ShardResult:
+    """Similar lists of a block of items: co-occurrence and content, blended, and content alone;
+    sellable items only."""
     items_ID, n = place.released_array("item_vectors"), place.setup.night.similar
     table = place.released_items()
-    texts_I = table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    texts_I = (
+        table["text_hash"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
     sellable_I = np.asarray(table["in_stock"])
     block = similar_blocks(place)[shard]
     content = by_content(table, texts_I, items_ID, block, n, sellable_I)
     rows_bN = np.array(place.released_array("co_occurrence_rows")[block.start : block.stop])
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = place.released_array("co_occurrence_scores")[block.start : block.stop]
-    together = Candidates("co_occurrence", rows_bN, np.where(rows_bN >= 0, scores_bN, -np.inf).astype(np.float32))
+    together = Candidates(
+        "co_occurrence", rows_bN, np.where(rows_bN >= 0, scores_bN, -np.inf).astype(np.float32)
+    )
     rows_BN, features_BNF = merge([together, content])
     places_BK, scores_BK = best(rows_BN, WeightedSum(SIMILAR_WEIGHTS).score(features_BNF), n)
-    missing, done = ((0, 0), (0, n - places_BK.shape[1])), Done(len(block))
+    missing, done = ((0, 0), (0, n - places_BK.shape[1])), ShardResult(len(block))
     rows_BK = np.pad(np.take_along_axis(rows_BN, places_BK, axis=1), missing, constant_values=-1)
     scores_BK = np.pad(scores_BK, missing, constant_values=-np.inf)
     lists = {"similar_rows": rows_BK, "similar_scores": scores_BK}
@@ -158,10 +182,10 @@ def similar(place: Place, shard: int) -> Done:
     return done
 
 
-def lexical(place: Place, shard: int) -> Done:
+def lexical(place: NightRun, shard: int) -> ShardResult:
     """The BM25 index over the whole catalogue's fields."""
     items = place.released_items()
-    done = Done(items.num_rows)
+    done = ShardResult(items.num_rows)
     with tempfile.TemporaryDirectory() as folder:
         LexicalIndex.build(fields(items), BOOSTS).save(Path(folder))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
@@ -169,14 +193,17 @@ def lexical(place: Place, shard: int) -> Done:
     return done
 
 
-def suggestions(place: Place, shard: int) -> Done:
+def suggestions(place: NightRun, shard: int) -> ShardResult:
     """Completions out of the whole catalogue and of what was asked."""
     items = place.released_items()
-    place.assemble("suggestions.arrow", suggest.build(items, pq.read_table(place.store.open(place.work(ASKED)))))
-    return Done(items.num_rows)
+    place.assemble(
+        "suggestions.arrow",
+        suggest.build(items, pq.read_table(place.store.open(place.work(ASKED)))),
+    )
+    return ShardResult(items.num_rows)
 
 
-def codes(place: Place, shard: int) -> Done:
+def codes(place: NightRun, shard: int) -> ShardResult:
     """The codes in the whole catalogue's ids, titles and attributes."""
     items = place.released_items()
     texts = fields(items)
@@ -184,30 +211,33 @@ def codes(place: Place, shard: int) -> Done:
     with tempfile.TemporaryDirectory() as folder:
         found.save(Path(folder))
         place.assemble(CODES, (Path(folder) / CODES).read_bytes())
-    return Done(items.num_rows, counts={"codes": len(found)})
+    return ShardResult(items.num_rows, counts={"codes": len(found)})
 
 
-def dense(place: Place, shard: int) -> Done:
+def dense(place: NightRun, shard: int) -> ShardResult:
     """The faiss index, for catalogues above the setup's size."""
-    from recsys.retrieval import ann
+    from recsys.retrieval.vectors import ivf as ann
 
     items_ID = place.released_array("item_vectors")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.ivf"
         ann.save(ann.build(items_ID, seed=0), file)
         place.assemble("dense.ivf", file.read_bytes())
-    return Done(len(items_ID))
+    return ShardResult(len(items_ID))
 
 
-# Assembling: parts, in order, as one flat file of the release. Streams; the driver holds a piece at a time.
+# Assembling: parts, in order, as one flat file of the release. Streams; the driver holds a piece at
+# a time.
 
 
-def assemble_table(place: Place, name: str, parts: int) -> None:
+def assemble_table(place: NightRun, name: str, parts: int) -> None:
     batches = (batch for part in range(parts) for batch in place.read_part(name, part).to_batches())
     place.assemble(f"{name}.arrow", arrow_pieces(batches, place.read_part(name, 0).schema))
 
 
-def assemble_array(place: Place, name: str, parts: int) -> None:
+def assemble_array(place: NightRun, name: str, parts: int) -> None:
     # One part mapped at a time: pages of the others would count as the driver's.
     rows = sum(place.array_rows(name, part) for part in range(parts))
-    place.assemble(f"{name}.npy", npy_pieces((place.read_array(name, part) for part in range(parts)), rows))
+    place.assemble(
+        f"{name}.npy", npy_pieces((place.read_array(name, part) for part in range(parts)), rows)
+    )

@@ -1,8 +1,8 @@
 """Raw chunks to canonical shards: read, judge, scatter by key, gather, deduplicate, sort.
 
-The scatter is a shuffle through files: each chunk leaves one Arrow file whose record batch p holds partition p,
-and partition p is gathered by reading batch p of every file. Order is decided by keys, never by who finished first.
-"""
+The scatter is a shuffle through files: each chunk leaves one Arrow file whose record batch p holds
+partition p, and partition p is gathered by reading batch p of every file. Order is decided by keys,
+never by who finished first."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.batch.plan import LIVE, Done, Place, one_batch, scattered
+from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
+from recsys.datasets.validate import SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.encoders.text import item_texts, text_hashes
-from recsys.feedback import histories
-from recsys.ingest import SOURCE, Checked, check_events, check_items, deduplicate
-from recsys.retrieval.popularity import popularity
+from recsys.events.feedback import histories
+from recsys.retrieval.behaviour.popularity import popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
 
 #: A user with more events than this is counted by his newest: a bot, or a shop's own till.
 MAX_EVENTS = 20_000
 
-#: A distinct text and its hash; scattered by hash so that equal texts meet, whichever items have them.
-TEXTS = pa.schema([pa.field("text_hash", pa.binary(16), nullable=False), pa.field("text", pa.string(), nullable=False)])
+#: A distinct text and its hash; scattered by hash so that equal texts meet, whichever items have
+#: them.
+TEXTS = pa.schema(
+    [
+        pa.field("text_hash", pa.binary(16), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
 
 USERS = pa.schema(
     [
@@ -40,14 +46,14 @@ USERS = pa.schema(
 )
 
 
-def read_items(place: Place, shard: int) -> Done:
+def read_items(place: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, judged, its good rows scattered by item."""
     chunk = place.plan.item_chunks[shard]
     checked = check_items(place.dataset().read_items(chunk), chunk.path, chunk.start)
     return _scatter(place, "items", shard, checked, "item_id", place.plan.item_parts)
 
 
-def read_events(place: Place, shard: int) -> Done:
+def read_events(place: NightRun, shard: int) -> ShardResult:
     """A chunk of the event log, judged, its good rows scattered by user."""
     chunk = place.plan.event_chunks[shard]
     raw = _read_live(place) if chunk.path == LIVE else place.dataset().read_events(chunk)
@@ -58,38 +64,60 @@ def read_events(place: Place, shard: int) -> Done:
     return done
 
 
-def sort_items(place: Place, part: int) -> Done:
-    """The catalogue's shard `part`: sorted by id, with the hash of each text; and its distinct texts, scattered."""
-    done = Done()
-    checked = deduplicate(place.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id")
+def sort_items(place: NightRun, part: int) -> ShardResult:
+    """The catalogue's shard `part`: sorted by id, with the hash of each text; and its distinct
+    texts, scattered."""
+    done = ShardResult()
+    checked = deduplicate(
+        place.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
+    )
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
     place.write_tables(done, f"items/{part:05d}.arrow", [one_batch(items)], ITEMS)
-    distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by("text_hash", use_threads=False)
+    distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by(
+        "text_hash", use_threads=False
+    )
     unique = distinct.aggregate([("text", "first")]).rename_columns(TEXTS.names).cast(TEXTS)
-    batches = scattered(unique, hash_parts(unique["text_hash"], place.plan.text_parts), place.plan.text_parts)
+    batches = scattered(
+        unique, hash_parts(unique["text_hash"], place.plan.text_parts), place.plan.text_parts
+    )
     place.write_tables(done, f"texts/{part:05d}.arrow", batches, TEXTS)
-    return _with_quarantine(place, done, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined)
+    return _with_quarantine(
+        place, done, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
+    )
 
 
-def sort_events(place: Place, part: int) -> Done:
-    """Histories of the users of shard `part`, oldest first, over item rows; and what they add to popularity."""
-    done = Done()
-    checked = deduplicate(place.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id")
+def sort_events(place: NightRun, part: int) -> ShardResult:
+    """Histories of the users of shard `part`, oldest first, over item rows; and what they add to
+    popularity."""
+    done = ShardResult()
+    checked = deduplicate(
+        place.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
+    )
     ids = place.item_ids()
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
     users, known = histories(checked.good, rows_E, max_events=MAX_EVENTS)
-    place.write_tables(done, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS)
+    place.write_tables(
+        done, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
+    )
     place.write_arrays(
         done,
         part,
-        {"popularity": popularity([known], len(ids), utc_days(place.plan.now)), "times": _span(checked.good)},
+        {
+            "popularity": popularity([known], len(ids), utc_days(place.plan.now)),
+            "times": _span(checked.good),
+        },
     )
     done.counts = {"users": len(known), "unknown_items": unknown.num_rows}
     return _with_quarantine(
-        place, done, f"events-repeated-{part:05d}", checked.good.num_rows, checked.quarantined, unknown
+        place,
+        done,
+        f"events-repeated-{part:05d}",
+        checked.good.num_rows,
+        checked.quarantined,
+        unknown,
     )
 
 
@@ -102,8 +130,8 @@ def users_table(user_ids: pa.Array, known: Histories) -> pa.Table:
 
 
 def unknown_items(events: pa.Table) -> pa.Table:
-    """Events of items that the catalogue does not have, as quarantine rows. They do not count as bad input:
-    shops delist items."""
+    """Events of items that the catalogue does not have, as quarantine rows. They do not count as
+    bad input: shops delist items."""
     reasons = [
         f"item {item!r} is not in the catalogue: keep delisted items in it, out of stock"
         for item in events["item_id"].to_pylist()
@@ -124,28 +152,34 @@ def unknown_items(events: pa.Table) -> pa.Table:
 def hash_parts(hashes: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
     """A partition for each 16-byte hash, by its first eight bytes."""
     flat = hashes.combine_chunks()
-    raw = np.frombuffer(flat.buffers()[1], np.uint64)[2 * flat.offset : 2 * (flat.offset + len(flat))]
+    raw = np.frombuffer(flat.buffers()[1], np.uint64)[
+        2 * flat.offset : 2 * (flat.offset + len(flat))
+    ]
     return (raw[::2] % np.uint64(parts)).astype(np.int64)
 
 
 def id_parts(ids: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
     """A partition for each id. The hash is pandas' keyed SipHash: the same on every machine."""
     coded = ids.combine_chunks().dictionary_encode()
-    hashes = pd.util.hash_array(coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False)
+    hashes = pd.util.hash_array(
+        coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False
+    )
     return (hashes % np.uint64(parts)).astype(np.int64)[np.asarray(coded.indices)]
 
 
-def history_parts(place: Place) -> Iterator[tuple[pa.Table, Histories]]:
+def history_parts(place: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
     """Every user shard's full histories, one at a time."""
-    from recsys.release import histories_of
+    from recsys.release.release import histories_of
 
     for part in range(place.plan.user_parts):
         users = place.read_part("histories", part)
         yield users, histories_of(users)
 
 
-def _scatter(place: Place, name: str, shard: int, checked: Checked, key: str, parts: int) -> Done:
-    done = Done()
+def _scatter(
+    place: NightRun, name: str, shard: int, checked: Checked, key: str, parts: int
+) -> ShardResult:
+    done = ShardResult()
     good = checked.good.unify_dictionaries()
     batches = scattered(good, id_parts(good[key], parts), parts)
     place.write_tables(done, f"read/{name}/{shard:05d}.arrow", batches, good.schema)
@@ -154,14 +188,16 @@ def _scatter(place: Place, name: str, shard: int, checked: Checked, key: str, pa
     return _with_quarantine(place, done, f"{name}-{shard:05d}", rows, checked.quarantined)
 
 
-def _with_quarantine(place: Place, done: Done, name: str, rows: int, *quarantined: pa.Table) -> Done:
+def _with_quarantine(
+    place: NightRun, done: ShardResult, name: str, rows: int, *quarantined: pa.Table
+) -> ShardResult:
     place.write_quarantine(done, name, *quarantined)
     done.rows = rows
     done.counts["quarantined"] = sum(table.num_rows for table in quarantined)
     return done
 
 
-def _read_live(place: Place) -> pa.Table:
+def _read_live(place: NightRun) -> pa.Table:
     return pq.read_table(place.store.open(place.work(LIVE)))
 
 

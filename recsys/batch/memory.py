@@ -12,7 +12,8 @@ import ray
 
 @dataclass
 class Peak:
-    """The most that one process held, in bytes. PSS counts a page by how many map it; `own` no page of a file."""
+    """The most that one process held, in bytes. PSS counts a page by how many map it; `own` no page
+    of a file."""
 
     rss: int = 0
     pss: int = 0
@@ -22,13 +23,18 @@ class Peak:
         """The process's RSS now."""
         told = process.memory_full_info()
         own = told.rss - told.shared
-        self.rss, self.pss, self.own = max(self.rss, told.rss), max(self.pss, told.pss), max(self.own, own)
+        self.rss, self.pss, self.own = (
+            max(self.rss, told.rss),
+            max(self.pss, told.pss),
+            max(self.own, own),
+        )
         return int(told.rss)
 
 
 @dataclass
 class Memory:
-    """Peaks of the driver and, by stage, of the largest worker, while it is entered. Set `stage` when one begins."""
+    """Peaks of the driver and, by stage, of the largest worker, while it is entered. Set `stage`
+    when one begins."""
 
     interval_s: float = 1.0
     stage: str = ""
@@ -47,7 +53,8 @@ class Memory:
         self._thread.join()
 
     def growth(self) -> int:
-        """Bytes by which the driver's largest RSS of the second half of the time is above that of the first."""
+        """Bytes by which the driver's largest RSS of the second half of the time is above that of
+        the first."""
         half = len(self.driver_rss) // 2
         return max(self.driver_rss[half:], default=0) - max(self.driver_rss[:half], default=0)
 
@@ -69,7 +76,12 @@ def _raylet() -> psutil.Process | None:
     mine = f"--gcs-address={ray.get_runtime_context().gcs_address}"
     found = psutil.process_iter(["name", "cmdline"])
     return next(
-        (each for each in found if each.info["name"] == "raylet" and mine in (each.info["cmdline"] or [])), None
+        (
+            each
+            for each in found
+            if each.info["name"] == "raylet" and mine in (each.info["cmdline"] or [])
+        ),
+        None,
     )
 
 

@@ -1,9 +1,9 @@
-"""Every user's nearest items, exactly: user parts x item shards, on GPUs where the setup gives some.
+"""Every user's nearest items, exactly: user parts x item shards, on GPUs where the setup gives
+some.
 
-A shard of the stage is one user part against one item shard, and leaves a list of global rows a user. Shards of the
-same items follow each other, so that a worker holds one shard of items after another. Whoever reads the lists of a
-user part merges them.
-"""
+A shard of the stage is one user part against one item shard, and leaves a list of global rows a
+user. Shards of the same items follow each other, so that a worker holds one shard of items after
+another. Whoever reads the lists of a user part merges them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsys.batch.embed import taste_vectors
-from recsys.batch.plan import Done, Place
+from recsys.batch.plan import NightRun, ShardResult
 from recsys.batch.stages import Stage
-from recsys.funnel import depth
 from recsys.interfaces import Retriever
-from recsys.release import histories_of, row_ranges
-from recsys.retrieval.exact import BLOCK_ITEMS, padding
-from recsys.retrieval.held import Held, held, within
-from recsys.retrieval.listed import Listed
+from recsys.pipeline.candidates import depth
+from recsys.release.release import histories_of, row_ranges
+from recsys.retrieval.vectors.exact import BLOCK_ITEMS, padding
+from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
+from recsys.retrieval.vectors.resident import ResidentVectors, held, within
 from recsys.types import Floats, Rows
 
 #: The source whose lists these are.
@@ -29,43 +29,47 @@ SOURCE = "discovery"
 BLOCKS = 32
 
 
-def stage(place: Place) -> Stage:
+def stage(place: NightRun) -> Stage:
     """Runs when items and users have vectors, before the candidates."""
     return Stage("nearest", len(item_shards(place)) * place.plan.user_parts, finisher=Nearest)
 
 
 def shards_of(items: int, resident: int) -> list[range]:
-    """The rows that a worker holds at once; whole blocks of `top_k`, so that scores do not depend on the cut."""
+    """The rows that a worker holds at once; whole blocks of `top_k`, so that scores do not depend
+    on the cut."""
     return row_ranges(items, resident // BLOCK_ITEMS * BLOCK_ITEMS or resident) or [range(0)]
 
 
-def item_shards(place: Place) -> list[range]:
+def item_shards(place: NightRun) -> list[range]:
     return shards_of(len(taste_vectors(place)), place.setup.night.items_resident)
 
 
 class Nearest:
     """The actor: holds one item shard, until it is given a block of another."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: NightRun) -> None:
         self.place, self.shards = place, item_shards(place)
         self.sellable_I = np.asarray(place.released_items()["in_stock"])
-        self.items: Held | None = None
+        self.items: ResidentVectors | None = None
         self.rows = range(0)
         self.one_at_a_time = threading.Lock()
 
-    def finish(self, shard: int, prepared: bytes) -> Done:
+    def finish(self, shard: int, prepared: bytes) -> ShardResult:
         """The lists of one user part in one item shard."""
         at, part = divmod(shard, self.place.plan.user_parts)
         with self.one_at_a_time:  # others are written meanwhile
             rows_UK, scores_UK = self._lists(self.shards[at], part)
-        done = Done(len(rows_UK))
+        done = ShardResult(len(rows_UK))
         self.place.write_arrays(done, shard, {"nearest_rows": rows_UK, "nearest_scores": scores_UK})
         return done
 
     def _lists(self, rows: range, part: int) -> tuple[Rows, Floats]:
         night, items = self.place.setup.night, self._held(rows)
         known = histories_of(self.place.read_part("users", part))
-        vectors_UD, sellable_I = self.place.read_array("user_vectors", part), self.sellable_I[rows.start : rows.stop]
+        vectors_UD, sellable_I = (
+            self.place.read_array("user_vectors", part),
+            self.sellable_I[rows.start : rows.stop],
+        )
         rows_UK, scores_UK = padding(len(known), depth(night.candidates))
         for block in row_ranges(len(known), BLOCKS * night.users_per_block):
             users = slice(block.start, block.stop)
@@ -76,26 +80,34 @@ class Nearest:
             rows_UK[users] = np.where(found_BK < 0, -1, found_BK + rows.start)
         return rows_UK, scores_UK
 
-    def _held(self, rows: range) -> Held:
+    def _held(self, rows: range) -> ResidentVectors:
         if self.items is None or rows != self.rows:
             self.items = None  # the old shard goes before the new one comes
             night = self.place.setup.night
             items_ID = taste_vectors(self.place)[rows.start : rows.stop]
-            self.items, self.rows = held(items_ID, night.encoder_gpus > 0, night.users_per_block), rows
+            self.items, self.rows = (
+                held(items_ID, night.encoder_gpus > 0, night.users_per_block),
+                rows,
+            )
         return self.items
 
 
 class Lists:
     """The lists of one user part, of all item shards."""
 
-    def __init__(self, place: Place, part: int) -> None:
+    def __init__(self, place: NightRun, part: int) -> None:
         shards = range(part, len(item_shards(place)) * place.plan.user_parts, place.plan.user_parts)
         names = ("nearest_rows", "nearest_scores")
-        self.of_shards = [tuple(place.read_array(name, shard) for name in names) for shard in shards]
+        self.of_shards = [
+            tuple(place.read_array(name, shard) for name in names) for shard in shards
+        ]
         self.items_ID = taste_vectors(place)
 
     def put_into(self, asked: Sequence[Retriever], block: range) -> list[Retriever]:
-        """The sources for one block of users, these lists in the place of the search that they spare."""
+        """The sources for one block of users, these lists in the place of the search that they
+        spare."""
         users = slice(block.start, block.stop)
-        listed = Listed(SOURCE, [(rows[users], scores[users]) for rows, scores in self.of_shards], self.items_ID)
+        listed = PrecomputedNeighbours(
+            SOURCE, [(rows[users], scores[users]) for rows, scores in self.of_shards], self.items_ID
+        )
         return [listed if source.source == SOURCE else source for source in asked]

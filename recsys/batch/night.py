@@ -1,8 +1,7 @@
 """The night in order: ingest, embed, candidates, index, verify, publish.
 
-`begin` fixes a plan (or finds the one that was interrupted); `run_night` carries it out. If anything fails, `current`
-still names yesterday.
-"""
+`begin` fixes a plan (or finds the one that was interrupted); `run_night` carries it out. If
+anything fails, `current` still names yesterday."""
 
 from __future__ import annotations
 
@@ -16,27 +15,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys import forgetting, models
-from recsys.amending import Decided
-from recsys.artifacts import ArtifactStore
 from recsys.batch import candidates, embed, index, ingest, nearest
 from recsys.batch.held_out import HELD_OUT, held_out
-from recsys.batch.plan import LIVE, Place, Plan
+from recsys.batch.plan import LIVE, NightRun, Plan
 from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run
-from recsys.commit import code_commit
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.feedback import attraction, unmeasured
+from recsys.events.feedback import attraction, unmeasured
 from recsys.interfaces import Chunk
-from recsys.pieces import parquet_bytes
+from recsys.models import store as models
+from recsys.privacy import forget as forgetting
+from recsys.privacy.erasure import PrivacyDecisions
 from recsys.ranking.examination import Examination
-from recsys.release import Manifest, OtherFormatError, Release, read_manifest
-from recsys.suggest import asked
+from recsys.release.checks import Check, checks, require
+from recsys.release.release import Manifest, OtherFormatError, Release, read_manifest
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.streams import parquet_bytes
+from recsys.storage.version import code_commit
 from recsys.tables import EVENTS, QUARANTINE
 from recsys.training import EXAMINATION, USER_MODEL
 from recsys.types import Floats, Ints
-from recsys.verify import Check, checks, require
+from recsys.understanding.suggest import asked
 
 Say = Callable[[str], None]
 #: Past queries are suggested for so long.
@@ -45,12 +45,11 @@ QUERIES_OF = timedelta(days=90)
 ATTRACTION_OF = timedelta(days=90)
 
 
-def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> Place:
+def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> NightRun:
     """The place of a new night, or of the one that was killed before it published.
 
-    A night is continued when setup, models, encoder space and code are what they were; its time and inputs are the
-    plan's.
-    """
+    A night is continued when setup, models, encoder space and code are what they were; its time and
+    inputs are the plan's."""
     store, commit, newest = ArtifactStore(setup.home), code_commit(), models.current_models(setup)
     setup = models.trained(setup, newest)
     space = setup.encoder().space
@@ -58,10 +57,17 @@ def begin(setup: Setup, until: datetime | None = None, version: str | None = Non
         path = f"work/{unfinished}/plan.json"
         if version in (None, unfinished) and store.exists(path):
             plan = Plan.from_json(store.read(path))
-            if (plan.setup, plan.space, plan.models, plan.commit) == (setup.name, space, newest, commit):
-                return Place(store, setup, plan, _decided(setup))
+            if (plan.setup, plan.space, plan.models, plan.commit) == (
+                setup.name,
+                space,
+                newest,
+                commit,
+            ):
+                return NightRun(store, setup, plan, _decided(setup))
     until = (until or datetime.now(UTC)).astimezone(UTC)
-    return _planned(store, setup, space, newest, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}")
+    return _planned(
+        store, setup, space, newest, commit, until, version or f"{until:%Y-%m-%dT%H%M%S}"
+    )
 
 
 def _planned(
@@ -72,12 +78,15 @@ def _planned(
     commit: str,
     until: datetime,
     version: str,
-) -> Place:
-    """Looks at the inputs, copies the live events, and writes the plan: what is planned does not change any more."""
+) -> NightRun:
+    """Looks at the inputs, copies the live events, and writes the plan: what is planned does not
+    change any more."""
     dataset, night, previous = setup.dataset(until), setup.night, _previous(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     if not sum(chunk.rows for chunk in item_chunks):
-        raise InputError(f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items")
+        raise InputError(
+            f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items"
+        )
     _drain(setup)
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
     _copy_queries(store, setup, until, f"work/{version}/{index.ASKED}")
@@ -93,7 +102,9 @@ def _planned(
         models=newest,
         previous=previous.version if previous else None,
         carry_from=previous.version if previous and previous.space == space else None,
-        taste_from=previous.version if previous and _same_taste(setup, newest, space, previous) else None,
+        taste_from=previous.version
+        if previous and _same_taste(setup, newest, space, previous)
+        else None,
         item_chunks=item_chunks,
         event_chunks=event_chunks,
         item_parts=max(1, ceil(items / night.items_per_shard)),
@@ -101,19 +112,20 @@ def _planned(
         user_parts=max(1, ceil(events / night.events_per_shard)),
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
-    return Place(store, setup, plan, _decided(setup))
+    return NightRun(store, setup, plan, _decided(setup))
 
 
-def _decided(setup: Setup) -> Decided:
+def _decided(setup: Setup) -> PrivacyDecisions:
     events = setup.event_store()
     try:
-        return Decided.of(events)
+        return PrivacyDecisions.of(events)
     finally:
         events.close()
 
 
 def _previous(store: ArtifactStore) -> Manifest | None:
-    """The manifest of the current release; None where code of another format wrote it: this night is then a first."""
+    """The manifest of the current release; None where code of another format wrote it: this night
+    is then a first."""
     try:
         return read_manifest(store, current) if (current := store.current()) else None
     except OtherFormatError:
@@ -125,7 +137,11 @@ def _same_taste(setup: Setup, newest: str | None, space: str, previous: Manifest
     if (previous.space, previous.setup) != (space, setup.name):
         return False
     now, then = (
-        {path: sum for path, sum in _trained_files(setup, version).items() if path.startswith(f"{USER_MODEL}/")}
+        {
+            path: sum
+            for path, sum in _trained_files(setup, version).items()
+            if path.startswith(f"{USER_MODEL}/")
+        }
         for version in (newest, previous.models)
     )
     return now == then
@@ -139,8 +155,9 @@ def _trained_files(setup: Setup, version: str | None) -> dict[str, str]:
         return {}
 
 
-def run_night(place: Place, say: Say) -> Manifest:
-    """Every stage, then verify, then publish. Raises ReleaseError, with `current` untouched, when a check fails."""
+def run_night(place: NightRun, say: Say) -> Manifest:
+    """Every stage, then verify, then publish. Raises ReleaseError, with `current` untouched, when a
+    check fails."""
     plan = place.plan
     lines: dict[str, StageLine] = {}
 
@@ -172,7 +189,7 @@ def run_night(place: Place, say: Say) -> Manifest:
         Stage("embed users", plan.user_parts, candidates.embed_users),
         Stage("co_occurrence", near_blocks, index.co_occurrence),
         Stage("lexical", 1, index.lexical),
-        Stage("habits", 1, index.habits),
+        Stage("habits", 1, index.item_stats),
         Stage("attraction", 1, index.attraction),
         Stage("projections", 1, index.project),
         Stage("codes", 1, index.codes),
@@ -204,7 +221,7 @@ def run_night(place: Place, say: Say) -> Manifest:
     return _publish(place, release, lines, found, say)
 
 
-def verified(place: Place, release: Release, lines: dict[str, StageLine]) -> list[Check]:
+def verified(place: NightRun, release: Release, lines: dict[str, StageLine]) -> list[Check]:
     """The checks of the release in the making, against the one that is current."""
     previous = Release.open(place.store, place.plan.previous) if place.plan.previous else None
     counts = {
@@ -214,8 +231,11 @@ def verified(place: Place, release: Release, lines: dict[str, StageLine]) -> lis
     return checks(release, previous, counts, release.manifest.metrics)
 
 
-def _publish(place: Place, release: Release, lines: dict[str, StageLine], found: list[Check], say: Say) -> Manifest:
-    """The report and the stage times beside the release; the manifest last; the pointer; then the sweeping up."""
+def _publish(
+    place: NightRun, release: Release, lines: dict[str, StageLine], found: list[Check], say: Say
+) -> Manifest:
+    """The report and the stage times beside the release; the manifest last; the pointer; then the
+    sweeping up."""
     manifest, store = release.manifest, place.store
     write_report(place, release, list(lines.values()), found)
     stages = [line.to_dict() for line in lines.values()]
@@ -228,8 +248,9 @@ def _publish(place: Place, release: Release, lines: dict[str, StageLine], found:
     return manifest
 
 
-def _finish_forgetting(place: Place, say: Say) -> None:
-    """Nights before this one that never ended go, and so does everybody from the releases who asked for it since."""
+def _finish_forgetting(place: NightRun, say: Say) -> None:
+    """Nights before this one that never ended go, and so does everybody from the releases who asked
+    for it since."""
     published = place.store.versions()
     for version in sorted({path.split("/")[1] for path in place.store.files("work")}):
         if version in published:
@@ -241,11 +262,13 @@ def _finish_forgetting(place: Place, say: Say) -> None:
         say(f"release {version} amended: {rows:,} rows of users who asked to be forgotten deleted")
 
 
-def _require_good_input(place: Place, *lines: StageLine) -> None:
+def _require_good_input(place: NightRun, *lines: StageLine) -> None:
     for line in lines:
         bad, share = line.counts.get("quarantined", 0), place.setup.night.max_bad_share
         if bad > share * line.rows:
-            reasons = "; ".join(f"{count:,} x {reason}" for reason, count in _reasons(_quarantined(place)).items())
+            reasons = "; ".join(
+                f"{count:,} x {reason}" for reason, count in _reasons(_quarantined(place)).items()
+            )
             raise ReleaseError(
                 f"{line.name}: {bad:,} of {line.rows:,} rows cannot be used, more than the {share:.0%} allowed "
                 f"({reasons}): see {place.store.uri}/{place.work('quarantine')}, mend the input or its column "
@@ -253,9 +276,11 @@ def _require_good_input(place: Place, *lines: StageLine) -> None:
             )
 
 
-def _quarantined(place: Place) -> pa.Table:
+def _quarantined(place: NightRun) -> pa.Table:
     paths = place.store.files(place.work("quarantine"))
-    return pa.concat_tables([QUARANTINE.empty_table(), *(pq.read_table(place.store.open(path)) for path in paths)])
+    return pa.concat_tables(
+        [QUARANTINE.empty_table(), *(pq.read_table(place.store.open(path)) for path in paths)]
+    )
 
 
 #: What a reason says of one row, and of all that broke the same rule.
@@ -274,17 +299,20 @@ def _reasons(quarantined: pa.Table) -> dict[str, int]:
         rules = pc.replace_substring_regex(rules, f"(?s)^{reason}", rule)
     tables = pc.binary_join_element_wise(quarantined["table"], rules, ": ")
     counted = pc.value_counts(tables.combine_chunks()).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda e: (-e["counts"], e["values"]))}
+    return {
+        entry["values"]: entry["counts"]
+        for entry in sorted(counted, key=lambda e: (-e["counts"], e["values"]))
+    }
 
 
-def _add_up_popularity(place: Place) -> None:
+def _add_up_popularity(place: NightRun) -> None:
     parts = [place.read_array("popularity", part) for part in range(place.plan.user_parts)]
     sink = pa.BufferOutputStream()
     np.save(sink, np.sum(parts, axis=0, dtype=np.float64).astype(np.float32))
     place.assemble("popularity.npy", sink.getvalue())
 
 
-def _manifest(place: Place, lines: dict[str, StageLine]) -> Manifest:
+def _manifest(place: NightRun, lines: dict[str, StageLine]) -> Manifest:
     plan = place.plan
     times = [place.read_array("times", part) for part in range(plan.user_parts)]
     spans = np.concatenate([span for span in times if len(span)] or [np.empty(0, np.int64)])
@@ -329,7 +357,8 @@ def _drain(setup: Setup) -> None:
 
 
 def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path: str) -> int:
-    """What the live log holds now, up to `until`, as one file of the night; how many events that is."""
+    """What the live log holds now, up to `until`, as one file of the night; how many events that
+    is."""
     events = setup.event_store()
     try:
         sink, rows = pa.BufferOutputStream(), 0
@@ -353,19 +382,24 @@ def _copy_queries(store: ArtifactStore, setup: Setup, until: datetime, path: str
     store.write(path, parquet_bytes(queries))
 
 
-def _copy_attraction(store: ArtifactStore, setup: Setup, newest: str | None, until: datetime, path: str) -> None:
+def _copy_attraction(
+    store: ArtifactStore, setup: Setup, newest: str | None, until: datetime, path: str
+) -> None:
     """What was looked at and clicked in the days before, as one file of the night."""
     events = setup.event_store()
     try:
         done = events.interactions(events.last_sequence())
-        counted = attraction(events.impressions(), done, _examined(setup, newest), until - ATTRACTION_OF, until)
+        counted = attraction(
+            events.impressions(), done, _examined(setup, newest), until - ATTRACTION_OF, until
+        )
     finally:
         events.close()
     store.write(path, parquet_bytes(counted))
 
 
 def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
-    """The chance that a place is looked at, as trained; else that of a shop that has not measured it."""
+    """The chance that a place is looked at, as trained; else that of a shop that has not measured
+    it."""
     if newest and EXAMINATION in _trained_files(setup, newest):
         return Examination.load(models.local_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
     return unmeasured
@@ -373,4 +407,6 @@ def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
 
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        yield batch.filter(pc.less_equal(batch["time"], pa.scalar(until, batch.schema.field("time").type)))
+        yield batch.filter(
+            pc.less_equal(batch["time"], pa.scalar(until, batch.schema.field("time").type))
+        )

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.amending import Decided
-from recsys.artifacts import ArtifactStore
 from recsys.config import Setup
 from recsys.interfaces import Chunk, DatasetAdapter
-from recsys.pieces import npy_pieces, parquet_bytes
-from recsys.release import IdMap, read_arrow, read_manifest, write_arrow
+from recsys.privacy.erasure import PrivacyDecisions
+from recsys.release.release import IdMap, read_arrow, read_manifest, write_arrow
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.streams import npy_pieces, parquet_bytes
 
 #: The path of a chunk that comes from the live event log, as copied when the night began.
 LIVE = "live.parquet"
@@ -26,10 +26,11 @@ LIVE = "live.parquet"
 
 @dataclass(frozen=True)
 class Plan:
-    """A night's choices. Written first; a night that was killed is continued from it, not from a newer look.
+    """A night's choices. Written first; a night that was killed is continued from it, not from a
+    newer look.
 
-    `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the same.
-    """
+    `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the
+    same."""
 
     version: str
     until: str
@@ -62,8 +63,9 @@ class Plan:
 
 
 @dataclass
-class Done:
-    """What one shard of a stage did: rows handled, files written (path in the store -> sha256), counts to add up."""
+class ShardResult:
+    """What one shard of a stage did: rows handled, files written (path in the store -> sha256),
+    counts to add up."""
 
     rows: int = 0
     files: dict[str, str] = field(default_factory=dict)
@@ -71,14 +73,14 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A night as its workers see it: the plan, the store, the setup, and what users decided when it began. Pickles
-    small; goes with every task."""
+class NightRun:
+    """A night as its workers see it: the plan, the store, the setup, and what users decided when it
+    began. Pickles small; goes with every task."""
 
     store: ArtifactStore
     setup: Setup
     plan: Plan
-    decided: Decided = field(default_factory=Decided)
+    decided: PrivacyDecisions = field(default_factory=PrivacyDecisions)
 
     def work(self, path: str) -> str:
         return f"work/{self.plan.version}/{path}"
@@ -90,26 +92,33 @@ class Place:
         return self.setup.dataset(self.plan.now)
 
     def carried(self, name: str) -> Path | None:
-        """A file of the release whose vectors are carried over, or None where there is none of this space."""
+        """A file of the release whose vectors are carried over, or None where there is none of this
+        space."""
         return self.of_release(self.plan.carry_from, name)
 
     def of_release(self, version: str | None, name: str) -> Path | None:
         """A file of that release, or None where there is no release."""
         if version is None:
             return None
-        return self.store.local(f"releases/{version}/{name}", read_manifest(self.store, version).files[name])
+        return self.store.local(
+            f"releases/{version}/{name}", read_manifest(self.store, version).files[name]
+        )
 
     # Intermediate files. A part is one shard of a stage's output.
 
-    def write_tables(self, done: Done, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-        done.files[self.work(path)] = self.store.write(self.work(path), write_arrow(list(batches), schema))
+    def write_tables(
+        self, done: ShardResult, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
+    ) -> None:
+        done.files[self.work(path)] = self.store.write(
+            self.work(path), write_arrow(list(batches), schema)
+        )
 
-    def write_arrays(self, done: Done, part: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def write_arrays(self, done: ShardResult, part: int, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             path = self.work(f"{name}/{part:05d}.npy")
             done.files[path] = self.store.write(path, npy_pieces([array]))
 
-    def write_quarantine(self, done: Done, name: str, *rows: pa.Table) -> None:
+    def write_quarantine(self, done: ShardResult, name: str, *rows: pa.Table) -> None:
         table = pa.concat_tables(rows)
         if table.num_rows:
             path = self.work(f"quarantine/{name}.parquet")
@@ -132,19 +141,25 @@ class Place:
             return int(np.lib.format.read_array_header_1_0(stream)[0][0])
 
     def gather(self, name: str, part: int, schema: pa.Schema) -> pa.Table:
-        """All rows that the scattering stage `name` put into partition `part`, in order of its shards.
+        """All rows that the scattering stage `name` put into partition `part`, in order of its
+        shards.
 
-        `schema` is that of a stage that had nothing to read: a shop's first night may have no events.
-        """
+        `schema` is that of a stage that had nothing to read: a shop's first night may have no
+        events."""
         paths = [path for path in self.store.files(self.work(name)) if path.endswith(".arrow")]
         files = [pa.ipc.open_file(self.store.open(path)) for path in paths]
-        return pa.Table.from_batches([file.get_batch(part) for file in files], None if files else schema)
+        return pa.Table.from_batches(
+            [file.get_batch(part) for file in files], None if files else schema
+        )
 
     def item_ids(self) -> IdMap:
         parts = [self.read_part("items", part)["item_id"] for part in range(self.plan.item_parts)]
-        return IdMap(pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string()))
+        return IdMap(
+            pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string())
+        )
 
-    # Whole files of the release in the making: assembled by the driver, mapped by every worker of a later stage.
+    # Whole files of the release in the making: assembled by the driver, mapped by every worker of a
+    # later stage.
 
     def assemble(self, name: str, pieces: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> None:
         """Writes a file of the release, and its sum where workers of a bucket's night find it."""
@@ -152,7 +167,9 @@ class Place:
         self.store.write(self.work(f"sums/{name}"), sha256.encode())
 
     def assembled(self, name: str) -> Path:
-        return self.store.local(self.release(name), self.store.read(self.work(f"sums/{name}")).decode())
+        return self.store.local(
+            self.release(name), self.store.read(self.work(f"sums/{name}")).decode()
+        )
 
     def is_assembled(self, name: str) -> bool:
         return self.store.exists(self.work(f"sums/{name}"))
@@ -160,7 +177,10 @@ class Place:
     def sums(self) -> dict[str, str]:
         """Every file assembled so far, as a manifest lists them."""
         folder = self.work("sums")
-        return {path[len(folder) + 1 :]: self.store.read(path).decode() for path in self.store.files(folder)}
+        return {
+            path[len(folder) + 1 :]: self.store.read(path).decode()
+            for path in self.store.files(folder)
+        }
 
     def released_array(self, name: str) -> np.ndarray:
         return np.load(self.assembled(f"{name}.npy"), mmap_mode="r")
@@ -176,16 +196,20 @@ class Place:
 
 
 def scattered(table: pa.Table, parts_N: np.ndarray, parts: int) -> list[pa.RecordBatch]:
-    """The table's rows as `parts` record batches: batch p holds the rows of partition p, in their order."""
+    """The table's rows as `parts` record batches: batch p holds the rows of partition p, in their
+    order."""
     ordered = table.take(pa.array(np.argsort(parts_N, kind="stable"))).combine_chunks()
     ends = np.cumsum(np.bincount(parts_N, minlength=parts))
     return [
-        one_batch(ordered.slice(end - rows, rows)) for end, rows in zip(ends, np.diff(ends, prepend=0), strict=True)
+        one_batch(ordered.slice(end - rows, rows))
+        for end, rows in zip(ends, np.diff(ends, prepend=0), strict=True)
     ]
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:
     """The whole table as one record batch, also where it is empty."""
     columns = [column.combine_chunks() for column in table.columns]
-    flat = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns]
+    flat = [
+        column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns
+    ]
     return pa.RecordBatch.from_arrays(flat, schema=table.schema)

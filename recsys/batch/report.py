@@ -1,4 +1,5 @@
-"""Fills the release report: counts and plots from the release, a dozen real answers from the funnel itself."""
+"""Fills the release report: counts and plots from the release, a dozen real answers from the funnel
+itself."""
 
 from __future__ import annotations
 
@@ -7,28 +8,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys import models
-from recsys.batch.plan import Place
+from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
-from recsys.funnel import unpacked
-from recsys.recommender import Recommender
-from recsys.release import Release
-from recsys.report import Answer, Example, ReportData, render
-from recsys.report import Stage as ReportStage
+from recsys.models import store as models
+from recsys.pipeline.candidates import unpacked
+from recsys.pipeline.recommender import Recommender
+from recsys.release.checks import Check
+from recsys.release.release import Release
+from recsys.release.report import Answer, Example, ReportData, render
+from recsys.release.report import Stage as ReportStage
 from recsys.types import Query, Ranking
-from recsys.verify import Check
 
 EXAMPLES = 6
 
 
-def write_report(place: Place, release: Release, lines: Sequence[StageLine], found: Sequence[Check]) -> None:
-    """`report.html` beside the release. Loads the encoder: the examples are answered as they will be by day."""
+def write_report(
+    place: NightRun, release: Release, lines: Sequence[StageLine], found: Sequence[Check]
+) -> None:
+    """`report.html` beside the release. Loads the encoder: the examples are answered as they will
+    be by day."""
     manifest = release.manifest
     recommender = models.recommender(place.setup, release)
     features_UNF = release.candidate_features_UNF
     brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
     by_source = {
-        name: np.asarray(features_UNF[:, :, at])[brought_UNF[:, :, at]] for at, name in enumerate(manifest.sources)
+        name: np.asarray(features_UNF[:, :, at])[brought_UNF[:, :, at]]
+        for at, name in enumerate(manifest.sources)
     }
     metrics = manifest.metrics
     floors = (
@@ -48,13 +53,17 @@ def write_report(place: Place, release: Release, lines: Sequence[StageLine], fou
         counts=manifest.counts,
         quarantined=manifest.quarantined,
         stages=[
-            ReportStage(line.name, line.rows, line.seconds, len(line.workers), line.kept == line.shards)
+            ReportStage(
+                line.name, line.rows, line.seconds, len(line.workers), line.kept == line.shards
+            )
             for line in lines
         ],
         quality=floors,
         checks=found,
         prices=release.prices_I,
-        events_per_user=np.concatenate([np.diff(chunk.offsets) for chunk in release.users["items"].chunks] or [[]]),
+        events_per_user=np.concatenate(
+            [np.diff(chunk.offsets) for chunk in release.users["items"].chunks] or [[]]
+        ),
         item_events=np.asarray(release.popularity_I),
         list_scores={name: values for name, values in by_source.items() if values.size},
         source_share={name: float(values.size) for name, values in by_source.items()},
@@ -64,18 +73,26 @@ def write_report(place: Place, release: Release, lines: Sequence[StageLine], fou
     place.store.write(place.release("report.html"), render(data).encode())
 
 
-def _searches(place: Place, recommender: Recommender) -> list[Example]:
-    """Queries a shopper could type: the product words of items that sell, spread over the catalogue's best."""
+def _searches(place: NightRun, recommender: Recommender) -> list[Example]:
+    """Queries a shopper could type: the product words of items that sell, spread over the
+    catalogue's best."""
     release, encoder = recommender.release, place.setup.encoder()
     sold = np.argsort(-np.asarray(release.popularity_I), kind="stable")[: 40 * EXAMPLES : 40]
     titles = [title for row in sold if (title := release.item(int(row)).title)]
-    texts = list(dict.fromkeys(" ".join(title.split(",")[0].split()[:4]).lower() for title in titles))[:EXAMPLES]
+    texts = list(
+        dict.fromkeys(" ".join(title.split(",")[0].split()[:4]).lower() for title in titles)
+    )[:EXAMPLES]
     if not texts:
         return []
     asked = [recommender.understand(text) for text in texts]
     vectors_QD = encoder.encode_queries([each.understanding.normalised for each in asked])
     return [
-        Example([text], _answers(recommender.search(Query(uuid.uuid4().hex, 5, text=text), vector_D, understood)))
+        Example(
+            [text],
+            _answers(
+                recommender.search(Query(uuid.uuid4().hex, 5, text=text), vector_D, understood)
+            ),
+        )
         for text, vector_D, understood in zip(texts, vectors_QD, asked, strict=True)
     ]
 
@@ -94,5 +111,6 @@ def _recommendations(recommender: Recommender) -> list[Example]:
 
 def _answers(ranking: Ranking) -> list[Answer]:
     return [
-        Answer(found.item.title, found.item.brand, found.item.price, tuple(found.sources)) for found in ranking.items
+        Answer(found.item.title, found.item.brand, found.item.price, tuple(found.sources))
+        for found in ranking.items
     ]

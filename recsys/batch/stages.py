@@ -1,9 +1,9 @@
-"""Runs stages over shards with Ray Data: skips what is finished, shows progress, leaves one line a stage.
+"""Runs stages over shards with Ray Data: skips what is finished, shows progress, leaves one line a
+stage.
 
-A stage is a pure function of (place, shard number) that writes its files and says so. Its result does not depend on
-where or when it runs; the shard's record, written after its files, holds their checksums. So a night that was killed
-goes on where it stopped, and makes the same bytes.
-"""
+A stage is a pure function of (place, shard number) that writes its files and says so. Its result
+does not depend on where or when it runs; the shard's record, written after its files, holds their
+checksums. So a night that was killed goes on where it stopped, and makes the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ray.data import ActorPoolStrategy
 from ray.util.metrics import Counter
 from tqdm import tqdm
 
-from recsys.batch.plan import Done, Place
+from recsys.batch.plan import NightRun, ShardResult
 from recsys.errors import RecsysError
 
 #: So many shards are in an actor that has a GPU: one computes while others are read and written.
@@ -29,32 +29,31 @@ SHARDS_OF_A_GPU = 4
 
 
 class Finisher(Protocol):
-    """The work of actors, made once per actor: takes what a task prepared (b"" where none does) and finishes the
-    shard. On a GPU `finish` is called by several threads."""
+    """The work of actors, made once per actor: takes what a task prepared (b"" where none does) and
+    finishes the shard. On a GPU `finish` is called by several threads."""
 
-    def __init__(self, place: Place) -> None: ...
+    def __init__(self, place: NightRun) -> None: ...
 
-    def finish(self, shard: int, prepared: bytes) -> Done: ...
+    def finish(self, shard: int, prepared: bytes) -> ShardResult: ...
 
 
 @dataclass(frozen=True)
 class Stage:
     """`shards` pieces of work under one name.
 
-    CPU tasks do the `work`, or actors of the setup's encoder size (GPU or CPU) with a `finisher`; with both the stage
-    has two steps: tasks prepare (`work` returns bytes), actors finish.
-    """
+    CPU tasks do the `work`, or actors of the setup's encoder size (GPU or CPU) with a `finisher`;
+    with both the stage has two steps: tasks prepare (`work` returns bytes), actors finish."""
 
     name: str
     shards: int
-    work: Callable[[Place, int], Any] | None = None
+    work: Callable[[NightRun, int], Any] | None = None
     finisher: type[Finisher] | None = None
 
 
 @dataclass
 class StageLine:
-    """What a stage did: the summary that a person reads and `--plan` learns from. `first_seconds` are those of the
-    first shard: an actor starts meanwhile, and a model is loaded."""
+    """What a stage did: the summary that a person reads and `--plan` learns from. `first_seconds`
+    are those of the first shard: an actor starts meanwhile, and a model is loaded."""
 
     name: str
     rows: int = 0
@@ -74,13 +73,13 @@ class StageLine:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"workers": len(self.workers)}
 
-    def add(self, done: Done) -> None:
+    def add(self, done: ShardResult) -> None:
         self.rows += done.rows
         for name, count in done.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
 
-def run(place: Place, *stages: Stage) -> dict[str, StageLine]:
+def run(place: NightRun, *stages: Stage) -> dict[str, StageLine]:
     """Runs stages that do not need each other, together; their lines, when all shards are done.
 
     A stage with a finisher runs alone.
@@ -99,26 +98,34 @@ def run(place: Place, *stages: Stage) -> dict[str, StageLine]:
     return lines
 
 
-def finished(place: Place, stage: str, shard: int) -> Done | None:
+def finished(place: NightRun, stage: str, shard: int) -> ShardResult | None:
     """The shard's record, if it has one and every file in it still has its checksum."""
     path = _record(place, stage, shard)
     if not place.store.exists(path):
         return None
-    done = Done(**json.loads(place.store.read(path)))
-    whole = all(place.store.exists(p) and place.store.sha256(p) == sha256 for p, sha256 in done.files.items())
+    done = ShardResult(**json.loads(place.store.read(path)))
+    whole = all(
+        place.store.exists(p) and place.store.sha256(p) == sha256
+        for p, sha256 in done.files.items()
+    )
     return done if whole else None
 
 
-def _record(place: Place, stage: str, shard: int) -> str:
+def _record(place: NightRun, stage: str, shard: int) -> str:
     return place.work(f"done/{stage}/{shard:05d}.json")
 
 
-def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]]) -> ray.data.Dataset:
-    """Each row of the dataset is a shard, each block a row: Ray schedules, retries and streams whole shards."""
+def _dataset(
+    place: NightRun, stages: Sequence[Stage], pending: list[dict[str, Any]]
+) -> ray.data.Dataset:
+    """Each row of the dataset is a shard, each block a row: Ray schedules, retries and streams
+    whole shards."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 1800
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # a line an execution, which the stage lines say better
+    logging.getLogger("ray.data").setLevel(
+        logging.WARNING
+    )  # a line an execution, which the stage lines say better
     night = place.setup.night
     shards: ray.data.Dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
     shards.set_name("+".join(stage.name for stage in stages))
@@ -133,7 +140,8 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
         fn_constructor_args=(place, first.finisher),
         compute=ActorPoolStrategy(
             size=min(night.encoder_workers, len(pending)),
-            # As many wait as are at work: more would wait at a busy actor while another has nothing to do.
+            # As many wait as are at work: more would wait at a busy actor while another has nothing
+            # to do.
             max_tasks_in_flight_per_actor=2 * threads,
             max_concurrent_calls_per_actor=threads,
             enable_true_multi_threading=threads > 1,
@@ -143,7 +151,7 @@ def _dataset(place: Place, stages: Sequence[Stage], pending: list[dict[str, Any]
     )
 
 
-def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _task(place: NightRun, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     works = {stage.name: stage.work for stage in stages if stage.work}
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def _task(place: Place, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], d
 
 
 def _prepare(
-    place: Place, name: str, work: Callable[[Place, int], bytes]
+    place: NightRun, name: str, work: Callable[[NightRun, int], bytes]
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def prepare(row: dict[str, Any]) -> dict[str, Any]:
         started = time.time()
@@ -165,10 +173,10 @@ def _prepare(
 
 
 class _Finish:
-    """The actor of a stage with a finisher. One that refuses to be made refuses the shards: an actor that fails at its
-    start would be Ray's page of stack traces."""
+    """The actor of a stage with a finisher. One that refuses to be made refuses the shards: an
+    actor that fails at its start would be Ray's page of stack traces."""
 
-    def __init__(self, place: Place, finisher: type[Finisher]) -> None:
+    def __init__(self, place: NightRun, finisher: type[Finisher]) -> None:
         self.place = place
         self.made: Finisher | RecsysError
         try:
@@ -180,45 +188,62 @@ class _Finish:
         started, prepared = row.pop("started", time.time()), row.pop("prepared", b"")
         return _finish(self.place, row, started, lambda: self._work(row["shard"], prepared))
 
-    def _work(self, shard: int, prepared: bytes) -> Done:
+    def _work(self, shard: int, prepared: bytes) -> ShardResult:
         if isinstance(self.made, RecsysError):
             raise self.made
         return self.made.finish(shard, prepared)
 
 
-def _finish(place: Place, row: dict[str, Any], started: float, work: Callable[[], Done]) -> dict[str, Any]:
+def _finish(
+    place: NightRun, row: dict[str, Any], started: float, work: Callable[[], ShardResult]
+) -> dict[str, Any]:
     """Does the work, writes the shard's record after its files, and tells the driver.
 
-    What our own code refuses travels as its sentence: Ray would wrap it in a page of stack traces and try again.
-    """
-    done, error = Done(), ""
+    What our own code refuses travels as its sentence: Ray would wrap it in a page of stack traces
+    and try again."""
+    done, error = ShardResult(), ""
     try:
         done = work()
-        place.store.write(_record(place, row["stage"], row["shard"]), json.dumps(asdict(done), sort_keys=True).encode())
+        place.store.write(
+            _record(place, row["stage"], row["shard"]),
+            json.dumps(asdict(done), sort_keys=True).encode(),
+        )
     except RecsysError as refused:
         error = str(refused)
     if done.rows:  # Ray's counters refuse a step of 0
-        counter = Counter("nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",))
+        counter = Counter(
+            "nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",)
+        )
         counter.inc(done.rows, {"stage": row["stage"]})
     worker = f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}"
     summary = json.dumps({"rows": done.rows, "counts": done.counts})
     ended = time.time()
-    return row | {"summary": summary, "worker": worker, "started": started, "ended": ended, "error": error}
+    return row | {
+        "summary": summary,
+        "worker": worker,
+        "started": started,
+        "ended": ended,
+        "error": error,
+    }
 
 
 def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) -> None:
     """Pulls the shards through, a progress bar moving with each."""
     spans: dict[str, list[float]] = {}
     interval = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(total=shards, desc="+".join(lines), unit="shard", mininterval=interval, leave=False) as bar:
+    with tqdm(
+        total=shards, desc="+".join(lines), unit="shard", mininterval=interval, leave=False
+    ) as bar:
         for row in dataset.iter_rows():
             if row["error"]:
                 raise RecsysError(f"{row['stage']}, shard {row['shard']}: {row['error']}")
-            line, done = lines[row["stage"]], Done(**json.loads(row["summary"]))
+            line, done = lines[row["stage"]], ShardResult(**json.loads(row["summary"]))
             line.add(done)
             line.workers.add(row["worker"])
             spans.setdefault(line.name, []).extend((row["started"], row["ended"]))
             line.first_seconds = line.first_seconds or row["ended"] - row["started"]
             line.seconds = max(spans[line.name]) - min(spans[line.name])
-            bar.set_postfix_str(f"{sum(each.rows for each in lines.values()):,} rows", refresh=False)
+            bar.set_postfix_str(
+                f"{sum(each.rows for each in lines.values()):,} rows", refresh=False
+            )
             bar.update()

@@ -1,4 +1,5 @@
-"""A training function on several workers at once, by Ray Train; on one, in this process and without Ray."""
+"""A training function on several workers at once, by Ray Train; on one, in this process and without
+Ray."""
 
 from __future__ import annotations
 
@@ -20,16 +21,17 @@ def distributed(
     cpus: float = 1.0,
     retries: int = 0,
 ) -> T:
-    """What `function(**arguments)` returns on the first of `workers`, each with `cpus` CPUs and, by `use_gpu`, a GPU.
+    """What `function(**arguments)` returns on the first of `workers`, each with `cpus` CPUs and, by
+    `use_gpu`, a GPU.
 
-    Every worker runs the function in one `torch.distributed` group (NCCL on GPUs, gloo on CPUs), so everything built
-    on `training.loop.fit` shares its batches by itself. Arguments and result are pickled. Give absolute paths, on a
-    file system that all nodes see: workers have a working directory of their own. A failed worker ends the run;
-    with `retries` all begin again, from the checkpoint where the function resumes.
+    Every worker runs the function in one `torch.distributed` group (NCCL on GPUs, gloo on CPUs), so
+    everything built on `training.loop.fit` shares its batches by itself. Arguments and result are
+    pickled. Give absolute paths, on a file system that all nodes see: workers have a working
+    directory of their own. A failed worker ends the run; with `retries` all begin again, from the
+    checkpoint where the function resumes.
 
-    Ray must be initialised for more than one worker. Raises InputError for fewer than one, a RecsysError of a worker
-    as it is, anything else as RecsysError.
-    """
+    Ray must be initialised for more than one worker. Raises InputError for fewer than one, a
+    RecsysError of a worker as it is, anything else as RecsysError."""
     if workers < 1:
         raise InputError(f"{workers} workers cannot train: give one or more")
     if workers == 1:
@@ -44,7 +46,9 @@ def distributed(
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cpus, use_gpu)
             ),
-            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=retries)),
+            run_config=RunConfig(
+                storage_path=folder, failure_config=FailureConfig(max_failures=retries)
+            ),
         )
         return _result(trainer)
 
@@ -65,8 +69,13 @@ def _result(trainer: Any) -> Any:
     try:
         return trainer.fit().return_value
     except TrainingFailedError as error:
-        causes = [getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()]
+        causes = [
+            getattr(failure, "_base_exc", failure)
+            for failure in getattr(error, "worker_failures", {}).values()
+        ]
         for cause in causes:
             if isinstance(cause, RecsysError):
                 raise cause from error
-        raise RecsysError(f"training failed on its workers: {causes[0] if causes else error}") from error
+        raise RecsysError(
+            f"training failed on its workers: {causes[0] if causes else error}"
+        ) from error

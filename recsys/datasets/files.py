@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from recsys.datasets.validate import LINE
 from recsys.errors import InputError, NotFoundError
-from recsys.ingest import LINE
 from recsys.interfaces import Chunk
 from recsys.tables import EVENTS_IN, ITEMS_IN
 
@@ -28,13 +28,14 @@ _SUFFIXES = (".parquet", ".csv", ".jsonl")
 class FilesAdapter:
     """A `DatasetAdapter` over one file, or one folder of files, for items and one for events.
 
-    Paths are local or URIs that pyarrow knows (`s3://bucket/items`). Parquet is read in chunks of about 250,000 rows,
-    a CSV or JSONL file in one. `item_columns` and `event_columns` map a canonical column name to the shop's; a column
-    that is not mapped has its canonical name. CSV values stay strings. A line that cannot be split into columns
-    is a row of nulls with its text in `ingest.LINE`, for quarantine.
+    Paths are local or URIs that pyarrow knows (`s3://bucket/items`). Parquet is read in chunks of
+    about 250,000 rows, a CSV or JSONL file in one. `item_columns` and `event_columns` map a
+    canonical column name to the shop's; a column that is not mapped has its canonical name. CSV
+    values stay strings. A line that cannot be split into columns is a row of nulls with its text in
+    `ingest.LINE`, for quarantine.
 
-    Raises NotFoundError for a path that is not there, InputError for a file or column that cannot be used.
-    """
+    Raises NotFoundError for a path that is not there, InputError for a file or column that cannot
+    be used."""
 
     name = "files"
 
@@ -66,11 +67,17 @@ class FilesAdapter:
 def _check_mapping(columns: Mapping[str, str], schema: pa.Schema) -> None:
     for name in columns:
         if name not in schema.names:
-            raise InputError(f"there is no canonical column {name!r}: map one of {', '.join(schema.names)}")
+            raise InputError(
+                f"there is no canonical column {name!r}: map one of {', '.join(schema.names)}"
+            )
 
 
 def _opened(path: str) -> tuple[fs.FileSystem, str]:
-    return fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), os.path.abspath(path))
+    return (
+        fs.FileSystem.from_uri(path)
+        if "://" in path
+        else (fs.LocalFileSystem(), os.path.abspath(path))
+    )
 
 
 def _chunks(root: str) -> list[Chunk]:
@@ -89,11 +96,19 @@ def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
     found = filesystem.get_file_info(path)
     if found.type == fs.FileType.NotFound:
         raise NotFoundError(f"there is nothing at {path}: give the path of a file or folder")
-    under = [found] if found.is_file else filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    files = sorted(info.path for info in under if info.is_file and not info.base_name.startswith(("_", ".")))
+    under = (
+        [found]
+        if found.is_file
+        else filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    )
+    files = sorted(
+        info.path for info in under if info.is_file and not info.base_name.startswith(("_", "."))
+    )
     for file in files or [path]:
         if not file.endswith(_SUFFIXES):
-            raise InputError(f"{file} cannot be read: give files that end in {', '.join(_SUFFIXES)}")
+            raise InputError(
+                f"{file} cannot be read: give files that end in {', '.join(_SUFFIXES)}"
+            )
     return files
 
 
@@ -102,14 +117,20 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} cannot be read ({error}): write it again, or take it away") from error
+        raise InputError(
+            f"{path} cannot be read ({error}): write it again, or take it away"
+        ) from error
 
 
 def _count_rows(filesystem: fs.FileSystem, path: str) -> int:
     if path.endswith(".parquet"):
         with filesystem.open_input_file(path) as file:
             return pq.ParquetFile(file).metadata.num_rows
-    return _read_csv(filesystem, path).num_rows if path.endswith(".csv") else len(_json_lines(filesystem, path))
+    return (
+        _read_csv(filesystem, path).num_rows
+        if path.endswith(".csv")
+        else len(_json_lines(filesystem, path))
+    )
 
 
 def _read(root: str, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]) -> pa.Table:
@@ -118,31 +139,45 @@ def _read(root: str, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]
         if chunk.path.endswith(".parquet"):
             return _read_parquet(filesystem, chunk, schema, mapping)
         whole = (_read_csv if chunk.path.endswith(".csv") else _read_json)(filesystem, chunk.path)
-    columns = _columns(chunk.path, [name for name in whole.column_names if name != LINE], schema, mapping)
+    columns = _columns(
+        chunk.path, [name for name in whole.column_names if name != LINE], schema, mapping
+    )
     lines = [LINE] if LINE in whole.column_names else []
     table = whole.select([*columns.values(), *lines]).rename_columns([*columns, *lines])
     return table.slice(chunk.start, chunk.rows)
 
 
-def _columns(path: str, there: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str]) -> dict[str, str]:
+def _columns(
+    path: str, there: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str]
+) -> dict[str, str]:
     """Canonical name -> the file's, for the columns that are there."""
     columns = {field.name: mapping.get(field.name, field.name) for field in schema}
     for field in schema:
         theirs = columns[field.name]
         if theirs not in there and (field.name in mapping or not field.nullable):
-            raise InputError(f"{path} has no column {theirs!r} for {field.name}: map one of {', '.join(there)}")
+            raise InputError(
+                f"{path} has no column {theirs!r} for {field.name}: map one of {', '.join(there)}"
+            )
     return {name: theirs for name, theirs in columns.items() if theirs in there}
 
 
-def _read_parquet(filesystem: fs.FileSystem, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]) -> pa.Table:
+def _read_parquet(
+    filesystem: fs.FileSystem, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]
+) -> pa.Table:
     """Reads only the row groups that the chunk lies in."""
     with filesystem.open_input_file(chunk.path) as file:
         parquet = pq.ParquetFile(file)
-        groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+        groups = [
+            parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)
+        ]
         stops = np.cumsum(groups)
-        first, last = np.searchsorted(stops, [chunk.start, chunk.start + chunk.rows - 1], side="right")
+        first, last = np.searchsorted(
+            stops, [chunk.start, chunk.start + chunk.rows - 1], side="right"
+        )
         columns = _columns(chunk.path, parquet.schema_arrow.names, schema, mapping)
-        table = parquet.read_row_groups(range(first, last + 1), columns=list(dict.fromkeys(columns.values())))
+        table = parquet.read_row_groups(
+            range(first, last + 1), columns=list(dict.fromkeys(columns.values()))
+        )
     table = table.slice(chunk.start - (stops[first] - groups[first]), chunk.rows)
     return table.select(list(columns.values())).rename_columns(list(columns))
 
@@ -164,7 +199,9 @@ def _read_csv(filesystem: fs.FileSystem, path: str) -> pa.Table:
 
     table = pyarrow.csv.read_csv(
         pa.BufferReader(texts.encode()),
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=16 << 20),  # with threads a bad line has no number
+        pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=16 << 20
+        ),  # with threads a bad line has no number
         pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
         pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
     )
@@ -181,7 +218,9 @@ def _read_json(filesystem: fs.FileSystem, path: str) -> pa.Table:
     records = [_record(line) for line in lines]
     objects = [record for record in records if record is not None]
     names = dict.fromkeys(name for record in objects for name in record)
-    table = pa.table({name: _json_column([record.get(name) for record in objects]) for name in names})
+    table = pa.table(
+        {name: _json_column([record.get(name) for record in objects]) for name in names}
+    )
     bad = {row: lines[row] for row, record in enumerate(records) if record is None}
     return _with_lines(table, bad)
 
@@ -199,17 +238,26 @@ def _json_column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError):
-        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+        texts = [
+            value if value is None or isinstance(value, str) else json.dumps(value)
+            for value in values
+        ]
         # "\\ud800" is JSON but no text: like other broken characters it becomes U+FFFD.
-        sound = [text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+        sound = [
+            text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            for text in texts
+        ]
         return pa.array(sound, pa.string())
 
 
 def _with_lines(table: pa.Table, malformed: Mapping[int, str]) -> pa.Table:
-    """The malformed lines put back where they stood in the file, as nulls and their text in `LINE`."""
+    """The malformed lines put back where they stood in the file, as nulls and their text in
+    `LINE`."""
     if not malformed:
         return table
     places = np.fromiter(malformed, np.int64)
     good = np.setdiff1d(np.arange(table.num_rows + len(places)), places)
-    both = pa.concat_tables([table, pa.table({LINE: list(malformed.values())})], promote_options="default")
+    both = pa.concat_tables(
+        [table, pa.table({LINE: list(malformed.values())})], promote_options="default"
+    )
     return both.take(pa.array(np.argsort(np.concatenate([good, places]))))

@@ -26,16 +26,21 @@ _READERS = {
 
 
 def read(path: str | Path) -> tuple[list[str], list[str]]:
-    """The texts and their labels, in the file's order: columns `text` and `label` or `category`, others ignored.
+    """The texts and their labels, in the file's order: columns `text` and `label` or `category`,
+    others ignored.
 
-    A missing text or label is the empty string, which training refuses with its place. Raises NotFoundError for a
-    file that is not there, InputError for one that cannot be read or lacks a column.
-    """
+    A missing text or label is the empty string, which training refuses with its place. Raises
+    NotFoundError for a file that is not there, InputError for one that cannot be read or lacks a
+    column."""
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"there is no file at {path}: name a CSV, Parquet or JSONL file with texts and labels")
+        raise NotFoundError(
+            f"there is no file at {path}: name a CSV, Parquet or JSONL file with texts and labels"
+        )
     if path.suffix not in _READERS:
-        raise InputError(f"{path} ends in {path.suffix!r}: give a file that ends in {', '.join(sorted(_READERS))}")
+        raise InputError(
+            f"{path} ends in {path.suffix!r}: give a file that ends in {', '.join(sorted(_READERS))}"
+        )
     try:
         table = _READERS[path.suffix](path)
     except pa.ArrowInvalid as error:
@@ -48,4 +53,6 @@ def _strings(table: pa.Table, path: Path, *names: str) -> list[str]:
     for name in names:
         if name in table.column_names:
             return [value or "" for value in table[name].cast(pa.string()).to_pylist()]
-    raise InputError(f"{path} has columns {', '.join(table.column_names)}: it needs {' or '.join(names)}")
+    raise InputError(
+        f"{path} has columns {', '.join(table.column_names)}: it needs {' or '.join(names)}"
+    )

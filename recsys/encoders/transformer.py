@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "bfloat16"]
-#: Least cosine of packed to padded vectors over made-up texts; a model that reads past its texts is far below it.
+#: Least cosine of packed to padded vectors over made-up texts; a model that reads past its texts is
+#: far below it.
 LIKE = 0.99
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -32,9 +33,9 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 class TransformerEncoder:
     """Pools the last hidden states of a transformer to unit vectors.
 
-    Making one reads config.json and a MiB of the weights; `tokenize` loads the tokenizer alone; `load`, or the first
-    `encode_tokens`, loads the model. `tokenize` is for items and writes `item_prefix` before each text.
-    """
+    Making one reads config.json and a MiB of the weights; `tokenize` loads the tokenizer alone;
+    `load`, or the first `encode_tokens`, loads the model. `tokenize` is for items and writes
+    `item_prefix` before each text."""
 
     def __init__(
         self,
@@ -50,13 +51,14 @@ class TransformerEncoder:
         row_tokens: int = 131_072,
         dtype: Dtype | None = None,
     ) -> None:
-        """`device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process; `name`
-        begins the space, by default the last part of `path_or_id`. A text is cut at `max_tokens`. A GPU reads
-        `row_tokens` of many texts at once (`packed.PackedModel`); a CPU, and a GPU for few, `batch_size` texts.
+        """`device` is a GPU where there is one; `threads` bounds torch's CPU threads in this
+        process; `name` begins the space, by default the last part of `path_or_id`. A text is cut at
+        `max_tokens`. A GPU reads `row_tokens` of many texts at once (`packed.PackedModel`); a CPU,
+        and a GPU for few, `batch_size` texts.
 
-        Weights are bfloat16 on a GPU and float32 on a CPU, or of `dtype`: bfloat16 is nearly twice as fast on CPUs that
-        compute in it (AVX512-BF16, AMX) and slow on others. The space is one: cosines between the two are above .999.
-        """
+        Weights are bfloat16 on a GPU and float32 on a CPU, or of `dtype`: bfloat16 is nearly twice
+        as fast on CPUs that compute in it (AVX512-BF16, AMX) and slow on others. The space is one:
+        cosines between the two are above .999."""
         if pooling not in ("mean", "cls", "last"):
             raise ValueError(f"pooling {pooling!r} is unknown: use mean, cls or last")
         if dtype not in (None, "float32", "bfloat16"):
@@ -78,7 +80,8 @@ class TransformerEncoder:
         self.space = f"{name}-{self.dim}-{self._fingerprint()}"
 
     def words(self) -> frozenset[str]:
-        """The whole words of the tokenizer's vocabulary, lower case: the language as the model knows it."""
+        """The whole words of the tokenizer's vocabulary, lower case: the language as the model
+        knows it."""
         pieces = self._tokenizer.get_vocab()
         begun = [piece[1:] for piece in pieces if piece.startswith("\u2581")]
         whole = begun or pieces  # Unigram and BPE mark the beginning of a word, WordPiece all else
@@ -104,14 +107,19 @@ class TransformerEncoder:
         return self.encode_padded(tokens)
 
     def encode_padded(self, tokens: pa.ListArray) -> Floats:
-        """As `encode_tokens`, in batches of `batch_size` texts of like length, filled up with pads: the reference."""
+        """As `encode_tokens`, in batches of `batch_size` texts of like length, filled up with pads:
+        the reference."""
         import torch
 
         lengths = tokens.value_lengths().to_numpy()
         longest_first = np.argsort(-lengths, kind="stable")
         with torch.inference_mode():
-            batches = np.array_split(longest_first, range(self.batch_size, len(tokens), self.batch_size))
-            parts = [self._forward(*padded(tokens.take(pa.array(batch)), self.pad)) for batch in batches]
+            batches = np.array_split(
+                longest_first, range(self.batch_size, len(tokens), self.batch_size)
+            )
+            parts = [
+                self._forward(*padded(tokens.take(pa.array(batch)), self.pad)) for batch in batches
+            ]
             vectors_ND = torch.cat(parts).cpu().numpy()
         unsorted_ND = np.empty_like(vectors_ND)
         unsorted_ND[longest_first] = vectors_ND
@@ -125,8 +133,11 @@ class TransformerEncoder:
 
     def _tokenize(self, texts: list[str]) -> pa.ListArray:
         encodings = self._tokenizer.encode_batch_fast(texts)
-        # A tokenizer without special tokens makes nothing of an empty text: one pad token stands for it.
-        return pa.array([encoding.ids or [self.pad] for encoding in encodings], pa.list_(pa.int32()))
+        # A tokenizer without special tokens makes nothing of an empty text: one pad token stands
+        # for it.
+        return pa.array(
+            [encoding.ids or [self.pad] for encoding in encodings], pa.list_(pa.int32())
+        )
 
     def _forward(self, ids: Any, lengths: Any) -> Any:
         import torch
@@ -135,8 +146,12 @@ class TransformerEncoder:
         ids_BT = torch.from_numpy(ids).to(model.device)
         lengths_B = torch.from_numpy(lengths).to(model.device)
         there_BT = torch.arange(ids.shape[1], device=model.device) < lengths_B[:, None]
-        hidden_BTD = model(input_ids=ids_BT, attention_mask=there_BT.long()).last_hidden_state.float()
-        return torch.nn.functional.normalize(pooled(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1)
+        hidden_BTD = model(
+            input_ids=ids_BT, attention_mask=there_BT.long()
+        ).last_hidden_state.float()
+        return torch.nn.functional.normalize(
+            pooled(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1
+        )
 
     @cached_property
     def _by_word(self) -> WordTokenizer:
@@ -150,7 +165,8 @@ class TransformerEncoder:
         return tokenizer
 
     def _read_tokenizer(self) -> Any:
-        """A `tokenizers.Tokenizer`, read directly where possible: importing transformers costs seconds."""
+        """A `tokenizers.Tokenizer`, read directly where possible: importing transformers costs
+        seconds."""
         if (self.folder / "tokenizer.json").exists():
             from tokenizers import Tokenizer
 
@@ -167,7 +183,8 @@ class TransformerEncoder:
 
     @cached_property
     def _packed(self) -> PackedModel | None:
-        """The same model for many texts; None on a CPU, in float32, and where packed it does other than padded."""
+        """The same model for many texts; None on a CPU, in float32, and where packed it does other
+        than padded."""
         if self._model.device.type != "cuda" or self.dtype == "float32":
             return None
         from recsys.encoders.packed import PackedModel
@@ -180,12 +197,15 @@ class TransformerEncoder:
             logging.getLogger(__name__).warning("%s is encoded padded: %s", self.space, error)
             return None
         if likeness < LIKE:
-            logging.getLogger(__name__).warning("%s is encoded padded: packed gives cosine %.4f", self.space, likeness)
+            logging.getLogger(__name__).warning(
+                "%s is encoded padded: packed gives cosine %.4f", self.space, likeness
+            )
             return None
         return packed
 
     def _fingerprint(self) -> str:
-        """8 hex digits over config, tokenizer, pooling, prefixes, length and a sample of the weights."""
+        """8 hex digits over config, tokenizer, pooling, prefixes, length and a sample of the
+        weights."""
         digest = hashlib.blake2b(digest_size=4)
         recipe = [self.pooling, self.query_prefix, self.item_prefix, self.max_tokens]
         digest.update(json.dumps(recipe).encode())
@@ -206,7 +226,8 @@ def pooled(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
 
 
 def _sample(path: Path, digest: Any) -> None:
-    """Size and 64 evenly spaced pieces of 16 KiB, first and last included: training moves every tensor."""
+    """Size and 64 evenly spaced pieces of 16 KiB, first and last included: training moves every
+    tensor."""
     size = path.stat().st_size
     digest.update(str(size).encode())
     with path.open("rb") as file:
@@ -226,7 +247,9 @@ def _resolve(path_or_id: str) -> Path:
     if not folder.is_dir():
         folder = _snapshot(path_or_id)
     if not (folder / "config.json").exists() or not _weights(folder):
-        raise NotFoundError(f"{folder} has no config.json with weights: name a folder that a model was saved to")
+        raise NotFoundError(
+            f"{folder} has no config.json with weights: name a folder that a model was saved to"
+        )
     return folder
 
 

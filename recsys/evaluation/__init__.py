@@ -1,1 +1,2 @@
-"""What the evaluations of search measure: data sets, floors, rivals, and the product beside them."""
+"""What the evaluations of search measure: data sets, floors, rivals, and the product beside
+them."""

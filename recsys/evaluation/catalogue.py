@@ -20,7 +20,8 @@ def kept_at() -> Path:
 
 
 def texts(items: pa.Table) -> list[str]:
-    """What is encoded. Attributes are left out: here they are numbers, which a language model reads as noise."""
+    """What is encoded. Attributes are left out: here they are numbers, which a language model reads
+    as noise."""
     place = items.schema.get_field_index("attributes")
     return item_texts(items.set_column(place, "attributes", pa.nulls(items.num_rows, pa.string())))
 
@@ -31,8 +32,8 @@ def vectors(items: pa.Table, encoder: Encoder) -> Floats:
 
 
 def with_gaps(items: pa.Table, encoder: Encoder, drop: float) -> tuple[pa.Table, Floats]:
-    """The items and their vectors, a share of them without one field (`histories.with_gaps`), which is lost to the
-    vector too."""
+    """The items and their vectors, a share of them without one field (`histories.with_gaps`), which
+    is lost to the vector too."""
     known = texts(items)
     items, items_ID = histories.with_gaps(items, vectors(items, encoder), drop, seed=0)
     left = texts(items)

@@ -1,9 +1,8 @@
 """How well a history foretells its next item: leave one out, and the scores of the answers.
 
-Of every history the last item is the test target and the last but one the validation target (Kang & McAuley 2018);
-answers rank the whole catalogue without what the history holds.
-Legend: U users asked, E events, I items, K places, S seeds.
-"""
+Of every history the last item is the test target and the last but one the validation target (Kang &
+McAuley 2018); answers rank the whole catalogue without what the history holds. Legend: U users
+asked, E events, I items, K places, S seeds."""
 
 from __future__ import annotations
 
@@ -32,8 +31,9 @@ Row = dict[str, float | list[float] | int]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """U users to be answered: what each did before his target, the target's item row, and his row in the log."""
+class EvalUsers:
+    """U users to be answered: what each did before his target, the target's item row, and his row
+    in the log."""
 
     histories: Histories
     targets_U: NDArray[np.int32]
@@ -42,24 +42,26 @@ class Asked:
     def __len__(self) -> int:
         return len(self.targets_U)
 
-    def only(self, kept_U: Mask) -> Asked:
+    def only(self, kept_U: Mask) -> EvalUsers:
         """These users alone."""
-        return Asked(_only(self.histories, kept_U), self.targets_U[kept_U], self.users_U[kept_U])
+        return EvalUsers(
+            _only(self.histories, kept_U), self.targets_U[kept_U], self.users_U[kept_U]
+        )
 
 
 @dataclass(frozen=True)
 class Split:
     """One log, cut for leave one out.
 
-    `train` is all users' histories without their last two items, `before_test` without their last: what may be fitted
-    for `valid` and for `test`. Histories of fewer than MIN_EVENTS are in both, whole. A model that stops early by
-    `valid` trains on `train` alone. `part` says which of the two is scored.
-    """
+    `train` is all users' histories without their last two items, `before_test` without their last:
+    what may be fitted for `valid` and for `test`. Histories of fewer than MIN_EVENTS are in both,
+    whole. A model that stops early by `valid` trains on `train` alone. `part` says which of the two
+    is scored."""
 
     train: Histories
     before_test: Histories
-    valid: Asked
-    test: Asked
+    valid: EvalUsers
+    test: EvalUsers
     item_count: int
     part: str = "test"
 
@@ -68,7 +70,7 @@ class Split:
             raise ValueError(f"part is {self.part!r}: score 'valid' or 'test'")
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> EvalUsers:
         """Who is scored."""
         return self.valid if self.part == "valid" else self.test
 
@@ -86,13 +88,14 @@ class Split:
 def leave_one_out(histories: Histories, item_count: int, part: str = "test") -> Split:
     """The split. InputError where no history is long enough.
 
-    A target that the history holds already cannot be answered: its user is not asked, and counts only in what is
-    fitted.
-    """
+    A target that the history holds already cannot be answered: its user is not asked, and counts
+    only in what is fitted."""
     sizes_U = np.diff(histories.offsets)
     long_U = sizes_U >= MIN_EVENTS
     if not long_U.any():
-        raise InputError(f"no history has {MIN_EVENTS} events, one to ask with and two to be found: give longer ones")
+        raise InputError(
+            f"no history has {MIN_EVENTS} events, one to ask with and two to be found: give longer ones"
+        )
     last_E = histories.offsets[1:][long_U] - 1
     train, before_test = _without(histories, [*last_E - 1, *last_E]), _without(histories, last_E)
     valid, test = (
@@ -102,10 +105,12 @@ def leave_one_out(histories: Histories, item_count: int, part: str = "test") -> 
     return Split(train, before_test, valid, test, item_count, part)
 
 
-def _asked(histories: Histories, targets_U: NDArray[np.int32], users_U: NDArray[np.int64]) -> Asked:
+def _asked(
+    histories: Histories, targets_U: NDArray[np.int32], users_U: NDArray[np.int64]
+) -> EvalUsers:
     again_E = histories.items == targets_U[histories.owners_E]
     new_U = np.bincount(histories.owners_E[again_E], minlength=len(histories)) == 0
-    return Asked(histories, targets_U, users_U).only(new_U)
+    return EvalUsers(histories, targets_U, users_U).only(new_U)
 
 
 def _without(histories: Histories, events: Sequence[int] | Ints) -> Histories:
@@ -123,16 +128,21 @@ def sample(histories: Histories, share: float, seed: int) -> Histories:
     """A random share of the users, in their order."""
     if not 0 < share <= 1:
         raise InputError(f"a share of {share:g} of the users: give more than 0, up to 1")
-    return histories if share == 1 else _only(histories, np.random.default_rng(seed).random(len(histories)) < share)
+    return (
+        histories
+        if share == 1
+        else _only(histories, np.random.default_rng(seed).random(len(histories)) < share)
+    )
 
 
 def ties_shuffled(histories: Histories, ids: Sequence[str], seed: int) -> Histories:
-    """The histories with every maximal run of ascending item ids in random order; days and types stay in place.
+    """The histories with every maximal run of ascending item ids in random order; days and types
+    stay in place.
 
-    A file without times may write items of one day by id, so that their order tells a model what no shop knows. The
-    true days are lost: an ascending run holds every such tie, and, as chance makes half of all neighbours ascend, many
-    that are none. Shuffled before the split, the targets move too. A score that survives this owes nothing to ties; one
-    that falls may have lost true order.
+    A file without times may write items of one day by id, so that their order tells a model what no
+    shop knows. The true days are lost: an ascending run holds every such tie, and, as chance makes
+    half of all neighbours ascend, many that are none. Shuffled before the split, the targets move
+    too. A score that survives this owes nothing to ties; one that falls may have lost true order.
     """
     order_I = np.argsort(np.asarray(ids, object).astype(str), kind="stable")
     rank_I = np.empty(len(ids), np.int64)
@@ -144,25 +154,30 @@ def ties_shuffled(histories: Histories, ids: Sequence[str], seed: int) -> Histor
 
 
 def ascending_ends(histories: Histories) -> int:
-    """How many histories end in two items of ascending row (rows are sorted by id): all that may be such a tie."""
+    """How many histories end in two items of ascending row (rows are sorted by id): all that may be
+    such a tie."""
     last_U = histories.offsets[1:][np.diff(histories.offsets) > 1] - 1
     return int((histories.items[last_U] > histories.items[last_U - 1]).sum())
 
 
-def without_items(histories: Histories, item_count: int, share: float, seed: int, part: str = "test") -> Split:
-    """The cold start: a share of the catalogue loses every event but as a last item, and only who ended with one of
-    them is asked in `test`.
+def without_items(
+    histories: Histories, item_count: int, share: float, seed: int, part: str = "test"
+) -> Split:
+    """The cold start: a share of the catalogue loses every event but as a last item, and only who
+    ended with one of them is asked in `test`.
 
-    The items are drawn among the last items of histories of MIN_EVENTS or more. They stay in the catalogue, so that
-    answers rank it whole; they are in no training history, no validation target and no history that is asked with.
-    """
+    The items are drawn among the last items of histories of MIN_EVENTS or more. They stay in the
+    catalogue, so that answers rank it whole; they are in no training history, no validation target
+    and no history that is asked with."""
     sizes_U, owners_E = np.diff(histories.offsets), histories.owners_E
     last_E = np.zeros(len(histories.items), bool)
     last_E[histories.offsets[1:][sizes_U >= MIN_EVENTS] - 1] = True
     targets = np.unique(histories.items[last_E])
     wanted = round(share * item_count)
     if not 0 < wanted <= len(targets):
-        raise InputError(f"{share:g} of {item_count} items is {wanted}: of {len(targets)} targets give 1 to all")
+        raise InputError(
+            f"{share:g} of {item_count} items is {wanted}: of {len(targets)} targets give 1 to all"
+        )
     cold_I = np.zeros(item_count, bool)
     cold_I[np.random.default_rng(seed).choice(targets, wanted, replace=False)] = True
     kept_E = last_E | ~cold_I[histories.items]
@@ -173,12 +188,14 @@ def without_items(histories: Histories, item_count: int, share: float, seed: int
     return replace(split, test=split.test.only(cold_I[split.test.targets_U]))
 
 
-def with_gaps(items: pa.Table, items_ID: Floats, share: float, seed: int) -> tuple[pa.Table, Floats]:
-    """The catalogue as a careless shop keeps it: a random share of the items loses one of FIELDS, null from then on.
+def with_gaps(
+    items: pa.Table, items_ID: Floats, share: float, seed: int
+) -> tuple[pa.Table, Floats]:
+    """The catalogue as a careless shop keeps it: a random share of the items loses one of FIELDS,
+    null from then on.
 
-    Which one is drawn for each from those that it has; who has none loses none. Without text there is no vector: a
-    row of zeros. InputError for a share not within 0..1.
-    """
+    Which one is drawn for each from those that it has; who has none loses none. Without text there
+    is no vector: a row of zeros. InputError for a share not within 0..1."""
     if not 0 <= share <= 1:
         raise InputError(f"a share of {share:g} of the items: give a number from 0 to 1")
     rng = np.random.default_rng(seed)
@@ -190,39 +207,51 @@ def with_gaps(items: pa.Table, items_ID: Floats, share: float, seed: int) -> tup
         for name in names:
             nothing = pa.scalar(None, items.schema.field(name).type)
             kept = pc.if_else(pa.array(lost_I), nothing, items[name])
-            items = items.set_column(items.schema.get_field_index(name), items.schema.field(name), kept)
+            items = items.set_column(
+                items.schema.get_field_index(name), items.schema.field(name), kept
+            )
     return items, np.where(lost_IF[:, :1], 0, items_ID).astype(items_ID.dtype)
 
 
 def _there(items: pa.Table, names: Sequence[str]) -> Mask:
     """[I]: who has a value in one of these columns; an empty text is none."""
-    values = [pc.fill_null(pc.not_equal(items[name].cast(pa.string()), ""), False) for name in names]
+    values = [
+        pc.fill_null(pc.not_equal(items[name].cast(pa.string()), ""), False) for name in names
+    ]
     return np.any([np.asarray(value.to_numpy(), bool) for value in values], axis=0)
 
 
-def session(asked: Asked, events: int, users: int = 2_000) -> Asked:
+def session(asked: EvalUsers, events: int, users: int = 2_000) -> EvalUsers:
     """Some of the users as strangers: of what each did only the newest `events` are known."""
-    some = asked.only(np.isin(np.arange(len(asked)), np.random.default_rng(0).permutation(len(asked))[:users]))
-    ages_E = some.histories.offsets[1:][some.histories.owners_E] - np.arange(len(some.histories.items))
+    some = asked.only(
+        np.isin(np.arange(len(asked)), np.random.default_rng(0).permutation(len(asked))[:users])
+    )
+    ages_E = some.histories.offsets[1:][some.histories.owners_E] - np.arange(
+        len(some.histories.items)
+    )
     return replace(some, histories=some.histories.where(ages_E <= events))
 
 
-def truth(asked: Asked) -> tuple[Ints, Ints]:
+def truth(asked: EvalUsers) -> tuple[Ints, Ints]:
     """The targets as `metrics` takes them: offsets [U + 1] and items."""
     return np.arange(len(asked) + 1), asked.targets_U
 
 
-def evaluate(answers: Sequence[Ints], asked: Asked, counts_I: Ints) -> Row:
-    """One row of scores for the answers rows_UK of one or more seeds, K of 20 or more; `counts_I` as `Split.counts_I`.
+def evaluate(answers: Sequence[Ints], asked: EvalUsers, counts_I: Ints) -> Row:
+    """One row of scores for the answers rows_UK of one or more seeds, K of 20 or more; `counts_I`
+    as `Split.counts_I`.
 
-    recall@5, @10, @20, ndcg@10, mrr, coverage and novelty; `gini@10`; the tail's part (`metrics.tail`) in the places,
-    `tail_share@10`, and the recall of users whose target lies there, `tail_recall@10`; `cold_recall@10` of those
-    whose target has no event at all; recall@10 by length of history, `recall@10/5-9`; and the numbers of those users.
-    Lists of exposure are the first ten places. Every number is the mean over seeds. 95 % intervals, of recall@10 and
-    ndcg@10, draw users, and with several seeds users and seeds; `.../std` is the deviation of the seeds' means.
-    """
+    recall@5, @10, @20, ndcg@10, mrr, coverage and novelty; `gini@10`; the tail's part
+    (`metrics.tail`) in the places, `tail_share@10`, and the recall of users whose target lies
+    there, `tail_recall@10`; `cold_recall@10` of those whose target has no event at all; recall@10
+    by length of history, `recall@10/5-9`; and the numbers of those users. Lists of exposure are the
+    first ten places. Every number is the mean over seeds. 95 % intervals, of recall@10 and ndcg@10,
+    draw users, and with several seeds users and seeds; `.../std` is the deviation of the seeds'
+    means."""
     each = [_values(rows_UK, asked) for rows_UK in answers]
-    row: Row = {name: float(np.mean([metrics.mean(values[name]) for values in each])) for name in each[0]}
+    row: Row = {
+        name: float(np.mean([metrics.mean(values[name]) for values in each])) for name in each[0]
+    }
     for name in ("recall@10", "ndcg@10"):
         row |= _spread(name, np.stack([values[name] for values in each]))
     tail_I = metrics.tail(counts_I)
@@ -234,7 +263,7 @@ def evaluate(answers: Sequence[Ints], asked: Asked, counts_I: Ints) -> Row:
     return {**row, **{name: float(np.mean([told[name] for told in lists])) for name in lists[0]}}
 
 
-def _values(rows_UK: Ints, asked: Asked) -> dict[str, metrics.Values]:
+def _values(rows_UK: Ints, asked: EvalUsers) -> dict[str, metrics.Values]:
     known = truth(asked)
     return {
         **{f"recall@{k}": metrics.recall_at_k(rows_UK, *known, k) for k in (5, 10, 20)},
@@ -247,14 +276,18 @@ def _spread(name: str, values_SU: metrics.Values) -> Row:
     if len(values_SU) == 1:
         return {f"{name}/interval": list(metrics.bootstrap_interval(values_SU[0]))}
     means_S = [metrics.mean(values_U) for values_U in values_SU]
-    return {f"{name}/interval": list(metrics.seeds_interval(values_SU)), f"{name}/std": float(np.std(means_S, ddof=1))}
+    return {
+        f"{name}/interval": list(metrics.seeds_interval(values_SU)),
+        f"{name}/std": float(np.std(means_S, ddof=1)),
+    }
 
 
-def _slices(asked: Asked, counts_I: Ints, tail_I: Mask) -> dict[str, Mask]:
+def _slices(asked: EvalUsers, counts_I: Ints, tail_I: Mask) -> dict[str, Mask]:
     lengths_U = np.diff(asked.histories.offsets)
     stops = [*LENGTHS[1:], np.inf]
     by_length = {
-        f"recall@10/{low}-{stop - 1}" if stop < np.inf else f"recall@10/{low}+": (lengths_U >= low) & (lengths_U < stop)
+        f"recall@10/{low}-{stop - 1}" if stop < np.inf else f"recall@10/{low}+": (lengths_U >= low)
+        & (lengths_U < stop)
         for low, stop in zip(LENGTHS, stops, strict=True)
     }
     cold_U = counts_I[asked.targets_U] == 0

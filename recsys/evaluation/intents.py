@@ -15,7 +15,8 @@ from recsys.understanding.intent import LABELS, IntentClassifier
 def evaluate(
     folder: Path, models_folder: Path, seed: int = 0, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
-    """Accuracy and macro-F1 on folder/test.csv, trained on folder/train.csv, chosen on a tenth of it.
+    """Accuracy and macro-F1 on folder/test.csv, trained on folder/train.csv, chosen on a tenth of
+    it.
 
     The classifier goes to `models_folder`; one that is there already is not trained again.
     """
@@ -23,7 +24,9 @@ def evaluate(
     from recsys.training.classifier import evaluate as scored
 
     train, test = labelled.read(folder / "train.csv"), labelled.read(folder / "test.csv")
-    say(f"{folder.name}: {len(train[0]):,} texts to train on, {len(test[0]):,} to test, {len(set(train[1]))} classes")
+    say(
+        f"{folder.name}: {len(train[0]):,} texts to train on, {len(test[0]):,} to test, {len(set(train[1]))} classes"
+    )
     out = models_folder / "classifier"
     if not (out / LABELS).exists():
         schedule = replace(SCHEDULE, seed=seed, log_dir=models_folder)
@@ -36,7 +39,9 @@ def evaluate(
     ]
 
 
-def _linear(train: tuple[list[str], list[str]], test: tuple[list[str], list[str]]) -> dict[str, float]:
+def _linear(
+    train: tuple[list[str], list[str]], test: tuple[list[str], list[str]]
+) -> dict[str, float]:
     """scikit-learn's LinearSVC over TF-IDF of words and pairs of words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import accuracy_score, f1_score

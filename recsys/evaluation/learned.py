@@ -1,4 +1,5 @@
-"""The product's own contenders: the learned user vector alone, everything, mixed, and that with its dials turned."""
+"""The product's own contenders: the learned user vector alone, everything, mixed, and that with its
+dials turned."""
 
 from __future__ import annotations
 
@@ -10,19 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys import metrics, sources
+from recsys import metrics
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError
-from recsys.evaluation.histories import Asked, Split, truth
+from recsys.evaluation.histories import EvalUsers, Split, truth
 from recsys.evaluation.rivals import Factory, Recommend, Say
-from recsys.funnel import ranked
 from recsys.interfaces import Ranker, UserModel
-from recsys.mixing import Ask, asking
+from recsys.pipeline import sources
+from recsys.pipeline.candidates import ranked
+from recsys.pipeline.mixing import Ask, asking
+from recsys.pipeline.recommender import POOL
 from recsys.ranking.diversity import reordered
 from recsys.ranking.mixer import Mixer
-from recsys.recommender import POOL
-from recsys.retrieval.exact import ExactRetriever
 from recsys.retrieval.similar import by_content
+from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Floats, Histories, Requests, Rows
 
 CONTENT = 100
@@ -34,7 +36,8 @@ EXAMPLES = 6_000
 #: What a history holds is no answer here, so nothing is bought again.
 SOURCES = tuple(name for name in sources.SOURCES if name != "buy_again")
 START = {"discovery": 1.0, "follows": 1.0, "content": 0.5, "popularity": 0.1}
-#: By name, how nightshelf's answers are put in another order: their diversity, and the tail's share of their places.
+#: By name, how nightshelf's answers are put in another order: their diversity, and the tail's share
+#: of their places.
 DIALS = {
     "nightshelf_tail_.1": (0.0, 0.1),
     "nightshelf_tail_.3": (0.0, 0.3),
@@ -50,14 +53,17 @@ def contenders(folder: Path) -> dict[str, Factory]:
 
 
 class Learned:
-    """Contenders that share what was trained: one user model a seed, kept in `folder`, and one mixture of sources."""
+    """Contenders that share what was trained: one user model a seed, kept in `folder`, and one
+    mixture of sources."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._models: dict[tuple[int, int], UserModel] = {}
         self._mixtures: dict[tuple[int, int], Recommend] = {}
 
-    def user_vector(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+    def user_vector(
+        self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+    ) -> Recommend:
         """The nearest items to the user's vector."""
         model = self._trained(split, items, items_ID, seed, say)
         places_ID = model.place_items(items, items_ID)
@@ -70,12 +76,14 @@ class Learned:
 
         return in_blocks(answer)
 
-    def nightshelf(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-        """All sources, mixed as best finds the validation items; InputError where those are asked for.
+    def nightshelf(
+        self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+    ) -> Recommend:
+        """All sources, mixed as best finds the validation items; InputError where those are asked
+        for.
 
-        While the mixer learns, HIDDEN of the items have no events, as new ones have in a shop: it learns what a source
-        says where others cannot know.
-        """
+        While the mixer learns, HIDDEN of the items have no events, as new ones have in a shop: it
+        learns what a source says where others cannot know."""
         pool = self._mixture(split, items, items_ID, seed, say)
         return lambda asked, k: pool(asked, POOL * k)[:, :k]
 
@@ -101,19 +109,27 @@ class Learned:
 
         return dial
 
-    def _mixture(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-        """The sources' best, mixed; it remembers its answers, so that a dial costs no more than its own order."""
+    def _mixture(
+        self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+    ) -> Recommend:
+        """The sources' best, mixed; it remembers its answers, so that a dial costs no more than its
+        own order."""
         if split.part != "test":
             raise InputError("its mixer learns from the validation items: score the test items")
         key = id(split), seed
         if key not in self._mixtures:
             model = self._trained(split, items, items_ID, seed, say)
             ask, mixer = mixture(model, split, items, items_ID, seed)
-            say("mixed by " + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items()))
+            say(
+                "mixed by "
+                + ", ".join(f"{name} {weight:.2f}" for name, weight in told(mixer).items())
+            )
             self._mixtures[key] = remembered(mixed(ask, mixer))
         return self._mixtures[key]
 
-    def _trained(self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> UserModel:
+    def _trained(
+        self, split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+    ) -> UserModel:
         key = id(split), seed
         if key not in self._models:
             from recsys.training.users import Foretold, Recipe, train_user_model
@@ -123,15 +139,26 @@ class Learned:
             foretold = Foretold(split.valid.histories, split.valid.targets_U)
             recipe = Recipe.here(seed)
             fitted = train_user_model(
-                split.train, foretold, items, items_ID, folder, recipe, lambda line: say(f"  {line}")
+                split.train,
+                foretold,
+                items,
+                items_ID,
+                folder,
+                recipe,
+                lambda line: say(f"  {line}"),
             )
-            say(f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s")
+            say(
+                f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s"
+            )
             self._models[key] = SequenceModel(folder)
         return self._models[key]
 
 
-def mixture(model: UserModel, split: Split, items: pa.Table, items_ID: Floats, seed: int) -> tuple[Ask, Mixer]:
-    """Sources fitted to `before_test`; the mixer learns from those of `train`, in a catalogue with HIDDEN items."""
+def mixture(
+    model: UserModel, split: Split, items: pa.Table, items_ID: Floats, seed: int
+) -> tuple[Ask, Mixer]:
+    """Sources fitted to `before_test`; the mixer learns from those of `train`, in a catalogue with
+    HIDDEN items."""
     texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
     everything = np.ones(len(items_ID), bool)
     near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
@@ -145,12 +172,14 @@ def mixture(model: UserModel, split: Split, items: pa.Table, items_ID: Floats, s
     hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
     unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
     asked = split.valid.histories
-    training = ask(split.train.where(~hidden_I[split.train.items]), model.place_items(unknown, items_ID))
+    training = ask(
+        split.train.where(~hidden_I[split.train.items]), model.place_items(unknown, items_ID)
+    )
     valid = replace(split.valid, histories=asked.where(~hidden_I[asked.items]))
     return ask(split.before_test, model.place_items(items, items_ID)), learned(training, valid)
 
 
-def learned(ask: Ask, valid: Asked) -> Mixer:
+def learned(ask: Ask, valid: EvalUsers) -> Mixer:
     """The mixer that finds the validation items of up to EXAMPLES users."""
     from recsys.training.mixer import examples, train_mixer
 
@@ -171,7 +200,8 @@ def mixed(ask: Ask, ranker: Ranker) -> Recommend:
 
 
 def remembered(recommend: Recommend) -> Recommend:
-    """The same; who asks again what was asked before, with the same histories, is answered from memory."""
+    """The same; who asks again what was asked before, with the same histories, is answered from
+    memory."""
     answers: dict[tuple[bytes, int], Rows] = {}
 
     def recall(asked: Histories, k: int) -> Rows:

@@ -1,9 +1,9 @@
 """What a learned user model must beat: floors, and simple rules that are hard to beat.
 
-A contender's factory fits it to what a split allows and gives a function of histories: rows_UK, best first, without
-the history's items (-1 pads). All constants were chosen on the validation targets of Amazon Beauty and Sports 2014.
-Legend: U users asked, B users of a block, I items, W words, K places, D dimensions.
-"""
+A contender's factory fits it to what a split allows and gives a function of histories: rows_UK,
+best first, without the history's items (-1 pads). All constants were chosen on the validation
+targets of Amazon Beauty and Sports 2014. Legend: U users asked, B users of a block, I items, W
+words, K places, D dimensions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.evaluation.histories import Split
-from recsys.retrieval.exact import best_columns
-from recsys.retrieval.follows import follow_weights, recent
-from recsys.retrieval.sparse import sparse_rows
+from recsys.retrieval.behaviour.follows import follow_weights, recent
+from recsys.retrieval.behaviour.sparse import sparse_rows
+from recsys.retrieval.vectors.exact import best_columns
 from recsys.types import Floats, Histories, Ints, Rows
 
 if TYPE_CHECKING:
@@ -27,21 +27,24 @@ USERS_PER_BLOCK = 256
 
 #: How much the cosine of words counts beside item_knn.
 WORDS = 0.15
-#: EASE's ridge, and the most items it takes: 12,101 are 64 seconds on one busy core, and the time grows by the cube.
+#: EASE's ridge, and the most items it takes: 12,101 are 64 seconds on one busy core, and the time
+#: grows by the cube.
 RIDGE, EASE_ITEMS = 100.0, 15_000
 
 Score = Callable[[Histories], Floats]
 Recommend = Callable[[Histories, int], Rows]
 Say = Callable[[str], None]
-#: (split, table of items, items_ID or none, seed, say) -> a contender; InputError, a sentence, where it cannot be.
+#: (split, table of items, items_ID or none, seed, say) -> a contender; InputError, a sentence,
+#: where it cannot be.
 Factory = Callable[[Split, pa.Table, Floats, int, Say], Recommend]
 
 
 def by_scores(score: Score, counts_I: Ints | None = None) -> Recommend:
-    """The best of scores_BI, a block of users at a time, without their histories; equal scores by row.
+    """The best of scores_BI, a block of users at a time, without their histories; equal scores by
+    row.
 
-    With `counts_I` items that score nothing follow by popularity: a user without neighbours gets the popular ones.
-    """
+    With `counts_I` items that score nothing follow by popularity: a user without neighbours gets
+    the popular ones."""
     below_I = None if counts_I is None else -1 / (1 + counts_I).astype(np.float32)
 
     def recommend(histories: Histories, k: int) -> Rows:
@@ -84,8 +87,11 @@ def tfidf(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) 
     return by_scores(_word_scores(split, items), split.counts_I)
 
 
-def item_knn_tfidf(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """The sum of both, words counting WORDS: they decide where the neighbours have little to say."""
+def item_knn_tfidf(
+    split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """The sum of both, words counting WORDS: they decide where the neighbours have little to
+    say."""
     near, words = _knn_scores(split), _word_scores(split, items)
     return by_scores(lambda asked: near(asked) + WORDS * words(asked), split.counts_I)
 
@@ -93,18 +99,19 @@ def item_knn_tfidf(split: Split, items: pa.Table, items_ID: Floats, seed: int, s
 def content(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
     """Items whose vectors lie nearest to the mean of the history's, the latest counting most."""
     if len(items_ID) != split.item_count:
-        raise InputError(f"{len(items_ID)} vectors for {split.item_count} items: encode the whole catalogue")
+        raise InputError(
+            f"{len(items_ID)} vectors for {split.item_count} items: encode the whole catalogue"
+        )
     unit_ID = items_ID / np.maximum(np.linalg.norm(items_ID, axis=1, keepdims=True), 1e-12)
     return by_scores(lambda asked: (recent(asked, split.item_count) @ unit_ID) @ unit_ID.T)
 
 
 def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """The item-to-item weights of least squared error with an empty diagonal, in closed form: with the inverse P of
-    X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019).
+    """The item-to-item weights of least squared error with an empty diagonal, in closed form: with
+    the inverse P of X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019).
 
-    It is asked with `recent` like the others; with ones, as published, it finds a twelfth less. InputError above
-    EASE_ITEMS items.
-    """
+    It is asked with `recent` like the others; with ones, as published, it finds a twelfth less.
+    InputError above EASE_ITEMS items."""
     if split.item_count > EASE_ITEMS:
         raise InputError(
             f"ease inverts {split.item_count:,} x {split.item_count:,}: it takes up to {EASE_ITEMS:,} items"
@@ -115,7 +122,9 @@ def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -
 
 def ease_weights(past: Histories, item_count: int) -> Floats:
     """[I, I]: EASE's B. Counts an item once a history."""
-    once_UI = sparse_rows(past.owners_E, past.items, np.ones(len(past.items)), len(past), item_count).sign()
+    once_UI = sparse_rows(
+        past.owners_E, past.items, np.ones(len(past.items)), len(past), item_count
+    ).sign()
     gram_II = (once_UI.T @ once_UI).toarray()
     gram_II[np.diag_indices(item_count)] += RIDGE
     weights_II = _inverse(gram_II)
@@ -125,7 +134,8 @@ def ease_weights(past: Histories, item_count: int) -> Floats:
 
 
 def _inverse(gram_II: Floats) -> Floats:
-    """Of a symmetric positive definite matrix, by Cholesky in float32: half the time and memory of an LU in float64."""
+    """Of a symmetric positive definite matrix, by Cholesky in float32: half the time and memory of
+    an LU in float64."""
     from scipy.linalg.lapack import spotrf, spotri
 
     factor_II, _ = spotrf(np.asfortranarray(gram_II), lower=1, overwrite_a=1)
@@ -143,7 +153,8 @@ def _word_scores(split: Split, items: pa.Table) -> Score:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     titles = [title or "" for title in items["title"].to_pylist()]
-    # A second kind of token, of one character: titles in languages without spaces, and a catalogue without a word.
+    # A second kind of token, of one character: titles in languages without spaces, and a catalogue
+    # without a word.
     model = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
     words_IW = model.fit_transform([*titles, "word"])[:-1].tocsr()
     words_WI = words_IW.T.tocsr()

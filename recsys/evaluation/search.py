@@ -1,4 +1,5 @@
-"""How well a search finds what people judged right: contenders over one catalogue, and what is measured of them."""
+"""How well a search finds what people judged right: contenders over one catalogue, and what is
+measured of them."""
 
 from __future__ import annotations
 
@@ -16,17 +17,24 @@ from tqdm import tqdm
 
 from recsys.config import Setup, search_ranker, tiny
 from recsys.datasets import judged
+from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Encoder
-from recsys.metrics import Values, bootstrap_interval, graded_ndcg, mean, recall_at_k, reciprocal_rank
-from recsys.models import known_words, with_parts
+from recsys.metrics import (
+    Values,
+    bootstrap_interval,
+    graded_ndcg,
+    mean,
+    recall_at_k,
+    reciprocal_rank,
+)
+from recsys.models.store import known_words, with_parts
+from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.cross_encoder import bert_tiny
-from recsys.ranking.pairs import Pairs
-from recsys.retrieval.exact import ExactRetriever, top_k
-from recsys.retrieval.fields import BOOSTS, fields
-from recsys.retrieval.lexical import LexicalIndex, LexicalRetriever
-from recsys.search import Searcher
+from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
+from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.retrieval.vectors.exact import ExactRetriever, top_k
 from recsys.training import FUSION
 from recsys.training.vectors import item_vectors
 from recsys.types import Floats, QueryUnderstanding, Rows
@@ -115,7 +123,9 @@ class Dense:
 class Search:
     """The product's own path."""
 
-    def __init__(self, understand: Callable[[str], Understood], searcher: Searcher, encoder: Encoder) -> None:
+    def __init__(
+        self, understand: Callable[[str], Understood], searcher: HybridSearcher, encoder: Encoder
+    ) -> None:
         self.understand, self.searcher, self.encode = understand, searcher, remembering(encoder)
 
     def rank(self, text: str) -> Rows:
@@ -131,7 +141,8 @@ class Search:
 
 
 def remembering(encoder: Encoder) -> Callable[[str], Floats]:
-    """One query's vector; asked for the same text again it costs nothing, so only its first use is timed."""
+    """One query's vector; asked for the same text again it costs nothing, so only its first use is
+    timed."""
 
     @cache
     def encode(text: str) -> Floats:
@@ -152,7 +163,8 @@ def contenders(
     setup: Setup,
     hybrid_weights: Mapping[str, float],
 ) -> dict[str, Contender]:
-    """Floors, parts and the whole: each encoder with its item vectors, `setup` with all trained parts in place."""
+    """Floors, parts and the whole: each encoder with its item vectors, `setup` with all trained
+    parts in place."""
     ids = shelf.items["item_id"].to_pylist()
     index = shelf.lexical
     understander = Understander(
@@ -162,7 +174,7 @@ def contenders(
         ids.__getitem__,
     )
     encoder, vectors_ID = tuned
-    whole = Searcher(
+    whole = HybridSearcher(
         LexicalRetriever(index),
         ExactRetriever("dense", vectors_ID),
         vectors_ID,
@@ -183,8 +195,11 @@ def contenders(
     }
 
 
-def evaluate(folder: Path, models_folder: Path, seed: int = 0, say: Say = print) -> list[dict[str, Any]]:
-    """A row for each contender on the test split of a judged folder, trained on train and chosen on valid.
+def evaluate(
+    folder: Path, models_folder: Path, seed: int = 0, say: Say = print
+) -> list[dict[str, Any]]:
+    """A row for each contender on the test split of a judged folder, trained on train and chosen on
+    valid.
 
     What is trained goes to `models_folder`; where all of it is there already, nothing is trained.
     """
@@ -195,12 +210,19 @@ def evaluate(folder: Path, models_folder: Path, seed: int = 0, say: Say = print)
         + ", ".join(f"{name} {len(p.queries):,} queries" for name, p in shop.pairs.items())
     )
     if shop.unknown:
-        say(f"{shop.unknown:,} judgments name an item that is not in the catalogue and are left out")
+        say(
+            f"{shop.unknown:,} judgments name an item that is not in the catalogue and are left out"
+        )
     setup = _trained(shop, shelf, models_folder, seed, say)
     tuned = setup.encoder()
-    vectors = {encoder.space: item_vectors(encoder, shelf.texts, models_folder) for encoder in (zero_shot, tuned)}
+    vectors = {
+        encoder.space: item_vectors(encoder, shelf.texts, models_folder)
+        for encoder in (zero_shot, tuned)
+    }
     weights = json.loads((models_folder / FUSION).read_text())["without_cross_encoder"]
-    every = contenders(shelf, (zero_shot, vectors[zero_shot.space]), (tuned, vectors[tuned.space]), setup, weights)
+    every = contenders(
+        shelf, (zero_shot, vectors[zero_shot.space]), (tuned, vectors[tuned.space]), setup, weights
+    )
     codes, rows = sampled_codes(shelf, CODES), []
     for name, contender in every.items():
         rows.append({"name": name, **measure(contender, shelf, shop.pairs["test"], codes, seed)})
@@ -209,7 +231,8 @@ def evaluate(folder: Path, models_folder: Path, seed: int = 0, say: Say = print)
 
 
 def _trained(shop: judged.JudgedShop, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
-    """The pretrained parts with those of `folder` in their place, trained first where it holds no fusion."""
+    """The pretrained parts with those of `folder` in their place, trained first where it holds no
+    fusion."""
     from recsys.training.search import Bases, Recipe, train_search
 
     base = minilm()
@@ -232,19 +255,24 @@ def _trained(shop: judged.JudgedShop, shelf: Shelf, folder: Path, seed: int, say
     return with_parts(replace(tiny(), encoder=minilm), folder)
 
 
-def measure(contender: Contender, shelf: Shelf, test: Pairs, codes: Sequence[str], seed: int = 0) -> dict[str, float]:
-    """All columns of one contender; `name/low` and `name/high` are 95 % intervals by bootstrap over queries.
+def measure(
+    contender: Contender, shelf: Shelf, test: JudgedPairs, codes: Sequence[str], seed: int = 0
+) -> dict[str, float]:
+    """All columns of one contender; `name/low` and `name/high` are 95 % intervals by bootstrap over
+    queries.
 
-    Recall and MRR are of the answers (grade 0.75 and better) in the full index; nDCG@10 ranks only what was judged,
-    gain 4^grade - 1. "/typo": every query with one edit in one word. identifier@1: the share of `codes` whose first
-    item has the code. Milliseconds are of one query at a time, encoding included.
-    """
+    Recall and MRR are of the answers (grade 0.75 and better) in the full index; nDCG@10 ranks only
+    what was judged, gain 4^grade - 1. "/typo": every query with one edit in one word. identifier@1:
+    the share of `codes` whose first item has the code. Milliseconds are of one query at a time,
+    encoding included."""
     rows_QK, seconds_Q = _ranked(contender, test.queries, "as typed")
     typed_QK, _ = _ranked(contender, with_typos(test.queries, seed), "typos")
     scores_P = np.concatenate(
         [
             contender.judge(text, rows)
-            for text, (rows, _) in _progress(list(zip(test.queries, test.by_query(), strict=True)), "judged")
+            for text, (rows, _) in _progress(
+                list(zip(test.queries, test.by_query(), strict=True)), "judged"
+            )
         ]
     )
     truth = test.answers()
@@ -256,19 +284,27 @@ def measure(contender: Contender, shelf: Shelf, test: Pairs, codes: Sequence[str
         "recall@10/typo": recall_at_k(typed_QK, *truth, 10),
         "identifier@1": first_has_code(contender, shelf, codes),
     }
-    told = {name: number for column, each in values.items() for name, number in _with_interval(column, each).items()}
+    told = {
+        name: number
+        for column, each in values.items()
+        for name, number in _with_interval(column, each).items()
+    }
     lost = 1 - told["recall@10/typo"] / told["recall@10"] if told["recall@10"] else float("nan")
     p50, p95 = np.quantile(seconds_Q, [0.5, 0.95]) * 1000
     return {**told, "recall@10/lost_to_typo": lost, "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def sampled_codes(shelf: Shelf, count: int, seed: int = 0) -> list[str]:
-    """Model numbers and other codes as titles spell them: tokens with letters and digits, at least five characters."""
+    """Model numbers and other codes as titles spell them: tokens with letters and digits, at least
+    five characters."""
     tokens = {
         token
         for title in shelf.items["title"].to_pylist()
         for token in (title or "").casefold().split()
-        if len(token) >= 5 and any(map(str.isdigit, token)) and any(map(str.isalpha, token)) and token.isalnum()
+        if len(token) >= 5
+        and any(map(str.isdigit, token))
+        and any(map(str.isalpha, token))
+        and token.isalnum()
     }
     ordered = sorted(tokens)
     return [ordered[at] for at in np.random.default_rng(seed).permutation(len(ordered))[:count]]
@@ -281,7 +317,11 @@ def first_has_code(contender: Contender, shelf: Shelf, codes: Sequence[str]) -> 
     for code in _progress(codes, "codes"):
         rows = contender.rank(code)
         first = int(rows[0]) if len(rows) else None
-        own = codes_of_item(ids[first].as_py(), titles[first].as_py() or "") if first is not None else set()
+        own = (
+            codes_of_item(ids[first].as_py(), titles[first].as_py() or "")
+            if first is not None
+            else set()
+        )
         hits.append(float(code in own))
     return np.array(hits)
 

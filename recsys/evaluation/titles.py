@@ -12,20 +12,23 @@ from recsys.datasets import taobao_types
 from recsys.encoders import multilingual_e5
 from recsys.ranking.fusion import GRID, ascended
 from recsys.ranking.linear import LinearRanker
-from recsys.retrieval.lexical import LexicalIndex
+from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.types import Floats
 
 Score = Callable[[str], Floats]
 
 
 def evaluate(say: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """recall@10 of the titles marked with the type that is asked for, among all titles, for the test half of the types.
+    """recall@10 of the titles marked with the type that is asked for, among all titles, for the
+    test half of the types.
 
-    A query is a product type with at least five titles. The weight of the vectors is chosen on the other half, whose
-    numbers stand under "/valid". "/reachable" is of the min(10, relevant) that ten places can show.
-    """
+    A query is a product type with at least five titles. The weight of the vectors is chosen on the
+    other half, whose numbers stand under "/valid". "/reachable" is of the min(10, relevant) that
+    ten places can show."""
     titles, relevant = taobao_types.load()
-    valid = {query: rows for query, rows in relevant.items() if taobao_types.split(query) == "valid"}
+    valid = {
+        query: rows for query, rows in relevant.items() if taobao_types.split(query) == "valid"
+    }
     test = {query: rows for query, rows in relevant.items() if query not in valid}
     say(f"{len(titles):,} titles; {len(valid):,} types to choose on, {len(test):,} to measure on")
     words = LexicalIndex.build({"title": titles}, {}).scores
@@ -52,7 +55,11 @@ def evaluate(say: Callable[[str], None] = print) -> list[dict[str, Any]]:
         "nightshelf": partial(_both, words, meaning, weights),
     }
     return [
-        {"name": name, **taobao_types.recall(score, test), **_under("valid", taobao_types.recall(score, valid))}
+        {
+            "name": name,
+            **taobao_types.recall(score, test),
+            **_under("valid", taobao_types.recall(score, valid)),
+        }
         for name, score in contenders.items()
     ]
 

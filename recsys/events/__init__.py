@@ -1,1 +1,2 @@
-"""The live event log: what shoppers did and were shown. An implementation of `interfaces.EventStore` a file."""
+"""The live event log: what shoppers did and were shown. An implementation of
+`interfaces.EventStore` a file."""

@@ -4,9 +4,8 @@ log/interactions/day=2026-11-28/AFTER-UNTIL-TOKEN.parquet   rows AFTER+1..UNTIL,
 log/interactions/commits/AFTER-UNTIL-TOKEN.json             written last: a file that no record names does not exist
 log/impressions/...                                         the same
 
-Records may overlap: a reader goes on from the last number it has, in the record that leads furthest. So two drainers
-at once write some rows twice, and nobody reads a row twice.
-"""
+Records may overlap: a reader goes on from the last number it has, in the record that leads
+furthest. So two drainers at once write some rows twice, and nobody reads a row twice."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.artifacts import ArtifactStore
 from recsys.errors import InputError, NotFoundError, RecsysError, StoreDownError
 from recsys.events.rows import packed_impression, unpacked_impression
 from recsys.interfaces import Appended, Drainable, LogState
+from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS, NUMBERED_IMPRESSIONS
-from recsys.types import Impression, Interaction, Standing
+from recsys.types import Impression, Interaction, PrivacyState
 
 #: Rows of one file, at most a page more.
 SEGMENT = {"interactions": 200_000, "impressions": 10_000}
@@ -83,13 +82,13 @@ class Archived:
     def hasher(self) -> Callable[[str], str]:
         return self.live.hasher()
 
-    def standing(self, user_id: str) -> Standing:
+    def standing(self, user_id: str) -> PrivacyState:
         return self.live.standing(user_id)
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
+    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
         self.live.set_standing(user_id, standing)
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PrivacyState]:
         return self.live.standings()
 
     def state(self) -> LogState:
@@ -143,7 +142,9 @@ class Archived:
             return live
         for record in reversed(self._records("impressions")):
             if record.file is not None:
-                with suppress(NotFoundError):  # written again without somebody: it is in the next look's record
+                with suppress(
+                    NotFoundError
+                ):  # written again without somebody: it is in the next look's record
                     wanted = pc.equal(self._column(record.file, "request_id"), request_id)
                     if pc.any(wanted).as_py():
                         return _impression(self._table(record.file).filter(wanted).to_pylist()[0])
@@ -153,16 +154,19 @@ class Archived:
         self._settle()
         counts = self.live.counts()
         for kind, mark in zip(KINDS, self.live.archived(), strict=True):
-            counts[kind] += sum(batch.num_rows for batch in self._archived(kind, 0, mark, ["sequence"]))
+            counts[kind] += sum(
+                batch.num_rows for batch in self._archived(kind, 0, mark, ["sequence"])
+            )
         return counts
 
     # Draining
 
     def drain(self) -> int:
-        """Moves what the live log holds now into the archive; how many rows. 0 where another drainer is at it.
+        """Moves what the live log holds now into the archive; how many rows. 0 where another
+        drainer is at it.
 
-        Killed at any point: the rows are in the live log until a record names them, and are read from there.
-        """
+        Killed at any point: the rows are in the live log until a record names them, and are read
+        from there."""
         with self._leased() as token:
             if token is None:
                 return 0
@@ -174,7 +178,9 @@ class Archived:
         until, moved = self.live.last_sequence(), 0
         while (after := self.live.archived()[0]) < until:
             batches, rows, last = [], 0, after
-            while rows < SEGMENT["interactions"] and (page := self.live.page(until, last)[1]).num_rows:
+            while (
+                rows < SEGMENT["interactions"] and (page := self.live.page(until, last)[1]).num_rows
+            ):
                 batches.append(page)
                 rows, last = rows + page.num_rows, page["sequence"][-1].as_py()
             if not rows:
@@ -198,19 +204,30 @@ class Archived:
             moved += rows
         return moved
 
-    def _commit(self, kind: str, after: int, until: int, batches: Sequence[pa.RecordBatch], token: str) -> None:
+    def _commit(
+        self, kind: str, after: int, until: int, batches: Sequence[pa.RecordBatch], token: str
+    ) -> None:
         name = f"{after:016d}-{until:016d}-{uuid.uuid4().hex[:8]}"
         file = f"log/{kind}/day={datetime.now(UTC):%Y-%m-%d}/{name}.parquet"
         self.home.write(file, _parquet(batches, _SCHEMA[kind]))
         if not self.live.lease(token, LEASE_S):
-            raise StoreDownError(f"draining the log took over {LEASE_S:.0f} s and another began: nothing is lost")
+            raise StoreDownError(
+                f"draining the log took over {LEASE_S:.0f} s and another began: nothing is lost"
+            )
         rows = sum(batch.num_rows for batch in batches)
         self._write(_Record(f"log/{kind}/commits/{name}.json", after, until, rows, file))
 
     def _settle(self) -> None:
-        """Acknowledges what a drainer committed before it was killed; a live log that is new goes on from there."""
-        marks, known = self.live.archived(), (self.live.last_sequence(), self.live.last_impression())
-        reached = [max([mark, *(r.until for r in self._path(k, mark))]) for k, mark in zip(KINDS, marks, strict=True)]
+        """Acknowledges what a drainer committed before it was killed; a live log that is new goes
+        on from there."""
+        marks, known = (
+            self.live.archived(),
+            (self.live.last_sequence(), self.live.last_impression()),
+        )
+        reached = [
+            max([mark, *(r.until for r in self._path(k, mark))])
+            for k, mark in zip(KINDS, marks, strict=True)
+        ]
         if any(0 < last < until for last, until in zip(known, reached, strict=True)):
             raise InputError(
                 f"the archive in {self.home.uri} leads to {reached} and the live log to {known}: its server lost rows; "
@@ -220,7 +237,8 @@ class Archived:
             self.live.acknowledge(*reached)
 
     def _sweep(self) -> None:
-        """Files of drainers that were killed before their record. Only with the lock: others' may be in the making."""
+        """Files of drainers that were killed before their record. Only with the lock: others' may
+        be in the making."""
         for kind in KINDS:
             named = {record.file for record in self._records(kind)}
             for path in self.home.files(f"log/{kind}"):
@@ -265,7 +283,9 @@ class Archived:
     def forget(self, user_id: str) -> dict[str, int]:
         with self._forget_lock, self._leased() as token:
             if token is None:
-                raise StoreDownError("the log is being drained: ask again in a minute, nothing was deleted")
+                raise StoreDownError(
+                    "the log is being drained: ask again in a minute, nothing was deleted"
+                )
             gone = self.traces(user_id)
             self.live.forget(user_id)
             for record in [record for kind in KINDS for record in self._records(kind)]:
@@ -301,16 +321,25 @@ class Archived:
     # Files
 
     def _write(self, record: _Record) -> None:
-        told = {"after": record.after, "until": record.until, "rows": record.rows, "file": record.file}
+        told = {
+            "after": record.after,
+            "until": record.until,
+            "rows": record.rows,
+            "file": record.file,
+        }
         self.home.write(record.path, json.dumps(told).encode())
 
     def _records(self, kind: str) -> list[_Record]:
         """By where they begin."""
         paths = self.home.files(f"log/{kind}/commits")
-        return sorted((_Record(path, **json.loads(self.home.read(path))) for path in paths), key=lambda r: r.after)
+        return sorted(
+            (_Record(path, **json.loads(self.home.read(path))) for path in paths),
+            key=lambda r: r.after,
+        )
 
     def _path(self, kind: str, after: int) -> list[_Record]:
-        """The records that lead on from `after`, each from where the one before it ends or earlier."""
+        """The records that lead on from `after`, each from where the one before it ends or
+        earlier."""
         found, records = list[_Record](), self._records(kind)
         while leading := [record for record in records if record.after <= after < record.until]:
             found.append(max(leading, key=lambda record: record.until))
@@ -320,26 +349,36 @@ class Archived:
     def _archived(
         self, kind: str, after: int, until: int, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Rows after+1..until, in order. Raises NotFoundError where the archive does not hold all of them."""
+        """Rows after+1..until, in order. Raises NotFoundError where the archive does not hold all
+        of them."""
         for patience in range(5, -1, -1):
             try:
                 for record in self._path(kind, after):
                     if after >= until:
                         return
                     for batch in self._batches(kind, record.file, columns) if record.file else ():
-                        kept = pc.and_(pc.greater(batch["sequence"], after), pc.less_equal(batch["sequence"], until))
+                        kept = pc.and_(
+                            pc.greater(batch["sequence"], after),
+                            pc.less_equal(batch["sequence"], until),
+                        )
                         if (rows := batch.filter(kept)).num_rows:
                             after = rows["sequence"][-1].as_py()
                             yield rows
                     after = record.until
                 if after < until:
-                    raise NotFoundError(f"the archive of {kind} in {self.home.uri} ends at {after}, not at {until}")
+                    raise NotFoundError(
+                        f"the archive of {kind} in {self.home.uri} ends at {after}, not at {until}"
+                    )
                 return
-            except NotFoundError:  # a file was written again without somebody, under another name: look again
+            except (
+                NotFoundError
+            ):  # a file was written again without somebody, under another name: look again
                 if not patience:
                     raise
 
-    def _batches(self, kind: str, file: str, columns: Sequence[str] | None) -> Iterable[pa.RecordBatch]:
+    def _batches(
+        self, kind: str, file: str, columns: Sequence[str] | None
+    ) -> Iterable[pa.RecordBatch]:
         with self.home.open(file) as stream:
             parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             yield from parquet.iter_batches(_BATCH[kind], columns=columns)

@@ -1,8 +1,8 @@
 """The live event log in a Redis or Valkey server, for replicas on any number of hosts.
 
-Streams `PREFIX:interactions` and `PREFIX:impressions` hold the log, numbered N-0; `PREFIX:recent:DIGEST` a user's
-newest events by time; `PREFIX:event:DIGEST` and `PREFIX:request:DIGEST` what was seen before. No key names anybody.
-"""
+Streams `PREFIX:interactions` and `PREFIX:impressions` hold the log, numbered N-0;
+`PREFIX:recent:DIGEST` a user's newest events by time; `PREFIX:event:DIGEST` and
+`PREFIX:request:DIGEST` what was seen before. No key names anybody."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recsys.events.rows import (
     unpacked_impression,
 )
 from recsys.interfaces import Appended, LogState
-from recsys.types import Impression, Interaction, Standing
+from recsys.types import Impression, Interaction, PrivacyState
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -115,29 +115,42 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 
 
 class RedisEventStore:
-    """An `EventStore` in the server at `url` (rediss:// for TLS, user and password inside), under keys `prefix`:...
+    """An `EventStore` in the server at `url` (rediss:// for TLS, user and password inside), under
+    keys `prefix`:...
 
-    Nothing is connected before the first call; StoreDownError when the server does not answer within `timeout_s`.
-    An id is known as seen before for `remembered`, and `recent` knows a user's events for as long after the last one:
-    the newest RECENT of them. The factory is `partial(RedisEventStore, url)`; InputError where `url` is none.
-    """
+    Nothing is connected before the first call; StoreDownError when the server does not answer
+    within `timeout_s`. An id is known as seen before for `remembered`, and `recent` knows a user's
+    events for as long after the last one: the newest RECENT of them. The factory is
+    `partial(RedisEventStore, url)`; InputError where `url` is none."""
 
     def __init__(
-        self, url: str, prefix: str = "nightshelf", remembered: timedelta = timedelta(days=7), timeout_s: float = 2.0
+        self,
+        url: str,
+        prefix: str = "nightshelf",
+        remembered: timedelta = timedelta(days=7),
+        timeout_s: float = 2.0,
     ) -> None:
         try:
             import redis
             from redis.backoff import NoBackoff
             from redis.retry import Retry
         except ImportError as error:
-            raise InputError("an event log in Redis needs redis: pip install 'nightshelf[redis]'") from error
+            raise InputError(
+                "an event log in Redis needs redis: pip install 'nightshelf[redis]'"
+            ) from error
         self.prefix, self.remembered_s = prefix, int(remembered.total_seconds())
-        waits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "health_check_interval": 15}
+        waits = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "health_check_interval": 15,
+        }
         try:
             # One retry, at once: a pooled connection may be one that the server closed.
             self._redis: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1), **waits)
         except ValueError as error:
-            raise InputError(f"the event log cannot lie there ({error}): give redis://HOST:PORT/0") from error
+            raise InputError(
+                f"the event log cannot lie there ({error}): give redis://HOST:PORT/0"
+            ) from error
         self._known_key: bytes | None = None
         self._append, self._show, self._named, self._trim, self._take, self._free = map(
             self._redis.register_script, (_APPEND, _SHOW, _NAMED, _ACKNOWLEDGE, _LEASE, _RELEASE)
@@ -148,8 +161,16 @@ class RedisEventStore:
         for event in interactions:
             data = packed(event)
             user = self.digest(event.user_id)
-            rows += [self.digest(event.event_id), user, event.user_id, microseconds(event.time), data]
-        return Appended(*self._ask(lambda: self._append(args=[self.prefix, self.remembered_s, *rows])))
+            rows += [
+                self.digest(event.event_id),
+                user,
+                event.user_id,
+                microseconds(event.time),
+                data,
+            ]
+        return Appended(
+            *self._ask(lambda: self._append(args=[self.prefix, self.remembered_s, *rows]))
+        )
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows: list[Any] = []
@@ -198,7 +219,10 @@ class RedisEventStore:
         return next((_impression(entry) for entry in found), None)
 
     def counts(self) -> dict[str, int]:
-        return {name: self._ask(partial(self._redis.xlen, self._key(key))) for name, key in _STREAMS.items()}
+        return {
+            name: self._ask(partial(self._redis.xlen, self._key(key)))
+            for name, key in _STREAMS.items()
+        }
 
     def digest(self, user_id: str) -> str:
         return digest_under(self._own_key(), user_id)
@@ -206,18 +230,18 @@ class RedisEventStore:
     def hasher(self) -> Callable[[str], str]:
         return partial(digest_under, self._own_key())
 
-    def standing(self, user_id: str) -> Standing:
+    def standing(self, user_id: str) -> PrivacyState:
         name = self.digest(user_id)
         said = self._ask(lambda: self._redis.hget(self._key("standings"), name))
-        return _standing(said) if said else Standing()
+        return _standing(said) if said else PrivacyState()
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
+    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
         name = self.digest(user_id)
         forgotten = "" if standing.forgotten is None else microseconds(standing.forgotten)
         said = f"{forgotten} {int(standing.opted_out)}"
         self._ask(lambda: self._redis.hset(self._key("standings"), name, said))
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PrivacyState]:
         said = self._ask(lambda: self._redis.hgetall(self._key("standings")))
         return {name.decode(): _standing(value) for name, value in said.items()}
 
@@ -233,7 +257,10 @@ class RedisEventStore:
         try:
             self._ask(self._redis.bgrewriteaof)  # the append-only file still holds the rows
         except InputError as error:
-            logger.warning("the server's append-only file keeps what was forgotten until it is rewritten: %s", error)
+            logger.warning(
+                "the server's append-only file keeps what was forgotten until it is rewritten: %s",
+                error,
+            )
         return gone
 
     def traces(self, user_id: str) -> dict[str, int]:
@@ -253,9 +280,12 @@ class RedisEventStore:
         return self._number("archived", "interactions"), self._number("archived", "impressions")
 
     def page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
-        """Up to which number interactions were archived, and the next page as `NUMBERED_EVENTS`, of one moment."""
+        """Up to which number interactions were archived, and the next page as `NUMBERED_EVENTS`, of
+        one moment."""
         mark, entries = self._page("interactions", after, until, PAGE_ROWS)
-        return mark, batch_of([_sequence(entry) for entry in entries], [unpacked(each[1][b"v"]) for each in entries])
+        return mark, batch_of(
+            [_sequence(entry) for entry in entries], [unpacked(each[1][b"v"]) for each in entries]
+        )
 
     def shown(self, after: int) -> tuple[int, list[Impression]]:
         """The same of impressions."""
@@ -273,7 +303,9 @@ class RedisEventStore:
 
     def lease(self, token: str, seconds: float) -> bool:
         """Takes or renews the archive's lock; False where another token holds it."""
-        return bool(self._ask(lambda: self._take([self._key("lease")], [token, int(seconds * 1000)])))
+        return bool(
+            self._ask(lambda: self._take([self._key("lease")], [token, int(seconds * 1000)]))
+        )
 
     def release(self, token: str) -> None:
         """Gives the lock back, where this token holds it."""
@@ -307,7 +339,8 @@ class RedisEventStore:
         return found
 
     def _own_key(self) -> bytes:
-        """Made once, at random, by whoever opens the log first; with it the first look at how the server keeps it."""
+        """Made once, at random, by whoever opens the log first; with it the first look at how the
+        server keeps it."""
         if self._known_key is None:
             name = self._key("key")
 
@@ -324,31 +357,54 @@ class RedisEventStore:
         try:
             found = self._ask(lambda: self._redis.config_get(*needed))
         except InputError:
-            logger.warning("the Redis server does not tell how it keeps the event log: it needs %s", needed)
+            logger.warning(
+                "the Redis server does not tell how it keeps the event log: it needs %s", needed
+            )
             return
-        wrong = {name: found[name] for name in needed if found.get(name) not in (needed[name], None)}
+        wrong = {
+            name: found[name] for name in needed if found.get(name) not in (needed[name], None)
+        }
         if wrong:
-            logger.warning("the Redis server can LOSE acknowledged events, it has %s: it needs %s", wrong, needed)
+            logger.warning(
+                "the Redis server can LOSE acknowledged events, it has %s: it needs %s",
+                wrong,
+                needed,
+            )
 
     def _ask(self, work: Callable[[], T]) -> T:
         """StoreDownError where the server cannot be reached, or cannot take anything now."""
         from redis import exceptions
 
-        down = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError)
+        down = (
+            exceptions.ConnectionError,
+            exceptions.TimeoutError,
+            exceptions.ReadOnlyError,
+            OSError,
+        )
         try:
             return work()
         except (*down, exceptions.OutOfMemoryError, exceptions.MasterDownError) as error:
-            raise StoreDownError(f"the event log in Redis cannot be reached ({error}): is the server up?") from error
+            raise StoreDownError(
+                f"the event log in Redis cannot be reached ({error}): is the server up?"
+            ) from error
         except exceptions.ResponseError as error:
             if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY", "OOM", "LOADING")):
-                raise StoreDownError(f"the event log in Redis takes nothing now ({error}): see its log") from error
-            raise InputError(f"the event log in Redis refused ({error}): see docs/operations.md") from error
+                raise StoreDownError(
+                    f"the event log in Redis takes nothing now ({error}): see its log"
+                ) from error
+            raise InputError(
+                f"the event log in Redis refused ({error}): see docs/operations.md"
+            ) from error
         except (exceptions.DataError, UnicodeEncodeError) as error:
             raise InputError(f"none of the rows was written ({error}): check them first") from error
 
 
 #: As `counts` and `traces` name the streams.
-_STREAMS = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
+_STREAMS = {
+    "interactions": "interactions",
+    "impressions": "impressions",
+    "quarantined": "quarantine",
+}
 
 
 def _sequence(entry: Any) -> int:
@@ -359,6 +415,6 @@ def _impression(entry: Any) -> Impression:
     return unpacked_impression(entry[1][b"v"], entry[1][b"f"], _sequence(entry))
 
 
-def _standing(said: bytes) -> Standing:
+def _standing(said: bytes) -> PrivacyState:
     forgotten, _, opted_out = said.decode().partition(" ")
-    return Standing(moment(int(forgotten)) if forgotten else None, opted_out == "1")
+    return PrivacyState(moment(int(forgotten)) if forgotten else None, opted_out == "1")

@@ -1,4 +1,5 @@
-"""What the stores of the live log share: digests, times, rows as compact bytes and back, page after page."""
+"""What the stores of the live log share: digests, times, rows as compact bytes and back, page after
+page."""
 
 from __future__ import annotations
 
@@ -64,8 +65,14 @@ def unpacked(data: bytes) -> Interaction:
 
 
 def packed_impression(shown: Impression) -> tuple[bytes, bytes]:
-    """All but the features, and those as float32. Raises InputError where a text cannot be written as UTF-8."""
-    told = {**vars(shown), "time": microseconds(shown.time), "arms": dict(shown.arms), "asked": dict(shown.asked)}
+    """All but the features, and those as float32. Raises InputError where a text cannot be written
+    as UTF-8."""
+    told = {
+        **vars(shown),
+        "time": microseconds(shown.time),
+        "arms": dict(shown.arms),
+        "asked": dict(shown.asked),
+    }
     del told["features"], told["sequence"]
     return _utf8(told), np.asarray(shown.features, np.float32).tobytes()
 
@@ -73,7 +80,9 @@ def packed_impression(shown: Impression) -> tuple[bytes, bytes]:
 def unpacked_impression(data: bytes, features: bytes, sequence: int = 0) -> Impression:
     """What `packed_impression` was given."""
     told = json.loads(data)
-    told.update({name: tuple(told[name]) for name in _TUPLES}, time=moment(told["time"]), sequence=sequence)
+    told.update(
+        {name: tuple(told[name]) for name in _TUPLES}, time=moment(told["time"]), sequence=sequence
+    )
     values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(told["feature_names"])))
     return replace(Impression(**told), features=tuple(map(tuple, values_NF.tolist())))
 
@@ -88,4 +97,6 @@ def _utf8(told: dict[str, Any]) -> bytes:
     try:
         return json.dumps(told, default=float, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"a row cannot be written ({error}): check it first, nothing of it was kept") from error
+        raise InputError(
+            f"a row cannot be written ({error}): check it first, nothing of it was kept"
+        ) from error

@@ -1,8 +1,9 @@
-"""Back-pressure: while the event log cannot be reached, what comes waits in files of this host, and is replayed.
+"""Back-pressure: while the event log cannot be reached, what comes waits in files of this host, and
+is replayed.
 
-Every process writes a file of its own, which it holds locked. One whose process died is unlocked: the next process on
-the host that finds it replays it. The log knows what it has seen, so what is replayed twice is there once.
-"""
+Every process writes a file of its own, which it holds locked. One whose process died is unlocked:
+the next process on the host that finds it replays it. The log knows what it has seen, so what is
+replayed twice is there once."""
 
 from __future__ import annotations
 
@@ -22,36 +23,40 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from recsys.artifacts import fsync_folder
 from recsys.errors import RecsysError, StoreDownError
 from recsys.events.rows import packed, packed_impression, unpacked, unpacked_impression
 from recsys.interfaces import Appended, EventStore, LogState
-from recsys.types import Impression, Interaction, Standing
+from recsys.storage.artifacts import fsync_folder
+from recsys.types import Impression, Interaction, PrivacyState
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-#: While the log is down it is tried again so often; standings are read again so often while it is up.
+#: While the log is down it is tried again so often; standings are read again so often while it is
+#: up.
 TRY_S, STANDINGS_S = 1.0, 30.0
 #: Waiting rows that `recent` knows while the log is down.
 KNOWN = 100_000
 
 
 class Spooled:
-    """An `EventStore` that takes events while `store` is down: into a file below `folder`, fsynced before it returns.
+    """An `EventStore` that takes events while `store` is down: into a file below `folder`, fsynced
+    before it returns.
 
-    While it is down `recent` knows what waits here alone, standings are those last read, and what reads the log raises
-    StoreDownError, as do deciding and forgetting. More than `limit_bytes` are refused with StoreDownError. The
-    factory is `partial(Spooled, partial(RedisEventStore, url), folder)`.
-    """
+    While it is down `recent` knows what waits here alone, standings are those last read, and what
+    reads the log raises StoreDownError, as do deciding and forgetting. More than `limit_bytes` are
+    refused with StoreDownError. The factory is `partial(Spooled, partial(RedisEventStore, url),
+    folder)`."""
 
-    def __init__(self, store: Callable[[], EventStore], folder: str | Path, limit_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, store: Callable[[], EventStore], folder: str | Path, limit_bytes: int = 1 << 30
+    ) -> None:
         self.store, self.folder, self.limit_bytes = store(), Path(folder), limit_bytes
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock, self._closed = threading.RLock(), threading.Event()
         self._file, self._bytes = -1, 0
         self._why, self._waiting, self._since = "", 0, 0.0
-        self._standings: dict[str, Standing] = {}
+        self._standings: dict[str, PrivacyState] = {}
         self._standings_at = -STANDINGS_S
         self._known: dict[str, list[Interaction]] = defaultdict(list)
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -64,7 +69,9 @@ class Spooled:
         rows = [packed(event).decode() for event in interactions]  # raises before anything is kept
         allowed = [self._last_known(event.user_id).allows(event.time) for event in interactions]
         kept = [event for event, yes in zip(interactions, allowed, strict=True) if yes]
-        self._keep("interactions", [row for row, yes in zip(rows, allowed, strict=True) if yes], kept)
+        self._keep(
+            "interactions", [row for row, yes in zip(rows, allowed, strict=True) if yes], kept
+        )
         return Appended(len(kept), 0, len(rows) - len(kept))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
@@ -73,9 +80,15 @@ class Spooled:
             return True
 
         if not self._unless_down(write):
-            allowed = [i for i in impressions if not i.user_id or self._last_known(i.user_id).allows(i.time)]
+            allowed = [
+                i
+                for i in impressions
+                if not i.user_id or self._last_known(i.user_id).allows(i.time)
+            ]
             packs = [packed_impression(shown) for shown in allowed]
-            self._keep("impressions", [[told.decode(), base64.b64encode(f).decode()] for told, f in packs])
+            self._keep(
+                "impressions", [[told.decode(), base64.b64encode(f).decode()] for told, f in packs]
+            )
 
     def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
         def write() -> bool:
@@ -90,14 +103,18 @@ class Spooled:
         if found is not None:
             return found
         with self._lock:
-            known = {event.event_id: event for event in self._known.get(user_id, ()) if event.time > after}
+            known = {
+                event.event_id: event
+                for event in self._known.get(user_id, ())
+                if event.time > after
+            }
         return sorted(known.values(), key=lambda event: event.time)[-limit:] if limit > 0 else []
 
-    def standing(self, user_id: str) -> Standing:
+    def standing(self, user_id: str) -> PrivacyState:
         found = self._unless_down(lambda: self.store.standing(user_id))
         return self._last_known(user_id) if found is None else found
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
+    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
         def decide() -> None:
             self.store.set_standing(user_id, standing)
             self._standings = {**self._standings, self.store.digest(user_id): standing}
@@ -128,14 +145,15 @@ class Spooled:
     def hasher(self) -> Callable[[str], str]:
         return self._up(self.store.hasher)
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PrivacyState]:
         return self._up(self.store.standings)
 
     def forget(self, user_id: str) -> dict[str, int]:
         return self._up(lambda: self.store.forget(user_id))
 
     def traces(self, user_id: str) -> dict[str, int]:
-        """What waits on this host is replayed first: other processes do that within a second of the log's return."""
+        """What waits on this host is replayed first: other processes do that within a second of the
+        log's return."""
         return self._up(lambda: self.store.traces(user_id))
 
     def drain(self) -> int:
@@ -160,7 +178,8 @@ class Spooled:
     # Up and down
 
     def _unless_down(self, work: Callable[[], T]) -> T | None:
-        """None where the log is down, which it is not asked for in vain: `_follow` alone tries it again."""
+        """None where the log is down, which it is not asked for in vain: `_follow` alone tries it
+        again."""
         if self._why:
             return None
         try:
@@ -194,12 +213,17 @@ class Spooled:
                 logger.exception("what waits in %s was not replayed", self.folder)
             self._closed.wait(TRY_S)
 
-    def _last_known(self, user_id: str) -> Standing:
-        """What he had decided when the log was last seen; nothing where it never was: then the replay refuses it."""
+    def _last_known(self, user_id: str) -> PrivacyState:
+        """What he had decided when the log was last seen; nothing where it never was: then the
+        replay refuses it."""
         try:
-            return self._standings.get(self.store.digest(user_id), Standing()) if self._standings else Standing()
+            return (
+                self._standings.get(self.store.digest(user_id), PrivacyState())
+                if self._standings
+                else PrivacyState()
+            )
         except StoreDownError:
-            return Standing()
+            return PrivacyState()
 
     # The file
 
@@ -235,7 +259,9 @@ class Spooled:
         except OSError as error:
             if self._file >= 0:
                 os.ftruncate(self._file, self._bytes)  # half a line would stand before the next one
-            raise StoreDownError(f"{self._why}; {self.folder} takes nothing ({error}): free its disk") from error
+            raise StoreDownError(
+                f"{self._why}; {self.folder} takes nothing ({error}): free its disk"
+            ) from error
         self._bytes += len(line)
 
     def _replay_own(self) -> None:
@@ -279,7 +305,8 @@ class Spooled:
                 os.close(file)
 
     def _replay(self, file: int, start: int, stop: int) -> int:
-        """Lines from `start` on; the bytes they have. A last line without its end was never acknowledged."""
+        """Lines from `start` on; the bytes they have. A last line without its end was never
+        acknowledged."""
         data = os.pread(file, min(stop - start, 4 << 20), start)
         if b"\n" not in data:
             data = os.pread(file, stop - start, start)
@@ -298,11 +325,14 @@ class Spooled:
         if kind == "interactions":
             self.store.append([unpacked(row.encode()) for row in rows])
         elif kind == "impressions":
-            shown = [unpacked_impression(told.encode(), base64.b64decode(features)) for told, features in rows]
+            shown = [
+                unpacked_impression(told.encode(), base64.b64decode(features))
+                for told, features in rows
+            ]
             self.store.append_impressions(shown)
         else:
             self.store.quarantine([(reason, event) for reason, event in rows if self._may(event)])
 
     def _may(self, event: dict[str, Any]) -> bool:
         """Whether its user decided nothing meanwhile: no log judges what it quarantines."""
-        return self.store.standing(str(event.get("user_id") or "")) == Standing()
+        return self.store.standing(str(event.get("user_id") or "")) == PrivacyState()

@@ -1,4 +1,5 @@
-"""The live event log in one SQLite file: what shoppers did, what they were shown, and what could not be used."""
+"""The live event log in one SQLite file: what shoppers did, what they were shown, and what could
+not be used."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from recsys.errors import InputError
 from recsys.events.rows import digest_under, impressions_of, interactions_of, microseconds, moment
 from recsys.interfaces import Appended, LogState
 from recsys.tables import NUMBERED_EVENTS
-from recsys.types import Impression, Interaction, Standing
+from recsys.types import Impression, Interaction, PrivacyState
 
 Row = TypeVar("Row", Interaction, Impression)
 
@@ -29,7 +30,11 @@ PAGE_ROWS = 10_000
 #: Rows that stay in the file after they went to an archive.
 KEPT, KEPT_FOR = {"interactions": 100_000, "impressions": 1_000}, timedelta(days=7)
 #: As `counts` and `traces` name the tables.
-_COUNTED = {"interactions": "interactions", "impressions": "impressions", "quarantined": "quarantine"}
+_COUNTED = {
+    "interactions": "interactions",
+    "impressions": "impressions",
+    "quarantined": "quarantine",
+}
 _EVENT = "event_id, user_id, item_id, type, time, request_id, quantity, price, origin"
 _IMPRESSION = (
     "request_id, time, release, surface, item_ids, feature_names, features, user_id, query, place, scores, "
@@ -72,11 +77,11 @@ _ADDED = {
 
 
 class SqliteEventStore:
-    """An `EventStore` in the file `path`, for every process of one host; made anew when it is not there.
+    """An `EventStore` in the file `path`, for every process of one host; made anew when it is not
+    there.
 
-    An impression whose `request_id` is there already is skipped: a write may be tried again. Raises InputError when
-    `path` is not such a file. The factory is `partial(SqliteEventStore, path)`.
-    """
+    An impression whose `request_id` is there already is skipped: a write may be tried again. Raises
+    InputError when `path` is not such a file. The factory is `partial(SqliteEventStore, path)`."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -89,7 +94,9 @@ class SqliteEventStore:
             self._key = self._own_key()
         except (sqlite3.DatabaseError, OSError) as error:
             self.close()
-            raise InputError(f"{path} cannot be opened as an event log ({error}): give a new path or one") from error
+            raise InputError(
+                f"{path} cannot be opened as an event log ({error}): give a new path or one"
+            ) from error
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
         allowed, dropped = self._allowed(interactions)
@@ -131,11 +138,14 @@ class SqliteEventStore:
     def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
         query = f"SELECT {_EVENT} FROM interactions WHERE user_id = ? AND time > ?"
         newest_first = self._connection().execute(
-            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?", (user_id, microseconds(after), max(limit, 0))
+            f"{query} ORDER BY time DESC, sequence DESC LIMIT ?",
+            (user_id, microseconds(after), max(limit, 0)),
         )
         return [
             Interaction(event, user, item, kind, moment(at), request, quantity, price, origin)
-            for event, user, item, kind, at, request, quantity, price, origin in reversed(newest_first.fetchall())
+            for event, user, item, kind, at, request, quantity, price, origin in reversed(
+                newest_first.fetchall()
+            )
         ]
 
     def last_sequence(self) -> int:
@@ -164,32 +174,40 @@ class SqliteEventStore:
     def hasher(self) -> Callable[[str], str]:
         return partial(digest_under, self._key)
 
-    def standing(self, user_id: str) -> Standing:
+    def standing(self, user_id: str) -> PrivacyState:
         query = "SELECT forgotten, opted_out FROM standings WHERE digest = ?"
         row = self._connection().execute(query, (self.digest(user_id),)).fetchone()
-        return _standing(*row) if row else Standing()
+        return _standing(*row) if row else PrivacyState()
 
-    def set_standing(self, user_id: str, standing: Standing) -> None:
+    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
         forgotten = None if standing.forgotten is None else microseconds(standing.forgotten)
         row = self.digest(user_id), forgotten, standing.opted_out
         update = "ON CONFLICT (digest) DO UPDATE SET forgotten = excluded.forgotten, opted_out = excluded.opted_out"
         self._insert("standings", "digest, forgotten, opted_out", [row], update)
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PrivacyState]:
         rows = self._connection().execute("SELECT digest, forgotten, opted_out FROM standings")
         return {digest: _standing(forgotten, opted_out) for digest, forgotten, opted_out in rows}
 
     def forget(self, user_id: str) -> dict[str, int]:
         with self._transaction() as connection:
-            connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten in the file, too
-            gone = {name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()}
+            connection.execute(
+                "PRAGMA secure_delete = ON"
+            )  # what is deleted is overwritten in the file, too
+            gone = {
+                name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()
+            }
             for table in _COUNTED.values():
                 connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
-        self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead file still holds the rows
+        self._connection().execute(
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        )  # the write-ahead file still holds the rows
         return gone
 
     def traces(self, user_id: str) -> dict[str, int]:
-        return {name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()}
+        return {
+            name: self._count(table, "user_id = ?", user_id) for name, table in _COUNTED.items()
+        }
 
     def state(self) -> LogState:
         return LogState()
@@ -208,7 +226,9 @@ class SqliteEventStore:
         rows = self._rows("interactions", _EVENT, until, after)
         columns = list(zip(*rows, strict=True))[1:] or [()] * len(NUMBERED_EVENTS)
         arrays = [pa.array(values) for values in columns]
-        cast = [array.cast(field.type) for array, field in zip(arrays, NUMBERED_EVENTS, strict=True)]
+        cast = [
+            array.cast(field.type) for array, field in zip(arrays, NUMBERED_EVENTS, strict=True)
+        ]
         mark = rows[0][0] if rows else self._mark("interactions")
         return mark, pa.RecordBatch.from_arrays(cast, schema=NUMBERED_EVENTS)
 
@@ -218,22 +238,31 @@ class SqliteEventStore:
         return mark, [_impression((*row[2:], row[1])) for row in rows]
 
     def acknowledge(self, interactions: int, impressions: int) -> None:
-        """The file keeps KEPT acknowledged rows and those of the last week, for `recent` and to know them again."""
+        """The file keeps KEPT acknowledged rows and those of the last week, for `recent` and to
+        know them again."""
         old = microseconds(datetime.now(UTC) - KEPT_FOR)
         with self._transaction() as connection:
             for table, until in (("interactions", interactions), ("impressions", impressions)):
                 row = "INSERT INTO archived (name, sequence) VALUES (?, ?) ON CONFLICT (name) DO UPDATE"
-                connection.execute(f"{row} SET sequence = max(sequence, excluded.sequence)", (table, until))
+                connection.execute(
+                    f"{row} SET sequence = max(sequence, excluded.sequence)", (table, until)
+                )
                 later = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
                 if not connection.execute(later, (until, table)).rowcount:
-                    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, until))
+                    connection.execute(
+                        "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, until)
+                    )
             gone = "DELETE FROM interactions WHERE sequence <= ? AND time < ?"
             connection.execute(gone, (interactions - KEPT["interactions"], old))
-            connection.execute("DELETE FROM impressions WHERE sequence <= ?", (impressions - KEPT["impressions"],))
+            connection.execute(
+                "DELETE FROM impressions WHERE sequence <= ?", (impressions - KEPT["impressions"],)
+            )
 
     def remembered(self, user_id: str) -> int:
         rows = "SELECT count(*) FROM interactions WHERE user_id = ? AND sequence <= ?"
-        return int(self._connection().execute(rows, (user_id, self._mark("interactions"))).fetchone()[0])
+        return int(
+            self._connection().execute(rows, (user_id, self._mark("interactions"))).fetchone()[0]
+        )
 
     def lease(self, token: str, seconds: float) -> bool:
         now = time.time()
@@ -256,23 +285,41 @@ class SqliteEventStore:
 
     def _own_key(self) -> bytes:
         """Made once, at random, by whoever opens the file first."""
-        self._insert("keys", "name, value", [("digest", secrets.token_bytes(32))], "ON CONFLICT (name) DO NOTHING")
-        return bytes(self._connection().execute("SELECT value FROM keys WHERE name = 'digest'").fetchone()[0])
+        self._insert(
+            "keys",
+            "name, value",
+            [("digest", secrets.token_bytes(32))],
+            "ON CONFLICT (name) DO NOTHING",
+        )
+        return bytes(
+            self._connection().execute("SELECT value FROM keys WHERE name = 'digest'").fetchone()[0]
+        )
 
     def _allowed(self, rows: Sequence[Row]) -> tuple[list[Row], int]:
         """Without what its user's standing rules out, and how many that are."""
-        standings = {user: self.standing(user) for user in {row.user_id for row in rows} if user is not None}
-        kept = [row for row in rows if row.user_id is None or standings[row.user_id].allows(row.time)]
+        standings = {
+            user: self.standing(user) for user in {row.user_id for row in rows} if user is not None
+        }
+        kept = [
+            row for row in rows if row.user_id is None or standings[row.user_id].allows(row.time)
+        ]
         return kept, len(rows) - len(kept)
 
     def _last(self, table: str) -> int:
-        return int(self._connection().execute(f"SELECT coalesce(max(sequence), 0) FROM {table}").fetchone()[0])
+        return int(
+            self._connection()
+            .execute(f"SELECT coalesce(max(sequence), 0) FROM {table}")
+            .fetchone()[0]
+        )
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection."""
         if not hasattr(self._local, "connection"):
-            # isolation_level=None: transactions begin and end where we say; closing happens from another thread.
-            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+            # isolation_level=None: transactions begin and end where we say; closing happens from
+            # another thread.
+            connection = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
             self._connections.append(connection)
             _write_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
@@ -290,7 +337,9 @@ class SqliteEventStore:
             connection.execute("ROLLBACK")
             raise
 
-    def _insert(self, table: str, columns: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> int:
+    def _insert(
+        self, table: str, columns: str, rows: Sequence[tuple[Any, ...]], conflict: str = ""
+    ) -> int:
         """The number of rows that are new."""
         places = ", ".join("?" * len(columns.split(",")))
         try:
@@ -298,10 +347,13 @@ class SqliteEventStore:
                 insert = f"INSERT INTO {table} ({columns}) VALUES ({places}) {conflict}"
                 return connection.executemany(insert, rows).rowcount if rows else 0
         except (sqlite3.IntegrityError, UnicodeEncodeError) as error:
-            raise InputError(f"none of {len(rows)} {table} was written ({error}): check them first") from error
+            raise InputError(
+                f"none of {len(rows)} {table} was written ({error}): check them first"
+            ) from error
 
     def _upgrade(self) -> None:
-        """Adds what the tables of an earlier version lack; several processes may open such a file at once."""
+        """Adds what the tables of an earlier version lack; several processes may open such a file
+        at once."""
         with self._transaction() as connection:
             for table, added in _ADDED.items():
                 there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
@@ -311,9 +363,11 @@ class SqliteEventStore:
                         if table == "quarantine":
                             connection.execute(_NAMED)
 
-    def _rows(self, table: str, columns: str, until: int, after: int, most: int = PAGE_ROWS) -> list[tuple[Any, ...]]:
-        """(what is archived, sequence, columns) in order of arrival. No read transaction stays open between two calls,
-        so the log can be checkpointed."""
+    def _rows(
+        self, table: str, columns: str, until: int, after: int, most: int = PAGE_ROWS
+    ) -> list[tuple[Any, ...]]:
+        """(what is archived, sequence, columns) in order of arrival. No read transaction stays open
+        between two calls, so the log can be checkpointed."""
         mark = "(SELECT coalesce(max(sequence), 0) FROM archived WHERE name = ?)"
         where = f"sequence > max(?, {mark}) AND sequence <= ? ORDER BY sequence LIMIT ?"
         query = f"SELECT {mark}, sequence, {columns} FROM {table} WHERE {where}"
@@ -321,8 +375,8 @@ class SqliteEventStore:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switches the file to WAL. SQLite does not wait its busy timeout here: of processes that open a new file at once
-    all but one are told at once that it is locked."""
+    """Switches the file to WAL. SQLite does not wait its busy timeout here: of processes that open
+    a new file at once all but one are told at once that it is locked."""
     for patience in range(600, -1, -1):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -333,8 +387,8 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.05)
 
 
-def _standing(forgotten: int | None, opted_out: int) -> Standing:
-    return Standing(None if forgotten is None else moment(forgotten), bool(opted_out))
+def _standing(forgotten: int | None, opted_out: int) -> PrivacyState:
+    return PrivacyState(None if forgotten is None else moment(forgotten), bool(opted_out))
 
 
 def _printable(value: Any) -> str | None:
@@ -342,7 +396,22 @@ def _printable(value: Any) -> str | None:
 
 
 def _impression(row: tuple[Any, ...]) -> Impression:
-    request, at, release, surface, items, names, features, user, query, place, scores, chances, teams, *rest = row
+    (
+        request,
+        at,
+        release,
+        surface,
+        items,
+        names,
+        features,
+        user,
+        query,
+        place,
+        scores,
+        chances,
+        teams,
+        *rest,
+    ) = row
     ranker, arms, asked, sequence = rest
     items, names = tuple(json.loads(items)), tuple(json.loads(names))
     if isinstance(features, str):  # as earlier versions wrote them

@@ -15,7 +15,8 @@ def point(*parts: object) -> float:
 
 
 def rng_of(request_id: str, purpose: str) -> np.random.Generator:
-    """A generator for one request and purpose: the same draws whenever and wherever it is asked again."""
+    """A generator for one request and purpose: the same draws whenever and wherever it is asked
+    again."""
     return np.random.default_rng(_number((purpose, request_id)))
 
 

@@ -1,4 +1,5 @@
-"""Means over requests with intervals that know that a user's requests are alike, and tests of their differences.
+"""Means over requests with intervals that know that a user's requests are alike, and tests of their
+differences.
 
 Legend: B requests, G users (a request without a user is one of its own). Intervals are of 95 %.
 """
@@ -19,7 +20,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over requests and its standard error, over `units` users; NaN where there are too few to say."""
+    """A mean over requests and its standard error, over `units` users; NaN where there are too few
+    to say."""
 
     value: float
     error: float
@@ -36,21 +38,25 @@ class Mean:
 def units(users: Sequence[str | None], request_ids: Sequence[str]) -> NDArray[np.int64]:
     """[B] a number a user; a request without one has its own."""
     names = [
-        (user is not None, request if user is None else user) for user, request in zip(users, request_ids, strict=True)
+        (user is not None, request if user is None else user)
+        for user, request in zip(users, request_ids, strict=True)
     ]
     numbers: dict[tuple[bool, str], int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
 def mean(values_B: NDArray[np.floating], units_B: Ints | None = None) -> Mean:
-    """The mean over requests, its error clustered by user: the mean is a ratio of sums over users, whose error the
-    delta method gives (Deng, Lu & Litz 2017). Without `units_B` every request is its own."""
+    """The mean over requests, its error clustered by user: the mean is a ratio of sums over users,
+    whose error the delta method gives (Deng, Lu & Litz 2017). Without `units_B` every request is
+    its own."""
     count = len(values_B)
     if not count:
         return Mean(np.nan, np.nan, 0, 0)
     value = float(np.mean(values_B))
     off_B = np.asarray(values_B, np.float64) - value
-    off_G = off_B if units_B is None else np.bincount(np.unique(units_B, return_inverse=True)[1], off_B)
+    off_G = (
+        off_B if units_B is None else np.bincount(np.unique(units_B, return_inverse=True)[1], off_B)
+    )
     groups = len(off_G)
     error = np.sqrt(groups / (groups - 1) * (off_G**2).sum()) / count if groups > 1 else np.nan
     return Mean(value, float(error), count, groups)
@@ -58,7 +64,8 @@ def mean(values_B: NDArray[np.floating], units_B: Ints | None = None) -> Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one mean is above another, its interval, and the chance of one so large by chance alone."""
+    """What one mean is above another, its interval, and the chance of one so large by chance
+    alone."""
 
     value: float
     low: float
@@ -74,7 +81,9 @@ def difference(one: Mean, other: Mean) -> Difference:
     parts = [(each.error**4) / (each.units - 1) for each in (one, other)]
     freedom = error**4 / sum(parts)
     reach = error * _quantile(freedom)
-    return Difference(value, value - reach, value + reach, float(2 * stdtr(freedom, -abs(value) / error)))
+    return Difference(
+        value, value - reach, value + reach, float(2 * stdtr(freedom, -abs(value) / error))
+    )
 
 
 def chi_square(counts: Sequence[int], shares: Sequence[float]) -> tuple[float, float]:

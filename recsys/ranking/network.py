@@ -1,8 +1,8 @@
-"""A ranker that crosses features and vectors: DCN-v2 (Wang et al., WWW 2021), low-rank crosses beside a small MLP.
+"""A ranker that crosses features and vectors: DCN-v2 (Wang et al., WWW 2021), low-rank crosses
+beside a small MLP.
 
-Loads torch with the module, so it is imported where a trained model is. Legend: B requests, N candidates, F features,
-S of them scalars, X what enters the network, H hidden.
-"""
+Loads torch with the module, so it is imported where a trained model is. Legend: B requests, N
+candidates, F features, S of them scalars, X what enters the network, H hidden."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recsys.errors import InputError, NotFoundError
-from recsys.ranking.lists import is_vector
+from recsys.ranking.logged_rankings import is_vector
 from recsys.types import Floats
 
 #: Blocks that lie in one space: their elementwise products enter beside them.
@@ -32,7 +32,8 @@ FURTHEST = 8.0
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is built by: `crosses` layers of rank `rank`, and an MLP of `hidden` units a layer."""
+    """What a network is built by: `crosses` layers of rank `rank`, and an MLP of `hidden` units a
+    layer."""
 
     crosses: int = 2
     rank: int = 16
@@ -41,12 +42,13 @@ class Shape:
 
 
 class Network(nn.Module):
-    """Scores candidates by features named so; `mean_S` and `std_S` are of the scalars' signed logarithms.
+    """Scores candidates by features named so; `mean_S` and `std_S` are of the scalars' signed
+    logarithms.
 
-    Scalars enter as sign(x) log(1 + |x|), normalised. Vectors of unit length enter so that a number of them is about
-    1, with the elementwise products of query and item, and of user and taste; all zeros are no vector, and a product
-    with it is 0. Raises InputError where two blocks of a pair are not equally long.
-    """
+    Scalars enter as sign(x) log(1 + |x|), normalised. Vectors of unit length enter so that a number
+    of them is about 1, with the elementwise products of query and item, and of user and taste; all
+    zeros are no vector, and a product with it is 0. Raises InputError where two blocks of a pair
+    are not equally long."""
 
     mean_S: Tensor
     std_S: Tensor
@@ -70,14 +72,17 @@ class Network(nn.Module):
     @torch.no_grad()
     def normalise_by(self, features_NF: Floats) -> None:
         """Takes the mean and the standard deviation of these examples' scalars."""
-        logs_NS = _signed_log(torch.from_numpy(np.asarray(features_NF[:, self.scalars], np.float32)))
+        logs_NS = _signed_log(
+            torch.from_numpy(np.asarray(features_NF[:, self.scalars], np.float32))
+        )
         self.mean_S.copy_(logs_NS.mean(dim=0))
         # What never varied says nothing, and must not shout the day it does.
         std_S = logs_NS.std(dim=0, correction=0)
         self.std_S.copy_(torch.where(std_S > 1e-4, std_S, 1.0))
 
     def entering(self, features_BNF: Tensor) -> Tensor:
-        """[B, N, F]: each feature as the network takes it, 0 at what integrated gradients begin from."""
+        """[B, N, F]: each feature as the network takes it, 0 at what integrated gradients begin
+        from."""
         entering_BNF = features_BNF.clone()
         logs_BNS = (_signed_log(features_BNF[..., self.scalars]) - self.mean_S) / self.std_S
         entering_BNF[..., self.scalars] = logs_BNS.clamp(-FURTHEST, FURTHEST)
@@ -88,7 +93,9 @@ class Network(nn.Module):
 
     def scored(self, entering_BNF: Tensor) -> Tensor:
         """[B, N] of what `entering` gave."""
-        products = [entering_BNF[..., one] * entering_BNF[..., other] for one, other in self.blocks if one]
+        products = [
+            entering_BNF[..., one] * entering_BNF[..., other] for one, other in self.blocks if one
+        ]
         first_BNX = torch.cat([entering_BNF, *products], dim=-1)
         crossed_BNX = first_BNX
         for cross in self.crosses:
@@ -100,7 +107,8 @@ class Network(nn.Module):
 
 
 class Cross(nn.Module):
-    """x0 * (U V^T x + b) + x: one more order of products of features (equation 2 of Wang et al.)."""
+    """x0 * (U V^T x + b) + x: one more order of products of features (equation 2 of Wang et
+    al.)."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
@@ -115,7 +123,8 @@ def _signed_log(values: Tensor) -> Tensor:
 
 
 def _paired(names: tuple[str, ...], one: str, other: str) -> tuple[list[int], list[int]]:
-    """Where the numbers of both blocks stand, in their order; empty where a block is not there at all."""
+    """Where the numbers of both blocks stand, in their order; empty where a block is not there at
+    all."""
     found = [{int(n.split(".")[1]): at for at, n in enumerate(names) if n.startswith(f"{b}.") and is_vector(n)}
              for b in (one, other)]  # fmt: skip
     if found[0].keys() != found[1].keys():
@@ -139,7 +148,9 @@ def load(folder: str | Path) -> Network:
     """The network in eval mode, on the CPU. Raises NotFoundError where the folder has none."""
     folder = Path(folder)
     if not (folder / SHAPE).exists():
-        raise NotFoundError(f"{folder} has no network: name a folder that training.ranker.train_net wrote")
+        raise NotFoundError(
+            f"{folder} has no network: name a folder that training.ranker.train_net wrote"
+        )
     told = json.loads((folder / SHAPE).read_text())
     shape = Shape(**{**told["shape"], "hidden": tuple(told["shape"]["hidden"])})
     network = Network(told["feature_names"], shape)
@@ -148,7 +159,8 @@ def load(folder: str | Path) -> Network:
 
 
 class NetRanker:
-    """Scores by the network in a folder, on the CPU with `threads` threads of this process. `Ranker` and `Explained`.
+    """Scores by the network in a folder, on the CPU with `threads` threads of this process.
+    `Ranker` and `Explained`.
 
     An item's score does not depend on what stands beside it, to rounding.
     """
@@ -165,11 +177,12 @@ class NetRanker:
         return self.network(self._checked(features_BNF)).numpy()
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """[B, N, F + 1]: integrated gradients (Sundararajan et al., ICML 2017), last what is not of the features.
+        """[B, N, F + 1]: integrated gradients (Sundararajan et al., ICML 2017), last what is not of
+        the features.
 
-        The path is straight, in what enters the network, from the mean of every scalar's logarithm and no vectors: the
-        base is the score of that, and the error of the quadrature, so that the sum is the score.
-        """
+        The path is straight, in what enters the network, from the mean of every scalar's logarithm
+        and no vectors: the base is the score of that, and the error of the quadrature, so that the
+        sum is the score."""
         entering_BNF = self.network.entering(self._checked(features_BNF))
         points, weights = np.polynomial.legendre.leggauss(POINTS)
         slopes_BNF = torch.zeros_like(entering_BNF)

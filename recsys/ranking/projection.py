@@ -14,12 +14,12 @@ _NOISE = 1e-6
 
 
 def projection(vectors_ID: Floats, size: int = P, block: int = 65_536) -> Floats:
-    """[D, size] float32: the orthonormal directions that keep most of the vectors' inner products (Eckart and Young,
-    1936), the strongest first.
+    """[D, size] float32: the orthonormal directions that keep most of the vectors' inner products
+    (Eckart and Young, 1936), the strongest first.
 
-    Not centred, so that zeros stay zeros and other vectors of the space (queries, users) can be projected too. Of each
-    direction the strongest entry is positive. Where the vectors span fewer directions, zeros are the rest.
-    """
+    Not centred, so that zeros stay zeros and other vectors of the space (queries, users) can be
+    projected too. Of each direction the strongest entry is positive. Where the vectors span fewer
+    directions, zeros are the rest."""
     dim = vectors_ID.shape[1]
     moment_DD = np.zeros((dim, dim))
     for part_ID in _blocks(vectors_ID, block):
@@ -41,4 +41,7 @@ def projected(vectors_ND: Floats, projection_DP: Floats, block: int = 65_536) ->
 
 
 def _blocks(vectors_ND: Floats, block: int) -> Iterable[Floats]:
-    return (np.asarray(vectors_ND[low : low + block], np.float64) for low in range(0, len(vectors_ND), block))
+    return (
+        np.asarray(vectors_ND[low : low + block], np.float64)
+        for low in range(0, len(vectors_ND), block)
+    )

@@ -27,25 +27,32 @@ class TreeRanker:
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         self.folder, self.threads = Path(folder), threads
         if not (self.folder / NAMES).exists():
-            raise NotFoundError(f"{folder} has no trees: name a folder that training.ranker.train_trees wrote")
+            raise NotFoundError(
+                f"{folder} has no trees: name a folder that training.ranker.train_trees wrote"
+            )
         self.feature_names: tuple[str, ...] = tuple(json.loads((self.folder / NAMES).read_text()))
 
     def score(self, features_BNF: Floats) -> Floats:
         return self._told(features_BNF).reshape(features_BNF.shape[:2])
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """[B, N, F + 1]: SHAP values (TreeSHAP, Lundberg et al. 2020), last the mean over what it was trained on."""
+        """[B, N, F + 1]: SHAP values (TreeSHAP, Lundberg et al. 2020), last the mean over what it
+        was trained on."""
         told_NF = self._told(features_BNF, pred_contrib=True)
         return told_NF.reshape(*features_BNF.shape[:2], features_BNF.shape[2] + 1)
 
     def _told(self, features_BNF: Floats, **how: Any) -> Floats:
         names = len(self.feature_names)
         if features_BNF.shape[-1] != names:
-            raise InputError(f"{features_BNF.shape[-1]} features came for trees of {names}: give {self.feature_names}")
+            raise InputError(
+                f"{features_BNF.shape[-1]} features came for trees of {names}: give {self.feature_names}"
+            )
         if not features_BNF.size:
             return np.zeros(features_BNF.shape[:2], np.float32)
         features_NF = features_BNF.reshape(-1, names)
-        return np.asarray(self._booster.predict(features_NF, num_threads=self.threads, **how), np.float32)
+        return np.asarray(
+            self._booster.predict(features_NF, num_threads=self.threads, **how), np.float32
+        )
 
     @cached_property
     def _booster(self) -> Any:
@@ -55,7 +62,8 @@ class TreeRanker:
 
 
 def save(booster: Any, names: tuple[str, ...], folder: Path) -> None:
-    """Writes what `TreeRanker` opens: LightGBM's text form up to its best round, and the features' names."""
+    """Writes what `TreeRanker` opens: LightGBM's text form up to its best round, and the features'
+    names."""
     folder.mkdir(parents=True, exist_ok=True)
     booster.save_model(str(folder / BOOSTER), num_iteration=booster.best_iteration)
     (folder / NAMES).write_text(json.dumps(names, indent=2) + "\n")

@@ -1,4 +1,5 @@
-"""Items like an item, by content: the nearest vectors and the same words, found once per distinct text."""
+"""Items like an item, by content: the nearest vectors and the same words, found once per distinct
+text."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.retrieval.exact import best_columns, top_k
-from recsys.retrieval.words import counts, inverse_frequencies, tfidf
+from recsys.retrieval.text.tfidf import counts, inverse_frequencies, tfidf
+from recsys.retrieval.vectors.exact import best_columns, top_k
 from recsys.types import Candidates, Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ def nearest_items(
     allowed_I: Mask,
     words_TW: csr_array | None = None,
 ) -> Candidates:
-    """For each item of `block` the n allowed items of largest inner product, itself left out; exact.
+    """For each item of `block` the n allowed items of largest inner product, itself left out;
+    exact.
 
-    With the texts' words (`words.tfidf`) their inner product counts too, WORDS times. `texts_I` numbers the distinct
-    texts (items of one text share one vector). The n best items always lie in the n texts that score best, so the
-    product is texts x texts, not items x items; of equal scores the lower text comes first, then the lower row. An item
-    whose vector is zero has none.
-    """
+    With the texts' words (`words.tfidf`) their inner product counts too, WORDS times. `texts_I`
+    numbers the distinct texts (items of one text share one vector). The n best items always lie in
+    the n texts that score best, so the product is texts x texts, not items x items; of equal scores
+    the lower text comes first, then the lower row. An item whose vector is zero has none."""
     members, starts = _members(texts_I, allowed_I)
     first_T = np.full(len(starts) - 1, 0)
     first_T[texts_I[::-1]] = np.arange(len(texts_I))[::-1]
@@ -49,7 +50,8 @@ def nearest_items(
     rows_BN = np.full((len(block), n), -1, np.int32)
     scores_BN = np.full((len(block), n), -np.inf, np.float32)
     lists = [
-        _expand(near_K, scores_K, members, starts, n + 1) for near_K, scores_K in zip(near_AK, scores_AK, strict=True)
+        _expand(near_K, scores_K, members, starts, n + 1)
+        for near_K, scores_K in zip(near_AK, scores_AK, strict=True)
     ]
     for place, (row, text) in enumerate(zip(block, of_item_B, strict=True)):
         rows, scores = lists[text]
@@ -62,7 +64,12 @@ def nearest_items(
 
 
 def by_content(
-    items: pa.Table, texts_I: NDArray[np.int64], items_ID: Floats, block: range, n: int, allowed_I: Mask
+    items: pa.Table,
+    texts_I: NDArray[np.int64],
+    items_ID: Floats,
+    block: range,
+    n: int,
+    allowed_I: Mask,
 ) -> Candidates:
     """`nearest_items` by vectors and by the words of the table's fields."""
     counts_TW = counts(items.take(pa.array(np.unique(texts_I, return_index=True)[1])))
@@ -70,21 +77,30 @@ def by_content(
     return nearest_items(items_ID, texts_I, block, n, allowed_I, words_TW)
 
 
-def _near_texts(vectors_TD: Floats, words_TW: csr_array, asked: Ints, k: int, stocked_T: Mask) -> tuple[Rows, Floats]:
+def _near_texts(
+    vectors_TD: Floats, words_TW: csr_array, asked: Ints, k: int, stocked_T: Mask
+) -> tuple[Rows, Floats]:
     """`top_k` over texts, by vectors and words."""
     found = []
     turned_WT = words_TW.T.tocsr()
     for low in range(0, len(asked), TEXTS_PER_BLOCK):
         some = asked[low : low + TEXTS_PER_BLOCK]
-        scores_AT = vectors_TD[some] @ vectors_TD.T + np.float32(WORDS) * (words_TW[some] @ turned_WT).toarray()
+        scores_AT = (
+            vectors_TD[some] @ vectors_TD.T
+            + np.float32(WORDS) * (words_TW[some] @ turned_WT).toarray()
+        )
         scores_AT[:, ~stocked_T] = -np.inf
         found.append(best_columns(scores_AT, k))
     if not found:
         return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
-    return np.concatenate([rows for rows, _ in found]), np.concatenate([scores for _, scores in found])
+    return np.concatenate([rows for rows, _ in found]), np.concatenate(
+        [scores for _, scores in found]
+    )
 
 
-def _members(texts_I: NDArray[np.int64], allowed_I: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _members(
+    texts_I: NDArray[np.int64], allowed_I: Mask
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The allowed items of each text, laid end to end, and where each text's begin."""
     rows = np.flatnonzero(allowed_I)
     members = rows[np.argsort(texts_I[rows], kind="stable")]
@@ -93,7 +109,11 @@ def _members(texts_I: NDArray[np.int64], allowed_I: Mask) -> tuple[NDArray[np.in
 
 
 def _expand(
-    near_K: NDArray[np.int32], scores_K: Floats, members: NDArray[np.int64], starts: NDArray[np.int64], most: int
+    near_K: NDArray[np.int32],
+    scores_K: Floats,
+    members: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    most: int,
 ) -> tuple[NDArray[np.int32], Floats]:
     """The first `most` items of the texts, in the texts' order."""
     found: list[NDArray[np.int64]] = []
@@ -105,4 +125,6 @@ def _expand(
         if total >= most:
             break
     rows = np.concatenate(found) if found else np.empty(0, np.int64)
-    return rows.astype(np.int32), np.repeat(scores_K[: len(found)], [len(part) for part in found]).astype(np.float32)
+    return rows.astype(np.int32), np.repeat(
+        scores_K[: len(found)], [len(part) for part in found]
+    ).astype(np.float32)

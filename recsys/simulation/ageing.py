@@ -1,7 +1,7 @@
 """Simulated days take minutes: between two of them everything in the live log becomes a day older.
 
-What the shop counts by day, it then counts as it would; and the night's own clock stays the real one.
-"""
+What the shop counts by day, it then counts as it would; and the night's own clock stays the real
+one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 
 
 def age(path: Path, days: float = 1.0) -> None:
-    """Moves every time in an event log (`events.SqliteEventStore`) back; the shop may go on writing meanwhile.
+    """Moves every time in an event log (`events.SqliteEventStore`) back; the shop may go on writing
+    meanwhile.
 
     Call it behind a night: what came before it is then in the release, and no longer news to it.
     """

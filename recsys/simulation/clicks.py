@@ -1,7 +1,7 @@
 """How shoppers look at a list and what they click: two click models with a known truth, seeded.
 
-Legend: B requests, K places. `attraction_BK` is the chance of a click by who looks (`market.Market.shown`).
-"""
+Legend: B requests, K places. `attraction_BK` is the chance of a click by who looks
+(`market.Market.shown`)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class ClickModel(Protocol):
 
 
 def waning(power: float = 0.8, places: int = 10) -> tuple[float, ...]:
-    """Examination by place as 1 / place ^ power: 1 .57 .42 .33 .28 .24 .21 .19 .17 .16 by default."""
+    """Examination by place as 1 / place ^ power: 1 .57 .42 .33 .28 .24 .21 .19 .17 .16 by
+    default."""
     return tuple(float(place) ** -power for place in range(1, places + 1))
 
 
 @dataclass(frozen=True)
 class PositionBased:
-    """Place k is looked at with the chance `curve[k - 1]`, whatever stands there (Richardson et al. 2007, Chuklin et
-    al. 2015, section 3.3); nobody looks beyond the curve's end."""
+    """Place k is looked at with the chance `curve[k - 1]`, whatever stands there (Richardson et al.
+    2007, Chuklin et al. 2015, section 3.3); nobody looks beyond the curve's end."""
 
     curve: tuple[float, ...] = waning()
 
@@ -45,7 +46,9 @@ class PositionBased:
         return padded[:places]
 
     def clicks(self, attraction_BK: Floats, rng: np.random.Generator) -> Mask:
-        return rng.random(attraction_BK.shape) < attraction_BK * self.examination(attraction_BK.shape[1])
+        return rng.random(attraction_BK.shape) < attraction_BK * self.examination(
+            attraction_BK.shape[1]
+        )
 
     def expected(self, attraction_BK: Floats) -> Floats:
         return attraction_BK @ self.examination(attraction_BK.shape[1])
@@ -76,6 +79,9 @@ class Spam:
         return np.where(spammed_B1, rows_BK == self.row, clicked_BK)
 
 
-def purchases(clicked_BK: Mask, attraction_BK: Floats, rng: np.random.Generator, share: float = 0.2) -> Mask:
-    """Which clicks end in a purchase: a `share` of those on what is certainly wanted, fewer of the others."""
+def purchases(
+    clicked_BK: Mask, attraction_BK: Floats, rng: np.random.Generator, share: float = 0.2
+) -> Mask:
+    """Which clicks end in a purchase: a `share` of those on what is certainly wanted, fewer of the
+    others."""
     return clicked_BK & (rng.random(clicked_BK.shape) < share * attraction_BK)

@@ -1,4 +1,5 @@
-"""Logs drawn from a market without a server: the same exploration and click models, features that only hint at truth.
+"""Logs drawn from a market without a server: the same exploration and click models, features that
+only hint at truth.
 
 Legend: B requests, N candidates of each, K places shown, F features (`HINTS`).
 """
@@ -13,18 +14,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.datasets.judgments import GRADES
 from recsys.experiments.chance import rng_of
 from recsys.experiments.exploration import Exploration, explored
-from recsys.ranking.lists import Lists
-from recsys.ranking.pairs import GRADES
+from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation.clicks import ClickModel, Spam
 from recsys.simulation.market import Market, user_id
 from recsys.simulation.shopper import acted
 from recsys.tables import LIVE_EVENTS
 from recsys.types import EVENT_TYPES, Floats, Impression, Ints, Rows
 
-#: What a shop knows of an item: its sales, its price in its category, how it fits the shopper (as a user model has it,
-#: wrong by HAZE), how good it is (as ratings have it, wrong by HAZE), and whether it is searched for.
+#: What a shop knows of an item: its sales, its price in its category, how it fits the shopper (as a
+#: user model has it, wrong by HAZE), how good it is (as ratings have it, wrong by HAZE), and
+#: whether it is searched for.
 HINTS = ("popularity", "dearness", "affinity", "rating", "searched")
 #: Standard deviation of the errors of hints whose own is 1.
 HAZE = 1.0
@@ -33,7 +35,8 @@ _CLICK, _BOUGHT = (1 + EVENT_TYPES.index(name) for name in ("click", "purchase")
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Requests with their candidates (rows_BN, each once in a request) and what a shop knows of them.
+    """Requests with their candidates (rows_BN, each once in a request) and what a shop knows of
+    them.
 
     A search's candidates are items of its category, a recommendation's are drawn at random.
     """
@@ -59,8 +62,15 @@ class Scene:
         return len(self.users_B)
 
     def part(self, kept: slice, market: Market) -> Scene:
-        """Some of the requests, of shoppers who want what they do in another market of the same products."""
-        return Scene(market, self.users_B[kept], self.wanted_B[kept], self.rows_BN[kept], self.hints_BNF[kept])
+        """Some of the requests, of shoppers who want what they do in another market of the same
+        products."""
+        return Scene(
+            market,
+            self.users_B[kept],
+            self.wanted_B[kept],
+            self.rows_BN[kept],
+            self.hints_BNF[kept],
+        )
 
     @cached_property
     def attraction_BN(self) -> Floats:
@@ -71,7 +81,8 @@ class Scene:
         return np.take_along_axis(self.rows_BN, places_BK, axis=1)
 
     def true_ndcg(self, scores_BN: Floats, k: int = 10) -> NDArray[np.floating]:
-        """[B] nDCG@k of these scores' order, by attraction, over the best order of the same candidates."""
+        """[B] nDCG@k of these scores' order, by attraction, over the best order of the same
+        candidates."""
         discounts_K = 1 / np.log2(np.arange(2, 2 + min(k, scores_BN.shape[1])))
         width = len(discounts_K)
         reached_BK = np.take_along_axis(self.attraction_BN, ordered(scores_BN)[:, :width], axis=1)
@@ -80,11 +91,14 @@ class Scene:
 
     def expected_clicks(self, scores_BN: Floats, model: ClickModel, k: int = 10) -> Floats:
         """[B]: of the k best by these scores."""
-        return model.expected(np.take_along_axis(self.attraction_BN, ordered(scores_BN)[:, :k], axis=1))
+        return model.expected(
+            np.take_along_axis(self.attraction_BN, ordered(scores_BN)[:, :k], axis=1)
+        )
 
 
 def hints(market: Market, users_B: Ints, wanted_B: Ints, rows_BN: Rows) -> Floats:
-    """[B, N, F]: errors are one draw a market, the same whenever an item or a pair of shopper and item comes again."""
+    """[B, N, F]: errors are one draw a market, the same whenever an item or a pair of shopper and
+    item comes again."""
     rng = np.random.default_rng(0)
     rating_I = market.quality_I + HAZE * rng.normal(size=len(market.ids))
     affinity_UI = market.tastes_UT @ market.traits_IT.T
@@ -105,14 +119,19 @@ def ordered(scores_BN: Floats) -> NDArray[np.int64]:
     return np.argsort(-scores_BN, axis=1, kind="stable")
 
 
-def shown(scores_BN: Floats, policy: Exploration, seed: int, k: int = 10) -> tuple[NDArray[np.int64], Floats]:
-    """Which candidates a shop that explores shows for these scores, and with which propensity: each [B, K]."""
+def shown(
+    scores_BN: Floats, policy: Exploration, seed: int, k: int = 10
+) -> tuple[NDArray[np.int64], Floats]:
+    """Which candidates a shop that explores shows for these scores, and with which propensity: each
+    [B, K]."""
     nothing_N = np.zeros(scores_BN.shape[1], bool)
     drawn = [
         explored(scores_N, nothing_N, None, k, policy, rng_of(f"{seed}-{number}", "explore"))
         for number, scores_N in enumerate(scores_BN)
     ]
-    return np.stack([places_K for places_K, _, _ in drawn]), np.stack([chances_K for _, chances_K, _ in drawn])
+    return np.stack([places_K for places_K, _, _ in drawn]), np.stack(
+        [chances_K for _, chances_K, _ in drawn]
+    )
 
 
 def logged(
@@ -123,15 +142,18 @@ def logged(
     seed: int,
     k: int = 10,
     spam: Spam | None = None,
-) -> Lists:
-    """The log of a shop that ranked the scene by these scores: as `feedback.join` and `Lists.of` make it."""
+) -> LoggedRankings:
+    """The log of a shop that ranked the scene by these scores: as `feedback.join` and `LoggedRankings.of`
+    make it."""
     places_BK, propensities_BK = shown(scores_BN, policy, seed, k)
     rows_BK = scene.listed(places_BK)
     asked = scene.users_B, scene.wanted_B
-    clicked_BK, bought_BK = acted(scene.market, model, asked, rows_BK, np.random.default_rng([seed, 3]), spam)
+    clicked_BK, bought_BK = acted(
+        scene.market, model, asked, rows_BK, np.random.default_rng([seed, 3]), spam
+    )
     labels_BK = np.maximum(_CLICK * clicked_BK, _BOUGHT * bought_BK)
     count, width = rows_BK.shape
-    return Lists(
+    return LoggedRankings(
         HINTS,
         np.take_along_axis(scene.hints_BNF, places_BK[:, :, None], axis=1),
         np.array(GRADES, np.float32)[labels_BK],
@@ -146,8 +168,9 @@ def logged(
     )
 
 
-def as_events(lists: Lists) -> tuple[list[Impression], pa.RecordBatch]:
-    """The log as it came in: impressions, and the clicks on them (`tables.LIVE_EVENTS`), each user with an address."""
+def as_events(lists: LoggedRankings) -> tuple[list[Impression], pa.RecordBatch]:
+    """The log as it came in: impressions, and the clicks on them (`tables.LIVE_EVENTS`), each user
+    with an address."""
     times = [moment.astype(datetime).replace(tzinfo=UTC) for moment in lists.times_B]
     impressions = [
         Impression(

@@ -1,9 +1,9 @@
 """The truth of a simulated market: which shopper would click which product, were he to look at it.
 
-The products are a real shop's best sellers; what shoppers think of them is drawn from a seed. The shop's past is drawn
-from real sales alone, which know nothing of the drawn tastes: it begins with a popularity that misleads.
-Legend: U shoppers, I items, C categories, T traits, B requests, K places of a list.
-"""
+The products are a real shop's best sellers; what shoppers think of them is drawn from a seed. The
+shop's past is drawn from real sales alone, which know nothing of the drawn tastes: it begins with a
+popularity that misleads. Legend: U shoppers, I items, C categories, T traits, B requests, K places
+of a list."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from recsys.encoders.text import item_texts
 from recsys.errors import InputError
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import DatasetAdapter, Ranker
+from recsys.pipeline.searcher import SearchChoices
+from recsys.pipeline.sources import SOURCES
 from recsys.ranking.mixer import Mixer
-from recsys.search import SearchChoices
-from recsys.sources import SOURCES
 from recsys.tables import EVENTS_IN, ITEMS_IN, TIME
 from recsys.training.guard import Online
 from recsys.types import Floats, Ints, Rows
@@ -41,12 +41,13 @@ _TRAITS = 6
 
 @dataclass(frozen=True, eq=False)
 class Market:
-    """Products, shoppers, and the chance that a shopper who looks at a product clicks it: its attraction.
+    """Products, shoppers, and the chance that a shopper who looks at a product clicks it: its
+    attraction.
 
-    Its logit is `level` + the product's `quality_I`, the same for all, + the fit of the shopper's `tastes_UT` with the
-    product's `traits_IT` (its category, brand and text) - `trend` x the shopper's `thrift_U` x how dear the product is
-    in its category (`dearness_I`, standardised logarithm of the price). `sold_I` are real sales.
-    """
+    Its logit is `level` + the product's `quality_I`, the same for all, + the fit of the shopper's
+    `tastes_UT` with the product's `traits_IT` (its category, brand and text) - `trend` x the
+    shopper's `thrift_U` x how dear the product is in its category (`dearness_I`, standardised
+    logarithm of the price). `sold_I` are real sales."""
 
     items: pa.Table
     words: tuple[str, ...]
@@ -69,8 +70,8 @@ class Market:
         shoppers: int = 200,
         seed: int = 0,
     ) -> Market:
-        """The `each` best sellers of the `categories` best selling categories that have as many; priced, in stock, and
-        of different texts. InputError where there are none."""
+        """The `each` best sellers of the `categories` best selling categories that have as many;
+        priced, in stock, and of different texts. InputError where there are none."""
         items, sold_I = _best_sellers(adapter, categories, each)
         labels, categories_I = np.unique(items["category"].to_pylist(), return_inverse=True)
         rng = np.random.default_rng(seed)
@@ -114,30 +115,40 @@ class Market:
         return (1 / (1 + np.exp(-logit_UI))).astype(np.float32)
 
     def attraction(self, users_B: Ints, wanted_B: Ints) -> Floats:
-        """[B, I]: that of a request's shopper; who searched for category `wanted_B` (-1: nobody searched) cares little
-        for others."""
+        """[B, I]: that of a request's shopper; who searched for category `wanted_B` (-1: nobody
+        searched) cares little for others."""
         on_topic_BI = (wanted_B[:, None] < 0) | (wanted_B[:, None] == self.categories_I)
         return self.attraction_UI[users_B] * np.where(on_topic_BI, 1, OFF_TOPIC).astype(np.float32)
 
     def shown(self, users_B: Ints, wanted_B: Ints, rows_BK: Rows) -> Floats:
         """[B, K]: the attraction of listed items; an empty place (-1) has none."""
-        attraction_BK = np.take_along_axis(self.attraction(users_B, wanted_B), np.maximum(rows_BK, 0), axis=1)
+        attraction_BK = np.take_along_axis(
+            self.attraction(users_B, wanted_B), np.maximum(rows_BK, 0), axis=1
+        )
         return np.where(rows_BK >= 0, attraction_BK, 0).astype(np.float32)
 
     def best(self, users_B: Ints, wanted_B: Ints, k: int) -> Rows:
         """[B, k]: the rows of the true best order."""
-        return np.argsort(-self.attraction(users_B, wanted_B), axis=1, kind="stable")[:, :k].astype(np.int32)
+        return np.argsort(-self.attraction(users_B, wanted_B), axis=1, kind="stable")[:, :k].astype(
+            np.int32
+        )
 
     def by_sales(self, wanted_B: Ints, k: int) -> Rows:
-        """[B, k]: what sells best by `sold_I`, for a search in its category first: an order that learns nothing."""
+        """[B, k]: what sells best by `sold_I`, for a search in its category first: an order that
+        learns nothing."""
         on_topic_BI = (wanted_B[:, None] < 0) | (wanted_B[:, None] == self.categories_I)
-        return np.argsort(-self.sold_I - 1e9 * on_topic_BI, axis=1, kind="stable")[:, :k].astype(np.int32)
+        return np.argsort(-self.sold_I - 1e9 * on_topic_BI, axis=1, kind="stable")[:, :k].astype(
+            np.int32
+        )
 
     def true_ndcg(self, users_B: Ints, wanted_B: Ints, rows_BK: Rows) -> Floats:
-        """[B]: attractions discounted by log2(place + 1), over those of the best order of the whole catalogue."""
+        """[B]: attractions discounted by log2(place + 1), over those of the best order of the whole
+        catalogue."""
         discounts_K = 1 / np.log2(np.arange(2, rows_BK.shape[1] + 2))
         best_BK = self.shown(users_B, wanted_B, self.best(users_B, wanted_B, rows_BK.shape[1]))
-        return (self.shown(users_B, wanted_B, rows_BK) @ discounts_K / (best_BK @ discounts_K)).astype(np.float32)
+        return (
+            self.shown(users_B, wanted_B, rows_BK) @ discounts_K / (best_BK @ discounts_K)
+        ).astype(np.float32)
 
     def flipped(self) -> Market:
         """The same market once everybody likes what is dear as much as he liked what is cheap."""
@@ -148,8 +159,8 @@ class Market:
         return replace(self, level=-40.0)
 
     def requests(self, count: int, seed: int, searches: float = 0.5) -> tuple[Ints, Ints]:
-        """Who asks (users_B), and for which category (wanted_B, -1: asks for recommendations): a share `searches`, each
-        for a category drawn by what attracts him there."""
+        """Who asks (users_B), and for which category (wanted_B, -1: asks for recommendations): a
+        share `searches`, each for a category drawn by what attracts him there."""
         rng = np.random.default_rng(seed)
         users_B = rng.integers(self.shoppers, size=count)
         drawn_BC = np.cumsum(self._interest_UC[users_B], axis=1)
@@ -162,7 +173,8 @@ class Market:
         return self.attraction_UI @ of_IC
 
     def history(self, until: datetime, each: int = 20, days: int = 28, seed: int = 0) -> pa.Table:
-        """`each` purchases a shopper in the days before `until`, drawn by real sales (`tables.EVENTS_IN`)."""
+        """`each` purchases a shopper in the days before `until`, drawn by real sales
+        (`tables.EVENTS_IN`)."""
         rng = np.random.default_rng([seed, 1])
         count = each * self.shoppers
         rows_E = rng.choice(len(self.sold_I), count, p=self.sold_I / self.sold_I.sum())
@@ -172,7 +184,9 @@ class Market:
             "user_id": [user_id(number) for number in range(self.shoppers) for _ in range(each)],
             "item_id": self.ids[rows_E].tolist(),
             "type": ["purchase"] * count,
-            "time": pa.array([until - timedelta(seconds=float(seconds)) for seconds in seconds_E], TIME),
+            "time": pa.array(
+                [until - timedelta(seconds=float(seconds)) for seconds in seconds_E], TIME
+            ),
         }
         return pa.table(events, pa.schema([EVENTS_IN.field(name) for name in events]))
 
@@ -193,7 +207,8 @@ def stocked(folder: str, until: datetime) -> DatasetAdapter:
 
 
 def by_popularity() -> Ranker:
-    """All sources are asked, and logged, but only what sells counts: where a shop begins that has learned nothing."""
+    """All sources are asked, and logged, but only what sells counts: where a shop begins that has
+    learned nothing."""
     return Mixer.of({"popularity": 1.0}, SOURCES)
 
 
@@ -214,9 +229,15 @@ def setup() -> Setup:
             replica_cpus=0.5,
             refresh_s=0.2,
             explore=Exploration("swap", share=0.3),
-            # A simulated day takes a minute, and a shopper comes several times: his votes must last until the evening.
+            # A simulated day takes a minute, and a shopper comes several times: his votes must last
+            # until the evening.
             online=Online(
-                learning_rate=0.5, user_votes=3.0, origin_votes=3.0, every_s=0.5, patience_s=0.5, snapshot_s=1.0
+                learning_rate=0.5,
+                user_votes=3.0,
+                origin_votes=3.0,
+                every_s=0.5,
+                patience_s=0.5,
+                snapshot_s=1.0,
             ),
         ),
     )
@@ -226,7 +247,9 @@ def _best_sellers(adapter: DatasetAdapter, categories: int, each: int) -> tuple[
     """Their rows in ITEMS_IN, sorted by id, and how often each was sold."""
     read = [adapter.read_items(chunk) for chunk in adapter.item_chunks()]
     items = pa.concat_tables([ITEMS_IN.empty_table(), *read], promote_options="permissive")
-    items = items.set_column(items.schema.get_field_index("category"), "category", pa.array(_categories(items)))
+    items = items.set_column(
+        items.schema.get_field_index("category"), "category", pa.array(_categories(items))
+    )
     counts = pc.value_counts(_sales(adapter))
     sold = pc.index_in(items["item_id"], value_set=counts.field(0))
     items = items.append_column("sold", pc.fill_null(counts.field(1).take(sold), 0))
@@ -241,12 +264,16 @@ def _sales(adapter: DatasetAdapter) -> pa.ChunkedArray:
     """The item of each purchase."""
     read = (adapter.read_events(chunk) for chunk in adapter.event_chunks())
     return pa.chunked_array(
-        [events.filter(pc.equal(events["type"], "purchase"))["item_id"].combine_chunks() for events in read]
+        [
+            events.filter(pc.equal(events["type"], "purchase"))["item_id"].combine_chunks()
+            for events in read
+        ]
     )
 
 
 def _first_of_each(ranked: pa.Table, categories: int, each: int) -> list[int]:
-    """Places of the first `each` items of different texts in each of the first categories that have as many."""
+    """Places of the first `each` items of different texts in each of the first categories that have
+    as many."""
     members: dict[str, dict[str, int]] = {}
     texts = zip(ranked["category"].to_pylist(), item_texts(ranked), strict=True)
     for place, (category, text) in enumerate(texts):
@@ -255,7 +282,9 @@ def _first_of_each(ranked: pa.Table, categories: int, each: int) -> list[int]:
     sold = ranked["sold"].to_numpy()
     full = [list(places.values())[:each] for places in members.values() if len(places) >= each]
     if not full:
-        raise InputError(f"no category has {each} products with a price that sell: ask for fewer of each")
+        raise InputError(
+            f"no category has {each} products with a price that sell: ask for fewer of each"
+        )
     full.sort(key=lambda places: -int(sold[places].sum()))
     return [place for places in full[:categories] for place in places]
 
@@ -265,7 +294,10 @@ def _categories(items: pa.Table) -> list[str]:
     known = [category or "" for category in items["category"].to_pylist()]
     if any(known):
         return known
-    return [title.split()[-1].lower() if title and title.split() else "" for title in items["title"].to_pylist()]
+    return [
+        title.split()[-1].lower() if title and title.split() else ""
+        for title in items["title"].to_pylist()
+    ]
 
 
 def _words(category: str) -> str:
@@ -282,9 +314,14 @@ def _standard_within(values_I: NDArray[np.float64], groups_I: Ints) -> Floats:
 
 
 def _traits(items: pa.Table, categories_I: Ints, rng: np.random.Generator) -> Floats:
-    """[I, T] of length 1: half by the category, the rest by brand and text, each drawn or projected at random."""
-    brands_I = np.unique([brand or "" for brand in items["brand"].to_pylist()], return_inverse=True)[1]
+    """[I, T] of length 1: half by the category, the rest by brand and text, each drawn or projected
+    at random."""
+    brands_I = np.unique(
+        [brand or "" for brand in items["brand"].to_pylist()], return_inverse=True
+    )[1]
     texts_ID = HashingEncoder(64).encode_items(item_texts(items))
-    of_C, of_V, of_D = (rng.normal(size=(n, _TRAITS)) for n in (1 + categories_I.max(), 1 + brands_I.max(), 64))
+    of_C, of_V, of_D = (
+        rng.normal(size=(n, _TRAITS)) for n in (1 + categories_I.max(), 1 + brands_I.max(), 64)
+    )
     traits_IT = 0.5 * of_C[categories_I] + 0.25 * of_V[brands_I] + 0.5 * (texts_ID @ of_D)
     return (traits_IT / np.linalg.norm(traits_IT, axis=1, keepdims=True)).astype(np.float32)

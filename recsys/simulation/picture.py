@@ -1,4 +1,5 @@
-"""The simulated days as a picture: regret by day and policy, and the curve of examination as estimated and as it is."""
+"""The simulated days as a picture: regret by day and policy, and the curve of examination as
+estimated and as it is."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from recsys.ranking.examination import Examination
 
 
 def draw(
-    path: Path, regret_PD: Mapping[str, Sequence[float]], estimated: Examination | None, truth_K: Sequence[float]
+    path: Path,
+    regret_PD: Mapping[str, Sequence[float]],
+    estimated: Examination | None,
+    truth_K: Sequence[float],
 ) -> None:
-    """Writes a PNG. `regret_PD`: clicks a request short of the best order's, by policy, a day each; `truth_K` is the
-    chance that each place is looked at."""
+    """Writes a PNG. `regret_PD`: clicks a request short of the best order's, by policy, a day each;
+    `truth_K` is the chance that each place is looked at."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -23,7 +27,10 @@ def draw(
     for share, style in ((1 / 2, "--"), (1 / 3, ":")):
         days.axhline(share * first, color="grey", linestyle=style, linewidth=1)
     days.set(
-        xlabel="day", ylabel="regret, clicks a request", title="Regret against the true best order", ylim=(0, None)
+        xlabel="day",
+        ylabel="regret, clicks a request",
+        title="Regret against the true best order",
+        ylim=(0, None),
     )
     days.legend(frameon=False)
     places = range(1, len(truth_K) + 1)

@@ -1,8 +1,8 @@
-"""Shoppers over HTTP: they search, ask for recommendations, look, click and buy in a shop that is running.
+"""Shoppers over HTTP: they search, ask for recommendations, look, click and buy in a shop that is
+running.
 
-Legend: B requests, K places. What a request does is drawn from its number, so that it does not matter which of many
-answers comes first.
-"""
+Legend: B requests, K places. What a request does is drawn from its number, so that it does not
+matter which of many answers comes first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Visit:
-    """What one answer showed and what was done with it; `release` is None where there was no answer."""
+    """What one answer showed and what was done with it; `release` is None where there was no
+    answer."""
 
     request_id: str
     release: str | None
@@ -38,7 +39,8 @@ class Visit:
 
 @dataclass(frozen=True)
 class Log:
-    """A day: who asked for what (`market.Market.requests`), what was shown (rows_BK, -1 pads), clicked and bought."""
+    """A day: who asked for what (`market.Market.requests`), what was shown (rows_BK, -1 pads),
+    clicked and bought."""
 
     users_B: Ints
     wanted_B: Ints
@@ -78,9 +80,8 @@ class Log:
 class Doors:
     """A client for each shopper, made when he first comes.
 
-    On this machine each has an address of its own below 127.0.0.0/8: a shop that counts what comes from one address
-    then sees shoppers, not a crowd in one house.
-    """
+    On this machine each has an address of its own below 127.0.0.0/8: a shop that counts what comes
+    from one address then sees shoppers, not a crowd in one house."""
 
     def __init__(self, url: str, shoppers: int) -> None:
         self.url, self.shoppers = url, shoppers
@@ -94,7 +95,9 @@ class Doors:
         if number not in self.made:
             address = f"127.1.{number // 250}.{number % 250 + 1}" if self.here else None
             transport = httpx.AsyncHTTPTransport(verify=False, local_address=address)
-            self.made[number] = httpx.AsyncClient(base_url=self.url, timeout=30, transport=transport)
+            self.made[number] = httpx.AsyncClient(
+                base_url=self.url, timeout=30, transport=transport
+            )
         return self.made[number]
 
 
@@ -118,12 +121,12 @@ async def shop(
     places: int = 10,
     spam: Spam | None = None,
 ) -> Log:
-    """Sends the requests `asked` (`Market.requests`), in order but AT_ONCE under way, each followed by what the shopper
-    then does. `to[u]` is the client of shopper u, the same for all where it has length 1.
+    """Sends the requests `asked` (`Market.requests`), in order but AT_ONCE under way, each followed
+    by what the shopper then does. `to[u]` is the client of shopper u, the same for all where it has
+    length 1.
 
-    An answer other than 200 is a failure, and so is no answer; refused events are an InputError: what the shop learns
-    from would not be what happened.
-    """
+    An answer other than 200 is a failure, and so is no answer; refused events are an InputError:
+    what the shop learns from would not be what happened."""
     users_B, wanted_B = asked
     open_doors = asyncio.Semaphore(AT_ONCE)
 
@@ -131,22 +134,39 @@ async def shop(
         async with open_doors:
             client = to[user % len(to)]
             answer = await _answer(client, _request(market, user, wanted, places))
-            done = _visited(market, model, user, wanted, answer, np.random.default_rng([seed, number]), places, spam)
+            done = _visited(
+                market,
+                model,
+                user,
+                wanted,
+                answer,
+                np.random.default_rng([seed, number]),
+                places,
+                spam,
+            )
             await _post(client, _events(market, user, done))
             return done
 
     pairs = enumerate(zip(users_B.tolist(), wanted_B.tolist(), strict=True))
-    visits = await asyncio.gather(*(visit(number, user, wanted) for number, (user, wanted) in pairs))
+    visits = await asyncio.gather(
+        *(visit(number, user, wanted) for number, (user, wanted) in pairs)
+    )
     return Log.of(users_B, wanted_B, visits)
 
 
 def _request(market: Market, user: int, wanted: int, places: int) -> tuple[str, dict[str, Any]]:
     """Path and parameters."""
     shared = {"user_id": user_id(user), "k": places}
-    return ("/search", {"q": market.words[wanted], **shared}) if wanted >= 0 else ("/recommend", shared)
+    return (
+        ("/search", {"q": market.words[wanted], **shared})
+        if wanted >= 0
+        else ("/recommend", shared)
+    )
 
 
-async def _answer(client: httpx.AsyncClient, request: tuple[str, dict[str, Any]]) -> Mapping[str, Any] | None:
+async def _answer(
+    client: httpx.AsyncClient, request: tuple[str, dict[str, Any]]
+) -> Mapping[str, Any] | None:
     path, params = request
     try:
         response = await client.get(path, params=params)
@@ -193,7 +213,8 @@ def acted(
 
 
 def _events(market: Market, user: int, done: Visit) -> list[dict[str, Any]]:
-    """As POST /events takes them; the id of each is made of its request and place: sent twice it counts once."""
+    """As POST /events takes them; the id of each is made of its request and place: sent twice it
+    counts once."""
     kinds = (("click", done.clicked_K), ("purchase", done.bought_K))
     return [
         {
@@ -213,4 +234,6 @@ async def _post(client: httpx.AsyncClient, events: list[dict[str, Any]]) -> None
         return
     response = await client.post("/events", json=events)
     if response.status_code != 200:
-        raise InputError(f"the shop refused {len(events)} events ({response.text[:300]}): see its log")
+        raise InputError(
+            f"the shop refused {len(events)} events ({response.text[:300]}): see its log"
+        )

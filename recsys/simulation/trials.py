@@ -1,4 +1,5 @@
-"""The rows of `jobs.simulate_shop` that need no server: methods tried again and again on logs drawn from a market.
+"""The rows of `jobs.simulate_shop` that need no server: methods tried again and again on logs drawn
+from a market.
 
 Legend: B requests, N candidates.
 """
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys import feedback
+from recsys.events import feedback
 from recsys.experiments.chance import rng_of
 from recsys.experiments.estimators import Estimate, estimates
 from recsys.experiments.exploration import Exploration
 from recsys.experiments.interleaving import preference, team_draft
 from recsys.experiments.intervals import mean
 from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.lists import split
-from recsys.ranking.shelf import EXPOSURE_OF_THE_MEAN
+from recsys.ranking.item_features import EXPOSURE_OF_THE_MEAN
+from recsys.ranking.logged_rankings import split
 from recsys.simulation.clicks import ClickModel, PositionBased, Spam
 from recsys.simulation.drawn import HINTS, Scene, as_events, hints, logged, ordered
 from recsys.simulation.market import Market
@@ -33,18 +34,28 @@ _ARMS = ("0", "1")
 
 def by_popularity(scene: Scene) -> Floats:
     """What a shop that knows nothing but sales shows."""
-    return scene.hints_BNF[:, :, HINTS.index("popularity")] + 10 * scene.hints_BNF[:, :, HINTS.index("searched")]
+    return (
+        scene.hints_BNF[:, :, HINTS.index("popularity")]
+        + 10 * scene.hints_BNF[:, :, HINTS.index("searched")]
+    )
 
 
-def debiased(market: Market, model: ClickModel, folder: Path, count: int = 8000, logs: int = 5, seed: int = 0) -> Row:
-    """True nDCG@10, on new requests, of trees debiased by the examination estimated from the log itself, over that of
-    the same trees on raw clicks; less 1.
+def debiased(
+    market: Market, model: ClickModel, folder: Path, count: int = 8000, logs: int = 5, seed: int = 0
+) -> Row:
+    """True nDCG@10, on new requests, of trees debiased by the examination estimated from the log
+    itself, over that of the same trees on raw clicks; less 1.
 
-    The log is of a shop that ranks by sales. The mean over `logs` and what each taught, with Student's interval.
-    """
-    gains = [_debiased(market, model, folder / f"{number}", count, seed + number) for number in range(logs)]
+    The log is of a shop that ranks by sales. The mean over `logs` and what each taught, with
+    Student's interval."""
+    gains = [
+        _debiased(market, model, folder / f"{number}", count, seed + number)
+        for number in range(logs)
+    ]
     found = mean(np.array(gains))
-    return Row("true nDCG, debiased over raw", 0.0, 0.05, found.value, *found.interval, by_interval=True)
+    return Row(
+        "true nDCG, debiased over raw", 0.0, 0.05, found.value, *found.interval, by_interval=True
+    )
 
 
 def _debiased(market: Market, model: ClickModel, folder: Path, count: int, seed: int) -> float:
@@ -62,12 +73,15 @@ def _debiased(market: Market, model: ClickModel, folder: Path, count: int, seed:
     return ndcg("debiased", from_swaps(lists, draws=20)) / ndcg("raw", None) - 1
 
 
-def interleaving(market: Market, model: ClickModel, count: int = 12_000, seed: int = 0, apart: float = 0.05) -> Row:
-    """The requests that interleaving needs to find the better of two rankers, over those that an A/B test needs.
+def interleaving(
+    market: Market, model: ClickModel, count: int = 12_000, seed: int = 0, apart: float = 0.05
+) -> Row:
+    """The requests that interleaving needs to find the better of two rankers, over those that an
+    A/B test needs.
 
-    The rankers are `apart` in their expected clicks. How many requests a test needs, whatever its level and power, goes
-    with the square of its spread over its mean. A shopper always has the same arm, so the spread is that of shoppers.
-    """
+    The rankers are `apart` in their expected clicks. How many requests a test needs, whatever its
+    level and power, goes with the square of its spread over its mean. A shopper always has the same
+    arm, so the spread is that of shoppers."""
     scene = Scene.of(market, count, seed)
     worse_BN, better_BN = rivals(scene, model, apart)
     rng = np.random.default_rng([seed, 4])
@@ -75,10 +89,14 @@ def interleaving(market: Market, model: ClickModel, count: int = 12_000, seed: i
     true_AB = [scene.expected_clicks(scores_BN, model) for scores_BN in (worse_BN, better_BN)]
     votes_B = votes(scene, worse_BN, better_BN, model, rng, seed)
 
-    gain = float((true_AB[1] - true_AB[0]).mean())  # small beside its spread: from the truth, not from the clicks
+    gain = float(
+        (true_AB[1] - true_AB[0]).mean()
+    )  # small beside its spread: from the truth, not from the clicks
 
     counts_U = np.bincount(scene.users_B)
-    sums_AU = [np.bincount(scene.users_B, values_B).astype(float) for values_B in (*clicks_AB, votes_B)]
+    sums_AU = [
+        np.bincount(scene.users_B, values_B).astype(float) for values_B in (*clicks_AB, votes_B)
+    ]
 
     def share(users: Ints | slice) -> float:
         one, other, drafted = (_spread(sums_U[users], counts_U[users]) for sums_U in sums_AU)
@@ -91,8 +109,8 @@ def interleaving(market: Market, model: ClickModel, count: int = 12_000, seed: i
 
 
 def rivals(scene: Scene, model: ClickModel, apart: float) -> tuple[Floats, Floats]:
-    """Scores of two rankers of the same hints, the second with (1 + apart) x the expected clicks of the first, which
-    makes less of the ratings."""
+    """Scores of two rankers of the same hints, the second with (1 + apart) x the expected clicks of
+    the first, which makes less of the ratings."""
     known = dict(zip(HINTS, np.moveaxis(scene.hints_BNF, 2, 0), strict=True))
     rest_BN = 10 * known["searched"] + known["affinity"] - known["dearness"]
 
@@ -107,8 +125,8 @@ def rivals(scene: Scene, model: ClickModel, apart: float) -> tuple[Floats, Float
 
 
 def _spread(sums_U: Values, counts_U: Ints) -> float:
-    """Requests x the variance of their mean, from what each shopper's requests sum up to: those of one shopper are not
-    independent."""
+    """Requests x the variance of their mean, from what each shopper's requests sum up to: those of
+    one shopper are not independent."""
     middle = sums_U.sum() / counts_U.sum()
     return float(((sums_U - counts_U * middle) ** 2).sum() / counts_U.sum())
 
@@ -120,9 +138,15 @@ def _clicks(scene: Scene, scores_BN: Floats, model: ClickModel, rng: np.random.G
 
 
 def votes(
-    scene: Scene, worse_BN: Floats, better_BN: Floats, model: ClickModel, rng: np.random.Generator, seed: int
+    scene: Scene,
+    worse_BN: Floats,
+    better_BN: Floats,
+    model: ClickModel,
+    rng: np.random.Generator,
+    seed: int,
 ) -> Values:
-    """[B] 1 where the clicks on a shared list prefer the second ranker, -1 where the first, else 0."""
+    """[B] 1 where the clicks on a shared list prefer the second ranker, -1 where the first, else
+    0."""
     orders = zip(ordered(worse_BN), ordered(better_BN), strict=True)
     drafts = [
         team_draft(one_N, other_N, 10, rng_of(f"{seed}-{number}", "draft"))
@@ -130,28 +154,44 @@ def votes(
     ]
     places_BK = np.stack([places_K for places_K, _ in drafts])
     clicked_BK = model.clicks(np.take_along_axis(scene.attraction_BN, places_BK, axis=1), rng)
-    names = [["" if team < 0 else _ARMS[team] for team in teams_K.tolist()] for _, teams_K in drafts]
-    told = [preference(teams, clicks_K.tolist(), _ARMS) for teams, clicks_K in zip(names, clicked_BK, strict=True)]
+    names = [
+        ["" if team < 0 else _ARMS[team] for team in teams_K.tolist()] for _, teams_K in drafts
+    ]
+    told = [
+        preference(teams, clicks_K.tolist(), _ARMS)
+        for teams, clicks_K in zip(names, clicked_BK, strict=True)
+    ]
     return np.array(told, np.float64)
 
 
 def off_policy(
     market: Market, model: PositionBased, count: int = 2000, repetitions: int = 100, seed: int = 0
 ) -> tuple[Row, Row]:
-    """Of the doubly robust estimate of a new ranker's clicks, from logs of a shop that ranks by sales and swaps: how
-    often its 95 % interval holds the truth, and how wide it is, as a share of that of IPS.
+    """Of the doubly robust estimate of a new ranker's clicks, from logs of a shop that ranks by
+    sales and swaps: how often its 95 % interval holds the truth, and how wide it is, as a share of
+    that of IPS.
 
-    The new ranker weighs the hints, and puts the logged items in another order. The truth is its mean over many
-    requests. Intervals are over repetitions.
-    """
+    The new ranker weighs the hints, and puts the logged items in another order. The truth is its
+    mean over many requests. Intervals are over repetitions."""
     truth = float(
-        np.mean([_reordered(Scene.of(market, 10_000, seed + 1_000_000 + number), model) for number in range(4)])
+        np.mean(
+            [
+                _reordered(Scene.of(market, 10_000, seed + 1_000_000 + number), model)
+                for number in range(4)
+            ]
+        )
     )
-    drawn = [_estimated(Scene.of(market, count, seed + number), model, seed + number) for number in range(repetitions)]
+    drawn = [
+        _estimated(Scene.of(market, count, seed + number), model, seed + number)
+        for number in range(repetitions)
+    ]
     held = np.array([each["dr"].low <= truth <= each["dr"].high for each in drawn], float)
     widths = np.array([each["dr"].width / each["ips"].width for each in drawn])
     names = "DR's 95 % interval holds the truth", "width of DR's interval / IPS's"
-    bounds = _wilson(held.mean(), len(held)), resampled(len(widths), lambda places: float(widths[places].mean()))
+    bounds = (
+        _wilson(held.mean(), len(held)),
+        resampled(len(widths), lambda places: float(widths[places].mean())),
+    )
     return (
         Row(names[0], 0.9, None, float(held.mean()), *bounds[0]),
         Row(names[1], None, 0.5, float(widths.mean()), *bounds[1], at_most=True),
@@ -161,8 +201,13 @@ def off_policy(
 def _wilson(share: float, count: int) -> tuple[float, float]:
     """The 95 % score interval of a share (Wilson 1927)."""
     z = 1.96
-    middle, reach = share + z**2 / (2 * count), z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return float((middle - reach) / (1 + z**2 / count)), float((middle + reach) / (1 + z**2 / count))
+    middle, reach = (
+        share + z**2 / (2 * count),
+        z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)),
+    )
+    return float((middle - reach) / (1 + z**2 / count)), float(
+        (middle + reach) / (1 + z**2 / count)
+    )
 
 
 def weighed(hints_BNF: Floats) -> Floats:
@@ -179,39 +224,56 @@ def _reordered(scene: Scene, model: PositionBased) -> float:
 
 
 def _estimated(scene: Scene, model: PositionBased, seed: int) -> dict[str, Estimate]:
-    """What a log of this scene says of `weighed`, by estimator; the examination curve is estimated, too."""
+    """What a log of this scene says of `weighed`, by estimator; the examination curve is estimated,
+    too."""
     lists = logged(scene, by_popularity(scene), SWAPS, model, seed)
     found = estimates(lists, weighed(lists.features_BKF), from_swaps(lists, draws=50), SWAPS, seed)
     return {each.name: each for each in found}
 
 
-def spammed(market: Market, model: PositionBased, count: int = 10_000, items: int = 6, seed: int = 0) -> Row:
-    """Places that an item moves among its category's by its attraction, the click rate that rankers see.
+def spammed(
+    market: Market, model: PositionBased, count: int = 10_000, items: int = 6, seed: int = 0
+) -> Row:
+    """Places that an item moves among its category's by its attraction, the click rate that rankers
+    see.
 
-    1 % of the shoppers click it wherever it is shown, and ask for its category 20 times as often as others ask for
-    anything, all in one day. The mean over `items`, each the middle one of a category.
-    """
+    1 % of the shoppers click it wherever it is shown, and ask for its category 20 times as often as
+    others ask for anything, all in one day. The mean over `items`, each the middle one of a
+    category."""
     scene = Scene.of(market, count, seed)
     spammers = np.arange(max(1, market.shoppers // 100))
     moves = []
     for target in _middling(market)[:items]:
         busy = _busy(scene, spammers, int(market.categories_I[target]), seed)
-        honest, spammy = (_attraction(busy, model, seed, spam) for spam in (None, Spam(spammers.tolist(), int(target))))
+        honest, spammy = (
+            _attraction(busy, model, seed, spam)
+            for spam in (None, Spam(spammers.tolist(), int(target)))
+        )
         moves.append(abs(_place(market, honest, int(target)) - _place(market, spammy, int(target))))
     values = np.array(moves, float)
     bounds = resampled(len(values), lambda places: float(values[places].mean()))
-    return Row("places that spam moves an item, by attraction", 5.0, None, float(values.mean()), *bounds, at_most=True)
+    return Row(
+        "places that spam moves an item, by attraction",
+        5.0,
+        None,
+        float(values.mean()),
+        *bounds,
+        at_most=True,
+    )
 
 
 def _middling(market: Market) -> Ints:
     """Of each category the item in its middle, by its mean attraction."""
     mean_I = market.attraction_UI.mean(axis=0)
-    members = [np.flatnonzero(market.categories_I == category) for category in range(len(market.words))]
+    members = [
+        np.flatnonzero(market.categories_I == category) for category in range(len(market.words))
+    ]
     return np.array([rows[np.argsort(mean_I[rows])[len(rows) // 2]] for rows in members])
 
 
 def _busy(scene: Scene, spammers: Ints, category: int, seed: int) -> Scene:
-    """The scene with more requests by the spammers, 20 times as many as another has, all for the category."""
+    """The scene with more requests by the spammers, 20 times as many as another has, all for the
+    category."""
     market, rng = scene.market, np.random.default_rng([seed, 6])
     users_B = np.repeat(spammers, 20 * len(scene) // market.shoppers)
     wanted_B = np.full(len(users_B), category)
@@ -220,17 +282,24 @@ def _busy(scene: Scene, spammers: Ints, category: int, seed: int) -> Scene:
     rows_BN = np.stack([rng.permutation(members)[:width] for _ in users_B]).astype(np.int32)
     more = Scene(market, users_B, wanted_B, rows_BN, hints(market, users_B, wanted_B, rows_BN))
     names = ("users_B", "wanted_B", "rows_BN", "hints_BNF")
-    return Scene(market, *(np.concatenate([getattr(scene, name), getattr(more, name)]) for name in names))
+    return Scene(
+        market, *(np.concatenate([getattr(scene, name), getattr(more, name)]) for name in names)
+    )
 
 
 def _attraction(scene: Scene, model: PositionBased, seed: int, spam: Spam | None) -> Floats:
-    """[I] the click rate without the effect of the place, as a night counts it from the log of this scene."""
+    """[I] the click rate without the effect of the place, as a night counts it from the log of this
+    scene."""
     rng = np.random.default_rng([seed, 7])
-    lists = logged(scene, rng.random(scene.rows_BN.shape, np.float32), SWAPS, model, seed, spam=spam)
+    lists = logged(
+        scene, rng.random(scene.rows_BN.shape, np.float32), SWAPS, model, seed, spam=spam
+    )
     examined = Examination(*(np.array(model.curve, np.float32),) * 3).at
     impressions, interactions = as_events(lists)
     until = impressions[-1].time
-    counted = feedback.attraction(impressions, [interactions], examined, until - timedelta(days=1), until)
+    counted = feedback.attraction(
+        impressions, [interactions], examined, until - timedelta(days=1), until
+    )
     rows = scene.market.rows(counted["item_id"].to_pylist(), counted.num_rows)
     exposure_I, clicks_I = np.zeros((2, len(scene.market.ids)))
     exposure_I[rows], clicks_I[rows] = counted["exposure"], counted["clicks"]
@@ -244,12 +313,19 @@ def _place(market: Market, attraction_I: Floats, row: int) -> int:
     return int((attraction_I[rivals_I] > attraction_I[row]).sum())
 
 
-def flipped(market: Market, model: ClickModel, folder: Path, count: int = 1000, chunk: int = 50, seed: int = 0) -> Row:
-    """Events until a network that learns by day follows a preference that flips at noon (`measures.flip_followed`).
+def flipped(
+    market: Market,
+    model: ClickModel,
+    folder: Path,
+    count: int = 1000,
+    chunk: int = 50,
+    seed: int = 0,
+) -> Row:
+    """Events until a network that learns by day follows a preference that flips at noon
+    (`measures.flip_followed`).
 
-    At night it learned from a log of a shop that ranks by sales; in the afternoon it serves `chunk` requests, learns
-    from them, serves the next ones.
-    """
+    At night it learned from a log of a shop that ranks by sales; in the afternoon it serves `chunk`
+    requests, learns from them, serves the next ones."""
     from recsys.training.guard import Online
     from recsys.training.online import OnlineLearner
     from recsys.training.ranker import NetRecipe, train_net
@@ -273,6 +349,11 @@ def flipped(market: Market, model: ClickModel, folder: Path, count: int = 1000, 
     at_noon_B = morning.part(slice(None), truth).true_ndcg(scores_BN)
     events_B = np.concatenate(events)
     row = flip_followed(
-        morning.true_ndcg(scores_BN), at_noon_B, np.concatenate(after), events_B, int(events_B.sum()), chunk
+        morning.true_ndcg(scores_BN),
+        at_noon_B,
+        np.concatenate(after),
+        events_B,
+        int(events_B.sum()),
+        chunk,
     )
     return replace(row, name="events until a flip is followed, drawn log")

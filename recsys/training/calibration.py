@@ -24,16 +24,18 @@ def log_loss(logits_NC: Array, truth_N: Ints) -> float:
 
 
 def temperature(logits_NC: Array, truth_N: Ints) -> float:
-    """What to divide logits by for the least log loss (Guo et al., ICML 2017): the best of 0.05 to 20 by 1 % steps.
+    """What to divide logits by for the least log loss (Guo et al., ICML 2017): the best of 0.05 to
+    20 by 1 % steps.
 
-    Where every answer is right, the loss falls with the temperature without end: then 0.05 says "certain".
-    """
+    Where every answer is right, the loss falls with the temperature without end: then 0.05 says
+    "certain"."""
     grid = np.exp(np.arange(np.log(0.05), np.log(20), 0.01))
     return float(min(grid, key=lambda divisor: log_loss(logits_NC / divisor, truth_N)))
 
 
 def calibration_error(probabilities_NC: Array, truth_N: Ints, bins: int = 15) -> float:
-    """Expected calibration error: |accuracy - confidence| over equal bins of confidence, weighted by their size."""
+    """Expected calibration error: |accuracy - confidence| over equal bins of confidence, weighted
+    by their size."""
     confidence_N, right_N = probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == truth_N
     bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_N, right_N - confidence_N, bins)
@@ -41,20 +43,28 @@ def calibration_error(probabilities_NC: Array, truth_N: Ints, bins: int = 15) ->
 
 
 def threshold(probabilities_NC: Array, truth_N: Ints, kept: float = 0.95) -> float:
-    """The least confidence that still keeps the share `kept` of the right answers; 0 where none is right."""
+    """The least confidence that still keeps the share `kept` of the right answers; 0 where none is
+    right."""
     right_N = probabilities_NC.argmax(axis=1) == truth_N
-    return float(np.quantile(probabilities_NC.max(axis=1)[right_N], 1 - kept, method="lower")) if right_N.any() else 0.0
+    return (
+        float(np.quantile(probabilities_NC.max(axis=1)[right_N], 1 - kept, method="lower"))
+        if right_N.any()
+        else 0.0
+    )
 
 
 def auroc(inside_N: Array, outside_M: Array) -> float:
     """The chance that a score from inside is above one from outside; ties count half."""
     outside_M = np.sort(outside_M)
-    below_N = np.searchsorted(outside_M, inside_N, "left") + np.searchsorted(outside_M, inside_N, "right")
+    below_N = np.searchsorted(outside_M, inside_N, "left") + np.searchsorted(
+        outside_M, inside_N, "right"
+    )
     return float(below_N.mean() / 2 / len(outside_M))
 
 
 def macro_f1(truth_N: Ints, predicted_N: Ints, classes: int) -> float:
-    """The mean of the classes' F1 over those that occur in `truth_N` or `predicted_N`; a prediction of -1 is none."""
+    """The mean of the classes' F1 over those that occur in `truth_N` or `predicted_N`; a prediction
+    of -1 is none."""
     hits_C = np.bincount(truth_N[truth_N == predicted_N], minlength=classes)
     given_C = np.bincount(predicted_N[predicted_N >= 0], minlength=classes)
     true_C = np.bincount(truth_N, minlength=classes)

@@ -1,4 +1,5 @@
-"""The query/item encoder tuned on judged pairs: in-batch and mined hard negatives, graded labels."""
+"""The query/item encoder tuned on judged pairs: in-batch and mined hard negatives, graded
+labels."""
 
 from __future__ import annotations
 
@@ -9,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.datasets.judgments import GOOD, USABLE, JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
-from recsys.ranking.pairs import GOOD, USABLE, Pairs
 from recsys.training.adapters import Adapters
 from recsys.training.loop import Fitted, Places, Schedule, fit
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
 
-#: Home Depot, recall@10 of the validation queries by vectors alone: .486, with .05 and one negative .483.
+#: Home Depot, recall@10 of the validation queries by vectors alone: .486, with .05 and one negative
+#: .483.
 TEMPERATURE = 0.03
 NEGATIVES = 2
 #: Share of the mined negatives that is taken from badly judged items where the query has any.
@@ -29,8 +31,8 @@ POOL = 8_192
 def tune(
     encoder: TransformerEncoder,
     texts: Sequence[str],
-    train: Pairs,
-    valid: Pairs,
+    train: JudgedPairs,
+    valid: JudgedPairs,
     hard_QN: Ints,
     folder: Path,
     schedule: Schedule,
@@ -38,16 +40,19 @@ def tune(
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
 ) -> Fitted:
-    """Tunes a copy of `encoder` on the good pairs of `train` and saves it to `folder`, as a new space.
+    """Tunes a copy of `encoder` on the good pairs of `train` and saves it to `folder`, as a new
+    space.
 
-    `texts` are all item texts; `hard_QN` are mined rows for each query of `train` (-1 pads), best first, from which
-    the judged ones are left out. The validation is recall@10 of `valid`'s good items among all judged and POOL - more
-    or less - others. The loss is a softmax over the batch's items (van den Oord et al., CPC, 2018), each pair weighted
-    by its grade; other good items of the query are left out of its sum.
-    """
+    `texts` are all item texts; `hard_QN` are mined rows for each query of `train` (-1 pads), best
+    first, from which the judged ones are left out. The validation is recall@10 of `valid`'s good
+    items among all judged and POOL - more or less - others. The loss is a softmax over the batch's
+    items (van den Oord et al., CPC, 2018), each pair weighted by its grade; other good items of the
+    query are left out of its sum."""
     good = train.usable()
     if not len(good):
-        raise InputError(f"no pair of the training file is graded {USABLE} or better: there is nothing to learn from")
+        raise InputError(
+            f"no pair of the training file is graded {USABLE} or better: there is nothing to learn from"
+        )
     model = Pooled(encoder, adapters, steps=schedule.steps(len(good)))
     loss = _Contrast(encoder, texts, train, good, hard_QN)
     validate = _Recall(encoder, texts, valid)
@@ -62,7 +67,12 @@ class _Contrast:
     """The loss over places in `good`."""
 
     def __init__(
-        self, encoder: TransformerEncoder, texts: Sequence[str], train: Pairs, good: Ints, hard_QN: Ints
+        self,
+        encoder: TransformerEncoder,
+        texts: Sequence[str],
+        train: JudgedPairs,
+        good: Ints,
+        hard_QN: Ints,
     ) -> None:
         self.train, self.good = train, good
         self.items = Tokens(encoder, texts, encoder.item_prefix)
@@ -80,9 +90,13 @@ class _Contrast:
         queries_BD = model(*self.queries.batch(of_B, device))
         items_CD = model(*self.items.batch(rows_C, device))
         scores_BC = (queries_BD @ items_CD.T).float() / TEMPERATURE
-        left_out_BC, grades_B = _on(device, self._left_out(of_B, rows_B, rows_C), self.train.grades_P[pairs])
+        left_out_BC, grades_B = _on(
+            device, self._left_out(of_B, rows_B, rows_C), self.train.grades_P[pairs]
+        )
         losses_B = nn.functional.cross_entropy(
-            scores_BC.masked_fill(left_out_BC, -1e4), torch.arange(len(places), device=device), reduction="none"
+            scores_BC.masked_fill(left_out_BC, -1e4),
+            torch.arange(len(places), device=device),
+            reduction="none",
         )
         return (losses_B * grades_B).sum() / grades_B.sum()
 
@@ -91,21 +105,31 @@ class _Contrast:
         chosen = []
         for query in np.repeat(of_B, NEGATIVES):
             bad, hard = self.bad[query], self.hard[query]
-            pool = bad if len(bad) and (not len(hard) or np.random.random() < JUDGED_NEGATIVES) else hard
-            chosen.append(pool[np.random.randint(len(pool))] if len(pool) else np.random.randint(self.width))
+            pool = (
+                bad
+                if len(bad) and (not len(hard) or np.random.random() < JUDGED_NEGATIVES)
+                else hard
+            )
+            chosen.append(
+                pool[np.random.randint(len(pool))] if len(pool) else np.random.randint(self.width)
+            )
         return np.array(chosen, np.int64)
 
     def _left_out(self, of_B: Ints, rows_B: Ints, rows_C: Ints) -> np.ndarray:
         """Where an item is good for the query, and is not the one asked for."""
         good_BC = np.isin(of_B[:, None] * self.width + rows_C[None, :], self.good_keys)
         good_BC[np.arange(len(of_B)), np.arange(len(of_B))] = False
-        return good_BC | ((rows_C[None, :] == rows_B[:, None]) & ~np.eye(len(of_B), len(rows_C), dtype=bool))
+        return good_BC | (
+            (rows_C[None, :] == rows_B[:, None]) & ~np.eye(len(of_B), len(rows_C), dtype=bool)
+        )
 
 
 class _Recall:
     """Recall@10 over a pool of items."""
 
-    def __init__(self, encoder: TransformerEncoder, texts: Sequence[str], valid: Pairs) -> None:
+    def __init__(
+        self, encoder: TransformerEncoder, texts: Sequence[str], valid: JudgedPairs
+    ) -> None:
         others = np.random.default_rng(0).permutation(len(texts))[:POOL]
         pool = np.unique(np.concatenate([valid.rows_P, others]))
         place = {row: at for at, row in enumerate(pool.tolist())}
@@ -119,7 +143,11 @@ class _Recall:
     def __call__(self, model: nn.Module) -> float:
         scores_QI = vectors(model, self.queries) @ vectors(model, self.items).T
         top_QK = torch.topk(scores_QI, min(10, scores_QI.shape[1]), dim=1).indices.cpu().numpy()
-        recalls = [np.isin(truth, top).mean() for truth, top in zip(self.truth, top_QK, strict=True) if len(truth)]
+        recalls = [
+            np.isin(truth, top).mean()
+            for truth, top in zip(self.truth, top_QK, strict=True)
+            if len(truth)
+        ]
         return float(np.mean(recalls)) if recalls else 0.0
 
 
@@ -135,7 +163,7 @@ def _on(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
     return [torch.from_numpy(array).to(device) for array in arrays]
 
 
-def _unjudged(train: Pairs, hard_QN: Ints, width: int) -> list[Ints]:
+def _unjudged(train: JudgedPairs, hard_QN: Ints, width: int) -> list[Ints]:
     """The mined rows that nobody judged for the query."""
     keys = np.unique(train.of_P * width + train.rows_P)
     kept_QN = (hard_QN >= 0) & ~np.isin(np.arange(len(hard_QN))[:, None] * width + hard_QN, keys)

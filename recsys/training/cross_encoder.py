@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from recsys.datasets.judgments import JudgedPairs
 from recsys.metrics import graded_ndcg, mean
 from recsys.ranking.cross_encoder import on_device, pair_batch, pair_tokenizer
-from recsys.ranking.pairs import Pairs
 from recsys.training.loop import Fitted, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
@@ -21,12 +21,15 @@ from recsys.types import Floats, Ints
 UNJUDGED = 0.25
 
 
-def with_negatives(train: Pairs, lists_QN: Ints, each: int, first: int, seed: int) -> Pairs:
-    """The pairs and, for each query, `each` unjudged rows of its list (from place `first`), graded UNJUDGED.
+def with_negatives(
+    train: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
+) -> JudgedPairs:
+    """The pairs and, for each query, `each` unjudged rows of its list (from place `first`), graded
+    UNJUDGED.
 
-    Without them the model never sees the items that retrieval will show it: on Home Depot's validation queries they
-    raised recall@10 of the re-ranked list from .47 to .52 and cost .003 of nDCG@10 among the judged.
-    """
+    Without them the model never sees the items that retrieval will show it: on Home Depot's
+    validation queries they raised recall@10 of the re-ranked list from .47 to .52 and cost .003 of
+    nDCG@10 among the judged."""
     rng = np.random.default_rng(seed)
     of, rows = [train.of_P], [train.rows_P]
     for query, (judged, _) in enumerate(train.by_query()):
@@ -37,33 +40,38 @@ def with_negatives(train: Pairs, lists_QN: Ints, each: int, first: int, seed: in
         rows.append(chosen.astype(np.int64))
     grades = np.full(sum(map(len, of)), UNJUDGED, np.float32)
     grades[: len(train.grades_P)] = train.grades_P
-    return Pairs.sorted(train.queries, np.concatenate(of), np.concatenate(rows), grades)
+    return JudgedPairs.sorted(train.queries, np.concatenate(of), np.concatenate(rows), grades)
 
 
 def train(
     base: Path,
     texts: Sequence[str],
-    pairs: Pairs,
-    valid: Pairs,
+    pairs: JudgedPairs,
+    valid: JudgedPairs,
     folder: Path,
     schedule: Schedule,
     max_tokens: int = 64,
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
 ) -> Fitted:
-    """Trains the model of `base` to give each pair its grade (binary cross entropy), and saves it to `folder`.
+    """Trains the model of `base` to give each pair its grade (binary cross entropy), and saves it
+    to `folder`.
 
-    For distillation the grades are a teacher's scores. The validation is nDCG@10 among `valid`'s judged items.
-    """
+    For distillation the grades are a teacher's scores. The validation is nDCG@10 among `valid`'s
+    judged items."""
     from transformers import AutoModelForSequenceClassification
 
     seed_everything(schedule.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=1, dtype=torch.float32
+    )
     tokenizer = pair_tokenizer(base, max_tokens)
 
-    def logits(model: nn.Module, asked: Pairs, places: Ints) -> torch.Tensor:
+    def logits(model: nn.Module, asked: JudgedPairs, places: Ints) -> torch.Tensor:
         batch = pair_batch(
-            tokenizer, [asked.queries[q] for q in asked.of_P[places]], [texts[row] for row in asked.rows_P[places]]
+            tokenizer,
+            [asked.queries[q] for q in asked.of_P[places]],
+            [texts[row] for row in asked.rows_P[places]],
         )
         return model(**on_device(batch, next(model.parameters()).device)).logits[:, 0].float()
 
@@ -74,7 +82,9 @@ def train(
 
     def validate(model: nn.Module) -> float:
         blocks = np.array_split(np.arange(len(valid.of_P)), -(-len(valid.of_P) // 256))
-        return judged_ndcg(valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks]))
+        return judged_ndcg(
+            valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks])
+        )
 
     fitted = fit(model, len(pairs.of_P), loss, validate, schedule, say, resume)
     if rank() == 0:
@@ -85,7 +95,7 @@ def train(
     return fitted
 
 
-def judged_ndcg(pairs: Pairs, scores_P: Floats, k: int = 10) -> float:
+def judged_ndcg(pairs: JudgedPairs, scores_P: Floats, k: int = 10) -> float:
     """Mean nDCG@k over the queries, each ranking only what was judged for it; gain 4^grade - 1.
 
     With grades (r - 1) / 2 that is 2^(r - 1) - 1. A query without a gain is left out.

@@ -1,4 +1,5 @@
-"""How much anybody may teach by day, and every other choice of online learning. Plain Python: no torch.
+"""How much anybody may teach by day, and every other choice of online learning. Plain Python: no
+torch.
 
 A source is a user, or an origin (the keyed hash of an address).
 """
@@ -14,7 +15,8 @@ from typing import Any
 from recsys.errors import InputError
 from recsys.experiments.chance import point
 
-#: What lists are counted under that have neither a user nor a known address: all such are one source.
+#: What lists are counted under that have neither a user nor a known address: all such are one
+#: source.
 NOBODY = "nobody"
 
 
@@ -22,17 +24,18 @@ NOBODY = "nobody"
 class Online:
     """Choices of learning by day; `training.online` says what they bound.
 
-    A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of `radius` times the
-    nightly ones' norm. After it one of `reservoir` lists of earlier days is learned again, with `replay` of its vote.
-    A user has `user_votes` a UTC day, an origin `origin_votes`; a list takes a fifth to a half of one. Of a user at one
-    origin, `item_clicks` lists with a click on the same item count.
+    A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of
+    `radius` times the nightly ones' norm. After it one of `reservoir` lists of earlier days is
+    learned again, with `replay` of its vote. A user has `user_votes` a UTC day, an origin
+    `origin_votes`; a list takes a fifth to a half of one. Of a user at one origin, `item_clicks`
+    lists with a click on the same item count.
 
-    The share `holdout` of the lists is never learned from: the last `recent` of them judge the model as soon as there
-    are `least`. `clip` bounds a click's weight by inverse propensity.
+    The share `holdout` of the lists is never learned from: the last `recent` of them judge the
+    model as soon as there are `least`. `clip` bounds a click's weight by inverse propensity.
 
-    The trainer looks every `every_s` seconds, takes a list `patience_s` after it was shown, or with its first event
-    until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are those whose lists teach, empty all.
-    """
+    The trainer looks every `every_s` seconds, takes a list `patience_s` after it was shown, or with
+    its first event until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are
+    those whose lists teach, empty all."""
 
     learning_rate: float = 0.25
     radius: float = 1.5
@@ -52,16 +55,37 @@ class Online:
     surfaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "radius", "user_votes", "origin_votes", "every_s", "window_s", "snapshot_s"):
+        for name in (
+            "learning_rate",
+            "radius",
+            "user_votes",
+            "origin_votes",
+            "every_s",
+            "window_s",
+            "snapshot_s",
+        ):
             if not getattr(self, name) > 0:
-                raise InputError(f"{name} of online learning is {getattr(self, name)}: give more than 0")
+                raise InputError(
+                    f"{name} of online learning is {getattr(self, name)}: give more than 0"
+                )
         for name in ("reservoir", "least", "item_clicks"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} of online learning is {getattr(self, name)}: give 1 or more")
-        if not (0 <= self.replay <= 1 and 0 < self.holdout < 1 and self.clip >= 1 and self.patience_s >= 0):
-            raise InputError("of online learning, give a replay of 0 to 1, a holdout of more than 0, a clip from 1 on")
+                raise InputError(
+                    f"{name} of online learning is {getattr(self, name)}: give 1 or more"
+                )
+        if not (
+            0 <= self.replay <= 1
+            and 0 < self.holdout < 1
+            and self.clip >= 1
+            and self.patience_s >= 0
+        ):
+            raise InputError(
+                "of online learning, give a replay of 0 to 1, a holdout of more than 0, a clip from 1 on"
+            )
         if self.least > self.recent:
-            raise InputError(f"{self.recent} recent held-out lists never make {self.least}: raise recent")
+            raise InputError(
+                f"{self.recent} recent held-out lists never make {self.least}: raise recent"
+            )
 
     @property
     def vote(self) -> float:
@@ -70,23 +94,26 @@ class Online:
 
     @property
     def user_reach(self) -> float:
-        """How far the weights can lie at the day's end from where they would without one user's lists, from whatever
-        addresses; what others at his addresses then can no longer teach is not counted."""
+        """How far the weights can lie at the day's end from where they would without one user's
+        lists, from whatever addresses; what others at his addresses then can no longer teach is not
+        counted."""
         return self.user_votes * self.vote
 
     @property
     def source_reach(self) -> float:
-        """The same for one origin, under whatever users' names, or a user at one address, all counted: the lists of
-        the source, and as much again of those that can no longer teach as it used up their users' or its own votes."""
+        """The same for one origin, under whatever users' names, or a user at one address, all
+        counted: the lists of the source, and as much again of those that can no longer teach as it
+        used up their users' or its own votes."""
         return 2 * max(self.user_votes, self.origin_votes) * self.vote
 
 
 class Guard:
-    """Spends votes. Which lists teach, and how much, depends on the lists alone and never on the model.
+    """Spends votes. Which lists teach, and how much, depends on the lists alone and never on the
+    model.
 
-    First the origin pays, then the user, of what the origin could: nobody's list is paid for by more than those two,
-    and an address that forges names uses up no more of their votes than it has itself.
-    """
+    First the origin pays, then the user, of what the origin could: nobody's list is paid for by
+    more than those two, and an address that forges names uses up no more of their votes than it has
+    itself."""
 
     def __init__(self, choices: Online = Online(), spent: Mapping[str, Any] | None = None) -> None:
         self.choices = choices
@@ -98,18 +125,25 @@ class Guard:
         return {"day": self.day, "votes": dict(self.spent)}
 
     def admitted(
-        self, votes: float, user: str | None, origins: Collection[str | None], items: Collection[str], moment: datetime
+        self,
+        votes: float,
+        user: str | None,
+        origins: Collection[str | None],
+        items: Collection[str],
+        moment: datetime,
     ) -> float:
         """The share of a list's `votes` that may teach, from 0 to 1; it is spent then.
 
-        `origins` and `items` are those of its clicks. Where the log has no addresses, only the user pays: then who
-        forges names is not held back. A list of an earlier day, late, counts to the newest one.
-        """
+        `origins` and `items` are those of its clicks. Where the log has no addresses, only the user
+        pays: then who forges names is not held back. A list of an earlier day, late, counts to the
+        newest one."""
         self._turn(moment)
         names = sorted({origin for origin in origins if origin is not None})
         if not names and user is None:
             names = [NOBODY]
-        marks = [f"click\x1f{user}\x1f{name}\x1f{item}" for name in names or [""] for item in set(items)]
+        marks = [
+            f"click\x1f{user}\x1f{name}\x1f{item}" for name in names or [""] for item in set(items)
+        ]
         if any(self.spent[mark] >= self.choices.item_clicks for mark in marks):
             return 0.0
         for mark in marks:

@@ -1,8 +1,8 @@
 """One training loop for every model: shuffles, steps, validates, keeps the best, resumes.
 
-What is learned stands in the caller's `loss(model, places)` and `validate(model)`; this file knows neither texts nor
-labels. Under an initialised `torch.distributed` every worker calls `fit` with the same arguments.
-"""
+What is learned stands in the caller's `loss(model, places)` and `validate(model)`; this file knows
+neither texts nor labels. Under an initialised `torch.distributed` every worker calls `fit` with the
+same arguments."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ TELL_S = 30.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. The learning rate rises over the share `warmup` of the steps, then falls to 0.
+    """How long and how fast. The learning rate rises over the share `warmup` of the steps, then
+    falls to 0.
 
-    `batch_size` is of one step over all workers: with N workers each takes 1/N of it and the step is the same (an
-    in-batch contrastive loss sees only its worker's share: multiply the size by N to keep as many negatives).
-    `evaluations` validations are made an epoch; `patience` of them in a row that are no better stop the run, 0 never.
-    Weight decay spares biases, norms and everything else of one dimension. `clip` bounds the gradient's norm.
-    `average` keeps an exponential mean of the weights, this share of it old at each step (0.999 is common; less at
-    first); it is what is validated and kept. `log_dir` takes TensorBoard logs and the checkpoint. `device` is this
-    worker's GPU where there is one.
-    """
+    `batch_size` is of one step over all workers: with N workers each takes 1/N of it and the step
+    is the same (an in-batch contrastive loss sees only its worker's share: multiply the size by N
+    to keep as many negatives). `evaluations` validations are made an epoch; `patience` of them in a
+    row that are no better stop the run, 0 never. Weight decay spares biases, norms and everything
+    else of one dimension. `clip` bounds the gradient's norm. `average` keeps an exponential mean of
+    the weights, this share of it old at each step (0.999 is common; less at first); it is what is
+    validated and kept. `log_dir` takes TensorBoard logs and the checkpoint. `device` is this
+    worker's GPU where there is one."""
 
     epochs: float
     batch_size: int
@@ -86,12 +87,15 @@ class Schedule:
     def rate(self, step: int, steps: int) -> float:
         """The share of the full learning rate at `step` of 0..steps-1."""
         rising = math.ceil(self.warmup * steps)
-        return (step + 1) / (rising + 1) if step < rising else (steps - step) / max(1, steps - rising)
+        return (
+            (step + 1) / (rising + 1) if step < rising else (steps - step) / max(1, steps - rising)
+        )
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """`best` is the best validation, reached after `step` of the `steps` made; `start` is that of the given weights.
+    """`best` is the best validation, reached after `step` of the `steps` made; `start` is that of
+    the given weights.
 
     `seconds` counts this process only, not what a resumed run did before.
     """
@@ -112,31 +116,38 @@ def fit(
     say: Say = lambda _: None,
     resume: bool = False,
 ) -> Fitted:
-    """Trains `model` in place and leaves it on its device, in eval mode, with the weights of the best validation.
+    """Trains `model` in place and leaves it on its device, in eval mode, with the weights of the
+    best validation.
 
-    `loss` gets positions 0..examples-1 of one batch (int64; each once an epoch, in an order given by the seed) and
-    returns a mean over them. It must reach the weights through `model(...)`, several calls a step are fine: under
-    several workers `model` is wrapped. `validate` gets the bare model without gradients, on the first worker alone;
-    higher is better. The weights as given count as the first validation, so a run never returns worse ones.
-    Both run under bf16 autocast on a GPU, in fp32 on a CPU.
+    `loss` gets positions 0..examples-1 of one batch (int64; each once an epoch, in an order given
+    by the seed) and returns a mean over them. It must reach the weights through `model(...)`,
+    several calls a step are fine: under several workers `model` is wrapped. `validate` gets the
+    bare model without gradients, on the first worker alone; higher is better. The weights as given
+    count as the first validation, so a run never returns worse ones. Both run under bf16 autocast
+    on a GPU, in fp32 on a CPU.
 
-    Same seed, same number of threads and a CPU give the same weights; every step draws its own seed from (seed, step,
-    worker), so a resumed run equals an unbroken one (AdaLoRA excepted: its importance scores begin anew). `resume`
-    goes on from `log_dir`'s checkpoint, written at each validation, where there is one, and refuses one of another
-    schedule. Raises InputError for no examples or a batch that the workers cannot share, RecsysError where the loss
-    is no number any more.
-    """
+    Same seed, same number of threads and a CPU give the same weights; every step draws its own seed
+    from (seed, step, worker), so a resumed run equals an unbroken one (AdaLoRA excepted: its
+    importance scores begin anew). `resume` goes on from `log_dir`'s checkpoint, written at each
+    validation, where there is one, and refuses one of another schedule. Raises InputError for no
+    examples or a batch that the workers cannot share, RecsysError where the loss is no number any
+    more."""
     if examples < 1:
         raise InputError("there are 0 examples to train on: give at least one")
     if schedule.batch_size % workers():
-        raise InputError(f"a batch of {schedule.batch_size} cannot be shared by {workers()} workers: give a multiple")
+        raise InputError(
+            f"a batch of {schedule.batch_size} cannot be shared by {workers()} workers: give a multiple"
+        )
     if examples < workers():
-        raise InputError(f"{examples} examples cannot be shared by {workers()} workers: train with fewer")
+        raise InputError(
+            f"{examples} examples cannot be shared by {workers()} workers: train with fewer"
+        )
     return _Run(model, examples, loss, validate, schedule, say).run(resume)
 
 
 def seed_everything(seed: int) -> None:
-    """Python's, NumPy's and torch's generators; `fit` does it for its steps, the maker of new weights before that."""
+    """Python's, NumPy's and torch's generators; `fit` does it for its steps, the maker of new
+    weights before that."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -150,10 +161,24 @@ class _Run:
     """The state of one call of `fit`."""
 
     def __init__(
-        self, model: nn.Module, examples: int, loss: Loss, validate: Validate, schedule: Schedule, say: Say
+        self,
+        model: nn.Module,
+        examples: int,
+        loss: Loss,
+        validate: Validate,
+        schedule: Schedule,
+        say: Say,
     ) -> None:
-        self.examples, self.loss, self.validate, self.schedule, self.say = examples, loss, validate, schedule, say
-        self.device = torch.device(schedule.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.examples, self.loss, self.validate, self.schedule, self.say = (
+            examples,
+            loss,
+            validate,
+            schedule,
+            say,
+        )
+        self.device = torch.device(
+            schedule.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        )
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.model = model.to(self.device)
@@ -187,10 +212,13 @@ class _Run:
         if self.board:
             self.board.close()
         if workers() > 1:
-            # The wrapper is a cycle that keeps the process group's threads past its end: gloo aborts at exit then.
+            # The wrapper is a cycle that keeps the process group's threads past its end: gloo
+            # aborts at exit then.
             del wrapped
             gc.collect()
-        return Fitted(self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start)
+        return Fitted(
+            self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start
+        )
 
     def _tell_now_and_then(self) -> None:
         """Where no bar is drawn, a line every TELL_S seconds."""
@@ -221,7 +249,8 @@ class _Run:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Step n moves the mean by 9 / (10 + n) where that is more: it forgets the weights as given."""
+        """Step n moves the mean by 9 / (10 + n) where that is more: it forgets the weights as
+        given."""
         if self.kept is not self.model:
             share = max(1 - self.schedule.average, 9 / (10 + self.step))
             for mean, weights in zip(self.kept.parameters(), self.model.parameters(), strict=True):
@@ -239,12 +268,15 @@ class _Run:
                 yield batch[:shared][rank() :: workers()]
 
     def _evaluate(self) -> None:
-        """Validates on the first worker, tells the others, keeps the weights if they are the best so far."""
+        """Validates on the first worker, tells the others, keeps the weights if they are the best
+        so far."""
         self.kept.eval()
         loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
         self.losses.clear()
         if not math.isfinite(loss):
-            raise RecsysError(f"the loss is {loss} after {self.step} steps: lower the learning rate")
+            raise RecsysError(
+                f"the loss is {loss} after {self.step} steps: lower the learning rate"
+            )
         with torch.no_grad(), self._precision():
             value = from_first(float(self.validate(self.kept)) if rank() == 0 else 0.0)
         self.start = value if self.step == 0 else self.start
@@ -254,13 +286,17 @@ class _Run:
             self.best, self.best_step = value, self.step
         if rank() == 0:
             if better:
-                self.best_state = {name: _copied(tensor) for name, tensor in self.kept.state_dict().items()}
+                self.best_state = {
+                    name: _copied(tensor) for name, tensor in self.kept.state_dict().items()
+                }
             self._log(loss, value)
             self._save()
 
     def _log(self, loss: float, value: float) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
-        self.say(f"step {self.step:,} of {self.steps:,}  loss {loss:.4f}  validation {value:.4f}  best {self.best:.4f}")
+        self.say(
+            f"step {self.step:,} of {self.steps:,}  loss {loss:.4f}  validation {value:.4f}  best {self.best:.4f}"
+        )
         if self.board:
             for name, number in (("loss", loss), ("validation", value), ("learning_rate", rate)):
                 self.board.add_scalar(name, number, self.step)
@@ -289,14 +325,21 @@ class _Run:
         path.with_suffix(".new").replace(path)
 
     def _load(self) -> bool:
-        """Takes up the checkpoint, which only the first worker has to see; False where there is none."""
+        """Takes up the checkpoint, which only the first worker has to see; False where there is
+        none."""
         path = Path(self.schedule.log_dir or ".") / CHECKPOINT
         there = self.schedule.log_dir is not None and path.exists()
-        state = from_first(torch.load(path, map_location="cpu", weights_only=True) if there and rank() == 0 else None)
+        state = from_first(
+            torch.load(path, map_location="cpu", weights_only=True)
+            if there and rank() == 0
+            else None
+        )
         if state is None:
             return False
         if state["recipe"] != self._recipe():
-            raise InputError(f"{path} is of another schedule or number of examples: remove it, or train without resume")
+            raise InputError(
+                f"{path} is of another schedule or number of examples: remove it, or train without resume"
+            )
         self.kept.load_state_dict(state["kept"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -308,24 +351,40 @@ class _Run:
 
     def _recipe(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be taken up."""
-        chosen = {k: v for k, v in asdict(self.schedule).items() if k not in ("log_dir", "device", "patience")}
+        chosen = {
+            k: v
+            for k, v in asdict(self.schedule).items()
+            if k not in ("log_dir", "device", "patience")
+        }
         return {**chosen, "examples": self.examples}
 
     def _wrapped(self) -> nn.Module:
         if workers() == 1:
             return self.model
-        # Buffers stay: two forward calls a step would otherwise write over what the backward pass needs.
+        # Buffers stay: two forward calls a step would otherwise write over what the backward pass
+        # needs.
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.model, ids, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(
+            self.model, ids, broadcast_buffers=False, find_unused_parameters=True
+        )
 
     def _precision(self) -> AbstractContextManager[Any]:
         """bf16 on a GPU alone: CPUs without AMX emulate it, several times slower than fp32."""
-        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+        return (
+            torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+        )
 
     def _bar(self) -> tqdm:
         quiet = True if rank() else None  # None: where stderr is no terminal
         total, done = self.steps * self.schedule.batch_size, self.step * self.schedule.batch_size
-        return tqdm(total=total, initial=done, unit=" examples", unit_scale=True, file=sys.stderr, disable=quiet)
+        return tqdm(
+            total=total,
+            initial=done,
+            unit=" examples",
+            unit_scale=True,
+            file=sys.stderr,
+            disable=quiet,
+        )
 
     def _open_board(self) -> Any:
         if self.schedule.log_dir is None or rank():
@@ -348,7 +407,10 @@ def _optimizer(model: nn.Module, schedule: Schedule, fused: bool) -> torch.optim
     if not groups:
         raise InputError("the model has no weights to train: all are frozen")
     return torch.optim.AdamW(
-        [{"params": g, "weight_decay": decay, "lr": rate, "full_lr": rate} for (decay, rate), g in groups.items()],
+        [
+            {"params": g, "weight_decay": decay, "lr": rate, "full_lr": rate}
+            for (decay, rate), g in groups.items()
+        ],
         fused=fused,
     )
 

@@ -1,7 +1,8 @@
-"""Learns `ranking.mixer.Mixer` from what users did next: sources fitted to a log before a date, truth from after it.
+"""Learns `ranking.mixer.Mixer` from what users did next: sources fitted to a log before a date,
+truth from after it.
 
-Legend: B requests of a block, N candidates, F features, V views, G groups (new to the user, had before).
-"""
+Legend: B requests of a block, N candidates, F features, V views, G groups (new to the user, had
+before)."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ BLOCK = 256
 class Recipe:
     """How the mixer is learned.
 
-    `new_share` is the weight of the lists without what the user has had, beside the lists of everything; with weights
-    of their own for both, hits moved by less than .001 from .1 to .8. `strength` pulls the weights, the bias apart, to
-    where they start; it matters less the more requests there are. A start of `scale` times the fixed weights is about
-    as sure as the outcomes are.
-    """
+    `new_share` is the weight of the lists without what the user has had, beside the lists of
+    everything; with weights of their own for both, hits moved by less than .001 from .1 to .8.
+    `strength` pulls the weights, the bias apart, to where they start; it matters less the more
+    requests there are. A start of `scale` times the fixed weights is about as sure as the outcomes
+    are."""
 
     new_share: float = 0.5
     strength: float = 3.0
@@ -40,21 +41,27 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Example:
-    """A block of requests: rows_BN (-1 pads), features_BNF, and which candidates the user then took."""
+    """A block of requests: rows_BN (-1 pads), features_BNF, and which candidates the user then
+    took."""
 
     rows_BN: Rows
     features_BNF: Floats
     labels_BN: Mask
 
 
-def examples(ask: Ask, asked: Histories, truth: tuple[Ints, Ints], block: int = BLOCK) -> Iterator[Example]:
-    """One example a block of histories. `truth` is offsets [U + 1] and item rows, as `metrics` takes it."""
+def examples(
+    ask: Ask, asked: Histories, truth: tuple[Ints, Ints], block: int = BLOCK
+) -> Iterator[Example]:
+    """One example a block of histories. `truth` is offsets [U + 1] and item rows, as `metrics`
+    takes it."""
     offsets, items = truth
     for low in range(0, len(asked), block):
         high = min(low + block, len(asked))
         rows_BN, features_BNF = ask(asked.slice(low, high))
         mine = items[offsets[low] : offsets[high]]
-        yield Example(rows_BN, features_BNF, found(rows_BN, offsets[low : high + 1] - offsets[low], mine))
+        yield Example(
+            rows_BN, features_BNF, found(rows_BN, offsets[low : high + 1] - offsets[low], mine)
+        )
 
 
 def train_mixer(
@@ -64,16 +71,18 @@ def train_mixer(
     recipe: Recipe = Recipe(),
     again: Sequence[str] = AGAIN,
 ) -> Mixer:
-    """The weights of the least listwise loss: softmax cross-entropy over each request's candidates (ListNet, Cao et
-    al. 2007, its top-one form), every request's positives sharing a weight of 1; beside it the same over its new
-    candidates alone. Convex, so it has no seed. Requests without a positive teach nothing; without any, `start`
-    (weights as of `LinearRanker`) is what comes back, `recipe.scale` times as sharp.
-    """
+    """The weights of the least listwise loss: softmax cross-entropy over each request's candidates
+    (ListNet, Cao et al. 2007, its top-one form), every request's positives sharing a weight of 1;
+    beside it the same over its new candidates alone. Convex, so it has no seed. Requests without a
+    positive teach nothing; without any, `start` (weights as of `LinearRanker`) is what comes back,
+    `recipe.scale` times as sharp."""
     first = Mixer.of({name: weight * recipe.scale for name, weight in start.items()}, names, again)
     blocks = [_tensors(example, first) for example in made]
     origin = torch.from_numpy(np.append(first.weights_GFV.ravel(), np.float32(first.bias)))
     learned = origin.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([learned], max_iter=recipe.steps, history_size=20, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [learned], max_iter=recipe.steps, history_size=20, line_search_fn="strong_wolfe"
+    )
     requests = max(1, sum(len(block.views) for block in blocks))
 
     def step() -> Tensor:
@@ -85,7 +94,12 @@ def train_mixer(
 
     optimizer.step(step)
     told = learned.detach().numpy()
-    return Mixer(first.feature_names, told[:-1].reshape(first.weights_GFV.shape), float(told[-1]), first.again)
+    return Mixer(
+        first.feature_names,
+        told[:-1].reshape(first.weights_GFV.shape),
+        float(told[-1]),
+        first.again,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,8 @@ def _listwise(scores: Tensor, labels: Tensor, listed: Tensor) -> Tensor:
 
 def _tensors(example: Example, first: Mixer) -> _Block:
     size, candidates = example.rows_BN.shape
-    seen = views(example.features_BNF).reshape(size, candidates, len(first.feature_names) * len(VIEWS))
+    seen = views(example.features_BNF).reshape(
+        size, candidates, len(first.feature_names) * len(VIEWS)
+    )
     masks = (example.rows_BN >= 0, example.labels_BN, first.is_again(example.features_BNF))
     return _Block(torch.from_numpy(seen), *(torch.from_numpy(mask) for mask in masks))

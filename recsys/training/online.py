@@ -1,15 +1,19 @@
-"""A network that goes on learning by day, from list to list, within bounds that hold whatever comes.
+"""A network that goes on learning by day, from list to list, within bounds that hold whatever
+comes.
 
-What learns is the network's last layer: score = w . h(x), with the hidden values h of the nightly network. In the
-coordinates z = s * h, where s_j = |w_j| + FLOOR * mean |w|, the day's change is theta: score = w . h + theta . z. What
-the night found important is quick to learn, what it found useless is slow.
+What learns is the network's last layer: score = w . h(x), with the hidden values h of the nightly
+network. In the coordinates z = s * h, where s_j = |w_j| + FLOOR * mean |w|, the day's change is
+theta: score = w . h + theta . z. What the night found important is quick to learn, what it found
+useless is slow.
 
-A list's loss is the softmax cross-entropy of its clicks by inverse propensity, as at night, times a weight that holds
-its gradient's norm at most at its votes (1 or less) and its curvature below 2 / rate. It is convex, so that a gradient
-step and the projection into the ball bring no two thetas further apart (Hardt, Recht & Singer, ICML 2016, lemma 3.7): a
-list that is in one stream and not in another changes theta by what its own steps do, and nothing makes that grow. Votes
-depend on the lists alone. Hence the bounds of `guard.Online`, until the model falls back, which held-out lists of many
-decide; two items whose z are d apart change their scores' difference by at most d times what theta changes.
+A list's loss is the softmax cross-entropy of its clicks by inverse propensity, as at night, times a
+weight that holds its gradient's norm at most at its votes (1 or less) and its curvature below 2 /
+rate. It is convex, so that a gradient step and the projection into the ball bring no two thetas
+further apart (Hardt, Recht & Singer, ICML 2016, lemma 3.7): a list that is in one stream and not in
+another changes theta by what its own steps do, and nothing makes that grow. Votes depend on the
+lists alone. Hence the bounds of `guard.Online`, until the model falls back, which held-out lists of
+many decide; two items whose z are d apart change their scores' difference by at most d times what
+theta changes.
 
 Legend: B requests, K places, F features, H hidden values.
 """
@@ -31,15 +35,16 @@ from numpy.typing import NDArray
 
 from recsys.experiments.chance import rng_of
 from recsys.experiments.intervals import mean, units
-from recsys.ranking.lists import Lists, Looked
+from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
 from recsys.ranking.network import Network, load, save
 from recsys.training.guard import Guard, Online, is_held_out
 from recsys.training.ranker import tensors
 from recsys.types import Floats
 
 Values = NDArray[np.float64]
-#: What a hidden value without any weight counts, in mean weights. With .1 one of six drawn flips was not followed in
-#: half a day; with all values alike (10 and more) a hundred features of noise made the bound three times as wide.
+#: What a hidden value without any weight counts, in mean weights. With .1 one of six drawn flips
+#: was not followed in half a day; with all values alike (10 and more) a hundred features of noise
+#: made the bound three times as wide.
 FLOOR = 1.0
 #: Lists whose items are all nearer to each other than this count less.
 NEAR = 0.1
@@ -48,11 +53,12 @@ _BLOCK = 128
 
 @dataclass(frozen=True)
 class Report:
-    """What one call of `learn` did with `lists` that led to something, and where the model stands after it.
+    """What one call of `learn` did with `lists` that led to something, and where the model stands
+    after it.
 
-    `distance` is how far from the nightly weights, 1 at the ball's edge. `difference` is the held-out loss above the
-    nightly model's, with its 95 % interval over users; NaN where too few were held out.
-    """
+    `distance` is how far from the nightly weights, 1 at the ball's edge. `difference` is the
+    held-out loss above the nightly model's, with its 95 % interval over users; NaN where too few
+    were held out."""
 
     lists: int
     learned: int
@@ -68,8 +74,8 @@ class Report:
 
 @dataclass(frozen=True)
 class Listed:
-    """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No gradient of it times
-    `weight` is longer than `votes`, wherever theta is."""
+    """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No
+    gradient of it times `weight` is longer than `votes`, wherever theta is."""
 
     request: str
     user: str | None
@@ -93,13 +99,16 @@ class Listed:
 
 
 class OnlineLearner:
-    """Learns from `tables.EXAMPLES` as they come, starting from the nightly network in `folder`. Also a `Ranker`.
+    """Learns from `tables.EXAMPLES` as they come, starting from the nightly network in `folder`.
+    Also a `Ranker`.
 
-    The same examples in the same calls give the same weights: what is left to chance, the request ids decide.
-    `examination` is what the nightly network was trained with; without one clicks count alike in all places.
-    """
+    The same examples in the same calls give the same weights: what is left to chance, the request
+    ids decide. `examination` is what the nightly network was trained with; without one clicks count
+    alike in all places."""
 
-    def __init__(self, folder: str | Path, choices: Online, examination: Looked | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, choices: Online, examination: PositionBias | None = None
+    ) -> None:
         self.choices, self.examination = choices, examination
         self.nightly: Network = load(folder)
         self.feature_names = self.nightly.names
@@ -112,11 +121,11 @@ class OnlineLearner:
         self._judged: deque[tuple[Listed, float]] = deque(maxlen=choices.recent)
 
     def learn(self, examples: pa.Table) -> Report:
-        """Takes a step a list that led to something and may teach, in their order; of those held out it only counts
-        the loss, as they come.
+        """Takes a step a list that led to something and may teach, in their order; of those held
+        out it only counts the loss, as they come.
 
-        Raises InputError where the log has none of the network's features, or one that is no finite number.
-        """
+        Raises InputError where the log has none of the network's features, or one that is no finite
+        number."""
         lists = self._teaching(examples)
         sources = _origins(examples)
         counts = {"learned": 0, "refused": 0, "held_out": 0}
@@ -137,8 +146,9 @@ class OnlineLearner:
         )
 
     def remember(self, examples: pa.Table) -> int:
-        """Keeps lists of earlier days for replay: how many there are. They take no votes and are not learned now; which
-        of two is kept for one place, the hash of its request decides, and the later one stays."""
+        """Keeps lists of earlier days for replay: how many there are. They take no votes and are
+        not learned now; which of two is kept for one place, the hash of its request decides, and
+        the later one stays."""
         lists = self._teaching(examples)
         for one in self._listed(lists):
             if not is_held_out(one.request, self.choices.holdout):
@@ -146,19 +156,29 @@ class OnlineLearner:
         return len(self._reservoir)
 
     def forget(self, users: Collection[str]) -> None:
-        """Nothing of these users' lists stays but what the weights learned from them, which the night ends."""
+        """Nothing of these users' lists stays but what the weights learned from them, which the
+        night ends."""
         self.guard.forget(users)
-        self._reservoir = {slot: one for slot, one in self._reservoir.items() if one.user not in users}
-        self._judged = deque((pair for pair in self._judged if pair[0].user not in users), self.choices.recent)
+        self._reservoir = {
+            slot: one for slot, one in self._reservoir.items() if one.user not in users
+        }
+        self._judged = deque(
+            (pair for pair in self._judged if pair[0].user not in users), self.choices.recent
+        )
 
     def score(self, features_BNF: Floats) -> Floats:
         """[B, N] of the network as it is now."""
-        base_BN, hidden_BNH = self._hidden(torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32)))
-        return (base_BN + hidden_BNH @ (self.scale_H * self.theta_H).astype(np.float32)).astype(np.float32)
+        base_BN, hidden_BNH = self._hidden(
+            torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32))
+        )
+        return (base_BN + hidden_BNH @ (self.scale_H * self.theta_H).astype(np.float32)).astype(
+            np.float32
+        )
 
     def reach(self, examples: pa.Table) -> float:
-        """The most by which one source can have changed the difference of two scores in any of these lists, in a day:
-        `Online.source_reach` times the largest distance of two of one list's items."""
+        """The most by which one source can have changed the difference of two scores in any of
+        these lists, in a day: `Online.source_reach` times the largest distance of two of one list's
+        items."""
         distances = [_diameter(one.z_KH) for one in self._listed(self._lists(examples))]
         return self.choices.source_reach * max(distances, default=0.0)
 
@@ -170,7 +190,8 @@ class OnlineLearner:
         save(network, folder)
 
     def state(self) -> dict[str, Any]:
-        """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew after a restart."""
+        """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew
+        after a restart."""
         return {"fallbacks": self.fallbacks, "votes": self.guard.told()}
 
     def restore(self, folder: str | Path, state: Mapping[str, Any]) -> None:
@@ -183,20 +204,27 @@ class OnlineLearner:
 
     # Steps
 
-    def _share(self, one: Listed, alone: Lists, origins: Mapping[tuple[str, str], str | None]) -> float:
-        """How much of the list's votes its sources can pay; nothing of one whose numbers overflow in the network."""
+    def _share(
+        self, one: Listed, alone: LoggedRankings, origins: Mapping[tuple[str, str], str | None]
+    ) -> float:
+        """How much of the list's votes its sources can pay; nothing of one whose numbers overflow
+        in the network."""
         if not np.isfinite([one.votes, *one.base_K]).all():
             return 0.0
         items = alone.items_BK[alone.clicked_BK].tolist()
         moment = alone.times_B[0].astype(datetime).replace(tzinfo=UTC)
-        return self.guard.admitted(one.votes, one.user, {origins[one.request, item] for item in items}, items, moment)
+        return self.guard.admitted(
+            one.votes, one.user, {origins[one.request, item] for item in items}, items, moment
+        )
 
     def _take(self, one: Listed, share: float) -> str:
         """What became of a list. One held out pays too: nobody can flood the judges."""
         if not share > 0:
             return "refused"
         if is_held_out(one.request, self.choices.holdout):
-            self._judged.append((one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H))))
+            self._judged.append(
+                (one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H)))
+            )
             return "held_out"
         self._learn(one, share)
         return "learned"
@@ -204,7 +232,9 @@ class OnlineLearner:
     def _learn(self, one: Listed, share: float) -> None:
         """Its step, and that of an older list."""
         self._step(one, share)
-        older = self._reservoir.get(int(rng_of(one.request, "replay").integers(self.choices.reservoir)))
+        older = self._reservoir.get(
+            int(rng_of(one.request, "replay").integers(self.choices.reservoir))
+        )
         if older is not None and older.votes > 0:
             self._step(older, share * self.choices.replay * min(1.0, one.votes / older.votes))
 
@@ -219,7 +249,8 @@ class OnlineLearner:
     # Judging
 
     def _difference(self) -> tuple[float, float, float]:
-        """The recent held-out lists' loss above the nightly model's, each as the model was when the list came."""
+        """The recent held-out lists' loss above the nightly model's, each as the model was when the
+        list came."""
         if len(self._judged) < self.choices.least:
             return (float("nan"),) * 3
         lists = [one for one, _ in self._judged]
@@ -230,15 +261,17 @@ class OnlineLearner:
         return told.value, *told.interval
 
     def _check(self, difference: float, low: float, high: float) -> bool:
-        """Whether the model fell back: clearly worse than the nightly one, it becomes the last that was not, or the
-        nightly one where that is worse too on the same lists."""
+        """Whether the model fell back: clearly worse than the nightly one, it becomes the last that
+        was not, or the nightly one where that is worse too on the same lists."""
         if difference <= 0:
             self.good_H = self.theta_H.copy()
         if not low > 0:
             return False
         nothing_H = np.zeros_like(self.theta_H)
         lists = [one for one, _ in self._judged]
-        better = sum(one.loss(self.good_H) for one in lists) < sum(one.loss(nothing_H) for one in lists)
+        better = sum(one.loss(self.good_H) for one in lists) < sum(
+            one.loss(nothing_H) for one in lists
+        )
         self.theta_H = self.good_H.copy() if better else nothing_H
         self.good_H = self.theta_H.copy()
         self._judged.clear()
@@ -247,19 +280,21 @@ class OnlineLearner:
 
     # Lists
 
-    def _lists(self, examples: pa.Table) -> Lists:
-        return Lists.of(examples, self.feature_names)
+    def _lists(self, examples: pa.Table) -> LoggedRankings:
+        return LoggedRankings.of(examples, self.feature_names)
 
-    def _teaching(self, examples: pa.Table) -> Lists:
+    def _teaching(self, examples: pa.Table) -> LoggedRankings:
         lists = self._lists(examples)
         return lists.where(lists.teaches_B)
 
-    def _listed(self, lists: Lists) -> Iterator[Listed]:
+    def _listed(self, lists: LoggedRankings) -> Iterator[Listed]:
         for start in range(0, len(lists), _BLOCK):
             block = lists.where(np.arange(start, min(start + _BLOCK, len(lists))))
             told = tensors(block, self.feature_names, self.examination, self.choices.clip)
             base_BK, hidden_BKH = self._hidden(told.features)
-            targets_BK, offsets_BK = (part.numpy().astype(np.float64) for part in (told.targets, told.offsets))
+            targets_BK, offsets_BK = (
+                part.numpy().astype(np.float64) for part in (told.targets, told.offsets)
+            )
             for at, there_K in enumerate(block.there_BK):
                 z_KH = hidden_BKH[at][there_K] * self.scale_H.astype(np.float32)
                 who = block.request_ids_B[at], block.users_B[at]
@@ -267,11 +302,16 @@ class OnlineLearner:
                 yield self._one(who, base_K, z_KH, targets_BK[at][there_K], offsets_BK[at][there_K])
 
     def _one(
-        self, who: tuple[str, str | None], base_K: Values, z_KH: Floats, weighed_K: Values, offsets_K: Values
+        self,
+        who: tuple[str, str | None],
+        base_K: Values,
+        z_KH: Floats,
+        weighed_K: Values,
+        offsets_K: Values,
     ) -> Listed:
-        """The loss is divided by what bounds its slope, the diameter, and its curvature, a quarter of the diameter's
-        square, which times the rate must stay below 2. The slope is a mean of the items less that of the clicked ones:
-        no longer than from there to the furthest."""
+        """The loss is divided by what bounds its slope, the diameter, and its curvature, a quarter
+        of the diameter's square, which times the rate must stay below 2. The slope is a mean of the
+        items less that of the clicked ones: no longer than from there to the furthest."""
         total = float(weighed_K.sum())
         targets_K, diameter = weighed_K / max(total, 1e-12), _diameter(z_KH)
         steepness = max(NEAR, diameter, self.choices.learning_rate * diameter**2 / 8)
@@ -284,7 +324,9 @@ class OnlineLearner:
     def _hidden(self, features_BKF: torch.Tensor) -> tuple[Floats, Floats]:
         """What the night says, and what enters the last layer."""
         entered: list[torch.Tensor] = []
-        hook = self.nightly.out.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        hook = self.nightly.out.register_forward_pre_hook(
+            lambda _, inputs: entered.append(inputs[0])
+        )
         try:
             scores_BK = self.nightly(features_BKF)
         finally:
@@ -297,7 +339,8 @@ def _origins(examples: pa.Table) -> dict[tuple[str, str], str | None]:
     return {
         (request, item): origin
         for request, item, origin in zip(
-            *(examples[name].to_pylist() for name in ("request_id", "item_id", "origin")), strict=True
+            *(examples[name].to_pylist() for name in ("request_id", "item_id", "origin")),
+            strict=True,
         )
     }
 

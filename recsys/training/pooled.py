@@ -17,19 +17,25 @@ from recsys.encoders.transformer import TransformerEncoder, pooled
 from recsys.training.adapters import Adapters, adapted, merged
 from recsys.training.loop import Places
 
-#: A CPU runs a batch in pieces of like length: short texts of varied length are mostly padding otherwise.
+#: A CPU runs a batch in pieces of like length: short texts of varied length are mostly padding
+#: otherwise.
 _PIECES = 4
 _TOKENIZER = ("tokenizer*.json", "special_tokens_map.json", "vocab.txt", "*.model")
 
 
 class Pooled(nn.Module):
-    """The model of `base`, pooled to unit vectors exactly as `base` does it, in fp32 weights of its own.
+    """The model of `base`, pooled to unit vectors exactly as `base` does it, in fp32 weights of its
+    own.
 
     `adapters`, `rank` and `steps` as in `adapters.adapted`.
     """
 
     def __init__(
-        self, base: TransformerEncoder, adapters: Adapters | None = None, rank: int = 16, steps: int | None = None
+        self,
+        base: TransformerEncoder,
+        adapters: Adapters | None = None,
+        rank: int = 16,
+        steps: int | None = None,
     ) -> None:
         from transformers import AutoModel
 
@@ -39,13 +45,16 @@ class Pooled(nn.Module):
         self.model = adapted(plain, adapters, rank, steps)
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """[B, dim], each row of length 1, from token ids and 1 where there is a token, both padded on the right."""
+        """[B, dim], each row of length 1, from token ids and 1 where there is a token, both padded
+        on the right."""
         if ids_BT.device.type != "cpu" or len(ids_BT) < 2 * _PIECES:
             return self._vectors(ids_BT, mask_BT)
         lengths_B = mask_BT.sum(dim=1)
         order = lengths_B.argsort(stable=True)
         pieces = [(piece, int(lengths_B[piece[-1]])) for piece in order.tensor_split(_PIECES)]
-        sorted_BD = torch.cat([self._vectors(ids_BT[piece, :end], mask_BT[piece, :end]) for piece, end in pieces])
+        sorted_BD = torch.cat(
+            [self._vectors(ids_BT[piece, :end], mask_BT[piece, :end]) for piece, end in pieces]
+        )
         return sorted_BD[order.argsort()]
 
     def _vectors(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -54,7 +63,8 @@ class Pooled(nn.Module):
         return nn.functional.normalize(pooled_BD, dim=1)
 
     def save(self, folder: Path) -> None:
-        """A folder for `TransformerEncoder`, adapters merged into the weights (of this object too)."""
+        """A folder for `TransformerEncoder`, adapters merged into the weights (of this object
+        too)."""
         self.model = merged(self.model)
         self.model.save_pretrained(folder)
         for pattern in _TOKENIZER:
@@ -80,4 +90,6 @@ class Tokens:
         """Ids and mask [B, T] int64, as long as the longest of the batch."""
         ids_BT, lengths_B = padded(self._tokens.take(pa.array(places)), self._pad)
         there_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]
-        return torch.from_numpy(ids_BT).to(device), torch.from_numpy(there_BT.astype(np.int64)).to(device)
+        return torch.from_numpy(ids_BT).to(device), torch.from_numpy(there_BT.astype(np.int64)).to(
+            device
+        )

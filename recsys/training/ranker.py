@@ -1,8 +1,8 @@
 """Rankers learned from the feature log, without the bias of where things were shown.
 
-What was clicked counts by inverse propensity, what was not clicked as far as it was seen (`Lists.ips_weights`,
-`Lists.seen_BK`). Legend: B requests, K places, F features, N shown items, P pairs of one request's items.
-"""
+What was clicked counts by inverse propensity, what was not clicked as far as it was seen
+(`LoggedRankings.ips_weights`, `LoggedRankings.seen_BK`). Legend: B requests, K places, F features, N shown items, P
+pairs of one request's items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys.errors import InputError
 from recsys.metrics import mean
 from recsys.ranking import trees
 from recsys.ranking.features import BLOCKS
-from recsys.ranking.lists import CLIP, Lists, Looked, ips_ndcg, is_vector
+from recsys.ranking.logged_rankings import CLIP, LoggedRankings, PositionBias, ips_ndcg, is_vector
 from recsys.ranking.network import Network, Shape, save
 from recsys.training.loop import Fitted, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
@@ -36,8 +36,8 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class TreeRecipe:
-    """How the trees are grown. `clip` bounds a click's weight, see `Lists.ips_weights`; `patience` rounds without a
-    better validation end it."""
+    """How the trees are grown. `clip` bounds a click's weight, see `LoggedRankings.ips_weights`; `patience`
+    rounds without a better validation end it."""
 
     rounds: int = 300
     patience: int = 30
@@ -46,13 +46,15 @@ class TreeRecipe:
     smallest_leaf: int = 50
     clip: float = CLIP
     seed: int = 0
-    # One: two on a busy machine of two cores took ten times as long, threads of OpenMP waiting for each other.
+    # One: two on a busy machine of two cores took ten times as long, threads of OpenMP waiting for
+    # each other.
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class NetRecipe:
-    """How the network is taught. `adversarial` is the length of the vectors' perturbation, see `perturbed`."""
+    """How the network is taught. `adversarial` is the length of the vectors' perturbation, see
+    `perturbed`."""
 
     shape: Shape = field(default_factory=Shape)
     epochs: float = 8
@@ -69,9 +71,9 @@ class NetRecipe:
 class Tensors:
     """Lists as the loss takes them: `features` [B, K, F], the others [B, K].
 
-    `targets` are gains by inverse propensity, 0 at pads. `offsets` are logarithms of how much of its share each place
-    has after clipping: 0 where the clip does not bite, -1e9 at pads. `blocks` are the columns of each vector.
-    """
+    `targets` are gains by inverse propensity, 0 at pads. `offsets` are logarithms of how much of
+    its share each place has after clipping: 0 where the clip does not bite, -1e9 at pads. `blocks`
+    are the columns of each vector."""
 
     features: Tensor
     targets: Tensor
@@ -84,38 +86,54 @@ class Tensors:
     def at(self, places: Ints, device: torch.device | None = None) -> Tensors:
         """These requests, on this device."""
         chosen = torch.from_numpy(np.asarray(places, np.int64))
-        features, targets, offsets = (part[chosen].to(device) for part in (self.features, self.targets, self.offsets))
+        features, targets, offsets = (
+            part[chosen].to(device) for part in (self.features, self.targets, self.offsets)
+        )
         return Tensors(features, targets, offsets, self.blocks)
 
 
-def tensors(lists: Lists, names: Sequence[str], examination: Looked | None, clip: float = CLIP) -> Tensors:
-    """The lists with the features `names` (see `Lists.named`), on the CPU; raw clicks without an examination."""
+def tensors(
+    lists: LoggedRankings,
+    names: Sequence[str],
+    examination: PositionBias | None,
+    clip: float = CLIP,
+) -> Tensors:
+    """The lists with the features `names` (see `LoggedRankings.named`), on the CPU; raw clicks without an
+    examination."""
     weights_BK = lists.ips_weights(examination, clip)
     shares_BK = lists.looked_BK(examination) * weights_BK
-    offsets_BK = np.where(lists.there_BK, np.log(np.maximum(shares_BK, 1e-30)), _PAD).astype(np.float32)
+    offsets_BK = np.where(lists.there_BK, np.log(np.maximum(shares_BK, 1e-30)), _PAD).astype(
+        np.float32
+    )
     if examination is None:
         offsets_BK = np.where(lists.there_BK, 0, _PAD).astype(np.float32)
-    columns = ([at for at, name in enumerate(names) if is_vector(name) and name.split(".")[0] == b] for b in BLOCKS)
+    columns = (
+        [at for at, name in enumerate(names) if is_vector(name) and name.split(".")[0] == b]
+        for b in BLOCKS
+    )
     arrays = (lists.named(names).features_BKF, lists.gains_BK * weights_BK, offsets_BK)
-    features, targets, offsets = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
+    features, targets, offsets = (
+        torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays
+    )
     return Tensors(features, targets, offsets, tuple(tuple(block) for block in columns if block))
 
 
 def listwise_ips_loss(scores_BK: Tensor, lists: Tensors) -> Tensor:
-    """Mean over the requests with a click of the softmax cross-entropy of their clicks, by inverse propensity.
+    """Mean over the requests with a click of the softmax cross-entropy of their clicks, by inverse
+    propensity.
 
-    The weights are of a request's clicks and not shared out: its least is where exp(score) goes with the relevance,
-    wherever things stood (Ai et al., SIGIR 2018). The offsets keep that so under a clip, which takes as much from a
-    place's clicks as from its part as a negative.
-    """
+    The weights are of a request's clicks and not shared out: its least is where exp(score) goes
+    with the relevance, wherever things stood (Ai et al., SIGIR 2018). The offsets keep that so
+    under a clip, which takes as much from a place's clicks as from its part as a negative."""
     logs_BK = functional.log_softmax(scores_BK + lists.offsets, dim=1)
     teaching = (lists.targets > 0).any(dim=1).sum().clamp(min=1)
     return -(lists.targets * logs_BK).sum() / teaching
 
 
 def loss_of(network: nn.Module, lists: Tensors, adversarial: float = 0.0) -> Tensor:
-    """`listwise_ips_loss` of what the network says; with `adversarial` the mean of it and of that with the vectors
-    `perturbed` (adversarial training, Goodfellow et al. 2015; for vectors of items Tang et al., TKDE 2019)."""
+    """`listwise_ips_loss` of what the network says; with `adversarial` the mean of it and of that
+    with the vectors `perturbed` (adversarial training, Goodfellow et al. 2015; for vectors of items
+    Tang et al., TKDE 2019)."""
     loss = listwise_ips_loss(network(lists.features), lists)
     if not adversarial or not lists.blocks:
         return loss
@@ -124,8 +142,9 @@ def loss_of(network: nn.Module, lists: Tensors, adversarial: float = 0.0) -> Ten
 
 
 def perturbed(network: nn.Module, lists: Tensors, epsilon: float) -> Tensors:
-    """The lists with each vector moved to where the loss rises fastest: every number by epsilon / sqrt(length), so
-    that it is by `epsilon` of a unit vector (the fast gradient sign method, Goodfellow et al. 2015).
+    """The lists with each vector moved to where the loss rises fastest: every number by epsilon /
+    sqrt(length), so that it is by `epsilon` of a unit vector (the fast gradient sign method,
+    Goodfellow et al. 2015).
 
     What is no vector, all zeros, stays that.
     """
@@ -141,14 +160,15 @@ def perturbed(network: nn.Module, lists: Tensors, epsilon: float) -> Tensors:
 
 
 def train_net(
-    train: Lists,
-    valid: Lists,
-    examination: Looked | None,
+    train: LoggedRankings,
+    valid: LoggedRankings,
+    examination: PositionBias | None,
     folder: Path,
     recipe: NetRecipe = NetRecipe(),
     say: Say = lambda _: None,
 ) -> Fitted:
-    """Teaches a `Network` and saves it to `folder` for `NetRanker`; the validation is the mean of `ips_ndcg`.
+    """Teaches a `Network` and saves it to `folder` for `NetRanker`; the validation is the mean of
+    `ips_ndcg`.
 
     Raises InputError where nothing in `train` or in `valid` was clicked.
     """
@@ -156,10 +176,14 @@ def train_net(
     seed_everything(recipe.seed)
     network = Network(train.names, recipe.shape)
     network.normalise_by(train.features_BKF[train.there_BK])
-    taught, judged = (tensors(lists, train.names, examination, recipe.clip) for lists in (train, valid))
+    taught, judged = (
+        tensors(lists, train.names, examination, recipe.clip) for lists in (train, valid)
+    )
 
     def loss(model: nn.Module, places: Ints) -> Tensor:
-        return loss_of(model, taught.at(places, next(model.parameters()).device), recipe.adversarial)
+        return loss_of(
+            model, taught.at(places, next(model.parameters()).device), recipe.adversarial
+        )
 
     def validate(model: nn.Module) -> float:
         return mean(ips_ndcg(scored(model, judged), valid, examination, clip=recipe.clip))
@@ -188,14 +212,15 @@ def scored(network: nn.Module, lists: Tensors) -> Floats:
 
 
 def train_trees(
-    train: Lists,
-    valid: Lists,
-    examination: Looked | None,
+    train: LoggedRankings,
+    valid: LoggedRankings,
+    examination: PositionBias | None,
     folder: Path,
     recipe: TreeRecipe = TreeRecipe(),
     say: Say = lambda _: None,
 ) -> Fitted:
-    """Grows LambdaMART trees and saves them to `folder` for `TreeRanker`; the validation is the mean of `ips_ndcg`.
+    """Grows LambdaMART trees and saves them to `folder` for `TreeRanker`; the validation is the
+    mean of `ips_ndcg`.
 
     The trees see no vectors: one number of them says nothing. Raises InputError as `train_net`.
     """
@@ -203,7 +228,9 @@ def train_trees(
 
     started = time.perf_counter()
     names = tuple(name for name in train.names if not is_vector(name))
-    train, valid = (_teaching(lists, part).named(names) for lists, part in ((train, "train"), (valid, "valid")))
+    train, valid = (
+        _teaching(lists, part).named(names) for lists, part in ((train, "train"), (valid, "valid"))
+    )
 
     def validation(scores_N: NDArray[Any], _: Any) -> tuple[str, float, bool]:
         scores_BK = _spread(scores_N, valid)
@@ -211,18 +238,24 @@ def train_trees(
 
     data, history = _dataset(train), dict[str, dict[str, list[float]]]()
     booster = lightgbm.train(
-        _parameters(recipe, len(data.data)) | {"objective": Lambdas(train, examination, recipe.clip)},
+        _parameters(recipe, len(data.data))
+        | {"objective": Lambdas(train, examination, recipe.clip)},
         data,
         recipe.rounds,
         valid_sets=[_dataset(valid, data)],
         feval=validation,
-        callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False), lightgbm.record_evaluation(history)],
+        callbacks=[
+            lightgbm.early_stopping(recipe.patience, verbose=False),
+            lightgbm.record_evaluation(history),
+        ],
     )
     trees.save(booster, names, folder)
     told = history["valid_0"]["ips_ndcg"]
     start = mean(ips_ndcg(np.zeros_like(valid.gains_BK), valid, examination, clip=recipe.clip))
     seconds = time.perf_counter() - started
-    say(f"trees {booster.best_iteration} of {len(told)}  validation {max(told):.4f}  {seconds:.0f} s")
+    say(
+        f"trees {booster.best_iteration} of {len(told)}  validation {max(told):.4f}  {seconds:.0f} s"
+    )
     return Fitted(max(told), booster.best_iteration, len(told), seconds, start)
 
 
@@ -245,25 +278,31 @@ def _parameters(recipe: TreeRecipe, examples: int) -> dict[str, Any]:
 class Lambdas:
     """LambdaMART's objective (Burges 2010) of clicks without position bias, as LightGBM calls it.
 
-    A pair is an item i with more gain than j of its request. It counts |delta nDCG| of exchanging the two as they are
-    ranked now, times the weights of both places, times how likely j was seen. In the position-based model a pair's
-    mean is then r_i (1 - r_j) times something that is the same for both, wherever they stood, with any clip: what is
-    clicked little as nobody looked there loses no more than it wins (Joachims et al. 2017; Wang et al., WSDM 2018; Hu
-    et al., WWW 2019, who estimate one weight a place for clicks and one for none).
-    """
+    A pair is an item i with more gain than j of its request. It counts |delta nDCG| of exchanging
+    the two as they are ranked now, times the weights of both places, times how likely j was seen.
+    In the position-based model a pair's mean is then r_i (1 - r_j) times something that is the same
+    for both, wherever they stood, with any clip: what is clicked little as nobody looked there
+    loses no more than it wins (Joachims et al. 2017; Wang et al., WSDM 2018; Hu et al., WWW 2019,
+    who estimate one weight a place for clicks and one for none)."""
 
-    def __init__(self, lists: Lists, examination: Looked | None, clip: float) -> None:
+    def __init__(
+        self, lists: LoggedRankings, examination: PositionBias | None, clip: float
+    ) -> None:
         self.lists = lists
         gains_BK = lists.gains_BK
         requests_C, clicked_C = np.nonzero(lists.clicked_BK)
-        worse_CK = (gains_BK[requests_C] < gains_BK[requests_C, clicked_C, None]) & lists.there_BK[requests_C]
+        worse_CK = (gains_BK[requests_C] < gains_BK[requests_C, clicked_C, None]) & lists.there_BK[
+            requests_C
+        ]
         which_P, worse_P = np.nonzero(worse_CK)
         owner_P, better_P = requests_C[which_P], clicked_C[which_P]
         weights_BK = lists.ips_weights(examination, clip) * lists.seen_BK(examination)
         discounts_K = _discounts(gains_BK.shape[1])
         ideal_B = -np.sort(-gains_BK, axis=1) @ discounts_K
         self.weight_P = gains_BK[owner_P, better_P] - gains_BK[owner_P, worse_P]
-        self.weight_P *= weights_BK[owner_P, better_P] * weights_BK[owner_P, worse_P] / ideal_B[owner_P]
+        self.weight_P *= (
+            weights_BK[owner_P, better_P] * weights_BK[owner_P, worse_P] / ideal_B[owner_P]
+        )
         row_BK = np.cumsum(lists.there_BK.ravel()).reshape(gains_BK.shape) - 1
         self.better_P, self.worse_P = row_BK[owner_P, better_P], row_BK[owner_P, worse_P]
 
@@ -274,35 +313,47 @@ class Lambdas:
         np.put_along_axis(discounts_BK, order_BK, _discounts(order_BK.shape[1])[None], axis=1)
         discounts_N = discounts_BK[self.lists.there_BK]
         moved_P = self.weight_P * np.abs(discounts_N[self.better_P] - discounts_N[self.worse_P])
-        wrong_P = 1 / (1 + np.exp(np.clip(scores_N[self.better_P] - scores_N[self.worse_P], -50, 50)))
+        wrong_P = 1 / (
+            1 + np.exp(np.clip(scores_N[self.better_P] - scores_N[self.worse_P], -50, 50))
+        )
         slopes_P, bends_P = moved_P * wrong_P, moved_P * wrong_P * (1 - wrong_P)
         rows = len(scores_N)
-        slopes_N = np.bincount(self.worse_P, slopes_P, rows) - np.bincount(self.better_P, slopes_P, rows)
-        return slopes_N, np.bincount(self.worse_P, bends_P, rows) + np.bincount(self.better_P, bends_P, rows)
+        slopes_N = np.bincount(self.worse_P, slopes_P, rows) - np.bincount(
+            self.better_P, slopes_P, rows
+        )
+        return slopes_N, np.bincount(self.worse_P, bends_P, rows) + np.bincount(
+            self.better_P, bends_P, rows
+        )
 
 
 def _discounts(places: int) -> NDArray[np.float64]:
     return 1 / np.log2(np.arange(2, 2 + places))
 
 
-def _spread(values_N: NDArray[Any], lists: Lists) -> NDArray[Any]:
+def _spread(values_N: NDArray[Any], lists: LoggedRankings) -> NDArray[Any]:
     """[B, K] of one value an item; -inf at pads."""
     values_BK = np.full(lists.positions_BK.shape, -np.inf)
     values_BK[lists.there_BK] = values_N
     return values_BK
 
 
-def _dataset(lists: Lists, reference: Any = None) -> Any:
+def _dataset(lists: LoggedRankings, reference: Any = None) -> Any:
     import lightgbm
 
     features_NF = lists.features_BKF[lists.there_BK]
-    names = [f"f{at}" for at in range(features_NF.shape[1])]  # LightGBM refuses names that JSON would have to quote
+    names = [
+        f"f{at}" for at in range(features_NF.shape[1])
+    ]  # LightGBM refuses names that JSON would have to quote
     return lightgbm.Dataset(
-        features_NF, lists.gains_BK[lists.there_BK], reference, feature_name=names, params={"verbose": -1}
+        features_NF,
+        lists.gains_BK[lists.there_BK],
+        reference,
+        feature_name=names,
+        params={"verbose": -1},
     )
 
 
-def _teaching(lists: Lists, part: str) -> Lists:
+def _teaching(lists: LoggedRankings, part: str) -> LoggedRankings:
     taught = lists.where(lists.teaches_B)
     if not len(taught):
         raise InputError(

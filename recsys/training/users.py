@@ -1,8 +1,7 @@
 """The user model learned from histories: which item comes next, by a softmax over the catalogue.
 
-Legend: E events, W windows of a history, B windows of a batch, L events of a window, P positions that are learned
-from, I items, N items of a softmax, D dimensions.
-"""
+Legend: E events, W windows of a history, B windows of a batch, L events of a window, P positions
+that are learned from, I items, N items of a softmax, D dimensions."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import InputError
-from recsys.retrieval.sparse import EVENT_WEIGHTS
+from recsys.retrieval.behaviour.sparse import EVENT_WEIGHTS
 from recsys.training.loop import Fitted, Places, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import PURCHASE, Floats, Histories, Ints, Rows
@@ -38,11 +37,10 @@ PARTS = 4
 class Recipe:
     """How the network is built and trained.
 
-    Up to `full_below` items the softmax is over all of them; above, over the target and `negatives` drawn anew for
-    each batch, half of them uniformly and half by popularity. `shrinkage` is that of residuals, in events;
-    `residual_dropout` is the share of items that stand without theirs in each batch, so that content learns to do
-    without (DropoutNet, Volkovs, Yu & Poutanen 2017).
-    """
+    Up to `full_below` items the softmax is over all of them; above, over the target and `negatives`
+    drawn anew for each batch, half of them uniformly and half by popularity. `shrinkage` is that of
+    residuals, in events; `residual_dropout` is the share of items that stand without theirs in each
+    batch, so that content learns to do without (DropoutNet, Volkovs, Yu & Poutanen 2017)."""
 
     schedule: Schedule
     dim: int = 256
@@ -65,14 +63,15 @@ class Recipe:
         if not self.shrinkage >= 0:
             raise InputError(f"shrinkage is {self.shrinkage}: give 0 events or more")
         if self.dim % self.heads:
-            raise InputError(f"{self.dim} dimensions cannot be shared by {self.heads} heads: give a multiple as dim")
+            raise InputError(
+                f"{self.dim} dimensions cannot be shared by {self.heads} heads: give a multiple as dim"
+            )
 
     def with_values(self, values: Mapping[str, float]) -> Recipe:
         """This recipe with other numbers for fields of it, or of its schedule, by name.
 
-        The seed is not among them: runs are told apart by it. InputError for a name that is no such field, and for a
-        fraction where a whole number belongs.
-        """
+        The seed is not among them: runs are told apart by it. InputError for a name that is no such
+        field, and for a fraction where a whole number belongs."""
         own, timed = _numbers(self), _numbers(self.schedule)
         known = own | timed
         if unknown := sorted(set(values) - set(known)):
@@ -80,7 +79,8 @@ class Recipe:
                 f"a recipe of the user model has no {', '.join(unknown)}: its numbers are {', '.join(known)}"
             )
         numbers = {
-            name: _whole(name, value) if known[name] == "int" else float(value) for name, value in values.items()
+            name: _whole(name, value) if known[name] == "int" else float(value)
+            for name, value in values.items()
         }
         schedule: Any = {name: value for name, value in numbers.items() if name in timed}
         changed: Any = {name: value for name, value in numbers.items() if name in own}
@@ -88,7 +88,9 @@ class Recipe:
 
     def values(self) -> dict[str, float]:
         """What `with_values` can change, as it is."""
-        return {name: getattr(part, name) for part in (self, self.schedule) for name in _numbers(part)}
+        return {
+            name: getattr(part, name) for part in (self, self.schedule) for name in _numbers(part)
+        }
 
     @classmethod
     def here(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
@@ -108,7 +110,9 @@ class Recipe:
 
 def _numbers(part: Recipe | Schedule) -> dict[str, str]:
     """Its fields that are numbers, but for the seed, and which kind of number: int or float."""
-    found = {field.name: str(field.type) for field in fields(part) if field.type in ("int", "float")}
+    found = {
+        field.name: str(field.type) for field in fields(part) if field.type in ("int", "float")
+    }
     return {name: kind for name, kind in found.items() if name != "seed"}
 
 
@@ -127,7 +131,8 @@ class Foretold:
 
 
 def last_held_out(histories: Histories, seed: int = 0) -> tuple[Histories, Foretold]:
-    """The histories without the newest event of up to VALIDATED users, and those events as what is to be foretold.
+    """The histories without the newest event of up to VALIDATED users, and those events as what is
+    to be foretold.
 
     Of users with three events or more whose newest is of an item they had not met before.
     """
@@ -151,13 +156,13 @@ def train_user_model(
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
 ) -> Fitted:
-    """Learns from `histories`, keeps the weights that foretell `valid` best (ndcg@10 over all items without those
-    bought), and writes what `users.sequence.SequenceModel` opens to `folder`.
+    """Learns from `histories`, keeps the weights that foretell `valid` best (ndcg@10 over all items
+    without those bought), and writes what `users.sequence.SequenceModel` opens to `folder`.
 
-    `items` (columns of `tables.ITEMS`) and `vectors_ID`, their encoded texts, are in the order of the histories' rows.
-    Every event is a target unless the same user had the item before - what he buys again is another source's - and
-    counts by its type (EVENT_WEIGHTS). Raises InputError where there is no such event.
-    """
+    `items` (columns of `tables.ITEMS`) and `vectors_ID`, their encoded texts, are in the order of
+    the histories' rows. Every event is a target unless the same user had the item before - what he
+    buys again is another source's - and counts by its type (EVENT_WEIGHTS). Raises InputError where
+    there is no such event."""
     content = Content.fit(items, vectors_ID)
     features_IC = content.features(items, vectors_ID)
     windows = Windows.of(histories, recipe.length)
@@ -185,7 +190,8 @@ def validated(
     vectors_ID: Floats,
     recipe: Recipe,
 ) -> float:
-    """ndcg@10 on `valid` of a model trained by the recipe with these values; the model itself is thrown away."""
+    """ndcg@10 on `valid` of a model trained by the recipe with these values; the model itself is
+    thrown away."""
     recipe = recipe.with_values(values)
     with tempfile.TemporaryDirectory(prefix="nightshelf-user-model-") as folder:
         return train_user_model(histories, valid, items, vectors_ID, Path(folder), recipe).best
@@ -199,25 +205,42 @@ class Learner(nn.Module):
 
     def __init__(self, recipe: Recipe, features_IC: Floats, events_I: Ints) -> None:
         super().__init__()
-        shape = Shape(features_IC.shape[1], recipe.dim, recipe.layers, recipe.heads, recipe.length, recipe.dropout)
+        shape = Shape(
+            features_IC.shape[1],
+            recipe.dim,
+            recipe.layers,
+            recipe.heads,
+            recipe.length,
+            recipe.dropout,
+        )
         self.network, self.dropped = Network(shape), recipe.residual_dropout
         self.residual = nn.Embedding(len(features_IC), recipe.dim)
         nn.init.normal_(self.residual.weight, std=0.02)
         shrunk_I = events_I / np.maximum(events_I + recipe.shrinkage, 1e-9)
         self.register_buffer("content_IC", torch.from_numpy(features_IC), persistent=False)
-        self.register_buffer("shrunk_I", torch.from_numpy(shrunk_I.astype(np.float32)), persistent=False)
+        self.register_buffer(
+            "shrunk_I", torch.from_numpy(shrunk_I.astype(np.float32)), persistent=False
+        )
 
     def places(self, rows_N: Tensor) -> Tensor:
         """[N, D]: the items' places; in training some stand without their residual."""
         shrunk_N = self.shrunk_I[rows_N]
         if self.training:
             shrunk_N = shrunk_N * (torch.rand_like(shrunk_N) >= self.dropped)
-        return self.network.place(self.content_IC[rows_N]) + shrunk_N[:, None] * self.residual(rows_N)
+        return self.network.place(self.content_IC[rows_N]) + shrunk_N[:, None] * self.residual(
+            rows_N
+        )
 
-    def forward(self, rows_N: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
-        """User states [B, L, D] of each batch (places in `rows_N`, types, days: [B, L]); the items' places [N, D]."""
+    def forward(
+        self, rows_N: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]]
+    ) -> tuple[list[Tensor], Tensor]:
+        """User states [B, L, D] of each batch (places in `rows_N`, types, days: [B, L]); the items'
+        places [N, D]."""
         places_ND = self.places(rows_N)
-        return [self.network(places_ND[at_BL], types_BL, days_BL) for at_BL, types_BL, days_BL in batches], places_ND
+        return [
+            self.network(places_ND[at_BL], types_BL, days_BL)
+            for at_BL, types_BL, days_BL in batches
+        ], places_ND
 
     @torch.no_grad()
     def residuals(self) -> Floats:
@@ -227,10 +250,11 @@ class Learner(nn.Module):
 
 @dataclass(frozen=True)
 class Windows:
-    """Histories cut into windows of L + 1 events, newest first, so that each event follows another in one of them.
+    """Histories cut into windows of L + 1 events, newest first, so that each event follows another
+    in one of them.
 
-    Window w is events starts_W[w]:stops_W[w]; `weights_E` says how much each event counts as a target.
-    """
+    Window w is events starts_W[w]:stops_W[w]; `weights_E` says how much each event counts as a
+    target."""
 
     histories: Histories
     starts_W: NDArray[np.int64]
@@ -245,7 +269,9 @@ class Windows:
         before = np.arange(len(owners)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         stops_W = ends[owners] - before * length
         starts_W = np.maximum(stops_W - length - 1, histories.offsets[:-1][owners])
-        weights_E = np.where(_is_first(histories), EVENT_WEIGHTS[histories.types], 0).astype(np.float32)
+        weights_E = np.where(_is_first(histories), EVENT_WEIGHTS[histories.types], 0).astype(
+            np.float32
+        )
         summed = np.concatenate([[0], np.cumsum(weights_E, dtype=np.float64)])
         kept = summed[stops_W] - summed[starts_W + 1] > 0
         return cls(histories, starts_W[kept], stops_W[kept], weights_E)
@@ -261,7 +287,8 @@ def _is_first(histories: Histories) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Events:
-    """Items, types, days since the window's first event, and weights as targets: [B, L + 1], zeros behind."""
+    """Items, types, days since the window's first event, and weights as targets: [B, L + 1], zeros
+    behind."""
 
     rows_BM: NDArray[np.int64]
     types_BM: NDArray[np.int64]
@@ -270,7 +297,8 @@ class _Events:
 
 
 class _NextItem:
-    """The loss over windows: cross-entropy of each target among all items, or among a sample of them."""
+    """The loss over windows: cross-entropy of each target among all items, or among a sample of
+    them."""
 
     def __init__(self, windows: Windows, recipe: Recipe, events_I: Ints) -> None:
         self.windows, self.length, self.items = windows, recipe.length, len(events_I)
@@ -281,27 +309,41 @@ class _NextItem:
 
     def __call__(self, model: nn.Module, places: Places) -> Tensor:
         device = next(model.parameters()).device
-        parts = [self._events(part) for part in self._alike(places, 1 if device.type == "cuda" else PARTS)]
-        rows_N, log_odds_N = self._candidates(np.concatenate([part.rows_BM.ravel() for part in parts]))
+        parts = [
+            self._events(part)
+            for part in self._alike(places, 1 if device.type == "cuda" else PARTS)
+        ]
+        rows_N, log_odds_N = self._candidates(
+            np.concatenate([part.rows_BM.ravel() for part in parts])
+        )
         batches, targets, weights = [], [], []
         for part in parts:
             at_BM = torch.from_numpy(np.searchsorted(rows_N, part.rows_BM)).to(device)
             types_BM, days_BM, weights_BM = (
-                torch.from_numpy(array).to(device) for array in (part.types_BM, part.days_BM, part.weights_BM)
+                torch.from_numpy(array).to(device)
+                for array in (part.types_BM, part.days_BM, part.weights_BM)
             )
             batches.append((at_BM[:, :-1], types_BM[:, :-1], days_BM[:, :-1]))
             targets.append(at_BM[:, 1:])
             weights.append(weights_BM[:, 1:])
         states, places_ND = model(torch.from_numpy(rows_N).to(device), batches)
         kept = [weights_BL > 0 for weights_BL in weights]
-        states_PD = torch.cat([all_BLD[kept_BL] for all_BLD, kept_BL in zip(states, kept, strict=True)])
-        targets_P = torch.cat([all_BL[kept_BL] for all_BL, kept_BL in zip(targets, kept, strict=True)])
-        weights_P = torch.cat([all_BL[kept_BL] for all_BL, kept_BL in zip(weights, kept, strict=True)])
+        states_PD = torch.cat(
+            [all_BLD[kept_BL] for all_BLD, kept_BL in zip(states, kept, strict=True)]
+        )
+        targets_P = torch.cat(
+            [all_BL[kept_BL] for all_BL, kept_BL in zip(targets, kept, strict=True)]
+        )
+        weights_P = torch.cat(
+            [all_BL[kept_BL] for all_BL, kept_BL in zip(weights, kept, strict=True)]
+        )
         with torch.autocast(device.type, enabled=False):  # bf16 would round the logits to 1/16
             logits_PN = states_PD.float() @ places_ND.float().T
         if log_odds_N is not None:
             own_P1 = logits_PN.gather(1, targets_P[:, None])
-            logits_PN = (logits_PN + torch.from_numpy(log_odds_N).to(device)).scatter(1, targets_P[:, None], own_P1)
+            logits_PN = (logits_PN + torch.from_numpy(log_odds_N).to(device)).scatter(
+                1, targets_P[:, None], own_P1
+            )
         losses_P = functional.cross_entropy(logits_PN, targets_P, reduction="none")
         return (losses_P * weights_P).sum() / weights_P.sum()
 
@@ -320,17 +362,25 @@ class _NextItem:
         days_BM = (known.days[at_BM] - known.days[starts][:, None]) * there_BM
         rows_BM, types_BM = known.items[at_BM] * there_BM, known.types[at_BM] * there_BM
         weights_BM = (w.weights_E[at_BM] * there_BM).astype(np.float32)
-        return _Events(rows_BM.astype(np.int64), types_BM.astype(np.int64), days_BM.astype(np.float32), weights_BM)
+        return _Events(
+            rows_BM.astype(np.int64),
+            types_BM.astype(np.int64),
+            days_BM.astype(np.float32),
+            weights_BM,
+        )
 
     def _candidates(self, read: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats | None]:
-        """The items of the softmax, ascending, and what is added to their logits; None where they are all there are.
+        """The items of the softmax, ascending, and what is added to their logits; None where they
+        are all there are.
 
-        An item that is drawn with probability p stands for 1/p of its like (Horvitz & Thompson 1952; the logQ
-        correction of Yi et al. 2019); one that is only there to be read stands for none. The loop seeds numpy.
-        """
+        An item that is drawn with probability p stands for 1/p of its like (Horvitz & Thompson
+        1952; the logQ correction of Yi et al. 2019); one that is only there to be read stands for
+        none. The loop seeds numpy."""
         if not self.draws:
             return np.arange(self.items), None
-        drawn = np.searchsorted(self.cumulative_I, np.random.random(self.draws) * self.cumulative_I[-1])
+        drawn = np.searchsorted(
+            self.cumulative_I, np.random.random(self.draws) * self.cumulative_I[-1]
+        )
         drawn = np.unique(np.minimum(drawn, self.items - 1))
         rows_N = np.union1d(drawn, read)
         log_odds_N = np.full(len(rows_N), -1e9, np.float32)
@@ -344,7 +394,9 @@ class _Ndcg:
 
     def __init__(self, valid: Foretold, length: int) -> None:
         chosen = np.random.default_rng(0).permutation(len(valid.asked))[:VALIDATED]
-        chosen = chosen[np.argsort(np.diff(valid.asked.offsets)[chosen], kind="stable")]  # blocks of like length
+        chosen = chosen[
+            np.argsort(np.diff(valid.asked.offsets)[chosen], kind="stable")
+        ]  # blocks of like length
         self.asked = valid.asked.users(chosen)
         self.next_B, self.length = valid.next_B[chosen].astype(np.int64), length
 
@@ -358,10 +410,14 @@ class _Ndcg:
                 torch.from_numpy(array).to(device) for array in padded(asked, self.length)
             )
             states = model.network(places_ID[rows_BL], types_BL, days_BL)
-            last_BD = states[torch.arange(len(asked), device=device), (counts_B - 1).clamp(min=0)].float()
+            last_BD = states[
+                torch.arange(len(asked), device=device), (counts_B - 1).clamp(min=0)
+            ].float()
             scores_BI = last_BD @ places_ID.T
             had = asked.types == PURCHASE
-            scores_BI[torch.from_numpy(asked.owners_E[had]), torch.from_numpy(asked.items[had]).long()] = -torch.inf
+            scores_BI[
+                torch.from_numpy(asked.owners_E[had]), torch.from_numpy(asked.items[had]).long()
+            ] = -torch.inf
             next_B = torch.from_numpy(self.next_B[start : start + 512]).to(device)
             ranks_B = (scores_BI > scores_BI.gather(1, next_B[:, None])).sum(dim=1)
             gains.append(torch.where(ranks_B < K, 1 / torch.log2(ranks_B + 2.0), 0.0))

@@ -14,7 +14,8 @@ from recsys.types import Floats
 
 
 def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats:
-    """`encode_items`, kept in `folder`/logs for who asks again with the same encoder and the same texts."""
+    """`encode_items`, kept in `folder`/logs for who asks again with the same encoder and the same
+    texts."""
     digest = blake2b(digest_size=8)
     for text in texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
@@ -23,7 +24,9 @@ def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats
         return np.load(kept, mmap_mode="r")
     vectors_ID = encoder.encode_items(texts)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_name(f".{uuid.uuid4().hex}.npy")  # renamed when whole: several workers may write it
+    unfinished = kept.with_name(
+        f".{uuid.uuid4().hex}.npy"
+    )  # renamed when whole: several workers may write it
     np.save(unfinished, vectors_ID)
     unfinished.replace(kept)
     return vectors_ID

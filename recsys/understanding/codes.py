@@ -1,4 +1,5 @@
-"""Identifiers that people copy into a search box: item ids, GTINs, model numbers; and the items that have them."""
+"""Identifiers that people copy into a search box: item ids, GTINs, model numbers; and the items
+that have them."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ FILE = "codes.arrow"
 SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
 #: A longer token is no code.
 LONGEST = 40
-#: Beside other words a code must have this many characters and be in this few items: CAT5e and GX200 are in more.
+#: Beside other words a code must have this many characters and be in this few items: CAT5e and
+#: GX200 are in more.
 DISTINCTIVE_LENGTH, DISTINCTIVE_ITEMS = 5, 5
-#: Beside other words a number must have more digits: short item ids are other makers' part numbers too.
+#: Beside other words a number must have more digits: short item ids are other makers' part numbers
+#: too.
 DISTINCTIVE_DIGITS = 8
 #: A code of digits and dashes alone has this many digits: fewer are sizes and fractions.
 DASHED_DIGITS = 5
@@ -45,10 +48,9 @@ _UNIT = re.compile(
 class Codes:
     """Sorted codes, each with the rows of its items ascending; mapped from one Arrow file.
 
-    A code is a token with a digit, compared without case and without - . / # _ inside: an item id, a GTIN (8, 12, 13
-    or 14 digits with a valid check digit; leading zeros do not count), letters and digits together, or digits with
-    a dash between.
-    """
+    A code is a token with a digit, compared without case and without - . / # _ inside: an item id,
+    a GTIN (8, 12, 13 or 14 digits with a valid check digit; leading zeros do not count), letters
+    and digits together, or digits with a dash between."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -59,11 +61,19 @@ class Codes:
         return len(self._codes)
 
     @classmethod
-    def build(cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[str] | None = None) -> Codes:
+    def build(
+        cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[str] | None = None
+    ) -> Codes:
         """The codes of I items: their ids, and what is in their titles and attributes."""
-        texts = titles if attributes is None else map(" ".join, zip(titles, attributes, strict=True))
+        texts = (
+            titles if attributes is None else map(" ".join, zip(titles, attributes, strict=True))
+        )
         items = enumerate(zip(item_ids, texts, strict=True))
-        pairs = ((code, row) for row, (item_id, text) in items for code in sorted(codes_of_item(item_id, text)))
+        pairs = (
+            (code, row)
+            for row, (item_id, text) in items
+            for code in sorted(codes_of_item(item_id, text))
+        )
         found = _table(pairs).sort_by([("code", "ascending"), ("row", "ascending")])
         counts = pc.value_counts(found["code"].combine_chunks())  # in order of appearance: sorted
         ends = np.cumsum(np.asarray(counts.field("counts")))
@@ -89,15 +99,17 @@ class Codes:
     def found(self, query: str) -> tuple[Rows, bool]:
         """The items that codes in the query name, and whether the whole query is one code.
 
-        The whole may also be typed with spaces for its dashes, unless it reads as a measure ("12 in"). Beside other
-        words only a distinctive code counts: long enough, in few items, and no measure such as 2x4 or 1500-watt.
-        """
+        The whole may also be typed with spaces for its dashes, unless it reads as a measure ("12
+        in"). Beside other words only a distinctive code counts: long enough, in few items, and no
+        measure such as 2x4 or 1500-watt."""
         tokens = query.split()
         rows = self.rows(query) if len(tokens) == 1 else self._spaced(tokens)
         if len(rows):
             return rows, True
         parts = {part for token in tokens for part in (token, *_parts(token)) if _is_long(part)}
-        return _union(rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS), False
+        return _union(
+            rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS
+        ), False
 
     def _spaced(self, tokens: Sequence[str]) -> Rows:
         joined = "-".join(tokens)
@@ -127,7 +139,8 @@ def _codes_in(token: str) -> tuple[str, ...]:
 
 
 def is_measure(token: str) -> bool:
-    """Whether a token is a size, count or rating ("12in", "2x4", "1500-watt", "3-light"), not a model number."""
+    """Whether a token is a size, count or rating ("12in", "2x4", "1500-watt", "3-light"), not a
+    model number."""
     folded = _folded(token)
     if not folded[:1].isdigit():
         return False
@@ -138,10 +151,15 @@ def is_measure(token: str) -> bool:
 
 
 def is_gtin(digits: str) -> bool:
-    """GS1: 8, 12, 13 or 14 digits; weighted 3, 1, 3 ... from the right, the check digit makes a multiple of ten."""
+    """GS1: 8, 12, 13 or 14 digits; weighted 3, 1, 3 ... from the right, the check digit makes a
+    multiple of ten."""
     if len(digits) not in (8, 12, 13, 14) or not (digits.isascii() and digits.isdigit()):
         return False
-    return sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(reversed(digits))) % 10 == 0
+    return (
+        sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(reversed(digits)))
+        % 10
+        == 0
+    )
 
 
 def _folded(token: str) -> str:
@@ -178,11 +196,14 @@ def _is_code(token: str) -> bool:
 
 def _is_long(token: str) -> bool:
     bare = _bare(token)
-    return len(bare) >= (DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH) and not is_measure(token)
+    return len(bare) >= (
+        DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH
+    ) and not is_measure(token)
 
 
 def _parts(token: str) -> Iterator[str]:
-    """Pieces of a token that may be codes themselves: between other punctuation, Chinese, or slashes."""
+    """Pieces of a token that may be codes themselves: between other punctuation, Chinese, or
+    slashes."""
     for part in _PART.findall(token):
         yield part
         if "/" in part:
@@ -206,7 +227,9 @@ def _table(pairs: Iterable[tuple[str, int]]) -> pa.Table:
         if len(codes) == _CHUNK:
             batches.append(pa.record_batch([codes, rows], schema=schema))
             codes, rows = [], []
-    batches.append(pa.record_batch([pa.array(codes, pa.string()), pa.array(rows, pa.int32())], schema=schema))
+    batches.append(
+        pa.record_batch([pa.array(codes, pa.string()), pa.array(rows, pa.int32())], schema=schema)
+    )
     return pa.Table.from_batches(batches, schema)
 
 

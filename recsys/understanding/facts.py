@@ -1,4 +1,5 @@
-"""What a query says about price, brand, colour and size, in English and Chinese. Texts are normal and case-folded."""
+"""What a query says about price, brand, colour and size, in English and Chinese. Texts are normal
+and case-folded."""
 
 from __future__ import annotations
 
@@ -19,9 +20,7 @@ NO_BRANDS = frozenset(
 _NUMBER = r"(?<![\d./])(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,4})?(?![\d/])"
 _TIMES = {"": 1, "k": 1e3, "百": 1e2, "千": 1e3, "万": 1e4}
 _SIGN = r"(?:us\s?)?[$€£¥]"
-_UNIT = (
-    r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|yuan|rmb|cny)(?![^\W_])|元(?:人民币)?|块钱?|人民币|[$€£¥](?!\s?\d))"
-)
+_UNIT = r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|yuan|rmb|cny)(?![^\W_])|元(?:人民币)?|块钱?|人民币|[$€£¥](?!\s?\d))"
 _AMOUNT = rf"({_NUMBER})\s?((?:k(?![^\W_]))|[百千万]|)"
 #: Two groups, the number and its multiplier, twice: a currency stands before or after.
 _MONEY = rf"(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_UNIT})?|{_AMOUNT}\s?{_UNIT})"
@@ -41,7 +40,8 @@ _TO = r"\s?(?:-|–|—|~|to|到|至)\s?"
 
 
 def _range(words: str, to: str) -> re.Pattern[str]:
-    """A price range after some words: a currency stands before the first number or after the last."""
+    """A price range after some words: a currency stands before the first number or after the
+    last."""
     return re.compile(
         rf"{_LEAD}{words}(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_UNIT})?{to}(?:{_SIGN}\s?)?{_AMOUNT}(?:\s?{_UNIT})?"
         rf"|{_AMOUNT}(?:\s?{_UNIT})?{to}{_AMOUNT}\s?{_UNIT})(?:\s?之间)?{_TAIL}"
@@ -88,15 +88,18 @@ _SIZE = re.compile(
 class Brands:
     """The catalogue's brands, found as whole words of a text; Chinese ones anywhere in it.
 
-    Punctuation does not count ("tp link" is TP-Link). Of spellings that differ in case alone the first is kept.
-    Numbers, single letters and values such as "n/a" are no brands.
-    """
+    Punctuation does not count ("tp link" is TP-Link). Of spellings that differ in case alone the
+    first is kept. Numbers, single letters and values such as "n/a" are no brands."""
 
     def __init__(self, brands: Iterable[str]) -> None:
         self._beginning: dict[str, dict[str, str]] = defaultdict(dict)
         for brand in brands:
             folded = _words_only(brand)
-            if len(folded) > 1 and not folded.isdecimal() and brand.strip().casefold() not in NO_BRANDS:
+            if (
+                len(folded) > 1
+                and not folded.isdecimal()
+                and brand.strip().casefold() not in NO_BRANDS
+            ):
                 self._beginning[folded[:_KEY]].setdefault(folded, brand)
 
     def longest(self, text: str) -> str | None:
@@ -132,7 +135,8 @@ def _words_only(text: str) -> str:
 
 
 def facts(text: str, brands: Brands) -> tuple[Facts, str]:
-    """What the text says (brand, colour, size, min_price, max_price), and the text without its price words."""
+    """What the text says (brand, colour, size, min_price, max_price), and the text without its
+    price words."""
     bounds, rest = prices(text)
     return bounds | labels(rest, brands), rest
 

@@ -1,4 +1,5 @@
-"""The intent class of a text: a fine-tuned encoder, one matrix, and a confidence below which it is none of these."""
+"""The intent class of a text: a fine-tuned encoder, one matrix, and a confidence below which it is
+none of these."""
 
 from __future__ import annotations
 
@@ -17,18 +18,25 @@ LABELS, HEAD = "labels.json", "head.safetensors"
 
 
 class IntentClassifier:
-    """What `training.classifier.train_classifier` saved to a folder; the same code scores it and serves it.
+    """What `training.classifier.train_classifier` saved to a folder; the same code scores it and
+    serves it.
 
-    Making one reads labels.json; the model is loaded by the first text. `device`, `batch_size` and `threads` as in
-    `TransformerEncoder`. Raises NotFoundError for a folder without a classifier.
+    Making one reads labels.json; the model is loaded by the first text. `device`, `batch_size` and
+    `threads` as in `TransformerEncoder`. Raises NotFoundError for a folder without a classifier.
     """
 
     def __init__(
-        self, folder: str | Path, device: str | None = None, batch_size: int = 64, threads: int | None = None
+        self,
+        folder: str | Path,
+        device: str | None = None,
+        batch_size: int = 64,
+        threads: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         if not (self.folder / LABELS).exists():
-            raise NotFoundError(f"{folder} has no {LABELS}: name a folder that train_classifier wrote")
+            raise NotFoundError(
+                f"{folder} has no {LABELS}: name a folder that train_classifier wrote"
+            )
         self.about = json.loads((self.folder / LABELS).read_text(encoding="utf-8"))
         self.classes: list[str] = self.about["classes"]
         self.temperature: float = self.about["temperature"]
@@ -44,7 +52,8 @@ class IntentClassifier:
         )
 
     def classify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
-        """The likeliest class and its calibrated probability, or None and that probability where it is too low.
+        """The likeliest class and its calibrated probability, or None and that probability where it
+        is too low.
 
         A text without a letter or digit is (None, 0.0).
         """

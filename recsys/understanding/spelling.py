@@ -1,9 +1,10 @@
-"""Typed words to words that the catalogue has: by edits, by how often a word occurs, and by the words beside it.
+"""Typed words to words that the catalogue has: by edits, by how often a word occurs, and by the
+words beside it.
 
-The score of a correction is that of a noisy channel (Kernighan, Church & Gale, A spelling correction program based
-on a noisy channel model, COLING 1990), the constants chosen on the validation queries of Home Depot. There, one
-typing error a query costs 44 % of BM25's recall@10; corrected, 6 % remain, and the queries as typed gain 4 %.
-"""
+The score of a correction is that of a noisy channel (Kernighan, Church & Gale, A spelling
+correction program based on a noisy channel model, COLING 1990), the constants chosen on the
+validation queries of Home Depot. There, one typing error a query costs 44 % of BM25's recall@10;
+corrected, 6 % remain, and the queries as typed gain 4 %."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.retrieval.lexical import words
+from recsys.retrieval.text.bm25 import words
 from recsys.types import Ints
 from recsys.understanding.text import CJK
 
@@ -31,15 +32,19 @@ CONTEXT_WEIGHT = 2.0
 WHOLE_FROM = 5
 #: A joined word must be in this many times the items that have both of its parts.
 JOIN_RATIO = 10
-#: A word that the catalogue has is doubted only in at most RARE items, none of them with the words beside it.
-#: It gives way to one COMMONER times as frequent, of which the words beside it have at least EXPECTED in their items.
+#: A word that the catalogue has is doubted only in at most RARE items, none of them with the words
+#: beside it. It gives way to one COMMONER times as frequent, of which the words beside it have at
+#: least EXPECTED in their items.
 RARE, COMMONER, EXPECTED = 20, 10, 0.02
 #: Rows compared to see how often two terms meet.
 COMPARED = 4096
 _PASSES = 3
 
 _LETTER = rf"[^\W\d_{CJK}]"
-_BEFORE, _AFTER = rf"(?<![^\W_{CJK}])", rf"(?![^\W_{CJK}]|[-./#_]\d)"  # sc-141 is a code, dril-bit is not
+_BEFORE, _AFTER = (
+    rf"(?<![^\W_{CJK}])",
+    rf"(?![^\W_{CJK}]|[-./#_]\d)",
+)  # sc-141 is a code, dril-bit is not
 _WORD = re.compile(rf"{_BEFORE}{_LETTER}+{_AFTER}")
 _PAIR = re.compile(rf"{_BEFORE}({_LETTER}{{2,}}) (?=({_LETTER}{{2,}}){_AFTER})")
 
@@ -47,11 +52,10 @@ _PAIR = re.compile(rf"{_BEFORE}({_LETTER}{{2,}}) (?=({_LETTER}{{2,}}){_AFTER})")
 class Speller:
     """Corrects to `terms`, sorted and as `lexical.words` makes them, each in `frequencies` items.
 
-    `rows_of` gives the items of the term at a place, ascending. With it a correction must have met the words beside
-    it in some item, and the best acquainted wins; without it frequency alone decides.
-    `known` are words that are no typos whatever the catalogue has, such as the whole words of an encoder's vocabulary:
-    a shop without sofas should not turn them into soda.
-    """
+    `rows_of` gives the items of the term at a place, ascending. With it a correction must have met
+    the words beside it in some item, and the best acquainted wins; without it frequency alone
+    decides. `known` are words that are no typos whatever the catalogue has, such as the whole words
+    of an encoder's vocabulary: a shop without sofas should not turn them into soda."""
 
     def __init__(
         self,
@@ -60,21 +64,30 @@ class Speller:
         rows_of: Callable[[int], Ints] | None = None,
         known: Collection[str] = frozenset(),
     ) -> None:
-        self._terms, self._frequencies, self._rows_of, self._known = terms, frequencies, rows_of, known
+        self._terms, self._frequencies, self._rows_of, self._known = (
+            terms,
+            frequencies,
+            rows_of,
+            known,
+        )
         lengths = {
-            at: len(term) for at, term in enumerate(terms) if SHORTEST <= len(term) <= LONGEST and _WORD.fullmatch(term)
+            at: len(term)
+            for at, term in enumerate(terms)
+            if SHORTEST <= len(term) <= LONGEST and _WORD.fullmatch(term)
         }
         self._targets = np.array(sorted(lengths, key=lengths.__getitem__), dtype=np.int32)
         self._masks = np.array([_mask(terms[at]) for at in self._targets], dtype=np.uint64)
         sorted_lengths = [lengths[at] for at in self._targets.tolist()]
         self._starts = np.searchsorted(sorted_lengths, np.arange(LONGEST + 4)).tolist()
 
-    def corrected(self, text: str, keep: Collection[str] = ()) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def corrected(
+        self, text: str, keep: Collection[str] = ()
+    ) -> tuple[str, tuple[tuple[str, str], ...]]:
         """The text with its words corrected, split and joined, and the pairs (typed, taken for).
 
-        Words next to a digit or before a dash and one, Chinese, Japanese and Korean ones, and those in `keep` stay.
-        A corrected word is context for the others, so this looks again until nothing changes, three times at most.
-        """
+        Words next to a digit or before a dash and one, Chinese, Japanese and Korean ones, and those
+        in `keep` stay. A corrected word is context for the others, so this looks again until
+        nothing changes, three times at most."""
         corrections: dict[str, str] = {}
         for _ in range(_PASSES):
             text, joins = self._joined(text, keep)
@@ -86,7 +99,8 @@ class Speller:
         return text, tuple(corrections.items())
 
     def correct(self, word: str, beside: Iterable[str] = ()) -> str | None:
-        """The catalogue's term that `word` was meant to be, two of them for one that lost its space, None to keep it.
+        """The catalogue's term that `word` was meant to be, two of them for one that lost its
+        space, None to keep it.
 
         `beside` are the terms of the other words.
         """
@@ -94,7 +108,11 @@ class Speller:
         if term is None or word in self._known or term in self._known:
             return None
         known = self._find(term)
-        context = [] if self._rows_of is None else [at for at in map(self._find, set(beside)) if at is not None]
+        context = (
+            []
+            if self._rows_of is None
+            else [at for at in map(self._find, set(beside)) if at is not None]
+        )
         if known is not None:
             return self._instead(known, [at for at in context if at != known])
         return self._nearest({term, word}, context) or self._split(word)
@@ -111,7 +129,12 @@ class Speller:
         joins, parts, done, last = dict[str, str](), list[str](), 0, 0
         for pair in _PAIR.finditer(text):
             left, right = pair.groups()
-            if pair.start() >= last and left not in keep and right not in keep and self._is_one_word(left, right):
+            if (
+                pair.start() >= last
+                and left not in keep
+                and right not in keep
+                and self._is_one_word(left, right)
+            ):
                 joins[f"{left} {right}"] = left + right
                 parts.append(text[done : pair.end(1)])
                 done, last = pair.end(), pair.end(2)
@@ -122,10 +145,14 @@ class Speller:
         at = None if whole is None else self._find(whole)
         if at is None or self._frequencies[at] < WHOLE_FROM:
             return False
-        places = [place for end in ends if end is not None and (place := self._find(end)) is not None]
+        places = [
+            place for end in ends if end is not None and (place := self._find(end)) is not None
+        ]
         if len(places) < 2:
             return True
-        return self._rows_of is not None and self._frequencies[at] >= JOIN_RATIO * self._together(*places)
+        return self._rows_of is not None and self._frequencies[at] >= JOIN_RATIO * self._together(
+            *places
+        )
 
     def _nearest(self, forms: Iterable[str], context: list[int]) -> str | None:
         """The best scored term within the edits that the word's length allows."""
@@ -134,14 +161,21 @@ class Speller:
             for at, distance in self._within(form, 2 if len(form) >= TWO_EDITS_FROM else 1):
                 distances[at] = min(distance, distances.get(at, distance))
         first = min(forms)[0]
-        scores = {at: self._score(at, distance, first, context) for at, distance in distances.items()}
+        scores = {
+            at: self._score(at, distance, first, context) for at, distance in distances.items()
+        }
         best = max(scores, key=lambda at: (scores[at], -at), default=None)
         return None if best is None or scores[best] == -np.inf else self._terms[best]
 
     def _instead(self, known: int, context: list[int]) -> str | None:
         """What a rare word that does not fit was meant to be."""
         term = self._terms[known]
-        if not context or len(term) <= SHORTEST or self._frequencies[known] > RARE or self._expected(known, context):
+        if (
+            not context
+            or len(term) <= SHORTEST
+            or self._frequencies[known] > RARE
+            or self._expected(known, context)
+        ):
             return None
         scores = {
             at: self._score(at, distance, term[0], context)
@@ -177,12 +211,15 @@ class Speller:
     def _within(self, word: str, edits: int) -> list[tuple[int, int]]:
         """Places of terms within the optimal string alignment distance, with it.
 
-        An edit changes the set of a word's letters by two at most: that leaves few terms to compare.
-        """
+        An edit changes the set of a word's letters by two at most: that leaves few terms to
+        compare."""
         from rapidfuzz import process
         from rapidfuzz.distance import OSA
 
-        low, high = (self._starts[min(max(n, 0), LONGEST + 3)] for n in (len(word) - edits, len(word) + edits + 1))
+        low, high = (
+            self._starts[min(max(n, 0), LONGEST + 3)]
+            for n in (len(word) - edits, len(word) + edits + 1)
+        )
         alike = np.bitwise_count(self._masks[low:high] ^ np.uint64(_mask(word))) <= 2 * edits
         places = self._targets[low:high][alike].tolist()
         if not places:

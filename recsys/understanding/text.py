@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: A query is cut here, at the last word's end: whatever is pasted into a search box costs no more than this.
+#: A query is cut here, at the last word's end: whatever is pasted into a search box costs no more
+#: than this.
 MAX_CHARACTERS = 256
-#: What is read before folding; NFKC makes up to 18 characters of one, so the cut comes both before and after.
+#: What is read before folding; NFKC makes up to 18 characters of one, so the cut comes both before
+#: and after.
 _READ = 4 * MAX_CHARACTERS
 
 _MIXED_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
@@ -20,7 +22,8 @@ CJK = f"{_HAN_RANGES}\u3040-\u30ff\uac00-\ud7af"
 
 
 def normal(text: str) -> str:
-    """NFKC, with fractions as 1/2, without control and format characters, emoji and other pictures, on one line.
+    """NFKC, with fractions as 1/2, without control and format characters, emoji and other pictures,
+    on one line.
 
     At most MAX_CHARACTERS long. Case is kept. normal(normal(text)) == normal(text).
     """
@@ -38,7 +41,8 @@ def _clean(text: str) -> str:
 
 
 def _visible(character: str) -> str:
-    """The character; nothing for one that joins or steers its neighbours; a space for one that is no text."""
+    """The character; nothing for one that joins or steers its neighbours; a space for one that is
+    no text."""
     category = unicodedata.category(character)
     if category == "Cf":
         return ""
@@ -55,7 +59,8 @@ def _cut(text: str) -> str:
 
 
 def language(text: str) -> str:
-    """By the script of its letters: en (Latin), zh (Han), mixed (both), other (neither), none (nothing to search).
+    """By the script of its letters: en (Latin), zh (Han), mixed (both), other (neither), none
+    (nothing to search).
 
     A text of numbers alone is en. Letters of other scripts beside Latin or Han ones do not count.
     """

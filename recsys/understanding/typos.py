@@ -11,10 +11,11 @@ _WORD = re.compile(r"[a-z]{4,}", re.IGNORECASE)
 
 
 def with_typo(query: str, rng: random.Random) -> str:
-    """The query with one random edit (insert, delete, substitute, transpose) in one of its words of 4+ Latin letters.
+    """The query with one random edit (insert, delete, substitute, transpose) in one of its words of
+    4+ Latin letters.
 
-    Each word and each kind of edit is as likely as the others. A query without such a word, as in Chinese, stays.
-    """
+    Each word and each kind of edit is as likely as the others. A query without such a word, as in
+    Chinese, stays."""
     words = list(_WORD.finditer(query))
     if not words:
         return query
@@ -23,7 +24,8 @@ def with_typo(query: str, rng: random.Random) -> str:
 
 
 def with_typos(queries: Sequence[str], seed: int = 0) -> list[str]:
-    """`with_typo` of each query. A query's typo depends on itself and the seed, not on the other queries."""
+    """`with_typo` of each query. A query's typo depends on itself and the seed, not on the other
+    queries."""
     return [with_typo(query, random.Random(f"{seed} {query}")) for query in queries]
 
 
@@ -44,7 +46,8 @@ def _substitute(word: str, rng: random.Random) -> str:
 
 
 def _transpose(word: str, rng: random.Random) -> str:
-    """Two neighbours change places; a word of one letter repeated has no two that differ, and loses one instead."""
+    """Two neighbours change places; a word of one letter repeated has no two that differ, and loses
+    one instead."""
     places = [at for at in range(len(word) - 1) if word[at] != word[at + 1]]
     if not places:
         return _delete(word, rng)

@@ -1,4 +1,5 @@
-"""One query, understood: its normal text, spelling, codes and facts. The intent is added by who has a model."""
+"""One query, understood: its normal text, spelling, codes and facts. The intent is added by who has
+a model."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ _PASSES = 3
 class Understood:
     """What a text was taken to mean, and every row that its codes name, ascending int32.
 
-    When `understanding.exact` these rows are what was asked for; else they are what a code beside other words names.
-    """
+    When `understanding.exact` these rows are what was asked for; else they are what a code beside
+    other words names."""
 
     understanding: QueryUnderstanding
     code_rows: Rows
@@ -32,13 +33,21 @@ class Understood:
 class Understander:
     """Understands any text: what it cannot use it leaves out, and it never raises.
 
-    Without a speller nothing is corrected, without codes no identifier is known. `item_id_of` gives the id of a row.
-    """
+    Without a speller nothing is corrected, without codes no identifier is known. `item_id_of` gives
+    the id of a row."""
 
     def __init__(
-        self, speller: Speller | None, codes: Codes | None, brands: Iterable[str], item_id_of: Callable[[int], str]
+        self,
+        speller: Speller | None,
+        codes: Codes | None,
+        brands: Iterable[str],
+        item_id_of: Callable[[int], str],
     ) -> None:
-        self._speller, self._codes, self._brands = speller, codes or Codes.build([], []), Brands(brands)
+        self._speller, self._codes, self._brands = (
+            speller,
+            codes or Codes.build([], []),
+            Brands(brands),
+        )
         self._item_id_of = item_id_of
 
     def understand(self, text: str) -> QueryUnderstanding:
@@ -46,7 +55,8 @@ class Understander:
         return self.understood(text).understanding
 
     def understood(self, text: str) -> Understood:
-        """A text that is one code stays as it is; any other is corrected, and loses its prices and words of asking.
+        """A text that is one code stays as it is; any other is corrected, and loses its prices and
+        words of asking.
 
         Only the beginning of a long text is read: see `text.MAX_CHARACTERS`.
         """
@@ -59,10 +69,13 @@ class Understander:
         if not exact:
             found, rest, corrections = self._corrected(plain)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:IDENTIFIERS])
-        return Understood(QueryUnderstanding(text, rest, language(plain), corrections, ids, exact, found), rows)
+        return Understood(
+            QueryUnderstanding(text, rest, language(plain), corrections, ids, exact, found), rows
+        )
 
     def _corrected(self, plain: str) -> tuple[Facts, str, Pairs]:
-        """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is corrected."""
+        """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is
+        corrected."""
         bounds: Facts = {}
         corrections: dict[str, str] = {}
         for _ in range(_PASSES):

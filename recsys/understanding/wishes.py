@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# An asking word makes it a request; what may stand around it ("我", "一款", "好用的") is no request by itself.
+# An asking word makes it a request; what may stand around it ("我", "一款", "好用的") is no request by
+# itself.
 _ASKING = (
     "购买|选购|求购|入手|想买|要买|我买|想要|需要|想找|帮我找|给我找|找一|买一|买个|买点"
     "|求推荐|推荐|有没有|哪里有|哪里买"
@@ -14,7 +15,9 @@ _AROUND = (
     "|好用的|好看的|性价比高的|便宜的?|实惠的|质量好的|最好的|不错的|合适的|适合的?"
 )
 _BEFORE_ZH = re.compile(rf"^(?:{_AROUND})*?(?:{_ASKING})(?:{_ASKING}|{_AROUND})*[,，:：\s]*")
-_AFTER_ZH = re.compile(r"(?:推荐一下|推荐|哪个好|哪款好|哪个牌子好|怎么样|有吗|多少钱|吗|呢)+[?？!！。]*$")
+_AFTER_ZH = re.compile(
+    r"(?:推荐一下|推荐|哪个好|哪款好|哪个牌子好|怎么样|有吗|多少钱|吗|呢)+[?？!！。]*$"
+)
 _BEFORE_EN = re.compile(
     r"^(?:please |hi |hello |can you |could you |help me (?:to )?)*"
     r"(?:(?:i|we) (?:need|want|would like)(?: to (?:buy|find|get))? "

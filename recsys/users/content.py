@@ -1,9 +1,10 @@
-"""What an item is like, in numbers, before anybody has touched it: its text, its words and its price.
+"""What an item is like, in numbers, before anybody has touched it: its text, its words and its
+price.
 
-Three parts lie side by side: the language model's vector; the words of its fields as latent semantic analysis places
-them (Deerwester et al. 1990), which tells apart what the language model finds alike, and knows the shop's own codes;
-the logarithm of its price. Legend: I items, W word buckets, K latent dimensions, C = D + K + 1 features.
-"""
+Three parts lie side by side: the language model's vector; the words of its fields as latent
+semantic analysis places them (Deerwester et al. 1990), which tells apart what the language model
+finds alike, and knows the shop's own codes; the logarithm of its price. Legend: I items, W word
+buckets, K latent dimensions, C = D + K + 1 features."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from recsys.retrieval.words import counts, inverse_frequencies, tfidf
+from recsys.retrieval.text.tfidf import counts, inverse_frequencies, tfidf
 from recsys.types import Floats, Mask
 from recsys.users.recency import unit
 
@@ -33,7 +34,8 @@ RIDGE = 0.05
 
 @dataclass(frozen=True)
 class Content:
-    """The statistics of a catalogue: `inverse_W` document frequencies, `latent_WK`, `mean_C` and `covariance_CC`.
+    """The statistics of a catalogue: `inverse_W` document frequencies, `latent_WK`, `mean_C` and
+    `covariance_CC`.
 
     `price_mean` and `price_deviation` are of log(1 + price).
     """
@@ -46,18 +48,32 @@ class Content:
     covariance_CC: Floats
 
     @classmethod
-    def fit(cls, items: pa.Table, vectors_ID: Floats, latent: int = LATENT, seed: int = 0) -> Content:
-        """From the catalogue (columns of `tables.ITEMS`) and its encoded texts, or SAMPLE items of it."""
+    def fit(
+        cls, items: pa.Table, vectors_ID: Floats, latent: int = LATENT, seed: int = 0
+    ) -> Content:
+        """From the catalogue (columns of `tables.ITEMS`) and its encoded texts, or SAMPLE items of
+        it."""
         if items.num_rows > SAMPLE:
-            chosen = np.sort(np.random.default_rng(seed).choice(items.num_rows, SAMPLE, replace=False))
+            chosen = np.sort(
+                np.random.default_rng(seed).choice(items.num_rows, SAMPLE, replace=False)
+            )
             items, vectors_ID = items.take(chosen), vectors_ID[chosen]
         counts_IW = counts(items)
         inverse_W = inverse_frequencies(counts_IW)
         latent_WK = _latent(tfidf(counts_IW, inverse_W), latent, seed)
         logs = _log_prices(items)
         known = logs[~np.isnan(logs)]
-        mean, deviation = (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
-        unfinished = cls(inverse_W, latent_WK, mean, deviation, np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+        mean, deviation = (
+            (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
+        )
+        unfinished = cls(
+            inverse_W,
+            latent_WK,
+            mean,
+            deviation,
+            np.zeros(0, np.float32),
+            np.zeros((0, 0), np.float32),
+        )
         parts_IC, there_IC = unfinished._parts(items, vectors_ID)
         return cls(inverse_W, latent_WK, mean, deviation, *_moments(parts_IC, there_IC))
 
@@ -70,15 +86,19 @@ class Content:
     def load(cls, path: Path) -> Content:
         """What `save` wrote."""
         arrays = load_file(path)
-        mean, deviation = float(arrays.pop("price_mean")[0]), float(arrays.pop("price_deviation")[0])
+        mean, deviation = (
+            float(arrays.pop("price_mean")[0]),
+            float(arrays.pop("price_deviation")[0]),
+        )
         return cls(price_mean=mean, price_deviation=deviation, **arrays)
 
     def features(self, items: pa.Table, vectors_ID: Floats) -> Floats:
-        """[I, C] float32, centred: of an item without price, words or vector that part is completed, not zeroed.
+        """[I, C] float32, centred: of an item without price, words or vector that part is
+        completed, not zeroed.
 
-        What is missing is what the parts that are there foretell: its conditional mean under one Gaussian over all
-        three, m + S_mo (S_oo + ridge)^-1 (x_o - o), fitted to the catalogue. An item without anything is the mean.
-        """
+        What is missing is what the parts that are there foretell: its conditional mean under one
+        Gaussian over all three, m + S_mo (S_oo + ridge)^-1 (x_o - o), fitted to the catalogue. An
+        item without anything is the mean."""
         parts_IC, there_IC = self._parts(items, vectors_ID)
         centred_IC = np.where(there_IC, parts_IC - self.mean_C, 0).astype(np.float32)
         starts = [0, vectors_ID.shape[1], vectors_ID.shape[1] + self.latent_WK.shape[1]]
@@ -87,14 +107,18 @@ class Content:
             rows = np.flatnonzero((patterns_I3 == pattern).all(axis=1))
             if len(rows) and any(pattern) and not all(pattern):
                 there_C = there_IC[rows[0]]
-                centred_IC[np.ix_(rows, ~there_C)] = centred_IC[np.ix_(rows, there_C)] @ self._foretold(there_C)
+                centred_IC[np.ix_(rows, ~there_C)] = centred_IC[
+                    np.ix_(rows, there_C)
+                ] @ self._foretold(there_C)
         return centred_IC
 
     def _foretold(self, there_C: Mask) -> Floats:
         """[o, m]: what is there to the mean of what is missing."""
         known = self.covariance_CC[np.ix_(there_C, there_C)].astype(np.float64)
         known[np.diag_indices_from(known)] += RIDGE * np.mean(np.diag(known))
-        return np.linalg.solve(known, self.covariance_CC[np.ix_(there_C, ~there_C)]).astype(np.float32)
+        return np.linalg.solve(known, self.covariance_CC[np.ix_(there_C, ~there_C)]).astype(
+            np.float32
+        )
 
     def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
         """The parts side by side, zeros where one is missing; and where it is there."""
@@ -104,12 +128,15 @@ class Content:
         prices_I1 = np.clip(prices_I, -3, 3) / 3
         there = vectors_ID.any(axis=1), words_IK.any(axis=1), ~np.isnan(prices_I1[:, 0])
         widths = vectors_ID.shape[1], words_IK.shape[1], 1
-        parts_IC = np.concatenate([vectors_ID, words_IK, np.nan_to_num(prices_I1)], axis=1, dtype=np.float32)
+        parts_IC = np.concatenate(
+            [vectors_ID, words_IK, np.nan_to_num(prices_I1)], axis=1, dtype=np.float32
+        )
         return parts_IC, np.repeat(np.stack(there, axis=1), widths, axis=1)
 
 
 def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:
-    """[W, K]: the right singular vectors of the largest singular values, zeros where there are fewer."""
+    """[W, K]: the right singular vectors of the largest singular values, zeros where there are
+    fewer."""
     from scipy.sparse.linalg import svds
 
     most = min(latent, min(weighted_IW.shape) - 1)

@@ -1,4 +1,5 @@
-"""A user as the mean of what he did lately: no training, and the floor for every other user model."""
+"""A user as the mean of what he did lately: no training, and the floor for every other user
+model."""
 
 from __future__ import annotations
 
@@ -14,15 +15,21 @@ from recsys.types import EVENT_TYPES, Floats, Histories
 class RecencyMean:
     """The mean of the item vectors, each weighted by its event type and by 2^(-age / half-life).
 
-    Age counts from the user's own newest event, so that a shopper who comes back after a year is still himself.
-    """
+    Age counts from the user's own newest event, so that a shopper who comes back after a year is
+    still himself."""
 
-    def __init__(self, half_life_days: float = 30.0, type_weights: Sequence[float] = (1.0, 2.0, 3.0, 4.0)) -> None:
+    def __init__(
+        self, half_life_days: float = 30.0, type_weights: Sequence[float] = (1.0, 2.0, 3.0, 4.0)
+    ) -> None:
         """`type_weights` in the order of EVENT_TYPES."""
         if half_life_days <= 0:
-            raise ValueError(f"a half-life of {half_life_days} days forgets everything: give more than 0")
+            raise ValueError(
+                f"a half-life of {half_life_days} days forgets everything: give more than 0"
+            )
         if len(type_weights) != len(EVENT_TYPES):
-            raise ValueError(f"{len(type_weights)} type weights: give one each for {', '.join(EVENT_TYPES)}")
+            raise ValueError(
+                f"{len(type_weights)} type weights: give one each for {', '.join(EVENT_TYPES)}"
+            )
         self.half_life_days = half_life_days
         self.type_weights = np.asarray(type_weights, np.float64)
 
@@ -41,7 +48,8 @@ class RecencyMean:
         offsets = np.concatenate([[0], ends])
         # float32 weights: with float64 ones scipy would copy the whole item matrix to float64.
         history_BI = csr_array(
-            (weights_E.astype(np.float32), histories.items[known_E], offsets), shape=(len(histories), len(items_ID))
+            (weights_E.astype(np.float32), histories.items[known_E], offsets),
+            shape=(len(histories), len(items_ID)),
         )
         return unit(history_BI @ items_ID)
 

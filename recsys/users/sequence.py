@@ -1,10 +1,10 @@
-"""A user as a causal transformer reads what he did (SASRec, Kang & McAuley 2018), in one space with the items.
+"""A user as a causal transformer reads what he did (SASRec, Kang & McAuley 2018), in one space with
+the items.
 
-An item lies at v_i = W c_i + s_i r_i: its content, projected, and a residual learned for it alone, shrunk by
-s_i = n_i / (n_i + shrinkage), n_i its events: one that nobody has touched lies where its content puts it. Loads torch
-with the module, so it is imported where a trained model is. Legend: B users, L events, I items, C content features,
-D dimensions.
-"""
+An item lies at v_i = W c_i + s_i r_i: its content, projected, and a residual learned for it alone,
+shrunk by s_i = n_i / (n_i + shrinkage), n_i its events: one that nobody has touched lies where its
+content puts it. Loads torch with the module, so it is imported where a trained model is. Legend: B
+users, L events, I items, C content features, D dimensions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.retrieval.exact import top_k
+from recsys.retrieval.vectors.exact import top_k
 from recsys.types import EVENT_TYPES, Floats, Histories, Ints
 from recsys.users.content import Content
 from recsys.users.recency import unit
@@ -34,10 +34,15 @@ MINUTES_A_DAY = 1440.0
 CONTENT_SCALE = 2.0
 #: Of the items with most events so many are looked through for an unseen item's neighbours.
 REFERENCES, NEIGHBOURS = 20_000, 4
-#: Amazon Beauty, 5 % of the items unseen, recall@10 of who took one of them: 1 gives .059, 1.1 .092; of all others
-#: .109 and .105, as the unseen take places from them.
+#: Amazon Beauty, 5 % of the items unseen, recall@10 of who took one of them: 1 gives .059, 1.1
+#: .092; of all others .109 and .105, as the unseen take places from them.
 REACH = 1.1
-SHAPE, WEIGHTS, CONTENT, ITEMS = "shape.json", "weights.safetensors", "content.safetensors", "items.arrow"
+SHAPE, WEIGHTS, CONTENT, ITEMS = (
+    "shape.json",
+    "weights.safetensors",
+    "content.safetensors",
+    "items.arrow",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,15 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.project = nn.Linear(shape.content, shape.dim, bias=False)
-        self.types, self.gaps = nn.Embedding(len(EVENT_TYPES), shape.dim), nn.Embedding(GAPS, shape.dim)
-        self.drop, self.enter, self.leave = nn.Dropout(shape.dropout), nn.LayerNorm(shape.dim), nn.LayerNorm(shape.dim)
+        self.types, self.gaps = (
+            nn.Embedding(len(EVENT_TYPES), shape.dim),
+            nn.Embedding(GAPS, shape.dim),
+        )
+        self.drop, self.enter, self.leave = (
+            nn.Dropout(shape.dropout),
+            nn.LayerNorm(shape.dim),
+            nn.LayerNorm(shape.dim),
+        )
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
         for table in (self.types, self.gaps):
             nn.init.normal_(table.weight, std=0.02)
@@ -80,7 +92,8 @@ class Network(nn.Module):
 
 
 class Block(nn.Module):
-    """Causal self-attention, a learned bias for each distance, then a feed-forward network (pre-LN)."""
+    """Causal self-attention, a learned bias for each distance, then a feed-forward network
+    (pre-LN)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -104,8 +117,12 @@ class Block(nn.Module):
         parted = (batch, length, 3, self.heads, dim // self.heads)
         q, k, v = self.qkv(self.before(states_BLD)).view(parted).permute(2, 0, 3, 1, 4)
         dropped = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(q, k, v, bias_hLL[None].to(q.dtype), dropped)
-        states_BLD = states_BLD + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)))
+        mixed = functional.scaled_dot_product_attention(
+            q, k, v, bias_hLL[None].to(q.dtype), dropped
+        )
+        states_BLD = states_BLD + self.drop(
+            self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        )
         return states_BLD + self.drop(self.feed(self.between(states_BLD)))
 
 
@@ -114,9 +131,12 @@ def gap_buckets(days: Tensor) -> Tensor:
     return torch.log2(1 + days.clamp(min=0) * MINUTES_A_DAY).long().clamp(max=GAPS - 1)
 
 
-def padded(histories: Histories, length: int) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """rows_BL, days_BL (after the first event that is read), types_BL of each user's newest events of known items,
-    oldest first and zeros behind; and counts_B. L is as long as the longest, at most `length`."""
+def padded(
+    histories: Histories, length: int
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """rows_BL, days_BL (after the first event that is read), types_BL of each user's newest events
+    of known items, oldest first and zeros behind; and counts_B. L is as long as the longest, at
+    most `length`."""
     known_E = np.flatnonzero(histories.items >= 0)
     owners_E = histories.owners_E[known_E]
     totals_B = np.bincount(owners_E, minlength=len(histories))
@@ -126,8 +146,15 @@ def padded(histories: Histories, length: int) -> tuple[NDArray[np.int64], Floats
     kept = places_E >= 0
     owners, places, events = owners_E[kept], places_E[kept], known_E[kept]
     shape = len(histories), max(1, counts_B.max(initial=0))
-    rows_BL, types_BL, days_BL = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.float64)
-    rows_BL[owners, places], types_BL[owners, places] = histories.items[events], histories.types[events]
+    rows_BL, types_BL, days_BL = (
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.float64),
+    )
+    rows_BL[owners, places], types_BL[owners, places] = (
+        histories.items[events],
+        histories.types[events],
+    )
     days_BL[owners, places] = histories.days[events]
     days_BL[owners, places] -= days_BL[owners, 0]
     return rows_BL, days_BL.astype(np.float32), types_BL, counts_B.astype(np.int64)
@@ -136,7 +163,9 @@ def padded(histories: Histories, length: int) -> tuple[NDArray[np.int64], Floats
 class SequenceModel:
     """The user model that training left in a folder. On a GPU where there is one."""
 
-    def __init__(self, folder: str | Path, device: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, device: str | None = None, threads: int | None = None
+    ) -> None:
         folder = Path(folder)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -145,22 +174,29 @@ class SequenceModel:
         self.network = Network(self.shape)
         weights = load_file(folder / WEIGHTS)
         self.residuals_ID = weights.pop("residuals")
-        self.near_RC, self.near_RD = (weights.pop(name).astype(np.float32) for name in ("near_content", "near_places"))
-        self.network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        self.near_RC, self.near_RD = (
+            weights.pop(name).astype(np.float32) for name in ("near_content", "near_places")
+        )
+        self.network.load_state_dict(
+            {name: torch.from_numpy(array) for name, array in weights.items()}
+        )
         self.network.eval().to(self.device)
         self.content = Content.load(folder / CONTENT)
         self.item_ids = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()["item_id"]
 
     @torch.no_grad()
     def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
-        """[I, d]: content, projected, and the residual. An item that training never saw has none: it is completed.
+        """[I, d]: content, projected, and the residual. An item that training never saw has none:
+        it is completed.
 
-        Its place is the mean direction of its own content and of the NEIGHBOURS most like it that training saw, and
-        as far out as these, times REACH: what lies nearer the middle is in nobody's list.
-        """
+        Its place is the mean direction of its own content and of the NEIGHBOURS most like it that
+        training saw, and as far out as these, times REACH: what lies nearer the middle is in
+        nobody's list."""
         features_IC = self.content.features(items, vectors_ID)
         places_ID = self.network.place(torch.from_numpy(features_IC).to(self.device)).cpu().numpy()
-        known_I = np.asarray(pc.fill_null(pc.index_in(items["item_id"], value_set=self.item_ids), -1))
+        known_I = np.asarray(
+            pc.fill_null(pc.index_in(items["item_id"], value_set=self.item_ids), -1)
+        )
         places_ID[known_I >= 0] += self.residuals_ID[known_I[known_I >= 0]]
         unseen = np.flatnonzero((known_I < 0) & features_IC.any(axis=1))
         places_ID[unseen] = self._completed(unit(features_IC[unseen]), places_ID[unseen])
@@ -172,7 +208,11 @@ class SequenceModel:
         shares_NK /= shares_NK.sum(axis=1, keepdims=True)
         near_NKD = self.near_RD[rows_NK]
         lengths_N1 = (np.linalg.norm(near_NKD, axis=2) * shares_NK).sum(axis=1, keepdims=True)
-        return unit((near_NKD * shares_NK[:, :, None]).sum(axis=1) + own_ND) * lengths_N1 * np.float32(REACH)
+        return (
+            unit((near_NKD * shares_NK[:, :, None]).sum(axis=1) + own_ND)
+            * lengths_N1
+            * np.float32(REACH)
+        )
 
     @torch.no_grad()
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
@@ -181,7 +221,11 @@ class SequenceModel:
         if not counts_B.any():
             return np.zeros((len(histories), self.shape.dim), np.float32)
         known = np.asarray(items_ID[rows_BL], np.float32), types_BL, days_BL
-        states_BLD = self.network(*(torch.from_numpy(array).to(self.device) for array in known)).cpu().numpy()
+        states_BLD = (
+            self.network(*(torch.from_numpy(array).to(self.device) for array in known))
+            .cpu()
+            .numpy()
+        )
         last_BD = states_BLD[np.arange(len(histories)), np.maximum(counts_B - 1, 0)]
         last_BD[counts_B == 0] = 0
         return unit(last_BD)
@@ -197,13 +241,19 @@ def save(
     residuals_ID: Floats,
     events_I: Ints,
 ) -> None:
-    """Writes what `SequenceModel` opens. `residuals_ID` are shrunk already; items without events are left out."""
+    """Writes what `SequenceModel` opens. `residuals_ID` are shrunk already; items without events
+    are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in network.state_dict().items()}
+    weights = {
+        name: tensor.detach().float().cpu().numpy() for name, tensor in network.state_dict().items()
+    }
     seen, most = np.flatnonzero(events_I), np.argsort(-events_I, kind="stable")[:REFERENCES]
     near = most[events_I[most] > 0]
     device = next(network.parameters()).device
-    places_RD = network.place(torch.from_numpy(features_IC[near]).to(device)).cpu().numpy() + residuals_ID[near]
+    places_RD = (
+        network.place(torch.from_numpy(features_IC[near]).to(device)).cpu().numpy()
+        + residuals_ID[near]
+    )
     references = {"near_content": unit(features_IC[near]), "near_places": places_RD}
     kept = {name: array.astype(np.float16) for name, array in references.items()}
     save_file({**weights, **kept, "residuals": residuals_ID[seen]}, folder / WEIGHTS)

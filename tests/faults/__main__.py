@@ -1,4 +1,5 @@
-"""`python -m tests.faults`: every fault for longer than the tests have time for, a table, and last a line of JSON."""
+"""`python -m tests.faults`: every fault for longer than the tests have time for, a table, and last
+a line of JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import ray
 
-from recsys.commit import code_commit
+from recsys.storage.version import code_commit
 from tests.faults import nodes
 from tests.faults.cluster import SHOP, Day, one_node
 from tests.faults.night import workers_killed
@@ -36,15 +37,22 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all, where none is named")
     began, rows, parts = time.monotonic(), list[Row](), parser.parse_args().parts or list(PARTS)
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
-        ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20)
+        ray.init(
+            address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20
+        )
         home = stocked(Path(folder) / "home")
         ray.shutdown()
         say(f"{'fault':<52} {'asked':>7} failed events lost twice whole s")
         for row in chain.from_iterable(PARTS[part](home, Path(folder)) for part in parts):
             rows.append(row)
-            sums = f"{row.requests:>7,} {row.failed:>6,} {row.events:>6,} {row.lost:>4} {row.twice:>5}"
+            sums = (
+                f"{row.requests:>7,} {row.failed:>6,} {row.events:>6,} {row.lost:>4} {row.twice:>5}"
+            )
             say(f"{row.fault:<52} {sums} {row.whole_s:>7.1f}  {row.note} {row.failures or ''}")
-    sums = {name: sum(getattr(row, name) for row in rows) for name in ("requests", "failed", "events", "lost", "twice")}
+    sums = {
+        name: sum(getattr(row, name) for row in rows)
+        for name in ("requests", "failed", "events", "lost", "twice")
+    }
     told = {"job": "faults", "commit": code_commit(), "seconds": round(time.monotonic() - began)}
     say(json.dumps({**told, **sums, "rows": [asdict(row) for row in rows]}))
 
@@ -56,7 +64,10 @@ def of_the_night(home: Path, folder: Path) -> Iterator[Row]:
 def behind_haproxy(home: Path, folder: Path) -> Iterator[Row]:
     with one_node(home, folder) as day:
         half = half_of(day)
-        yield from (named(killed(day, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s") for _ in range(KILLS))
+        yield from (
+            named(killed(day, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s")
+            for _ in range(KILLS)
+        )
         yield rolled(day, half)
         yield damaged(day, half)
         yield swapped(day, 100, half / 2)

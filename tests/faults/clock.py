@@ -1,7 +1,8 @@
-"""A clock that jumps: the wall clock as the application's own code reads it, in each process that calls `follow`.
+"""A clock that jumps: the wall clock as the application's own code reads it, in each process that
+calls `follow`.
 
-Ray's processes keep the real one: no clock of one machine can jump without jumping for all that runs there.
-"""
+Ray's processes keep the real one: no clock of one machine can jump without jumping for all that
+runs there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A Ray of a fault test's own: its head and workers are children of the test, on ports and in folders of their own."""
+"""A Ray of a fault test's own: its head and workers are children of the test, on ports and in
+folders of their own."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.artifacts import ArtifactStore
 from recsys.interfaces import EventStore
-from recsys.release import Release
+from recsys.release.release import Release
+from recsys.simulation.load import Load, Shape, Traffic, free_port, running
+from recsys.storage.artifacts import ArtifactStore
 from serve import access
 from serve.ingress import ENVIRONMENT
-from serve.load import Load, Shape, Traffic, free_port, running
 from tests.faults.processes import Marked, eventually, marked
 from tests.faults.shop import ODD, of_one_release, setup
 
@@ -39,7 +40,8 @@ UP = "Ray runtime started"
 
 @dataclass
 class Day:
-    """A running shop. `home` holds its releases and its event log; `replicas` is what it has when it is whole."""
+    """A running shop. `home` holds its releases and its event log; `replicas` is what it has when
+    it is whole."""
 
     processes: Marked
     home: Path
@@ -61,7 +63,9 @@ class Day:
 
     def is_whole(self) -> bool:
         """Every replica runs, in a process that lives."""
-        alive = {name: len(self.processes.find(f"ServeReplica:shop:{name}")) for name in self.replicas}
+        alive = {
+            name: len(self.processes.find(f"ServeReplica:shop:{name}")) for name in self.replicas
+        }
         return alive == self.replicas and self.stands().get("replicas") == self.replicas
 
     def answers(self) -> bool:
@@ -98,7 +102,9 @@ class Day:
         store = self.log()
         try:
             return [
-                each for batch in store.interactions(store.last_sequence()) for each in batch["event_id"].to_pylist()
+                each
+                for batch in store.interactions(store.last_sequence())
+                for each in batch["event_id"].to_pylist()
             ]
         finally:
             store.close()
@@ -106,13 +112,21 @@ class Day:
 
 def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
     """What Ray's processes find in their environment."""
-    access.write(temporary / "keys.json", [access.Key("tests", access.digest(KEY), ("admin",), rate=1e6)])
-    own = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
+    access.write(
+        temporary / "keys.json", [access.Key("tests", access.digest(KEY), ("admin",), rate=1e6)]
+    )
+    own = {
+        "CONFIG_FILE_LOC": "haproxy.cfg",
+        "SOCKET_PATH": "admin.sock",
+        "METRICS_SOCKET_PATH": "metrics.sock",
+    }
     own |= {"SERVER_STATE_BASE": ".", "SERVER_STATE_FILE": "server-state"}
     files = {f"RAY_SERVE_HAPROXY_{name}": str(temporary / "h" / file) for name, file in own.items()}
     ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     mode = (
-        {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **files, **ports} if haproxy else {}
+        {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **files, **ports}
+        if haproxy
+        else {}
     )
     return {
         **mode,
@@ -144,7 +158,9 @@ def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Ite
     try:
         with marked(folder) as processes:
             started(processes, "head", environment, *words)
-            yield deployed(processes, home, f"http://127.0.0.1:{port}", environment | {"RAY_ADDRESS": gcs})
+            yield deployed(
+                processes, home, f"http://127.0.0.1:{port}", environment | {"RAY_ADDRESS": gcs}
+            )
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -157,13 +173,16 @@ def started(
     within: tuple[str, ...] = (),
     cpus: int = 4,
 ) -> subprocess.Popen[str]:
-    """A node of Ray, once it is up. On a busy machine Ray gives up on itself after 30 s: then again."""
+    """A node of Ray, once it is up. On a busy machine Ray gives up on itself after 30 s: then
+    again."""
     own = ["--block", f"--num-cpus={cpus}", f"--object-store-memory={100 << 20}"]
     own += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
     log = processes.folder / f"{node}.log"
     for _ in range(3):
         ups = log.read_text().count(UP) if log.exists() else 0
-        ray = processes.start("ray", "start", *words, *own, environment=environment, node=node, within=within)
+        ray = processes.start(
+            "ray", "start", *words, *own, environment=environment, node=node, within=within
+        )
         eventually(partial(_is_decided, ray, log, ups), f"{node} is up", 120)
         if ray.poll() is None:
             return ray
@@ -175,7 +194,13 @@ def _is_decided(ray: subprocess.Popen[str], log: Path, ups: int) -> bool:
     return ray.poll() is not None or log.read_text().count(UP) > ups
 
 
-def deployed(processes: Marked, home: Path, url: str, environment: dict[str, str], within: tuple[str, ...] = ()) -> Day:
+def deployed(
+    processes: Marked,
+    home: Path,
+    url: str,
+    environment: dict[str, str],
+    within: tuple[str, ...] = (),
+) -> Day:
     operator = hired(processes, url, environment, within)
     told = heard(operator)
     assert told, f"the shop was not deployed: see {processes.folder}/operator.log"
@@ -187,7 +212,9 @@ def hired(
 ) -> subprocess.Popen[str]:
     """An operator, who deploys what is not there yet."""
     words = (sys.executable, "-m", "tests.faults.operator", url.rpartition(":")[2], "EveryNode")
-    return processes.start(*words, environment=environment, node="operator", within=within, piped=True)
+    return processes.start(
+        *words, environment=environment, node="operator", within=within, piped=True
+    )
 
 
 def heard(operator: subprocess.Popen[str]) -> dict[str, Any]:
@@ -201,7 +228,8 @@ def heard(operator: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def short_folder() -> Path:
-    """A folder for Ray: the paths of its sockets must have less than 108 characters, HAProxy's less than 98."""
+    """A folder for Ray: the paths of its sockets must have less than 108 characters, HAProxy's less
+    than 98."""
     return Path(tempfile.mkdtemp(prefix="ns", dir="/tmp"))
 
 

@@ -19,7 +19,8 @@ WORK = ("ray::Map", "ray::_Map", "ray::ReadRange", "ray::MapWorker")
 
 
 def workers_killed(home: Path, folder: Path) -> Row:
-    """kill -9 of one worker after the other while the night of the release "even" is made again, elsewhere.
+    """kill -9 of one worker after the other while the night of the release "even" is made again,
+    elsewhere.
 
     A row without requests; the note says whether both releases have the same files.
     """
@@ -29,7 +30,12 @@ def workers_killed(home: Path, folder: Path) -> Row:
     words = "--setup", "tests.faults.shop:setup", "--until", UNTIL.isoformat(), "--version", EVEN
     with marked(folder) as processes:
         night = processes.start(
-            sys.executable, "-m", "jobs.nightly", *words, environment=environment, node="killed-night"
+            sys.executable,
+            "-m",
+            "jobs.nightly",
+            *words,
+            environment=environment,
+            node="killed-night",
         )
         began, killed = time.monotonic(), 0
         while night.poll() is None and killed < KILLS:
@@ -42,10 +48,24 @@ def workers_killed(home: Path, folder: Path) -> Row:
         whole_s = time.monotonic() - began
     assert night.returncode == 0, f"the night failed: see {folder}/killed-night.log"
     same = "the same" if files(again) == files(home) else "OTHER"
-    return Row("kill -9 of the night's workers", 0, 0, 0, 0, 0, round(whole_s, 1), {}, f"{killed} killed, {same} files")
+    return Row(
+        "kill -9 of the night's workers",
+        0,
+        0,
+        0,
+        0,
+        0,
+        round(whole_s, 1),
+        {},
+        f"{killed} killed, {same} files",
+    )
 
 
 def files(home: Path) -> dict[str, str]:
     """Checksums of the release "even" by name, without those that hold times."""
-    told: dict[str, str] = json.loads((home / "releases" / EVEN / "manifest.json").read_bytes())["files"]
-    return {name: checksum for name, checksum in told.items() if not name.endswith((".html", ".json"))}
+    told: dict[str, str] = json.loads((home / "releases" / EVEN / "manifest.json").read_bytes())[
+        "files"
+    ]
+    return {
+        name: checksum for name, checksum in told.items() if not name.endswith((".html", ".json"))
+    }

@@ -1,9 +1,9 @@
-"""Faults of three hosts with addresses of their own, a head without replicas and two workers: network namespaces on one
-bridge. The event log is a Redis on a fourth.
+"""Faults of three hosts with addresses of their own, a head without replicas and two workers:
+network namespaces on one bridge. The event log is a Redis on a fourth.
 
-`python -m tests.faults.nodes HOME FOLDER` runs in a network and a process namespace of its own, which `rows` makes: so
-nothing of this machine's network is touched, and all of it ends with that process.
-"""
+`python -m tests.faults.nodes HOME FOLDER` runs in a network and a process namespace of its own,
+which `rows` makes: so nothing of this machine's network is touched, and all of it ends with that
+process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.faults.cluster import HEAD, SHOP, Day, deployed, heard, hired, short_folder, started, surroundings
+from tests.faults.cluster import (
+    HEAD,
+    SHOP,
+    Day,
+    deployed,
+    heard,
+    hired,
+    short_folder,
+    started,
+    surroundings,
+)
 from tests.faults.processes import Marked, eventually, marked
 from tests.faults.scenarios import Row, store_killed, under_traffic
 from tests.redis_server import RedisServer
@@ -32,12 +42,19 @@ def impossible() -> str:
     """Why this machine cannot have namespaces of its own; empty where it can."""
     if shutil.which("ip") is None:
         return "there is no ip here: apt-get install iproute2"
-    tried = subprocess.run([*APART, "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True)
-    return f"network namespaces are not permitted here: {tried.stderr.strip()}" if tried.returncode else ""
+    tried = subprocess.run(
+        [*APART, "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True
+    )
+    return (
+        f"network namespaces are not permitted here: {tried.stderr.strip()}"
+        if tried.returncode
+        else ""
+    )
 
 
 def rows(home: Path, folder: Path) -> Iterator[Row]:
-    """One row a fault, as each is over. Raises AssertionError with where the logs are when one does not end well."""
+    """One row a fault, as each is over. Raises AssertionError with where the logs are when one does
+    not end well."""
     command = [*APART, sys.executable, "-m", "tests.faults.nodes", str(home), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -70,7 +87,9 @@ def host(processes: Marked, name: str, number: int) -> Host:
     holder = processes.start("unshare", "--net", "sleep", "infinity", node=f"{name}-network")
     within, link = ("nsenter", "-t", str(holder.pid), "-n"), f"to-{name}"
     ours = Path("/proc/self/ns/net").readlink()
-    eventually(lambda: Path(f"/proc/{holder.pid}/ns/net").readlink() != ours, f"{name} has a network")
+    eventually(
+        lambda: Path(f"/proc/{holder.pid}/ns/net").readlink() != ours, f"{name} has a network"
+    )
     run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
     run("ip", "link", "set", link, "master", "bridge", "up")
     address = f"{NETWORK}.{number}"
@@ -82,8 +101,8 @@ def host(processes: Marked, name: str, number: int) -> Host:
 
 @dataclass
 class Cluster:
-    """Ray's nodes on the hosts, and the shop on them: `day` is asked through the first worker, as a load balancer would
-    once it had noticed. `log` is where events go."""
+    """Ray's nodes on the hosts, and the shop on them: `day` is asked through the first worker, as a
+    load balancer would once it had noticed. `log` is where events go."""
 
     processes: Marked
     home: Path
@@ -104,9 +123,20 @@ class Cluster:
         at = self.hosts[name]
         # Ray would take the workers, which it sees on this machine, for a cluster with a head.
         (self.temporary / "ray_current_cluster").unlink(missing_ok=True)
-        role = [*HEAD, "--port=6379", f"--temp-dir={self.temporary}"] if name == "head" else [f"--address={GCS}"]
+        role = (
+            [*HEAD, "--port=6379", f"--temp-dir={self.temporary}"]
+            if name == "head"
+            else [f"--address={GCS}"]
+        )
         words = *role, f"--node-ip-address={at.address}"
-        started(self.processes, name, self.environment(name), *words, within=at.within, cpus=0 if name == "head" else 4)
+        started(
+            self.processes,
+            name,
+            self.environment(name),
+            *words,
+            within=at.within,
+            cpus=0 if name == "head" else 4,
+        )
 
     def stop(self, name: str) -> None:
         """kill -9 of all that runs there."""
@@ -117,22 +147,31 @@ class Cluster:
         """By an operator on the first worker."""
         one = self.hosts["one"]
         environment = self.environment("one") | {"RAY_ADDRESS": GCS}
-        self.day = deployed(self.processes, self.home, f"http://{one.address}:{PORT}", environment, one.within)
+        self.day = deployed(
+            self.processes, self.home, f"http://{one.address}:{PORT}", environment, one.within
+        )
 
     def hire(self) -> None:
         """An operator in the place of the one before."""
         self.day.operator.kill()
-        self.day.operator = hired(self.processes, self.day.url, self.day.environment, self.hosts["one"].within)
+        self.day.operator = hired(
+            self.processes, self.day.url, self.day.environment, self.hosts["one"].within
+        )
         heard(self.day.operator)
 
     def whole(self, without: str = "") -> bool:
         """All replicas run, none of them on that host, and there are answers."""
         living = sum(self.replicas_on(name) for name in self.hosts if name != without)
         wanted = self.day.replicas
-        return living == wanted["Shop"] and self.day.stands().get("replicas") == wanted and self.day.answers()
+        return (
+            living == wanted["Shop"]
+            and self.day.stands().get("replicas") == wanted
+            and self.day.answers()
+        )
 
     def spread(self) -> None:
-        """A replica on each worker, by an update that places them anew: they stay where they are otherwise."""
+        """A replica on each worker, by an update that places them anew: they stay where they are
+        otherwise."""
         for _ in range(3):
             if self.replicas_on("two"):
                 return
@@ -155,7 +194,10 @@ def three_hosts(home: Path, folder: Path) -> Iterator[tuple[Cluster, RedisServer
     server.start()
     try:
         with marked(folder) as processes:
-            places = {name: host(processes, name, 11 + at) for at, name in enumerate(("head", "one", "two"))}
+            places = {
+                name: host(processes, name, 11 + at)
+                for at, name in enumerate(("head", "one", "two"))
+            }
             cluster = Cluster(processes, home, temporary, places, server.url)
             for name in places:
                 cluster.start(name)
@@ -167,23 +209,33 @@ def three_hosts(home: Path, folder: Path) -> Iterator[tuple[Cluster, RedisServer
 
 
 def raylet_killed(cluster: Cluster, rate: float) -> Row:
-    """kill -9 of a worker's raylet, whose replicas die with it; a new one takes its place when they run elsewhere."""
+    """kill -9 of a worker's raylet, whose replicas die with it; a new one takes its place when they
+    run elsewhere."""
     victim = cluster.processes.find("/raylet/raylet", node="two")
 
     def breaks() -> None:
         cluster.processes.kill(*victim)
         eventually(lambda: not cluster.replicas_on("two"), "its replicas are gone")
 
-    told = under_traffic("kill -9 of a worker's raylet", cluster.day, rate, breaks, lambda: cluster.whole("two"))
+    told = under_traffic(
+        "kill -9 of a worker's raylet", cluster.day, rate, breaks, lambda: cluster.whole("two")
+    )
     cluster.stop("two")
     cluster.start("two")
     return told
 
 
 def cut_off(cluster: Cluster, rate: float) -> Row:
-    """The cable of a worker with a replica is pulled; it is back when another replica has taken over."""
+    """The cable of a worker with a replica is pulled; it is back when another replica has taken
+    over."""
     cable = cluster.hosts["two"].plug
-    told = under_traffic("a worker is cut off", cluster.day, rate, lambda: cable("down"), lambda: cluster.whole("two"))
+    told = under_traffic(
+        "a worker is cut off",
+        cluster.day,
+        rate,
+        lambda: cable("down"),
+        lambda: cluster.whole("two"),
+    )
     cable("up")
     cluster.stop("two")  # Ray has ended there, or is about to: it was declared dead
     cluster.start("two")
@@ -191,7 +243,8 @@ def cut_off(cluster: Cluster, rate: float) -> Row:
 
 
 def head_lost(cluster: Cluster, rate: float, down_s: float = 15.0) -> Row:
-    """kill -9 of all that runs on the head, which is started again over the state that it wrote (embedded RocksDB)."""
+    """kill -9 of all that runs on the head, which is started again over the state that it wrote
+    (embedded RocksDB)."""
 
     def breaks() -> None:
         cluster.stop("head")
@@ -199,7 +252,9 @@ def head_lost(cluster: Cluster, rate: float, down_s: float = 15.0) -> Row:
         cluster.start("head")
         cluster.hire()
 
-    return under_traffic("the head is lost, and comes back", cluster.day, rate, breaks, cluster.whole)
+    return under_traffic(
+        "the head is lost, and comes back", cluster.day, rate, breaks, cluster.whole
+    )
 
 
 def main() -> None:

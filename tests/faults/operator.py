@@ -1,5 +1,6 @@
-"""A process inside a fault test's Ray that deploys the shop and then tells, a line of JSON for each line it reads, how
-it stands: `python -m tests.faults.operator PORT LOCATION`. After the line "roll" it has another setup."""
+"""A process inside a fault test's Ray that deploys the shop and then tells, a line of JSON for each
+line it reads, how it stands: `python -m tests.faults.operator PORT LOCATION`. After the line "roll"
+it has another setup."""
 
 from __future__ import annotations
 
@@ -57,8 +58,15 @@ def stands() -> dict[str, Any]:
     """Running replicas by deployment, and proxies by how they are."""
     status = serve.status()
     application = status.applications["shop"]
-    replicas = {name: each.replica_states.get("RUNNING", 0) for name, each in application.deployments.items()}
-    return {"status": application.status.value, "replicas": replicas, "proxies": list(status.proxies.values())}
+    replicas = {
+        name: each.replica_states.get("RUNNING", 0)
+        for name, each in application.deployments.items()
+    }
+    return {
+        "status": application.status.value,
+        "replicas": replicas,
+        "proxies": list(status.proxies.values()),
+    }
 
 
 if __name__ == "__main__":

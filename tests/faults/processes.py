@@ -1,5 +1,5 @@
-"""Processes that bear a mark in their environment, which all that they start inherits: found by title, killed for good,
-and all gone when the block ends, whoever their parents are by then."""
+"""Processes that bear a mark in their environment, which all that they start inherits: found by
+title, killed for good, and all gone when the block ends, whoever their parents are by then."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Marked:
         within: tuple[str, ...] = (),
         piped: bool = False,
     ) -> subprocess.Popen[str]:
-        """`within` are words that put it somewhere, as `nsenter` does; its stdout and stdin are pipes, or both of its
-        outputs go to the node's log."""
+        """`within` are words that put it somewhere, as `nsenter` does; its stdout and stdin are
+        pipes, or both of its outputs go to the node's log."""
         # Ray would write a process's title over its environment.
         marks = {MARK: self.mark, NODE: node, "SPT_NOENV": "1"}
         with (self.folder / f"{node or 'all'}.log").open("a") as log:
@@ -54,9 +54,14 @@ class Marked:
             )
 
     def find(self, title: str = "", node: str | None = None) -> list[int]:
-        """The ids of living processes with that in their title, of one node or of all, youngest last."""
+        """The ids of living processes with that in their title, of one node or of all, youngest
+        last."""
         wanted = [f"{MARK}={self.mark}", *([f"{NODE}={node}"] if node is not None else [])]
-        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is(pid, title, wanted)]
+        found = [
+            pid
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+            if _is(pid, title, wanted)
+        ]
         return sorted(found)
 
     def kill(self, *pids: int) -> None:
@@ -83,11 +88,16 @@ def marked(folder: Path) -> Iterator[Marked]:
 
 def _is(pid: int, title: str, wanted: list[str]) -> bool:
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace").split("\0")
+        environment = (
+            Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace").split("\0")
+        )
         if not set(wanted) <= set(environment):
             return False
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and title in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return (
+            state != "Z"
+            and title in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        )
     except OSError:  # it has ended meanwhile
         return False
 

@@ -1,4 +1,5 @@
-"""Faults as functions of a running shop: each breaks something for good, under traffic, and returns its row."""
+"""Faults as functions of a running shop: each breaks something for good, under traffic, and returns
+its row."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from recsys.artifacts import ArtifactStore
-from serve.load import Load, running
+from recsys.simulation.load import Load, running
+from recsys.storage.artifacts import ArtifactStore
 from tests.faults.cluster import SHOP, SIGNED, Day
 from tests.faults.processes import eventually, resident_mib
 from tests.faults.shop import EVEN, ODD
@@ -22,8 +23,9 @@ from tests.redis_server import RedisServer
 
 @dataclass(frozen=True)
 class Row:
-    """`failed` counts requests without a good answer, `failures` what they were; `lost` acknowledged events that are
-    not in the log, `twice` those that are there more than once; `whole_s` is when all was as before."""
+    """`failed` counts requests without a good answer, `failures` what they were; `lost`
+    acknowledged events that are not in the log, `twice` those that are there more than once;
+    `whole_s` is when all was as before."""
 
     fault: str
     requests: int
@@ -36,7 +38,9 @@ class Row:
     note: str = ""
 
 
-def under_traffic(fault: str, day: Day, rate: float, breaks: Callable[[], None], whole: Callable[[], bool]) -> Row:
+def under_traffic(
+    fault: str, day: Day, rate: float, breaks: Callable[[], None], whole: Callable[[], bool]
+) -> Row:
     """Constant traffic from before it breaks until two seconds after all is whole again."""
     with running(day.traffic(rate=rate)) as load:
         eventually(lambda: len(load.log) >= rate, "traffic flows")
@@ -56,7 +60,9 @@ def row(fault: str, day: Day, load: Load, whole_s: float, note: str = "") -> Row
     while not set(acknowledged) <= set(there) and time.monotonic() < end:
         time.sleep(1)
         there = Counter(day.events())
-    lost, twice = (sum(check(there[event]) for event in acknowledged) for check in ((0).__eq__, (1).__lt__))
+    lost, twice = (
+        sum(check(there[event]) for event in acknowledged) for check in ((0).__eq__, (1).__lt__)
+    )
     sums = len(load.log), failures.total(), len(acknowledged), lost, twice
     return Row(fault, *sums, round(whole_s, 1), dict(failures), note)
 
@@ -70,7 +76,9 @@ def killed(day: Day, title: str, rate: float) -> Row:
         now = day.processes.find(title)
         return len(now) >= len(before) and before[-1] not in now and day.is_well()
 
-    return under_traffic(f"kill -9 {title}", day, rate, lambda: day.processes.kill(before[-1]), whole)
+    return under_traffic(
+        f"kill -9 {title}", day, rate, lambda: day.processes.kill(before[-1]), whole
+    )
 
 
 def rolled(day: Day, rate: float) -> Row:
@@ -98,19 +106,24 @@ def store_killed(day: Day, server: RedisServer, rate: float, down_s: float = 5.0
 
 
 def damaged(day: Day, rate: float) -> Row:
-    """A release with a byte changed is named current, behind everybody's back; then the good one again."""
+    """A release with a byte changed is named current, behind everybody's back; then the good one
+    again."""
     store = ArtifactStore(str(day.home))
     good, bad = ODD, f"{EVEN}-damaged"
 
     def health() -> dict[str, Any]:
-        answered: dict[str, Any] = httpx.get(f"{day.url}/healthz", headers=SIGNED, timeout=10).json()
+        answered: dict[str, Any] = httpx.get(
+            f"{day.url}/healthz", headers=SIGNED, timeout=10
+        ).json()
         return answered
 
     def breaks() -> None:
         folder = day.home / "releases" / bad
         shutil.copytree(day.home / "releases" / EVEN, folder)
         manifest = folder / "manifest.json"
-        manifest.write_text(manifest.read_text().replace(f'"version": "{EVEN}"', f'"version": "{bad}"'))
+        manifest.write_text(
+            manifest.read_text().replace(f'"version": "{EVEN}"', f'"version": "{bad}"')
+        )
         vectors = folder / "item_vectors.npy"
         vectors.write_bytes(vectors.read_bytes()[:-1] + b"\x7f")
         store.point(bad)
@@ -135,9 +148,9 @@ def clock_jumped(day: Day, clock: Path, rate: float, every_s: float = 5.0) -> Ro
 
 
 def swapped(day: Day, times: int, rate: float) -> Row:
-    """Promotes and rollbacks under traffic, each once the one before it is served. The note says how the replicas'
-    memory grew in each half of them: what the first requests and swaps of a process take stays, so that the second
-    half is what counts."""
+    """Promotes and rollbacks under traffic, each once the one before it is served. The note says
+    how the replicas' memory grew in each half of them: what the first requests and swaps of a
+    process take stays, so that the second half is what counts."""
     client = httpx.Client(base_url=day.url, headers=SIGNED, timeout=30)
     with running(day.traffic(rate=rate)) as load:
         began, taken = time.monotonic(), [memory(day)]
@@ -149,7 +162,13 @@ def swapped(day: Day, times: int, rate: float) -> Row:
     client.close()
     served = Counter(each.release for each in load.log if each.release)
     note = f"memory {grown(*taken[:2]):+.1f} %, then {grown(*taken[1:]):+.1f} %"
-    return row(f"{times} release swaps", day, load, took_s, f"{note}; {served[EVEN]} + {served[ODD]} answers")
+    return row(
+        f"{times} release swaps",
+        day,
+        load,
+        took_s,
+        f"{note}; {served[EVEN]} + {served[ODD]} answers",
+    )
 
 
 def grown(before: list[float], after: list[float]) -> float:

@@ -1,4 +1,5 @@
-"""The checkerboard shop as the fault tests run it: two releases that no answer can be of at once."""
+"""The checkerboard shop as the fault tests run it: two releases that no answer can be of at
+once."""
 
 from __future__ import annotations
 
@@ -16,13 +17,14 @@ import pytest
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
 from recsys.interfaces import Chunk, EventStore
+from recsys.simulation.load import Call, whole
 from recsys.training.guard import Online
-from serve.load import Call, whole
 from tests import checkerboard
 from tests.checkerboard import ITEMS, Checkerboard, title
 from tests.faults.clock import follow
 
-#: The release "even" has the catalogue as it is; "odd" has every title one thing on and every price 100 higher.
+#: The release "even" has the catalogue as it is; "odd" has every title one thing on and every price
+#: 100 higher.
 EVEN, ODD = "2026-01-02-even", "2026-01-03-odd"
 UNTIL = checkerboard.UNTIL
 LATER = UNTIL + timedelta(days=1)
@@ -58,8 +60,8 @@ def moved(until: datetime) -> Checkerboard:
 
 
 def setup() -> Setup:
-    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout: a split one learns by day, too. Its replicas
-    follow the clock in the file $NIGHTSHELF_FAULTS_CLOCK, if there is one."""
+    """Lies in $NIGHTSHELF_HOME; $NIGHTSHELF_FAULTS_LAYOUT is its layout: a split one learns by day,
+    too. Its replicas follow the clock in the file $NIGHTSHELF_FAULTS_CLOCK, if there is one."""
     shop = replace(checkerboard.setup(), dataset=moved)
     layout = cast(Literal["fused", "split"], os.environ.get("NIGHTSHELF_FAULTS_LAYOUT", "fused"))
     online = Online() if layout == "split" else None
@@ -86,13 +88,15 @@ def of_one_release(call: Call, body: Mapping[str, Any]) -> str:
 
 
 def _not_found(call: Call, body: Mapping[str, Any]) -> str:
-    """Whoever asks for a whole title must find it first, by the words and vectors of the release as it is."""
+    """Whoever asks for a whole title must find it first, by the words and vectors of the release as
+    it is."""
     text, titles = call.params["q"], [item["title"] for item in body["items"]]
     return f"mixed: {text} finds {titles[:1]}" if " " in text and titles[:1] != [text] else ""
 
 
 def stocked(home: Path) -> Path:
-    """The home with both releases, "odd" the current one, by two real nights on the Ray that there is."""
+    """The home with both releases, "odd" the current one, by two real nights on the Ray that there
+    is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHELF_HOME", str(home))
         patch.setenv("NIGHTSHELF_COMMIT", "test")

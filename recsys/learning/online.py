@@ -1,0 +1,324 @@
+"""The trainer: reads the live log as it grows, learns by day within `training.online`'s bounds,
+publishes snapshots."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from recsys.config import Setup
+from recsys.errors import RecsysError
+from recsys.events import feedback
+from recsys.models import snapshots as online
+from recsys.models import store as models
+from recsys.models.snapshots import Snapshot
+from recsys.ranking.examination import Examination
+from recsys.release.release import read_manifest
+from recsys.storage.artifacts import ArtifactStore
+from recsys.training import EXAMINATION, NET
+from recsys.training.guard import Online
+from recsys.types import Impression, PrivacyState
+
+if TYPE_CHECKING:
+    from recsys.training.online import OnlineLearner, Report
+
+#: Impressions that one step reads, and that may wait for their first event; of more the oldest go.
+MOST, WAITING = 5_000, 50_000
+#: Of the log before the trainer began, so many impressions and interactions are looked through for
+#: replay.
+PAST = 5_000
+
+Now = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An impression, its number in the log, and the last interaction that had been read before
+    it."""
+
+    shown: Impression
+    number: int
+    sequence: int
+
+
+class Trainer:
+    """Reads the live log, learns, publishes snapshots: one a setup. `step` is to be called again
+    and again.
+
+    It begins with what happens from now on, or where its last snapshot stood: what came since, it
+    learns again. A list teaches once: with its first event, when `patience_s` have passed since it
+    was shown. Rows that cannot be used are left out and counted in `bad`."""
+
+    def __init__(self, setup: Setup, choices: Online, now: Now = lambda: datetime.now(UTC)) -> None:
+        self.setup, self.choices, self.now = setup, choices, now
+        self.events = setup.event_store()
+        self.base: str | None = None
+        self.mark, self.space = "", ""
+        self.learner: OnlineLearner | None = None
+        self.report: Report | None = None
+        self.bad = self.learned = 0
+        self._spaces: dict[str, str] = {}
+        self._begin_empty(0, 0)
+
+    def step(self) -> Report | None:
+        """One look at the log: what was learned, None where nothing was. Raises what the stores
+        raise, and goes on from there when it is called again."""
+        decided, (base, space) = online.control(self.setup), online.served(self.setup)
+        if (base, space, decided.mark) != (self.base, self.space, self.mark):
+            self._begin(base, space, decided.mark)
+        if self.learner is None:
+            return None
+        self._read()
+        if decided.frozen:
+            self._pass_by()
+            return None
+        report = self._learn(self._ready())
+        self._snapshot_when_due()
+        return report
+
+    # Beginning
+
+    def _begin(self, base: str | None, space: str, mark: str) -> None:
+        """From the night's network, or where its last snapshot stood."""
+        self.base, self.learner, self.report, self.learned = None, None, None, 0
+        self.space, self.mark = space, mark
+        learner = self._nightly(base) if base else None
+        if learner and base:
+            self._begin_empty(self.events.last_impression(), self.events.last_sequence())
+            with suppress(RecsysError, ValueError, KeyError):  # a damaged snapshot: from the night
+                self._take_up(learner, online.current(self.setup, base))
+            self.learner = learner
+            self._remember()
+        self.base = base
+
+    def _nightly(self, base: str) -> OnlineLearner | None:
+        from recsys.training.online import OnlineLearner
+
+        folder = models.local_folder(self.setup, base, (NET, EXAMINATION))
+        if not (folder / NET).is_dir():
+            return None
+        curve = Examination.load(folder / EXAMINATION) if (folder / EXAMINATION).exists() else None
+        return OnlineLearner(folder / NET, self.choices, curve)
+
+    def _take_up(self, learner: OnlineLearner, snapshot: Snapshot | None) -> None:
+        if snapshot is not None:
+            state = online.state_of(self.setup, snapshot)
+            learner.restore(online.network_of(self.setup, snapshot), state["learner"])
+            self._begin_empty(state["impressions"], state["sequence"], state["done"])
+
+    def _begin_empty(
+        self, position: int, sequence: int, done: Mapping[str, int] | None = None
+    ) -> None:
+        self.position, self.sequence = position, sequence
+        self._waiting: dict[str, _Waiting] = {}
+        self._touched: dict[str, list[pa.Table]] = {}
+        self._standings: dict[str, PrivacyState] = {}
+        self._done = dict(done or {})
+        self._published = self.now()
+        self._news = 0
+
+    def _remember(self) -> None:
+        """Lists of before for replay, from the end of the log that was there when it began."""
+        assert self.learner is not None
+        recent = self.events.impressions(max(0, self.position - PAST))
+        before = takewhile(lambda each: each.sequence <= self.position, recent)
+        shown = [self._nameless(each) for each in before if self._fits(each)]
+        done = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
+        known = [batch for each in done for batch in self._nameless_rows(each).to_batches()]
+        with suppress(RecsysError, ValueError):  # a bad row among them: without
+            self.learner.remember(feedback.join(shown, known, self.now()))
+
+    # Reading
+
+    def _read(self) -> None:
+        """What came since the last step. A click may be in the log before what it clicked: it
+        waits."""
+        read_before = self.sequence
+        for shown in islice(self.events.impressions(self.position), MOST):
+            self.position = shown.sequence
+            if shown.request_id not in self._done and self._fits(shown):
+                self._waiting[shown.request_id] = _Waiting(
+                    self._nameless(shown), self.position, read_before
+                )
+        until = self.events.last_sequence()
+        for batch in self.events.interactions(until, self.sequence):
+            self._touch(self._nameless_rows(batch))
+        self.sequence = until
+        self._forget()
+        self._obey()
+
+    def _touch(self, events: pa.Table) -> None:
+        events = events.filter(events["request_id"].is_valid())
+        for at, request in enumerate(events["request_id"].to_pylist()):
+            if request not in self._done:
+                self._touched.setdefault(request, []).append(events.slice(at, 1))
+
+    def _fits(self, shown: Impression) -> bool:
+        """Whether the learner can use its features: of its surface, with its names, in its
+        space."""
+        assert self.learner is not None
+        if self.choices.surfaces and shown.surface not in self.choices.surfaces:
+            return False
+        known = not set(self.learner.feature_names).isdisjoint(shown.feature_names)
+        return known and self._space_of(shown.release) == self.space
+
+    def _space_of(self, version: str) -> str:
+        if version not in self._spaces:
+            self._spaces[version] = ""
+            with suppress(RecsysError):
+                self._spaces[version] = read_manifest(ArtifactStore(self.setup.home), version).space
+        return self._spaces[version]
+
+    def _forget(self) -> None:
+        """What waited too long, and what came too late."""
+        oldest = self.now() - timedelta(seconds=self.choices.window_s)
+        late = [request for request, each in self._waiting.items() if each.shown.time < oldest]
+        for request in late + list(self._waiting)[: max(0, len(self._waiting) - WAITING)]:
+            self._waiting.pop(request, None)
+            self._touched.pop(request, None)
+        for request in [request for request in self._touched if request not in self._waiting]:
+            if (
+                self._touched[request][0]["time"][0].as_py() < oldest
+                or len(self._touched) > WAITING
+            ):
+                del self._touched[request]
+        kept = self._low_water()[0]
+        self._done = {request: number for request, number in self._done.items() if number > kept}
+
+    def _nameless(self, shown: Impression) -> Impression:
+        """Whoever learns by day knows users by their digest alone, and so do his snapshots."""
+        return (
+            shown
+            if shown.user_id is None
+            else replace(shown, user_id=self.events.digest(shown.user_id))
+        )
+
+    def _nameless_rows(self, batch: pa.RecordBatch) -> pa.Table:
+        digests = pa.array(
+            [self.events.digest(user) for user in batch["user_id"].to_pylist()], pa.string()
+        )
+        return pa.Table.from_batches([batch]).set_column(
+            batch.schema.get_field_index("user_id"), "user_id", digests
+        )
+
+    def _obey(self) -> None:
+        """What users decided since the last step."""
+        standings, before = self.events.standings(), self._standings
+        self._standings = standings
+        if news := {user for user, standing in standings.items() if before.get(user) != standing}:
+            for request, each in list(self._waiting.items()):
+                if each.shown.user_id in news and not standings[each.shown.user_id].allows(
+                    each.shown.time
+                ):
+                    del self._waiting[request]
+                    self._touched.pop(request, None)
+            assert self.learner is not None
+            self.learner.forget({user for user in news if standings[user] != PrivacyState()})
+
+    def _pass_by(self) -> None:
+        """Nothing of what is there now is ever learned."""
+        self._waiting.clear()
+        self._touched.clear()
+
+    # Learning
+
+    def _ready(self) -> list[_Waiting]:
+        shown_before = self.now() - timedelta(seconds=self.choices.patience_s)
+        return [
+            each
+            for request, each in self._waiting.items()
+            if request in self._touched and each.shown.time <= shown_before
+        ]
+
+    def _learn(self, ready: Sequence[_Waiting]) -> Report | None:
+        """All at once; where a row among them is bad, one by one without the bad ones."""
+        assert self.learner is not None
+        if not ready:
+            return None
+        touched = {
+            each.shown.request_id: self._touched.pop(each.shown.request_id) for each in ready
+        }
+        for each in ready:
+            del self._waiting[each.shown.request_id]
+            self._done[each.shown.request_id] = each.number
+        try:
+            self._taught(ready, touched)
+        except Exception:
+            for each in ready:
+                try:
+                    self._taught([each], touched)
+                except Exception:  # whatever a client sent must not stop the others from teaching
+                    self.bad += 1
+        return self.report
+
+    def _taught(self, ready: Sequence[_Waiting], touched: Mapping[str, Sequence[pa.Table]]) -> None:
+        assert self.learner is not None
+        rows = (
+            batch
+            for each in ready
+            for table in touched[each.shown.request_id]
+            for batch in table.to_batches()
+        )
+        self.report = self.learner.learn(
+            feedback.join([each.shown for each in ready], rows, self.now())
+        )
+        self.learned += self.report.learned
+        self._news += self.report.learned + self.report.fell_back
+
+    # Snapshots
+
+    def _snapshot_when_due(self) -> None:
+        due = self._published + timedelta(seconds=self.choices.snapshot_s)
+        if self._news and self.now() >= due:
+            self.snapshot()
+
+    def snapshot(self) -> Snapshot:
+        """Publishes the network as it is now, with all that a restart needs."""
+        assert self.learner is not None
+        assert self.base is not None
+        impressions, sequence = self._low_water()
+        state = {
+            "impressions": impressions,
+            "sequence": sequence,
+            "done": self._done,
+            "learner": self.learner.state(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            self.learner.snapshot(Path(folder))
+            made = online.publish(
+                self.setup, self.base, self.mark, Path(folder), self.metrics(), state
+            )
+        self._published, self._news = self.now(), 0
+        return made
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers of a snapshot, and for a monitor; what was not measured is left out."""
+        told = asdict(self.report) if self.report else {}
+        named = {
+            name: float(told[name])
+            for name in ("distance", "difference", "low", "high", "fallbacks")
+            if told
+        }
+        counts = {
+            "learned": float(self.learned),
+            "bad": float(self.bad),
+            "waiting": float(len(self._waiting)),
+        }
+        return {name: value for name, value in {**counts, **named}.items() if value == value}
+
+    def _low_water(self) -> tuple[int, int]:
+        """From where a restart has to read: impressions and interactions before it are all dealt
+        with."""
+        first = min(self._waiting.values(), key=lambda each: each.number, default=None)
+        return (first.number - 1, first.sequence) if first else (self.position, self.sequence)
+
+    def close(self) -> None:
+        self.events.close()

@@ -1,0 +1,231 @@
+"""What is known when a list is ranked: of the items (`ItemFeatures`), and of who asks (`Context`).
+
+Legend: B requests, N candidates, I items, E events of the histories, P numbers of a projected
+vector, T types of EVENT_TYPES, L category labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.metrics import tail
+from recsys.ranking.projection import P
+from recsys.types import PURCHASE, Floats, Histories, Ints, Mask
+
+#: Of a longer history the newest events count.
+EVENTS = 1_000
+#: Events no older than this are the session.
+SESSION_DAYS = 30 / (24 * 60)
+#: How many touches, or examined impressions, the shop's mean weighs against an item's own.
+TOUCHES_OF_THE_MEAN, EXPOSURE_OF_THE_MEAN = 20.0, 20.0
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """What a release knows of each item, [I] each.
+
+    Prices are NaN where unknown; categories and brands numbered, -1 for none; `first_days_I` are
+    days since 1970, infinite where unknown. `touches_TI` counts events by type. `exposure_I` are
+    impressions in examined places (an impression counts by the chance that its place was looked
+    at), `clicks_I` what was clicked among them. The last two are the items' vectors, projected."""
+
+    prices_I: Floats | Values
+    in_stock_I: Mask
+    popularity_I: Floats
+    touches_TI: Ints
+    exposure_I: Floats
+    clicks_I: Floats
+    first_days_I: Values
+    categories_I: Ints
+    brands_I: Ints
+    item_projected_IP: Floats
+    taste_projected_IP: Floats
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            items = value.shape[1] if name == "touches_TI" else len(value)
+            if items != len(self.prices_I):
+                raise ValueError(
+                    f"{name} is of {items} items, prices_I of {len(self.prices_I)}: give one each an item"
+                )
+
+    def __len__(self) -> int:
+        return len(self.prices_I)
+
+    @cached_property
+    def log_prices_I(self) -> Floats:
+        """[I]: log of the price, NaN where it is unknown or not above 0."""
+        return logs(self.prices_I)
+
+    @cached_property
+    def log_price_to_category_I(self) -> Floats:
+        """[I]: log of the price over the median price of the item's category; NaN where either is
+        unknown."""
+        size = int(self.categories_I.max(initial=-1)) + 1
+        typical_C = medians(
+            np.where(self.categories_I >= 0, self.log_prices_I, np.nan), self.categories_I, size
+        )
+        typical_I = np.append(typical_C, np.nan)[self.categories_I]
+        return (self.log_prices_I - typical_I).astype(np.float32)
+
+    @cached_property
+    def tail_I(self) -> Mask:
+        """[I]: all but the best sellers of late."""
+        return tail(np.asarray(self.popularity_I))
+
+    @cached_property
+    def conversion_I(self) -> Floats:
+        """[I]: purchases over touches, smoothed."""
+        return _rate(self.touches_TI[PURCHASE], self.touches_TI.sum(axis=0), TOUCHES_OF_THE_MEAN)
+
+    @cached_property
+    def attraction_I(self) -> Floats:
+        """[I]: clicks over exposure, smoothed."""
+        return _rate(self.clicks_I, self.exposure_I, EXPOSURE_OF_THE_MEAN)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Who asks, of B requests, when (`now_days` since 1970), and on which surface ("search" or
+    "recommend").
+
+    `user_BP` and `query_BP` are their projected vectors, zeros where there is none. `intent_BL[b,
+    c]` says whether category c is, or lies below, the one that request b is after; without an L it
+    is after none. Make one by `of`."""
+
+    surface: str
+    now_days: float
+    histories: Histories
+    user_BP: Floats
+    query_BP: Floats
+    intent_BL: Mask
+
+    @classmethod
+    def of(
+        cls,
+        surface: str,
+        now_days: float,
+        histories: Histories,
+        user_BP: Floats | None = None,
+        query_BP: Floats | None = None,
+        intent_BL: Mask | None = None,
+    ) -> Context:
+        """Of each history the newest EVENTS, without those of unknown items (row -1)."""
+        known, size = histories.newest(EVENTS), len(histories)
+        if len(known.items) and known.items.min() < 0:
+            known = known.where(known.items >= 0)
+        nothing_BP = np.zeros((size, P), np.float32)
+        user_BP, query_BP = (
+            nothing_BP if given is None else given for given in (user_BP, query_BP)
+        )
+        intent_BL = np.zeros((size, 0), bool) if intent_BL is None else intent_BL
+        if not len(user_BP) == len(query_BP) == len(intent_BL) == size:
+            raise ValueError(
+                f"{size} histories, {len(user_BP)} user vectors, {len(query_BP)} query vectors and {len(intent_BL)} "
+                "intents: give one of each a request"
+            )
+        return cls(surface, now_days, known, user_BP, query_BP, intent_BL)
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @cached_property
+    def owners_E(self) -> Ints:
+        return self.histories.owners_E
+
+    @cached_property
+    def log_prices_E(self) -> Floats:
+        """[E]: of what the events say that one piece cost; NaN where they do not."""
+        return logs(self.histories.known_prices)
+
+    @cached_property
+    def lengths_B(self) -> Ints:
+        return np.diff(self.histories.offsets)
+
+    @cached_property
+    def session_E(self) -> Mask:
+        return self.histories.days >= self.now_days - SESSION_DAYS
+
+    @cached_property
+    def touched(self) -> Runs:
+        return Runs.of(self.owners_E, self.histories.items)
+
+    @cached_property
+    def bought(self) -> Runs:
+        return Runs.of(self.owners_E, self.histories.items, self.histories.types == PURCHASE)
+
+    @cached_property
+    def priced(self) -> Runs:
+        return Runs.of(self.owners_E, self.histories.items, np.isfinite(self.log_prices_E))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Events by who (b) and what (an item, or a code): how many, and the newest one's place among
+    all events."""
+
+    keys: NDArray[np.int64]
+    counts: Ints
+    newest: Ints
+
+    @classmethod
+    def of(cls, owners_E: Ints, codes_E: Ints, kept_E: Mask | None = None) -> Runs:
+        """Codes below 0 are left out."""
+        kept = np.flatnonzero(codes_E >= 0 if kept_E is None else (codes_E >= 0) & kept_E)
+        keys = _keys(owners_E[kept], codes_E[kept])
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)[: len(keys)])
+        return cls(keys[ends], np.diff(ends, prepend=-1), kept[order[ends]])
+
+    def count(self, codes_BN: Ints) -> Ints:
+        """[B, N]: how many events of request b have code n; 0 for a code below 0."""
+        places_BN, there_BN = self.find(codes_BN)
+        return np.where(there_BN, np.append(self.counts, 0)[places_BN], 0)
+
+    def last(self, codes_BN: Ints, values_E: NDArray[Any]) -> Values:
+        """[B, N] float64: the value of the newest of them, NaN where there is none."""
+        places_BN, there_BN = self.find(codes_BN)
+        return np.where(there_BN, np.append(values_E[self.newest], np.nan)[places_BN], np.nan)
+
+    def find(self, codes_BN: Ints) -> tuple[Ints, Mask]:
+        """Where among the runs each one is, and whether it is there."""
+        wanted_BN = _keys(np.arange(len(codes_BN))[:, None], codes_BN)
+        places_BN = np.searchsorted(self.keys, wanted_BN)
+        there_BN = np.append(self.keys, np.iinfo(np.int64).min)[places_BN] == wanted_BN
+        return places_BN, there_BN
+
+
+def logs(prices: NDArray[Any]) -> Floats:
+    """Float32; NaN where a price is not above 0 or not finite."""
+    known = np.isfinite(prices) & (prices > 0)
+    return np.log(np.where(known, prices, np.nan)).astype(np.float32)
+
+
+def _rate(of_I: NDArray[Any], among_I: NDArray[Any], weight: float) -> Floats:
+    """(of + m weight) / (among + weight) with m = sum of / sum among; 0 where that is 0 / 0."""
+    total = float(among_I.sum())
+    mean = float(of_I.sum()) / total if total > 0 else 0.0
+    return ((of_I + mean * weight) / (among_I + weight)).astype(np.float32)
+
+
+def medians(values_E: NDArray[Any], owners_E: Ints, size: int) -> Values:
+    """[size]: the median of each owner's values that are not NaN, NaN where there is none."""
+    known = np.flatnonzero(~np.isnan(values_E))
+    values, owners = values_E[known], owners_E[known]
+    values = values[np.lexsort((values, owners))]
+    counts = np.bincount(owners, minlength=size)
+    starts, some, middle = np.cumsum(counts) - counts, counts > 0, np.full(size, np.nan)
+    low, high = (starts + (counts - 1) // 2)[some], (starts + counts // 2)[some]
+    middle[some] = (values[low].astype(np.float64) + values[high]) / 2
+    return middle
+
+
+def _keys(owners: Ints, codes: Ints) -> NDArray[np.int64]:
+    return (np.asarray(owners, np.int64) << 32) + codes

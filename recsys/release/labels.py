@@ -1,0 +1,75 @@
+"""Columns of labels with their levels: what categories and brands are to filters and facets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.types import Ints, Mask
+
+#: Between the levels of a category: "grocery / frozen pizza".
+BELOW = " / "
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels, case folded: `codes_I` names each item's, and each label lies below some
+    values.
+
+    A brand lies below itself, "a / b" below "a" and "a / b". Pair p says that label `labels_P[p]`
+    lies below value `values_P[p]`; `spelled_V` are the values as most items spell them, `place`
+    finds them folded."""
+
+    codes_I: NDArray[np.int32]
+    labels_P: NDArray[np.int32]
+    values_P: NDArray[np.int32]
+    spelled_V: tuple[str, ...]
+    place: Mapping[str, int]
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray, nested: bool) -> Labels:
+        coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+        spellings, spelling_I = coded.dictionary.to_pylist(), np.asarray(coded.indices)
+        counts: dict[str, Counter[str]] = {}  # of each value, how many items spell it how
+        for spelling, items in zip(spellings, np.bincount(spelling_I).tolist(), strict=True):
+            for value in _above(spelling, nested):
+                counts.setdefault(value.casefold(), Counter())[value] += items
+        place = {value: at for at, value in enumerate(counts)}
+        spelled = tuple(
+            min(spelt, key=lambda text: (-spelt[text], text)) for spelt in counts.values()
+        )
+        folded: dict[str, int] = {}
+        label_S = np.array(
+            [folded.setdefault(text.casefold(), len(folded)) for text in spellings], np.int32
+        )
+        pairs = [
+            (at, place[value]) for label, at in folded.items() for value in _above(label, nested)
+        ]
+        labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
+        return cls(label_S[spelling_I], labels_P, values_P, spelled, place)
+
+    def below(self, wanted: Sequence[str]) -> Mask:
+        """[L]: which labels lie below one of the wanted values, in any case."""
+        places = [at for value in wanted if (at := self.place.get(value.casefold())) is not None]
+        below_L = np.zeros(int(self.labels_P.max(initial=-1)) + 1, bool)
+        below_L[self.labels_P[np.isin(self.values_P, places)]] = True
+        return below_L
+
+    def counts(self, rows: Ints) -> NDArray[np.int64]:
+        """[V]: how many of the items lie below each value."""
+        items_L = np.bincount(self.codes_I[rows], minlength=int(self.labels_P.max(initial=-1)) + 1)
+        return np.bincount(self.values_P, items_L[self.labels_P], len(self.spelled_V)).astype(
+            np.int64
+        )
+
+
+def _above(label: str, nested: bool) -> list[str]:
+    """The values that a label lies below, itself last."""
+    ends = [at for at in range(len(label)) if label.startswith(BELOW, at)] if nested else []
+    return [*(label[:end] for end in ends), label]

@@ -1,0 +1,241 @@
+"""Words to items: BM25 over weighted fields, in any language, with the last word taken as a
+beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.retrieval.text.analysis import words
+from recsys.retrieval.text.expansion import Alternative, Unit, Vocabulary, expand
+from recsys.retrieval.text.synonyms import Synonyms
+from recsys.retrieval.vectors.exact import best_columns, check_k, padding
+from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
+
+__all__ = ["LexicalIndex", "LexicalRetriever", "words"]
+
+#: Titles are short and rarely repeat a word: below the usual 1.5 and .75.
+K1, B = 0.6, 0.6
+
+
+class LexicalIndex:
+    """BM25 with term weights precomputed (Lù 2024, BM25S), as arrays that a process can map from a
+    file."""
+
+    def __init__(self, bm25: Any) -> None:
+        self._bm25 = bm25
+        terms = [
+            term for term in bm25.vocab_dict if term
+        ]  # sorted; "" stands in a catalogue without words
+        self._indptr, self._rows, self._data = (
+            bm25.scores[name] for name in ("indptr", "indices", "data")
+        )
+        self._vocabulary = Vocabulary(terms, np.diff(self._indptr)[: len(terms)], self.items)
+
+    @property
+    def items(self) -> int:
+        return int(self._bm25.scores["num_docs"])
+
+    @property
+    def terms(self) -> Sequence[str]:
+        """Every term of the catalogue, sorted, as `words` gives them."""
+        return self._vocabulary.terms
+
+    @property
+    def frequencies(self) -> Ints:
+        """How many items have each of `terms`."""
+        return self._vocabulary.frequencies
+
+    def rows_with(self, term_id: int) -> Rows:
+        """The items that have a term, ascending; its id is its place in `terms`."""
+        return self._posting(term_id)[0]
+
+    @classmethod
+    def build(cls, fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> LexicalIndex:
+        """An index of I items from I texts a field; a field without a boost counts once.
+
+        Simple BM25F: a term of a field counts boost times in the item, and so in its length
+        (Robertson, Zaragoza & Taylor, Simple BM25 extension to multiple weighted fields, CIKM
+        2004). Raises ValueError when fields differ in length or a boost is not a whole number from
+        0."""
+        import bm25s
+
+        _check_fields(fields, boosts)
+        vocabulary: dict[str, int] = {}
+        ids = [
+            [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
+            for terms in _item_terms(fields, boosts)
+        ]
+        terms = sorted(vocabulary) or [""]
+        place = {vocabulary[term]: at for at, term in enumerate(terms)} if vocabulary else {}
+        bm25 = bm25s.BM25(k1=K1, b=B)
+        sorted_ids = [[place[term] for term in item] for item in ids]
+        bm25.index(
+            (sorted_ids, {term: at for at, term in enumerate(terms)}),
+            create_empty_token=False,
+            show_progress=False,
+        )
+        return cls(bm25)
+
+    def save(self, folder: Path) -> None:
+        """Writes the index; the same texts give the same bytes."""
+        self._bm25.save(folder, show_progress=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> LexicalIndex:
+        """The index with its arrays memory-mapped."""
+        import bm25s
+
+        return cls(bm25s.BM25.load(folder, mmap=True))
+
+    def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
+        """[I] float32: BM25 of every item, 0 where no term matches.
+
+        Each term of the query counts with the best of what the item has for it: itself, a joined,
+        split or inflected form, a synonym, or, for the last word, a word that it begins."""
+        scores_I = np.zeros(self.items, np.float32)
+        for unit in self._units(query, synonyms):
+            if len(unit.alternatives) == 1 and len(unit.alternatives[0].ids) == 1:
+                rows, weights = self._postings(unit.alternatives[0])
+                scores_I[rows] += weights
+            elif unit.alternatives:
+                scores_I += self._best(unit)
+        return scores_I
+
+    def score_rows(self, query: str, rows: Rows, synonyms: Synonyms | None = None) -> Floats:
+        """`scores` of these rows alone."""
+        return self.scores(query, synonyms)[rows]
+
+    def matches(self, query: str, synonyms: Synonyms | None = None) -> Floats:
+        """[I] float32 in 0..1: the share of the query that each item has, its terms weighed by
+        their IDF.
+
+        What stands for a term counts as the term, but for half where it may only look related:
+        another ending, or a longer word, of a word that the catalogue has. A term that no item has
+        weighs most; 0 everywhere for a query without terms."""
+        units = [unit for unit in self._units(query, synonyms) if unit.mass > 0]
+        covered_I = np.zeros(self.items, np.float32)
+        for unit in units:
+            best_I = np.zeros(self.items, np.float32)
+            for alternative in unit.alternatives:
+                rows, _ = self._postings(alternative)
+                best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.share))
+            covered_I += np.float32(unit.mass) * best_I
+        return np.minimum(covered_I / np.float32(sum(unit.mass for unit in units) or 1), 1)
+
+    def missing(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
+        """The query's terms that no item has, nor anything that stands for them."""
+        return tuple(
+            unit.term
+            for unit in self._units(query, synonyms)
+            if unit.mass > 0 and not unit.alternatives
+        )
+
+    def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
+        """What each of the item's terms adds to its score; of terms that stand together, the parts
+        are added up."""
+        added: dict[str, float] = {}
+        for unit in self._units(query, synonyms):
+            terms = self._vocabulary.terms
+            parts = [
+                (self._weight(each, row), " ".join(terms[at] for at in each.ids))
+                for each in unit.alternatives
+            ]
+            weight, term = max(parts, key=lambda part: part[0], default=(0.0, ""))
+            if weight > 0:
+                added[term] = added.get(term, 0.0) + weight
+        return added
+
+    def _units(self, query: str, synonyms: Synonyms | None) -> list[Unit]:
+        return expand(query, self._vocabulary, synonyms)
+
+    def _best(self, unit: Unit) -> Floats:
+        best_I = np.zeros(self.items, np.float32)
+        for alternative in unit.alternatives:
+            rows, weights = self._postings(alternative)
+            best_I[rows] = np.maximum(best_I[rows], weights)
+        return best_I
+
+    def _postings(self, alternative: Alternative) -> tuple[Rows, Floats]:
+        """The rows that have all its terms, and what it scores there."""
+        lists = [self._posting(at) for at in alternative.ids]
+        rows = reduce(
+            lambda some, more: some[np.isin(some, more, assume_unique=True)],
+            (rows for rows, _ in lists),
+        )
+        if len(lists) == 1:
+            return rows, lists[0][1] * np.float32(alternative.weight)
+        parts_TN = [weights[np.searchsorted(own, rows)] for own, weights in lists]
+        return rows, np.sum(parts_TN, axis=0) * np.float32(alternative.weight)
+
+    def _posting(self, at: int) -> tuple[Rows, Floats]:
+        low, high = self._indptr[at : at + 2]
+        return self._rows[low:high], self._data[low:high]
+
+    def _weight(self, alternative: Alternative, row: int) -> float:
+        rows, weights = self._postings(alternative)
+        return float(weights[rows == row].sum())
+
+
+class LexicalRetriever:
+    """Items that share a term with the request's text, by BM25, without what its history bought."""
+
+    source = "lexical"
+
+    def __init__(self, index: LexicalIndex, synonyms: Synonyms | None = None) -> None:
+        self.index = index
+        self.synonyms = synonyms
+
+    def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
+        check_k(k)
+        if requests.texts is None:
+            return Candidates.none(self.source, requests.size)
+        rows_BK, scores_BK = padding(requests.size, k)
+        for place, text in enumerate(requests.texts):
+            scores_I = self.index.scores(text, self.synonyms)
+            scores_I[scores_I <= 0] = -np.inf
+            if allowed is not None:
+                scores_I[~allowed] = -np.inf
+            if requests.histories is not None:
+                bought = requests.histories.slice(place, place + 1).bought()[1]
+                scores_I[bought[bought >= 0]] = -np.inf
+            rows_BK[place], scores_BK[place] = (
+                answer[0] for answer in best_columns(scores_I[None], k)
+            )
+        return Candidates(self.source, rows_BK, scores_BK)
+
+    def score(self, requests: Requests, rows_BN: Rows) -> Floats:
+        """BM25 of these rows; 0 where the request has no text or they share no term."""
+        scores_BN = np.zeros(rows_BN.shape, np.float32)
+        for place, text in enumerate(requests.texts or ()):
+            scores_BN[place] = self.index.score_rows(text, rows_BN[place], self.synonyms)
+        return scores_BN
+
+
+def _item_terms(
+    fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]
+) -> Iterator[list[str]]:
+    names = list(fields)
+    for texts in zip(*fields.values(), strict=True):
+        yield [
+            term
+            for name, text in zip(names, texts, strict=True)
+            for term in words(text) * boosts.get(name, 1)
+        ]
+
+
+def _check_fields(fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> None:
+    if len({len(texts) for texts in fields.values()}) != 1:
+        sizes = ", ".join(f"{name} {len(texts)}" for name, texts in fields.items())
+        raise ValueError(
+            f"fields of different lengths ({sizes}): give every field one text an item"
+        )
+    for name, boost in boosts.items():
+        if boost != int(boost) or boost < 0:
+            raise ValueError(
+                f"the boost of {name} is {boost}: a term counts a whole number of times, from 0"
+            )

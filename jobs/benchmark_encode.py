@@ -114,9 +114,7 @@ def _alone(make: Callable[..., TransformerEncoder], texts: list[str], gpu: bool)
     for batch in BATCHES if gpu else BATCHES[:2]:
         encoder.batch_size = batch
         few = tokens[: 400 * batch]
-        rows.append(
-            _row("padded", len(few), lambda few=few: encoder.encode_padded(few), batch=batch)
-        )  # type: ignore[misc]
+        rows.append(_row("padded", len(few), partial(encoder.encode_padded, few), batch=batch))
         yield rows[-1]
     padded_ND = encoder.encode_padded(tokens)
     best = max(rows, key=lambda row: row["texts_per_s"])

@@ -236,6 +236,7 @@ def assemble_table(place: NightRun, name: str, parts: int) -> None:
 
 
 def assemble_array(place: NightRun, name: str, parts: int) -> None:
+    """Writes the parts of an array, one below the other, as one .npy file of the release."""
     # One part mapped at a time: pages of the others would count as the driver's.
     rows = sum(place.array_rows(name, part) for part in range(parts))
     place.assemble(

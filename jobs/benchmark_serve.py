@@ -56,7 +56,7 @@ PARTS = {
     "understand": ("understand",),
     "encode": ("encode",),
     "retrieve": ("filter", "match", "features", "nightly", "user vector"),
-    "rank": ("cross_encoder", "rank", "policy", "page", "explain", "facets", "merge"),
+    "rank": ("cross_encoder", "rank", "rerank", "page", "explain", "facets", "merge"),
 }
 SIDES = {
     "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},

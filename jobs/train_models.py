@@ -245,7 +245,7 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     )
     users = next_setup.user_model()
     encoded = models.vectors(release, next_setup.encoder(), arguments.folder)
-    places_ID, now_days = users.place_items(release.items, encoded), float(before.days.max())
+    places_ID, now_days = users.embed_items(release.items, encoded), float(before.days.max())
     content = release.array("content_rows"), release.array("content_scores")
     shelf = categories(release.items), added_days(release.items)
     ask = asking(fit(before, now_days, places_ID, content, *shelf), SOURCES, users)

@@ -70,18 +70,18 @@ class Day:
     """How the application is spread. `fused` encodes in the replica that answers; `split` in
     replicas of its own.
 
-    `search_ms` after a search came in the cross-encoder reads nothing more of it, and the answer
-    says so. A recommendation that asks for no diversity gets `diversity` (0..1,
-    `ranking.diversity`); at least `tail_share` of its places hold items of the tail, while there
-    are any. The learned ranker orders the `reranked` best of the first stage; `explore` says what
-    of an answer is left to chance; with `online` the net learns by day too. Raises InputError where
-    a share is not within 0..1.
+    A request's deadline is `deadline_ms` after it came: a stage that has not begun by then is
+    skipped, and the answer names it. The cross-encoder stops `search_ms` after the request came. A
+    replica handles `max_ongoing` requests at once and lets `max_queued` wait; more are refused.
+    Between `replicas` and `max_replicas` (None: the same) there are as many as `target_ongoing`
+    requests each call for. Browsers of `cors_origins` alone may ask. Log lines hold queries and
+    user ids only with `log_queries`.
 
-    An answer is due `deadline_ms` after its request came: what takes longer is left out of it, and
-    the answer says so. A replica answers `ongoing` requests at once and lets `queued` wait; more
-    are refused. Between `replicas` and `max_replicas` (None: no more than that) there are as many
-    as `target_ongoing` requests each call for. Browsers of `cors_origins` alone may ask. Only with
-    `log_asked` do log lines hold what was asked, and by whom."""
+    The learned ranker re-ranks the best `rerank_depth` candidates of the first stage; `explore` is
+    the exploration policy; with `online` the net learns by day too. A recommendation that asks for
+    no diversity gets `diversity` (0..1, `ranking.diversity`); at least `tail_share` of its places
+    hold items of the long tail, while there are any. Raises InputError where a share is not within
+    0..1."""
 
     layout: Literal["fused", "split"] = "fused"
     replicas: int = 2
@@ -96,16 +96,16 @@ class Day:
     max_query_characters: int = 500
     search_ms: float = 150.0
     deadline_ms: float = 1000.0
-    ongoing: int = 32
-    queued: int = 256
+    max_ongoing: int = 32
+    max_queued: int = 256
     target_ongoing: float = 4.0
     max_replicas: int | None = None
     cors_origins: tuple[str, ...] = ()
-    log_asked: bool = False
+    log_queries: bool = False
     live_events: int = 200
     diversity: float = 0.0
     tail_share: float = 0.0
-    reranked: int = 100
+    rerank_depth: int = 100
     explore: Exploration = field(default_factory=Exploration)
     online: Online | None = None
 
@@ -134,8 +134,8 @@ class Setup:
     (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
 
     `rankers` by name put a request's candidates in their last order, by features that
-    `policy.TABLE` names; training adds its own (`models.RANKERS`). `ranker` is the one that serves;
-    `policy.FIRST`, or one that is not there yet, leaves the order of `recommend_ranker` and
+    `rerank.TABLE` names; training adds its own (`models.RANKERS`). `ranker` is the one that serves;
+    `rerank.FIRST`, or one that is not there yet, leaves the order of `recommend_ranker` and
     `search_ranker`. `experiments` may give others their turn."""
 
     name: str
@@ -159,7 +159,7 @@ class Setup:
 
     def __post_init__(self) -> None:
         # Rankers come and go with releases: one that is not there leaves the first stage's order
-        # (`policy.teams`).
+        # (`Reranker.teams`).
         validate(
             self.experiments, {name for each in self.experiments for name in each.rankers.values()}
         )
@@ -223,7 +223,7 @@ def tiny() -> Setup:
             encoder_workers=2,
             encoder_cpus=0.5,
         ),
-        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2, ongoing=8, queued=64),
+        day=Day(replicas=2, replica_cpus=0.2, encoder_cpus=0.2, max_ongoing=8, max_queued=64),
     )
 
 
@@ -245,7 +245,7 @@ def yanxuan() -> Setup:
         event_store=event_log(root),
         # e5's cosines lie close together: of 17 real queries and 20 for nothing in the shop .042
         # parts all but two. The 100 nearest of 814 items would be an eighth of the shop.
-        search=SearchChoices(weakest=0.042, near=20),
+        search=SearchChoices(min_margin=0.042, dense_k=20),
     )
 
 

@@ -66,7 +66,7 @@ class UserModel(Protocol):
     places of its own, which the release keeps as `taste_vectors`: nightly lists and live answers
     are dot products there."""
 
-    def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+    def embed_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
         """[I, d] float32, finite: the items (columns of `tables.ITEMS`) as `encode_history` takes
         them.
 
@@ -77,7 +77,7 @@ class UserModel(Protocol):
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
         """[B, d] float32, each row of length 1, or all zeros where the history says nothing.
 
-        `items_ID` is what `place_items` gave, of which the histories' items are rows; events of row
+        `items_ID` is what `embed_items` gave, of which the histories' items are rows; events of row
         -1 are ignored."""
         ...
 

@@ -101,8 +101,8 @@ class Query:
     ranked) to 1 (as little alike as can be), and say what the user is interested in, in his own
     words.
 
-    The answer is `due` at a time of time.perf_counter: what can be left out and is not begun by
-    then is left out."""
+    `deadline` is a time of `time.perf_counter`: optional stages that have not begun by then are
+    skipped."""
 
     request_id: str
     k: int = 10
@@ -115,7 +115,7 @@ class Query:
     facets: bool = False
     diversity: float = 0.0
     interest: str | None = None
-    due: float = field(default=math.inf, compare=False)
+    deadline: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
@@ -128,9 +128,8 @@ class Query:
             )
 
     @property
-    def late(self) -> bool:
-        """Whether the answer is due by now."""
-        return time.perf_counter() >= self.due
+    def past_deadline(self) -> bool:
+        return time.perf_counter() >= self.deadline
 
 
 @dataclass(frozen=True)

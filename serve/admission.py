@@ -19,14 +19,14 @@ RETRY_AFTER_S = 1
 
 
 class Admission:
-    """`day.ongoing` requests are inside at once and `day.queued` wait, first come first served, a
+    """`day.max_ongoing` requests are inside at once and `day.max_queued` wait, first come first served, a
     third of `day.deadline_ms` at most: the rest is for the answer. Others get 503 with Retry-After.
     `state["due"]` of a request is when its answer is due, of time.perf_counter."""
 
     def __init__(self, app: ASGIApp, day: Day) -> None:
         self.app, self.day = app, day
         self.waiting = 0
-        self.places = asyncio.Semaphore(day.ongoing)
+        self.places = asyncio.Semaphore(day.max_ongoing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in ALWAYS:
@@ -42,7 +42,7 @@ class Admission:
 
     async def _entered(self) -> bool:
         """Whether there was a place in time; nobody waits who would be one too many."""
-        if self.places.locked() and self.waiting >= self.day.queued:
+        if self.places.locked() and self.waiting >= self.day.max_queued:
             return False
         self.waiting += 1
         try:

@@ -46,7 +46,7 @@ def compose(setup: Setup) -> serve.Application:
         name="Shop",
         # The gate in the replica (serve/admission.py) turns away with a body of ours, before
         # Serve's own queue does.
-        max_ongoing_requests=day.ongoing + 2 * day.queued,
+        max_ongoing_requests=day.max_ongoing + 2 * day.max_queued,
         **_scaled(day, day.replicas),
         ray_actor_options={
             "num_cpus": day.replica_cpus,
@@ -59,8 +59,8 @@ def compose(setup: Setup) -> serve.Application:
         return shop.bind(setup, None, trainer)
     encoder = serve.deployment(
         name="Encoder",
-        max_ongoing_requests=max(day.ongoing, day.batch_size),
-        max_queued_requests=day.queued,
+        max_ongoing_requests=max(day.max_ongoing, day.batch_size),
+        max_queued_requests=day.max_queued,
         **_scaled(day, day.encoder_replicas),
         ray_actor_options={"num_cpus": day.encoder_cpus, "num_gpus": day.encoder_gpus},
         **OPTIONS,

@@ -119,18 +119,18 @@ class LiveRelease:
         """The newest of what was learned by day, if it grew from the served models; else the
         night's network."""
         live = self.recommender
-        if live is None or self.setup.day.online is None or ONLINE not in live.policy.rankers:
+        if live is None or self.setup.day.online is None or ONLINE not in live.reranker.rankers:
             return
         base = live.release.manifest.models
         snapshot = online.current(self.setup, base)
         label = f"{ONLINE}@{base}+{snapshot.version}" if snapshot else f"{ONLINE}@{base}"
-        if label == live.policy.labels[ONLINE]:
+        if label == live.reranker.labels[ONLINE]:
             return
         folder = online.network_of(self.setup, snapshot) if snapshot else None
         ranker = models.ranker(folder) if folder else trained(self.setup, base).rankers[ONLINE]()
-        policy = live.policy
-        rankers, labels = {**policy.rankers, ONLINE: ranker}, {**policy.labels, ONLINE: label}
-        self.recommender = replace(live, policy=replace(policy, rankers=rankers, labels=labels))
+        reranker = live.reranker
+        rankers, labels = {**reranker.rankers, ONLINE: ranker}, {**reranker.labels, ONLINE: label}
+        self.recommender = replace(live, reranker=replace(reranker, rankers=rankers, labels=labels))
         logger.info("%s ranks from now on", label)
 
     def _is_news(self, version: str, amended: str) -> bool:

@@ -58,13 +58,13 @@ def route_of(scope: Scope) -> str:
 class Observed:
     """Around every request: its id, its milliseconds, one log line, and no stack trace out.
 
-    What was asked, and by whom, is in no line unless `log_asked`.
+    What was asked, and by whom, is in no line unless `log_queries`.
     """
 
     def __init__(
-        self, app: ASGIApp, release: Callable[[], str | None], log_asked: bool = False
+        self, app: ASGIApp, release: Callable[[], str | None], log_queries: bool = False
     ) -> None:
-        self.app, self.release, self.log_asked = app, release, log_asked
+        self.app, self.release, self.log_queries = app, release, log_queries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +89,7 @@ class Observed:
         try:
             await self.app(scope, receive, send_observed)
         except Exception as error:
-            logger.error("request %s failed: %s", request_id, told(error, self.log_asked))
+            logger.error("request %s failed: %s", request_id, told(error, self.log_queries))
             if status:  # the server would log it with its message
                 raise RuntimeError(
                     f"request {request_id} failed after its answer had begun"
@@ -115,7 +115,7 @@ class Observed:
             "client": state.get("client"),
             "skip_context_filter": True,  # else Serve puts its own ids in the place of ours
         }
-        if self.log_asked:
+        if self.log_queries:
             more["asked"] = (
                 scope["path"],
                 scope["query_string"].decode("latin-1"),

@@ -133,9 +133,9 @@ class ShopReplica:
         recommender, started = self._opened(), time.perf_counter()
         assert query.text is not None
         understood, vector_D, stages_ms, skipped = await self._read(
-            recommender, query.text, query.due
+            recommender, query.text, query.deadline
         )
-        deadline = min(started + self.day.search_ms / 1000, query.due)
+        deadline = min(started + self.day.search_ms / 1000, query.deadline)
 
         def ask(asked: Query) -> Ranking:
             ranking = recommender.search(asked, vector_D, understood, deadline)
@@ -161,7 +161,9 @@ class ShopReplica:
         except Exception as error:
             vector_D, skipped = np.zeros(dim, np.float32), ("encode: found by words alone",)
             if not isinstance(error, TimeoutError):
-                logger.error("a text was not encoded: %s", metrics.told(error, self.day.log_asked))
+                logger.error(
+                    "a text was not encoded: %s", metrics.told(error, self.day.log_queries)
+                )
         stages_ms = {
             "understand": (known - started) * 1000,
             "encode": (time.perf_counter() - known) * 1000,
@@ -186,7 +188,7 @@ class ShopReplica:
         skipped: tuple[str, ...] = ()
         if query.interest is not None:
             understood, vector_D, stages_ms, skipped = await self._read(
-                recommender, query.interest, query.due
+                recommender, query.interest, query.deadline
             )
             interest = understood, vector_D
 
@@ -353,7 +355,7 @@ class ShopReplica:
             return True
         except Exception as error:
             metrics.IMPRESSIONS_DROPPED.inc(len(shown))
-            why = metrics.told(error, self.day.log_asked)
+            why = metrics.told(error, self.day.log_queries)
             logger.error("%d impressions were not written: %s", len(shown), why)
             return False
 

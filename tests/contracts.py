@@ -360,20 +360,20 @@ class UserModelContract:
         raise NotImplementedError
 
     def placed(self) -> Floats:
-        return self.make().place_items(self.CATALOGUE, self.VECTORS)
+        return self.make().embed_items(self.CATALOGUE, self.VECTORS)
 
     def test_every_item_has_a_place(self) -> None:
         places_ID = self.placed()
         assert (len(places_ID), places_ID.dtype) == (self.CATALOGUE.num_rows, np.float32)
         assert np.isfinite(places_ID).all()
-        assert self.make().place_items(self.CATALOGUE.slice(0, 0), self.VECTORS[:0]).shape == (
+        assert self.make().embed_items(self.CATALOGUE.slice(0, 0), self.VECTORS[:0]).shape == (
             0,
             places_ID.shape[1],
         )
 
     def test_a_shard_is_placed_as_the_whole(self) -> None:
         parts = [
-            self.make().place_items(self.CATALOGUE.slice(low, 3), self.VECTORS[low : low + 3])
+            self.make().embed_items(self.CATALOGUE.slice(low, 3), self.VECTORS[low : low + 3])
             for low in (0, 3)
         ]
         np.testing.assert_allclose(np.concatenate(parts)[:5], self.placed()[:5], atol=1e-5)

@@ -348,4 +348,4 @@ def test_the_command_makes_lists_rotates_and_revokes(path: Path) -> None:
 
 def test_the_day_names_no_other_sites() -> None:
     assert Day().cors_origins == ()
-    assert not Day().log_asked
+    assert not Day().log_queries

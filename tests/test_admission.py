@@ -22,7 +22,7 @@ class HeldShop(FakeShop):
         self.free, self.due = asyncio.Event(), list[float]()
 
     async def recommend(self, query: Query) -> Ranking:
-        self.due.append(query.due - time.perf_counter())
+        self.due.append(query.deadline - time.perf_counter())
         await self.free.wait()
         return await super().search(query)
 
@@ -39,7 +39,7 @@ async def asked(shop: HeldShop, requests: int) -> list[httpx.Response]:
 
 
 def test_more_than_stand_inside_and_in_line_are_refused_at_once_in_our_words() -> None:
-    shop = HeldShop(ongoing=2, queued=3, deadline_ms=60_000)
+    shop = HeldShop(max_ongoing=2, max_queued=3, deadline_ms=60_000)
     answers = asyncio.run(asked(shop, 10))
     refused = [answer for answer in answers if answer.status_code == 503]
     assert len(refused) == 5
@@ -52,7 +52,7 @@ def test_more_than_stand_inside_and_in_line_are_refused_at_once_in_our_words() -
 
 
 def test_who_waited_a_third_of_his_time_is_refused_and_no_longer_worked_for() -> None:
-    shop = HeldShop(ongoing=1, queued=10, deadline_ms=200)
+    shop = HeldShop(max_ongoing=1, max_queued=10, deadline_ms=200)
     answers = asyncio.run(asked(shop, 3))
     assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
     assert len(shop.due) == 1

@@ -37,7 +37,7 @@ DEAR = WeightedSum(
 @pytest.fixture(scope="module")
 def plain(shop_home: Path) -> Recommender:
     release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
-    choices = SearchChoices(near=2)
+    choices = SearchChoices(dense_k=2)
     return Recommender.over(
         release,
         parts.user_model(),
@@ -50,7 +50,8 @@ def plain(shop_home: Path) -> Recommender:
 @pytest.fixture(scope="module")
 def dear(plain: Recommender) -> Recommender:
     return replace(
-        plain, policy=Reranker(plain.release.shelf, {"dear": DEAR}, "dear", {"dear": "dear@m1"})
+        plain,
+        reranker=Reranker(plain.release.item_features, {"dear": DEAR}, "dear", {"dear": "dear@m1"}),
     )
 
 
@@ -116,7 +117,7 @@ def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> 
     test = Experiment(
         "test", {"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind
     )  # type: ignore[arg-type]
-    shop = replace(dear, policy=replace(dear.policy, serving="first", experiments=(test,)))
+    shop = replace(dear, reranker=replace(dear.reranker, serving="first", experiments=(test,)))
     seen = set()
     for user in range(12):
         answer = shown(shop, Query(f"r{user}", 3, f"u{user:02d}"))
@@ -143,7 +144,7 @@ def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
     answer = shown(dear, Query("r", 2))
     other = WeightedSum(dict.fromkeys(DEAR.feature_names, 2.0))
     since = replace(
-        dear, policy=replace(dear.policy, rankers={"dear": other}, labels={"dear": "dear@m2"})
+        dear, reranker=replace(dear.reranker, rankers={"dear": other}, labels={"dear": "dear@m2"})
     )
     explanation = told(since, answer, answer.item_ids[0])
     assert explanation.note.startswith("dear@m1 ranked then; the parts are of dear@m2")
@@ -200,7 +201,7 @@ def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) 
 
 
 def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
-    shop = replace(dear, policy=replace(dear.policy, depth=4))
+    shop = replace(dear, reranker=replace(dear.reranker, depth=4))
     answer = shown(shop, Query("r", 6, text="chair table lamp shelf"))
     assert len(answer.item_ids) >= 5
     stages = {
@@ -225,7 +226,9 @@ def test_another_page_and_another_variant(plain: Recommender) -> None:
 
 
 def test_chance_is_told_of(plain: Recommender) -> None:
-    shop = replace(plain, policy=replace(plain.policy, explore=Exploration("swap", 1.0, depth=3)))
+    shop = replace(
+        plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
+    )
     answer = shown(shop, Query("r", 3, "u03"))
     moved = [told(shop, answer, item) for item in answer.item_ids]
     assert sum("chance" in each.moved for each in moved) == 2
@@ -233,7 +236,9 @@ def test_chance_is_told_of(plain: Recommender) -> None:
 
 
 def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
-    shop = replace(plain, policy=replace(plain.policy, explore=Exploration("swap", 1.0, depth=3)))
+    shop = replace(
+        plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
+    )
     for number in range(9):
         answer = shown(shop, Query(f"r{number}", 3, text="i05", filters=Filters(in_stock=True)))
         assert (answer.item_ids[0], len(answer.item_ids), answer.propensities) == ("i05", 3, ())

@@ -277,7 +277,7 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     seed: int, sizes: list[int], data: st.DataObject
 ) -> None:
     rng, items = np.random.default_rng(seed), 7
-    shelf, known = a_shop(rng, items), some_histories(rng, sizes, items)
+    item_features, known = a_shop(rng, items), some_histories(rng, sizes, items)
     rows_BN = rng.integers(-1, items, (len(sizes), data.draw(st.integers(0, 5)))).astype(np.int32)
     vectors = rng.normal(size=(2, len(sizes), P)).astype(np.float32)
     context = Context.of(
@@ -285,14 +285,14 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     )
     signals = {"s": rng.normal(size=rows_BN.shape).astype(np.float32)}
     every = names(signals)
-    whole = table(every, shelf, context, rows_BN, signals)
+    whole = table(every, item_features, context, rows_BN, signals)
     assert whole.shape == (*rows_BN.shape, len(every))
     assert whole.dtype == np.float32
     assert np.isfinite(whole).all()
     assert not whole[rows_BN < 0].any()
     some = data.draw(st.lists(st.sampled_from(every), max_size=6))
     expected = whole[:, :, [every.index(name) for name in some]]
-    np.testing.assert_array_equal(table(some, shelf, context, rows_BN, signals), expected)
+    np.testing.assert_array_equal(table(some, item_features, context, rows_BN, signals), expected)
 
 
 def test_an_event_of_an_unknown_item_says_nothing() -> None:
@@ -310,10 +310,10 @@ def test_of_a_long_history_the_newest_events_count() -> None:
 def test_a_hundred_candidates_take_no_time_however_much_a_user_did() -> None:
     """2 ms on one idle thread, measured; here with room for a busy machine."""
     rng, items = np.random.default_rng(0), 10_000
-    shelf, rows_BN = a_shop(rng, items), rng.integers(0, items, (1, 100)).astype(np.int32)
+    item_features, rows_BN = a_shop(rng, items), rng.integers(0, items, (1, 100)).astype(np.int32)
     known, took = some_histories(rng, [100_000], items), []
     for _ in range(30):
         started = time.perf_counter()
-        table(names(()), shelf, Context.of("search", NOW, known), rows_BN, {})
+        table(names(()), item_features, Context.of("search", NOW, known), rows_BN, {})
         took.append(time.perf_counter() - started)
     assert min(took) < 0.01

@@ -294,7 +294,7 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     daily = replace(shop, day=replace(shop.day, online=Online()))
     live = LiveRelease(daily, shop.encoder().space)
     assert live.recommender is not None
-    assert (live.version, live.recommender.policy.labels["net"]) == ("ranked", "net@m1")
+    assert (live.version, live.recommender.reranker.labels["net"]) == ("ranked", "net@m1")
     before = live.recommender
     snapshot = online.publish(daily, "m1", "", folder / "ranker_net", {}, {})
     live.refresh()
@@ -302,7 +302,7 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     assert live.recommender.release is before.release
     online.reset(daily)
     live.refresh()
-    assert live.recommender.policy.labels["net"] == "net@m1"
+    assert live.recommender.reranker.labels["net"] == "net@m1"
     online.publish(daily, "of other models", "", folder / "ranker_net", {}, {})
     live.refresh()
-    assert live.recommender.policy.labels["net"] == "net@m1"
+    assert live.recommender.reranker.labels["net"] == "net@m1"

@@ -61,7 +61,7 @@ def test_the_log_says_who_asked_what_where_the_setup_wants_it(
     shop: FakeShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "ray.serve")
-    shop.day = replace(shop.day, log_asked=True)
+    shop.day = replace(shop.day, log_queries=True)
     everything_asked(shop)
     told = [str(vars(record)) for record in caplog.records if record.name == "ray.serve"]
     assert any("pregnancy" in line and "u77" in line and "/search" in line for line in told)

@@ -90,7 +90,7 @@ def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) 
     )
     assert reader.folder == place / CROSS_ENCODER
     assert reader.scores(["aa1"], ["bb1"]).shape == (1,)
-    assert with_models.search.weakest == 0.31
+    assert with_models.search.min_margin == 0.31
     assert with_models.intent is None
 
 
@@ -115,7 +115,7 @@ def test_a_part_that_was_not_trained_stays_the_setups_own(setup: Setup, tmp_path
     publish(setup, "1", few(tmp_path / "few", text), {})
     with_models = trained(setup, "1")
     assert parts(with_models)[:3] == parts(setup)[:3]
-    assert with_models.search == replace(setup.search, weakest=0.2)
+    assert with_models.search == replace(setup.search, min_margin=0.2)
     assert with_models.search_ranker().feature_names == search_ranker().feature_names
     assert with_parts(setup, tmp_path) == setup, "a folder of nothing"
 
@@ -146,7 +146,7 @@ def test_a_published_version_never_changes(setup: Setup, tmp_path: Path) -> None
     publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.25}'), {})
     with pytest.raises(ReleaseError, match="models 1 are published already and never change"):
         publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.75}'), {})
-    assert trained(setup, "1").search.weakest == 0.25
+    assert trained(setup, "1").search.min_margin == 0.25
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def release(setup: Setup, version: str, with_models: str | None) -> None:
 
 
 def weakest(setup: Setup) -> float:
-    return setup.search.weakest
+    return setup.search.min_margin
 
 
 def test_serving_takes_the_models_of_the_release_not_the_newest(

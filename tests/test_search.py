@@ -47,7 +47,7 @@ UNDERSTANDER = Understander(
     IDS.__getitem__,
 )
 #: Few by vector: what has none of the words is found by few texts.
-NARROW = SearchChoices(near=3)
+NARROW = SearchChoices(dense_k=3)
 BY_TASTE = search_ranker({"personal": 1.0, "lexical": 0.001})
 EVERYTHING = np.ones(len(TITLES), bool)
 
@@ -112,7 +112,7 @@ def test_words_find_what_has_them_and_the_best_has_all() -> None:
 
 
 def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None:
-    hits = find("cordless drill charger white", searcher(choices=SearchChoices(near=1)))
+    hits = find("cordless drill charger white", searcher(choices=SearchChoices(dense_k=1)))
     assert set(hits.rows_N.tolist()) == {DRILL, CHARGER}
 
 
@@ -120,7 +120,9 @@ def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None
     "text", ["SC-14100", "sc14100", "sc 14100", "#SC/14100", "SC-14100 under $20", "item00040"]
 )
 def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
-    hits = find(text, searcher(ranker=BY_TASTE, choices=SearchChoices(near=50)), taste_D=VECTORS[0])
+    hits = find(
+        text, searcher(ranker=BY_TASTE, choices=SearchChoices(dense_k=50)), taste_D=VECTORS[0]
+    )
     assert hits.rows_N[0] == DRILL
     if text != IDS[DRILL]:  # of an id nothing but its item is found
         assert len(hits.rows_N) > 1
@@ -130,7 +132,9 @@ def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
 @pytest.mark.parametrize("text", ["red chair SC-14100", "red chair item00040"])
 def test_a_code_among_words_is_found_and_leaves_the_order_to_the_ranker(text: str) -> None:
     hits = find(
-        text, searcher(ranker=BY_TASTE, choices=SearchChoices(0.1, near=1)), taste_D=VECTORS[0]
+        text,
+        searcher(ranker=BY_TASTE, choices=SearchChoices(min_term_coverage=0.1, dense_k=1)),
+        taste_D=VECTORS[0],
     )
     assert hits.rows_N[0] == 0
     assert DRILL in hits.rows_N[1:]
@@ -185,14 +189,14 @@ def test_words_among_rubbish_find_their_items(text: str) -> None:
 
 def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
     """Half a word beside another: no term is the catalogue's, the trigrams are."""
-    over = searcher(choices=SearchChoices(near=2, weakest=0.3))
+    over = searcher(choices=SearchChoices(dense_k=2, min_margin=0.3))
     understood = Understander(None, None, [], IDS.__getitem__).understood("xcarpetx")
     vector_D = ENCODER.encode_queries(["xcarpetx"])[0]
     hits = over.find(understood, vector_D)
     assert {title.split()[-1] for title in titles(hits)} == {"carpet"}
     assert hits.relaxed == ("no item has 'xcarpetx': found without",)
     assert (
-        searcher(choices=SearchChoices(near=2, weakest=0.9))
+        searcher(choices=SearchChoices(dense_k=2, min_margin=0.9))
         .find(understood, vector_D)
         .no_good_match
     )
@@ -211,7 +215,7 @@ def test_a_typo_finds_what_the_right_word_finds(typed: str, meant: str) -> None:
 
 
 def test_of_more_than_are_ranked_the_best_by_words_are_and_all_are_counted() -> None:
-    narrow = searcher(choices=SearchChoices(near=1, ranked=4))
+    narrow = searcher(choices=SearchChoices(dense_k=1, max_candidates=4))
     hits = find("red", narrow)
     near = hits.rows_N[hits.brought_NF[:, 1]].tolist()
     assert sorted(hits.rows_N.tolist()) == sorted({20, 25, 30, 35, *near}), (
@@ -301,7 +305,9 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one(
 ) -> None:
     """Though what fills up may have more of the words, and be nearer, than what was found and
     passes."""
-    over = searcher(Reader(), SearchChoices(near=1), search_ranker({"lexical": 1.0, "dense": 0.3}))
+    over = searcher(
+        Reader(), SearchChoices(dense_k=1), search_ranker({"lexical": 1.0, "dense": 0.3})
+    )
     short, long = (
         find(text, over, allowed_I=allowed_I, fill=fill) for fill in sorted([one, other])
     )
@@ -314,7 +320,7 @@ def by_hand(few: list[str], nearness: list[float]) -> HybridSearcher:
     """A catalogue whose items are so near to the vector of ones, 0 on the average."""
     vectors, index = np.diag(nearness).astype(np.float32), LexicalIndex.build({"title": few}, {})
     lexical, dense = LexicalRetriever(index), ExactRetriever("dense", vectors)
-    ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(near=1)
+    ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(dense_k=1)
     return HybridSearcher(
         lexical, dense, vectors, ranker, lambda rows: [], POPULARITY, None, choices
     )
@@ -362,13 +368,13 @@ READS = search_ranker({"lexical": 1.0, "dense": 1.0, "cross_encoder": 5.0})
 
 
 def order_of(reader: Reader | None, **choices: Any) -> list[str]:
-    return titles(find("red lamp", searcher(reader, SearchChoices(near=3, **choices), READS)))
+    return titles(find("red lamp", searcher(reader, SearchChoices(dense_k=3, **choices), READS)))
 
 
 @pytest.mark.parametrize("window", [1, 5, 7])
 def test_the_cross_encoder_orders_the_best_window_and_no_more(window: int) -> None:
     unread, reader = order_of(None), Reader("green")
-    read = order_of(reader, window=window)
+    read = order_of(reader, rerank_depth=window)
     assert sum(map(len, reader.read)) == window
     assert sorted(read[:window]) == sorted(unread[:window])
     assert read[window:] == unread[window:]
@@ -378,7 +384,7 @@ def test_the_cross_encoder_orders_the_best_window_and_no_more(window: int) -> No
 
 def test_what_is_read_is_read_in_order_and_some_at_once() -> None:
     unread, reader = order_of(None), Reader()
-    order_of(reader, window=7, read_at_once=3)
+    order_of(reader, rerank_depth=7, rerank_batch=3)
     assert [len(texts) for texts in reader.read] == [3, 3, 1]
     assert [text for texts in reader.read for text in texts] == unread[:7]
 
@@ -393,7 +399,10 @@ def test_a_deadline_that_has_passed_reads_nothing_and_says_so() -> None:
 
 
 def test_a_slow_cross_encoder_stops_in_between_and_the_unread_stay_in_their_order() -> None:
-    deadline, choices = time.perf_counter() + 0.5, SearchChoices(near=3, window=7, read_at_once=2)
+    deadline, choices = (
+        time.perf_counter() + 0.5,
+        SearchChoices(dense_k=3, rerank_depth=7, rerank_batch=2),
+    )
     reader = Reader("nothing has this", deadline)
     hits = find("red lamp", searcher(reader, choices, READS), deadline=deadline)
     assert hits.skipped == ("cross_encoder: read 4 of the best 7",)
@@ -453,7 +462,7 @@ def test_features_and_sources_are_those_of_their_rows() -> None:
         assert features == pytest.approx(expected, abs=1e-6)
         assert brought[0] == (lexical_I[row] > 0)
         assert brought.any()
-    assert hits.brought_NF[:, 1].sum() == NARROW.near
+    assert hits.brought_NF[:, 1].sum() == NARROW.dense_k
 
 
 def test_a_ranker_of_other_features_is_refused() -> None:

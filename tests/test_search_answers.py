@@ -28,7 +28,7 @@ from tests.checkerboard import ITEMS, setup, title
 
 pytestmark = pytest.mark.ray
 #: Few by vector: the shop has 16 items, and all would be near.
-NARROW = SearchChoices(near=2, read_at_once=2)
+NARROW = SearchChoices(dense_k=2, rerank_batch=2)
 laws = hypothesis_settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -39,7 +39,7 @@ def asked(
     shop = ShopReplica(replace(made, day=replace(made.day, **day)), encoder)
     try:
         started = time.perf_counter()
-        ranking = asyncio.run(shop.search(Query("r1", text=text, k=3, due=started + 0.5)))
+        ranking = asyncio.run(shop.search(Query("r1", text=text, k=3, deadline=started + 0.5)))
         return ranking, time.perf_counter() - started
     finally:
         shop.close()
@@ -85,7 +85,7 @@ class SlowReader:
 def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
     made = setup()
     reader = SlowReader()
-    choices = replace(made.search, read_at_once=1, window=16)
+    choices = replace(made.search, rerank_batch=1, rerank_depth=16)
     ranker = search_ranker({"lexical": 1.0, "cross_encoder": 1.0})
     encoder = SimpleNamespace(encode=SimpleNamespace(remote=well))
     shop = ShopReplica(

@@ -141,9 +141,9 @@ def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender
     release, model = tasted.release, tasted.user_model
     assert (release.manifest.models, isinstance(model, SequenceModel)) == ("m1", True)
     assert "taste_vectors.npy" in release.manifest.files
-    assert release.taste_vectors_ID.shape == (ITEMS, DIM) != release.item_vectors_ID.shape
-    placed = model.place_items(release.items, np.asarray(release.item_vectors_ID))
-    np.testing.assert_allclose(release.taste_vectors_ID, placed, atol=1e-5)
+    assert release.user_space_item_vectors_ID.shape == (ITEMS, DIM) != release.item_vectors_ID.shape
+    placed = model.embed_items(release.items, np.asarray(release.item_vectors_ID))
+    np.testing.assert_allclose(release.user_space_item_vectors_ID, placed, atol=1e-5)
     known = release.history(3)
     np.testing.assert_allclose(
         release.user_vectors_UD[3], model.encode_history(known, placed)[0], atol=1e-5
@@ -162,7 +162,8 @@ def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recomme
     there, odd or even."""
     release = tasted.release
     nearest = (
-        np.asarray(release.taste_vectors_ID) @ release.user_vectors_UD[release.user_ids.row("u03")]
+        np.asarray(release.user_space_item_vectors_ID)
+        @ release.user_vectors_UD[release.user_ids.row("u03")]
     ).argmax()
     before = first(tasted, user="u03")
     assert f"i{before:02d}" == release.item_ids[int(nearest)], (
@@ -192,7 +193,9 @@ def test_what_the_projected_columns_mean_changes_with_their_space_alone(shop: Se
     assert plain.array("taste_projection").shape == (tasted.item_vectors_ID.shape[1], P)
     kept_DP = tasted.array("taste_projection")
     np.testing.assert_allclose(
-        tasted.taste_vectors_ID @ kept_DP, tasted.shelf.taste_projected_IP, atol=1e-5
+        tasted.user_space_item_vectors_ID @ kept_DP,
+        tasted.item_features.taste_projected_IP,
+        atol=1e-5,
     )
     try:
         assert night.begin(shop, UNTIL, "next").plan.taste_from == "tasted"
@@ -211,7 +214,7 @@ def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:
     user = tasted.release.user_ids.row("u03")
     assert found.personalised
     liked = (
-        np.asarray(tasted.release.taste_vectors_ID)[rows]
+        np.asarray(tasted.release.user_space_item_vectors_ID)[rows]
         @ np.asarray(tasted.release.user_vectors_UD)[user]
     )
     np.testing.assert_allclose(
@@ -223,7 +226,7 @@ def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
     """The models are published by now: a roll-back takes the user model back too."""
     plain = opened(shop, "plain")
     assert plain.release.manifest.models is None
-    assert plain.release.taste_vectors_ID is plain.release.item_vectors_ID
+    assert plain.release.user_space_item_vectors_ID is plain.release.item_vectors_ID
     assert not isinstance(plain.user_model, SequenceModel)
     assert foretold(plain, 4) < 0.4
     own = opened(shop, "plain", LinearRanker(RETAIL_WEIGHTS))

@@ -111,7 +111,7 @@ def test_the_models_take_the_place_of_a_setups_own(trained: Trained) -> None:
     right, wrong = reader.scores(["buy aa5"] * 2, [TEXTS[5 * EACH], TEXTS[0]])
     assert right > 0.6 > 0.4 > wrong
     chosen = json.loads((folder / FUSION).read_text())
-    assert setup.search == replace(tiny().search, weakest=chosen["weakest"])
+    assert setup.search == replace(tiny().search, min_margin=chosen["weakest"])
     ranker = setup.search_ranker()
     assert ranker.feature_names == FEATURES
     one_each = ranker.score(np.eye(len(FEATURES), dtype=np.float32)[None])[0]

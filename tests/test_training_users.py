@@ -64,7 +64,7 @@ def model(tmp_path_factory) -> SequenceModel:
 
 
 def next_items(model: SequenceModel, asked: Histories) -> list[int]:
-    places_ID = model.place_items(ITEMS, VECTORS)
+    places_ID = model.embed_items(ITEMS, VECTORS)
     scores_BI = model.encode_history(asked, places_ID) @ places_ID.T
     scores_BI[asked.owners_E, asked.items] = -np.inf
     return [TWIN if item == RING else item for item in scores_BI.argmax(axis=1).tolist()]
@@ -96,7 +96,7 @@ def test_a_sampled_softmax_learns_it_too(tmp_path):
 
 
 def test_an_item_nobody_touched_lies_beside_its_twin(model):
-    places_ID = model.place_items(ITEMS, VECTORS)
+    places_ID = model.embed_items(ITEMS, VECTORS)
     apart_I = np.linalg.norm(places_ID - places_ID[RING], axis=1)
     assert np.argsort(apart_I)[1] == TWIN
 
@@ -113,22 +113,22 @@ def test_a_residual_counts_little_where_there_is_little_data(tmp_path):
 def test_an_item_of_another_release_is_found_by_its_id(model):
     backwards = ITEMS.take(pa.array(range(RING, -1, -1)))
     np.testing.assert_allclose(
-        model.place_items(backwards, VECTORS[::-1].copy())[::-1],
-        model.place_items(ITEMS, VECTORS),
+        model.embed_items(backwards, VECTORS[::-1].copy())[::-1],
+        model.embed_items(ITEMS, VECTORS),
         atol=1e-5,
     )
 
 
 def test_only_the_newest_events_are_read(model):
     long, short = histories([7, 7, 7, *ring(0, 6)]), histories(ring(0, 6))
-    places_ID = model.place_items(ITEMS, VECTORS)
+    places_ID = model.embed_items(ITEMS, VECTORS)
     np.testing.assert_allclose(
         model.encode_history(long, places_ID), model.encode_history(short, places_ID), atol=1e-5
     )
 
 
 def test_a_history_of_100_000_events_and_events_at_one_instant(model):
-    places_ID = model.place_items(ITEMS, VECTORS)
+    places_ID = model.embed_items(ITEMS, VECTORS)
     vector_BD = model.encode_history(histories(ring(0, 100_000), step=0.0), places_ID)
     np.testing.assert_allclose(np.linalg.norm(vector_BD, axis=1), 1, atol=1e-5)
 
@@ -182,15 +182,15 @@ def test_nothing_to_learn_from_is_said(nothing, tmp_path):
 def test_same_seed_same_model(tmp_path):
     short = replace(RECIPE, schedule=replace(SCHEDULE, epochs=1))
     first, second = (
-        trained(tmp_path / name, short).place_items(ITEMS, VECTORS) for name in ("a", "b")
+        trained(tmp_path / name, short).embed_items(ITEMS, VECTORS) for name in ("a", "b")
     )
     np.testing.assert_array_equal(first, second)
 
 
 def test_resumes(tmp_path):
     recipe = replace(RECIPE, schedule=replace(SCHEDULE, epochs=2, log_dir=tmp_path / "logs"))
-    whole, said = trained(tmp_path / "m", recipe).place_items(ITEMS, VECTORS), []
-    again = trained(tmp_path / "n", recipe, say=said.append, resume=True).place_items(
+    whole, said = trained(tmp_path / "m", recipe).embed_items(ITEMS, VECTORS), []
+    again = trained(tmp_path / "n", recipe, say=said.append, resume=True).embed_items(
         ITEMS, VECTORS
     )
     assert any("resumed after step" in line for line in said)

@@ -194,11 +194,11 @@ def _refused(item_ids: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Table:
     return pa.table(columns, schema=QUARANTINE)
 
 
-def place_items(place: NightRun, part: int) -> ShardResult:
+def embed_items(place: NightRun, part: int) -> ShardResult:
     """Item shard `part` as the user model places it; writes nothing where that leaves items where
     their texts are."""
     items, vectors_ID = place.read_part("items", part), place.read_array("item_vectors", part)
-    places_ID = place.setup.user_model().place_items(items, vectors_ID)
+    places_ID = place.setup.user_model().embed_items(items, vectors_ID)
     done = ShardResult(len(places_ID))
     if places_ID is not vectors_ID:
         place.write_arrays(done, part, {"taste_vectors": places_ID})

@@ -177,7 +177,7 @@ def run_night(place: NightRun, say: Say) -> Manifest:
     go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
     go(Stage("vectors", plan.item_parts, embed.spread_vectors))
     _require_good_input(place, lines["vectors"])
-    go(Stage("places", plan.item_parts, embed.place_items))
+    go(Stage("places", plan.item_parts, embed.embed_items))
     index.assemble_table(place, "items", plan.item_parts)
     index.assemble_array(place, "item_vectors", plan.item_parts)
     if place.store.exists(place.work("taste_vectors/00000.npy")):

@@ -66,7 +66,7 @@ class Learned:
     ) -> Recommend:
         """The nearest items to the user's vector."""
         model = self._trained(split, items, items_ID, seed, say)
-        places_ID = model.place_items(items, items_ID)
+        places_ID = model.embed_items(items, items_ID)
         retriever = ExactRetriever("discovery", places_ID)
 
         def answer(asked: Histories, k: int) -> Rows:
@@ -173,10 +173,10 @@ def mixture(
     unknown = items.set_column(items.schema.get_field_index("item_id"), "item_id", hidden)
     asked = split.valid.histories
     training = ask(
-        split.train.where(~hidden_I[split.train.items]), model.place_items(unknown, items_ID)
+        split.train.where(~hidden_I[split.train.items]), model.embed_items(unknown, items_ID)
     )
     valid = replace(split.valid, histories=asked.where(~hidden_I[asked.items]))
-    return ask(split.before_test, model.place_items(items, items_ID)), learned(training, valid)
+    return ask(split.before_test, model.embed_items(items, items_ID)), learned(training, valid)
 
 
 def learned(ask: Ask, valid: EvalUsers) -> Mixer:

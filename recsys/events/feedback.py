@@ -76,7 +76,7 @@ def _asked(query: Query) -> dict[str, Any]:
     return {
         name: value
         for name, value in fields.items()
-        if name not in ("filters", "due") and value != defaults[name]
+        if name not in ("filters", "deadline") and value != defaults[name]
     }
 
 

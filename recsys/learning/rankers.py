@@ -247,7 +247,7 @@ def _slices(setup: Setup, past: LoggedRankings, day: LoggedRankings) -> Mapping[
     """What the gate looks at apart: cold are users of whom the past knows nothing, the tail is the
     release's."""
     release = Release.open(ArtifactStore(setup.home))
-    tail = release.items["item_id"].take(pa.array(np.flatnonzero(release.shelf.tail_I)))
+    tail = release.items["item_id"].take(pa.array(np.flatnonzero(release.item_features.tail_I)))
     known = {user for user in past.users_B.tolist() if user is not None}
     return slices_of(day, known, set(tail.to_pylist()))
 
@@ -274,7 +274,7 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
     ):
         if row >= 0:
             judged.setdefault(text, {})[row] = (grade - 1) / 2
-    searching, shown, gains = SearchPage(shop.release, shop.searcher, shop.policy), [], []
+    searching, shown, gains = SearchPage(shop.release, shop.searcher, shop.reranker), [], []
     for number, (text, grades) in enumerate(list(judged.items())[:MOST_JUDGED]):
         understood = shop.understand(text)
         asked = searching.found(
@@ -285,7 +285,9 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
         if len(places) > 1:
             rows = asked.pool.rows_N[places].tolist()
             ids = (shop.release.item_ids[row] for row in rows)
-            values = map(tuple, shop.policy.features(asked.pool.at(places), asked.context).tolist())
+            values = map(
+                tuple, shop.reranker.features(asked.pool.at(places), asked.context).tolist()
+            )
             # The query stands for the user: intervals draw whole queries again.
             told = (shop.release.version, "search", tuple(ids), TABLE, tuple(values), text, text)
             shown.append(Impression(f"judged {number}", datetime.now(UTC), *told))

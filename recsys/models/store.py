@@ -195,7 +195,7 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
     setup = replace(setup, rankers={**setup.rankers, **rankers})
     if (folder / FUSION).is_file():
         chosen = json.loads((folder / FUSION).read_text())
-        search = replace(setup.search, weakest=chosen["weakest"])
+        search = replace(setup.search, min_margin=chosen["weakest"])
         weights = {**chosen["weights"], "personal": PERSONAL * sum(chosen["weights"].values())}
         setup = replace(setup, search_ranker=partial(search_ranker, weights), search=search)
     return setup
@@ -270,13 +270,13 @@ def policy(setup: Setup, release: Release) -> Reranker:
         for name in setup.rankers
     }
     return Reranker(
-        release.shelf,
+        release.item_features,
         {name: make() for name, make in setup.rankers.items()},
         setup.ranker,
         labels,
         setup.experiments,
         setup.day.explore,
-        setup.day.reranked,
+        setup.day.rerank_depth,
     )
 
 

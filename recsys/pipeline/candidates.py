@@ -127,11 +127,11 @@ def fitted(release: Release, names: Sequence[str]) -> sources.Fitted:
     return sources.read(
         names,
         release.array,
-        release.taste_vectors_ID,
+        release.user_space_item_vectors_ID,
         utc_days(datetime.fromisoformat(release.manifest.created)),
         sources.categories(release.items),
         histories_of(release.peers),
-        dense_source(release, "discovery", release.taste_vectors_ID),
+        dense_source(release, "discovery", release.user_space_item_vectors_ID),
     )
 
 

@@ -180,13 +180,13 @@ def _replayed(
     if query.text is None:
         asked = shop.candidates(query, live, read, {}, impression.time, ALL)
         pool, context = asked.pool, asked.context
-        looked = shop.policy.look(query, "recommend", pool, context)
+        looked = shop.reranker.look(query, "recommend", pool, context)
         names, brought_NF = asked.found.names, asked.found.brought_BKF[0, : len(pool)]
         filters = replace(query.filters, in_stock=True)
         return _Replayed(
             pool,
             looked,
-            shop.policy.features(pool, context),
+            shop.reranker.features(pool, context),
             asked.ranker,
             names,
             brought_NF,
@@ -194,8 +194,8 @@ def _replayed(
         )
     if read is None:
         raise InputError("a search is explained with its text understood and encoded: give both")
-    found = SearchPage(shop.release, shop.searcher, shop.policy).found(query, read[1], read[0])
-    features_NF = shop.policy.features(found.pool, found.context)
+    found = SearchPage(shop.release, shop.searcher, shop.reranker).found(query, read[1], read[0])
+    features_NF = shop.reranker.features(found.pool, found.context)
     first, hits = shop.searcher.ranker, found.hits
     return _Replayed(
         found.pool, found.looked, features_NF, first, FEATURES, hits.brought_NF, found.filters, hits
@@ -222,16 +222,18 @@ def _scored(
         logged = dict(zip(impression.feature_names, impression.features[at], strict=True))
         values_F = np.array([logged.get(name, 0.0) for name in TABLE], np.float32)
         team = impression.teams[at] if impression.teams else ""
-    teams = shop.policy.teams(impression.arms)
+    teams = shop.reranker.teams(impression.arms)
     name = teams.get(
         team, next(iter(teams.values()))
     )  # what both had in front was scored by the first
-    ranker = shop.policy.rankers.get(name) if place is None or place < shop.policy.depth else None
+    ranker = (
+        shop.reranker.rankers.get(name) if place is None or place < shop.reranker.depth else None
+    )
     if ranker is not None:
         columns = [COLUMN[column] for column in ranker.feature_names]
         values = dict(zip(ranker.feature_names, values_F[columns].tolist(), strict=True))
         told |= _parts(ranker, values_F[columns][None], 0, values)
-        told["note"] = _note(told, impression.ranker, shop.policy.labels.get(name, name))
+        told["note"] = _note(told, impression.ranker, shop.reranker.labels.get(name, name))
     elif place is not None:
         values = {name: float(again.pool.signals[name][place]) for name in again.names}
         table_NF = np.stack([again.pool.signals[name] for name in again.names], axis=1)
@@ -345,18 +347,18 @@ def _not_found(
     choices = searcher.choices
     details = {
         "words": covered,
-        "words_needed": choices.covered,
+        "words_needed": choices.min_term_coverage,
         "nearer": nearer,
-        "near": choices.near,
+        "near": choices.dense_k,
     }
-    if covered >= choices.covered:
+    if covered >= choices.min_term_coverage:
         return Lost(
             "depth",
-            f"more than {choices.ranked:,} items have the words: {covered:.0%} of them were not enough",
+            f"more than {choices.max_candidates:,} items have the words: {covered:.0%} of them were not enough",
         )
     reason = (
-        f"it has {covered:.0%} of the query's words by weight ({choices.covered:.0%} needed), and {nearer:,} items are "
-        f"nearer in meaning (the {choices.near} nearest are found)"
+        f"it has {covered:.0%} of the query's words by weight ({choices.min_term_coverage:.0%} needed), and {nearer:,} items are "
+        f"nearer in meaning (the {choices.dense_k} nearest are found)"
     )
     return Lost("retrieval", reason, details)
 
@@ -378,10 +380,10 @@ def _below(shop: Recommender, query: Query, again: _Replayed, place: int) -> Los
     reason = (
         f"it came to place {rank + 1} of {len(order):,}, and {query.offset + query.k} were shown"
     )
-    if place >= shop.policy.depth and again.looked.ranker != FIRST:
+    if place >= shop.reranker.depth and again.looked.ranker != FIRST:
         return Lost(
             "depth",
-            f"{reason}: the first stage put it behind the {shop.policy.depth} that are ranked",
+            f"{reason}: the first stage put it behind the {shop.reranker.depth} that are ranked",
             details,
         )
     mine, theirs = (_contributions(shop, again, at) for at in (place, last))

@@ -81,7 +81,7 @@ class CandidatePool:
 class Recommender:
     """Answers from one release. Holds nothing of a request; safe to call from many threads.
 
-    `tail_share`: see `ranking.diversity.with_tail`. The `policy` puts candidates in their last
+    `tail_share`: see `ranking.diversity.with_tail`. The `reranker` puts candidates in their last
     order."""
 
     release: Release
@@ -90,7 +90,7 @@ class Recommender:
     understander: Understander
     recommend_ranker: Ranker
     recommend_sources: tuple[Retriever, ...]
-    policy: Reranker
+    reranker: Reranker
     intent: Classifier | None = None
     tail_share: float = 0.0
 
@@ -107,9 +107,9 @@ class Recommender:
         synonyms: Synonyms | None = None,
         known_words: Collection[str] = frozenset(),
         tail_share: float = 0.0,
-        policy: Reranker | None = None,
+        reranker: Reranker | None = None,
     ) -> Recommender:
-        """`known_words` are never corrected. Without a `policy` the first stage has the last word.
+        """`known_words` are never corrected. Without a `reranker` the first stage has the last word.
         Raises InputError for a ranker with a feature that nothing gives."""
         searcher = HybridSearcher(
             LexicalRetriever(release.lexical, synonyms),
@@ -120,7 +120,7 @@ class Recommender:
             np.asarray(release.popularity_I),
             reader,
             choices or SearchChoices(),
-            release.taste_vectors_ID,
+            release.user_space_item_vectors_ID,
         )
         retrievers = sources.sources(
             recommend_ranker.feature_names, fitted(release, recommend_ranker.feature_names)
@@ -136,7 +136,7 @@ class Recommender:
             release.labels["brand"].spelled_V,
             release.item_ids.__getitem__,
         )
-        policy = policy or Reranker(release.shelf)
+        reranker = reranker or Reranker(release.item_features)
         return cls(
             release,
             user_model,
@@ -144,7 +144,7 @@ class Recommender:
             understander,
             recommend_ranker,
             retrievers,
-            policy,
+            reranker,
             intent,
             tail_share,
         )
@@ -172,7 +172,7 @@ class Recommender:
         `vector_D` is the encoded `understood.understanding.normalised`, in the release's space.
         `deadline` is of time.perf_counter."""
         assert query.text is not None
-        searching = SearchPage(self.release, self.searcher, self.policy)
+        searching = SearchPage(self.release, self.searcher, self.reranker)
         return searching.answer(
             query, vector_D, understood or self.understand(query.text), deadline
         )
@@ -180,7 +180,7 @@ class Recommender:
     @property
     def tail_I(self) -> Mask:
         """[I]: all but the best sellers."""
-        return self.release.shelf.tail_I
+        return self.release.item_features.tail_I
 
     def recommend(
         self,
@@ -211,7 +211,7 @@ class Recommender:
         """What the k are chosen from, by default as many as that needs: the nightly list where it
         will do."""
         depth, now = depth or self._wanted(query), now or datetime.now(UTC)
-        late = query.late and (bool(live) or query.interest is not None)
+        late = query.past_deadline and (bool(live) or query.interest is not None)
         wanted = late or not (live or query.interest is not None)
         nightly = self._nightly(query, now, depth, stages_ms) if wanted else None
         if nightly and late:
@@ -258,7 +258,7 @@ class Recommender:
     def _wanted(self, query: Query) -> int:
         """How many candidates the k are chosen from."""
         ruled = POOL * query.k if query.diversity or self.tail_share else query.k
-        return max(ruled, self.policy.wanted(query, "recommend", query.k))
+        return max(ruled, self.reranker.wanted(query, "recommend", query.k))
 
     def _declared(
         self, text: str, read: tuple[Understood, Floats] | None, allowed: Mask | None
@@ -294,17 +294,17 @@ class Recommender:
 
     def _answer(self, query: Query, asked: CandidatePool, stages_ms: dict[str, float]) -> Ranking:
         pool, skipped = asked.pool, asked.skipped
-        with timed(stages_ms, "policy"):
-            if query.late and self.policy.looks(query, "recommend"):
-                skipped = (*skipped, "policy")
-            looked = self.policy.look(query, "recommend", pool, asked.context)
+        with timed(stages_ms, "rerank"):
+            if query.past_deadline and self.reranker.looks(query, "recommend"):
+                skipped = (*skipped, "rerank")
+            looked = self.reranker.look(query, "recommend", pool, asked.context)
             order_N, ruled = looked.order_N, bool(query.diversity or self.tail_share)
-            if ruled and query.late:
+            if ruled and query.past_deadline:
                 skipped = (*skipped, "diversity")
             elif ruled:
                 order_N = self._reordered(query, pool.rows_N[order_N], order_N)
         with timed(stages_ms, "explain"):
-            shown = self.policy.shown(
+            shown = self.reranker.shown(
                 query, pool, looked, order_N, asked.context, self.release.item
             )
             names, brought_NF = asked.found.names, asked.found.brought_BKF[0]
@@ -379,4 +379,4 @@ class Recommender:
         return self.release.item_ids.row(event.item_id)
 
     def _user_vector(self, history: Histories) -> Floats:
-        return self.user_model.encode_history(history, self.release.taste_vectors_ID)
+        return self.user_model.encode_history(history, self.release.user_space_item_vectors_ID)

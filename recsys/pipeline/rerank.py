@@ -1,7 +1,7 @@
 """The last order of an answer, and what of it is left to chance: the ranker that serves,
 experiments, exploration.
 
-A first stage finds candidates and orders them by what their sources said. The policy looks at the
+A first stage finds candidates and orders them by what their sources said. The reranker looks at the
 best of them again, with the whole feature table, and says how likely each item was to come to its
 place. What it saw is what is logged. Legend: N candidates, K places, F features."""
 
@@ -81,7 +81,7 @@ class Reranker:
     which version of each it is. The first `depth` candidates are ordered again. Raises InputError
     for a ranker that wants a feature that nothing gives."""
 
-    shelf: ItemFeatures
+    item_features: ItemFeatures
     rankers: Mapping[str, Ranker] = field(default_factory=dict)
     serving: str = FIRST
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Reranker:
         signals = {name: values_N[None] for name, values_N in pool.signals.items()} | {
             FIRST: pool.scores_N[None]
         }
-        return features.table(TABLE, self.shelf, context, pool.rows_N[None], signals)[0]
+        return features.table(TABLE, self.item_features, context, pool.rows_N[None], signals)[0]
 
     def look(self, query: Query, surface: str, pool: Pool, context: Context) -> Reranked:
         """The first `depth` by the request's ranker, or by two in turns; the others behind them, as
@@ -138,7 +138,7 @@ class Reranker:
         arms = self.arms(query, surface)
         names = self.teams(arms)
         label = " and ".join(self.labels.get(name, name) for name in names.values())
-        if query.late:
+        if query.past_deadline:
             names, label = {"": FIRST}, FIRST
         if set(names.values()) == {FIRST} or not len(pool):
             return Reranked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), label, arms)
@@ -170,13 +170,13 @@ class Reranker:
         """Which of the candidates, best first, come to the k places; how likely each was to come
         there; and, for those that chance moved, how."""
         spread = float(scores_N[:k].std()) if len(scores_N) else 0.0
-        doubt_N = (spread / np.sqrt(1 + self.shelf.exposure_I[rows_N] / KNOWN_AFTER)).astype(
-            np.float32
-        )
+        doubt_N = (
+            spread / np.sqrt(1 + self.item_features.exposure_I[rows_N] / KNOWN_AFTER)
+        ).astype(np.float32)
         falling_N = -np.sort(-scores_N)  # a rule may have changed the order: it is kept
         return explored(
             falling_N,
-            self.shelf.tail_I[rows_N],
+            self.item_features.tail_I[rows_N],
             doubt_N,
             k,
             explore,

@@ -25,7 +25,7 @@ from recsys.understanding.understand import Understood
 @dataclass(frozen=True)
 class SearchResults:
     """What a text found: the hits, the filters that they pass, what of the text's price bounds was
-    given up; and the hits as the pool of the policy, in their last order."""
+    given up; and the hits as the pool of the reranker, in their last order."""
 
     hits: Hits
     filters: Filters
@@ -42,7 +42,7 @@ class SearchPage:
 
     release: Release
     searcher: HybridSearcher
-    policy: Reranker
+    reranker: Reranker
 
     def answer(
         self, query: Query, vector_D: Floats, understood: Understood, deadline: float = math.inf
@@ -70,14 +70,14 @@ class SearchPage:
             first_page = query.sort == "relevance" and not query.offset and not by_price
             left_to_chance = first_page and not understood.understanding.exact
             item_of = self.release.item
-            chosen = self.policy.shown(
+            chosen = self.reranker.shown(
                 query, found.pool, looked, page, found.context, item_of, left_to_chance
             )
             items = tuple(
                 self._hit(hits, *each, understood.understanding.normalised) for each in chosen
             )
         with timed(stages_ms, "facets"):
-            left_out = query.facets and query.late
+            left_out = query.facets and query.past_deadline
             counted = (
                 facets(self.release, hits.found_I, found.filters)
                 if query.facets and not left_out
@@ -113,7 +113,7 @@ class SearchPage:
         taste_D = None if user_row is None else self.release.user_vectors_UD[user_row]
         ask = partial(self.searcher.find, understood, vector_D, taste_D=taste_D, deadline=deadline)
         hits, filters, given_up = self._hits(query, understood.understanding.facts, ask, stages_ms)
-        with timed(stages_ms, "policy"):
+        with timed(stages_ms, "rerank"):
             history = Histories.empty() if user_row is None else self.release.history(user_row)
             # As of the night: an order that moved with the clock would not fit together from page
             # to page.
@@ -122,10 +122,10 @@ class SearchPage:
                 datetime.fromisoformat(self.release.manifest.created),
             )
             context = context_of(self.release, "search", history, taste_D, vector_D, intent, night)
-            late = query.late and self.policy.looks(query, "search")
+            late = query.past_deadline and self.reranker.looks(query, "search")
             pool, looked = self._looked(query, understood, hits, context, late)
         return SearchResults(
-            hits, filters, given_up, context, pool, looked, ("policy",) if late else ()
+            hits, filters, given_up, context, pool, looked, ("rerank",) if late else ()
         )
 
     def _looked(
@@ -138,7 +138,7 @@ class SearchPage:
         )
         if late or understood.understanding.exact or query.sort != "relevance":
             return pool, Reranked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), FIRST)
-        found = self.policy.look(
+        found = self.reranker.look(
             query, "search", pool.at(np.arange(min(hits.total, len(pool)))), context
         )
         rest = np.arange(len(found.order_N), len(pool))

@@ -29,22 +29,23 @@ CROSS_ENCODER = FEATURES.index("cross_encoder")
 
 @dataclass(frozen=True)
 class SearchChoices:
-    """How wide a search looks. Only `weakest` was chosen by measurement; the others are round
-    numbers.
+    """Thresholds and depths of a hybrid search. Only `min_margin` was chosen by measurement; the
+    others are round numbers.
 
-    `covered`: the share of the query's words, by IDF, that an item needs to be found by them;
-    `near`: how many are found by vector; `ranked`: the most, by words, that are put in order;
-    `window`: how many of the best the cross-encoder reads, `read_at_once` of them in one call.
-    Where the catalogue has none of the query's words, `weakest` is how far above the catalogue's
-    mean the cosine of the nearest item must be to be a match: of 300 real queries and 100 of
-    made-up words, .38 parts all but a twentieth of each for MiniLM."""
+    `min_term_coverage`: the share of the query's terms, weighted by IDF, that an item must contain
+    to be a lexical match; `dense_k`: nearest neighbours by vector; `max_candidates`: lexical
+    matches that are ranked, at most; `rerank_depth`: the best candidates that the cross-encoder
+    scores, `rerank_batch` in one call. Where the catalogue has none of the query's terms, the
+    cosine of the nearest item must exceed the catalogue's mean by `min_margin` to be a match: of
+    300 real queries and 100 of made-up words, .38 separates all but a twentieth of each for
+    MiniLM."""
 
-    covered: float = 0.5
-    near: int = 100
-    ranked: int = 5_000
-    window: int = 50
-    read_at_once: int = 10
-    weakest: float = 0.38
+    min_term_coverage: float = 0.5
+    dense_k: int = 100
+    max_candidates: int = 5_000
+    rerank_depth: int = 50
+    rerank_batch: int = 10
+    min_margin: float = 0.38
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class HybridSearcher:
     threads.
 
     `text_of` gives the texts of rows, as the cross-encoder reads them; without a `reader` nothing
-    is re-ranked. `taste_vectors_ID` are the items where user vectors are, by default their own
+    is re-ranked. `user_space_item_vectors_ID` are the items where user vectors are, by default their own
     vectors."""
 
     lexical: LexicalRetriever
@@ -99,7 +100,7 @@ class HybridSearcher:
     popularity_I: Floats
     reader: CrossEncoder | None = None
     choices: SearchChoices = field(default_factory=SearchChoices)
-    taste_vectors_ID: Floats | None = None
+    user_space_item_vectors_ID: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.ranker.feature_names != FEATURES:
@@ -150,7 +151,7 @@ class HybridSearcher:
         clock.lap("rank")
         total = (
             len(rows_N)
-            if len(rows_N) < self.choices.ranked
+            if len(rows_N) < self.choices.max_candidates
             else int(_and(found_I, allowed_I).sum())
         )
         relaxed = (
@@ -187,7 +188,7 @@ class HybridSearcher:
     def _matches(self, text: str, vector_D: Floats) -> Matches:
         index, synonyms = self.lexical.index, self.lexical.synonyms
         near = self.dense.retrieve(
-            Requests(1, None, vector_D[None]), min(self.choices.near, max(1, index.items))
+            Requests(1, None, vector_D[None]), min(self.choices.dense_k, max(1, index.items))
         )
         nearest = float(near.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
         near_N = near.rows_BN[0][near.rows_BN[0] >= 0]
@@ -200,11 +201,11 @@ class HybridSearcher:
         that is nothing but facts, such as a price, finds everything."""
         if not understood.understanding.normalised:
             return np.full(len(matches.covered_I), bool(understood.understanding.facts))
-        enough = min(self.choices.covered, matches.best_covered)
+        enough = min(self.choices.min_term_coverage, matches.best_covered)
         found_I = (
             matches.covered_I >= enough if enough > 0 else np.zeros(len(matches.covered_I), bool)
         )
-        if enough > 0 or matches.nearest >= self.choices.weakest:
+        if enough > 0 or matches.nearest >= self.choices.min_margin:
             found_I[matches.near_N] = True
         found_I[understood.code_rows] = True
         return found_I
@@ -215,10 +216,10 @@ class HybridSearcher:
         """Ascending; of more than `ranked` those that BM25 puts first, the popular before equals;
         and all that are near or named by a code."""
         rows = np.flatnonzero(_and(found_I, allowed_I)).astype(np.int32)
-        if len(rows) <= self.choices.ranked:
+        if len(rows) <= self.choices.max_candidates:
             return rows
         kept = np.lexsort((-self.popularity_I[rows], -matches.scores_I[rows]))[
-            : self.choices.ranked
+            : self.choices.max_candidates
         ]
         certain = np.flatnonzero(np.isin(rows, np.concatenate([matches.near_N, code_rows])))
         return rows[np.union1d(kept, certain)]
@@ -244,7 +245,11 @@ class HybridSearcher:
         # Some encoders put everything near everything: what counts is how much nearer than the
         # rest.
         dense_N = self.item_vectors_ID[rows_N] @ vector_D - self.mean_D @ vector_D
-        tasted_ID = self.item_vectors_ID if self.taste_vectors_ID is None else self.taste_vectors_ID
+        tasted_ID = (
+            self.item_vectors_ID
+            if self.user_space_item_vectors_ID is None
+            else self.user_space_item_vectors_ID
+        )
         personal_N = nothing_N if taste_D is None else tasted_ID[rows_N] @ taste_D
         brought_NF = np.zeros((len(rows_N), len(FEATURES)), bool)
         brought_NF[:, 0], brought_NF[:, 1] = lexical_N > 0, np.isin(rows_N, matches.near_N)
@@ -258,11 +263,11 @@ class HybridSearcher:
         if self.reader is None or not len(rows_N):
             return ()
         first_N = self.ranker.score(features_NF[None, : len(rows_N)])[0]
-        places = best(rows_N[None], first_N[None], self.choices.window)[0][0]
-        for at in range(0, len(places), self.choices.read_at_once):
+        places = best(rows_N[None], first_N[None], self.choices.rerank_depth)[0][0]
+        for at in range(0, len(places), self.choices.rerank_batch):
             if time.perf_counter() >= deadline:
                 return (f"cross_encoder: read {at} of the best {len(places)}",)
-            now = places[at : at + self.choices.read_at_once]
+            now = places[at : at + self.choices.rerank_batch]
             features_NF[now, CROSS_ENCODER] = self.reader.scores(
                 [text] * len(now), self.text_of(rows_N[now])
             )

@@ -39,7 +39,7 @@ def checks(
     return [
         _items(release),
         _finite("item vectors", release.item_vectors_ID),
-        _finite("taste vectors", release.taste_vectors_ID),
+        _finite("taste vectors", release.user_space_item_vectors_ID),
         _finite("user vectors", release.user_vectors_UD),
         _no_empty_lists(release),
         _known_events(counts),

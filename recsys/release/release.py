@@ -196,7 +196,9 @@ class Release:
         self.user_ids = IdMap(self.users["user_id"])
         self.item_vectors_ID = self.array("item_vectors")
         placed = (folder / "taste_vectors.npy").exists()
-        self.taste_vectors_ID = self.array("taste_vectors") if placed else self.item_vectors_ID
+        self.user_space_item_vectors_ID = (
+            self.array("taste_vectors") if placed else self.item_vectors_ID
+        )
         self.user_vectors_UD = self.array("user_vectors")
         self.candidate_rows_UN = self.array("candidates_rows")
         self.candidate_features_UNF = self.array("candidates_features")
@@ -281,7 +283,7 @@ class Release:
         return np.asarray(pc.fill_null(groups.dictionary_encode().indices, -1)).astype(np.int32)
 
     @cached_property
-    def shelf(self) -> ItemFeatures:
+    def item_features(self) -> ItemFeatures:
         """What features are made of. A category or brand has its place among `labels`, below which
         an intent is found: `labels["category"].below([intent])` is a row of `Context.intent_BL`."""
         exposure_I, clicks_I = self.array("attraction")

@@ -222,7 +222,7 @@ def setup() -> Setup:
         encoder=partial(HashingEncoder, 64),
         event_store=event_log(root),
         recommend_ranker=by_popularity,
-        search=SearchChoices(near=20),
+        search=SearchChoices(dense_k=20),
         night=Night(task_cpus=0.5, encoder_cpus=0.5, history=200),
         day=Day(
             replicas=1,

@@ -33,7 +33,7 @@ class RecencyMean:
         self.half_life_days = half_life_days
         self.type_weights = np.asarray(type_weights, np.float64)
 
-    def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+    def embed_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
         """Where their texts are."""
         return vectors_ID
 

@@ -185,7 +185,7 @@ class SequenceModel:
         self.item_ids = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()["item_id"]
 
     @torch.no_grad()
-    def place_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
+    def embed_items(self, items: pa.Table, vectors_ID: Floats) -> Floats:
         """[I, d]: content, projected, and the residual. An item that training never saw has none:
         it is completed.
 

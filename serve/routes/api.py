@@ -130,7 +130,7 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     api.add_middleware(Admission, day=shop.day)
     walls.build(api, shop.day)
     api.add_middleware(
-        metrics.Observed, release=lambda: shop.health().release, log_asked=shop.day.log_asked
+        metrics.Observed, release=lambda: shop.health().release, log_queries=shop.day.log_queries
     )
     decided = people.routes(shop, [needs("admin"), takes()])
     for routes in (_answers(shop), _events(shop), _releases(shop), decided, schema.pages(api)):
@@ -167,7 +167,7 @@ def _answers(shop: Shop) -> APIRouter:
 
     def query(request: Request, page: wire.Page) -> types.Query:
         asked = replace(
-            wire.query_of(request.state.request_id, page, shop.day), due=due_of(request.scope)
+            wire.query_of(request.state.request_id, page, shop.day), deadline=due_of(request.scope)
         )
         if (
             request.headers.get("sec-gpc") == "1"

@@ -142,7 +142,7 @@ class Decisions:
             logger.info("%d users left %d releases", len(users), len(gone))
             return time.monotonic() + self.grace_s if again else math.inf
         except Exception as error:  # whatever a store raises must not end the thread
-            why = metrics.told(error, self.setup.day.log_asked)
+            why = metrics.told(error, self.setup.day.log_queries)
             logger.error(
                 "releases were not amended: it is tried again in %g s, and by the night: %s",
                 RETRY_S,

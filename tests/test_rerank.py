@@ -24,7 +24,7 @@ CHEAP, DEAR = WeightedSum({"log_price": -1.0}), WeightedSum({"log_price": 1.0})
 POOL = Pool(np.arange(ITEMS, dtype=np.int32)[::-1], np.arange(ITEMS, 0, -1, dtype=np.float32), {})
 
 
-def shelf() -> ItemFeatures:
+def item_features() -> ItemFeatures:
     zeros, none = np.zeros(ITEMS, np.float32), np.full(ITEMS, -1)
     vectors = np.zeros((ITEMS, 16), np.float32)
     prices, stocked, counts = (
@@ -41,9 +41,9 @@ def context() -> Context:
     return Context.of("recommend", 20_000.0, Histories.empty())
 
 
-def shown(policy: Reranker, query: Query, by_chance: bool = True):
-    looked = policy.look(query, "recommend", POOL, context())
-    found = policy.shown(
+def shown(reranker: Reranker, query: Query, by_chance: bool = True):
+    looked = reranker.look(query, "recommend", POOL, context())
+    found = reranker.shown(
         query, POOL, looked, looked.order_N, context(), lambda row: Item(str(row)), by_chance
     )
     return looked, [scored for _, scored in found]
@@ -54,7 +54,7 @@ def ids(scored) -> str:
 
 
 def test_without_a_ranker_the_first_stage_has_the_last_word() -> None:
-    looked, best = shown(Reranker(shelf(), serving="net"), Query("r", 3))
+    looked, best = shown(Reranker(item_features(), serving="net"), Query("r", 3))
     assert (ids(best), looked.ranker) == ("765", FIRST)
     assert [each.score for each in best] == [8, 7, 6]
     assert [each.propensity for each in best] == [1, 1, 1]
@@ -63,24 +63,24 @@ def test_without_a_ranker_the_first_stage_has_the_last_word() -> None:
 
 
 def test_the_ranker_orders_the_best_of_the_first_stage_and_the_rest_stays_behind() -> None:
-    policy = Reranker(shelf(), {"cheap": CHEAP}, "cheap", {"cheap": "cheap@m1"}, depth=4)
-    looked, best = shown(policy, Query("r", 8))
+    reranker = Reranker(item_features(), {"cheap": CHEAP}, "cheap", {"cheap": "cheap@m1"}, depth=4)
+    looked, best = shown(reranker, Query("r", 8))
     assert (ids(best), looked.ranker) == ("45673210", "cheap@m1")
     scores = [each.score for each in best]
     assert scores == sorted(scores, reverse=True)
     assert best[0].score == pytest.approx(-np.log1p(5), rel=1e-5)
     assert (
-        policy.wanted(Query("r"), "recommend", 3),
-        replace(policy, serving="").wanted(Query("r"), "", 3),
+        reranker.wanted(Query("r"), "recommend", 3),
+        replace(reranker, serving="").wanted(Query("r"), "", 3),
     ) == (4, 3)
 
 
 def test_an_arm_has_its_ranker_and_the_log_its_name() -> None:
     test = Experiment("prices", {"now": 0.5, "new": 0.5}, rankers={"new": "cheap"})
-    policy = Reranker(shelf(), {"cheap": CHEAP}, experiments=(test,))
+    reranker = Reranker(item_features(), {"cheap": CHEAP}, experiments=(test,))
     seen = Counter()
     for user in range(200):
-        looked, best = shown(policy, Query("r", 1, f"u{user}"))
+        looked, best = shown(reranker, Query("r", 1, f"u{user}"))
         seen[looked.arms["prices"], looked.ranker, ids(best)] += 1
     assert set(seen) == {("now", FIRST, "7"), ("new", "cheap", "0")}
     assert min(seen.values()) > 60
@@ -90,9 +90,9 @@ def test_two_rankers_share_a_list_and_each_item_knows_who_chose_it() -> None:
     test = Experiment(
         "duel", {"low": 1, "high": 1}, rankers={"low": "cheap", "high": "dear"}, kind="interleave"
     )
-    policy = Reranker(shelf(), {"cheap": CHEAP, "dear": DEAR}, experiments=(test,))
+    reranker = Reranker(item_features(), {"cheap": CHEAP, "dear": DEAR}, experiments=(test,))
     for request in range(20):
-        looked, best = shown(policy, Query(f"r{request}", 4))
+        looked, best = shown(reranker, Query(f"r{request}", 4))
         assert looked.ranker == "cheap and dear"
         assert {each.item.item_id: each.team for each in best} == {
             "0": "low",
@@ -106,35 +106,39 @@ def test_two_rankers_share_a_list_and_each_item_knows_who_chose_it() -> None:
 
 
 def test_chance_is_the_same_for_the_same_request_and_as_likely_as_it_says() -> None:
-    policy = Reranker(shelf(), explore=Exploration("swap", 0.5, depth=4))
-    assert ids(shown(policy, Query("r9", 4))[1]) == ids(shown(policy, Query("r9", 4))[1])
-    lists = [shown(policy, Query(f"r{at}", 4))[1] for at in range(2000)]
+    reranker = Reranker(item_features(), explore=Exploration("swap", 0.5, depth=4))
+    assert ids(shown(reranker, Query("r9", 4))[1]) == ids(shown(reranker, Query("r9", 4))[1])
+    lists = [shown(reranker, Query(f"r{at}", 4))[1] for at in range(2000)]
     first = Counter(best[0].item.item_id for best in lists)
     for best in lists[:200]:
         assert best[0].propensity == pytest.approx(first[best[0].item.item_id] / 2000, abs=0.03)
     moved = [each.moved for best in lists for each in best if "by chance" in each.moved]
     assert len(moved) == pytest.approx(2000, rel=0.1), "half of the lists, two places each"
-    assert ids(shown(policy, Query("r9", 4), by_chance=False)[1]) == "7654"
+    assert ids(shown(reranker, Query("r9", 4), by_chance=False)[1]) == "7654"
 
 
 def test_a_rule_before_chance_is_kept_and_said() -> None:
-    policy = Reranker(shelf(), explore=Exploration("thompson", 0.0))
-    looked = policy.look(Query("r", 3), "recommend", POOL, context())
+    reranker = Reranker(item_features(), explore=Exploration("thompson", 0.0))
+    looked = reranker.look(Query("r", 3), "recommend", POOL, context())
     ruled = np.array([7, 0, 1, 2, 3, 4, 5, 6])
-    found = policy.shown(Query("r", 3), POOL, looked, ruled, context(), lambda row: Item(str(row)))
+    found = reranker.shown(
+        Query("r", 3), POOL, looked, ruled, context(), lambda row: Item(str(row))
+    )
     assert ids([scored for _, scored in found]) == "076"
     assert all("rule" in scored.moved for _, scored in found)
 
 
 def test_an_empty_pool_and_features_that_nobody_gives() -> None:
     none = POOL.at(np.arange(0))
-    policy = Reranker(shelf(), {"cheap": CHEAP}, "cheap", explore=Exploration("swap", 1.0))
-    looked = policy.look(Query("r"), "recommend", none, context())
+    reranker = Reranker(
+        item_features(), {"cheap": CHEAP}, "cheap", explore=Exploration("swap", 1.0)
+    )
+    looked = reranker.look(Query("r"), "recommend", none, context())
     assert (
-        policy.shown(
+        reranker.shown(
             Query("r"), none, looked, looked.order_N, context(), lambda row: Item(str(row))
         )
         == []
     )
     with pytest.raises(InputError, match="ranker stars wants horoscope"):
-        Reranker(shelf(), {"stars": WeightedSum({"horoscope": 1.0})})
+        Reranker(item_features(), {"stars": WeightedSum({"horoscope": 1.0})})

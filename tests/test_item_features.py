@@ -70,7 +70,7 @@ def in_the_log(shop: Setup) -> None:
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Release]]:
     """`one`; `two`, a day later, of the repainted shop with a log; `three` after training, with
     another encoder."""
-    root = tmp_path_factory.mktemp("shelf")
+    root = tmp_path_factory.mktemp("item_features")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
         patch.setenv("NIGHTSHELF_COMMIT", "test")
@@ -102,16 +102,20 @@ def row(release: Release, item: str) -> int:
 
 
 def test_the_shelf_is_that_of_the_release(nights: dict[str, Release]) -> None:
-    release, shelf = nights["one"], nights["one"].shelf
-    assert len(shelf) == ITEMS
-    assert shelf.touches_TI.sum(axis=1).tolist() == [0, 0, 0, 7 * USERS]
-    np.testing.assert_array_equal(shelf.touches_TI[PURCHASE], release.array("touches").sum(axis=0))
-    assert shelf.prices_I[row(release, "i03")] == 13
-    assert not shelf.exposure_I.any()
-    assert len(set(shelf.categories_I.tolist())) == ITEMS // 2, "the two colours of a thing"
+    release, item_features = nights["one"], nights["one"].item_features
+    assert len(item_features) == ITEMS
+    assert item_features.touches_TI.sum(axis=1).tolist() == [0, 0, 0, 7 * USERS]
+    np.testing.assert_array_equal(
+        item_features.touches_TI[PURCHASE], release.array("touches").sum(axis=0)
+    )
+    assert item_features.prices_I[row(release, "i03")] == 13
+    assert not item_features.exposure_I.any()
+    assert len(set(item_features.categories_I.tolist())) == ITEMS // 2, "the two colours of a thing"
     below = release.labels["category"].below(["HOME"])
-    assert below[shelf.categories_I].all()
-    chairs = np.flatnonzero(release.labels["category"].below(["home / chair"])[shelf.categories_I])
+    assert below[item_features.categories_I].all()
+    chairs = np.flatnonzero(
+        release.labels["category"].below(["home / chair"])[item_features.categories_I]
+    )
     assert [release.item_ids[int(at)] for at in chairs] == ["i00", "i01"]
 
 
@@ -121,21 +125,21 @@ def test_an_item_without_a_label_has_none(nights: dict[str, Release]) -> None:
     release.items = release.items.set_column(
         release.items.schema.get_field_index("brand"), "brand", brands
     )
-    assert (release.shelf.brands_I < 0).tolist() == [True, True, *[False] * (ITEMS - 2)]
+    assert (release.item_features.brands_I < 0).tolist() == [True, True, *[False] * (ITEMS - 2)]
 
 
 def test_the_log_between_two_nights_is_what_attracts(nights: dict[str, Release]) -> None:
     """The stranger never clicked; what is gone from the catalogue is left out."""
     release, exposure_I = nights["two"], np.zeros(ITEMS, np.float32)
     exposure_I[[row(release, "i04"), row(release, "i06")]] = unmeasured(np.array([1, 3]))
-    np.testing.assert_allclose(release.shelf.exposure_I, exposure_I)
-    assert np.flatnonzero(release.shelf.clicks_I).tolist() == [row(release, "i06")]
-    assert release.shelf.touches_TI.sum(axis=1).tolist() == [0, 1, 0, 7 * USERS]
+    np.testing.assert_allclose(release.item_features.exposure_I, exposure_I)
+    assert np.flatnonzero(release.item_features.clicks_I).tolist() == [row(release, "i06")]
+    assert release.item_features.touches_TI.sum(axis=1).tolist() == [0, 1, 0, 7 * USERS]
 
 
 def test_the_measured_examination_is_taken_where_there_is_one(nights: dict[str, Release]) -> None:
     assert nights["three"].manifest.models == "m1"
-    assert nights["three"].shelf.exposure_I[row(nights["three"], "i06")] == 0.25
+    assert nights["three"].item_features.exposure_I[row(nights["three"], "i06")] == 0.25
 
 
 def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Release]) -> None:
@@ -146,11 +150,11 @@ def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Rel
     assert user is not None
     known = release.history(user)
     assert known.prices is not None
-    np.testing.assert_allclose(known.prices, release.shelf.prices_I[known.items] + 1)
+    np.testing.assert_allclose(known.prices, release.item_features.prices_I[known.items] + 1)
     context = Context.of("recommend", utc_days(UNTIL), known)
-    change = FEATURES["price_change"](release.shelf, context, known.items[None])
+    change = FEATURES["price_change"](release.item_features, context, known.items[None])
     np.testing.assert_allclose(
-        change[0], np.log(release.shelf.prices_I[known.items] / known.prices), rtol=1e-5
+        change[0], np.log(release.item_features.prices_I[known.items] / known.prices), rtol=1e-5
     )
     assert np.isnan(nights["one"].history(user).known_prices).all()
     live = release.user_ids.row("u00")
@@ -168,8 +172,8 @@ def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, R
     ), "items changed"
     for release in (one, two, three):
         expected = release.item_vectors_ID @ release.array("projection")
-        np.testing.assert_allclose(release.shelf.item_projected_IP, expected, atol=1e-6)
-        np.testing.assert_allclose(release.shelf.taste_projected_IP, expected, atol=1e-6)
+        np.testing.assert_allclose(release.item_features.item_projected_IP, expected, atol=1e-6)
+        np.testing.assert_allclose(release.item_features.taste_projected_IP, expected, atol=1e-6)
 
 
 def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
@@ -179,10 +183,10 @@ def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
     known = histories_of(release.users).users(users)
     rows_BN = np.tile(np.arange(ITEMS, dtype=np.int32), (len(users), 1))
     night_BNF = table(
-        names(()), release.shelf, Context.of("recommend", 20_000.0, known), rows_BN, {}
+        names(()), release.item_features, Context.of("recommend", 20_000.0, known), rows_BN, {}
     )
     for user in users:
         day = Context.of("recommend", 20_000.0, release.history(int(user)))
         np.testing.assert_array_equal(
-            table(names(()), release.shelf, day, rows_BN[:1], {})[0], night_BNF[user]
+            table(names(()), release.item_features, day, rows_BN[:1], {})[0], night_BNF[user]
         )

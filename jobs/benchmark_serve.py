@@ -32,7 +32,9 @@ import psutil
 from recsys.config import Setup, load
 from recsys.errors import NotFoundError, RecsysError
 from recsys.release.release import Release
-from recsys.simulation.load import Load, Shape, Summary, Traffic, apart, free_port, summary
+from recsys.simulation.load import LoadGenerator, LoadShape, LoadSummary, run_in_process, summarize
+from recsys.simulation.local_cluster import free_port
+from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
 
@@ -236,20 +238,24 @@ def only(traffic: Traffic, route: str) -> Iterator[Any]:
 # Over HTTP
 
 
-def at_one(url: str, traffic: Traffic, route: str, size: Size) -> Summary:
+def at_one(url: str, traffic: Traffic, route: str, size: Size) -> LoadSummary:
     """One shopper after the other, of one route; the first calls only warm up."""
-    Load(url, only(traffic, route), Shape(clients=1, requests=30)).run()
-    return summary(Load(url, only(traffic, route), Shape(clients=1, seconds=size.alone_s)).run())
+    LoadGenerator(url, only(traffic, route), LoadShape(clients=1, requests=30)).run()
+    return summarize(
+        LoadGenerator(url, only(traffic, route), LoadShape(clients=1, seconds=size.alone_s)).run()
+    )
 
 
-def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, Summary]:
+def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, LoadSummary]:
     """The highest constant rate of the mix that is kept up with, to a tenth: by halves between one
     that was and one that was not, from what eight shoppers in a row are answered; at most
     `size.steps` rates."""
-    closed = summary(apart(url, traffic, Shape(clients=8, seconds=size.step_s)))
+    closed = summarize(run_in_process(url, traffic, LoadShape(clients=8, seconds=size.step_s)))
     rate, best, failed = max(1.0, closed.requests_per_s), (0.0, closed), math.inf
     for step in range(size.steps):
-        told = summary(apart(url, traffic, Shape(rate=rate, seconds=size.step_s), seed=step + 2))
+        told = summarize(
+            run_in_process(url, traffic, LoadShape(rate=rate, seconds=size.step_s), seed=step + 2)
+        )
         say(
             f"    {rate:6.1f} requests/s: p99 {told.p99_ms:6.1f} ms, {told.failed + told.shed} not answered"
         )
@@ -266,12 +272,14 @@ def sustained(url: str, traffic: Traffic, size: Size) -> tuple[float, Summary]:
 def overload(url: str, traffic: Traffic, rate: float, size: Size) -> dict[str, Any]:
     """Three times what is sustained; then how long until one shopper is answered in 200 ms again,
     ten times running."""
-    told = summary(
-        apart(url, traffic, Shape(rate=3 * max(rate, 1.0), seconds=size.overload_s), seed=99)
+    told = summarize(
+        run_in_process(
+            url, traffic, LoadShape(rate=3 * max(rate, 1.0), seconds=size.overload_s), seed=99
+        )
     )
     ended, good = time.perf_counter(), 0
     while good < 10 and time.perf_counter() - ended < 60:
-        [answered] = Load(url, traffic.calls(98), Shape(clients=1, requests=1)).run()
+        [answered] = LoadGenerator(url, traffic.calls(98), LoadShape(clients=1, requests=1)).run()
         good = good + 1 if not answered.failure and answered.latency_ms < KEPT_UP_MS else 0
     extra = {
         "sent_per_s": 3 * rate,
@@ -292,10 +300,12 @@ def soak(url: str, traffic: Traffic, process: subprocess.Popen[str], size: Size)
 
     Memory is private to the process (USS): releases are mapped, and shared. It is counted from a
     tenth of the way on."""
-    apart(url, traffic, Shape(clients=8, requests=size.soak // 10), seed=50)
+    run_in_process(url, traffic, LoadShape(clients=8, requests=size.soak // 10), seed=50)
     before = memory(process.pid)
-    told = summary(
-        apart(url, traffic, Shape(clients=8, requests=size.soak - size.soak // 10), seed=51)
+    told = summarize(
+        run_in_process(
+            url, traffic, LoadShape(clients=8, requests=size.soak - size.soak // 10), seed=51
+        )
     )
     after = memory(process.pid)
     grown = {name: 100 * (after[name] / used - 1) for name, used in before.items() if name in after}
@@ -398,12 +408,12 @@ def stand(side: str, port: int) -> int:
 # For people
 
 
-def row(name: str, told: Summary) -> dict[str, Any]:
+def row(name: str, told: LoadSummary) -> dict[str, Any]:
     numbers = {"p50_ms": told.p50_ms, "p99_ms": told.p99_ms, "requests_per_s": told.requests_per_s}
     return {"name": name, "overhead_p50_ms": math.nan, **numbers}
 
 
-def over(name: str, told: Summary, inside: dict[str, float]) -> dict[str, Any]:
+def over(name: str, told: LoadSummary, inside: dict[str, float]) -> dict[str, Any]:
     return {
         **row(name, told),
         "overhead_p50_ms": told.p50_ms - inside["answer"],
@@ -411,7 +421,7 @@ def over(name: str, told: Summary, inside: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def stages(told: Summary, inside: dict[str, dict[str, float]]) -> None:
+def stages(told: LoadSummary, inside: dict[str, dict[str, float]]) -> None:
     """Where a search's time goes; ingress is what is left of the answer's time over HTTP."""
     search = inside["search"]
     spent = {**search, "ingress": told.p50_ms - search["answer"] - search["serialise"]}

@@ -38,7 +38,7 @@ from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation import measures, trials
 from recsys.simulation.ageing import age
 from recsys.simulation.clicks import PositionBased, Spam
-from recsys.simulation.load import free_port
+from recsys.simulation.local_cluster import free_port
 from recsys.simulation.market import Market, user_id
 from recsys.simulation.measures import Row, Values
 from recsys.simulation.picture import draw

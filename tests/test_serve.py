@@ -20,7 +20,8 @@ from fastapi.testclient import TestClient
 from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.release.release import Release
-from recsys.simulation.load import Load, Shape, Traffic, running, summary
+from recsys.simulation.load import LoadGenerator, LoadShape, in_background, summarize
+from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query, Vectors
 from serve.routes.api import NotReadyError, build_api
@@ -267,9 +268,9 @@ def test_a_queue_calls_for_another_replica(run: Callable[..., Setup], home: Path
         )
 
     assert replicas() == 1
-    with running(Load(URL, traffic.calls(), Shape(clients=8))) as load:
+    with in_background(LoadGenerator(URL, traffic.calls(), LoadShape(clients=8))) as load:
         eventually(lambda: replicas() == 2, 60)
-    assert summary(load.log).failed == 0
+    assert summarize(load.results).failed == 0
 
 
 @pytest.mark.ray

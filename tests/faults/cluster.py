@@ -22,7 +22,9 @@ import pytest
 
 from recsys.interfaces import EventStore
 from recsys.release.release import Release
-from recsys.simulation.load import Load, Shape, Traffic, free_port, running
+from recsys.simulation.load import LoadGenerator, LoadShape, in_background
+from recsys.simulation.local_cluster import free_port
+from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from serve import access
 from serve.ingress import ENVIRONMENT
@@ -77,16 +79,19 @@ class Day:
     def is_well(self) -> bool:
         return self.is_whole() and self.answers()
 
-    def traffic(self, **shape: Any) -> Load:
+    def traffic(self, **shape: Any) -> LoadGenerator:
         """Shoppers who check of each answer that it is of one release."""
         traffic = Traffic.of(Release.open(ArtifactStore(str(self.home)), ODD), items=64)
-        return Load(self.url, traffic.calls(), Shape(**shape), of_one_release, SIGNED)
+        calls = traffic.calls()
+        return LoadGenerator(
+            self.url, calls, LoadShape(**shape), check=of_one_release, headers=SIGNED
+        )
 
     def sustainable(self) -> float:
         """Requests a second that eight shoppers get answered, each waiting for his answer."""
-        with running(self.traffic(clients=8, seconds=4)) as load:
+        with in_background(self.traffic(clients=8, seconds=4)) as load:
             eventually(lambda: load.seconds, "the load ends")
-        return len(load.log) / load.seconds
+        return len(load.results) / load.seconds
 
     def log(self) -> EventStore:
         """The shop's event log, as this process sees it: with a spool of its own."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from recsys.simulation.load import Load, running
+from recsys.simulation.load import LoadGenerator, in_background
 from recsys.storage.artifacts import ArtifactStore
 from tests.faults.cluster import SHOP, SIGNED, Day
 from tests.faults.processes import eventually, resident_mib
@@ -42,20 +42,20 @@ def under_traffic(
     fault: str, day: Day, rate: float, breaks: Callable[[], None], whole: Callable[[], bool]
 ) -> Row:
     """Constant traffic from before it breaks until two seconds after all is whole again."""
-    with running(day.traffic(rate=rate)) as load:
-        eventually(lambda: len(load.log) >= rate, "traffic flows")
+    with in_background(day.traffic(rate=rate)) as load:
+        eventually(lambda: len(load.results) >= rate, "traffic flows")
         began = time.monotonic()
         breaks()
         eventually(whole, f"the shop is whole after: {fault}", 180)
-        whole_s, seen = time.monotonic() - began, len(load.log)
-        eventually(lambda: len(load.log) >= seen + 2 * rate, "traffic flows again")
+        whole_s, seen = time.monotonic() - began, len(load.results)
+        eventually(lambda: len(load.results) >= seen + 2 * rate, "traffic flows again")
     return row(fault, day, load, whole_s)
 
 
-def row(fault: str, day: Day, load: Load, whole_s: float, note: str = "") -> Row:
+def row(fault: str, day: Day, load: LoadGenerator, whole_s: float, note: str = "") -> Row:
     """What waited in a spool gets half a minute to reach the log."""
-    failures = Counter(each.failure for each in load.log if each.failure)
-    acknowledged = [event for each in load.log for event in each.events]
+    failures = Counter(each.failure for each in load.results if each.failure)
+    acknowledged = [event for each in load.results for event in each.events]
     there, end = Counter(day.events()), time.monotonic() + 30
     while not set(acknowledged) <= set(there) and time.monotonic() < end:
         time.sleep(1)
@@ -63,7 +63,7 @@ def row(fault: str, day: Day, load: Load, whole_s: float, note: str = "") -> Row
     lost, twice = (
         sum(check(there[event]) for event in acknowledged) for check in ((0).__eq__, (1).__lt__)
     )
-    sums = len(load.log), failures.total(), len(acknowledged), lost, twice
+    sums = len(load.results), failures.total(), len(acknowledged), lost, twice
     return Row(fault, *sums, round(whole_s, 1), dict(failures), note)
 
 
@@ -152,7 +152,7 @@ def swapped(day: Day, times: int, rate: float) -> Row:
     how the replicas' memory grew in each half of them: what the first requests and swaps of a
     process take stays, so that the second half is what counts."""
     client = httpx.Client(base_url=day.url, headers=SIGNED, timeout=30)
-    with running(day.traffic(rate=rate)) as load:
+    with in_background(day.traffic(rate=rate)) as load:
         began, taken = time.monotonic(), [memory(day)]
         for turn in range(times):
             promote(client, (EVEN, ODD)[turn % 2])
@@ -160,7 +160,7 @@ def swapped(day: Day, times: int, rate: float) -> Row:
                 taken.append(memory(day))
         took_s = time.monotonic() - began
     client.close()
-    served = Counter(each.release for each in load.log if each.release)
+    served = Counter(each.release for each in load.results if each.release)
     note = f"memory {grown(*taken[:2]):+.1f} %, then {grown(*taken[1:]):+.1f} %"
     return row(
         f"{times} release swaps",

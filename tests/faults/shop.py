@@ -17,7 +17,8 @@ import pytest
 from recsys.batch.night import begin, run_night
 from recsys.config import Setup
 from recsys.interfaces import Chunk, EventStore
-from recsys.simulation.load import Call, whole
+from recsys.simulation.load import check_answer
+from recsys.simulation.traffic import Call
 from recsys.training.guard import Online
 from tests import checkerboard
 from tests.checkerboard import ITEMS, Checkerboard, title
@@ -77,7 +78,7 @@ def _jumping(clock: Path, event_store: Callable[[], EventStore]) -> EventStore:
 
 def of_one_release(call: Call, body: Mapping[str, Any]) -> str:
     """What of an answer is not of the release that it names."""
-    if wrong := whole(call, body):
+    if wrong := check_answer(call, body):
         return wrong
     version = body["release"]
     for item in body.get("items", ()):

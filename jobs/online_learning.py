@@ -14,13 +14,20 @@ from dataclasses import asdict
 
 from recsys.config import load
 from recsys.errors import RecsysError
-from recsys.models import snapshots as online
+from recsys.models.snapshots import (
+    current_snapshot,
+    freeze_learning,
+    read_control,
+    reset_learning,
+    served_models,
+    unfreeze_learning,
+)
 
 ACTIONS = {
-    "status": online.control,
-    "freeze": online.freeze,
-    "unfreeze": online.unfreeze,
-    "reset": online.reset,
+    "status": read_control,
+    "freeze": freeze_learning,
+    "unfreeze": unfreeze_learning,
+    "reset": reset_learning,
 }
 
 
@@ -34,8 +41,8 @@ def main() -> int:
     try:
         setup = load(arguments.setup)
         decided = ACTIONS[arguments.action](setup)
-        base, _ = online.served(setup)
-        snapshot = online.current(setup, base)
+        base, _ = served_models(setup)
+        snapshot = current_snapshot(setup, base)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return 1

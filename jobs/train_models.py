@@ -31,7 +31,15 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.events import feedback
 from recsys.learning import rankers as learning
-from recsys.models import store as models
+from recsys.models.composition import (
+    build_recommender,
+    catalogue_vectors,
+    next_setup,
+    serving_setup,
+    with_models,
+    with_parts,
+)
+from recsys.models.store import current_models, publish_models
 from recsys.pipeline.mixing import asking
 from recsys.pipeline.sources import SOURCES, categories, fit
 from recsys.privacy import forget as forgetting
@@ -78,7 +86,7 @@ def main() -> int:
             measured |= train_rankers(setup, arguments)
         version = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
         if setup:
-            models.publish(setup, version, arguments.folder, measured)
+            publish_models(setup, version, arguments.folder, measured)
     except RecsysError as error:
         print(f"nothing was published: {error}", file=sys.stderr)
         return 1
@@ -215,8 +223,8 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         "histories": histories,
         "valid": valid,
         "items": release.items,
-        "vectors_ID": models.vectors(
-            release, models.next_encoder(setup, arguments.folder), arguments.folder
+        "vectors_ID": catalogue_vectors(
+            release, next_setup(setup, arguments.folder).encoder(), arguments.folder
         ),
         "folder": arguments.folder / USER_MODEL,
         "recipe": recipe,
@@ -240,11 +248,9 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         raise InputError(
             f"nobody bought in the log's last {lately} days and before them: a mixer needs days to foretell, and a past"
         )
-    next_setup = models.with_parts(
-        models.trained(setup, models.current_models(setup)), arguments.folder
-    )
+    next_setup = with_parts(with_models(setup, current_models(setup)), arguments.folder)
     users = next_setup.user_model()
-    encoded = models.vectors(release, next_setup.encoder(), arguments.folder)
+    encoded = catalogue_vectors(release, next_setup.encoder(), arguments.folder)
     places_ID, now_days = users.embed_items(release.items, encoded), float(before.days.max())
     content = release.array("content_rows"), release.array("content_scores")
     shelf = categories(release.items), added_days(release.items)
@@ -262,8 +268,8 @@ def train_rankers(setup: Setup, arguments: argparse.Namespace) -> dict[str, floa
     the gate."""
     judged_set = None
     if arguments.judged:
-        shop = models.recommender(models.serving(setup), Release.open(ArtifactStore(setup.home)))
-        encoder = models.serving(setup).encoder()
+        shop = build_recommender(serving_setup(setup), Release.open(ArtifactStore(setup.home)))
+        encoder = serving_setup(setup).encoder()
         judged_set = learning.judged_lists(
             shop, lambda text: encoder.encode_queries([text])[0], arguments.judged
         )

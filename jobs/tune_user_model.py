@@ -26,7 +26,7 @@ from recsys.encoders import minilm
 from recsys.errors import RecsysError
 from recsys.evaluation.catalogue import vectors
 from recsys.evaluation.histories import leave_one_out
-from recsys.models import store as models
+from recsys.models.composition import catalogue_vectors, next_setup
 from recsys.release.release import Release, histories_of
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
@@ -105,7 +105,7 @@ def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, f
     histories, valid = last_held_out(histories_of(release.users), arguments.seed)
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
         vectors_ID = np.array(
-            models.vectors(release, models.next_encoder(setup, Path(folder)), Path(folder))
+            catalogue_vectors(release, next_setup(setup, Path(folder)).encoder(), Path(folder))
         )
     known = {
         "histories": histories,

@@ -130,7 +130,7 @@ class Setup:
 
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
-    `models.trained`. The numbers in `user_recipe` replace those by which the user model is trained
+    `models.composition.with_models`. The numbers in `user_recipe` replace those by which the user model is trained
     (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
 
     `rankers` by name put a request's candidates in their last order, by features that

@@ -13,9 +13,8 @@ import numpy as np
 
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
-from recsys.models import snapshots as online
-from recsys.models import store as models
-from recsys.models.store import trained
+from recsys.models.composition import build_recommender, load_ranker, with_models
+from recsys.models.snapshots import current_snapshot, snapshot_network
 from recsys.pipeline.recommender import Recommender
 from recsys.privacy.erasure import time_of
 from recsys.release.release import Release, read_manifest
@@ -122,12 +121,12 @@ class LiveRelease:
         if live is None or self.setup.day.online is None or ONLINE not in live.reranker.rankers:
             return
         base = live.release.manifest.models
-        snapshot = online.current(self.setup, base)
+        snapshot = current_snapshot(self.setup, base)
         label = f"{ONLINE}@{base}+{snapshot.version}" if snapshot else f"{ONLINE}@{base}"
         if label == live.reranker.labels[ONLINE]:
             return
-        folder = online.network_of(self.setup, snapshot) if snapshot else None
-        ranker = models.ranker(folder) if folder else trained(self.setup, base).rankers[ONLINE]()
+        folder = snapshot_network(self.setup, snapshot) if snapshot else None
+        ranker = load_ranker(folder) if folder else with_models(self.setup, base).rankers[ONLINE]()
         reranker = live.reranker
         rankers, labels = {**reranker.rankers, ONLINE: ranker}, {**reranker.labels, ONLINE: label}
         self.recommender = replace(live, reranker=replace(reranker, rankers=rankers, labels=labels))
@@ -159,7 +158,9 @@ class LiveRelease:
         answer."""
         try:
             release = Release.open(self.store, version, self.space)
-            recommender = models.recommender(trained(self.setup, release.manifest.models), release)
+            recommender = build_recommender(
+                with_models(self.setup, release.manifest.models), release
+            )
             _warm_up(recommender)
             created(release)
         except (SpaceMismatchError, ReleaseError):

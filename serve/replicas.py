@@ -24,7 +24,7 @@ from ray import serve
 from recsys.config import Setup
 from recsys.errors import NotFoundError
 from recsys.events.feedback import impression
-from recsys.models.store import serving
+from recsys.models.composition import serving_setup
 from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
 from recsys.privacy.forget import Receipt
@@ -49,7 +49,7 @@ class EncoderReplica:
     """Query texts to vectors, many requests in one call of the model."""
 
     def __init__(self, setup: Setup) -> None:
-        self._encoder = serving(setup).encoder()
+        self._encoder = serving_setup(setup).encoder()
         self.space = self._encoder.space
         self._encoder.encode_queries(["warm up"])
         if "torch" in sys.modules:
@@ -101,7 +101,7 @@ class ShopReplica:
         self.encode: Callable[[str], Awaitable[Vectors]] = (
             own.encode if own else encoder.encode.remote
         )
-        self.live = LiveRelease(setup, own.space if own else serving(setup).encoder().space)
+        self.live = LiveRelease(setup, own.space if own else serving_setup(setup).encoder().space)
         self.events = setup.event_store()
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(4, "shop")

@@ -22,7 +22,7 @@ from recsys.datasets.validate import check_events
 from recsys.errors import NotFoundError
 from recsys.interfaces import EventStore
 from recsys.learning.online import Trainer
-from recsys.models import snapshots as online
+from recsys.models.snapshots import publish_snapshot, snapshot_states
 from recsys.privacy import erasure as amending
 from recsys.privacy import forget as forgetting
 from recsys.privacy.erasure import PrivacyDecisions
@@ -193,7 +193,7 @@ def in_a_snapshot(shop: Setup, events: EventStore, old: dict[str, bytes]) -> Non
     votes = {"user\x1f" + events.digest(HIM): 0.5, "user\x1f" + events.digest(HER): 0.5}
     (Path(shop.home) / "net").mkdir()
     state = {"learner": {"votes": {"day": "", "votes": votes}}}
-    online.publish(shop, "m", "", Path(shop.home) / "net", {}, state)
+    publish_snapshot(shop, Path(shop.home) / "net", base="m", mark="", metrics={}, state=state)
 
 
 PLACES = {
@@ -230,7 +230,7 @@ def test_the_votes_of_who_learned_by_day_go_and_others_stay(
     in_a_snapshot(shop, events, {})
     forgotten(shop, events)
     assert forgetting.left(shop, events, HIM, NOW) == {}
-    [state] = online.states(shop).values()
+    [state] = snapshot_states(shop).values()
     assert events.digest(HER) in state
 
 

@@ -17,7 +17,7 @@ from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.events.feedback import unmeasured
 from recsys.interfaces import Chunk
-from recsys.models import store as models
+from recsys.models.store import publish_models
 from recsys.ranking.examination import Examination
 from recsys.ranking.features import FEATURES, names, table
 from recsys.ranking.item_features import Context
@@ -92,7 +92,7 @@ def measured(shop: Setup, folder: Path) -> None:
     folder.mkdir()
     curve_K = np.array([1, 0.5, 0.25], np.float32)
     Examination(curve_K, curve_K, curve_K).save(folder / EXAMINATION)
-    models.publish(shop, "m1", folder, {})
+    publish_models(shop, "m1", folder, {})
 
 
 def row(release: Release, item: str) -> int:

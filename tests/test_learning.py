@@ -31,8 +31,9 @@ from recsys.learning.rankers import (
     logged,
     train_rankers,
 )
-from recsys.models import snapshots as online
-from recsys.models import store as models
+from recsys.models.composition import build_recommender, with_models
+from recsys.models.snapshots import publish_snapshot, reset_learning
+from recsys.models.store import publish_models
 from recsys.pipeline.recommender import Recommender
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
@@ -70,7 +71,7 @@ def shop(shop_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def opened(shop: Setup, version: str | None) -> Recommender:
-    return models.recommender(models.trained(shop, version), Release.open(ArtifactStore(shop.home)))
+    return build_recommender(with_models(shop, version), Release.open(ArtifactStore(shop.home)))
 
 
 def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
@@ -108,7 +109,7 @@ def folder(shop: Setup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     measured = train_rankers(shop, folder, SMALL, seed=0)
     assert set(measured) == {"trees/ips_ndcg@10", "net/ips_ndcg@10"}
-    models.publish(shop, "m1", folder, measured)
+    publish_models(shop, "m1", folder, measured)
     return folder
 
 
@@ -296,13 +297,17 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     assert live.recommender is not None
     assert (live.version, live.recommender.reranker.labels["net"]) == ("ranked", "net@m1")
     before = live.recommender
-    snapshot = online.publish(daily, "m1", "", folder / "ranker_net", {}, {})
+    snapshot = publish_snapshot(
+        daily, folder / "ranker_net", base="m1", mark="", metrics={}, state={}
+    )
     live.refresh()
     assert live.recommender.recommend(Query("r", 3)).ranker == f"net@m1+{snapshot.version}"
     assert live.recommender.release is before.release
-    online.reset(daily)
+    reset_learning(daily)
     live.refresh()
     assert live.recommender.reranker.labels["net"] == "net@m1"
-    online.publish(daily, "of other models", "", folder / "ranker_net", {}, {})
+    publish_snapshot(
+        daily, folder / "ranker_net", base="of other models", mark="", metrics={}, state={}
+    )
     live.refresh()
     assert live.recommender.reranker.labels["net"] == "net@m1"

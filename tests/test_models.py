@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recsys.config import Setup, search_ranker
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.models import store as models
-from recsys.models.store import current_models, publish, serving, trained, with_parts
+from recsys.models.composition import serving_setup, with_models, with_parts
+from recsys.models.store import current_models, models_store, publish_models
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.release.release import Manifest
 from recsys.storage.artifacts import ArtifactStore
@@ -58,24 +59,24 @@ def parts(setup: Setup) -> tuple[Any, ...]:
 
 
 def test_without_a_version_the_setup_is_as_it_is(setup: Setup) -> None:
-    assert trained(setup, None) is setup
+    assert with_models(setup, None) is setup
     assert current_models(setup) is None
-    assert serving(setup) is setup
+    assert serving_setup(setup) is setup
 
 
 def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) -> None:
-    manifest = publish(setup, "2026-01-02", folder, {"recall@10": 0.5})
+    manifest = publish_models(setup, "2026-01-02", folder, {"recall@10": 0.5})
     assert (manifest.version, manifest.setup, manifest.metrics) == (
         "2026-01-02",
         setup.name,
         {"recall@10": 0.5},
     )
     assert current_models(setup) == "2026-01-02"
-    with_models = trained(setup, "2026-01-02")
+    composed = with_models(setup, "2026-01-02")
     place = Path(setup.home) / "models" / "releases" / "2026-01-02"
     encoder, reader = (
-        with_models.encoder(),
-        with_models.cross_encoder and with_models.cross_encoder(),
+        composed.encoder(),
+        composed.cross_encoder and composed.cross_encoder(),
     )
     assert isinstance(encoder, TransformerEncoder)
     assert isinstance(reader, CrossEncoder)
@@ -90,19 +91,19 @@ def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) 
     )
     assert reader.folder == place / CROSS_ENCODER
     assert reader.scores(["aa1"], ["bb1"]).shape == (1,)
-    assert with_models.search.min_margin == 0.31
-    assert with_models.intent is None
+    assert composed.search.min_margin == 0.31
+    assert composed.intent is None
 
 
 def test_a_version_holds_the_parts_alone(setup: Setup, folder: Path) -> None:
-    files = publish(setup, "1", folder, {}).files
+    files = publish_models(setup, "1", folder, {}).files
     names = {"config.json", "model.safetensors", "tokenizer.json"}
     wanted = {f"{part}/{name}" for part in (ENCODER, CROSS_ENCODER) for name in names} | {
         FUSION,
         USAGE,
     }
     assert files.keys() == wanted, "no logs, no teacher"
-    store = models.store_of(setup)
+    store = models_store(setup)
     assert set(store.files("releases/1")) == {
         f"releases/1/{name}" for name in [*wanted, "manifest.json"]
     }
@@ -112,18 +113,18 @@ def test_a_version_holds_the_parts_alone(setup: Setup, folder: Path) -> None:
 
 def test_a_part_that_was_not_trained_stays_the_setups_own(setup: Setup, tmp_path: Path) -> None:
     text = json.dumps({"weights": {"lexical": 1.0}, "without_cross_encoder": {}, "weakest": 0.2})
-    publish(setup, "1", few(tmp_path / "few", text), {})
-    with_models = trained(setup, "1")
-    assert parts(with_models)[:3] == parts(setup)[:3]
-    assert with_models.search == replace(setup.search, min_margin=0.2)
-    assert with_models.search_ranker().feature_names == search_ranker().feature_names
+    publish_models(setup, "1", few(tmp_path / "few", text), {})
+    composed = with_models(setup, "1")
+    assert parts(composed)[:3] == parts(setup)[:3]
+    assert composed.search == replace(setup.search, min_margin=0.2)
+    assert composed.search_ranker().feature_names == search_ranker().feature_names
     assert with_parts(setup, tmp_path) == setup, "a folder of nothing"
 
 
 def test_a_version_is_whole_or_not_there(
     setup: Setup, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(setup, "1", few(tmp_path / "few"), {})
+    publish_models(setup, "1", few(tmp_path / "few"), {})
     write = ArtifactStore.write
 
     def broken(store: ArtifactStore, path: str, data: Any) -> str:
@@ -134,63 +135,65 @@ def test_a_version_is_whole_or_not_there(
     with monkeypatch.context() as patch:
         patch.setattr(ArtifactStore, "write", broken)
         with pytest.raises(OSError, match="no space"):
-            publish(setup, "2", folder, {})
+            publish_models(setup, "2", folder, {})
     assert current_models(setup) == "1"
     with pytest.raises(NotFoundError):
-        trained(setup, "2")
-    publish(setup, "2", folder, {})
-    assert isinstance(trained(setup, "2").encoder(), TransformerEncoder), "and can be tried again"
+        with_models(setup, "2")
+    publish_models(setup, "2", folder, {})
+    assert isinstance(with_models(setup, "2").encoder(), TransformerEncoder), (
+        "and can be tried again"
+    )
 
 
 def test_a_published_version_never_changes(setup: Setup, tmp_path: Path) -> None:
-    publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.25}'), {})
+    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.25}'), {})
     with pytest.raises(ReleaseError, match="models 1 are published already and never change"):
-        publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.75}'), {})
-    assert trained(setup, "1").search.min_margin == 0.25
+        publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.75}'), {})
+    assert with_models(setup, "1").search.min_margin == 0.25
 
 
 @pytest.mark.parametrize(
     "name", [FUSION, f"{ENCODER}/model.safetensors", f"{CROSS_ENCODER}/tokenizer.json"]
 )
 def test_a_damaged_file_is_refused(setup: Setup, folder: Path, name: str) -> None:
-    publish(setup, "1", folder, {})
+    publish_models(setup, "1", folder, {})
     with (Path(setup.home) / "models" / "releases" / "1" / name).open("r+b") as file:
         file.seek(3)
         file.write(b"\0\1\2")
     with pytest.raises(ReleaseError, match=rf"{name}.*is damaged"):
-        trained(setup, "1")
+        with_models(setup, "1")
 
 
 def test_a_lost_file_and_an_unknown_version_are_said(setup: Setup, folder: Path) -> None:
-    publish(setup, "1", folder, {})
+    publish_models(setup, "1", folder, {})
     with pytest.raises(InputError, match="cannot name a release"):
-        publish(setup, "a b", folder, {})
+        publish_models(setup, "a b", folder, {})
     (Path(setup.home) / "models" / "releases" / "1" / FUSION).unlink()
     with pytest.raises(NotFoundError, match=FUSION):
-        trained(setup, "1")
+        with_models(setup, "1")
     with pytest.raises(
         NotFoundError, match=r"models 3 are not in .* made with those that are there \(1\)"
     ):
-        trained(setup, "3")
-    assert models.store_of(setup).versions() == ["1"]
+        with_models(setup, "3")
+    assert models_store(setup).versions() == ["1"]
 
 
 def test_a_folder_without_models_is_said(setup: Setup, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "checkpoint.pt").write_bytes(b"x")
     with pytest.raises(NotFoundError, match="holds no models: train into it first"):
-        publish(setup, "1", tmp_path, {})
+        publish_models(setup, "1", tmp_path, {})
     assert current_models(setup) is None
 
 
 def test_the_newest_five_are_kept(setup: Setup, tmp_path: Path) -> None:
     for version in "1234567":
-        publish(setup, version, few(tmp_path / "few"), {})
-    assert models.store_of(setup).versions() == list("34567")
+        publish_models(setup, version, few(tmp_path / "few"), {})
+    assert models_store(setup).versions() == list("34567")
     assert current_models(setup) == "7"
 
 
-def release(setup: Setup, version: str, with_models: str | None) -> None:
+def release(setup: Setup, version: str, models: str | None) -> None:
     """A night's release as far as `serving` reads it."""
     manifest = Manifest(
         version=version,
@@ -206,7 +209,7 @@ def release(setup: Setup, version: str, with_models: str | None) -> None:
         sources=[],
         metrics={},
         files={},
-        models=with_models,
+        models=models,
     )
     ArtifactStore(setup.home).publish(version, json.dumps(asdict(manifest)).encode())
 
@@ -219,52 +222,75 @@ def test_serving_takes_the_models_of_the_release_not_the_newest(
     setup: Setup, tmp_path: Path
 ) -> None:
     for version, cosine in (("1", 0.11), ("2", 0.22)):
-        publish(
+        publish_models(
             setup,
             version,
             few(tmp_path / "few", json.dumps({"weights": {}, "weakest": cosine})),
             {},
         )
-    assert serving(setup) is setup, "no release yet"
+    assert serving_setup(setup) is setup, "no release yet"
     release(setup, "a", "1")
-    assert weakest(serving(setup)) == 0.11
+    assert weakest(serving_setup(setup)) == 0.11
     release(setup, "b", "2")
-    assert weakest(serving(setup)) == 0.22
+    assert weakest(serving_setup(setup)) == 0.22
     ArtifactStore(setup.home).point("a")
-    assert weakest(serving(setup)) == 0.11, "rolled back"
+    assert weakest(serving_setup(setup)) == 0.11, "rolled back"
     release(setup, "c", None)
-    assert serving(setup) is setup
+    assert serving_setup(setup) is setup
 
 
 def test_models_of_a_release_that_is_kept_are_kept(setup: Setup, tmp_path: Path) -> None:
     """A shop may train more often than its nights succeed, and roll back."""
-    publish(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.11}'), {})
+    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.11}'), {})
     release(setup, "a", "1")
     for version in "234567":
-        publish(setup, version, few(tmp_path / "few"), {})
-    assert models.store_of(setup).versions() == list("134567")
-    assert weakest(serving(setup)) == 0.11
+        publish_models(setup, version, few(tmp_path / "few"), {})
+    assert models_store(setup).versions() == list("134567")
+    assert weakest(serving_setup(setup)) == 0.11
 
 
 def test_serving_leaves_a_bad_release_to_who_opens_it(setup: Setup, folder: Path) -> None:
-    publish(setup, "1", folder, {})
+    publish_models(setup, "1", folder, {})
     release(setup, "a", "1")
-    assert isinstance(serving(setup).encoder(), TransformerEncoder)
+    assert isinstance(serving_setup(setup).encoder(), TransformerEncoder)
     (Path(setup.home) / "models" / "releases" / "1" / FUSION).write_text("{")
-    assert serving(setup) is setup
-    assert isinstance(serving(setup).encoder(), HashingEncoder)
+    assert serving_setup(setup) is setup
+    assert isinstance(serving_setup(setup).encoder(), HashingEncoder)
 
 
 def test_what_was_not_trained_is_taken_over(setup: Setup, folder: Path, tmp_path: Path) -> None:
-    publish(setup, "1", folder, {})
+    publish_models(setup, "1", folder, {})
     (tmp_path / "users" / USER_MODEL).mkdir(parents=True)
     (tmp_path / "users" / USER_MODEL / "shape.json").write_text("{}")
     before, after = (
-        publish(setup, "2", tmp_path / "users", {}).files,
-        publish(setup, "3", folder, {}).files,
+        publish_models(setup, "2", tmp_path / "users", {}).files,
+        publish_models(setup, "3", folder, {}).files,
     )
     assert f"{USER_MODEL}/shape.json" in before
     assert FUSION in before
     assert not any(
         path.startswith(USER_MODEL) for path in after
     )  # it belongs to the encoder before
+
+
+def test_the_personal_signal_weighs_a_twenty_fifth_of_the_learned_ones(
+    setup: Setup, folder: Path
+) -> None:
+    """Weights of .3 + 1 + .6: judged queries have no users, so its share is fixed."""
+    ranker = with_parts(setup, folder).search_ranker()
+    features = np.zeros((1, 2, len(ranker.feature_names)), np.float32)
+    features[0, 0, ranker.feature_names.index("personal")] = 1
+    scores = ranker.score(features)[0]
+    assert scores[0] - scores[1] == pytest.approx(0.076)
+
+
+def test_a_trained_ranker_has_the_name_that_a_setup_uses(setup: Setup, tmp_path: Path) -> None:
+    for part in ("ranker_net", "ranker_trees"):
+        (tmp_path / part).mkdir()
+    rankers = with_parts(setup, tmp_path).rankers
+    assert {name: make.args[0].name for name, make in rankers.items()} == {
+        "net": "ranker_net",
+        "trees": "ranker_trees",
+    }
+    (tmp_path / "ranker_net").rmdir()
+    assert with_parts(setup, tmp_path).rankers.keys() == {"trees"}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from jobs import online_learning
-from recsys.models import snapshots as online
+from recsys.models.snapshots import CONTROL, read_control
 from recsys.training.guard import Online
 from serve.trainer import TrainerReplica
 from tests.checkerboard import setup as checkerboard
@@ -38,12 +38,12 @@ def test_freeze_unfreeze_and_reset_are_remembered(monkeypatch, capsys) -> None:
         assert status == 0
         assert lines[0].startswith("learning is frozen" if frozen else "learning is on")
         assert json.loads(lines[-1])["frozen"] is frozen
-    assert online.control(checkerboard()).mark != ""
+    assert read_control(checkerboard()).mark != ""
 
 
 def test_a_damaged_switch_is_a_sentence(monkeypatch, capsys, tmp_path) -> None:
     (tmp_path / "online").mkdir()
-    (tmp_path / "online" / online.CONTROL).write_text("{")
+    (tmp_path / "online" / CONTROL).write_text("{")
     status, _ = ran(monkeypatch, capsys, "status")
     assert status == 1
 

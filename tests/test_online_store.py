@@ -11,10 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.errors import ReleaseError
 from recsys.events.sqlite import SqliteEventStore
 from recsys.learning.online import Trainer
-from recsys.models import snapshots as online
-from recsys.models import store as models
+from recsys.models.snapshots import (
+    CONTROL,
+    current_snapshot,
+    freeze_learning,
+    publish_snapshot,
+    read_control,
+    reset_learning,
+    snapshot_network,
+    snapshot_store,
+    unfreeze_learning,
+)
+from recsys.models.store import publish_models
 from recsys.ranking.network import NetRanker
 from recsys.release.release import Manifest
 from recsys.storage.artifacts import ArtifactStore
@@ -59,7 +70,7 @@ def setup(tmp_path, night, monkeypatch):
         home=str(tmp_path),
         event_store=partial(SqliteEventStore, str(tmp_path / "events.sqlite")),
     )
-    models.publish(made, "m1", night, {})
+    publish_models(made, "m1", night, {})
     release(made, "v1", "m1")
     return made
 
@@ -107,16 +118,16 @@ def told(ranker):
 
 
 def opened(setup):
-    snapshot = online.current(setup, "m1")
+    snapshot = current_snapshot(setup, "m1")
     assert snapshot is not None
-    return snapshot, NetRanker(online.network_of(setup, snapshot))
+    return snapshot, NetRanker(snapshot_network(setup, snapshot))
 
 
 def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> None:
     clock = Clock()
     trainer = Trainer(setup, CHOICES, clock)
     assert trainer.step() is None
-    assert online.current(setup, "m1") is None
+    assert current_snapshot(setup, "m1") is None
     lists = flow(60, seed=1, strength=-1.5)
     happens(setup, lists, clock.now)
     report = trainer.step()
@@ -221,12 +232,12 @@ def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
     clock.after(31)
     trainer.step()
     learned, (snapshot, _) = trainer.learned, opened(setup)
-    online.freeze(setup)
+    freeze_learning(setup)
     happens(setup, flow(40, seed=2), clock.now)
     clock.after(31)
     assert trainer.step() is None
-    assert online.current(setup, "m1") == snapshot
-    online.unfreeze(setup)
+    assert current_snapshot(setup, "m1") == snapshot
+    unfreeze_learning(setup)
     clock.after(31)
     assert trainer.step() is None
     assert trainer.learned == learned
@@ -242,11 +253,11 @@ def test_a_reset_puts_the_night_back_at_once(setup, night) -> None:
     happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
     trainer.step()
-    online.reset(setup, clock.now)
-    assert online.current(setup, "m1") is None  # before the trainer has seen it
+    reset_learning(setup, clock.now)
+    assert current_snapshot(setup, "m1") is None  # before the trainer has seen it
     trainer.step()
     np.testing.assert_allclose(told(trainer.learner), told(NetRanker(night / NET)), atol=1e-5)
-    assert online.current(setup, "m1") is None
+    assert current_snapshot(setup, "m1") is None
 
 
 def test_new_models_begin_anew_and_old_snapshots_do_not_count(setup, night) -> None:
@@ -256,9 +267,9 @@ def test_new_models_begin_anew_and_old_snapshots_do_not_count(setup, night) -> N
     happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
     trainer.step()
-    models.publish(setup, "m2", night, {})
+    publish_models(setup, "m2", night, {})
     release(setup, "v2", "m2")
-    assert online.current(setup, "m2") is None
+    assert current_snapshot(setup, "m2") is None
     trainer.step()
     assert trainer.base == "m2"
     assert not trainer.learner.theta_H.any()
@@ -288,7 +299,7 @@ def test_without_a_release_or_a_network_it_waits(setup, tmp_path) -> None:
     trainer = Trainer(setup, CHOICES, Clock())
     assert trainer.step() is None
     assert trainer.learner is None
-    assert online.current(setup, None) is None
+    assert current_snapshot(setup, None) is None
 
 
 def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
@@ -308,12 +319,12 @@ def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
 
 
 def test_few_snapshots_stay(setup, night) -> None:
-    for _ in range(online.KEEP + 3):
-        online.publish(setup, "m1", "", night / NET, {}, {})
-    assert len(online.store_of(setup).versions()) == online.KEEP
+    for _ in range(8):
+        publish_snapshot(setup, night / NET, base="m1", mark="", metrics={}, state={})
+    assert len(snapshot_store(setup).versions()) == 5
 
 
 def test_a_control_file_that_cannot_be_read_is_said_so(setup) -> None:
-    online.store_of(setup).write(online.CONTROL, json.dumps({"frozen": 1, "odd": 2}).encode())
-    with pytest.raises(online.ReleaseError, match="delete it"):
-        online.control(setup)
+    snapshot_store(setup).write(CONTROL, json.dumps({"frozen": 1, "odd": 2}).encode())
+    with pytest.raises(ReleaseError, match="delete it"):
+        read_control(setup)

@@ -25,7 +25,8 @@ from recsys.config import Setup
 from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Ranker
-from recsys.models import store as models
+from recsys.models.composition import build_recommender, with_models
+from recsys.models.store import publish_models
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.sources import SOURCES
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
@@ -102,7 +103,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         shop = setup()
         night.run_night(night.begin(shop, UNTIL, "plain"), print)
         train(root / "trained")
-        models.publish(shop, "m1", root / "trained", {"recall@10": 1.0})
+        publish_models(shop, "m1", root / "trained", {"recall@10": 1.0})
         night.run_night(night.begin(shop, UNTIL, "tasted"), print)
         yield shop
 
@@ -110,8 +111,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 def opened(shop: Setup, version: str, ranker: Ranker = BY_TASTE) -> Recommender:
     """As a replica opens it: with the models that the release names."""
     release = Release.open(ArtifactStore(shop.home), version)
-    parts = models.trained(shop, release.manifest.models)
-    return replace(models.recommender(parts, release), recommend_ranker=ranker)
+    parts = with_models(shop, release.manifest.models)
+    return replace(build_recommender(parts, release), recommend_ranker=ranker)
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +255,8 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     assert told["mixer/buyers"] > 0
     manifest = night.run_night(night.begin(shop, UNTIL, "mixed"), print)
     assert tuple(manifest.sources) == SOURCES
-    served = models.recommender(
-        models.trained(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed")
+    served = build_recommender(
+        with_models(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed")
     )
     assert isinstance(served.recommend_ranker, Mixer)
     known = str(served.release.users["user_id"][0])

@@ -16,7 +16,7 @@ from recsys.config import tiny
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.models.store import with_parts
+from recsys.models.composition import with_parts
 from recsys.pipeline.searcher import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex

@@ -24,7 +24,8 @@ from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.events.feedback import attraction, unmeasured
 from recsys.interfaces import Chunk
-from recsys.models import store as models
+from recsys.models.composition import with_models
+from recsys.models.store import current_models, models_folder, read_models_manifest
 from recsys.privacy import forget as forgetting
 from recsys.privacy.erasure import PrivacyDecisions
 from recsys.ranking.examination import Examination
@@ -50,8 +51,8 @@ def begin(setup: Setup, until: datetime | None = None, version: str | None = Non
 
     A night is continued when setup, models, encoder space and code are what they were; its time and
     inputs are the plan's."""
-    store, commit, newest = ArtifactStore(setup.home), code_commit(), models.current_models(setup)
-    setup = models.trained(setup, newest)
+    store, commit, newest = ArtifactStore(setup.home), code_commit(), current_models(setup)
+    setup = with_models(setup, newest)
     space = setup.encoder().space
     for unfinished in reversed(store.unfinished()):
         path = f"work/{unfinished}/plan.json"
@@ -150,7 +151,7 @@ def _same_taste(setup: Setup, newest: str | None, space: str, previous: Manifest
 def _trained_files(setup: Setup, version: str | None) -> dict[str, str]:
     """The models' files and their sums; none where nothing was trained, or what was is gone."""
     try:
-        return models.read(setup, version).files if version else {}
+        return read_models_manifest(setup, version).files if version else {}
     except NotFoundError:
         return {}
 
@@ -401,7 +402,7 @@ def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
     """The chance that a place is looked at, as trained; else that of a shop that has not measured
     it."""
     if newest and EXAMINATION in _trained_files(setup, newest):
-        return Examination.load(models.local_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
+        return Examination.load(models_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
     return unmeasured
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
-from recsys.models import store as models
+from recsys.models.composition import build_recommender
 from recsys.pipeline.candidates import unpacked
 from recsys.pipeline.recommender import Recommender
 from recsys.release.checks import Check
@@ -28,7 +28,7 @@ def write_report(
     """`report.html` beside the release. Loads the encoder: the examples are answered as they will
     be by day."""
     manifest = release.manifest
-    recommender = models.recommender(place.setup, release)
+    recommender = build_recommender(place.setup, release)
     features_UNF = release.candidate_features_UNF
     brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
     by_source = {

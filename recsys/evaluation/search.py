@@ -29,7 +29,7 @@ from recsys.metrics import (
     recall_at_k,
     reciprocal_rank,
 )
-from recsys.models.store import known_words, with_parts
+from recsys.models.composition import encoder_vocabulary, with_parts
 from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
@@ -168,7 +168,9 @@ def contenders(
     ids = shelf.items["item_id"].to_pylist()
     index = shelf.lexical
     understander = Understander(
-        Speller(index.terms, index.frequencies, index.rows_with, known_words(setup.encoder())),
+        Speller(
+            index.terms, index.frequencies, index.rows_with, encoder_vocabulary(setup.encoder())
+        ),
         shelf.codes,
         sorted({brand for brand in shelf.items["brand"].to_pylist() if brand}),
         ids.__getitem__,

@@ -1,0 +1,1 @@
+"""From logs and judgements to published models, past the gate; offline and online."""

@@ -17,9 +17,16 @@ import pyarrow as pa
 from recsys.config import Setup
 from recsys.errors import RecsysError
 from recsys.events import feedback
-from recsys.models import snapshots as online
-from recsys.models import store as models
-from recsys.models.snapshots import Snapshot
+from recsys.models.snapshots import (
+    Snapshot,
+    current_snapshot,
+    publish_snapshot,
+    read_control,
+    served_models,
+    snapshot_network,
+    snapshot_state,
+)
+from recsys.models.store import models_folder
 from recsys.ranking.examination import Examination
 from recsys.release.release import read_manifest
 from recsys.storage.artifacts import ArtifactStore
@@ -71,7 +78,7 @@ class Trainer:
     def step(self) -> Report | None:
         """One look at the log: what was learned, None where nothing was. Raises what the stores
         raise, and goes on from there when it is called again."""
-        decided, (base, space) = online.control(self.setup), online.served(self.setup)
+        decided, (base, space) = read_control(self.setup), served_models(self.setup)
         if (base, space, decided.mark) != (self.base, self.space, self.mark):
             self._begin(base, space, decided.mark)
         if self.learner is None:
@@ -94,7 +101,7 @@ class Trainer:
         if learner and base:
             self._begin_empty(self.events.last_impression(), self.events.last_sequence())
             with suppress(RecsysError, ValueError, KeyError):  # a damaged snapshot: from the night
-                self._take_up(learner, online.current(self.setup, base))
+                self._take_up(learner, current_snapshot(self.setup, base))
             self.learner = learner
             self._remember()
         self.base = base
@@ -102,7 +109,7 @@ class Trainer:
     def _nightly(self, base: str) -> OnlineLearner | None:
         from recsys.training.online import OnlineLearner
 
-        folder = models.local_folder(self.setup, base, (NET, EXAMINATION))
+        folder = models_folder(self.setup, base, (NET, EXAMINATION))
         if not (folder / NET).is_dir():
             return None
         curve = Examination.load(folder / EXAMINATION) if (folder / EXAMINATION).exists() else None
@@ -110,8 +117,8 @@ class Trainer:
 
     def _take_up(self, learner: OnlineLearner, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
-            state = online.state_of(self.setup, snapshot)
-            learner.restore(online.network_of(self.setup, snapshot), state["learner"])
+            state = snapshot_state(self.setup, snapshot)
+            learner.restore(snapshot_network(self.setup, snapshot), state["learner"])
             self._begin_empty(state["impressions"], state["sequence"], state["done"])
 
     def _begin_empty(
@@ -293,8 +300,13 @@ class Trainer:
         }
         with tempfile.TemporaryDirectory() as folder:
             self.learner.snapshot(Path(folder))
-            made = online.publish(
-                self.setup, self.base, self.mark, Path(folder), self.metrics(), state
+            made = publish_snapshot(
+                self.setup,
+                Path(folder),
+                base=self.base,
+                mark=self.mark,
+                metrics=self.metrics(),
+                state=state,
             )
         self._published, self._news = self.now(), 0
         return made

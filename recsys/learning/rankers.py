@@ -26,7 +26,8 @@ from recsys.events.feedback import AGAIN, CLICKS_A_DAY
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Ranker
 from recsys.learning.gate import Bar, Verdict, judge, page, slices_of
-from recsys.models import store as models
+from recsys.models.composition import RANKERS, with_models, with_parts
+from recsys.models.store import current_models
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import FIRST, TABLE
 from recsys.pipeline.search import SearchPage
@@ -199,7 +200,7 @@ def train_rankers(
     curve.save(folder / EXAMINATION)
     measured = _trained(train, valid, curve, folder, choices, say)
     live, slices = live_ranker(setup), _slices(setup, past, day)
-    rankers = models.with_parts(setup, folder).rankers
+    rankers = with_parts(setup, folder).rankers
     verdicts = {
         name: judge(rankers[name](), live, day, curve, judged, slices, choices.bar)
         for name in measured
@@ -208,7 +209,7 @@ def train_rankers(
     for name, verdict in verdicts.items():
         say(f"{name} {'passed' if verdict.passed else 'was refused'}: {verdict.reason}")
         if not verdict.passed:
-            shutil.rmtree(folder / models.RANKERS[name])
+            shutil.rmtree(folder / RANKERS[name])
     if not any(verdict.passed for verdict in verdicts.values()):
         reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in verdicts.items())
         raise InputError(f"no ranker passed the gate ({reasons}): {folder / GATE} has the numbers")
@@ -239,7 +240,7 @@ def _trained(
 def live_ranker(setup: Setup) -> Ranker:
     """What would serve without a new one: the current models' ranker, else the first stage's
     order."""
-    now = models.trained(setup, models.current_models(setup))
+    now = with_models(setup, current_models(setup))
     return now.rankers[now.ranker]() if now.ranker in now.rankers else WeightedSum({FIRST: 1.0})
 
 

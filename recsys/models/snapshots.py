@@ -1,10 +1,10 @@
-"""Snapshots of what was learned by day, as small releases, and the switch that freezes them or puts
-the night back.
+"""Online-learning snapshots as small releases, and the control that freezes or resets online
+learning.
 
 Snapshots lie in a store of their own, `<home>/online`, under the rules of releases: a version is
-its manifest, and `current` names the newest. One counts only beside the models that it grew from,
-and under the reset it was made after: a release of other models, or `reset`, puts the nightly
-network back at once."""
+its manifest, and `current` names the newest. A snapshot is valid only with the models that it was
+trained from and the reset it was made after: a release of other models, or `reset_learning`, puts
+the nightly network back at once."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ KEEP = 5
 STATE, CONTROL = "state.json", "control.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The manifest of one. `base` is the models version it grew from, `mark` the reset it was made
-    after ("": none); `files` maps each path to its sha256; of STATE, as it was at first: who is
-    forgotten leaves it."""
+    """A snapshot's manifest. `base` is the models version it was trained from, `mark` the reset it
+    was made after ("": none); `files` maps each path to its sha256, for STATE the original one:
+    erasure rewrites that file."""
 
     version: str
     base: str
@@ -42,53 +42,55 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Control:
-    """What a person decided: whether nothing is learned for now, and when all was last put back to
-    the night's."""
+class LearningControl:
+    """An operator's decision: whether learning is frozen, and when it was last reset to the nightly
+    network (`mark`, an ISO time; "": never)."""
 
     frozen: bool = False
     mark: str = ""
 
 
-def store_of(setup: Setup) -> ArtifactStore:
+def snapshot_store(setup: Setup) -> ArtifactStore:
     """The setup's snapshots."""
     return ArtifactStore(below(setup.home, "online"))
 
 
-def control(setup: Setup) -> Control:
-    """As it is now. ReleaseError where its file cannot be read."""
+def read_control(setup: Setup) -> LearningControl:
+    """The control in force. ReleaseError where its file cannot be read."""
     try:
-        return Control(**json.loads(store_of(setup).read(CONTROL)))
+        return LearningControl(**json.loads(snapshot_store(setup).read(CONTROL)))
     except NotFoundError:
-        return Control()
+        return LearningControl()
     except (ValueError, TypeError) as error:
         raise ReleaseError(
-            f"{CONTROL} in {store_of(setup).uri} cannot be read ({error}): delete it"
+            f"{CONTROL} in {snapshot_store(setup).uri} cannot be read ({error}): delete it"
         ) from error
 
 
-def freeze(setup: Setup) -> Control:
-    """Nothing is learned from now on, what was learned serves on. What happens meanwhile is never
+def freeze_learning(setup: Setup) -> LearningControl:
+    """Stops learning; what was learned goes on serving. Events that arrive while frozen are never
     learned."""
-    return _decide(setup, replace(control(setup), frozen=True))
+    return _write_control(setup, replace(read_control(setup), frozen=True))
 
 
-def unfreeze(setup: Setup) -> Control:
-    """Learning goes on with what comes from now on."""
-    return _decide(setup, replace(control(setup), frozen=False))
+def unfreeze_learning(setup: Setup) -> LearningControl:
+    """Resumes learning with the events that arrive from now on."""
+    return _write_control(setup, replace(read_control(setup), frozen=False))
 
 
-def reset(setup: Setup, now: datetime | None = None) -> Control:
-    """The night's network serves again, and learning begins anew from it."""
-    return _decide(setup, replace(control(setup), mark=(now or datetime.now(UTC)).isoformat()))
+def reset_learning(setup: Setup, now: datetime | None = None) -> LearningControl:
+    """Serves the nightly network again, and restarts learning from it."""
+    return _write_control(
+        setup, replace(read_control(setup), mark=(now or datetime.now(UTC)).isoformat())
+    )
 
 
-def _decide(setup: Setup, decided: Control) -> Control:
-    store_of(setup).write(CONTROL, json.dumps(asdict(decided)).encode())
-    return decided
+def _write_control(setup: Setup, control: LearningControl) -> LearningControl:
+    snapshot_store(setup).write(CONTROL, json.dumps(asdict(control)).encode())
+    return control
 
 
-def served(setup: Setup) -> tuple[str | None, str]:
+def served_models(setup: Setup) -> tuple[str | None, str]:
     """The models version and the space of the release that `current` names; None and "" where there
     is none."""
     store = ArtifactStore(setup.home)
@@ -99,17 +101,18 @@ def served(setup: Setup) -> tuple[str | None, str]:
     return manifest.models, manifest.space
 
 
-def publish(
+def publish_snapshot(
     setup: Setup,
+    folder: Path,
+    *,
     base: str,
     mark: str,
-    folder: Path,
     metrics: Mapping[str, float],
     state: Mapping[str, Any],
 ) -> Snapshot:
     """Copies the network in `folder` with its state into the store and points `current` at it; the
     newest KEEP stay."""
-    store, now = store_of(setup), datetime.now(UTC)
+    store, now = snapshot_store(setup), datetime.now(UTC)
     version = f"{now:%Y-%m-%dT%H%M%S.%f}"
     files = {
         f"{NET}/{file.name}": store.write(
@@ -118,19 +121,26 @@ def publish(
         for file in sorted(folder.iterdir())
     }
     files[STATE] = store.write(f"releases/{version}/{STATE}", json.dumps(state).encode())
-    snapshot = Snapshot(version, base, mark, now.isoformat(), dict(metrics), files)
+    snapshot = Snapshot(
+        version=version,
+        base=base,
+        mark=mark,
+        created=now.isoformat(),
+        metrics=dict(metrics),
+        files=files,
+    )
     store.publish(version, json.dumps(asdict(snapshot), indent=2, sort_keys=True).encode())
     store.prune(KEEP)
     return snapshot
 
 
-def current(setup: Setup, base: str | None) -> Snapshot | None:
-    """The newest snapshot, if it grew from the models `base` and no reset came after it; else None:
-    the night's serves.
+def current_snapshot(setup: Setup, base: str | None) -> Snapshot | None:
+    """The newest snapshot, if it was trained from the models `base` and no reset came after it;
+    else None: the nightly network serves.
 
     ReleaseError where its manifest cannot be read.
     """
-    store = store_of(setup)
+    store = snapshot_store(setup)
     version = store.current() if base is not None else None
     if version is None:
         return None
@@ -142,39 +152,39 @@ def current(setup: Setup, base: str | None) -> Snapshot | None:
         raise ReleaseError(
             f"snapshot {version} in {store.uri} cannot be read ({error}): reset to the night"
         ) from error
-    return snapshot if (snapshot.base, snapshot.mark) == (base, control(setup).mark) else None
+    return snapshot if (snapshot.base, snapshot.mark) == (base, read_control(setup).mark) else None
 
 
-def network_of(setup: Setup, snapshot: Snapshot) -> Path:
+def snapshot_network(setup: Setup, snapshot: Snapshot) -> Path:
     """A folder that `NetRanker` opens, every checksum compared; ReleaseError for a damaged one."""
     network = {path: total for path, total in snapshot.files.items() if path != STATE}
-    return store_of(setup).local_folder(f"releases/{snapshot.version}", network) / NET
+    return snapshot_store(setup).local_folder(f"releases/{snapshot.version}", network) / NET
 
 
-def state_of(setup: Setup, snapshot: Snapshot) -> dict[str, Any]:
-    """What its trainer left for a restart."""
-    return dict(json.loads(store_of(setup).read(f"releases/{snapshot.version}/{STATE}")))
+def snapshot_state(setup: Setup, snapshot: Snapshot) -> dict[str, Any]:
+    """The trainer's state that a restart resumes from."""
+    return dict(json.loads(snapshot_store(setup).read(f"releases/{snapshot.version}/{STATE}")))
 
 
-def states(setup: Setup) -> dict[str, str]:
-    """What the trainers of all kept snapshots left, as text, by version."""
-    store, told = store_of(setup), dict[str, str]()
+def snapshot_states(setup: Setup) -> dict[str, str]:
+    """The trainer's state in every kept snapshot, as text, by version."""
+    store, texts = snapshot_store(setup), dict[str, str]()
     for version in store.versions():
         with suppress(NotFoundError):
-            told[version] = store.read(f"releases/{version}/{STATE}").decode()
-    return told
+            texts[version] = store.read(f"releases/{version}/{STATE}").decode()
+    return texts
 
 
-def forget(setup: Setup, users: Collection[str]) -> int:
-    """Takes the votes of these users, by digest, out of every snapshot's state; how many snapshots
-    had some."""
+def erase_votes(setup: Setup, users: Collection[str]) -> int:
+    """Erases the spent votes of these users, by digest, from every snapshot's state; returns how
+    many snapshots had any."""
     changed = 0
-    for version, text in states(setup).items() if users else ():
+    for version, text in snapshot_states(setup).items() if users else ():
         state = json.loads(text)
         votes = state.get("learner", {}).get("votes", {}).get("votes", {})
-        kept = {key: spent for key, spent in votes.items() if not is_of(key, users)}
-        if len(kept) < len(votes):
-            state["learner"]["votes"]["votes"] = kept
-            store_of(setup).write(f"releases/{version}/{STATE}", json.dumps(state).encode())
+        remaining = {key: spent for key, spent in votes.items() if not is_of(key, users)}
+        if len(remaining) < len(votes):
+            state["learner"]["votes"]["votes"] = remaining
+            snapshot_store(setup).write(f"releases/{version}/{STATE}", json.dumps(state).encode())
             changed += 1
     return changed

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.interfaces import EventStore
-from recsys.models import snapshots as online
+from recsys.models.snapshots import erase_votes, snapshot_states
 from recsys.privacy.erasure import (
     GRACE_S,
     PEERS,
@@ -82,7 +82,7 @@ def erase(
             if rows := amend(store, version, decided, only):
                 gone[version] = rows
             sweep(store, version, grace_s)
-    online.forget(
+    erase_votes(
         setup, {key for key, standing in decided.standings.items() if not standing.allows(_EPOCH)}
     )
     for view in _stale(store):
@@ -111,7 +111,7 @@ def left(setup: Setup, events: EventStore, user_id: str, forgotten: datetime) ->
         found |= _in_release(store, version, user_id, forgotten)
     for version in sorted({path.split("/")[1] for path in store.files("work")}):
         found[f"work/{version}"] = _in_night(store, version, user_id, forgotten)
-    for version, states in online.states(setup).items():
+    for version, states in snapshot_states(setup).items():
         found[f"online/{version}"] = int(events.digest(user_id) in states)
     for view in _stale(store):
         names = [path for path in view.rglob("*") if path.name in (USERS, PEERS)]

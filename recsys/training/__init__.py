@@ -1,7 +1,7 @@
 """Training in plain PyTorch: one loop, one module a model. Runs without Ray; several workers by
 torch.distributed."""
 
-#: The parts of a folder that training fills and `recsys.models.store` reads; USAGE holds the
+#: The parts of a folder that training fills and `recsys.models` reads; USAGE holds the
 #: encoder's arguments.
 ENCODER, CROSS_ENCODER, INTENT, FUSION, USAGE = (
     "encoder",

@@ -159,11 +159,11 @@ def _setup(home: Path, shop: generated.Generated, n: int, resident: int) -> Setu
     ranker = partial(LinearRanker, {nearest.SOURCE: 1.0})
     events = event_log(str(home))
     return Setup(
-        "generated",
-        str(home),
-        partial(_shop, shop),
-        tiny().encoder,
-        events,
+        name="generated",
+        home=str(home),
+        dataset=partial(_shop, shop),
+        encoder=tiny().encoder,
+        event_store=events,
         recommend_ranker=ranker,
         night=night,
     )

@@ -36,7 +36,7 @@ from recsys.training.guard import Online
 from recsys.users.recency import RecencyMean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Night:
     """How the night is cut and what each worker gets. CPUs are Ray's logical ones; fractions are
     welcome.
@@ -65,7 +65,7 @@ class Night:
     encoder_gpus: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Day:
     """How the application is spread. `fused` encodes in the replica that answers; `split` in
     replicas of its own.
@@ -124,7 +124,7 @@ def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
     return LinearRanker({name: weights.get(name, 0.0) for name in FEATURES})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything a night or a day needs to know. `dataset` is given the night's time, `until`.
 

@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A catalogue row. Price is in the shop's currency; None where the shop has none.
 
@@ -50,7 +50,7 @@ class Item:
     added: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Interaction:
     """One thing a user did with one item. `request_id` names the answer that showed it, if one did.
 
@@ -78,7 +78,7 @@ class Interaction:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filters:
     """What an answer's items must be. Empty fields do not filter; prices are inclusive bounds.
 
@@ -92,7 +92,7 @@ class Filters:
     in_stock: bool | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Query:
     """One request: search when `text` is set, recommendation when it is not.
 
@@ -132,7 +132,7 @@ class Query:
         return time.perf_counter() >= self.deadline
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueryUnderstanding:
     """What a search text was taken to mean.
 
@@ -163,7 +163,7 @@ class FacetCount:
     selected: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoredItem:
     """One place in an answer: its score, what the sources that brought it said, and all features it
     was ranked with.
@@ -183,7 +183,7 @@ class ScoredItem:
     moved: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
     """An answer, best first, from exactly one release. `stages_ms` says where its time went.
 
@@ -207,7 +207,7 @@ class Ranking:
     arms: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Impression:
     """What an answer showed, in order, with the features each item was ranked with: what rankers
     learn from.
@@ -268,7 +268,7 @@ class Vectors:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Histories:
     """What B users did, each oldest first, laid end to end.
 
@@ -335,11 +335,11 @@ class Histories:
         """The same users, each with `later`'s events after his own."""
         order = np.argsort(np.concatenate([self.owners_E, later.owners_E]), kind="stable")
         return Histories(
-            self.offsets + later.offsets,
-            np.concatenate([self.items, later.items])[order],
-            np.concatenate([self.types, later.types])[order],
-            np.concatenate([self.days, later.days])[order],
-            None
+            offsets=self.offsets + later.offsets,
+            items=np.concatenate([self.items, later.items])[order],
+            types=np.concatenate([self.types, later.types])[order],
+            days=np.concatenate([self.days, later.days])[order],
+            prices=None
             if self.prices is later.prices is None
             else np.concatenate([self.known_prices, later.known_prices])[order],
         )
@@ -354,10 +354,10 @@ class Histories:
     @classmethod
     def empty(cls, users: int = 1) -> Histories:
         return cls(
-            np.zeros(users + 1, np.int64),
-            np.empty(0, np.int32),
-            np.empty(0, np.int8),
-            np.empty(0, np.float64),
+            offsets=np.zeros(users + 1, np.int64),
+            items=np.empty(0, np.int32),
+            types=np.empty(0, np.int8),
+            days=np.empty(0, np.float64),
         )
 
 
@@ -365,10 +365,16 @@ def _events_of(
     known: Histories, offsets: NDArray[np.int64], events: Ints | Mask | slice
 ) -> Histories:
     prices = None if known.prices is None else known.prices[events]
-    return Histories(offsets, known.items[events], known.types[events], known.days[events], prices)
+    return Histories(
+        offsets=offsets,
+        items=known.items[events],
+        types=known.types[events],
+        days=known.days[events],
+        prices=prices,
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Requests:
     """A block of B requests, as retrievers take them: one request by day, a few hundred users at
     night.

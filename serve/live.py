@@ -195,10 +195,16 @@ class LiveRelease:
 def _warm_up(recommender: Recommender) -> None:
     """What is computed once per release is computed now, not in somebody's request."""
     filters = Filters(category=("",), brand=("",), min_price=0.0)
-    recommender.recommend(Query("warm up", k=1, filters=filters))
+    recommender.recommend(Query(request_id="warm up", k=1, filters=filters))
     title = recommender.release.item(0).title or "warm up"
     search = Query(
-        "warm up", k=1, text=title, filters=filters, sort="newest", collapse=True, facets=True
+        request_id="warm up",
+        k=1,
+        text=title,
+        filters=filters,
+        sort="newest",
+        collapse=True,
+        facets=True,
     )
     recommender.search(search, np.array(recommender.release.item_vectors_ID[0]))
     recommender.release.suggestions.complete("warm up")

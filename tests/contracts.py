@@ -350,10 +350,10 @@ class UserModelContract:
     #: The second user did nothing, the third something with an item that is gone, the fourth only
     #: that.
     BLOCK = Histories(
-        np.array([0, 2, 2, 4, 5]),
-        np.array([0, 1, -1, 2, -1], np.int32),
-        np.array([0, 3, 3, 1, 0], np.int8),
-        np.array([10.0, 20.0, 5.0, 6.0, 7.0]),
+        offsets=np.array([0, 2, 2, 4, 5]),
+        items=np.array([0, 1, -1, 2, -1], np.int32),
+        types=np.array([0, 3, 3, 1, 0], np.int8),
+        days=np.array([10.0, 20.0, 5.0, 6.0, 7.0]),
     )
 
     def make(self) -> UserModel:
@@ -404,7 +404,12 @@ EVENING = datetime(2026, 1, 1, 18, tzinfo=UTC)
 
 def interaction(event_id: str, user_id: str = "u", minute: int = 0, **others: Any) -> Interaction:
     return Interaction(
-        event_id, user_id, "i1", "view", EVENING + timedelta(minutes=minute), **others
+        event_id=event_id,
+        user_id=user_id,
+        item_id="i1",
+        type="view",
+        time=EVENING + timedelta(minutes=minute),
+        **others,
     )
 
 
@@ -431,7 +436,14 @@ class EventStoreContract:
         self, store: EventStore
     ) -> None:
         late = Interaction(
-            "e1", "小明", "i-1", "purchase", EVENING.replace(microsecond=123456), "r", 2.5, 9.99
+            event_id="e1",
+            user_id="小明",
+            item_id="i-1",
+            type="purchase",
+            time=EVENING.replace(microsecond=123456),
+            request_id="r",
+            quantity=2.5,
+            price=9.99,
         )
         early = interaction("e2", minute=-5)
         assert store.append([late, early]) == Appended(2, 0)
@@ -496,11 +508,13 @@ class EventStoreContract:
         self, store: EventStore
     ) -> None:
         shown = Impression(
-            "r1", EVENING, "v7", "search", ("b", "a"), ("bm25", "ann"), ((1.5, 0.0), (0.25, -1.0)), None, "茶",
+            request_id="r1", time=EVENING, release="v7", surface="search", item_ids=("b", "a"), feature_names=("bm25", "ann"), features=((1.5, 0.0), (0.25, -1.0)), user_id=None, query="茶",
             offset=10, scores=(2.5, 0.5), propensities=(0.9, 0.1), teams=("net", "trees"), ranker="net@m1",
             arms={"new ranker": "treatment"}, asked={"k": 2, "brand": ["x"]},
         )  # fmt: skip
-        bare = Impression("r2", EVENING, "v7", "home", (), user_id="u")
+        bare = Impression(
+            request_id="r2", time=EVENING, release="v7", surface="home", item_ids=(), user_id="u"
+        )
         store.append_impressions([shown, bare])
         store.append_impressions([shown])
         assert list(store.impressions()) == [shown, bare]
@@ -527,7 +541,14 @@ class EventStoreContract:
     def test_forgetting_leaves_no_row_and_lets_nothing_of_before_in(
         self, store: EventStore, tmp_path: Path
     ) -> None:
-        shown = Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")
+        shown = Impression(
+            request_id="r1",
+            time=EVENING,
+            release="v7",
+            surface="home",
+            item_ids=("b",),
+            user_id="u",
+        )
         store.append([interaction("e1"), interaction("e2", user_id="v")])
         store.append_impressions([shown, replace(shown, request_id="r2", user_id=None)])
         store.quarantine(
@@ -568,7 +589,18 @@ class EventStoreContract:
         assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(
             1, 0, 1
         )
-        store.append_impressions([Impression("r1", EVENING, "v7", "home", ("b",), user_id="u")])
+        store.append_impressions(
+            [
+                Impression(
+                    request_id="r1",
+                    time=EVENING,
+                    release="v7",
+                    surface="home",
+                    item_ids=("b",),
+                    user_id="u",
+                )
+            ]
+        )
         assert store.counts() == {"interactions": 1, "impressions": 0, "quarantined": 0}
         store.set_standing("u", PrivacyState())
         assert store.append([interaction("e1")]) == Appended(1, 0)
@@ -654,10 +686,10 @@ def shoppers(users: int = 7, items: int = 60, seed: int = 0) -> Histories:
     offsets = np.concatenate([[0], np.cumsum(random.integers(2, 15, users))])
     rows, days = random.integers(0, items, offsets[-1]), np.arange(offsets[-1]) / 3
     return Histories(
-        offsets,
-        rows.astype(np.int32),
-        random.integers(0, PURCHASE + 1, len(rows)).astype(np.int8),
-        days,
+        offsets=offsets,
+        items=rows.astype(np.int32),
+        types=random.integers(0, PURCHASE + 1, len(rows)).astype(np.int8),
+        days=days,
     )
 
 
@@ -681,15 +713,15 @@ class RetrieverContract:
 
     def requests(self) -> Requests:
         histories = shoppers(items=self.ITEMS)
-        return Requests(len(histories), histories=histories)
+        return Requests(size=len(histories), histories=histories)
 
     def one(self, requests: Requests, at: int) -> Requests:
         texts, vectors_BD, known = requests.texts, requests.vectors_BD, requests.histories
         return Requests(
-            1,
-            texts[at : at + 1] if texts is not None else None,
-            vectors_BD[at : at + 1] if vectors_BD is not None else None,
-            known.slice(at, at + 1) if known is not None else None,
+            size=1,
+            texts=texts[at : at + 1] if texts is not None else None,
+            vectors_BD=vectors_BD[at : at + 1] if vectors_BD is not None else None,
+            histories=known.slice(at, at + 1) if known is not None else None,
         )
 
     def matches(self, requests: Requests) -> list[set[int]]:

@@ -15,13 +15,13 @@ from recsys.understanding.suggest import KINDS, Suggestion
 from serve.routes.api import Health, NotReadyError, Recorded
 
 CHAIR, LAMP = (
-    Item("i1", "red chair", category="home", brand="acme", price=10.0),
-    Item("a/b", "lamp", price=math.nan),
+    Item(item_id="i1", title="red chair", category="home", brand="acme", price=10.0),
+    Item(item_id="a/b", title="lamp", price=math.nan),
 )
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
 SCORED = (
-    ScoredItem(CHAIR, 0.5, {"dense": 0.5}),
-    ScoredItem(LAMP, -math.inf, {"dense": math.nan, "lexical": 1.0}),
+    ScoredItem(item=CHAIR, score=0.5, sources={"dense": 0.5}),
+    ScoredItem(item=LAMP, score=-math.inf, sources={"dense": math.nan, "lexical": 1.0}),
 )
 
 
@@ -44,7 +44,11 @@ class FakeShop:
             raise NotReadyError("nothing is published yet")
         self.queries.append(query)
         return Ranking(
-            query.request_id, self.release, SCORED[: query.k], True, stages_ms={"encode": 1.0}
+            request_id=query.request_id,
+            release=self.release,
+            items=SCORED[: query.k],
+            personalised=True,
+            stages_ms={"encode": 1.0},
         )
 
     recommend = search

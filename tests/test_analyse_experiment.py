@@ -51,8 +51,8 @@ def traffic(requests: int = 400) -> None:
         arm = ("old", "new")[number % 2]
         shown.append(
             Impression(
-                f"r{number}", NOW, "v1", "recommend", tuple(f"i{item}" for item in places), ("popularity",),
-                tuple((float(wanted_N[item]),) for item in places), f"u{number % 100}",
+                request_id=f"r{number}", time=NOW, release="v1", surface="recommend", item_ids=tuple(f"i{item}" for item in places), feature_names=("popularity",),
+                features=tuple((float(wanted_N[item]),) for item in places), user_id=f"u{number % 100}",
                 scores=tuple(scores_N[places].tolist()), propensities=tuple(chances.tolist()), arms={"boost": arm},
             )
         )  # fmt: skip
@@ -61,12 +61,12 @@ def traffic(requests: int = 400) -> None:
             if looked_K[place] and rng.random() < wanted_N[item] * (0.4 if arm == "old" else 0.8):
                 done.append(
                     Interaction(
-                        f"{number}-{item}",
-                        f"u{number % 100}",
-                        f"i{item}",
-                        "click",
-                        NOW,
-                        f"r{number}",
+                        event_id=f"{number}-{item}",
+                        user_id=f"u{number % 100}",
+                        item_id=f"i{item}",
+                        type="click",
+                        time=NOW,
+                        request_id=f"r{number}",
                     )
                 )
     store.append_impressions(shown)
@@ -152,13 +152,13 @@ def test_a_log_without_chance_cannot_foretell(
     store.append_impressions(
         [
             Impression(
-                "r1",
-                NOW,
-                "v1",
-                "search",
-                ("i1",),
-                ("popularity",),
-                ((1.0,),),
+                request_id="r1",
+                time=NOW,
+                release="v1",
+                surface="search",
+                item_ids=("i1",),
+                feature_names=("popularity",),
+                features=((1.0,),),
                 arms={"boost": "old"},
             )
         ]

@@ -28,7 +28,7 @@ def shown(request: int, user: str | None, arm: str, **more: Any) -> Impression:
         "arms": {"boost": arm},
         **more,
     }
-    return Impression(f"r{request}", NOW, "v1", user_id=user, **named)
+    return Impression(request_id=f"r{request}", time=NOW, release="v1", user_id=user, **named)
 
 
 def event(request: int, item: str, kind: str = "click") -> dict[str, Any]:

@@ -22,7 +22,9 @@ class TestAnnRetriever(ScorerContract):
 
     def requests(self):
         known = shoppers(items=self.ITEMS)
-        return Requests(len(known), vectors_BD=clusters(len(known), 8, seed=5), histories=known)
+        return Requests(
+            size=len(known), vectors_BD=clusters(len(known), 8, seed=5), histories=known
+        )
 
 
 def clusters(items=20_000, dim=32, seed=0):
@@ -44,14 +46,19 @@ def retriever(items_ID):
 
 
 def asked(vectors_BD, histories=None):
-    return Requests(len(vectors_BD), vectors_BD=vectors_BD, histories=histories)
+    return Requests(size=len(vectors_BD), vectors_BD=vectors_BD, histories=histories)
 
 
 def bought(users, *rows):
     """Every user bought these rows."""
     everything = np.tile(np.array(rows, np.int32), users)
     types = np.full(len(everything), PURCHASE, np.int8)
-    return Histories(np.arange(users + 1) * len(rows), everything, types, np.zeros(len(everything)))
+    return Histories(
+        offsets=np.arange(users + 1) * len(rows),
+        items=everything,
+        types=types,
+        days=np.zeros(len(everything)),
+    )
 
 
 def test_recall_against_exact(retriever, items_ID):
@@ -97,9 +104,9 @@ def test_an_item_that_is_gone_hides_no_other(retriever, items_ID):
 
 def test_zero_vectors_and_no_vectors_get_nothing(retriever):
     assert (retriever.retrieve(asked(np.zeros((2, 32), np.float32)), 5).rows_BN == -1).all()
-    assert retriever.retrieve(Requests(2), 5).rows_BN.shape == (2, 0)
+    assert retriever.retrieve(Requests(size=2), 5).rows_BN.shape == (2, 0)
     with pytest.raises(ValueError, match="k is 0"):
-        retriever.retrieve(Requests(2), 0)
+        retriever.retrieve(Requests(size=2), 0)
 
 
 def test_saved_twice_the_same_and_found_again(tmp_path, items_ID, retriever):

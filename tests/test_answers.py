@@ -13,18 +13,33 @@ from serve.routes.wire import MAX_OFFSET, Json
 
 CORRECTED = (("blu", "blue"), ("char", "chair"))
 MEANT = QueryUnderstanding(
-    "blu char", "blue chair", "en", CORRECTED, ("i1",), True, {"max_price": 9.5}, "home", 0.75
+    text="blu char",
+    normalised="blue chair",
+    language="en",
+    corrections=CORRECTED,
+    identifiers=("i1",),
+    exact=True,
+    facts={"max_price": 9.5},
+    intent="home",
+    intent_probability=0.75,
 )
 SCORED = (
-    ScoredItem(Item("i1", "blue chair"), 0.5, {}, highlights=((0, 4), (5, 10))),
-    ScoredItem(Item("i2"), 0.1, {}),
+    ScoredItem(
+        item=Item(item_id="i1", title="blue chair"),
+        score=0.5,
+        sources={},
+        highlights=((0, 4), (5, 10)),
+    ),
+    ScoredItem(item=Item(item_id="i2"), score=0.1, sources={}),
 )
-FOUND = Ranking("r", "v1", SCORED)
+FOUND = Ranking(request_id="r", release="v1", items=SCORED)
 
 
 def body(ranking: Ranking, offset: int = 0) -> Any:
     """As a client reads it."""
-    return json.loads(Json(search_answer(ranking, Query("r", 2, text="a", offset=offset))).body)
+    return json.loads(
+        Json(search_answer(ranking, Query(request_id="r", k=2, text="a", offset=offset))).body
+    )
 
 
 def test_a_search_tells_what_it_understood() -> None:
@@ -59,7 +74,14 @@ def test_numbers_of_numpy_are_numbers() -> None:
     meant = replace(MEANT, facts={"max_price": np.float32(2.5)}, intent_probability=np.float32(0.5))
     facets = {"price": (FacetCount("0-1", np.int64(2)),)}
     told = body(
-        Ranking("r", "v1", (scored,), understanding=meant, total=np.int64(9), facets=facets)
+        Ranking(
+            request_id="r",
+            release="v1",
+            items=(scored,),
+            understanding=meant,
+            total=np.int64(9),
+            facets=facets,
+        )
     )
     assert (told["total"], told["query"]["facts"], told["query"]["intent_probability"]) == (
         9,
@@ -78,10 +100,10 @@ def test_the_last_page_has_no_next() -> None:
 
 def test_nothing_worth_showing_is_an_answer() -> None:
     nothing = Ranking(
-        "r",
-        "v1",
-        (),
-        understanding=QueryUnderstanding("\U0001f600", ""),
+        request_id="r",
+        release="v1",
+        items=(),
+        understanding=QueryUnderstanding(text="\U0001f600", normalised=""),
         total=0,
         no_good_match=True,
     )

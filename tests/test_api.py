@@ -78,12 +78,12 @@ def test_a_search_takes_several_values_an_order_a_page_and_facets(
     url = "/search?q=a&category=b&category=c&brand=d&brand=e&sort=-price&offset=20&collapse=true&facets=1&k=2"
     assert client.get(url).status_code == 200
     query = shop.queries[0]
-    assert query.filters == Filters(("b", "c"), ("d", "e"))
+    assert query.filters == Filters(category=("b", "c"), brand=("d", "e"))
     assert (query.sort, query.offset, query.collapse, query.facets) == ("-price", 20, True, True)
     strict(client.get("/recommend?brand=d&brand=e"))
     assert shop.queries[1].filters == Filters(brand=("d", "e"))
     strict(client.get("/search?q=a"))
-    assert shop.queries[2] == Query(shop.queries[2].request_id, text="a")
+    assert shop.queries[2] == Query(request_id=shop.queries[2].request_id, text="a")
 
 
 def test_suggestions_keep_the_space_that_ends_a_word(client: TestClient) -> None:
@@ -290,7 +290,16 @@ def test_an_event_keeps_all_it_says(client: TestClient, shop: FakeShop) -> None:
     )
     client.post("/events", json=said)
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    assert shop.stored["e1"] == Interaction("e1", "u1", "i1", "purchase", at, "r", 2.0, 1.5)
+    assert shop.stored["e1"] == Interaction(
+        event_id="e1",
+        user_id="u1",
+        item_id="i1",
+        type="purchase",
+        time=at,
+        request_id="r",
+        quantity=2.0,
+        price=1.5,
+    )
 
 
 def test_clients_may_send_their_own_impressions(client: TestClient, shop: FakeShop) -> None:

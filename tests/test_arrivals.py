@@ -19,7 +19,7 @@ class TestArrivals(ScorerContract):
         histories = shoppers(items=self.ITEMS)
         vectors_BD = np.random.default_rng(8).normal(size=(len(histories), 8)).astype(np.float32)
         vectors_BD[2] = 0
-        return Requests(len(histories), None, vectors_BD, histories)
+        return Requests(size=len(histories), texts=None, vectors_BD=vectors_BD, histories=histories)
 
     def matches(self, requests):
         return [left & set(np.flatnonzero(self.NEW).tolist()) for left in super().matches(requests)]
@@ -28,13 +28,16 @@ class TestArrivals(ScorerContract):
 class TestArrivalsForStrangers(TestArrivals):
     def requests(self):
         histories = shoppers(items=self.ITEMS)
-        return Requests(len(histories), histories=histories)
+        return Requests(size=len(histories), histories=histories)
 
 
 def bought(items, days):
     types = np.full(len(items), PURCHASE, np.int8)
     return Histories(
-        np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days, float)
+        offsets=np.array([0, len(items)]),
+        items=np.array(items, np.int32),
+        types=types,
+        days=np.array(days, float),
     )
 
 
@@ -78,7 +81,9 @@ def test_by_the_user_s_vector_and_by_popularity_without_one():
     source = Arrivals(
         np.eye(3, dtype=np.float32), np.array([9, 1, 2], np.float32), np.array([False, True, True])
     )
-    requests = Requests(2, None, np.array([[1, 0.8, 0.1], [0, 0, 0]], np.float32))
+    requests = Requests(
+        size=2, texts=None, vectors_BD=np.array([[1, 0.8, 0.1], [0, 0, 0]], np.float32)
+    )
     assert answers(source.retrieve(requests, 3)) == [[1, 2], [2, 1]]
     np.testing.assert_allclose(
         source.score(requests, np.array([[0, 1], [0, 1]], np.int32)), [[0, 0.8], [0, 1]]

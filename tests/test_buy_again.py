@@ -32,9 +32,12 @@ class TestBuyAgainWithPopularity(TestBuyAgain):
 def purchases(items, days):
     types = np.full(len(items), PURCHASE, np.int8)
     return Requests(
-        1,
+        size=1,
         histories=Histories(
-            np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days)
+            offsets=np.array([0, len(items)]),
+            items=np.array(items, np.int32),
+            types=types,
+            days=np.array(days),
         ),
     )
 
@@ -52,14 +55,20 @@ def test_popularity_settles_what_his_counts_leave_open():
 
 def test_what_was_only_seen_is_not_again():
     seen = Histories(
-        np.array([0, 2]), np.array([4, 6], np.int32), np.array([0, PURCHASE], np.int8), np.zeros(2)
+        offsets=np.array([0, 2]),
+        items=np.array([4, 6], np.int32),
+        types=np.array([0, PURCHASE], np.int8),
+        days=np.zeros(2),
     )
-    assert answers(BuyAgain().retrieve(Requests(1, histories=seen), 5)) == [[6]]
+    assert answers(BuyAgain().retrieve(Requests(size=1, histories=seen), 5)) == [[6]]
 
 
 def test_no_history_no_candidates():
-    assert BuyAgain().retrieve(Requests(2), 5).rows_BN.shape == (2, 0)
-    assert BuyAgain().retrieve(Requests(2, histories=Histories.empty(2)), 5).rows_BN.shape == (2, 0)
+    assert BuyAgain().retrieve(Requests(size=2), 5).rows_BN.shape == (2, 0)
+    assert BuyAgain().retrieve(Requests(size=2, histories=Histories.empty(2)), 5).rows_BN.shape == (
+        2,
+        0,
+    )
 
 
 class TestBuyAgainInRhythm(TestBuyAgain):
@@ -169,8 +178,13 @@ def test_intervals_and_rates_are_of_the_same_items():
 
 
 def test_who_only_looked_is_answered_with_nothing():
-    seen = Histories(np.array([0, 1]), np.array([1], np.int32), np.zeros(1, np.int8), np.zeros(1))
+    seen = Histories(
+        offsets=np.array([0, 1]),
+        items=np.array([1], np.int32),
+        types=np.zeros(1, np.int8),
+        days=np.zeros(1),
+    )
     source = BuyAgain(
         None, RepurchaseIntervals(np.ones(2, np.float32), np.ones(2, np.float32)), now_days=9.0
     )
-    assert answers(source.retrieve(Requests(1, histories=seen), 5)) == [[]]
+    assert answers(source.retrieve(Requests(size=1, histories=seen), 5)) == [[]]

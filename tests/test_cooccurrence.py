@@ -18,7 +18,9 @@ def log(*events, users=1):
     owners, items, types, days = zip(*events, strict=True)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=users))])
     kinds = np.array([EVENT_TYPES.index(kind) for kind in types], np.int8)
-    return Histories(offsets, np.array(items, np.int32), kinds, np.array(days, float))
+    return Histories(
+        offsets=offsets, items=np.array(items, np.int32), types=kinds, days=np.array(days, float)
+    )
 
 
 class TestCoOccurrence(RetrieverContract):
@@ -114,7 +116,7 @@ def test_recent_and_strong_events_lead():
     )
 
     def best(*events):
-        return answers(source.retrieve(Requests(1, histories=log(*events)), 1))[0]
+        return answers(source.retrieve(Requests(size=1, histories=log(*events)), 1))[0]
 
     assert best((0, 0, "view", 1.0), (0, 1, "cart", 1.0)) == [3]
     assert best((0, 0, "view", 400.0), (0, 1, "view", 1.0)) == [2]
@@ -122,7 +124,7 @@ def test_recent_and_strong_events_lead():
 
 def test_no_history_no_candidates():
     source = CoOccurrence(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32))
-    assert source.retrieve(Requests(2), 5).rows_BN.shape == (2, 0)
+    assert source.retrieve(Requests(size=2), 5).rows_BN.shape == (2, 0)
 
 
 @pytest.mark.slow
@@ -134,10 +136,15 @@ def test_one_request_takes_milliseconds():
         random.integers(0, items, (items, 50)).astype(np.int32), np.ones((items, 50), np.float32)
     )
     rows = random.integers(0, items, 400).astype(np.int32)
-    known = Histories(np.array([0, 400]), rows, np.full(400, PURCHASE, np.int8), np.arange(400.0))
+    known = Histories(
+        offsets=np.array([0, 400]),
+        items=rows,
+        types=np.full(400, PURCHASE, np.int8),
+        days=np.arange(400.0),
+    )
     seconds = []
     for _ in range(20):
         begun = time.perf_counter()
-        source.retrieve(Requests(1, histories=known), 100, np.ones(items, bool))
+        source.retrieve(Requests(size=1, histories=known), 100, np.ones(items, bool))
         seconds.append(time.perf_counter() - begun)
     assert np.median(seconds) < 0.010

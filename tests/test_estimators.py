@@ -45,17 +45,17 @@ class Drawn:
         count = len(self.clicks_BK)
         ids = np.array([f"r{number}" for number in range(count)], object)
         return LoggedRankings(
-            ("good", "noise", "query.0"),
-            self.features_BKF,
-            self.clicks_BK.astype(np.float32),
-            self.positions_BK,
-            self.propensities_BK,
-            self.scores_BK,
-            np.full((count, K), "i", object),
-            np.full(count, None, object),
-            np.full(count, "search", object),
-            ids,
-            np.zeros(count, "datetime64[us]"),
+            names=("good", "noise", "query.0"),
+            features_BKF=self.features_BKF,
+            gains_BK=self.clicks_BK.astype(np.float32),
+            positions_BK=self.positions_BK,
+            propensities_BK=self.propensities_BK,
+            scores_BK=self.scores_BK,
+            items_BK=np.full((count, K), "i", object),
+            users_B=np.full(count, None, object),
+            surfaces_B=np.full(count, "search", object),
+            request_ids_B=ids,
+            times_B=np.zeros(count, "datetime64[us]"),
         )
 
 

@@ -31,7 +31,10 @@ def logged(*users):
         np.array([row for user in users for row in user], np.int32),
     )
     return Histories(
-        offsets, rows, np.full(len(rows), PURCHASE, np.int8), np.arange(len(rows)) / 1000
+        offsets=offsets,
+        items=rows,
+        types=np.full(len(rows), PURCHASE, np.int8),
+        days=np.arange(len(rows)) / 1000,
     )
 
 

@@ -24,7 +24,8 @@ from recsys.types import Interaction
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = SqliteEventStore(path)
 for number in range(count):
-    event = Interaction(f"{name}-{number}", "u", "i", "view", datetime(2026, 1, 1, tzinfo=UTC))
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    event = Interaction(event_id=f"{name}-{number}", user_id="u", item_id="i", type="view", time=at)
     store.append([event])
     store.append([event])
 print("acknowledged", flush=True)

@@ -26,7 +26,16 @@ from recsys.types import Impression, Interaction, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 
 ROOT = Path(__file__).parents[1]
-SHOWN = Impression("r", EVENING, "v7", "home", ("b", "a"), ("f",), ((1.5,), (0.25,)), user_id="u")
+SHOWN = Impression(
+    request_id="r",
+    time=EVENING,
+    release="v7",
+    surface="home",
+    item_ids=("b", "a"),
+    feature_names=("f",),
+    features=((1.5,), (0.25,)),
+    user_id="u",
+)
 #: Drains, and is killed before the step that argv names.
 DRAINER = """
 import os, signal, sys

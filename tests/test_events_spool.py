@@ -26,7 +26,16 @@ from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = EVENING - timedelta(days=1)
-SHOWN = Impression("r", EVENING, "v7", "home", ("b", "a"), ("f",), ((1.5,), (0.25,)), user_id="u")
+SHOWN = Impression(
+    request_id="r",
+    time=EVENING,
+    release="v7",
+    surface="home",
+    item_ids=("b", "a"),
+    feature_names=("f",),
+    features=((1.5,), (0.25,)),
+    user_id="u",
+)
 #: Appends w0 and w1 to a spool whose log is down, says so and waits to be killed.
 WRITER = """
 import sys, time

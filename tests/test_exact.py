@@ -17,7 +17,7 @@ class TestExactRetriever(ScorerContract):
     def requests(self):
         known = shoppers(items=self.ITEMS)
         vectors_BD = np.random.default_rng(5).standard_normal((len(known), 8)).astype(np.float32)
-        return Requests(len(known), vectors_BD=vectors_BD, histories=known)
+        return Requests(size=len(known), vectors_BD=vectors_BD, histories=known)
 
 
 def plain_top_k(queries_QD, items_ID, k, allowed_I, exclude):
@@ -129,12 +129,15 @@ def test_refuses_at_the_door():
 def test_retriever_leaves_out_what_was_bought_and_zero_vectors():
     items_ID = np.array([[3, 0], [2, 0], [1, 0]], np.float32)
     bought_first = Histories(
-        np.array([0, 2, 2]), np.array([0, 1], np.int32), np.array([3, 0], np.int8), np.zeros(2)
+        offsets=np.array([0, 2, 2]),
+        items=np.array([0, 1], np.int32),
+        types=np.array([3, 0], np.int8),
+        days=np.zeros(2),
     )
     vectors_BD = np.array([[1, 0], [0, 0]], np.float32)
     found = ExactRetriever("near", items_ID).retrieve(
-        Requests(2, vectors_BD=vectors_BD, histories=bought_first), 3
+        Requests(size=2, vectors_BD=vectors_BD, histories=bought_first), 3
     )
     assert found.rows_BN.tolist() == [[1, 2, -1], [-1, -1, -1]]
     assert found.source == "near"
-    assert ExactRetriever("near", items_ID).retrieve(Requests(2), 3).rows_BN.shape == (2, 0)
+    assert ExactRetriever("near", items_ID).retrieve(Requests(size=2), 3).rows_BN.shape == (2, 0)

@@ -81,7 +81,12 @@ def adds_up(explanation: Explanation) -> None:
 
 @pytest.mark.parametrize("which", ["plain", "dear"])
 @pytest.mark.parametrize(
-    "query", [Query("r", 3, "u03"), Query("r", 3), Query("r", 3, "u04", "red chair")]
+    "query",
+    [
+        Query(request_id="r", k=3, user_id="u03"),
+        Query(request_id="r", k=3),
+        Query(request_id="r", k=3, user_id="u04", text="red chair"),
+    ],
 )
 def test_the_numbers_of_what_is_shown_add_up_to_its_score(
     which: str, query: Query, request: pytest.FixtureRequest
@@ -98,7 +103,7 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
 
 
 def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recommender) -> None:
-    answer = shown(dear, Query("r", 2, "u03"))
+    answer = shown(dear, Query(request_id="r", k=2, user_id="u03"))
     explanation = told(dear, answer, answer.item_ids[0])
     assert {part.feature for part in explanation.parts} == {
         "log_price",
@@ -120,7 +125,7 @@ def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> 
     shop = replace(dear, reranker=replace(dear.reranker, serving="first", experiments=(test,)))
     seen = set()
     for user in range(12):
-        answer = shown(shop, Query(f"r{user}", 3, f"u{user:02d}"))
+        answer = shown(shop, Query(request_id=f"r{user}", k=3, user_id=f"u{user:02d}"))
         for item in answer.item_ids:
             explanation = told(shop, answer, item)
             adds_up(explanation)
@@ -129,7 +134,7 @@ def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> 
 
 
 def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> None:
-    answer = shown(dear, Query("r", 2))
+    answer = shown(dear, Query(request_id="r", k=2))
     sources = tuple(source for source in dear.recommend_sources if source.source == "co_occurrence")
     forgetful = replace(
         dear, recommend_sources=sources, recommend_ranker=WeightedSum({"co_occurrence": 1.0})
@@ -141,7 +146,7 @@ def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> No
 
 
 def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
-    answer = shown(dear, Query("r", 2))
+    answer = shown(dear, Query(request_id="r", k=2))
     other = WeightedSum(dict.fromkeys(DEAR.feature_names, 2.0))
     since = replace(
         dear, reranker=replace(dear.reranker, rankers={"dear": other}, labels={"dear": "dear@m2"})
@@ -152,7 +157,7 @@ def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
 
 
 def test_a_search_says_which_words_hit(plain: Recommender) -> None:
-    answer = shown(plain, Query("r", 3, text="red chair"))
+    answer = shown(plain, Query(request_id="r", k=3, text="red chair"))
     assert answer.item_ids[0] == "i00"
     assert set(told(plain, answer, "i00").terms) == {"red", "chair"}
     assert set(told(plain, answer, "i01").terms) == {"chair"}
@@ -169,12 +174,15 @@ def lost(
 
 
 def test_filtered(plain: Recommender) -> None:
-    answer = shown(plain, Query("r", 3, "u03", filters=Filters(brand=("acme",), max_price=15.0)))
+    answer = shown(
+        plain,
+        Query(request_id="r", k=3, user_id="u03", filters=Filters(brand=("acme",), max_price=15.0)),
+    )
     assert lost(plain, answer, "i15") == ("filter", "it does not pass brand, max_price")
 
 
 def test_not_found_by_a_search(plain: Recommender) -> None:
-    stage, reason = lost(plain, shown(plain, Query("r", 3, text="red chair")), "i15")
+    stage, reason = lost(plain, shown(plain, Query(request_id="r", k=3, text="red chair")), "i15")
     assert stage == "retrieval"
     assert "0% of the query's words by weight (50% needed)" in reason
 
@@ -184,13 +192,21 @@ def test_not_brought_by_any_source(plain: Recommender) -> None:
     sources = tuple(source for source in plain.recommend_sources if source.source != "buy_again")
     weights = WeightedSum({source.source: 1.0 for source in sources})
     shop = replace(plain, recommend_sources=sources, recommend_ranker=weights)
-    events = [Interaction("e", "stranger", "i05", "purchase", UNTIL + timedelta(days=2))]
-    answer = shown(shop, Query("r", 3, "stranger"), events)
+    events = [
+        Interaction(
+            event_id="e",
+            user_id="stranger",
+            item_id="i05",
+            type="purchase",
+            time=UNTIL + timedelta(days=2),
+        )
+    ]
+    answer = shown(shop, Query(request_id="r", k=3, user_id="stranger"), events)
     assert lost(shop, answer, "i05", events)[0] == "retrieval"
 
 
 def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) -> None:
-    answer = shown(dear, Query("r", 2))
+    answer = shown(dear, Query(request_id="r", k=2))
     assert answer.item_ids == ("i15", "i14")
     explanation = told(dear, answer, "i03")
     assert explanation.lost is not None
@@ -202,7 +218,7 @@ def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) 
 
 def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
     shop = replace(dear, reranker=replace(dear.reranker, depth=4))
-    answer = shown(shop, Query("r", 6, text="chair table lamp shelf"))
+    answer = shown(shop, Query(request_id="r", k=6, text="chair table lamp shelf"))
     assert len(answer.item_ids) >= 5
     stages = {
         lost(shop, answer, f"i{item:02d}")[0]
@@ -213,11 +229,11 @@ def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
 
 
 def test_another_page_and_another_variant(plain: Recommender) -> None:
-    second = shown(plain, Query("r", 1, text="chair", offset=1))
+    second = shown(plain, Query(request_id="r", k=1, text="chair", offset=1))
     assert lost(plain, second, {"i00": "i01", "i01": "i00"}[second.item_ids[0]]) == (
         "page", "it is on an earlier page, at place 1"
     )  # fmt: skip
-    one_each = shown(plain, Query("r", 1, text="chair", collapse=True))
+    one_each = shown(plain, Query(request_id="r", k=1, text="chair", collapse=True))
     other = {"i00": "i01", "i01": "i00"}[one_each.item_ids[0]]
     assert lost(plain, one_each, other) == (
         "page",
@@ -229,7 +245,7 @@ def test_chance_is_told_of(plain: Recommender) -> None:
     shop = replace(
         plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
     )
-    answer = shown(shop, Query("r", 3, "u03"))
+    answer = shown(shop, Query(request_id="r", k=3, user_id="u03"))
     moved = [told(shop, answer, item) for item in answer.item_ids]
     assert sum("chance" in each.moved for each in moved) == 2
     assert all(each.propensity == pytest.approx(1 / 3) for each in moved)
@@ -240,12 +256,14 @@ def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
         plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
     )
     for number in range(9):
-        answer = shown(shop, Query(f"r{number}", 3, text="i05", filters=Filters(in_stock=True)))
+        answer = shown(
+            shop, Query(request_id=f"r{number}", k=3, text="i05", filters=Filters(in_stock=True))
+        )
         assert (answer.item_ids[0], len(answer.item_ids), answer.propensities) == ("i05", 3, ())
 
 
 def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
-    answer = shown(plain, Query("r", 3, "u03"))
+    answer = shown(plain, Query(request_id="r", k=3, user_id="u03"))
     with pytest.raises(NotFoundError, match="'i99' is not in release"):
         told(plain, answer, "i99")
     with pytest.raises(InputError, match="release yesterday"):
@@ -256,31 +274,45 @@ def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
 
 def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Path) -> None:
     query = Query(
-        "r",
-        7,
-        "u03",
-        "chair",
-        Filters(("home",), ("acme", "globex"), 1.0, None, True),
-        "price",
-        2,
-        True,
-        True,
+        request_id="r",
+        k=7,
+        user_id="u03",
+        text="chair",
+        filters=Filters(
+            category=("home",),
+            brand=("acme", "globex"),
+            min_price=1.0,
+            max_price=None,
+            in_stock=True,
+        ),
+        sort="price",
+        offset=2,
+        collapse=True,
+        facets=True,
     )
     store = SqliteEventStore(tmp_path / "log")
     store.append_impressions(
-        [shown(plain, query), shown(plain, Query("s", interest="red vase", diversity=0.5))]
+        [
+            shown(plain, query),
+            shown(plain, Query(request_id="s", interest="red vase", diversity=0.5)),
+        ]
     )
     again = [query_of(each) for each in store.impressions()]
-    assert again == [query, Query("s", interest="red vase", diversity=0.5)]
+    assert again == [query, Query(request_id="s", interest="red vase", diversity=0.5)]
 
 
 def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_path: Path) -> None:
     """What training reads from the log is what ranked, bit by bit: the model over the logged
     features says the same."""
     store = SqliteEventStore(tmp_path / "log")
-    queries = [Query(f"r{user}", 5, f"u{user:02d}") for user in range(USERS)]
+    queries = [Query(request_id=f"r{user}", k=5, user_id=f"u{user:02d}") for user in range(USERS)]
     queries += [
-        Query(f"s{user}", 5, f"u{user:02d}", f"red i{left_out(user):02d} chair")
+        Query(
+            request_id=f"s{user}",
+            k=5,
+            user_id=f"u{user:02d}",
+            text=f"red i{left_out(user):02d} chair",
+        )
         for user in range(USERS)
     ]
     store.append_impressions([shown(dear, query) for query in queries])

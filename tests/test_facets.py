@@ -161,7 +161,14 @@ items = st.fixed_dictionaries(
 )
 wanted = st.lists(st.sampled_from(["a", "A / b", "ss", "", "zz", "a /"]), max_size=3).map(tuple)
 bounds = st.none() | st.sampled_from([0.0, 1.0, 10.0]) | st.floats(0, 300)
-filters = st.builds(Filters, wanted, wanted, bounds, bounds, st.none() | st.booleans())
+filters = st.builds(
+    Filters,
+    category=wanted,
+    brand=wanted,
+    min_price=bounds,
+    max_price=bounds,
+    in_stock=st.none() | st.booleans(),
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -51,13 +51,13 @@ ALL = np.array([[0, 1, 2, 3]], np.int32)
 def history(*events: tuple[int, int, float, float]) -> Histories:
     """Of (item, type, day, price)."""
     items, types, days, prices = zip(*events, strict=True)
-    columns = (
-        np.array(items, np.int32),
-        np.array(types, np.int8),
-        np.array(days),
-        np.array(prices, np.float32),
+    return Histories(
+        offsets=np.array([0, len(events)]),
+        items=np.array(items, np.int32),
+        types=np.array(types, np.int8),
+        days=np.array(days),
+        prices=np.array(prices, np.float32),
     )
-    return Histories(np.array([0, len(events)]), *columns)
 
 
 #: A day ago he bought item 0 for 20 each; then he looked at it, and ten minutes ago at item 2.
@@ -195,7 +195,13 @@ def _texts(test: Any) -> list[str]:
 
 def test_users_do_not_see_each_others_events() -> None:
     both = Histories.empty().followed_by(Histories.empty())
-    both = Histories(np.array([0, 0, 3, 3]), KNOWN.items, KNOWN.types, KNOWN.days, KNOWN.prices)
+    both = Histories(
+        offsets=np.array([0, 0, 3, 3]),
+        items=KNOWN.items,
+        types=KNOWN.types,
+        days=KNOWN.days,
+        prices=KNOWN.prices,
+    )
     rows_BN = np.repeat(ALL, 3, axis=0)
     context, alone = Context.of("search", NOW, both), Context.of("search", NOW, KNOWN)
     nobody = Context.of("search", NOW, Histories.empty())
@@ -241,17 +247,17 @@ def a_shop(rng: np.random.Generator, items: int) -> ItemFeatures:
     """Anything that a catalogue and a log may hold."""
     odd = np.array([np.nan, 0.0, -1.0, 1e-30, 1e30, np.inf, 3.0, 12.5])
     return ItemFeatures(
-        rng.choice(odd, items),
-        rng.random(items) < 0.5,
-        rng.choice([0.0, 1e-9, 1e12], items).astype(np.float32),
-        rng.integers(0, 5, (len(EVENT_TYPES), items)) * rng.integers(0, 2),
-        rng.choice([0.0, 0.01, 1e9], items).astype(np.float32),
-        rng.choice([0.0, 3.0], items).astype(np.float32),
-        rng.choice([np.inf, np.nan, NOW + 5, 0.0], items),
-        rng.integers(-1, 3, items),
-        rng.integers(-1, 3, items),
-        rng.normal(size=(items, P)).astype(np.float32),
-        rng.normal(size=(items, P)).astype(np.float32),
+        prices_I=rng.choice(odd, items),
+        in_stock_I=rng.random(items) < 0.5,
+        popularity_I=rng.choice([0.0, 1e-9, 1e12], items).astype(np.float32),
+        touches_TI=rng.integers(0, 5, (len(EVENT_TYPES), items)) * rng.integers(0, 2),
+        exposure_I=rng.choice([0.0, 0.01, 1e9], items).astype(np.float32),
+        clicks_I=rng.choice([0.0, 3.0], items).astype(np.float32),
+        first_days_I=rng.choice([np.inf, np.nan, NOW + 5, 0.0], items),
+        categories_I=rng.integers(-1, 3, items),
+        brands_I=rng.integers(-1, 3, items),
+        item_projected_IP=rng.normal(size=(items, P)).astype(np.float32),
+        taste_projected_IP=rng.normal(size=(items, P)).astype(np.float32),
     )
 
 
@@ -263,11 +269,11 @@ def some_histories(rng: np.random.Generator, sizes: list[int], items: int) -> Hi
         else None
     )
     return Histories(
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        rng.integers(-1, items, events).astype(np.int32),
-        rng.integers(0, len(EVENT_TYPES), events).astype(np.int8),
-        np.sort(rng.choice([0.0, NOW - 0.01, NOW + 1], events)),
-        prices,
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        items=rng.integers(-1, items, events).astype(np.int32),
+        types=rng.integers(0, len(EVENT_TYPES), events).astype(np.int8),
+        days=np.sort(rng.choice([0.0, NOW - 0.01, NOW + 1], events)),
+        prices=prices,
     )
 
 

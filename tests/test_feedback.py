@@ -29,17 +29,25 @@ from recsys.types import EVENT_TYPES, PURCHASE, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
-    "r1",
-    NOON,
-    "v1",
-    "search",
-    ("a", "b", "c"),
-    ("bm25", "ann"),
-    ((3, 0), (2, 1), (1, 9)),
-    "u",
-    "tea",
+    request_id="r1",
+    time=NOON,
+    release="v1",
+    surface="search",
+    item_ids=("a", "b", "c"),
+    feature_names=("bm25", "ann"),
+    features=((3, 0), (2, 1), (1, 9)),
+    user_id="u",
+    query="tea",
 )
-HOME = Impression("r2", NOON, "v2", "home", ("b",), ("ann", "new"), ((5, 6),))
+HOME = Impression(
+    request_id="r2",
+    time=NOON,
+    release="v2",
+    surface="home",
+    item_ids=("b",),
+    feature_names=("ann", "new"),
+    features=((5, 6),),
+)
 
 
 def event(item_id: str, type: str, request_id: str | None = "r1", **others: Any) -> Interaction:
@@ -111,7 +119,9 @@ def test_what_cannot_be_of_an_answer_is_not_learned_from() -> None:
 
 def test_nothing_shown_makes_no_examples() -> None:
     assert join([], batches(event("a", "click"))).num_rows == 0
-    assert join([Impression("r", NOON, "v", "home", ())], []).schema.equals(EXAMPLES)
+    assert join(
+        [Impression(request_id="r", time=NOON, release="v", surface="home", item_ids=())], []
+    ).schema.equals(EXAMPLES)
 
 
 def test_sanity_counts_each_fault_once() -> None:

@@ -11,7 +11,10 @@ def log(*users):
     offsets = np.concatenate([[0], np.cumsum([len(user) for user in users])]).astype(np.int64)
     items = np.array([item for user in users for item in user], np.int32)
     return Histories(
-        offsets, items, np.full(len(items), PURCHASE, np.int8), np.arange(len(items), dtype=float)
+        offsets=offsets,
+        items=items,
+        types=np.full(len(items), PURCHASE, np.int8),
+        days=np.arange(len(items), dtype=float),
     )
 
 
@@ -70,6 +73,8 @@ def test_shares_of_stand_ins_are_by_likeness_and_only_of_items_with_events():
 def test_what_was_done_last_counts_most():
     rows_IN = np.array([[2], [3], [-1], [-1]], np.int32)
     scores_IN = np.array([[1.0], [1.0], [-np.inf], [-np.inf]], np.float32)
-    found = Follows(rows_IN, scores_IN).retrieve(Requests(1, None, None, log([0, 1])), 2)
+    found = Follows(rows_IN, scores_IN).retrieve(
+        Requests(size=1, texts=None, vectors_BD=None, histories=log([0, 1])), 2
+    )
     assert found.rows_BN.tolist() == [[3, 2]]
     np.testing.assert_allclose(found.scores_BN, [[1, 0.5]])

@@ -59,12 +59,23 @@ def events(shop: Setup):
         store.append(
             [
                 Interaction(
-                    f"e-{user}", user, "i01", "click", UNTIL + timedelta(hours=30), request_id=user
+                    event_id=f"e-{user}",
+                    user_id=user,
+                    item_id="i01",
+                    type="click",
+                    time=UNTIL + timedelta(hours=30),
+                    request_id=user,
                 )
             ]
         )
         shown = Impression(
-            user, UNTIL + timedelta(hours=29), "v", "search", ("i01",), user_id=user, query="lamp"
+            request_id=user,
+            time=UNTIL + timedelta(hours=29),
+            release="v",
+            surface="search",
+            item_ids=("i01",),
+            user_id=user,
+            query="lamp",
         )
         store.append_impressions([shown])
         store.quarantine([("no such item", {"user_id": user, "item_id": "x"})])
@@ -185,7 +196,9 @@ def in_a_failed_night(shop: Setup, events: EventStore, old: dict[str, bytes]) ->
 
 def in_the_log(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
     events.set_standing(HIM, PrivacyState())
-    events.append([Interaction("again", HIM, "i01", "view", NOW)])
+    events.append(
+        [Interaction(event_id="again", user_id=HIM, item_id="i01", type="view", time=NOW)]
+    )
     events.set_standing(HIM, PrivacyState(forgotten=NOW))
 
 
@@ -301,8 +314,25 @@ def test_who_comes_back_begins_anew_and_his_receipt_stays_true(
     shop: Setup, events: EventStore
 ) -> None:
     made = forgotten(shop, events)
-    events.append([Interaction("back", HIM, "i00", "click", NOW + timedelta(minutes=1))])
-    shown = Impression("r9", NOW + timedelta(minutes=1), "v", "search", ("i01",), user_id=HIM)
+    events.append(
+        [
+            Interaction(
+                event_id="back",
+                user_id=HIM,
+                item_id="i00",
+                type="click",
+                time=NOW + timedelta(minutes=1),
+            )
+        ]
+    )
+    shown = Impression(
+        request_id="r9",
+        time=NOW + timedelta(minutes=1),
+        release="v",
+        surface="search",
+        item_ids=("i01",),
+        user_id=HIM,
+    )
     events.append_impressions([shown])
     assert events.traces(HIM)["interactions"] == 1
     assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}

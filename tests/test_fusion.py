@@ -43,7 +43,7 @@ class Told(Written):
 
 
 def requests(count: int) -> Requests:
-    return Requests(count, tuple(map(str, range(count))))
+    return Requests(size=count, texts=tuple(map(str, range(count))))
 
 
 #: Two queries, five items. Words find 0 and 1 for the first and 3 for the second; vectors score

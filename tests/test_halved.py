@@ -22,17 +22,17 @@ class TestHalvedRetriever(ScorerContract):
     def requests(self) -> Requests:
         known = shoppers(items=self.ITEMS)
         vectors_BD = np.random.default_rng(5).standard_normal((len(known), 8)).astype(np.float32)
-        return Requests(len(known), vectors_BD=vectors_BD, histories=known)
+        return Requests(size=len(known), vectors_BD=vectors_BD, histories=known)
 
 
 def bought(rows: list[int]) -> Histories:
     days = np.zeros(len(rows))
     return Histories(
-        np.array([0, len(rows)]),
-        np.array(rows, np.int32),
-        np.full(len(rows), 3, np.int8),
-        days,
-        days.astype(np.float32),
+        offsets=np.array([0, len(rows)]),
+        items=np.array(rows, np.int32),
+        types=np.full(len(rows), 3, np.int8),
+        days=days,
+        prices=days.astype(np.float32),
     )
 
 
@@ -58,7 +58,12 @@ def test_says_what_all_of_the_bytes_say(seed: int, items: int, k: int, share: fl
     random = np.random.default_rng(seed)
     items_ID, vector_D = close(items, 16, seed), random.standard_normal(16).astype(np.float32)
     allowed = None if share is None else random.random(items) < share
-    requests = Requests(1, None, vector_D[None], bought(random.integers(0, items, 5).tolist()))
+    requests = Requests(
+        size=1,
+        texts=None,
+        vectors_BD=vector_D[None],
+        histories=bought(random.integers(0, items, 5).tolist()),
+    )
     wanted = ExactRetriever("near", items_ID).retrieve(requests, k, allowed)
     found = Fp16Retriever("near", items_ID).retrieve(requests, k, allowed)
     np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, atol=1e-6)
@@ -74,7 +79,9 @@ def test_says_what_all_of_the_bytes_say(seed: int, items: int, k: int, share: fl
 def test_a_crowd_that_half_precision_cannot_tell_apart_is_left_to_the_whole() -> None:
     random = np.random.default_rng(2)
     items_ID = (np.ones(16) + 1e-4 * random.standard_normal((500, 16))).astype(np.float32)
-    request = Requests(1, None, random.standard_normal((1, 16)).astype(np.float32))
+    request = Requests(
+        size=1, texts=None, vectors_BD=random.standard_normal((1, 16)).astype(np.float32)
+    )
     wanted, found = (
         kind("near", items_ID).retrieve(request, 5) for kind in (ExactRetriever, Fp16Retriever)
     )
@@ -93,7 +100,12 @@ def test_copies_answer_alone_where_their_error_allows_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ExactRetriever, "retrieve", counted)
     for _ in range(20):
-        source.retrieve(Requests(1, None, random.standard_normal((1, 32)).astype(np.float32)), 10)
+        source.retrieve(
+            Requests(
+                size=1, texts=None, vectors_BD=random.standard_normal((1, 32)).astype(np.float32)
+            ),
+            10,
+        )
     assert asked == [20] * 20
 
 
@@ -103,7 +115,7 @@ def test_numbers_too_large_for_half_precision_or_none_are_left_to_the_whole(numb
     items_ID[2, 2] = number
     source, request = (
         Fp16Retriever("near", items_ID),
-        Requests(1, None, np.ones((1, 4), np.float32)),
+        Requests(size=1, texts=None, vectors_BD=np.ones((1, 4), np.float32)),
     )
     if np.isnan(number):
         with pytest.raises(ValueError, match="an item vector holds NaN"):
@@ -115,11 +127,11 @@ def test_numbers_too_large_for_half_precision_or_none_are_left_to_the_whole(numb
 def test_a_wrong_dimension_is_a_sentence() -> None:
     source = Fp16Retriever("near", np.eye(4, dtype=np.float32))
     with pytest.raises(ValueError, match="encode both with the same encoder"):
-        source.retrieve(Requests(1, None, np.ones((1, 3), np.float32)), 1)
+        source.retrieve(Requests(size=1, texts=None, vectors_BD=np.ones((1, 3), np.float32)), 1)
 
 
 def test_an_empty_catalogue_has_nothing() -> None:
     source = Fp16Retriever("near", np.empty((0, 4), np.float32))
-    assert source.retrieve(Requests(1, None, np.ones((1, 4), np.float32)), 2).rows_BN.tolist() == [
-        [-1, -1]
-    ]
+    assert source.retrieve(
+        Requests(size=1, texts=None, vectors_BD=np.ones((1, 4), np.float32)), 2
+    ).rows_BN.tolist() == [[-1, -1]]

@@ -26,9 +26,12 @@ def test_any_shards_merge_to_the_whole(question, size, block_queries):
     """Most exclusions of a query lie in other shards than the one that is asked."""
     queries_QD, items_ID, k, allowed_I, (offsets, excluded) = question
     known = Histories(
-        offsets, excluded, np.full(len(excluded), PURCHASE, np.int8), np.zeros(len(excluded))
+        offsets=offsets,
+        items=excluded,
+        types=np.full(len(excluded), PURCHASE, np.int8),
+        days=np.zeros(len(excluded)),
     )
-    requests = Requests(len(queries_QD), vectors_BD=queries_QD, histories=known)
+    requests = Requests(size=len(queries_QD), vectors_BD=queries_QD, histories=known)
     lists = []
     for rows in row_ranges(len(items_ID), size) or [range(0)]:
         part = slice(rows.start, rows.stop)
@@ -54,7 +57,7 @@ def test_exclusions_of_a_shard_are_those_that_lie_in_it():
 
 def test_lists_score_any_row_and_keep_to_a_filter():
     items_ID = np.array([[3, 0], [2, 0], [1, 0]], np.float32)
-    requests = Requests(2, vectors_BD=np.array([[1, 0], [0, 0]], np.float32))
+    requests = Requests(size=2, vectors_BD=np.array([[1, 0], [0, 0]], np.float32))
     rows_BK = np.array([[0, 1], [-1, -1]], np.int32)
     scores_BK = np.array([[3, 2], [-np.inf, -np.inf]], np.float32)
     listed = PrecomputedNeighbours("near", [(rows_BK, scores_BK)], items_ID)
@@ -69,7 +72,7 @@ def test_lists_score_any_row_and_keep_to_a_filter():
     ):
         listed.retrieve(requests, 3)
     with pytest.raises(ValueError, match="1 requests ask near for 2, but 2 were answered"):
-        listed.retrieve(Requests(1), 2)
+        listed.retrieve(Requests(size=1), 2)
 
 
 @pytest.mark.gpu

@@ -20,11 +20,11 @@ Event = tuple[int, int, int, float]
 def of(users: list[list[Event]], priced: bool = True) -> Histories:
     events = np.array([event for user in users for event in user], np.float64).reshape(-1, 4)
     return Histories(
-        np.cumsum([0, *map(len, users)]).astype(np.int64),
-        events[:, 0].astype(np.int32),
-        events[:, 1].astype(np.int8),
-        events[:, 2],
-        events[:, 3].astype(np.float32) if priced else None,
+        offsets=np.cumsum([0, *map(len, users)]).astype(np.int64),
+        items=events[:, 0].astype(np.int32),
+        types=events[:, 1].astype(np.int8),
+        days=events[:, 2],
+        prices=events[:, 3].astype(np.float32) if priced else None,
     )
 
 
@@ -77,9 +77,9 @@ def test_nobody_has_no_prices() -> None:
 def test_prices_are_one_an_event() -> None:
     with pytest.raises(ValueError, match="1 events have 2 prices"):
         Histories(
-            np.array([0, 1]),
-            np.zeros(1, np.int32),
-            np.zeros(1, np.int8),
-            np.zeros(1),
-            np.zeros(2, np.float32),
+            offsets=np.array([0, 1]),
+            items=np.zeros(1, np.int32),
+            types=np.zeros(1, np.int8),
+            days=np.zeros(1),
+            prices=np.zeros(2, np.float32),
         )

@@ -26,16 +26,16 @@ def interest(rows: list[int], scores: list[float]) -> DeclaredInterest:
 
 def test_what_the_search_found_is_retrieved_by_its_score_and_nothing_else_is() -> None:
     source = interest([7, 2, 9, 4], [0.5, 0.9, 0.0, -0.2])
-    assert source.retrieve(Requests(2), 5).rows_BN.tolist() == [[2, 7], [2, 7]]
-    scores_BN = source.score(Requests(1), np.array([[7, 3, 9, 2, 8, 10, -1]], np.int32))
+    assert source.retrieve(Requests(size=2), 5).rows_BN.tolist() == [[2, 7], [2, 7]]
+    scores_BN = source.score(Requests(size=1), np.array([[7, 3, 9, 2, 8, 10, -1]], np.int32))
     np.testing.assert_allclose(scores_BN, [[0.5, 0, 0, 0.9, 0, 0, 0]])
     assert (len(source), len(interest([4], [-1]))) == (2, 0)
 
 
 def test_nothing_found_is_no_candidate() -> None:
     nothing = interest([], [])
-    assert nothing.retrieve(Requests(1), 3).rows_BN.shape == (1, 0)
-    assert nothing.score(Requests(1), np.array([[3, -1]], np.int32)).tolist() == [[0, 0]]
+    assert nothing.retrieve(Requests(size=1), 3).rows_BN.shape == (1, 0)
+    assert nothing.score(Requests(size=1), np.array([[3, -1]], np.int32)).tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize(("events", "weight"), [(0, 3.0), (5, 1.75), (20, 1.0)])

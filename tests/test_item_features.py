@@ -58,10 +58,20 @@ def in_the_log(shop: Setup) -> None:
     """Between the nights two answers, and a click in the third place of one."""
     store = shop.event_store()
     shown = ("i04", "gone", "i06")
-    store.append_impressions([Impression("r1", SEEN, "one", "search", shown, user_id="u00"),
-                              Impression("r2", SEEN, "one", "search", ("i01",), user_id="stranger")])  # fmt: skip
+    store.append_impressions([Impression(request_id="r1", time=SEEN, release="one", surface="search", item_ids=shown, user_id="u00"),
+                              Impression(request_id="r2", time=SEEN, release="one", surface="search", item_ids=("i01",), user_id="stranger")])  # fmt: skip
     store.append(
-        [Interaction("e1", "u00", "i06", "click", SEEN + timedelta(minutes=1), "r1", price=3.5)]
+        [
+            Interaction(
+                event_id="e1",
+                user_id="u00",
+                item_id="i06",
+                type="click",
+                time=SEEN + timedelta(minutes=1),
+                request_id="r1",
+                price=3.5,
+            )
+        ]
     )
     store.close()
 

@@ -84,7 +84,7 @@ def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
     )
     shown, clicks = [], []
     for at in range(requests):
-        query = Query(f"r{at}", 8, f"u{at % USERS:02d}" if at % 3 else None)
+        query = Query(request_id=f"r{at}", k=8, user_id=f"u{at % USERS:02d}" if at % 3 else None)
         answer = impression(recommender.recommend(query), "recommend", query)
         user = (
             f"u{at // 6 % USERS:02d}" if at % 6 == 0 else f"visitor-{at}"
@@ -95,7 +95,12 @@ def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
             if rng.random() < wanted / (1 + place) ** 0.7:
                 clicks.append(
                     Interaction(
-                        f"{at}-{item}", user, item, "click", shown[-1].time, query.request_id
+                        event_id=f"{at}-{item}",
+                        user_id=user,
+                        item_id=item,
+                        type="click",
+                        time=shown[-1].time,
+                        request_id=query.request_id,
                     )
                 )
     store.append_impressions(shown)
@@ -133,7 +138,7 @@ def test_what_was_learned_serves_and_puts_the_cheap_first(
 ) -> None:
     certain = replace(shop, ranker=name, day=replace(shop.day, explore=Exploration()))
     after = opened(certain, "m1")
-    assert after.recommend(Query("r", 3)).ranker == f"{name}@None", (
+    assert after.recommend(Query(request_id="r", k=3)).ranker == f"{name}@None", (
         "the release itself names no models"
     )
     assert cheap_share(after) > 0.8
@@ -142,7 +147,10 @@ def test_what_was_learned_serves_and_puts_the_cheap_first(
 
 def cheap_share(recommender: Recommender) -> float:
     """Of the first three places of everybody's answer."""
-    answers = [recommender.recommend(Query("r", 3, f"u{user:02d}")).items for user in range(USERS)]
+    answers = [
+        recommender.recommend(Query(request_id="r", k=3, user_id=f"u{user:02d}")).items
+        for user in range(USERS)
+    ]
     return float(
         np.mean([int(each.item.item_id[1:]) < CHEAP for items in answers for each in items])
     )
@@ -190,11 +198,22 @@ def test_nobody_teaches_more_than_his_share() -> None:
         request: str, items: str, user: str | None, origin: str | None, days: float = 0.0
     ) -> pa.Table:
         shown = Impression(
-            request, day + timedelta(days=days), "v", "recommend", tuple(items), user_id=user
+            request_id=request,
+            time=day + timedelta(days=days),
+            release="v",
+            surface="recommend",
+            item_ids=tuple(items),
+            user_id=user,
         )
         clicks = [
             Interaction(
-                f"{request}{item}", user or "?", item, "click", shown.time, request, origin=origin
+                event_id=f"{request}{item}",
+                user_id=user or "?",
+                item_id=item,
+                type="click",
+                time=shown.time,
+                request_id=request,
+                origin=origin,
             )
             for item in items
         ]
@@ -301,7 +320,10 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
         daily, folder / "ranker_net", base="m1", mark="", metrics={}, state={}
     )
     live.refresh()
-    assert live.recommender.recommend(Query("r", 3)).ranker == f"net@m1+{snapshot.version}"
+    assert (
+        live.recommender.recommend(Query(request_id="r", k=3)).ranker
+        == f"net@m1+{snapshot.version}"
+    )
     assert live.recommender.release is before.release
     reset_learning(daily)
     live.refresh()

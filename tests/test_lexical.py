@@ -31,7 +31,9 @@ class TestLexicalRetriever(ScorerContract):
     def requests(self):
         known = shoppers(items=self.ITEMS)
         return Requests(
-            len(known), texts=("drill", "drills new", "red drill") * 2 + ("dril",), histories=known
+            size=len(known),
+            texts=("drill", "drills new", "red drill") * 2 + ("dril",),
+            histories=known,
         )
 
 
@@ -41,7 +43,7 @@ def retriever():
 
 
 def ask(retriever, text, k=5, allowed=None):
-    rows = retriever.retrieve(Requests(1, texts=(text,)), k, allowed).rows_BN[0]
+    rows = retriever.retrieve(Requests(size=1, texts=(text,)), k, allowed).rows_BN[0]
     return rows[rows >= 0].tolist()
 
 
@@ -94,10 +96,13 @@ def test_filters_and_purchases_come_before_the_cut(retriever):
     assert ask(retriever, "cordless drill", k=1, allowed=allowed) == [1]
     gone = -1
     bought = Histories(
-        np.array([0, 2]), np.array([1, gone], np.int32), np.full(2, PURCHASE, np.int8), np.zeros(2)
+        offsets=np.array([0, 2]),
+        items=np.array([1, gone], np.int32),
+        types=np.full(2, PURCHASE, np.int8),
+        days=np.zeros(2),
     )
     for text, row in (("drill", 0), ("battery", len(TITLES) - 1)):
-        found = retriever.retrieve(Requests(1, texts=(text,), histories=bought), 1)
+        found = retriever.retrieve(Requests(size=1, texts=(text,), histories=bought), 1)
         assert found.rows_BN.tolist() == [[row]]
 
 
@@ -227,8 +232,8 @@ def test_refuses_at_the_door(retriever):
     with pytest.raises(ValueError, match=r"boost of title is 1\.5"):
         LexicalIndex.build({"title": ["a"]}, {"title": 1.5})
     with pytest.raises(ValueError, match="k is 0"):
-        retriever.retrieve(Requests(1, texts=("a",)), 0)
-    assert retriever.retrieve(Requests(3), 2).rows_BN.shape == (3, 0)
+        retriever.retrieve(Requests(size=1, texts=("a",)), 0)
+    assert retriever.retrieve(Requests(size=3), 2).rows_BN.shape == (3, 0)
 
 
 @pytest.mark.realdata
@@ -251,6 +256,6 @@ def test_recall_on_home_depot():
     for query, item in zip(judged["query"].to_pylist(), judged["item_id"].to_pylist(), strict=True):
         relevant.setdefault(query, set()).add(row_of[item])
     retriever = LexicalRetriever(LexicalIndex.build({"title": items["title"].to_pylist()}, {}))
-    found = retriever.retrieve(Requests(len(relevant), texts=tuple(relevant)), 10).rows_BN
+    found = retriever.retrieve(Requests(size=len(relevant), texts=tuple(relevant)), 10).rows_BN
     pairs = zip(relevant.values(), found, strict=True)
     assert np.mean([len(truth & set(rows)) / len(truth) for truth, rows in pairs]) > 0.52

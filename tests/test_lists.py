@@ -18,18 +18,34 @@ from tests.toy_clicks import CURVE, NAMES, lists_of, logged
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
-    "r1", NOON, "v1", "search", ("a", "b", "c"), ("bm25", "ann"), ((3, 0), (2, 1), (1, 9)), "u", "tea",
+    request_id="r1", time=NOON, release="v1", surface="search", item_ids=("a", "b", "c"), feature_names=("bm25", "ann"), features=((3, 0), (2, 1), (1, 9)), user_id="u", query="tea",
     scores=(3, 2, 1), propensities=(0.5, 0.25, 0.25),
 )  # fmt: skip
 HOME = Impression(
-    "r2", NOON + timedelta(hours=1), "v1", "home", ("d",), ("new",), ((5,),), offset=10
+    request_id="r2",
+    time=NOON + timedelta(hours=1),
+    release="v1",
+    surface="home",
+    item_ids=("d",),
+    feature_names=("new",),
+    features=((5,),),
+    offset=10,
 )
 HALVES = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
 
 
 def examples(*shown, clicks=()):
     rows = [
-        vars(Interaction(f"e{at}", "u", item, kind, NOON, request))
+        vars(
+            Interaction(
+                event_id=f"e{at}",
+                user_id="u",
+                item_id=item,
+                type=kind,
+                time=NOON,
+                request_id=request,
+            )
+        )
         for at, (item, kind, request) in enumerate(clicks)
     ]
     return join(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
@@ -84,7 +100,15 @@ def test_an_empty_log_has_no_lists():
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(wrong):
-    shown = Impression("r", NOON, "v", "home", ("a", "b"), ("x", "age"), ((1, 2), (3, wrong)))
+    shown = Impression(
+        request_id="r",
+        time=NOON,
+        release="v",
+        surface="home",
+        item_ids=("a", "b"),
+        feature_names=("x", "age"),
+        features=((1, 2), (3, wrong)),
+    )
     with pytest.raises(
         InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"
     ):
@@ -93,7 +117,18 @@ def test_what_is_no_number_is_refused(wrong):
 
 def test_a_chance_is_above_nothing():
     with pytest.raises(InputError, match=r"a propensity is 0\.0, of 1 that are none"):
-        LoggedRankings.of(examples(Impression("r", NOON, "v", "home", ("a",), propensities=(0.0,))))
+        LoggedRankings.of(
+            examples(
+                Impression(
+                    request_id="r",
+                    time=NOON,
+                    release="v",
+                    surface="home",
+                    item_ids=("a",),
+                    propensities=(0.0,),
+                )
+            )
+        )
 
 
 def test_a_click_far_down_stands_for_those_that_were_not_made():

@@ -47,11 +47,11 @@ def shop(home: Path, items_resident: int) -> NightRun:
         encoder_cpus=0.25,
     )
     choices = Setup(
-        "generated",
-        str(home),
-        partial(generated.Generated, ITEMS, USERS, 8, USERS // PARTS),
-        partial(HashingEncoder, 8),
-        lambda: pytest.fail("no events are asked for"),
+        name="generated",
+        home=str(home),
+        dataset=partial(generated.Generated, ITEMS, USERS, 8, USERS // PARTS),
+        encoder=partial(HashingEncoder, 8),
+        event_store=lambda: pytest.fail("no events are asked for"),
         recommend_ranker=partial(LinearRanker, {"discovery": 1.0}),
         night=night,
     )
@@ -83,7 +83,12 @@ def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Pat
     assert released(whole) == released(cut)
     for part in range(PARTS):
         known = histories_of(cut.read_part("users", part))
-        requests = Requests(len(known), None, np.array(cut.read_array("user_vectors", part)), known)
+        requests = Requests(
+            size=len(known),
+            texts=None,
+            vectors_BD=np.array(cut.read_array("user_vectors", part)),
+            histories=known,
+        )
         sellable_I = np.asarray(cut.released_items()["in_stock"])
         exact = ExactRetriever("discovery", cut.released_array("item_vectors"))
         (listed,) = nearest.Lists(cut, part).put_into([exact], range(len(known)))
@@ -110,7 +115,13 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
     known, sellable_I = histories_of(release.users), np.asarray(release.items["in_stock"])
     for user in range(len(known)):
         vector_D = np.array(release.user_vectors_UD[user : user + 1])
-        requests = Requests(1, None, vector_D, known.slice(user, user + 1), utc_days(UNTIL))
+        requests = Requests(
+            size=1,
+            texts=None,
+            vectors_BD=vector_D,
+            histories=known.slice(user, user + 1),
+            now_days=utc_days(UNTIL),
+        )
         found = funnel.find(asked, ranker, requests, 12, sellable_I)
         width = found.rows_BK.shape[1]
         np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], found.rows_BK[0])

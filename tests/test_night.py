@@ -122,7 +122,7 @@ def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None
 def test_a_title_finds_its_item_first(recommender: Recommender) -> None:
     encoder = setup().encoder()
     for item in range(ITEMS):
-        query = Query("r", 3, text=title(item))
+        query = Query(request_id="r", k=3, text=title(item))
         found = recommender.search(query, encoder.encode_queries([title(item)])[0])
         assert found.items[0].item.item_id == f"i{item:02d}"
 
@@ -165,7 +165,7 @@ def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_basket
     for item in range(ITEMS):
         found = [
             int(each.item.item_id[1:])
-            for each in recommender.similar(Query("r", 5), f"i{item:02d}").items
+            for each in recommender.similar(Query(request_id="r", k=5), f"i{item:02d}").items
         ]
         assert all(other == item ^ 1 or other % 2 == item % 2 for other in found[:3])
         assert item ^ 1 in found
@@ -236,10 +236,20 @@ def test_a_night_killed_again_and_again_makes_the_same_bytes(home: Path, tmp_pat
 def test_live_events_and_queries_are_in_the_next_night(home: Path) -> None:
     shop, before = setup(), UNTIL - timedelta(minutes=1)
     events = shop.event_store()
-    events.append([Interaction("e1", "newcomer", "i00", "cart", before)])
+    events.append(
+        [Interaction(event_id="e1", user_id="newcomer", item_id="i00", type="cart", time=before)]
+    )
     for query, users in (("Reading  Chair", 3), ("red secret", 2)):
         shown = [
-            Impression(f"{query}{n}", before, "v", "search", ("i00",), user_id=f"u{n}", query=query)
+            Impression(
+                request_id=f"{query}{n}",
+                time=before,
+                release="v",
+                surface="search",
+                item_ids=("i00",),
+                user_id=f"u{n}",
+                query=query,
+            )
             for n in range(users)
         ]
         events.append_impressions(shown)
@@ -272,7 +282,7 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
         big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
     )
     for item in range(ITEMS):
-        query = Query("r", 20, text=title(item), filters=Filters(brand=("acme",)))
+        query = Query(request_id="r", k=20, text=title(item), filters=Filters(brand=("acme",)))
         found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
         assert len(found.items) == ITEMS // 2
 
@@ -293,10 +303,10 @@ def test_a_shop_without_a_single_event_can_be_searched(home: Path) -> None:
         first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
     )
     found = recommender.search(
-        Query("r", 3, text=title(4)), shop.encoder().encode_queries([title(4)])[0]
+        Query(request_id="r", k=3, text=title(4)), shop.encoder().encode_queries([title(4)])[0]
     )
     assert found.items[0].item.item_id == "i04"
-    assert len(recommender.recommend(Query("r", 3, "nobody")).items) == 3
+    assert len(recommender.recommend(Query(request_id="r", k=3, user_id="nobody")).items) == 3
 
 
 def test_an_empty_catalogue_is_refused_before_anything_is_written(home: Path) -> None:

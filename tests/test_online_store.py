@@ -87,8 +87,8 @@ def shown(lists, at, release="v1"):
     """What was shown, as the answers logged it."""
     return [
         Impression(
-            request, at, release, "search", tuple(f"i{place}" for place in range(10)), lists.names,
-            tuple(map(tuple, features_KF.tolist())), user_id=user,
+            request_id=request, time=at, release=release, surface="search", item_ids=tuple(f"i{place}" for place in range(10)), feature_names=lists.names,
+            features=tuple(map(tuple, features_KF.tolist())), user_id=user,
         )
         for request, user, features_KF in zip(lists.request_ids_B, lists.users_B, lists.features_BKF, strict=True)
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def clicks(lists, at):
     """What was done with it, each user from an address of his own."""
     return [
         Interaction(
-            f"{lists.request_ids_B[row]}-{place}", lists.users_B[row], f"i{place}", "click", at,
+            event_id=f"{lists.request_ids_B[row]}-{place}", user_id=lists.users_B[row], item_id=f"i{place}", type="click", time=at,
             request_id=lists.request_ids_B[row], origin=lists.users_B[row],
         )
         for row, place in zip(*np.nonzero(lists.clicked_BK), strict=True)

@@ -11,7 +11,10 @@ def bought(*users):
     items, days = (np.array(column) for column in zip(*events, strict=True))
     types = np.full(len(items), PURCHASE, np.int8)
     return Histories(
-        np.cumsum([0, *map(len, users)]), items.astype(np.int32), types, days.astype(float)
+        offsets=np.cumsum([0, *map(len, users)]),
+        items=items.astype(np.int32),
+        types=types,
+        days=days.astype(float),
     )
 
 
@@ -32,7 +35,7 @@ def test_likeness_squared_of_a_worked_example():
     """Peer 0 shares item 0 (of 2 peers' three) with the user, peer 1 item 1: ln(3 / 1) each; 2 and
     3 are theirs."""
     source = Peers(bought([(0, 0), (2, 7)], [(1, 0), (3, 0)]), 4, now_days=7.0, half_life_days=7.0)
-    requests = Requests(1, histories=bought([(0, 5), (1, 5)]))
+    requests = Requests(size=1, histories=bought([(0, 5), (1, 5)]))
     weight = np.log(3) ** 2
     likeness = weight / (1 + 2 * weight)
     expected = [0, 0, likeness**2, likeness**2 / 2]
@@ -45,18 +48,18 @@ def test_likeness_squared_of_a_worked_example():
 def test_who_shares_more_counts_more_and_a_thing_that_all_have_says_little():
     near, far = [(0, 0), (1, 0), (2, 0), (5, 0)], [(0, 0), (3, 0), (4, 0), (6, 0)]
     source = Peers(bought(near, far), 7, now_days=0.0)
-    assert answers(source.retrieve(Requests(1, histories=bought([(0, 0), (1, 0), (2, 0)])), 1)) == [
-        [5]
-    ]
+    assert answers(
+        source.retrieve(Requests(size=1, histories=bought([(0, 0), (1, 0), (2, 0)])), 1)
+    ) == [[5]]
 
 
 def test_nobody_alike_no_candidates():
     source = Peers(bought([(0, 0), (1, 0)]), 3, now_days=0.0)
-    assert answers(source.retrieve(Requests(1, histories=bought([(2, 0)])), 3)) == [[]]
-    assert source.retrieve(Requests(2), 3).rows_BN.shape == (2, 0)
-    assert source.score(Requests(1), np.array([[1]], np.int32)).tolist() == [[0]]
+    assert answers(source.retrieve(Requests(size=1, histories=bought([(2, 0)])), 3)) == [[]]
+    assert source.retrieve(Requests(size=2), 3).rows_BN.shape == (2, 0)
+    assert source.score(Requests(size=1), np.array([[1]], np.int32)).tolist() == [[0]]
     nobody = Peers(Histories.empty(0), 3, now_days=0.0)
-    assert answers(nobody.retrieve(Requests(1, histories=bought([(2, 0)])), 3)) == [[]]
+    assert answers(nobody.retrieve(Requests(size=1, histories=bought([(2, 0)])), 3)) == [[]]
 
 
 def test_the_latest_users_are_kept_whole_and_in_order():

@@ -81,7 +81,7 @@ def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> N
     """Another replica had seen that he may, and wrote after the deletion."""
     shop = setup()
     log = shop.event_store()
-    log.append([Interaction("e4", "u04", "i01", "click", LATER)])
+    log.append([Interaction(event_id="e4", user_id="u04", item_id="i01", type="click", time=LATER)])
     made = forgetting.forget(shop, log, "u03", LATER)
     log.quarantine([("no such item", {"user_id": user, "item_id": "x"}) for user in ("u03", "u04")])
     forgetting.erase(shop, log, ["u04"], grace_s=0)
@@ -195,10 +195,16 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(
 ) -> None:
     one, other = clients
     log = replicas[0].events
-    log.append([Interaction("e1", "u03", "i00", "click", datetime.now(UTC))])
+    log.append(
+        [
+            Interaction(
+                event_id="e1", user_id="u03", item_id="i00", type="click", time=datetime.now(UTC)
+            )
+        ]
+    )
     one.put("/users/u03/opt-out")
     assert recommended(other) == recommended(one, "never seen")
-    search = Query("r1", user_id="u03", text="chair")
+    search = Query(request_id="r1", user_id="u03", text="chair")
     assert replicas[1].decisions.seen(search, datetime.now(UTC)) == (
         replace(search, user_id=None),
         False,

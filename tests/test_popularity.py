@@ -13,10 +13,10 @@ class TestPopularity(ScorerContract):
 
 def test_events_are_weighted_and_fade():
     known = Histories(
-        np.array([0, 2, 3]),
-        np.array([0, 1, 1], np.int32),
-        np.array([PURCHASE, 0, PURCHASE], np.int8),
-        np.array([0, 10, 10.0]),
+        offsets=np.array([0, 2, 3]),
+        items=np.array([0, 1, 1], np.int32),
+        types=np.array([PURCHASE, 0, PURCHASE], np.int8),
+        days=np.array([0, 10, 10.0]),
     )
     scores_I = popularity([known], 3, now_days=10.0, half_life_days=10.0)
     np.testing.assert_allclose(scores_I, [0.5, 1.1, 0])
@@ -28,12 +28,12 @@ def test_events_are_weighted_and_fade():
 
 def test_a_stranger_gets_the_best_ties_by_row_and_the_unsold_last():
     source = Popularity(np.array([0, 2, 5, 2, 0], np.float32))
-    assert answers(source.retrieve(Requests(2), 9)) == [[2, 1, 3, 0, 4]] * 2
+    assert answers(source.retrieve(Requests(size=2), 9)) == [[2, 1, 3, 0, 4]] * 2
 
 
 def test_scores_any_row():
     scores_BN = Popularity(np.array([0, 2, 5], np.float32)).score(
-        Requests(1), np.array([[2, 0]], np.int32)
+        Requests(size=1), np.array([[2, 0]], np.int32)
     )
     assert scores_BN.tolist() == [[5, 0]]
 
@@ -63,9 +63,12 @@ class TestCategoryPopularity(ScorerContract):
 def one(items, days):
     types = np.full(len(items), PURCHASE, np.int8)
     return Requests(
-        1,
+        size=1,
         histories=Histories(
-            np.array([0, len(items)]), np.array(items, np.int32), types, np.array(days)
+            offsets=np.array([0, len(items)]),
+            items=np.array(items, np.int32),
+            types=types,
+            days=np.array(days),
         ),
     )
 
@@ -98,7 +101,7 @@ def test_no_category_and_no_history_no_candidates():
     assert answers(nowhere.retrieve(one([0], [1.0]), 3)) == [[]]
     assert nowhere.score(one([0], [1.0]), np.array([[1]], np.int32)).tolist() == [[0]]
     source = CategoryPopularity(np.ones(3, np.float32), np.zeros(3, int))
-    assert source.retrieve(Requests(2), 3).rows_BN.shape == (2, 0)
-    assert source.score(Requests(1), np.array([[1]], np.int32)).tolist() == [[0]]
+    assert source.retrieve(Requests(size=2), 3).rows_BN.shape == (2, 0)
+    assert source.score(Requests(size=1), np.array([[1]], np.int32)).tolist() == [[0]]
     with pytest.raises(ValueError, match="2 popularities for 3 categories"):
         CategoryPopularity(np.ones(2, np.float32), np.zeros(3, int))

@@ -53,11 +53,17 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def event(user: str, item: int, kind: str, minutes: int = 1) -> Interaction:
     time = UNTIL + timedelta(days=1, minutes=minutes)
-    return Interaction(f"{user}-{item}-{kind}-{minutes}", user, f"i{item:02d}", kind, time)
+    return Interaction(
+        event_id=f"{user}-{item}-{kind}-{minutes}",
+        user_id=user,
+        item_id=f"i{item:02d}",
+        type=kind,
+        time=time,
+    )
 
 
 def search(shop: Recommender, text: str, **choices: object) -> list[str]:
-    query = Query("r", text=text, **choices)  # type: ignore[arg-type]
+    query = Query(request_id="r", text=text, **choices)  # type: ignore[arg-type]
     vector_D = setup().encoder().encode_queries([text])[0]
     return [found.item.item_id for found in shop.search(query, vector_D).items]
 
@@ -97,7 +103,12 @@ def test_a_filtered_search_gives_as_many_as_match(
         shop,
         "red chair",
         k=k,
-        filters=Filters((category,) if category else (), (brand,) if brand else (), low, high),
+        filters=Filters(
+            category=(category,) if category else (),
+            brand=(brand,) if brand else (),
+            min_price=low,
+            max_price=high,
+        ),
     )
     assert len(found) == len(set(found)) == min(k, len(expected))
     assert set(found) <= expected
@@ -107,15 +118,15 @@ def test_the_same_words_find_the_users_colour_first(shop: Recommender) -> None:
     vector_D = setup().encoder().encode_queries(["lamp"])[0]
     ranker = search_ranker({"lexical": 1.0, "personal": 0.1})
     shop = Recommender.over(shop.release, shop.user_model, ranker, shop.recommend_ranker)
-    red = shop.search(Query("r", 2, "u00", "lamp"), vector_D)
-    blue = shop.search(Query("r", 2, "u01", "lamp"), vector_D)
+    red = shop.search(Query(request_id="r", k=2, user_id="u00", text="lamp"), vector_D)
+    blue = shop.search(Query(request_id="r", k=2, user_id="u01", text="lamp"), vector_D)
     assert [each.item.title for each in red.items] == ["red lamp", "blue lamp"]
     assert [each.item.title for each in blue.items] == ["blue lamp", "red lamp"]
     assert red.personalised
 
 
 def test_a_stranger_gets_what_sells(shop: Recommender) -> None:
-    found = shop.recommend(Query("r", 3, "nobody"))
+    found = shop.recommend(Query(request_id="r", k=3, user_id="nobody"))
     best = np.argsort(-np.asarray(shop.release.popularity_I), kind="stable")[:3]
     assert [each.item.item_id for each in found.items] == [
         shop.release.item_ids[int(row)] for row in best
@@ -128,8 +139,8 @@ def test_a_stranger_gets_what_sells(shop: Recommender) -> None:
 def test_one_event_of_a_stranger_changes_his_next_recommendation(
     shop: Recommender, kind: str
 ) -> None:
-    before = shop.recommend(Query("r", 3, "nobody"))
-    after = shop.recommend(Query("r", 3, "nobody"), [event("nobody", 5, kind)])
+    before = shop.recommend(Query(request_id="r", k=3, user_id="nobody"))
+    after = shop.recommend(Query(request_id="r", k=3, user_id="nobody"), [event("nobody", 5, kind)])
     assert after.personalised
     assert [each.item.item_id for each in after.items] != [
         each.item.item_id for each in before.items
@@ -152,7 +163,8 @@ def test_a_session_of_a_stranger_is_read_as_it_grows(shop: Recommender) -> None:
     """Nothing: what sells, of both colours. One blue thing: blue things with it. Three: blue things
     alone."""
     nothing, one, three = (
-        shop.recommend(Query("r", 6, "nobody"), session(*items)) for items in ([], [5], [5, 7, 9])
+        shop.recommend(Query(request_id="r", k=6, user_id="nobody"), session(*items))
+        for items in ([], [5], [5, 7, 9])
     )
     assert [ranking.personalised for ranking in (nothing, one, three)] == [False, True, True]
     assert (
@@ -168,7 +180,10 @@ def test_a_session_of_a_stranger_is_read_as_it_grows(shop: Recommender) -> None:
 
 
 def test_a_session_without_a_name_is_nobodys(shop: Recommender) -> None:
-    named, unnamed = (shop.recommend(Query("r", 6, user), session(5)) for user in ("nobody", None))
+    named, unnamed = (
+        shop.recommend(Query(request_id="r", k=6, user_id=user), session(5))
+        for user in ("nobody", None)
+    )
     assert named.items == unnamed.items
 
 
@@ -180,7 +195,9 @@ def read(shop: Recommender, text: str) -> tuple[Understood, Floats]:
 def declared(
     shop: Recommender, text: str, user: str = "nobody", k: int = 4, **choices: Any
 ) -> list[str]:
-    ranking = shop.recommend(Query("r", k, user, interest=text, **choices), (), read(shop, text))
+    ranking = shop.recommend(
+        Query(request_id="r", k=k, user_id=user, interest=text, **choices), (), read(shop, text)
+    )
     return [each.item.title for each in ranking.items]
 
 
@@ -188,26 +205,30 @@ def test_a_stranger_gets_what_he_says_he_wants_then_what_sells(shop: Recommender
     assert declared(shop, "blue lamp", k=1) == ["blue lamp"]
     assert set(declared(shop, "lamp", k=2)) == {"red lamp", "blue lamp"}
     assert len(declared(shop, "lamp", k=9)) == 9
-    ranking = shop.recommend(Query("r", 2, "nobody", interest="lamp"), (), read(shop, "lamp"))
+    ranking = shop.recommend(
+        Query(request_id="r", k=2, user_id="nobody", interest="lamp"), (), read(shop, "lamp")
+    )
     assert ranking.personalised
     assert all(each.sources["interest"] > 0 for each in ranking.items)
-    assert "interest" in impression(ranking, "recommend", Query("r")).feature_names
+    assert "interest" in impression(ranking, "recommend", Query(request_id="r")).feature_names
 
 
 def test_an_interest_is_found_by_its_words_where_nothing_encoded_it(shop: Recommender) -> None:
-    found = shop.recommend(Query("r", 2, "nobody", interest="clocks"))
+    found = shop.recommend(Query(request_id="r", k=2, user_id="nobody", interest="clocks"))
     assert {each.item.title for each in found.items} == {"red clock", "blue clock"}
 
 
 def test_an_interest_is_found_by_its_meaning_too(shop: Recommender) -> None:
     understood, lamp_D = shop.understand("zeppelin"), read(shop, "red lamp")[1]
-    found = shop.recommend(Query("r", 1, "nobody", interest="zeppelin"), (), (understood, lamp_D))
+    found = shop.recommend(
+        Query(request_id="r", k=1, user_id="nobody", interest="zeppelin"), (), (understood, lamp_D)
+    )
     assert found.items[0].item.title == "red lamp"
 
 
 def test_an_interest_in_what_the_shop_has_not_leaves_what_sells(shop: Recommender) -> None:
-    sells = shop.recommend(Query("r", 5, "nobody"))
-    found = shop.recommend(Query("r", 5, "nobody", interest="zeppelin"))
+    sells = shop.recommend(Query(request_id="r", k=5, user_id="nobody"))
+    found = shop.recommend(Query(request_id="r", k=5, user_id="nobody", interest="zeppelin"))
     assert [each.item for each in found.items] == [each.item for each in sells.items]
     assert not found.personalised
 
@@ -215,7 +236,9 @@ def test_an_interest_in_what_the_shop_has_not_leaves_what_sells(shop: Recommende
 def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
     """u03 buys blue things; of the red ones only the vase is offered, and what he buys again still
     is."""
-    before = [each.item.title for each in shop.recommend(Query("r", 6, "u03")).items]
+    before = [
+        each.item.title for each in shop.recommend(Query(request_id="r", k=6, user_id="u03")).items
+    ]
     told = declared(shop, "red vase", "u03", 6)
     assert "red vase" not in before
     assert "red vase" in told
@@ -225,7 +248,9 @@ def test_an_interest_stands_beside_a_history(shop: Recommender) -> None:
 def test_an_interest_counts_less_the_more_a_user_has_done(shop: Recommender) -> None:
     def score(user: str, *items: int) -> float:
         ranking = shop.recommend(
-            Query("r", ITEMS, user, interest="red vase"), session(*items), read(shop, "red vase")
+            Query(request_id="r", k=ITEMS, user_id=user, interest="red vase"),
+            session(*items),
+            read(shop, "red vase"),
         )
         return next(each.score for each in ranking.items if each.item.title == "red vase")
 
@@ -240,7 +265,7 @@ def test_an_interest_passes_the_filters_and_leaves_out_what_was_bought_today(
 ) -> None:
     assert declared(shop, "lamp", filters=Filters(max_price=14.0), k=2)[0] == "red lamp"
     assert "blue lamp" not in declared(shop, "lamp", filters=Filters(max_price=14.0), k=16)
-    query = Query("r", 4, "nobody", interest="lamp")
+    query = Query(request_id="r", k=4, user_id="nobody", interest="lamp")
     found = shop.recommend(query, [event("nobody", 4, "purchase")], read(shop, "lamp"))
     assert found.items[0].item.title == "blue lamp"
     assert "red lamp" not in [each.item.title for each in found.items]
@@ -258,13 +283,15 @@ def test_diversity_makes_answers_less_alike_from_the_same_candidates(
 ) -> None:
     events = [event(user, 5, "click")] if live else []
     plain, diverse, zero = (
-        shop.recommend(Query("r", 5, user, diversity=d), events) for d in (0.0, 0.9, 0.0)
+        shop.recommend(Query(request_id="r", k=5, user_id=user, diversity=d), events)
+        for d in (0.0, 0.9, 0.0)
     )
     assert alike(shop, diverse) < alike(shop, plain) - 0.02
     assert diverse.items[0] == plain.items[0] == zero.items[0]
     assert len({each.item.item_id for each in diverse.items}) == 5
     candidates = {
-        each.item.item_id: each for each in shop.recommend(Query("r", 25, user), events).items
+        each.item.item_id: each
+        for each in shop.recommend(Query(request_id="r", k=25, user_id=user), events).items
     }
     assert all(candidates[each.item.item_id].features == each.features for each in diverse.items)
 
@@ -272,7 +299,9 @@ def test_diversity_makes_answers_less_alike_from_the_same_candidates(
 def test_a_diverse_answer_keeps_the_filters_and_what_was_bought_today_out(
     shop: Recommender,
 ) -> None:
-    query = Query("r", 5, "u03", filters=Filters(max_price=20.0), diversity=1.0)
+    query = Query(
+        request_id="r", k=5, user_id="u03", filters=Filters(max_price=20.0), diversity=1.0
+    )
     found = shop.recommend(query, [event("u03", 7, "purchase")])
     prices = [each.item.price or 0.0 for each in found.items]
     assert len(prices) == 5
@@ -287,7 +316,9 @@ def test_the_tail_has_its_share_of_every_answer(shop: Recommender, user: str) ->
     tail_ids = {shop.release.item_ids[int(row)] for row in np.flatnonzero(fair.tail_I)}
 
     def shares(recommender: Recommender) -> list[int]:
-        ranking = recommender.recommend(Query("r", 4, user), [event(user, 5, "view")])
+        ranking = recommender.recommend(
+            Query(request_id="r", k=4, user_id=user), [event(user, 5, "view")]
+        )
         return np.cumsum([each.item.item_id in tail_ids for each in ranking.items]).tolist()
 
     assert shares(shop)[-1] < 2
@@ -297,8 +328,8 @@ def test_the_tail_has_its_share_of_every_answer(shop: Recommender, user: str) ->
 def test_the_nightly_list_and_the_same_sources_asked_again_agree(shop: Recommender) -> None:
     """An event that says nothing (an item that is not in the catalogue) leaves the list as the
     night made it."""
-    nightly = shop.recommend(Query("r", 5, "u03"))
-    again = shop.recommend(Query("r", 5, "u03"), [event("u03", 99, "view")])
+    nightly = shop.recommend(Query(request_id="r", k=5, user_id="u03"))
+    again = shop.recommend(Query(request_id="r", k=5, user_id="u03"), [event("u03", 99, "view")])
     assert [each.item.item_id for each in nightly.items] == [
         each.item.item_id for each in again.items
     ]
@@ -313,7 +344,9 @@ def test_what_is_due_is_counted_up_to_the_request(
     """In this shop a thing is due again after a day; half a year later it counts less."""
 
     def again() -> list[float]:
-        ranking = shop.recommend(Query("r", ITEMS, "u03"), [event("u03", 99, "view")])
+        ranking = shop.recommend(
+            Query(request_id="r", k=ITEMS, user_id="u03"), [event("u03", 99, "view")]
+        )
         return sorted(each.features["buy_again"] for each in ranking.items)
 
     soon = again()
@@ -325,7 +358,8 @@ def test_what_is_due_is_counted_up_to_the_request(
 def test_what_was_bought_by_day_is_not_offered_again_the_same_day(shop: Recommender) -> None:
     user, wanted = 3, left_out(3)
     found = shop.recommend(
-        Query("r", ITEMS, f"u{user:02d}"), [event(f"u{user:02d}", wanted, "purchase")]
+        Query(request_id="r", k=ITEMS, user_id=f"u{user:02d}"),
+        [event(f"u{user:02d}", wanted, "purchase")],
     )
     offered = [int(each.item.item_id[1:]) for each in found.items]
     assert wanted not in offered
@@ -335,16 +369,16 @@ def test_what_was_bought_by_day_is_not_offered_again_the_same_day(shop: Recommen
 def test_filters_hold_for_recommendations_and_similar_items(shop: Recommender) -> None:
     cheap = Filters(max_price=15.0)
     for found in (
-        shop.recommend(Query("r", 4, "u00", filters=cheap)),
-        shop.recommend(Query("r", 4, "nobody", filters=cheap)),
-        shop.similar(Query("r", 4, filters=cheap), "i00"),
+        shop.recommend(Query(request_id="r", k=4, user_id="u00", filters=cheap)),
+        shop.recommend(Query(request_id="r", k=4, user_id="nobody", filters=cheap)),
+        shop.similar(Query(request_id="r", k=4, filters=cheap), "i00"),
     ):
         assert found.items
         assert all(each.item.price is not None and each.item.price <= 15.0 for each in found.items)
 
 
 def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommender) -> None:
-    query = Query("r9", 5, "u00", title(2))
+    query = Query(request_id="r9", k=5, user_id="u00", text=title(2))
     ranking = shop.search(query, setup().encoder().encode_queries([title(2)])[0])
     scores = [each.score for each in ranking.items]
     assert scores == sorted(scores, reverse=True)
@@ -359,7 +393,7 @@ def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommend
 
 def test_an_unknown_item_is_named(shop: Recommender) -> None:
     with pytest.raises(NotFoundError, match="item 'i99' is not in release"):
-        shop.similar(Query("r"), "i99")
+        shop.similar(Query(request_id="r"), "i99")
 
 
 def test_a_ranker_that_wants_an_unknown_source_is_refused(shop: Recommender) -> None:

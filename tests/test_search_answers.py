@@ -59,7 +59,7 @@ def reading(shop: Recommender) -> Recommender:
 
 
 def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: Any) -> Ranking:
-    query = Query("r", text=text, **choices)
+    query = Query(request_id="r", text=text, **choices)
     return shop.search(query, vector(shop, text), deadline=deadline)
 
 
@@ -95,11 +95,11 @@ texts = st.sampled_from(
 )
 filters = st.builds(
     Filters,
-    st.sampled_from([(), ("home",), ("home / chair", "HOME / LAMP"), ("garden",)]),
-    st.sampled_from([(), ("acme",), ("GLOBEX", "nobody"), ("acme", "globex")]),
-    st.sampled_from([None, 0.0, 11.0, 16.5]),
-    st.sampled_from([None, 12.0, 20.0, 99.0]),
-    st.sampled_from([None, True]),
+    category=st.sampled_from([(), ("home",), ("home / chair", "HOME / LAMP"), ("garden",)]),
+    brand=st.sampled_from([(), ("acme",), ("GLOBEX", "nobody"), ("acme", "globex")]),
+    min_price=st.sampled_from([None, 0.0, 11.0, 16.5]),
+    max_price=st.sampled_from([None, 12.0, 20.0, 99.0]),
+    in_stock=st.sampled_from([None, True]),
 )
 
 
@@ -314,7 +314,14 @@ def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(
 
 
 def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommender) -> None:
-    query = Query("r7", 3, "u00", "red lamp", Filters(brand=("acme",)), offset=1)
+    query = Query(
+        request_id="r7",
+        k=3,
+        user_id="u00",
+        text="red lamp",
+        filters=Filters(brand=("acme",)),
+        offset=1,
+    )
     ranking = reading.search(query, vector(reading, "red lamp"))
     shown = impression(ranking, "search", query)
     assert (shown.feature_names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")

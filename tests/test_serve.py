@@ -126,7 +126,9 @@ def test_a_shop_opens_before_the_first_night_and_finds_its_release(
 @pytest.mark.ray
 def test_an_answer_leaves_its_impression(home: Path, make_shop: Callable[[], Any]) -> None:
     shop = make_shop()
-    ranking = asyncio.run(shop.recommend(Query("r1", 3, "u03", filters=Filters())))
+    ranking = asyncio.run(
+        shop.recommend(Query(request_id="r1", k=3, user_id="u03", filters=Filters()))
+    )
     assert {"history", "answer"} <= set(ranking.stages_ms)
     eventually(lambda: shop.events.counts()["impressions"] == 1)
     shown = next(shop.events.impressions())
@@ -152,7 +154,7 @@ def test_a_vector_of_another_space_is_never_searched_with(home: Path) -> None:
 
     shop = ShopReplica(setup(), OtherEncoder())
     with pytest.raises(NotReadyError, match="other-64"):
-        asyncio.run(shop.search(Query("r1", text="red chair")))
+        asyncio.run(shop.search(Query(request_id="r1", text="red chair")))
     shop.close()
 
 
@@ -178,8 +180,12 @@ def test_an_interest_is_encoded_as_a_search_is(home: Path) -> None:
 
     encoder = ShopsEncoder()
     shop = ShopReplica(setup(), encoder)
-    told = asyncio.run(shop.recommend(Query("r1", 2, "nobody", interest="Blue LAPM under $90")))
-    untold = asyncio.run(shop.recommend(Query("r2", 2, "nobody")))
+    told = asyncio.run(
+        shop.recommend(
+            Query(request_id="r1", k=2, user_id="nobody", interest="Blue LAPM under $90")
+        )
+    )
+    untold = asyncio.run(shop.recommend(Query(request_id="r2", k=2, user_id="nobody")))
     assert encoder.asked == ["blue lamp"]
     assert told.items[0].item.title == "blue lamp" != untold.items[0].item.title
     assert {"understand", "encode", "interest", "answer"} <= set(told.stages_ms)

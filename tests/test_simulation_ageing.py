@@ -16,8 +16,10 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 def test_everything_is_a_day_older(tmp_path: Path) -> None:
     store = SqliteEventStore(tmp_path / "log.sqlite")
     click, shown = (
-        Interaction("e1", "u1", "i1", "click", NOW, "r1"),
-        Impression("r1", NOW, "v1", "search", ("i1",)),
+        Interaction(
+            event_id="e1", user_id="u1", item_id="i1", type="click", time=NOW, request_id="r1"
+        ),
+        Impression(request_id="r1", time=NOW, release="v1", surface="search", item_ids=("i1",)),
     )
     store.append([click])
     store.append_impressions([shown])

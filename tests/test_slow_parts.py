@@ -39,7 +39,9 @@ def asked(
     shop = ShopReplica(replace(made, day=replace(made.day, **day)), encoder)
     try:
         started = time.perf_counter()
-        ranking = asyncio.run(shop.search(Query("r1", text=text, k=3, deadline=started + 0.5)))
+        ranking = asyncio.run(
+            shop.search(Query(request_id="r1", text=text, k=3, deadline=started + 0.5))
+        )
         return ranking, time.perf_counter() - started
     finally:
         shop.close()
@@ -97,7 +99,7 @@ def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
         searcher = replace(live.searcher, reader=reader, ranker=ranker)
         shop.live.recommender = replace(live, searcher=searcher)
         started = time.perf_counter()
-        ranking = asyncio.run(shop.search(Query("r1", text="red chair", k=3)))
+        ranking = asyncio.run(shop.search(Query(request_id="r1", text="red chair", k=3)))
         seconds = time.perf_counter() - started
     finally:
         shop.close()

@@ -33,7 +33,9 @@ def log() -> Histories:
     )
     days = np.array([60.0, 60.0, 60.0, 80.0] * SOLD + [60.0])
     offsets = np.array([*range(0, len(items), 4), len(items)])
-    return Histories(offsets, items, np.full(len(items), PURCHASE, np.int8), days)
+    return Histories(
+        offsets=offsets, items=items, types=np.full(len(items), PURCHASE, np.int8), days=days
+    )
 
 
 def content() -> sources.Neighbours:
@@ -52,7 +54,9 @@ def asked(*users: int) -> Requests:
     histories = log().users(np.array(users))
     sums_BD = np.add.reduceat(VECTORS[histories.items], histories.offsets[:-1])
     vectors_BD = sums_BD / np.linalg.norm(sums_BD, axis=1, keepdims=True)
-    return Requests(len(users), None, vectors_BD, histories, NOW)
+    return Requests(
+        size=len(users), texts=None, vectors_BD=vectors_BD, histories=histories, now_days=NOW
+    )
 
 
 def told(of: sources.Fitted, name: str, requests: Requests, k: int = 4) -> list[list[int]]:
@@ -77,7 +81,13 @@ def test_each_source_knows_what_a_user_left_out(fitted, name):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_stranger_hears_what_sells_and_what_is_new(fitted, name):
-    nobody = Requests(1, None, np.zeros((1, VECTORS.shape[1]), np.float32), Histories.empty(), NOW)
+    nobody = Requests(
+        size=1,
+        texts=None,
+        vectors_BD=np.zeros((1, VECTORS.shape[1]), np.float32),
+        histories=Histories.empty(),
+        now_days=NOW,
+    )
     [rows] = told(fitted, name, nobody)
     assert rows == {"popularity": rows, "arrivals": [NEW]}.get(name, [])
     assert name != "popularity" or len(rows) == 4
@@ -97,9 +107,14 @@ def test_a_source_of_a_shop_without_events_is_silent_or_knows_the_catalogue(name
 
 def test_only_content_knows_who_is_like_what_nobody_bought(fitted):
     viewed = Histories(
-        np.array([0, 1]), np.array([NEW], np.int32), np.zeros(1, np.int8), np.array([NOW])
+        offsets=np.array([0, 1]),
+        items=np.array([NEW], np.int32),
+        types=np.zeros(1, np.int8),
+        days=np.array([NOW]),
     )
-    requests = Requests(1, None, VECTORS[[NEW]], viewed, NOW)
+    requests = Requests(
+        size=1, texts=None, vectors_BD=VECTORS[[NEW]], histories=viewed, now_days=NOW
+    )
     assert [told(fitted, name, requests) for name in ("co_occurrence", "peers", "buy_again")] == [
         [[]]
     ] * 3
@@ -179,7 +194,10 @@ def test_habits_are_counted_from_the_log(fitted):
     assert found.first_days_I.tolist() == [60.0] * SOLD + [NOW - 5, 60.0]
     np.testing.assert_allclose(found.repurchase_intervals.intervals_I, 20, rtol=1e-6)
     gone = Histories(
-        np.array([0, 2]), np.array([-1, 1], np.int32), np.zeros(2, np.int8), np.array([3.0, 4.0])
+        offsets=np.array([0, 2]),
+        items=np.array([-1, 1], np.int32),
+        types=np.zeros(2, np.int8),
+        days=np.array([3.0, 4.0]),
     )
     without = item_stats(lambda: [gone], 2)
     assert (without.counts_I.tolist(), without.first_days_I.tolist()) == ([0, 1], [np.inf, 4.0])

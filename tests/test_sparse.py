@@ -27,7 +27,10 @@ def test_best_of_is_a_sort_of_each_request(requests, k, shuffled):
 def test_interests_fade_from_each_user_s_own_last_event():
     types = np.array([PURCHASE, 0, 0, PURCHASE], np.int8)
     known = Histories(
-        np.array([0, 3, 3, 4]), np.array([1, 1, 2, 0], np.int32), types, np.array([0.0, 10, 10, 99])
+        offsets=np.array([0, 3, 3, 4]),
+        items=np.array([1, 1, 2, 0], np.int32),
+        types=types,
+        days=np.array([0.0, 10, 10, 99]),
     )
     wanted_BI = [[0, 0.5 + 0.1, 0.1], [0, 0, 0], [1, 0, 0]]
     np.testing.assert_allclose(
@@ -37,10 +40,10 @@ def test_interests_fade_from_each_user_s_own_last_event():
 
 def test_is_bought_looks_at_purchases_of_this_user():
     known = Histories(
-        np.array([0, 2, 3]),
-        np.array([4, 0, 1], np.int32),
-        np.array([PURCHASE, 0, PURCHASE], np.int8),
-        np.zeros(3),
+        offsets=np.array([0, 2, 3]),
+        items=np.array([4, 0, 1], np.int32),
+        types=np.array([PURCHASE, 0, PURCHASE], np.int8),
+        days=np.zeros(3),
     )
     assert is_bought(known, np.array([0, 0, 1, 1]), np.array([4, 0, 1, 4])).tolist() == [
         True,

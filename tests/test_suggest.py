@@ -154,7 +154,13 @@ def shown(
 ) -> Impression:
     time = NOW - timedelta(days=days)
     return Impression(
-        f"{user}-{query}-{days}", time, "v", "search", items, user_id=user, query=query
+        request_id=f"{user}-{query}-{days}",
+        time=time,
+        release="v",
+        surface="search",
+        item_ids=items,
+        user_id=user,
+        query=query,
     )
 
 

@@ -112,7 +112,7 @@ def test_an_item_with_both_words_counts_once(synonyms):
 )
 def test_a_retriever_finds_by_synonyms(synonyms, query, row):
     retriever = LexicalRetriever(LexicalIndex.build({"title": TITLES}, {}), synonyms)
-    requests = Requests(1, texts=(query,))
+    requests = Requests(size=1, texts=(query,))
     assert row in retriever.retrieve(requests, 5).rows_BN[0]
     assert retriever.index.matches(query, synonyms)[row] == pytest.approx(1)
 

@@ -20,7 +20,7 @@ class TestTail(ScorerContract):
     def requests(self):
         histories = shoppers(items=self.ITEMS)
         vectors_BD = np.random.default_rng(5).normal(size=(len(histories), 8)).astype(np.float32)
-        return Requests(len(histories), None, vectors_BD, histories)
+        return Requests(size=len(histories), texts=None, vectors_BD=vectors_BD, histories=histories)
 
     def matches(self, requests):
         return [
@@ -61,12 +61,14 @@ def test_a_share_is_a_part_and_masks_fit():
 
 def test_the_head_is_left_out_however_near_and_scores_nothing():
     source = Tail(np.eye(3, dtype=np.float32), np.array([False, True, True]))
-    requests = Requests(1, None, np.array([[1, 0.5, 0.1]], np.float32))
+    requests = Requests(size=1, texts=None, vectors_BD=np.array([[1, 0.5, 0.1]], np.float32))
     assert answers(source.retrieve(requests, 3)) == [[1, 2]]
     np.testing.assert_allclose(source.score(requests, np.array([[0, 1]], np.int32)), [[0, 0.5]])
 
 
 def test_no_vector_no_candidates():
     source = Tail(np.eye(2, dtype=np.float32), np.ones(2, bool))
-    assert answers(source.retrieve(Requests(1), 2)) == [[]]
-    assert answers(source.retrieve(Requests(1, None, np.zeros((1, 2), np.float32)), 2)) == [[]]
+    assert answers(source.retrieve(Requests(size=1), 2)) == [[]]
+    assert answers(
+        source.retrieve(Requests(size=1, texts=None, vectors_BD=np.zeros((1, 2), np.float32)), 2)
+    ) == [[]]

@@ -64,7 +64,10 @@ def ring(starts: range, length: int) -> Histories:
     days = np.tile(np.arange(length, dtype=np.float64), len(items))
     types = np.full(len(days), PURCHASE, np.int8)
     return Histories(
-        np.arange(len(items) + 1) * length, np.array(items, np.int32).ravel(), types, days
+        offsets=np.arange(len(items) + 1) * length,
+        items=np.array(items, np.int32).ravel(),
+        types=types,
+        days=days,
     )
 
 
@@ -124,7 +127,12 @@ def buys(*items: int, user: str = "nobody") -> list[Interaction]:
     """Bought a day apart, as the model saw it in training."""
     times = [UNTIL + timedelta(days=1 + at) for at in range(len(items))]
     pairs = zip(items, times, strict=True)
-    return [Interaction(f"{user}-{at}", user, f"i{item:02d}", "purchase", at) for item, at in pairs]
+    return [
+        Interaction(
+            event_id=f"{user}-{at}", user_id=user, item_id=f"i{item:02d}", type="purchase", time=at
+        )
+        for item, at in pairs
+    ]
 
 
 def foretold(shop: Recommender, events: int, user: str = "nobody") -> float:
@@ -134,7 +142,7 @@ def foretold(shop: Recommender, events: int, user: str = "nobody") -> float:
 
 
 def first(shop: Recommender, *items: int, user: str = "nobody") -> int:
-    [best] = shop.recommend(Query("r", 1, user), buys(*items, user=user)).items
+    [best] = shop.recommend(Query(request_id="r", k=1, user_id=user), buys(*items, user=user)).items
     return int(best.item.item_id[1:])
 
 
@@ -153,7 +161,7 @@ def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender
 
 def test_the_next_request_after_an_event_knows_it(tasted: Recommender) -> None:
     """A stranger's second event and his fourth: what he is shown is what follows in the ring."""
-    assert not tasted.recommend(Query("r", 1, "nobody")).personalised
+    assert not tasted.recommend(Query(request_id="r", k=1, user_id="nobody")).personalised
     assert foretold(tasted, 2) > 0.7
     assert foretold(tasted, 4) > 0.7
 
@@ -176,8 +184,8 @@ def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recomme
 def test_the_night_and_the_day_score_alike(tasted: Recommender) -> None:
     """An event of an item that is not in the catalogue says nothing: the sources are asked again
     for the same."""
-    nightly = tasted.recommend(Query("r", 5, "u03"))
-    again = tasted.recommend(Query("r", 5, "u03"), buys(99, user="u03"))
+    nightly = tasted.recommend(Query(request_id="r", k=5, user_id="u03"))
+    again = tasted.recommend(Query(request_id="r", k=5, user_id="u03"), buys(99, user="u03"))
     assert [each.item.item_id for each in nightly.items] == [
         each.item.item_id for each in again.items
     ]
@@ -210,7 +218,7 @@ def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:
     """Of dot products in the model's space, which is not the one that the text is compared in."""
     tasted, text = opened(shop, "tasted"), "vase"
     vector_D = shop.encoder().encode_queries([text])[0]
-    found = tasted.search(Query("r", 2, "u03", text), vector_D)
+    found = tasted.search(Query(request_id="r", k=2, user_id="u03", text=text), vector_D)
     rows = tasted.release.item_ids.rows(pa.array([each.item.item_id for each in found.items]))
     user = tasted.release.user_ids.row("u03")
     assert found.personalised
@@ -261,8 +269,8 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     assert isinstance(served.recommend_ranker, Mixer)
     known = str(served.release.users["user_id"][0])
     nightly, live = (
-        served.recommend(Query("r", 5, known)),
-        served.recommend(Query("r", 5, known), buys(3, user=known)),
+        served.recommend(Query(request_id="r", k=5, user_id=known)),
+        served.recommend(Query(request_id="r", k=5, user_id=known), buys(3, user=known)),
     )
     assert len(nightly.items) == len(live.items) == 5
     assert "follows" in {source for item in live.items for source in item.sources}

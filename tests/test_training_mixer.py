@@ -132,10 +132,10 @@ def test_examples_are_asked_in_blocks(block):
     """Three users, who are told items 5 and their first; they take 5; nothing; 9, which nobody
     told, and 2."""
     asked = Histories(
-        np.array([0, 1, 2, 3]),
-        np.array([0, 1, 2], np.int32),
-        np.full(3, PURCHASE, np.int8),
-        np.zeros(3),
+        offsets=np.array([0, 1, 2, 3]),
+        items=np.array([0, 1, 2], np.int32),
+        types=np.full(3, PURCHASE, np.int8),
+        days=np.zeros(3),
     )
     truth = np.array([0, 1, 1, 3]), np.array([5, 9, 2], np.int32)
     sizes = []

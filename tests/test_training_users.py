@@ -40,7 +40,9 @@ def histories(*users, types=PURCHASE, step=1.0) -> Histories:
     offsets = np.concatenate([[0], np.cumsum([len(user) for user in users])]).astype(np.int64)
     items = np.array([item for user in users for item in user], np.int32)
     days = np.array([step * place for user in users for place in range(len(user))])
-    return Histories(offsets, items, np.full(len(items), types, np.int8), days)
+    return Histories(
+        offsets=offsets, items=items, types=np.full(len(items), types, np.int8), days=days
+    )
 
 
 def ring(start: int, length: int) -> list[int]:

@@ -73,7 +73,7 @@ def test_a_code_of_many_items_names_some(shop):
 
 def test_a_brand_is_not_corrected(shop):
     assert shop.understand("drlll") == QueryUnderstanding(
-        "drlll", "drlll", "en", facts={"brand": "Drlll"}
+        text="drlll", normalised="drlll", language="en", facts={"brand": "Drlll"}
     )
     assert shop.understand("drlil").normalised == "drill"
 
@@ -121,7 +121,9 @@ def test_ten_thousand_characters_are_cheap(shop, text):
 
 def test_without_parts():
     bare = Understander(None, None, [], IDS.__getitem__)
-    assert bare.understand("Drlil  X") == QueryUnderstanding("Drlil  X", "drlil x", "en")
+    assert bare.understand("Drlil  X") == QueryUnderstanding(
+        text="Drlil  X", normalised="drlil x", language="en"
+    )
 
 
 PIECES = ["drlil", "cordlss ", "tablelamp", "dish washer", " under $20", "SC-141", " sc 141", "20元以下", "的耳机",

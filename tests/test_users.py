@@ -13,7 +13,10 @@ def history(*events):
     items, types, days = zip(*events, strict=True)
     offsets = np.array([0, len(events)])
     return Histories(
-        offsets, np.array(items, np.int32), np.array(types, np.int8), np.array(days, float)
+        offsets=offsets,
+        items=np.array(items, np.int32),
+        types=np.array(types, np.int8),
+        days=np.array(days, float),
     )
 
 

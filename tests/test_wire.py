@@ -31,19 +31,29 @@ def test_every_event_type_and_sort_is_known() -> None:
 
 
 def test_a_page_becomes_a_query() -> None:
-    assert query_of("r", Page(k=3), DAY) == Query("r", 3)
+    assert query_of("r", Page(k=3), DAY) == Query(request_id="r", k=3)
     assert query_of("r", Filtered(user_id="u", brand=["a", "b"]), DAY) == Query(
-        "r", 10, "u", None, Filters((), ("a", "b"))
+        request_id="r", k=10, user_id="u", text=None, filters=Filters(category=(), brand=("a", "b"))
     )
     search = Search(q=" red ", k=2, sort="newest", offset=4, collapse=True, facets=True)
     assert query_of("r", search, DAY) == Query(
-        "r", 2, None, "red", Filters(), "newest", 4, True, True
+        request_id="r",
+        k=2,
+        user_id=None,
+        text="red",
+        filters=Filters(),
+        sort="newest",
+        offset=4,
+        collapse=True,
+        facets=True,
     )
 
 
 def test_a_recommendation_says_how_diverse_and_of_what() -> None:
     asked = Recommend(user_id="u", diversity=0.25, interest=" shoes ")
-    assert query_of("r", asked, DAY) == Query("r", 10, "u", diversity=0.25, interest="shoes")
+    assert query_of("r", asked, DAY) == Query(
+        request_id="r", k=10, user_id="u", diversity=0.25, interest="shoes"
+    )
 
 
 def test_the_shops_diversity_is_for_recommendations_that_do_not_say() -> None:
@@ -62,9 +72,9 @@ def test_a_day_is_checked_when_it_is_made(name: str) -> None:
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
 def test_a_query_is_checked_when_it_is_made(bad: float) -> None:
     with pytest.raises(ValueError, match=f"diversity is {bad}: give a number from 0 to 1"):
-        Query("r", diversity=bad)
+        Query(request_id="r", diversity=bad)
     with pytest.raises(ValueError, match="interest is ' ': say in words"):
-        Query("r", interest=" ")
+        Query(request_id="r", interest=" ")
 
 
 def test_an_interest_too_long_is_a_sentence() -> None:

@@ -65,19 +65,21 @@ def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names
     size, places = gains_BK.shape
     ids = np.array([f"r{at}" for at in range(size)], object)
     return LoggedRankings(
-        tuple(names),
-        np.asarray(features_BKF, np.float32),
-        np.asarray(gains_BK, np.float32),
-        np.tile(np.arange(1, places + 1, dtype=np.int32), (size, 1)),
-        np.ones((size, places), np.float32)
+        names=tuple(names),
+        features_BKF=np.asarray(features_BKF, np.float32),
+        gains_BK=np.asarray(gains_BK, np.float32),
+        positions_BK=np.tile(np.arange(1, places + 1, dtype=np.int32), (size, 1)),
+        propensities_BK=np.ones((size, places), np.float32)
         if propensities_BK is None
         else propensities_BK.astype(np.float32),
-        np.zeros((size, places), np.float32) if scores_BK is None else scores_BK.astype(np.float32),
-        np.full((size, places), "i", object),
-        np.array([f"u{at}" for at in range(size)], object) if users is None else users,
-        np.full(size, "search", object),
-        ids,
-        np.full(size, np.datetime64("2026-01-01", "us")),
+        scores_BK=np.zeros((size, places), np.float32)
+        if scores_BK is None
+        else scores_BK.astype(np.float32),
+        items_BK=np.full((size, places), "i", object),
+        users_B=np.array([f"u{at}" for at in range(size)], object) if users is None else users,
+        surfaces_B=np.full(size, "search", object),
+        request_ids_B=ids,
+        times_B=np.full(size, np.datetime64("2026-01-01", "us")),
     )
 
 

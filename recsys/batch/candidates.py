@@ -51,7 +51,13 @@ def candidates(place: NightRun, part: int) -> ShardResult:
     for block in _blocks(place, known):
         users = slice(block.start, block.stop)
         histories = known.slice(block.start, block.stop)
-        requests = Requests(len(block), None, np.asarray(vectors_UD[users]), histories, now_days)
+        requests = Requests(
+            size=len(block),
+            texts=None,
+            vectors_BD=np.asarray(vectors_UD[users]),
+            histories=histories,
+            now_days=now_days,
+        )
         found = find(
             near.put_into(asked, block) if near else asked, ranker, requests, n, sellable_I
         )

@@ -158,7 +158,10 @@ def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
     items_E = (bought_NB % shop.items).astype(np.int32).reshape(-1)
     types_E = np.full(len(items_E), PURCHASE, np.int8)
     return Histories(
-        np.arange(len(rows) + 1) * BOUGHT, items_E, types_E, np.zeros(len(items_E))
+        offsets=np.arange(len(rows) + 1) * BOUGHT,
+        items=items_E,
+        types=types_E,
+        days=np.zeros(len(items_E)),
     ), vectors_ND
 
 

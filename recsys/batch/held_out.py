@@ -88,13 +88,19 @@ def _metrics(
                 find(
                     asked,
                     ranker,
-                    Requests(len(block), None, vectors_BD, histories, now),
+                    Requests(
+                        size=len(block),
+                        texts=None,
+                        vectors_BD=vectors_BD,
+                        histories=histories,
+                        now_days=now,
+                    ),
                     10,
                     sellable_I,
                 ).rows_BK
             )
         )
-        theirs.append(_wide(floor.retrieve(Requests(len(block)), 10, sellable_I).rows_BN))
+        theirs.append(_wide(floor.retrieve(Requests(size=len(block)), 10, sellable_I).rows_BN))
     truth = truth_offsets, truth_items
     return {
         "recall@10": mean(recall_at_k(np.concatenate(ours), *truth, 10)),
@@ -114,11 +120,16 @@ def _sample(place: NightRun) -> Histories:
     offsets = np.concatenate(
         [[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))]
     )
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("items", "types", "days", "known_prices")
-    ]
-    return Histories(offsets.astype(np.int64), *columns)
+    columns = {
+        name: np.concatenate([getattr(part, source) for part in parts])
+        for name, source in (
+            ("items", "items"),
+            ("types", "types"),
+            ("days", "days"),
+            ("prices", "known_prices"),
+        )
+    }
+    return Histories(offsets=offsets.astype(np.int64), **columns)
 
 
 def _only(known: Histories, kept_E: NDArray[np.bool_], kept_B: NDArray[np.bool_]) -> Histories:

@@ -90,7 +90,9 @@ def _searches(place: NightRun, recommender: Recommender) -> list[Example]:
         Example(
             [text],
             _answers(
-                recommender.search(Query(uuid.uuid4().hex, 5, text=text), vector_D, understood)
+                recommender.search(
+                    Query(request_id=uuid.uuid4().hex, k=5, text=text), vector_D, understood
+                )
             ),
         )
         for text, vector_D, understood in zip(texts, vectors_QD, asked, strict=True)
@@ -104,7 +106,7 @@ def _recommendations(recommender: Recommender) -> list[Example]:
     for row in range(0, users, max(1, users // EXAMPLES))[:EXAMPLES]:
         latest = dict.fromkeys(int(item) for item in release.history(row).items[::-1])
         asked = [release.item(item).title for item in list(latest)[:5]]
-        query = Query(uuid.uuid4().hex, 5, user_id=release.user_ids[row])
+        query = Query(request_id=uuid.uuid4().hex, k=5, user_id=release.user_ids[row])
         examples.append(Example(asked, _answers(recommender.recommend(query))))
     return examples
 

@@ -263,5 +263,8 @@ def _histories(
     counts["repeated_events"] = len(pairs) - len(np.unique(pairs))
     counts["histories_of_one"] = int((sizes == 1).sum())
     return tuple(numbers), Histories(
-        offsets, rows_E[order], np.full(len(rows_E), PURCHASE, np.int8), days_E
+        offsets=offsets,
+        items=rows_E[order],
+        types=np.full(len(rows_E), PURCHASE, np.int8),
+        days=days_E,
     )

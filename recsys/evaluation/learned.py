@@ -71,7 +71,13 @@ class Learned:
 
         def answer(asked: Histories, k: int) -> Rows:
             return retriever.retrieve(
-                Requests(len(asked), None, model.encode_history(asked, places_ID), asked), k
+                Requests(
+                    size=len(asked),
+                    texts=None,
+                    vectors_BD=model.encode_history(asked, places_ID),
+                    histories=asked,
+                ),
+                k,
             ).rows_BN
 
         return in_blocks(answer)

@@ -149,7 +149,9 @@ def _histories(users_E: Ints, items_E: Ints, days_E: NDArray[np.float64]) -> His
     counts = np.unique(users_E, return_counts=True)[1]
     types_E = np.full(len(order), PURCHASE, np.int8)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Histories(offsets, items_E[order].astype(np.int32), types_E, days_E[order])
+    return Histories(
+        offsets=offsets, items=items_E[order].astype(np.int32), types=types_E, days=days_E[order]
+    )
 
 
 def _truth(pairs_2E: Ints, users: int) -> Truth:

@@ -153,7 +153,7 @@ def remembering(encoder: Encoder) -> Callable[[str], Floats]:
 
 def as_typed(text: str) -> Understood:
     """Nothing corrected, nothing recognised."""
-    return Understood(QueryUnderstanding(text, normal(text)), np.empty(0, np.int32))
+    return Understood(QueryUnderstanding(text=text, normalised=normal(text)), np.empty(0, np.int32))
 
 
 def contenders(

@@ -70,7 +70,9 @@ def impression(ranking: Ranking, surface: str, query: Query) -> Impression:
 
 def _asked(query: Query) -> dict[str, Any]:
     """What a request asked beyond the defaults, but for what an impression has columns for."""
-    bare = Query(query.request_id, user_id=query.user_id, text=query.text, offset=query.offset)
+    bare = Query(
+        request_id=query.request_id, user_id=query.user_id, text=query.text, offset=query.offset
+    )
     fields = {**asdict(query), **asdict(query.filters)}
     defaults = {**asdict(bare), **asdict(bare.filters)}
     return {
@@ -220,7 +222,11 @@ def histories(
     types_E, days_E = _codes(events["type"])[newest_E], times_E[newest_E] / _MICROSECONDS_A_DAY
     prices_E = events["price"].to_numpy()[newest_E].astype(np.float32)
     return events["user_id"].take(pa.array(starts)).combine_chunks(), Histories(
-        offsets, items_E[newest_E].astype(np.int32), types_E, days_E, prices_E
+        offsets=offsets,
+        items=items_E[newest_E].astype(np.int32),
+        types=types_E,
+        days=days_E,
+        prices=prices_E,
     )
 
 

@@ -142,7 +142,17 @@ class SqliteEventStore:
             (user_id, microseconds(after), max(limit, 0)),
         )
         return [
-            Interaction(event, user, item, kind, moment(at), request, quantity, price, origin)
+            Interaction(
+                event_id=event,
+                user_id=user,
+                item_id=item,
+                type=kind,
+                time=moment(at),
+                request_id=request,
+                quantity=quantity,
+                price=price,
+                origin=origin,
+            )
             for event, user, item, kind, at, request, quantity, price, origin in reversed(
                 newest_first.fetchall()
             )
@@ -418,9 +428,9 @@ def _impression(row: tuple[Any, ...]) -> Impression:
         features = np.asarray(json.loads(features), np.float32).tobytes()
     values_NF = np.frombuffer(features, np.float32).reshape(-1, max(1, len(names)))
     return Impression(
-        request, moment(at), release, surface, items, names, tuple(map(tuple, values_NF.tolist())), user, query,
-        place, tuple(json.loads(scores)), tuple(json.loads(chances)), tuple(json.loads(teams)), ranker,
-        json.loads(arms), json.loads(asked), sequence,
+        request_id=request, time=moment(at), release=release, surface=surface, item_ids=items, feature_names=names, features=tuple(map(tuple, values_NF.tolist())), user_id=user, query=query,
+        offset=place, scores=tuple(json.loads(scores)), propensities=tuple(json.loads(chances)), teams=tuple(json.loads(teams)), ranker=ranker,
+        arms=json.loads(arms), asked=json.loads(asked), sequence=sequence,
     )  # fmt: skip
 
 

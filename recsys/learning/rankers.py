@@ -279,7 +279,9 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
     for number, (text, grades) in enumerate(list(judged.items())[:MOST_JUDGED]):
         understood = shop.understand(text)
         asked = searching.found(
-            Query("judged", text=text), encode(understood.understanding.normalised), understood
+            Query(request_id="judged", text=text),
+            encode(understood.understanding.normalised),
+            understood,
         )
         places = np.flatnonzero(np.isin(asked.pool.rows_N, list(grades)))
         places = places[np.argsort(asked.pool.rows_N[places])]  # by row: an order that says nothing
@@ -290,8 +292,19 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
                 tuple, shop.reranker.features(asked.pool.at(places), asked.context).tolist()
             )
             # The query stands for the user: intervals draw whole queries again.
-            told = (shop.release.version, "search", tuple(ids), TABLE, tuple(values), text, text)
-            shown.append(Impression(f"judged {number}", datetime.now(UTC), *told))
+            shown.append(
+                Impression(
+                    request_id=f"judged {number}",
+                    time=datetime.now(UTC),
+                    release=shop.release.version,
+                    surface="search",
+                    item_ids=tuple(ids),
+                    feature_names=TABLE,
+                    features=tuple(values),
+                    user_id=text,
+                    query=text,
+                )
+            )
             gains.append([grades[row] for row in rows])
     if not shown:
         raise InputError(

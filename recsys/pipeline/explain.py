@@ -167,7 +167,7 @@ def query_of(impression: Impression) -> Query:
     rest: dict[str, Any] = {
         name: value for name, value in asked.items() if name not in filters
     } | known
-    return Query(impression.request_id, **rest, filters=Filters(**(filters | lists)))
+    return Query(request_id=impression.request_id, **rest, filters=Filters(**(filters | lists)))
 
 
 def _replayed(
@@ -400,6 +400,13 @@ def _below(shop: Recommender, query: Query, again: _Replayed, place: int) -> Los
 
 def _contributions(shop: Recommender, again: _Replayed, place: int) -> dict[str, float]:
     """What each feature gives a candidate, as asked again."""
-    nobody = Impression("", datetime.min, shop.release.version, "", (), arms=again.looked.arms)
+    nobody = Impression(
+        request_id="",
+        time=datetime.min,
+        release=shop.release.version,
+        surface="",
+        item_ids=(),
+        arms=again.looked.arms,
+    )
     told = _scored(shop, nobody, again, "", place)
     return {part.feature: part.contribution for part in told.get("parts", ())}

@@ -21,7 +21,17 @@ def asking(of: sources.Fitted, names: Sequence[str], users: UserModel, k: int = 
     def ask(asked: Histories) -> tuple[Rows, Floats, Mask]:
         vectors_BD = users.encode_history(asked, of.items_ID)
         return gather(
-            retrievers, Requests(len(asked), None, vectors_BD, asked, of.now_days), k, None, {}
+            retrievers,
+            Requests(
+                size=len(asked),
+                texts=None,
+                vectors_BD=vectors_BD,
+                histories=asked,
+                now_days=of.now_days,
+            ),
+            k,
+            None,
+            {},
         )
 
     return ask

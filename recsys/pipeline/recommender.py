@@ -243,7 +243,9 @@ class Recommender:
         ]
         if allowed is not None:
             allowed[bought] = False
-        requests = Requests(1, None, vector_1D, history, utc_days(now))
+        requests = Requests(
+            size=1, texts=None, vectors_BD=vector_1D, histories=history, now_days=utc_days(now)
+        )
         retrievers, ranker = self.recommend_sources, self.recommend_ranker
         personalised = len(history.items) > 0
         if query.interest is not None:
@@ -286,11 +288,14 @@ class Recommender:
         )
         items = tuple(
             ScoredItem(
-                self.release.item(int(at)), float(s), {"similar": float(s)}, {"similar": float(s)}
+                item=self.release.item(int(at)),
+                score=float(s),
+                sources={"similar": float(s)},
+                features={"similar": float(s)},
             )
             for at, s in scored
         )
-        return Ranking(query.request_id, self.release.version, items)
+        return Ranking(request_id=query.request_id, release=self.release.version, items=items)
 
     def _answer(self, query: Query, asked: CandidatePool, stages_ms: dict[str, float]) -> Ranking:
         pool, skipped = asked.pool, asked.skipped
@@ -313,10 +318,10 @@ class Recommender:
                 for place, item in shown
             )
         return Ranking(
-            query.request_id,
-            self.release.version,
-            items,
-            asked.personalised,
+            request_id=query.request_id,
+            release=self.release.version,
+            items=items,
+            personalised=asked.personalised,
             skipped=skipped,
             stages_ms=stages_ms,
             ranker=looked.ranker,
@@ -352,7 +357,7 @@ class Recommender:
         if (found.rows_BK >= 0).sum() < query.k:
             return None
         history, vector_UD = self.release.history(row), self.release.user_vectors_UD[users]
-        requests = Requests(1, None, vector_UD, history)
+        requests = Requests(size=1, texts=None, vectors_BD=vector_UD, histories=history)
         context = context_of(self.release, "recommend", history, vector_UD[0], now=now)
         return CandidatePool(
             found, context, True, requests, self.recommend_sources, self.recommend_ranker, allowed
@@ -366,11 +371,11 @@ class Recommender:
     def _live_history(self, live: Sequence[Interaction]) -> Histories:
         placed = [(row, event) for event in live if (row := self._row(event)) is not None]
         return Histories(
-            np.array([0, len(placed)], np.int64),
-            np.array([row for row, _ in placed], np.int32),
-            np.array([EVENT_TYPES.index(event.type) for _, event in placed], np.int8),
-            np.array([utc_days(event.time) for _, event in placed], np.float64),
-            np.array(
+            offsets=np.array([0, len(placed)], np.int64),
+            items=np.array([row for row, _ in placed], np.int32),
+            types=np.array([EVENT_TYPES.index(event.type) for _, event in placed], np.int8),
+            days=np.array([utc_days(event.time) for _, event in placed], np.float64),
+            prices=np.array(
                 [np.nan if event.price is None else event.price for _, event in placed], np.float32
             ),
         )

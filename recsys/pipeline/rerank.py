@@ -209,10 +209,10 @@ class Reranker:
             (
                 place,
                 ScoredItem(
-                    item_of(int(pool.rows_N[place])),
-                    float(looked.scores_N[place]),
-                    {},
-                    dict(zip(TABLE, values, strict=True)),
+                    item=item_of(int(pool.rows_N[place])),
+                    score=float(looked.scores_N[place]),
+                    sources={},
+                    features=dict(zip(TABLE, values, strict=True)),
                     propensity=float(chance),
                     team=looked.teams_N[place],
                     moved=word or (RULED if ruled else ""),

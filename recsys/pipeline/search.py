@@ -84,19 +84,19 @@ class SearchPage:
                 else {}
             )
         return Ranking(
-            query.request_id,
-            self.release.version,
-            items,
-            bool(found.context.user_BP.any()),
-            understood.understanding,
-            total,
-            counted,
-            (*found.given_up, *hits.relaxed),
-            hits.no_good_match,
-            (*hits.skipped, *found.skipped, *(("facets",) if left_out else ())),
-            stages_ms,
-            looked.ranker,
-            looked.arms,
+            request_id=query.request_id,
+            release=self.release.version,
+            items=items,
+            personalised=bool(found.context.user_BP.any()),
+            understanding=understood.understanding,
+            total=total,
+            facets=counted,
+            relaxed=(*found.given_up, *hits.relaxed),
+            no_good_match=hits.no_good_match,
+            skipped=(*hits.skipped, *found.skipped, *(("facets",) if left_out else ())),
+            stages_ms=stages_ms,
+            ranker=looked.ranker,
+            arms=looked.arms,
         )
 
     def found(

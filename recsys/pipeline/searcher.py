@@ -188,7 +188,8 @@ class HybridSearcher:
     def _matches(self, text: str, vector_D: Floats) -> Matches:
         index, synonyms = self.lexical.index, self.lexical.synonyms
         near = self.dense.retrieve(
-            Requests(1, None, vector_D[None]), min(self.choices.dense_k, max(1, index.items))
+            Requests(size=1, texts=None, vectors_BD=vector_D[None]),
+            min(self.choices.dense_k, max(1, index.items)),
         )
         nearest = float(near.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
         near_N = near.rows_BN[0][near.rows_BN[0] >= 0]
@@ -231,7 +232,7 @@ class HybridSearcher:
         if wanted <= 0 or allowed_I is None:
             return np.empty(0, np.int32)
         near = self.dense.retrieve(
-            Requests(1, None, vector_D[None]), wanted, allowed_I & ~found_I
+            Requests(size=1, texts=None, vectors_BD=vector_D[None]), wanted, allowed_I & ~found_I
         ).rows_BN[0]
         return near[near >= 0]
 

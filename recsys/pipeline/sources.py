@@ -49,7 +49,7 @@ class ItemStats:
         return np.asarray(self.touches_TI.sum(axis=0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """What the sources are made of. `items_ID` are where the user vectors are; `discovery` may be a
     faiss index over them. `categories_I` numbers categories from 0, -1 for none. `now_days` is the
@@ -78,20 +78,20 @@ def read(
 ) -> Fitted:
     """For the sources `names`, from a release's arrays by name."""
     return Fitted(
-        items_ID,
-        now_days,
-        np.asarray(array("popularity")),
-        (array("co_occurrence_rows"), array("co_occurrence_scores")),
-        (array("content_rows"), array("content_scores")),
-        ItemStats(
+        items_ID=items_ID,
+        now_days=now_days,
+        popularity_I=np.asarray(array("popularity")),
+        co_occurrence=(array("co_occurrence_rows"), array("co_occurrence_scores")),
+        content=(array("content_rows"), array("content_scores")),
+        item_stats=ItemStats(
             RepurchaseIntervals(array("intervals"), array("repeats")),
             array("first_days"),
             array("touches"),
         ),
-        categories_I,
-        peers,
-        (array("follows_rows"), array("follows_scores")) if "follows" in names else None,
-        discovery,
+        categories_I=categories_I,
+        peers=peers,
+        follows=(array("follows_rows"), array("follows_scores")) if "follows" in names else None,
+        discovery=discovery,
     )
 
 
@@ -142,15 +142,15 @@ def fit(
     wanted = blocks if not names or "follows" in names else []
     next_to = [followers([log], block, count, NEIGHBOURS, new) for block in wanted]
     return Fitted(
-        items_ID,
-        now_days,
-        popularity([log], count, now_days),
-        _whole(near),
-        content,
-        known,
-        categories_I,
-        latest([log]),
-        _whole(next_to) if next_to else None,
+        items_ID=items_ID,
+        now_days=now_days,
+        popularity_I=popularity([log], count, now_days),
+        co_occurrence=_whole(near),
+        content=content,
+        item_stats=known,
+        categories_I=categories_I,
+        peers=latest([log]),
+        follows=_whole(next_to) if next_to else None,
     )
 
 

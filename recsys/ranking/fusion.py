@@ -22,7 +22,7 @@ GRID = (0.0, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0
 BLOCK = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Signals:
     """Q queries' candidates in one table: rows_QN (-1 pads), features_QNF by `names`, which of them
     retrieval brought, and which were judged (some of these were not brought).
@@ -56,7 +56,14 @@ class Signals:
             for parts, pad in zip(zip(*tables, strict=True), (-1, 0, False, False), strict=True)
         )
         names = tuple(source.source for source in sources)
-        return cls(names, rows_QN, features_QNF, brought_QN, judged_QN, features_QNF)
+        return cls(
+            names=names,
+            rows_QN=rows_QN,
+            features_QNF=features_QNF,
+            brought_QN=brought_QN,
+            judged_QN=judged_QN,
+            judged_QNF=features_QNF,
+        )
 
     def ranked(self, weights: Mapping[str, float], k: int) -> Rows:
         """[Q, k] the best of what retrieval brought."""
@@ -199,7 +206,7 @@ def _part(requests: Requests, block: range) -> Requests:
     cut = slice(block.start, block.stop)
     texts = requests.texts[cut] if requests.texts is not None else None
     vectors_BD = requests.vectors_BD[cut] if requests.vectors_BD is not None else None
-    return Requests(len(block), texts, vectors_BD)
+    return Requests(size=len(block), texts=texts, vectors_BD=vectors_BD)
 
 
 def _wider(array: np.ndarray, width: int, value: float) -> np.ndarray:

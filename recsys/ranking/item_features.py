@@ -26,7 +26,7 @@ TOUCHES_OF_THE_MEAN, EXPOSURE_OF_THE_MEAN = 20.0, 20.0
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ItemFeatures:
     """What a release knows of each item, [I] each.
 
@@ -90,7 +90,7 @@ class ItemFeatures:
         return _rate(self.clicks_I, self.exposure_I, EXPOSURE_OF_THE_MEAN)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """Who asks, of B requests, when (`now_days` since 1970), and on which surface ("search" or
     "recommend").
@@ -130,7 +130,14 @@ class Context:
                 f"{size} histories, {len(user_BP)} user vectors, {len(query_BP)} query vectors and {len(intent_BL)} "
                 "intents: give one of each a request"
             )
-        return cls(surface, now_days, known, user_BP, query_BP, intent_BL)
+        return cls(
+            surface=surface,
+            now_days=now_days,
+            histories=known,
+            user_BP=user_BP,
+            query_BP=query_BP,
+            intent_BL=intent_BL,
+        )
 
     def __len__(self) -> int:
         return len(self.histories)

@@ -37,7 +37,7 @@ class PositionBias(Protocol):
     def at(self, positions: Ints) -> Floats: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoggedRankings:
     """`tables.EXAMPLES`, a row a request, each in order of position. Pads are 0, in `items_BK`
     None.
@@ -87,17 +87,17 @@ class LoggedRankings:
         heads = examples.take(pa.array(order_N[starts_B]))
         logged = _logged_names(examples)
         lists = cls(
-            logged,
-            padded(_features(examples, logged)),
-            padded(np.array(GRADES, np.float32)[examples["label"].to_numpy()]),
-            padded(position_N.astype(np.int32)),
-            padded(_propensities(examples)),
-            padded(examples["score"].to_numpy().astype(np.float32)),
-            padded(_objects(examples["item_id"]), None),
-            _objects(heads["user_id"]),
-            _objects(heads["surface"]),
-            _objects(heads["request_id"]),
-            heads["time"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
+            names=logged,
+            features_BKF=padded(_features(examples, logged)),
+            gains_BK=padded(np.array(GRADES, np.float32)[examples["label"].to_numpy()]),
+            positions_BK=padded(position_N.astype(np.int32)),
+            propensities_BK=padded(_propensities(examples)),
+            scores_BK=padded(examples["score"].to_numpy().astype(np.float32)),
+            items_BK=padded(_objects(examples["item_id"]), None),
+            users_B=_objects(heads["user_id"]),
+            surfaces_B=_objects(heads["surface"]),
+            request_ids_B=_objects(heads["request_id"]),
+            times_B=heads["time"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
         )
         return lists if names is None else lists.named(names)
 

@@ -168,16 +168,14 @@ def read_arrow(path: Path) -> pa.Table:
 
 def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
     """The history columns of `users.arrow`, or of some rows of it."""
-    columns = [
-        users[name] for name in ("items", "types", "days", "prices") if name in users.schema.names
-    ]
-    lists = [
-        column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        for column in columns
-    ]
-    lengths = np.asarray(pc.list_value_length(lists[0]))
-    values = [np.asarray(column.flatten()) for column in lists]
-    return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), *values)
+    lists = {}
+    for name in ("items", "types", "days", "prices"):
+        if name in users.schema.names:
+            column = users[name]
+            lists[name] = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    lengths = np.asarray(pc.list_value_length(lists["items"]))
+    values = {name: np.asarray(column.flatten()) for name, column in lists.items()}
+    return Histories(offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), **values)
 
 
 def added_days(items: pa.Table) -> NDArray[np.float64]:
@@ -288,17 +286,17 @@ class Release:
         an intent is found: `labels["category"].below([intent])` is a row of `Context.intent_BL`."""
         exposure_I, clicks_I = self.array("attraction")
         return ItemFeatures(
-            self.prices_I,
-            self.in_stock_I,
-            self.popularity_I,
-            self.array("touches"),
-            exposure_I,
-            clicks_I,
-            self.array("first_days"),
-            self._label_codes("category"),
-            self._label_codes("brand"),
-            self.array("item_projected"),
-            self.array("taste_projected"),
+            prices_I=self.prices_I,
+            in_stock_I=self.in_stock_I,
+            popularity_I=self.popularity_I,
+            touches_TI=self.array("touches"),
+            exposure_I=exposure_I,
+            clicks_I=clicks_I,
+            first_days_I=self.array("first_days"),
+            categories_I=self._label_codes("category"),
+            brands_I=self._label_codes("brand"),
+            item_projected_IP=self.array("item_projected"),
+            taste_projected_IP=self.array("taste_projected"),
         )
 
     @cached_property

@@ -154,17 +154,17 @@ def logged(
     labels_BK = np.maximum(_CLICK * clicked_BK, _BOUGHT * bought_BK)
     count, width = rows_BK.shape
     return LoggedRankings(
-        HINTS,
-        np.take_along_axis(scene.hints_BNF, places_BK[:, :, None], axis=1),
-        np.array(GRADES, np.float32)[labels_BK],
-        np.tile(np.arange(1, width + 1, dtype=np.int32), (count, 1)),
-        propensities_BK.astype(np.float32),
-        np.take_along_axis(scores_BN, places_BK, axis=1).astype(np.float32),
-        scene.market.ids[rows_BK],
-        np.array([user_id(user) for user in scene.users_B.tolist()], object),
-        np.where(scene.wanted_B >= 0, "search", "recommend").astype(object),
-        np.array([f"{seed}-{number}" for number in range(count)], object),
-        np.datetime64("2026-01-01", "us") + np.arange(count) * np.timedelta64(1, "s"),
+        names=HINTS,
+        features_BKF=np.take_along_axis(scene.hints_BNF, places_BK[:, :, None], axis=1),
+        gains_BK=np.array(GRADES, np.float32)[labels_BK],
+        positions_BK=np.tile(np.arange(1, width + 1, dtype=np.int32), (count, 1)),
+        propensities_BK=propensities_BK.astype(np.float32),
+        scores_BK=np.take_along_axis(scores_BN, places_BK, axis=1).astype(np.float32),
+        items_BK=scene.market.ids[rows_BK],
+        users_B=np.array([user_id(user) for user in scene.users_B.tolist()], object),
+        surfaces_B=np.where(scene.wanted_B >= 0, "search", "recommend").astype(object),
+        request_ids_B=np.array([f"{seed}-{number}" for number in range(count)], object),
+        times_B=np.datetime64("2026-01-01", "us") + np.arange(count) * np.timedelta64(1, "s"),
     )
 
 

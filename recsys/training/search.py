@@ -251,7 +251,9 @@ def _weakest(dense: Retriever, encoder: Encoder, valid: JudgedPairs) -> float:
     """The cosine that best parts the nearest item of real queries from that of made-up words."""
     nonsense = made_up(min(500, len(valid.queries)))
     near = [
-        dense.retrieve(Requests(len(texts), None, encoder.encode_queries(texts)), 1).scores_BN[:, 0]
+        dense.retrieve(
+            Requests(size=len(texts), texts=None, vectors_BD=encoder.encode_queries(texts)), 1
+        ).scores_BN[:, 0]
         for texts in (valid.queries[: len(nonsense)], nonsense)
     ]
     seen = np.unique(np.concatenate(near))
@@ -293,7 +295,11 @@ def usage(encoder: TransformerEncoder) -> dict[str, Any]:
 
 
 def _requests(encoder: Encoder, pairs: JudgedPairs) -> Requests:
-    return Requests(len(pairs.queries), pairs.queries, encoder.encode_queries(pairs.queries))
+    return Requests(
+        size=len(pairs.queries),
+        texts=pairs.queries,
+        vectors_BD=encoder.encode_queries(pairs.queries),
+    )
 
 
 def _mined(encoder: Encoder, items_ID: Floats, lexical: LexicalIndex, train: JudgedPairs) -> Rows:

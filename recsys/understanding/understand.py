@@ -70,7 +70,16 @@ class Understander:
             found, rest, corrections = self._corrected(plain)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:IDENTIFIERS])
         return Understood(
-            QueryUnderstanding(text, rest, language(plain), corrections, ids, exact, found), rows
+            QueryUnderstanding(
+                text=text,
+                normalised=rest,
+                language=language(plain),
+                corrections=corrections,
+                identifiers=ids,
+                exact=exact,
+                facts=found,
+            ),
+            rows,
         )
 
     def _corrected(self, plain: str) -> tuple[Facts, str, Pairs]:

@@ -170,11 +170,11 @@ class Shown(_Event):
 
     def impression(self, release: str) -> Impression:
         return Impression(
-            self.request_id,
-            self.time,
-            release,
-            "client",
-            tuple(self.item_ids),
+            request_id=self.request_id,
+            time=self.time,
+            release=release,
+            surface="client",
+            item_ids=tuple(self.item_ids),
             user_id=self.user_id,
         )
 
@@ -203,27 +203,27 @@ def query_of(request_id: str, page: Page, day: Day) -> Query:
     price bounds."""
     check_size(page, day)
     if not isinstance(page, Filtered):
-        return Query(request_id, page.k)
+        return Query(request_id=request_id, k=page.k)
     if isinstance(page, Recommend):
         diversity = day.diversity if page.diversity is None else page.diversity
         interest = page.interest.strip() if page.interest is not None else None
         filters = _filters(page)
         return Query(
-            request_id,
-            page.k,
-            page.user_id,
+            request_id=request_id,
+            k=page.k,
+            user_id=page.user_id,
             filters=filters,
             diversity=diversity,
             interest=interest,
         )
     if not isinstance(page, Search):
-        return Query(request_id, page.k, page.user_id, filters=_filters(page))
+        return Query(request_id=request_id, k=page.k, user_id=page.user_id, filters=_filters(page))
     return Query(
-        request_id,
-        page.k,
-        page.user_id,
-        page.q.strip(),
-        _filters(page),
+        request_id=request_id,
+        k=page.k,
+        user_id=page.user_id,
+        text=page.q.strip(),
+        filters=_filters(page),
         sort=page.sort,
         offset=page.offset,
         collapse=page.collapse,
@@ -251,7 +251,11 @@ def _filters(page: Filtered) -> Filters:
             "min_price", page.min_price, f"at most max_price, which is {page.max_price:g}"
         )
     return Filters(
-        tuple(page.category), tuple(page.brand), page.min_price, page.max_price, page.in_stock
+        category=tuple(page.category),
+        brand=tuple(page.brand),
+        min_price=page.min_price,
+        max_price=page.max_price,
+        in_stock=page.in_stock,
     )
 
 

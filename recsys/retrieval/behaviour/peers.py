@@ -49,11 +49,12 @@ def latest_of(
 
 def _beside(left: Histories, right: Histories) -> Histories:
     """`left`'s users, then `right`'s."""
-    columns = [
-        np.concatenate([getattr(left, name), getattr(right, name)])
+    columns = {
+        name: np.concatenate([getattr(left, name), getattr(right, name)])
         for name in ("items", "types", "days")
-    ]
-    return Histories(np.concatenate([left.offsets, right.offsets[1:] + left.offsets[-1]]), *columns)
+    }
+    offsets = np.concatenate([left.offsets, right.offsets[1:] + left.offsets[-1]])
+    return Histories(offsets=offsets, **columns)
 
 
 def _latest(known: Histories, most: int) -> tuple[Histories, NDArray[np.bool_]]:
@@ -65,7 +66,12 @@ def _latest(known: Histories, most: int) -> tuple[Histories, NDArray[np.bool_]]:
     kept_B &= sizes_B > 0
     kept_E = np.repeat(kept_B, sizes_B)
     offsets = np.concatenate([[0], np.cumsum(sizes_B[kept_B])]).astype(np.int64)
-    return Histories(offsets, known.items[kept_E], known.types[kept_E], known.days[kept_E]), kept_B
+    return Histories(
+        offsets=offsets,
+        items=known.items[kept_E],
+        types=known.types[kept_E],
+        days=known.days[kept_E],
+    ), kept_B
 
 
 class Peers:

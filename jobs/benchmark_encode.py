@@ -188,7 +188,7 @@ def _night(
         cores = int(ray.cluster_resources()["CPU"])
         tokenize = _tokens_alone(make, held, cores)
         ray.shutdown()
-        night = Night(
+        choices = Night(
             texts_per_shard=65_536, encoder_workers=torch.cuda.device_count(), encoder_gpus=1.0
         )
         setup = replace(
@@ -197,13 +197,13 @@ def _night(
             home=f"{home}/home",
             dataset=partial(_catalogue, home),
             encoder=make,
-            night=night if gpu else replace(tiny().night, texts_per_shard=2_048),
+            night=choices if gpu else replace(tiny().night, texts_per_shard=2_048),
         )
         begun = time.perf_counter()
         ray.init(log_to_driver=False, include_dashboard=False)
-        place, seconds, first = _embedded(setup, begun)
+        night, seconds, first = _embedded(setup, begun)
         whole = time.perf_counter() - begun
-        cosine = _checked(place, make(), made(titles, 0, min(texts, PIECE))[:256])
+        cosine = _checked(night, make(), made(titles, 0, min(texts, PIECE))[:256])
         ray.shutdown()
     print(f"the night's seconds: {seconds}; {first:.1f} until the first shard was encoded")
     slower = min(tokenize, encode)
@@ -232,35 +232,35 @@ def _embedded(setup: Setup, begun: float) -> tuple[NightRun, dict[str, float], f
     """Runs the stages; the seconds of each, and of the last until its first shard was done."""
     from recsys.batch import embed, ingest
     from recsys.batch.night import begin
-    from recsys.batch.stages import Stage, run
+    from recsys.batch.stages import Stage, run_stages
 
-    place = begin(setup)
+    night = begin(setup)
     seconds = {"start": round(time.perf_counter() - begun, 1)}
     for stage in (
-        Stage("read items", len(place.plan.item_chunks), ingest.read_items),
-        Stage("items", place.plan.item_parts, ingest.sort_items),
-        Stage("embed items", place.plan.text_parts, embed.tokenize, embed.Encode),
+        Stage("read items", len(night.plan.item_chunks), ingest.read_items),
+        Stage("items", night.plan.item_parts, ingest.sort_items),
+        Stage("embed items", night.plan.text_parts, embed.tokenize_texts, embed.TextEncoderActor),
     ):
-        line = run(place, stage)[stage.name]
+        line = run_stages(night, stage)[stage.name]
         print(line, flush=True)
         seconds[stage.name] = round(line.seconds, 1)
-    return place, seconds, round(line.first_seconds, 1)
+    return night, seconds, round(line.first_seconds, 1)
 
 
-def _checked(place: NightRun, encoder: TransformerEncoder, texts: list[str]) -> float:
+def _checked(night: NightRun, encoder: TransformerEncoder, texts: list[str]) -> float:
     """The least cosine of what the night wrote for some texts to what the padded model makes of
     them."""
     from recsys.batch.ingest import hash_parts
 
     wanted_ND, hashes = encoder.encode_padded(encoder.tokenize(texts)), text_hashes(texts)
     found_ND = np.zeros_like(wanted_ND)
-    parts = hash_parts(pa.chunked_array([hashes]), place.plan.text_parts)
+    parts = hash_parts(pa.chunked_array([hashes]), night.plan.text_parts)
     for part in np.unique(parts):
         mine = parts == part
         rows = pc.index_in(
-            hashes.filter(pa.array(mine)), place.read_part("text_hashes", part)["text_hash"]
+            hashes.filter(pa.array(mine)), night.read_part("text_hashes", part)["text_hash"]
         )
-        found_ND[mine] = place.read_array("text_vectors", part)[np.asarray(rows)]
+        found_ND[mine] = night.read_array("text_vectors", part)[np.asarray(rows)]
     return _likeness(found_ND, wanted_ND)
 
 

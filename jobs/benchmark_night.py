@@ -25,10 +25,10 @@ from typing import Any
 
 import ray
 
-from recsys.batch import candidates, embed, generated, index, ingest, nearest
-from recsys.batch.memory import Memory, Peak
+from recsys.batch import candidates, embed, index, ingest, nearest, synthetic
+from recsys.batch.memory import MemorySampler, PeakMemory
 from recsys.batch.plan import NightRun
-from recsys.batch.stages import Stage, StageLine, finished, run
+from recsys.batch.stages import Stage, StageLine, read_record, run_stages
 from recsys.config import Night, Setup, event_log, tiny
 from recsys.errors import InputError, RecsysError
 from recsys.pipeline.candidates import depth
@@ -98,17 +98,17 @@ class Bench:
     """One run: its sizes, the setup by what Ray has, and what was seen so far."""
 
     home: Path
-    shop: generated.Generated
+    shop: synthetic.SyntheticShop
     texts: int
     setup: Setup
-    memory: Memory = field(default_factory=Memory)
+    memory: MemorySampler = field(default_factory=MemorySampler)
 
     @classmethod
     def of(cls, home: Path, arguments: argparse.Namespace) -> Bench:
         a = arguments
         part = min(100_000, max(64, a.users // 80))
         part = part // 512 * 512 or part  # whole blocks
-        shop = generated.Generated(a.items, a.users, a.dim, part, UNTIL)
+        shop = synthetic.SyntheticShop(a.items, a.users, a.dim, part, UNTIL)
         return cls(home, shop, a.texts, _setup(home, shop, a.n, a.resident))
 
     @property
@@ -122,32 +122,32 @@ class Bench:
         whole = (max(1, all_users * tenths // 10 // together) * together for tenths in (1, 3))
         return sorted({*(users for users in whole if users < all_users), all_users})
 
-    def place(self, users: int) -> NightRun:
+    def night(self, users: int) -> NightRun:
         """The night of the first so many users: one work folder, whose shards of users are the
         larger night's too."""
-        shop, night = replace(self.shop, users=users), self.setup.night
+        shop, choices = replace(self.shop, users=users), self.setup.night
         setup = replace(self.setup, dataset=partial(_shop, shop))
-        plan = generated.plan(
-            "generated", shop, "generated", night.items_per_shard, night.texts_per_shard
+        plan = synthetic.make_plan(
+            "generated", shop, "generated", choices.items_per_shard, choices.texts_per_shard
         )
         return NightRun(ArtifactStore(str(self.home)), setup, plan)
 
-    def go(self, place: NightRun, *stages: Stage) -> StageLine:
+    def go(self, night: NightRun, *stages: Stage) -> StageLine:
         self.memory.stage = stages[0].name
-        lines = run(place, *stages)
+        lines = run_stages(night, *stages)
         for line in lines.values():
             print(line, flush=True)
         return lines[stages[0].name]
 
 
-def _shop(shop: generated.Generated, until: datetime) -> generated.Generated:
+def _shop(shop: synthetic.SyntheticShop, until: datetime) -> synthetic.SyntheticShop:
     return shop
 
 
-def _setup(home: Path, shop: generated.Generated, n: int, resident: int) -> Setup:
+def _setup(home: Path, shop: synthetic.SyntheticShop, n: int, resident: int) -> Setup:
     has = ray.cluster_resources()
     gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 1))
-    night = Night(
+    choices = Night(
         items_per_shard=131_072,
         texts_per_shard=4_096,
         items_resident=resident or (1 << 24 if gpus else 1 << 20),
@@ -165,7 +165,7 @@ def _setup(home: Path, shop: generated.Generated, n: int, resident: int) -> Setu
         encoder=tiny().encoder,
         event_store=events,
         recommend_ranker=ranker,
-        night=night,
+        night=choices,
     )
 
 
@@ -177,20 +177,20 @@ def measure(bench: Bench) -> list[Row]:
         make_items(bench)
         sizes, resumed = list[Row](), list[Row]()
         for users in bench.sizes:
-            place = bench.place(users)
-            bench.go(place, Stage("make users", place.plan.user_parts, generated.users))
-            near = bench.go(place, nearest.stage(place))
-            resumed = resumed or [resume(bench, place)]
-            sizes.append(lists(bench, place, near))
-        checked = check(bench, bench.place(bench.shop.users))
+            night = bench.night(users)
+            bench.go(night, Stage("make users", night.plan.user_parts, synthetic.write_users))
+            near = bench.go(night, nearest.stage(night))
+            resumed = resumed or [resume(bench, night)]
+            sizes.append(lists(bench, night, near))
+        checked = check(bench, bench.night(bench.shop.users))
     return [*sizes, *resumed, checked, *texts, *_memory_rows(bench.memory)]
 
 
 def require_room(bench: Bench) -> None:
     """Raises InputError where the disk has too little room for the largest moment of the run."""
-    shop, night = bench.shop, bench.setup.night
-    vectors, shards = 4 * shop.dim, len(nearest.shards_of(shop.items, night.items_resident))
-    a_list, released = 8 * depth(night.candidates) * shards, 10 * night.candidates
+    shop, choices = bench.shop, bench.setup.night
+    vectors, shards = 4 * shop.dim, len(nearest.shards_of(shop.items, choices.items_resident))
+    a_list, released = 8 * depth(choices.candidates) * shards, 10 * choices.candidates
     user = max(vectors + 200 + a_list + released, 2 * released)
     need = 300 * shop.items + max(
         2 * vectors * shop.items, vectors * shop.items + user * shop.users
@@ -210,17 +210,19 @@ def require_room(bench: Bench) -> None:
 def encode_texts(bench: Bench) -> list[Row]:
     """Items with texts through the stages from the catalogue to vectors, with the default
     encoder."""
-    shop, night = replace(bench.shop, items=bench.texts), bench.setup.night
+    shop, choices = replace(bench.shop, items=bench.texts), bench.setup.night
     setup = replace(bench.setup, dataset=partial(_shop, shop))
-    plan = generated.plan(
-        "texts", shop, setup.encoder().space, night.items_per_shard, night.texts_per_shard
+    plan = synthetic.make_plan(
+        "texts", shop, setup.encoder().space, choices.items_per_shard, choices.texts_per_shard
     )
-    place = NightRun(ArtifactStore(str(bench.home)), setup, plan)
-    bench.go(place, Stage("read items", len(plan.item_chunks), ingest.read_items))
-    bench.go(place, Stage("items", plan.item_parts, ingest.sort_items))
-    line = bench.go(place, Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
-    bench.go(place, Stage("vectors", plan.item_parts, embed.spread_vectors))
-    place.store.delete(place.work("")[:-1])
+    night = NightRun(ArtifactStore(str(bench.home)), setup, plan)
+    bench.go(night, Stage("read items", len(plan.item_chunks), ingest.read_items))
+    bench.go(night, Stage("items", plan.item_parts, ingest.sort_items))
+    line = bench.go(
+        night, Stage("embed items", plan.text_parts, embed.tokenize_texts, embed.TextEncoderActor)
+    )
+    bench.go(night, Stage("vectors", plan.item_parts, embed.gather_vectors))
+    night.store.delete(night.work_path("")[:-1])
     rate = line.rows / line.seconds
     return [
         {
@@ -234,29 +236,29 @@ def encode_texts(bench: Bench) -> list[Row]:
 
 def make_items(bench: Bench) -> None:
     """The catalogue and its vectors as files of the release; their parts go."""
-    place = bench.place(bench.shop.users)
-    bench.go(place, Stage("make items", place.plan.item_parts, generated.items))
-    bench.go(place, Stage("make habits", 1, generated.item_stats))
+    night = bench.night(bench.shop.users)
+    bench.go(night, Stage("make items", night.plan.item_parts, synthetic.write_items))
+    bench.go(night, Stage("make habits", 1, synthetic.write_item_stats))
     bench.memory.stage = "assemble items"
-    index.assemble_table(place, "items", place.plan.item_parts)
-    index.assemble_array(place, "item_vectors", place.plan.item_parts)
+    index.assemble_table(night, "items", night.plan.item_parts)
+    index.assemble_array(night, "item_vectors", night.plan.item_parts)
     for name in ("items", "item_vectors"):
-        place.store.delete(place.work(name))
+        night.store.delete(night.work_path(name))
 
 
-def resume(bench: Bench, place: NightRun) -> Row:
+def resume(bench: Bench, night: NightRun) -> Row:
     """The search once more, without every second record and what it tells of: only that is done, to
     the same bytes."""
-    stage = nearest.stage(place)
-    before = [finished(place, stage.name, shard) for shard in range(stage.shards)]
-    for shard, done in list(enumerate(before))[::2]:
+    stage = nearest.stage(night)
+    before = [read_record(night, stage.name, shard) for shard in range(stage.shards)]
+    for shard, result in list(enumerate(before))[::2]:
         for path in (
-            place.work(f"done/{stage.name}/{shard:05d}.json"),
-            *(done.files if done else ()),
+            night.work_path(f"done/{stage.name}/{shard:05d}.json"),
+            *(result.files if result else ()),
         ):
-            place.store.remove(path)
-    line = bench.go(place, stage)
-    same = before == [finished(place, stage.name, shard) for shard in range(stage.shards)]
+            night.store.remove(path)
+    line = bench.go(night, stage)
+    same = before == [read_record(night, stage.name, shard) for shard in range(stage.shards)]
     wrong = int(not same or line.kept != stage.shards // 2)
     return {
         "name": "resume",
@@ -267,22 +269,22 @@ def resume(bench: Bench, place: NightRun) -> Row:
     }
 
 
-def lists(bench: Bench, place: NightRun, near: StageLine) -> Row:
+def lists(bench: Bench, night: NightRun, near: StageLine) -> Row:
     """Candidates and the released arrays of a place whose lists lie there; the row of its size.
     Whatever the next size makes anew goes."""
-    ranked = bench.go(place, Stage("candidates", place.plan.user_parts, candidates.candidates))
-    last = place.plan.user_parts == bench.place(bench.shop.users).plan.user_parts
+    ranked = bench.go(night, Stage("candidates", night.plan.user_parts, candidates.rank_candidates))
+    last = night.plan.user_parts == bench.night(bench.shop.users).plan.user_parts
     spent = ("nearest_rows", "nearest_scores", *(("users", "user_vectors") if last else ()))
-    written = sum(_bytes(place, name) for name in ("nearest_rows", "nearest_scores", *LISTS))
+    written = sum(_bytes(night, name) for name in ("nearest_rows", "nearest_scores", *LISTS))
     for name in spent:
-        place.store.delete(place.work(name))
+        night.store.delete(night.work_path(name))
     bench.memory.stage, started = "assemble lists", time.monotonic()
     for name in LISTS:
-        index.assemble_array(place, name, place.plan.user_parts)
-        written += place.store.size(place.release(f"{name}.npy"))
-        place.store.delete(place.work(name))
+        index.assemble_array(night, name, night.plan.user_parts)
+        written += night.store.size(night.release_path(f"{name}.npy"))
+        night.store.delete(night.work_path(name))
     for stage in ("nearest", "candidates"):
-        place.store.delete(place.work(f"done/{stage}"))
+        night.store.delete(night.work_path(f"done/{stage}"))
     assemble_s, users = time.monotonic() - started, ranked.rows
     seconds = near.seconds + ranked.seconds + assemble_s
     shop = bench.shop
@@ -301,27 +303,28 @@ def lists(bench: Bench, place: NightRun, near: StageLine) -> Row:
     }
 
 
-def _bytes(place: NightRun, name: str) -> int:
-    return sum(place.store.size(path) for path in place.store.files(place.work(name)))
+def _bytes(night: NightRun, name: str) -> int:
+    return sum(night.store.size(path) for path in night.store.files(night.work_path(name)))
 
 
-def check(bench: Bench, place: NightRun) -> Row:
+def check(bench: Bench, night: NightRun) -> Row:
     line = bench.go(
-        place, Stage("check", min(generated.CHECKED, place.plan.user_parts), generated.check)
+        night,
+        Stage("check", min(synthetic.CHECKED_PARTS, night.plan.user_parts), synthetic.check_lists),
     )
     found, wanted = line.counts["found"], line.counts["wanted"]
     recall = round(found / max(1, wanted), 5)
     return {"name": "check", "users": line.rows, "wrong": line.counts["wrong"], "recall": recall}
 
 
-def _memory_rows(memory: Memory) -> Iterator[Row]:
+def _memory_rows(memory: MemorySampler) -> Iterator[Row]:
     yield {"name": "driver", **_mib(memory.driver), "growth_mib": round(memory.growth() / 2**20, 1)}
     for stage, peak in memory.workers.items():
         if stage:
             yield {"name": f"worker/{stage}", **_mib(peak)}
 
 
-def _mib(peak: Peak) -> Row:
+def _mib(peak: PeakMemory) -> Row:
     return {f"{name}_mib": round(value / 2**20) for name, value in vars(peak).items()}
 
 

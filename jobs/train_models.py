@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from recsys.batch.held_out import split_last_days
-from recsys.batch.train import distributed
+from recsys.batch.train import run_distributed
 from recsys.config import Setup, load
 from recsys.datasets import judged
 from recsys.datasets.judgments import JudgedPairs
@@ -176,7 +176,7 @@ def base_encoder(path_or_id: str | None, setup: Setup | None) -> TransformerEnco
     encoder = setup.encoder() if setup else minilm()
     if not isinstance(encoder, TransformerEncoder):
         raise InputError(
-            f"encoder {encoder.space} cannot be tuned: give a transformer with --encoder"
+            f"encoder {encoder.space} cannot be search_parameters: give a transformer with --encoder"
         )
     return encoder
 
@@ -199,14 +199,14 @@ def train(
         "recipe": Recipe.here(arguments.seed),
         "adapters": arguments.adapters,
     }
-    measured = distributed(train_search, {**known, **shared}, **spread)
+    measured = run_distributed(train_search, {**known, **shared}, **spread)
     intents = {
         "categories": shop.categories,
         "pairs": shop.pairs["train"],
         "base": encoder,
         "seed": arguments.seed,
     }
-    return {**measured, **distributed(train_intents, {**intents, **shared}, **spread)}
+    return {**measured, **run_distributed(train_intents, {**intents, **shared}, **spread)}
 
 
 def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
@@ -231,7 +231,7 @@ def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
         "say": say,
         "resume": arguments.resume,
     }
-    fitted = distributed(train_user_model, known, **workers(arguments.workers))
+    fitted = run_distributed(train_user_model, known, **workers(arguments.workers))
     return {"user_model/ndcg@10": fitted.best}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from recsys.batch.tune import Trial, tuned
+from recsys.batch.tune import Trial, search_parameters
 from recsys.config import load
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
@@ -78,7 +78,7 @@ def main() -> int:
         )
         trials = searched(known, start, arguments, gpus)
     except RecsysError as error:
-        print(f"nothing was tuned: {error}", file=sys.stderr)
+        print(f"nothing was search_parameters: {error}", file=sys.stderr)
         return 1
     rows = [row(trial, start) for trial in trials]
     table(rows)
@@ -148,7 +148,7 @@ def searched(
         f"{arguments.trials} trials of {epochs:g} epochs on {events:,} events, {users:,} users to foretell"
     )
     known = {**known, "recipe": start}
-    return tuned(
+    return search_parameters(
         validated, known, space, arguments.trials, arguments.seed, first=[now], gpus=gpus, say=say
     )
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from jobs import benchmark_night
-from recsys.batch import candidates, generated, index, nearest
-from recsys.batch.stages import Stage, run
+from recsys.batch import candidates, index, nearest, synthetic
+from recsys.batch.stages import Stage, run_stages
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.storage.streams import npy_pieces
@@ -87,15 +87,15 @@ def test_too_small_a_disk_and_a_folder_in_use_are_refused_first(
 
 @pytest.mark.parametrize("wrong", ["repeated", "bought", "sold out", "missing", "worse"])
 def test_a_wrong_list_is_seen(ray_session: None, tmp_path: Path, wrong: str) -> None:
-    place = shop(tmp_path, 250)
-    run(place, nearest.stage(place))
-    run(place, Stage("candidates", PARTS, candidates.candidates))
+    night = shop(tmp_path, 250)
+    run_stages(night, nearest.stage(night))
+    run_stages(night, Stage("candidates", PARTS, candidates.rank_candidates))
     for name in LISTS:
-        index.assemble_array(place, name, PARTS)
-    assert generated.check(place, 0).counts["wrong"] == 0
-    rows_UN = np.array(place.released_array("candidates_rows"))
-    known, _ = generated.drawn_users(place.dataset(), 0)
-    sold_out = np.flatnonzero(~np.asarray(place.released_items()["in_stock"]))[0]
+        index.assemble_array(night, name, PARTS)
+    assert synthetic.check_lists(night, 0).counts["wrong"] == 0
+    rows_UN = np.array(night.open_array("candidates_rows"))
+    known, _ = synthetic.draw_users(night.dataset(), 0)
+    sold_out = np.flatnonzero(~np.asarray(night.open_items()["in_stock"]))[0]
     for user in range(len(known)):
         if rows_UN[user, 0] >= 0:
             first, last = rows_UN[user, 0], int(known.slice(user, user + 1).items[0])
@@ -103,5 +103,5 @@ def test_a_wrong_list_is_seen(ray_session: None, tmp_path: Path, wrong: str) -> 
             rows_UN[user, 1] = changed.get(
                 wrong, next(row for row in range(600) if row not in rows_UN[user])
             )
-    place.assemble("candidates_rows.npy", npy_pieces([rows_UN]))
-    assert generated.check(place, 0).counts["wrong"] > 10
+    night.assemble("candidates_rows.npy", npy_pieces([rows_UN]))
+    assert synthetic.check_lists(night, 0).counts["wrong"] > 10

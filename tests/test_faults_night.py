@@ -43,7 +43,7 @@ def home(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "home"
 
 
-def night(shop: Setup, version: str | None = None, until: object = UNTIL) -> Release:
+def nightly_release(shop: Setup, version: str | None = None, until: object = UNTIL) -> Release:
     manifest = run_night(begin(shop, until, version), print)  # type: ignore[arg-type]
     return Release.open(ArtifactStore(shop.home), manifest.version)
 
@@ -91,7 +91,7 @@ def test_a_poison_text_is_quarantined_and_the_night_goes_on(
     home: Path, how: str, reason: str
 ) -> None:
     shop = replace(setup(), encoder=partial(Poisoned, 64, title(5), how))
-    release = night(shop)
+    release = nightly_release(shop)
     noted = pq.read_table(home / "releases" / release.version / "quarantine.parquet").to_pylist()
     assert [row["reason"] for row in noted if row["source"] == "i05"] == [
         f"the text of item 'i05': the encoder fails on it ({reason})"
@@ -100,7 +100,7 @@ def test_a_poison_text_is_quarantined_and_the_night_goes_on(
     assert np.flatnonzero(~release.item_vectors_ID.any(axis=1)).tolist() == [row]
     assert release.manifest.counts["items"] == ITEMS
     if how == "model":
-        mended = night(setup(), until=UNTIL + timedelta(days=1))
+        mended = nightly_release(setup(), until=UNTIL + timedelta(days=1))
         assert mended.item_vectors_ID.any(axis=1).all()
         assert not any("encoder" in reason for reason in mended.manifest.quarantined)
 
@@ -113,7 +113,7 @@ def test_too_many_poison_texts_stop_the_night(home: Path) -> None:
         night=replace(shop.night, max_bad_share=0.1),
     )
     with pytest.raises(RecsysError, match=r"8 of 16 rows cannot be used.*the encoder fails on it"):
-        night(replace(shop, dataset=Flawless))
+        nightly_release(replace(shop, dataset=Flawless))
     assert ArtifactStore(str(home)).current() is None
 
 
@@ -143,11 +143,15 @@ def test_a_full_disk_fails_the_night_with_a_sentence_and_the_next_one_with_room_
     before = store.current()
     fill(small_disk, left=150_000)
     with pytest.raises(RecsysError, match=r"No space left on device.*free some"):
-        night(setup(), "full", UNTIL + timedelta(days=2))
+        nightly_release(setup(), "full", UNTIL + timedelta(days=2))
     assert (store.current(), "full" in store.versions()) == (before, False)
     assert Release.open(store).version == before
     (small_disk / "filling").unlink()
-    assert night(setup(), "full", UNTIL + timedelta(days=2)).version == store.current() == "full"
+    assert (
+        nightly_release(setup(), "full", UNTIL + timedelta(days=2)).version
+        == store.current()
+        == "full"
+    )
 
 
 def fill(disk: Path, left: int) -> None:
@@ -177,11 +181,11 @@ class Watched(HashingEncoder):
 def test_a_model_is_loaded_beforehand_where_it_is_sure_to_be_needed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
-    assert embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
+    run = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
+    assert embed.TextEncoderActor(run).encoder.loaded  # type: ignore[attr-defined]
     np.save(home.parent / "before.npy", np.empty((0, 16), np.float32))
-    monkeypatch.setattr(NightRun, "carried", lambda *_: home.parent / "before.npy")
-    assert not embed.Encode(place).encoder.loaded  # type: ignore[attr-defined]
+    monkeypatch.setattr(NightRun, "carried_file", lambda *_: home.parent / "before.npy")
+    assert not embed.TextEncoderActor(run).encoder.loaded  # type: ignore[attr-defined]
 
 
 class Unloaded(HashingEncoder):
@@ -193,13 +197,13 @@ def test_a_model_that_cannot_be_loaded_is_said(home: Path) -> None:
     with pytest.raises(
         RecsysError, match=r"embed items, shard \d: the weights are gone: put them back"
     ):
-        night(replace(setup(), encoder=partial(Unloaded, 16)))
+        nightly_release(replace(setup(), encoder=partial(Unloaded, 16)))
 
 
 def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:
     """So that of several shards only the one it was at is blamed when it dies."""
-    place = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
-    actor, encoder = embed.Encode(place), HashingEncoder(16)
+    run = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
+    actor, encoder = embed.TextEncoderActor(run), HashingEncoder(16)
     texts = ["red drill", "blue saw", "oak"]
     columns = [
         pa.array(text_hashes(texts)),
@@ -209,9 +213,9 @@ def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:
     message = pa.record_batch([*columns, encoder.tokenize(texts)], schema=embed._MESSAGE)
     prepared = write_arrow([message], embed._MESSAGE).to_pybytes()
     with ThreadPoolExecutor(4) as pool:
-        rows = [done.rows for done in pool.map(partial(actor.finish, prepared=prepared), range(4))]
+        rows = [done.rows for done in pool.map(partial(actor.process, prepared=prepared), range(4))]
     assert (rows, actor.encoder.most) == ([3] * 4, 1)  # type: ignore[attr-defined]
     for shard in range(4):
         np.testing.assert_array_equal(
-            place.read_array("text_vectors", shard), encoder.encode_items(texts)
+            run.read_array("text_vectors", shard), encoder.encode_items(texts)
         )

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.batch import candidates, generated, index, nearest
+from recsys.batch import candidates, index, nearest, synthetic
 from recsys.batch.night import begin, run_night
 from recsys.batch.plan import NightRun, ShardResult
-from recsys.batch.stages import Stage, run
+from recsys.batch.stages import Stage, run_stages
 from recsys.config import Night, Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.pipeline import candidates as funnel
@@ -36,8 +36,8 @@ LISTS = ("candidates_rows", "candidates_features", "candidates_sources")
 
 
 def shop(home: Path, items_resident: int) -> NightRun:
-    """A generated shop on the eve of the search."""
-    night = Night(
+    """A synthetic shop, ready for the search of nearest items."""
+    choices = Night(
         items_per_shard=250,
         users_per_block=3,
         items_resident=items_resident,
@@ -46,35 +46,37 @@ def shop(home: Path, items_resident: int) -> NightRun:
         encoder_workers=2,
         encoder_cpus=0.25,
     )
-    choices = Setup(
+    setup = Setup(
         name="generated",
         home=str(home),
-        dataset=partial(generated.Generated, ITEMS, USERS, 8, USERS // PARTS),
+        dataset=partial(synthetic.SyntheticShop, ITEMS, USERS, 8, USERS // PARTS),
         encoder=partial(HashingEncoder, 8),
         event_store=lambda: pytest.fail("no events are asked for"),
         recommend_ranker=partial(LinearRanker, {"discovery": 1.0}),
-        night=night,
+        night=choices,
     )
-    dataset = choices.dataset(datetime(2026, 1, 2, tzinfo=UTC))
-    assert isinstance(dataset, generated.Generated)
-    place = NightRun(ArtifactStore(str(home)), choices, generated.plan("v", dataset, "s", 250, 250))
-    run(
-        place,
-        Stage("items", place.plan.item_parts, generated.items),
-        Stage("habits", 1, generated.item_stats),
+    dataset = setup.dataset(datetime(2026, 1, 2, tzinfo=UTC))
+    assert isinstance(dataset, synthetic.SyntheticShop)
+    night = NightRun(
+        ArtifactStore(str(home)), setup, synthetic.make_plan("v", dataset, "s", 250, 250)
     )
-    run(place, Stage("users", PARTS, generated.users))
-    index.assemble_table(place, "items", place.plan.item_parts)
-    index.assemble_array(place, "item_vectors", place.plan.item_parts)
-    return place
+    run_stages(
+        night,
+        Stage("items", night.plan.item_parts, synthetic.write_items),
+        Stage("habits", 1, synthetic.write_item_stats),
+    )
+    run_stages(night, Stage("users", PARTS, synthetic.write_users))
+    index.assemble_table(night, "items", night.plan.item_parts)
+    index.assemble_array(night, "item_vectors", night.plan.item_parts)
+    return night
 
 
-def released(place: NightRun) -> list[bytes]:
-    run(place, nearest.stage(place))
-    run(place, Stage("candidates", PARTS, candidates.candidates))
+def released(night: NightRun) -> list[bytes]:
+    run_stages(night, nearest.stage(night))
+    run_stages(night, Stage("candidates", PARTS, candidates.rank_candidates))
     for name in LISTS:
-        index.assemble_array(place, name, PARTS)
-    return [place.store.read(place.release(f"{name}.npy")) for name in LISTS]
+        index.assemble_array(night, name, PARTS)
+    return [night.store.read(night.release_path(f"{name}.npy")) for name in LISTS]
 
 
 def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Path) -> None:
@@ -89,9 +91,9 @@ def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Pat
             vectors_BD=np.array(cut.read_array("user_vectors", part)),
             histories=known,
         )
-        sellable_I = np.asarray(cut.released_items()["in_stock"])
-        exact = ExactRetriever("discovery", cut.released_array("item_vectors"))
-        (listed,) = nearest.Lists(cut, part).put_into([exact], range(len(known)))
+        sellable_I = np.asarray(cut.open_items()["in_stock"])
+        exact = ExactRetriever("discovery", cut.open_array("item_vectors"))
+        (listed,) = nearest.NeighbourLists(cut, part).substitute_into([exact], range(len(known)))
         wanted = exact.retrieve(requests, 120, sellable_I)
         found = listed.retrieve(requests, 120, sellable_I)
         np.testing.assert_array_equal(found.rows_BN, wanted.rows_BN)
@@ -130,24 +132,24 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
         )
 
 
-class Mortal(nearest.Nearest):
+class Mortal(nearest.NearestActor):
     """Notes what it begins; is killed once, in the middle of shard 5."""
 
-    def finish(self, shard: int, prepared: bytes) -> ShardResult:
-        home = Path(self.place.setup.home)
+    def process(self, shard: int, prepared: bytes) -> ShardResult:
+        home = Path(self.night.setup.home)
         with (home / "begun").open("a") as noted:
             noted.write(f"{shard}\n")
         if shard == 5 and not (home / "killed").exists():
             (home / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().finish(shard, prepared)
+        return super().process(shard, prepared)
 
 
 def test_a_killed_worker_loses_its_block_alone(ray_session: None, tmp_path: Path) -> None:
     alone, killed = shop(tmp_path / "alone", 250), shop(tmp_path / "killed", 250)
-    run(alone, nearest.stage(alone))
-    stage = replace(nearest.stage(killed), finisher=Mortal)
-    assert run(killed, stage)["nearest"].rows == 3 * USERS
+    run_stages(alone, nearest.stage(alone))
+    stage = replace(nearest.stage(killed), actor=Mortal)
+    assert run_stages(killed, stage)["nearest"].rows == 3 * USERS
     begun = Counter((tmp_path / "killed" / "begun").read_text().split())
     assert begun == {str(shard): 2 if shard == 5 else 1 for shard in range(stage.shards)}
     for shard in range(stage.shards):
@@ -155,16 +157,18 @@ def test_a_killed_worker_loses_its_block_alone(ray_session: None, tmp_path: Path
 
 
 def test_what_is_recorded_is_kept(ray_session: None, tmp_path: Path) -> None:
-    place = shop(tmp_path, 250)
-    stage = nearest.stage(place)
-    before = run(place, stage) and [record(place, shard) for shard in range(stage.shards)]
+    night = shop(tmp_path, 250)
+    stage = nearest.stage(night)
+    before = run_stages(night, stage) and [record(night, shard) for shard in range(stage.shards)]
     for shard in range(0, stage.shards, 2):
-        place.store.remove(place.work(f"done/nearest/{shard:05d}.json"))
-    place.store.remove(place.work("nearest_rows/00001.npy"))
-    line = run(place, stage)["nearest"]
+        night.store.remove(night.work_path(f"done/nearest/{shard:05d}.json"))
+    night.store.remove(night.work_path("nearest_rows/00001.npy"))
+    line = run_stages(night, stage)["nearest"]
     assert (line.kept, line.shards) == (stage.shards // 2 - 1, stage.shards)
-    assert before == [record(place, shard) for shard in range(stage.shards)]
+    assert before == [record(night, shard) for shard in range(stage.shards)]
 
 
-def record(place: NightRun, shard: int) -> dict[str, str]:
-    return dict(json.loads(place.store.read(place.work(f"done/nearest/{shard:05d}.json")))["files"])
+def record(night: NightRun, shard: int) -> dict[str, str]:
+    return dict(
+        json.loads(night.store.read(night.work_path(f"done/nearest/{shard:05d}.json")))["files"]
+    )

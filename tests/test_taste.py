@@ -46,15 +46,15 @@ DIM = 16
 BY_TASTE = LinearRanker(dict.fromkeys(RETAIL_WEIGHTS, 0.0) | {"discovery": 1.0})
 
 
-def in_this_process(place: NightRun, *stages: Stage) -> dict[str, StageLine]:
+def in_this_process(run: NightRun, *stages: Stage) -> dict[str, StageLine]:
     """What `stages.run` does, one shard after the other and without Ray."""
     lines = {}
     for stage in stages:
         line = StageLine(stage.name, shards=stage.shards)
-        finisher = stage.finisher(place) if stage.finisher else None
+        actor = stage.actor(run) if stage.actor else None
         for shard in range(stage.shards):
-            made = stage.work(place, shard) if stage.work else b""
-            line.add(finisher.finish(shard, made) if finisher else made)
+            made = stage.work(run, shard) if stage.work else b""
+            line.add(actor.process(shard, made) if actor else made)
         lines[stage.name] = line
     return lines
 
@@ -102,7 +102,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
         patch.setenv("NIGHTSHELF_COMMIT", "test")
-        patch.setattr(night, "run", in_this_process)
+        patch.setattr(night, "run_stages", in_this_process)
         shop = setup()
         night.run_night(night.begin(shop, UNTIL, "plain"), print)
         train(root / "trained")

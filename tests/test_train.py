@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from recsys.batch.train import distributed
+from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.training.classifier import Recipe, train_classifier
@@ -33,17 +33,17 @@ def arguments(base, folder, **changes):
 
 
 def test_one_worker_is_this_process_without_ray():
-    assert distributed(os.getpid, {}) == os.getpid()
+    assert run_distributed(os.getpid, {}) == os.getpid()
     code = (
-        "import sys; from recsys.batch.train import distributed\n"
-        "assert distributed(dict, {'a': 1}) == {'a': 1}; assert 'ray' not in sys.modules"
+        "import sys; from recsys.batch.train import run_distributed\n"
+        "assert run_distributed(dict, {'a': 1}) == {'a': 1}; assert 'ray' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_no_workers():
     with pytest.raises(InputError, match="0 workers cannot train"):
-        distributed(os.getpid, {}, workers=0)
+        run_distributed(os.getpid, {}, workers=0)
 
 
 @pytest.mark.ray
@@ -51,8 +51,8 @@ def test_no_workers():
 def test_two_workers_train_as_one(ray_session, tiny, tmp_path):  # noqa: F811
     """The encoder's own dropout draws differ by worker, so the weights do; what they find does
     not."""
-    alone = distributed(train_classifier, arguments(tiny, tmp_path / "alone"))
-    together = distributed(
+    alone = run_distributed(train_classifier, arguments(tiny, tmp_path / "alone"))
+    together = run_distributed(
         train_classifier, arguments(tiny, tmp_path / "together"), workers=2, cpus=0.5
     )
     assert together["steps"] == alone["steps"] == 15
@@ -68,8 +68,8 @@ def test_two_workers_train_as_one(ray_session, tiny, tmp_path):  # noqa: F811
 @pytest.mark.slow
 def test_a_workers_error_is_told(ray_session, tiny, tmp_path):  # noqa: F811
     with pytest.raises(InputError, match="all 48 texts have the label 'x'"):
-        distributed(
+        run_distributed(
             train_classifier, arguments(tiny, tmp_path, labels=["x"] * 48), workers=2, cpus=0.5
         )
     with pytest.raises(RecsysError, match="training failed on its workers: invalid literal"):
-        distributed(partial(int, "two"), {}, workers=2, cpus=0.5)
+        run_distributed(partial(int, "two"), {}, workers=2, cpus=0.5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recsys.batch.train import distributed
+from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training.loop import Schedule
@@ -31,7 +31,7 @@ def test_two_workers_train_search(ray_session: Any, tmp_path: Path) -> None:
         "folder": tmp_path / "trained",
         "say": print,
     }
-    measured = distributed(train_search, known, workers=2, cpus=0.5)
+    measured = run_distributed(train_search, known, workers=2, cpus=0.5)
     assert 0 <= measured["recall@10"] <= 1
     assert {path.name for path in (tmp_path / "trained").iterdir()} >= {
         "encoder",

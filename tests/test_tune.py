@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jobs import tune_user_model as job
-from recsys.batch.tune import Trial, _best_first, _report, _Told, tuned
+from recsys.batch.tune import Trial, _best_first, _report, _TrialLog, search_parameters
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
@@ -84,7 +84,7 @@ def test_validated_is_the_score_of_the_model_with_these_values():
 def test_a_search_of_nothing_is_refused():
     for space, trials in (({}, 3), ({"dim": [1]}, 0), ({"dim": []}, None)):
         with pytest.raises(InputError, match="finds nothing: give at least one"):
-            tuned(validated, {}, space, trials)
+            search_parameters(validated, {}, space, trials)
 
 
 def test_failures_stand_last_and_nothing_but_failures_is_an_error():
@@ -112,7 +112,7 @@ def test_a_line_for_each_trial_that_ends():
     """Trials as Ray Tune hands them over: one ended, one whose process raised, one whose process
     was killed."""
     said = []
-    told = _Told(said.append, 3)
+    told = _TrialLog(said.append, 3)
     last = {"score": 0.5, "time_total_s": 61.4, "error": ""}
     told.on_trial_complete(
         1, [], SimpleNamespace(config={"dim": 64, "dropout": 0.2}, last_result=last)
@@ -177,12 +177,12 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
     asked = []
 
     def here(function, arguments, space, trials, seed, first, gpus, say):
-        """What `tuned` does, in this process."""
+        """What `search_parameters` does, in this process."""
         asked.append(arguments)
         draws = [*first, {**first[0], "learning_rate": 1e-9}]
         return _best_first([Trial(values, function(values, **arguments), 0.1) for values in draws])
 
-    monkeypatch.setattr(job, "tuned", here)
+    monkeypatch.setattr(job, "search_parameters", here)
     monkeypatch.setattr(job, "minilm", lambda: HashingEncoder(8))
     monkeypatch.setattr(job.ray, "init", lambda **_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -215,7 +215,9 @@ def test_two_trials_on_the_ring(ray_session):
     }
     said, bad = [], {"learning_rate": 1e-9, "dim": 16}
     space = {"learning_rate": [5e-3], "dim": [16]}
-    best, worst = tuned(validated, known, space, 2, first=[bad], cpus=0.5, say=said.append)
+    best, worst = search_parameters(
+        validated, known, space, 2, first=[bad], cpus=0.5, say=said.append
+    )
     assert (worst.values, best.values) == (bad, {"learning_rate": 5e-3, "dim": 16})
     assert best.score > 0.9 > 0.6 > worst.score
     assert best.seconds > 0

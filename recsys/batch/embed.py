@@ -30,10 +30,10 @@ _HASHES = pa.schema([("text_hash", pa.binary(16)), ("refused", pa.string())])
 _MESSAGE = pa.schema([*_HASHES, ("previous", pa.int32()), ("tokens", pa.list_(pa.int32()))])
 
 
-def tokenize(place: NightRun, part: int) -> bytes:
+def tokenize_texts(night: NightRun, part: int) -> bytes:
     """Shard `part` of the distinct texts, sorted by hash: carried over where possible, tokenised
     where new."""
-    texts = place.gather("texts", part, TEXTS)
+    texts = night.gather("texts", part, TEXTS)
     unique = (
         texts.group_by("text_hash", use_threads=False)
         .aggregate([("text", "first")])
@@ -41,39 +41,39 @@ def tokenize(place: NightRun, part: int) -> bytes:
     )
     unique = unique.sort_by("text_hash")
     hashes, words = unique["text_hash"].combine_chunks(), unique["text"].combine_chunks()
-    rows_N = _carried_rows(place, hashes)
+    rows_N = _carried_rows(night, hashes)
     fresh_N = (rows_N < 0) & np.asarray(pc.not_equal(words, ""))
-    tokens, refused = _tokens(_encoder(place).tokenize, words.filter(pa.array(fresh_N)).to_pylist())
+    tokens, refused = _tokens(_encoder(night).tokenize, words.filter(pa.array(fresh_N)).to_pylist())
     reasons = dict(
         zip(np.flatnonzero(fresh_N)[list(refused)].tolist(), refused.values(), strict=True)
     )
     told = pa.array([reasons.get(at) for at in range(len(hashes))], pa.string())
-    columns = [hashes, told, pa.array(rows_N), spread(tokens, fresh_N)]
+    columns = [hashes, told, pa.array(rows_N), expand_lists(tokens, fresh_N)]
     return write_arrow([pa.record_batch(columns, schema=_MESSAGE)], _MESSAGE).to_pybytes()
 
 
-def _carried_rows(place: NightRun, hashes: pa.Array) -> Rows:
+def _carried_rows(night: NightRun, hashes: pa.Array) -> Rows:
     """Where the previous release has each text; -1 for a new one, and for one that has no vector
     there."""
-    previous = place.carried("items.arrow")
+    previous = night.carried_file("items.arrow")
     if previous is None:
         return np.full(len(hashes), -1, np.int32)
     held = read_arrow(previous)["text_hash"]
     rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=held), -1)).astype(np.int32)
-    vectors_ID = np.load(str(place.carried("item_vectors.npy")), mmap_mode="r")
+    vectors_ID = np.load(str(night.carried_file("item_vectors.npy")), mmap_mode="r")
     rows_N[rows_N >= 0] = np.where(
         vectors_ID[rows_N[rows_N >= 0]].any(axis=1), rows_N[rows_N >= 0], -1
     )
     return rows_N
 
 
-def _encoder(place: NightRun) -> Encoder:
+def _encoder(night: NightRun) -> Encoder:
     """The one of this worker process, which many shards pass through: it remembers the words of
     those before."""
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "false"
     )  # Ray gives each task a core; theirs would be all cores
-    factory = place.setup.encoder
+    factory = night.setup.encoder
     if repr(factory) not in _ENCODERS:
         _ENCODERS.clear()
         _ENCODERS[repr(factory)] = (
@@ -95,10 +95,12 @@ def _tokens(
     made, refused = bisect(lambda start, stop: tokenize(texts[start:stop]), 0, len(texts))
     read_N = np.ones(len(texts), bool)
     read_N[list(refused)] = False
-    return spread(pa.concat_arrays(made or [pa.array([], pa.list_(pa.int32()))]), read_N), refused
+    return expand_lists(
+        pa.concat_arrays(made or [pa.array([], pa.list_(pa.int32()))]), read_N
+    ), refused
 
 
-def spread(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
+def expand_lists(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
     """The lists at the True places, empty lists elsewhere."""
     lengths_N = np.zeros(len(where_N), np.int64)
     lengths_N[where_N] = np.asarray(pc.list_value_length(tokens))
@@ -106,15 +108,15 @@ def spread(tokens: pa.ListArray, where_N: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), tokens.flatten().cast(pa.int32()))
 
 
-class Encode:
+class TextEncoderActor:
     """Finishes shards of texts. Where all are new the model is loaded while tasks tokenise the
     first of them, else by the first shard that has a new one."""
 
-    def __init__(self, place: NightRun) -> None:
-        self.place = place
-        self.encoder = place.setup.encoder()
+    def __init__(self, night: NightRun) -> None:
+        self.night = night
+        self.encoder = night.setup.encoder()
         self.one_at_a_time = threading.Lock()
-        previous = place.carried("item_vectors.npy")
+        previous = night.carried_file("item_vectors.npy")
         if previous is None:
             self.encoder.load()
         self.previous_ID = (
@@ -123,7 +125,7 @@ class Encode:
             else np.empty((0, self.encoder.dim), np.float32)
         )
 
-    def finish(self, shard: int, prepared: bytes) -> ShardResult:
+    def process(self, shard: int, prepared: bytes) -> ShardResult:
         message = pa.ipc.open_file(pa.py_buffer(prepared)).get_batch(0)
         rows_N, fresh_N = (
             np.asarray(message["previous"]),
@@ -136,15 +138,15 @@ class Encode:
         told = message["refused"].to_pylist()
         for at, reason in refused.items():
             told[fresh[at]] = reason
-        done = ShardResult(
+        result = ShardResult(
             len(rows_N), counts={"encoded": int(fresh_N.sum()), "carried": int((rows_N >= 0).sum())}
         )
         hashes = pa.table([message["text_hash"], pa.array(told, pa.string())], schema=_HASHES)
-        self.place.write_tables(
-            done, f"text_hashes/{shard:05d}.arrow", [one_batch(hashes)], hashes.schema
+        self.night.write_tables(
+            result, f"text_hashes/{shard:05d}.arrow", [one_batch(hashes)], hashes.schema
         )
-        self.place.write_arrays(done, shard, {"text_vectors": vectors_ND})
-        return done
+        self.night.write_arrays(result, shard, {"text_vectors": vectors_ND})
+        return result
 
     def _encode(self, shard: int, tokens: pa.ListArray) -> tuple[Floats, dict[int, str]]:
         def work(start: int, stop: int) -> Floats:
@@ -153,32 +155,32 @@ class Encode:
         # Shards are read and written beside each other; when the process dies, it dies of one.
         with self.one_at_a_time:
             careful = FailureIsolator(
-                self.place.store, self.place.work(f"encoding/{shard:05d}.json")
+                self.night.store, self.night.work_path(f"encoding/{shard:05d}.json")
             )
             return careful.encode(work, len(tokens), self.encoder.dim)
 
 
-def spread_vectors(place: NightRun, part: int) -> ShardResult:
+def gather_vectors(night: NightRun, part: int) -> ShardResult:
     """The vectors of item shard `part`, gathered from the text shards that hold them; its items
     without one, noted."""
-    items = place.read_part("items", part)
+    items = night.read_part("items", part)
     hashes = items["text_hash"].combine_chunks()
     vectors_ND: Floats | None = None
-    done, refused = ShardResult(len(hashes)), []
-    for texts in range(place.plan.text_parts):
-        known = place.read_part("text_hashes", texts)
+    result, refused = ShardResult(len(hashes)), []
+    for texts in range(night.plan.text_parts):
+        known = night.read_part("text_hashes", texts)
         rows_N = np.asarray(pc.fill_null(pc.index_in(hashes, value_set=known["text_hash"]), -1))
-        shard_TD = place.read_array("text_vectors", texts)
+        shard_TD = night.read_array("text_vectors", texts)
         if vectors_ND is None:
             vectors_ND = np.zeros((len(hashes), shard_TD.shape[1]), np.float32)
         vectors_ND[rows_N >= 0] = shard_TD[rows_N[rows_N >= 0]]
         reasons = known["refused"].take(pa.array(rows_N, mask=rows_N < 0))
         refused.append(_refused(items["item_id"], reasons))
     assert vectors_ND is not None
-    place.write_arrays(done, part, {"item_vectors": vectors_ND})
-    place.write_quarantine(done, f"items-unread-{part:05d}", *refused)
-    done.counts["quarantined"] = sum(table.num_rows for table in refused)
-    return done
+    night.write_arrays(result, part, {"item_vectors": vectors_ND})
+    night.write_quarantine(result, f"items-unread-{part:05d}", *refused)
+    result.counts["quarantined"] = sum(table.num_rows for table in refused)
+    return result
 
 
 def _refused(item_ids: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Table:
@@ -194,18 +196,18 @@ def _refused(item_ids: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Table:
     return pa.table(columns, schema=QUARANTINE)
 
 
-def embed_items(place: NightRun, part: int) -> ShardResult:
+def embed_items(night: NightRun, part: int) -> ShardResult:
     """Item shard `part` as the user model places it; writes nothing where that leaves items where
     their texts are."""
-    items, vectors_ID = place.read_part("items", part), place.read_array("item_vectors", part)
-    places_ID = place.setup.user_model().embed_items(items, vectors_ID)
-    done = ShardResult(len(places_ID))
+    items, vectors_ID = night.read_part("items", part), night.read_array("item_vectors", part)
+    places_ID = night.setup.user_model().embed_items(items, vectors_ID)
+    result = ShardResult(len(places_ID))
     if places_ID is not vectors_ID:
-        place.write_arrays(done, part, {"taste_vectors": places_ID})
-    return done
+        night.write_arrays(result, part, {"taste_vectors": places_ID})
+    return result
 
 
-def taste_vectors(place: NightRun) -> Floats:
+def user_space_item_vectors(night: NightRun) -> Floats:
     """The items as the user model takes them, in the release in the making."""
-    placed = place.is_assembled("taste_vectors.npy")
-    return place.released_array("taste_vectors" if placed else "item_vectors")
+    placed = night.is_assembled("taste_vectors.npy")
+    return night.open_array("taste_vectors" if placed else "item_vectors")

@@ -39,7 +39,7 @@ SKETCH = 65_536
 
 def estimate(setup: Setup, until: datetime) -> str:
     """A table: rows, distinct texts to encode, bytes, memory a worker, seconds a stage."""
-    dataset, night, dim = setup.dataset(until), setup.night, setup.encoder().dim
+    dataset, choices, dim = setup.dataset(until), setup.night, setup.encoder().dim
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     items, events = (
         sum(chunk.rows for chunk in item_chunks),
@@ -64,11 +64,11 @@ def estimate(setup: Setup, until: datetime) -> str:
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
     rows |= dict.fromkeys(("embed users", "nearest", "candidates"), users)
     rows["held out"] = round(measured.get("held out", users / 30))
-    bytes_ = items * dim * 4 + items * (night.similar + night.neighbours) * 8
-    bytes_ += users * (dim * 4 + night.candidates * 20 + night.history * 13)
+    bytes_ = items * dim * 4 + items * (choices.similar + choices.neighbours) * 8
+    bytes_ += users * (dim * 4 + choices.candidates * 20 + choices.history * 13)
     seconds = {name: count / rates.get(name, 1_000) for name, count in rows.items()}
-    scores = night.users_per_block * min(items, 65_536) * 4
-    shard = night.items_per_shard * dim * 4
+    scores = choices.users_per_block * min(items, 65_536) * 4
+    shard = choices.items_per_shard * dim * 4
     lines = [
         f"setup {setup.name} into {setup.home}: {items:,} item rows, {events:,} event rows, about {users:,} users",
         f"{texts:,} distinct texts, {fresh:,} of them to encode, the others carried over",

@@ -7,7 +7,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.batch.embed import taste_vectors
+from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.metrics import mean, recall_at_k
@@ -18,24 +18,24 @@ from recsys.retrieval.behaviour.popularity import Popularity
 from recsys.types import PURCHASE, Histories, Requests
 
 #: Where the metrics go, below the night's work folder.
-HELD_OUT = "held_out.json"
+METRICS_FILE = "held_out.json"
 #: Users asked at most; the counts behind the sources are taken from their histories alone.
-MOST_USERS = 5_000
-FEWEST_BUYERS = 30
+MAX_USERS = 5_000
+MIN_BUYERS = 30
 
 
-def held_out(place: NightRun, shard: int) -> ShardResult:
+def evaluate_held_out(night: NightRun, shard: int) -> ShardResult:
     """recall@10 of the sources and ranker, fitted without the last day, on what its buyers bought;
     and popularity's.
 
     Writes no metrics where the log has fewer than two days or nobody bought.
     """
-    before, truth_offsets, truth_items = split_last_days(_sample(place))
-    metrics = _metrics(place, before, truth_offsets, truth_items) if len(before) else {}
-    done = ShardResult(len(before))
-    path = place.work(HELD_OUT)
-    done.files[path] = place.store.write(path, json.dumps(metrics, sort_keys=True).encode())
-    return done
+    before, truth_offsets, truth_items = split_last_days(_sample(night))
+    metrics = _metrics(night, before, truth_offsets, truth_items) if len(before) else {}
+    result = ShardResult(len(before))
+    path = night.work_path(METRICS_FILE)
+    result.files[path] = night.store.write(path, json.dumps(metrics, sort_keys=True).encode())
+    return result
 
 
 def split_last_days(
@@ -44,7 +44,7 @@ def split_last_days(
     """Users with a history before the log's last days who bought on them: that history, and what
     they bought (offsets, item rows).
 
-    The last day is the last UTC day with FEWEST_BUYERS buyers, or the one with most: the night may
+    The last day is the last UTC day with MIN_BUYERS buyers, or the one with most: the night may
     come when a new day has barely begun. What came later is left out."""
     days_E, owners_E = np.floor(known.days).astype(np.int64), known.owners_E
     bought_E = known.types == PURCHASE
@@ -53,7 +53,7 @@ def split_last_days(
     first = days_E[bought_E].min()
     buyers = np.unique(np.stack([days_E[bought_E] - first, owners_E[bought_E]]), axis=1)[0]
     count_by_day = np.bincount(buyers)
-    full = np.flatnonzero(count_by_day >= min(FEWEST_BUYERS, count_by_day.max()))
+    full = np.flatnonzero(count_by_day >= min(MIN_BUYERS, count_by_day.max()))
     last = first + full[-1]
     early_E, bought_E = (
         days_E <= last - count,
@@ -65,15 +65,15 @@ def split_last_days(
 
 
 def _metrics(
-    place: NightRun,
+    night: NightRun,
     before: Histories,
     truth_offsets: NDArray[np.int64],
     truth_items: NDArray[np.int32],
 ) -> dict[str, float]:
-    setup, items_ID = place.setup, taste_vectors(place)
-    sellable_I, now = np.asarray(place.released_items()["in_stock"]), float(before.days.max())
-    content = place.released_array("content_rows"), place.released_array("content_scores")
-    table = place.released_items()
+    setup, items_ID = night.setup, user_space_item_vectors(night)
+    sellable_I, now = np.asarray(night.open_items()["in_stock"]), float(before.days.max())
+    content = night.open_array("content_rows"), night.open_array("content_scores")
+    table = night.open_items()
     ranker = setup.recommend_ranker()
     shelf = sources.categories(table), added_days(table)
     of = sources.fit(before, now, items_ID, content, *shelf, ranker.feature_names)
@@ -109,13 +109,13 @@ def _metrics(
     }
 
 
-def _sample(place: NightRun) -> Histories:
+def _sample(night: NightRun) -> Histories:
     """The users of the first shards, whose ids are hashed: as good as drawn at random."""
     parts, users = [], 0
-    for _, known in history_parts(place):
-        parts.append(known.slice(0, min(len(known), MOST_USERS - users)))
+    for _, known in history_parts(night):
+        parts.append(known.slice(0, min(len(known), MAX_USERS - users)))
         users += len(parts[-1])
-        if users >= MOST_USERS:
+        if users >= MAX_USERS:
             break
     offsets = np.concatenate(
         [[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))]

@@ -46,74 +46,74 @@ USERS = pa.schema(
 )
 
 
-def read_items(place: NightRun, shard: int) -> ShardResult:
+def read_items(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, judged, its good rows scattered by item."""
-    chunk = place.plan.item_chunks[shard]
-    checked = check_items(place.dataset().read_items(chunk), chunk.path, chunk.start)
-    return _scatter(place, "items", shard, checked, "item_id", place.plan.item_parts)
+    chunk = night.plan.item_chunks[shard]
+    checked = check_items(night.dataset().read_items(chunk), chunk.path, chunk.start)
+    return _scatter(night, "items", shard, checked, "item_id", night.plan.item_parts)
 
 
-def read_events(place: NightRun, shard: int) -> ShardResult:
+def read_events(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the event log, judged, its good rows scattered by user."""
-    chunk = place.plan.event_chunks[shard]
-    raw = _read_live(place) if chunk.path == LIVE else place.dataset().read_events(chunk)
-    checked = check_events(raw, chunk.path, chunk.start, place.plan.now)
-    kept = place.decided.without(checked)
-    done = _scatter(place, "events", shard, kept, "user_id", place.plan.user_parts)
-    done.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
-    return done
+    chunk = night.plan.event_chunks[shard]
+    raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
+    checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
+    kept = night.decisions.without(checked)
+    result = _scatter(night, "events", shard, kept, "user_id", night.plan.user_parts)
+    result.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
+    return result
 
 
-def sort_items(place: NightRun, part: int) -> ShardResult:
+def sort_items(night: NightRun, part: int) -> ShardResult:
     """The catalogue's shard `part`: sorted by id, with the hash of each text; and its distinct
     texts, scattered."""
-    done = ShardResult()
+    result = ShardResult()
     checked = deduplicate(
-        place.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
+        night.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
     )
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
-    place.write_tables(done, f"items/{part:05d}.arrow", [one_batch(items)], ITEMS)
+    night.write_tables(result, f"items/{part:05d}.arrow", [one_batch(items)], ITEMS)
     distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by(
         "text_hash", use_threads=False
     )
     unique = distinct.aggregate([("text", "first")]).rename_columns(TEXTS.names).cast(TEXTS)
     batches = scattered(
-        unique, hash_parts(unique["text_hash"], place.plan.text_parts), place.plan.text_parts
+        unique, hash_parts(unique["text_hash"], night.plan.text_parts), night.plan.text_parts
     )
-    place.write_tables(done, f"texts/{part:05d}.arrow", batches, TEXTS)
+    night.write_tables(result, f"texts/{part:05d}.arrow", batches, TEXTS)
     return _with_quarantine(
-        place, done, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
+        night, result, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
     )
 
 
-def sort_events(place: NightRun, part: int) -> ShardResult:
+def sort_events(night: NightRun, part: int) -> ShardResult:
     """Histories of the users of shard `part`, oldest first, over item rows; and what they add to
     popularity."""
-    done = ShardResult()
+    result = ShardResult()
     checked = deduplicate(
-        place.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
+        night.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
     )
-    ids = place.item_ids()
+    ids = night.item_ids()
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
     users, known = histories(checked.good, rows_E, max_events=MAX_EVENTS)
-    place.write_tables(
-        done, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
+    night.write_tables(
+        result, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
     )
-    place.write_arrays(
-        done,
+    night.write_arrays(
+        result,
         part,
         {
-            "popularity": popularity([known], len(ids), utc_days(place.plan.now)),
+            "popularity": popularity([known], len(ids), utc_days(night.plan.now)),
             "times": _span(checked.good),
         },
     )
-    done.counts = {"users": len(known), "unknown_items": unknown.num_rows}
+    result.counts = {"users": len(known), "unknown_items": unknown.num_rows}
     return _with_quarantine(
-        place,
-        done,
+        night,
+        result,
         f"events-repeated-{part:05d}",
         checked.good.num_rows,
         checked.quarantined,
@@ -167,38 +167,38 @@ def id_parts(ids: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
     return (hashes % np.uint64(parts)).astype(np.int64)[np.asarray(coded.indices)]
 
 
-def history_parts(place: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
+def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
     """Every user shard's full histories, one at a time."""
     from recsys.release.release import histories_of
 
-    for part in range(place.plan.user_parts):
-        users = place.read_part("histories", part)
+    for part in range(night.plan.user_parts):
+        users = night.read_part("histories", part)
         yield users, histories_of(users)
 
 
 def _scatter(
-    place: NightRun, name: str, shard: int, checked: Checked, key: str, parts: int
+    night: NightRun, name: str, shard: int, checked: Checked, key: str, parts: int
 ) -> ShardResult:
-    done = ShardResult()
+    result = ShardResult()
     good = checked.good.unify_dictionaries()
     batches = scattered(good, id_parts(good[key], parts), parts)
-    place.write_tables(done, f"read/{name}/{shard:05d}.arrow", batches, good.schema)
+    night.write_tables(result, f"read/{name}/{shard:05d}.arrow", batches, good.schema)
     rows = good.num_rows + checked.quarantined.num_rows
-    done.counts["good"] = good.num_rows
-    return _with_quarantine(place, done, f"{name}-{shard:05d}", rows, checked.quarantined)
+    result.counts["good"] = good.num_rows
+    return _with_quarantine(night, result, f"{name}-{shard:05d}", rows, checked.quarantined)
 
 
 def _with_quarantine(
-    place: NightRun, done: ShardResult, name: str, rows: int, *quarantined: pa.Table
+    night: NightRun, result: ShardResult, name: str, rows: int, *quarantined: pa.Table
 ) -> ShardResult:
-    place.write_quarantine(done, name, *quarantined)
-    done.rows = rows
-    done.counts["quarantined"] = sum(table.num_rows for table in quarantined)
-    return done
+    night.write_quarantine(result, name, *quarantined)
+    result.rows = rows
+    result.counts["quarantined"] = sum(table.num_rows for table in quarantined)
+    return result
 
 
-def _read_live(place: NightRun) -> pa.Table:
-    return pq.read_table(place.store.open(place.work(LIVE)))
+def _read_live(night: NightRun) -> pa.Table:
+    return pq.read_table(night.store.open(night.work_path(LIVE)))
 
 
 def _span(events: pa.Table) -> NDArray[np.int64]:

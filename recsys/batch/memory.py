@@ -11,7 +11,7 @@ import ray
 
 
 @dataclass
-class Peak:
+class PeakMemory:
     """The most that one process held, in bytes. PSS counts a page by how many map it; `own` no page
     of a file."""
 
@@ -19,7 +19,7 @@ class Peak:
     pss: int = 0
     own: int = 0
 
-    def raise_to(self, process: psutil.Process) -> int:
+    def update(self, process: psutil.Process) -> int:
         """The process's RSS now."""
         told = process.memory_full_info()
         own = told.rss - told.shared
@@ -32,17 +32,17 @@ class Peak:
 
 
 @dataclass
-class Memory:
+class MemorySampler:
     """Peaks of the driver and, by stage, of the largest worker, while it is entered. Set `stage`
     when one begins."""
 
     interval_s: float = 1.0
     stage: str = ""
-    driver: Peak = field(default_factory=Peak)
-    workers: dict[str, Peak] = field(default_factory=dict)
+    driver: PeakMemory = field(default_factory=PeakMemory)
+    workers: dict[str, PeakMemory] = field(default_factory=dict)
     driver_rss: list[int] = field(default_factory=list)
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> MemorySampler:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -61,10 +61,10 @@ class Memory:
     def _watch(self) -> None:
         driver, raylet = psutil.Process(), _raylet()
         while True:
-            self.driver_rss.append(self.driver.raise_to(driver))
+            self.driver_rss.append(self.driver.update(driver))
             for worker in _workers(raylet):
                 try:
-                    self.workers.setdefault(self.stage, Peak()).raise_to(worker)
+                    self.workers.setdefault(self.stage, PeakMemory()).update(worker)
                 except psutil.Error:  # it has just ended
                     continue
             if self._over.wait(self.interval_s):

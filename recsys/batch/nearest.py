@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys.batch.embed import taste_vectors
+from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.batch.stages import Stage
 from recsys.interfaces import Retriever
@@ -29,9 +29,9 @@ SOURCE = "discovery"
 BLOCKS = 32
 
 
-def stage(place: NightRun) -> Stage:
+def stage(night: NightRun) -> Stage:
     """Runs when items and users have vectors, before the candidates."""
-    return Stage("nearest", len(item_shards(place)) * place.plan.user_parts, finisher=Nearest)
+    return Stage("nearest", len(item_shards(night)) * night.plan.user_parts, actor=NearestActor)
 
 
 def shards_of(items: int, resident: int) -> list[range]:
@@ -40,38 +40,40 @@ def shards_of(items: int, resident: int) -> list[range]:
     return row_ranges(items, resident // BLOCK_ITEMS * BLOCK_ITEMS or resident) or [range(0)]
 
 
-def item_shards(place: NightRun) -> list[range]:
-    return shards_of(len(taste_vectors(place)), place.setup.night.items_resident)
+def item_shards(night: NightRun) -> list[range]:
+    return shards_of(len(user_space_item_vectors(night)), night.choices.items_resident)
 
 
-class Nearest:
+class NearestActor:
     """The actor: holds one item shard, until it is given a block of another."""
 
-    def __init__(self, place: NightRun) -> None:
-        self.place, self.shards = place, item_shards(place)
-        self.sellable_I = np.asarray(place.released_items()["in_stock"])
+    def __init__(self, night: NightRun) -> None:
+        self.night, self.shards = night, item_shards(night)
+        self.sellable_I = np.asarray(night.open_items()["in_stock"])
         self.items: ResidentVectors | None = None
         self.rows = range(0)
         self.one_at_a_time = threading.Lock()
 
-    def finish(self, shard: int, prepared: bytes) -> ShardResult:
+    def process(self, shard: int, prepared: bytes) -> ShardResult:
         """The lists of one user part in one item shard."""
-        at, part = divmod(shard, self.place.plan.user_parts)
+        at, part = divmod(shard, self.night.plan.user_parts)
         with self.one_at_a_time:  # others are written meanwhile
             rows_UK, scores_UK = self._lists(self.shards[at], part)
-        done = ShardResult(len(rows_UK))
-        self.place.write_arrays(done, shard, {"nearest_rows": rows_UK, "nearest_scores": scores_UK})
-        return done
+        result = ShardResult(len(rows_UK))
+        self.night.write_arrays(
+            result, shard, {"nearest_rows": rows_UK, "nearest_scores": scores_UK}
+        )
+        return result
 
     def _lists(self, rows: range, part: int) -> tuple[Rows, Floats]:
-        night, items = self.place.setup.night, self._held(rows)
-        known = histories_of(self.place.read_part("users", part))
+        choices, items = self.night.choices, self._held(rows)
+        known = histories_of(self.night.read_part("users", part))
         vectors_UD, sellable_I = (
-            self.place.read_array("user_vectors", part),
+            self.night.read_array("user_vectors", part),
             self.sellable_I[rows.start : rows.stop],
         )
-        rows_UK, scores_UK = padding(len(known), depth(night.candidates))
-        for block in row_ranges(len(known), BLOCKS * night.users_per_block):
+        rows_UK, scores_UK = padding(len(known), depth(choices.candidates))
+        for block in row_ranges(len(known), BLOCKS * choices.users_per_block):
             users = slice(block.start, block.stop)
             exclude = within(known.slice(block.start, block.stop).bought(), rows)
             found_BK, scores_UK[users] = items.top_k(
@@ -83,27 +85,27 @@ class Nearest:
     def _held(self, rows: range) -> ResidentVectors:
         if self.items is None or rows != self.rows:
             self.items = None  # the old shard goes before the new one comes
-            night = self.place.setup.night
-            items_ID = taste_vectors(self.place)[rows.start : rows.stop]
+            choices = self.night.choices
+            items_ID = user_space_item_vectors(self.night)[rows.start : rows.stop]
             self.items, self.rows = (
-                held(items_ID, night.encoder_gpus > 0, night.users_per_block),
+                held(items_ID, choices.encoder_gpus > 0, choices.users_per_block),
                 rows,
             )
         return self.items
 
 
-class Lists:
+class NeighbourLists:
     """The lists of one user part, of all item shards."""
 
-    def __init__(self, place: NightRun, part: int) -> None:
-        shards = range(part, len(item_shards(place)) * place.plan.user_parts, place.plan.user_parts)
+    def __init__(self, night: NightRun, part: int) -> None:
+        shards = range(part, len(item_shards(night)) * night.plan.user_parts, night.plan.user_parts)
         names = ("nearest_rows", "nearest_scores")
         self.of_shards = [
-            tuple(place.read_array(name, shard) for name in names) for shard in shards
+            tuple(night.read_array(name, shard) for name in names) for shard in shards
         ]
-        self.items_ID = taste_vectors(place)
+        self.items_ID = user_space_item_vectors(night)
 
-    def put_into(self, asked: Sequence[Retriever], block: range) -> list[Retriever]:
+    def substitute_into(self, asked: Sequence[Retriever], block: range) -> list[Retriever]:
         """The sources for one block of users, these lists in the place of the search that they
         spare."""
         users = slice(block.start, block.stop)

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.batch import candidates, embed, index, ingest, nearest
-from recsys.batch.held_out import HELD_OUT, held_out
+from recsys.batch.held_out import METRICS_FILE, evaluate_held_out
 from recsys.batch.plan import LIVE, NightRun, Plan
 from recsys.batch.report import write_report
-from recsys.batch.stages import Stage, StageLine, run
+from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.events.feedback import attraction, unmeasured
@@ -82,7 +82,7 @@ def _planned(
 ) -> NightRun:
     """Looks at the inputs, copies the live events, and writes the plan: what is planned does not
     change any more."""
-    dataset, night, previous = setup.dataset(until), setup.night, _previous(store)
+    dataset, choices, previous = setup.dataset(until), setup.night, _previous(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     if not sum(chunk.rows for chunk in item_chunks):
         raise InputError(
@@ -90,7 +90,7 @@ def _planned(
         )
     _drain(setup)
     live = _copy_live_events(store, setup, until, f"work/{version}/{LIVE}")
-    _copy_queries(store, setup, until, f"work/{version}/{index.ASKED}")
+    _copy_queries(store, setup, until, f"work/{version}/{index.QUERIES}")
     _copy_attraction(store, setup, newest, until, f"work/{version}/{index.ATTRACTION}")
     event_chunks += [Chunk(LIVE, 0, live)] if live else []
     items, events = (sum(chunk.rows for chunk in chunks) for chunks in (item_chunks, event_chunks))
@@ -108,9 +108,9 @@ def _planned(
         else None,
         item_chunks=item_chunks,
         event_chunks=event_chunks,
-        item_parts=max(1, ceil(items / night.items_per_shard)),
-        text_parts=max(1, ceil(items / night.texts_per_shard)),
-        user_parts=max(1, ceil(events / night.events_per_shard)),
+        item_parts=max(1, ceil(items / choices.items_per_shard)),
+        text_parts=max(1, ceil(items / choices.texts_per_shard)),
+        user_parts=max(1, ceil(events / choices.events_per_shard)),
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
     return NightRun(store, setup, plan, _decided(setup))
@@ -156,75 +156,80 @@ def _trained_files(setup: Setup, version: str | None) -> dict[str, str]:
         return {}
 
 
-def run_night(place: NightRun, say: Say) -> Manifest:
+def run_night(night: NightRun, say: Say) -> Manifest:
     """Every stage, then verify, then publish. Raises ReleaseError, with `current` untouched, when a
     check fails."""
-    plan = place.plan
+    plan = night.plan
     lines: dict[str, StageLine] = {}
 
     def go(*stages: Stage) -> None:
-        done = run(place, *stages)
-        lines.update(done)
-        for line in done.values():
+        result = run_stages(night, *stages)
+        lines.update(result)
+        for line in result.values():
             say(str(line))
 
     go(
         Stage("read items", len(plan.item_chunks), ingest.read_items),
         Stage("read events", len(plan.event_chunks), ingest.read_events),
     )
-    _require_good_input(place, lines["read items"], lines["read events"])
+    _require_good_input(night, lines["read items"], lines["read events"])
     go(Stage("items", plan.item_parts, ingest.sort_items))
     go(Stage("events", plan.user_parts, ingest.sort_events))
-    go(Stage("embed items", plan.text_parts, embed.tokenize, embed.Encode))
-    go(Stage("vectors", plan.item_parts, embed.spread_vectors))
-    _require_good_input(place, lines["vectors"])
+    go(Stage("embed items", plan.text_parts, embed.tokenize_texts, embed.TextEncoderActor))
+    go(Stage("vectors", plan.item_parts, embed.gather_vectors))
+    _require_good_input(night, lines["vectors"])
     go(Stage("places", plan.item_parts, embed.embed_items))
-    index.assemble_table(place, "items", plan.item_parts)
-    index.assemble_array(place, "item_vectors", plan.item_parts)
-    if place.store.exists(place.work("taste_vectors/00000.npy")):
-        index.assemble_array(place, "taste_vectors", plan.item_parts)
-    _add_up_popularity(place)
-    blocks, near_blocks = len(index.similar_blocks(place)), len(index.neighbour_blocks(place))
-    big = len(place.released_array("item_vectors")) > place.setup.night.ann_above
+    index.assemble_table(night, "items", plan.item_parts)
+    index.assemble_array(night, "item_vectors", plan.item_parts)
+    if night.store.exists(night.work_path("taste_vectors/00000.npy")):
+        index.assemble_array(night, "taste_vectors", plan.item_parts)
+    _add_up_popularity(night)
+    blocks, near_blocks = len(index.similar_blocks(night)), len(index.neighbour_blocks(night))
+    big = len(night.open_array("item_vectors")) > night.choices.ann_above
     go(
         Stage("embed users", plan.user_parts, candidates.embed_users),
-        Stage("co_occurrence", near_blocks, index.co_occurrence),
-        Stage("lexical", 1, index.lexical),
-        Stage("habits", 1, index.item_stats),
-        Stage("attraction", 1, index.attraction),
-        Stage("projections", 1, index.project),
-        Stage("codes", 1, index.codes),
-        Stage("suggestions", 1, index.suggestions),
-        *([Stage("dense", 1, index.dense)] if big else []),
+        Stage("co_occurrence", near_blocks, index.compute_co_occurrence),
+        Stage("lexical", 1, index.build_lexical),
+        Stage("habits", 1, index.compute_item_stats),
+        Stage("attraction", 1, index.align_attraction),
+        Stage("projections", 1, index.project_vectors),
+        Stage("codes", 1, index.build_codes),
+        Stage("suggestions", 1, index.build_suggestions),
+        *([Stage("dense", 1, index.build_ann)] if big else []),
     )
-    index.assemble_table(place, "users", plan.user_parts)
-    index.assemble_array(place, "user_vectors", plan.user_parts)
+    index.assemble_table(night, "users", plan.user_parts)
+    index.assemble_array(night, "user_vectors", plan.user_parts)
     for name in ("co_occurrence_rows", "co_occurrence_scores"):
-        index.assemble_array(place, name, near_blocks)
-    go(Stage("similar", blocks, index.similar))
+        index.assemble_array(night, name, near_blocks)
+    go(Stage("similar", blocks, index.compute_similar))
     for name in ("similar_rows", "similar_scores", "content_rows", "content_scores"):
-        index.assemble_array(place, name, blocks)
-    asked_for = place.setup.recommend_ranker().feature_names
+        index.assemble_array(night, name, blocks)
+    asked_for = night.setup.recommend_ranker().feature_names
     if "follows" in asked_for:
-        go(Stage("follows", near_blocks, index.follows))
+        go(Stage("follows", near_blocks, index.compute_follows))
         for name in ("follows_rows", "follows_scores"):
-            index.assemble_array(place, name, near_blocks)
+            index.assemble_array(night, name, near_blocks)
     if nearest.SOURCE in asked_for:
-        go(nearest.stage(place))
-    go(Stage("candidates", plan.user_parts, candidates.candidates), Stage("held out", 1, held_out))
+        go(nearest.stage(night))
+    go(
+        Stage("candidates", plan.user_parts, candidates.rank_candidates),
+        Stage("held out", 1, evaluate_held_out),
+    )
     for name in ("candidates_rows", "candidates_features", "candidates_sources"):
-        index.assemble_array(place, name, plan.user_parts)
-    place.assemble("quarantine.parquet", parquet_bytes(_quarantined(place)))
-    manifest = _manifest(place, lines)
-    release = Release(place.store.local_folder(place.release("")[:-1], manifest.files), manifest)
-    found = verified(place, release, lines)
+        index.assemble_array(night, name, plan.user_parts)
+    night.assemble("quarantine.parquet", parquet_bytes(_quarantined(night)))
+    manifest = _manifest(night, lines)
+    release = Release(
+        night.store.local_folder(night.release_path("")[:-1], manifest.files), manifest
+    )
+    found = verified(night, release, lines)
     require(found)
-    return _publish(place, release, lines, found, say)
+    return _publish(night, release, lines, found, say)
 
 
-def verified(place: NightRun, release: Release, lines: dict[str, StageLine]) -> list[Check]:
+def verified(night: NightRun, release: Release, lines: dict[str, StageLine]) -> list[Check]:
     """The checks of the release in the making, against the one that is current."""
-    previous = Release.open(place.store, place.plan.previous) if place.plan.previous else None
+    previous = Release.open(night.store, night.plan.previous) if night.plan.previous else None
     counts = {
         "events": lines["events"].rows,
         "unknown_items": lines["events"].counts.get("unknown_items", 0),
@@ -233,54 +238,54 @@ def verified(place: NightRun, release: Release, lines: dict[str, StageLine]) -> 
 
 
 def _publish(
-    place: NightRun, release: Release, lines: dict[str, StageLine], found: list[Check], say: Say
+    night: NightRun, release: Release, lines: dict[str, StageLine], found: list[Check], say: Say
 ) -> Manifest:
     """The report and the stage times beside the release; the manifest last; the pointer; then the
     sweeping up."""
-    manifest, store = release.manifest, place.store
-    write_report(place, release, list(lines.values()), found)
+    manifest, store = release.manifest, night.store
+    write_report(night, release, list(lines.values()), found)
     stages = [line.to_dict() for line in lines.values()]
-    store.write(place.release("run.json"), json.dumps({"stages": stages}, indent=2).encode())
+    store.write(night.release_path("run.json"), json.dumps({"stages": stages}, indent=2).encode())
     store.publish(manifest.version, manifest.to_json())
     store.delete(f"work/{manifest.version}")
-    for version in store.prune(place.setup.night.keep_releases):
-        say(f"release {version} deleted: the newest {place.setup.night.keep_releases} are kept")
-    _finish_forgetting(place, say)
+    for version in store.prune(night.choices.keep_releases):
+        say(f"release {version} deleted: the newest {night.choices.keep_releases} are kept")
+    _finish_forgetting(night, say)
     return manifest
 
 
-def _finish_forgetting(place: NightRun, say: Say) -> None:
+def _finish_forgetting(night: NightRun, say: Say) -> None:
     """Nights before this one that never ended go, and so does everybody from the releases who asked
     for it since."""
-    published = place.store.versions()
-    for version in sorted({path.split("/")[1] for path in place.store.files("work")}):
+    published = night.store.versions()
+    for version in sorted({path.split("/")[1] for path in night.store.files("work")}):
         if version in published:
-            place.store.delete(f"work/{version}")
-        elif version < place.plan.version:
-            place.store.abandon(version)
+            night.store.delete(f"work/{version}")
+        elif version < night.plan.version:
+            night.store.abandon(version)
             say(f"night {version}, which never ended, deleted: this one is newer")
-    for version, rows in forgetting.finish(place.setup).items():
+    for version, rows in forgetting.finish(night.setup).items():
         say(f"release {version} amended: {rows:,} rows of users who asked to be forgotten deleted")
 
 
-def _require_good_input(place: NightRun, *lines: StageLine) -> None:
+def _require_good_input(night: NightRun, *lines: StageLine) -> None:
     for line in lines:
-        bad, share = line.counts.get("quarantined", 0), place.setup.night.max_bad_share
+        bad, share = line.counts.get("quarantined", 0), night.choices.max_bad_share
         if bad > share * line.rows:
             reasons = "; ".join(
-                f"{count:,} x {reason}" for reason, count in _reasons(_quarantined(place)).items()
+                f"{count:,} x {reason}" for reason, count in _reasons(_quarantined(night)).items()
             )
             raise ReleaseError(
                 f"{line.name}: {bad:,} of {line.rows:,} rows cannot be used, more than the {share:.0%} allowed "
-                f"({reasons}): see {place.store.uri}/{place.work('quarantine')}, mend the input or its column "
+                f"({reasons}): see {night.store.uri}/{night.work_path('quarantine')}, mend the input or its column "
                 "mapping, or raise night.max_bad_share"
             )
 
 
-def _quarantined(place: NightRun) -> pa.Table:
-    paths = place.store.files(place.work("quarantine"))
+def _quarantined(night: NightRun) -> pa.Table:
+    paths = night.store.files(night.work_path("quarantine"))
     return pa.concat_tables(
-        [QUARANTINE.empty_table(), *(pq.read_table(place.store.open(path)) for path in paths)]
+        [QUARANTINE.empty_table(), *(pq.read_table(night.store.open(path)) for path in paths)]
     )
 
 
@@ -306,16 +311,16 @@ def _reasons(quarantined: pa.Table) -> dict[str, int]:
     }
 
 
-def _add_up_popularity(place: NightRun) -> None:
-    parts = [place.read_array("popularity", part) for part in range(place.plan.user_parts)]
+def _add_up_popularity(night: NightRun) -> None:
+    parts = [night.read_array("popularity", part) for part in range(night.plan.user_parts)]
     sink = pa.BufferOutputStream()
     np.save(sink, np.sum(parts, axis=0, dtype=np.float64).astype(np.float32))
-    place.assemble("popularity.npy", sink.getvalue())
+    night.assemble("popularity.npy", sink.getvalue())
 
 
-def _manifest(place: NightRun, lines: dict[str, StageLine]) -> Manifest:
-    plan = place.plan
-    times = [place.read_array("times", part) for part in range(plan.user_parts)]
+def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
+    plan = night.plan
+    times = [night.read_array("times", part) for part in range(plan.user_parts)]
     spans = np.concatenate([span for span in times if len(span)] or [np.empty(0, np.int64)])
     first, last = (_iso(spans.min()), _iso(spans.max())) if len(spans) else (None, None)
     counts = {
@@ -336,10 +341,10 @@ def _manifest(place: NightRun, lines: dict[str, StageLine]) -> Manifest:
         events_from=first,
         events_until=last,
         counts=counts,
-        quarantined=_reasons(_quarantined(place)),
-        sources=list(place.setup.recommend_ranker().feature_names),
-        metrics=json.loads(place.store.read(place.work(HELD_OUT))),
-        files=place.sums(),
+        quarantined=_reasons(_quarantined(night)),
+        sources=list(night.setup.recommend_ranker().feature_names),
+        metrics=json.loads(night.store.read(night.work_path(METRICS_FILE))),
+        files=night.checksums(),
         models=plan.models,
     )
 
@@ -389,9 +394,9 @@ def _copy_attraction(
     """What was looked at and clicked in the days before, as one file of the night."""
     events = setup.event_store()
     try:
-        done = events.interactions(events.last_sequence())
+        result = events.interactions(events.last_sequence())
         counted = attraction(
-            events.impressions(), done, _examined(setup, newest), until - ATTRACTION_OF, until
+            events.impressions(), result, _examined(setup, newest), until - ATTRACTION_OF, until
         )
     finally:
         events.close()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.config import Setup
+from recsys.config import Night, Setup
 from recsys.interfaces import Chunk, DatasetAdapter
 from recsys.privacy.erasure import PrivacyDecisions
 from recsys.release.release import IdMap, read_arrow, read_manifest, write_arrow
@@ -80,23 +80,28 @@ class NightRun:
     store: ArtifactStore
     setup: Setup
     plan: Plan
-    decided: PrivacyDecisions = field(default_factory=PrivacyDecisions)
+    decisions: PrivacyDecisions = field(default_factory=PrivacyDecisions)
 
-    def work(self, path: str) -> str:
+    @property
+    def choices(self) -> Night:
+        """How the night is cut into shards, and what each worker gets."""
+        return self.setup.night
+
+    def work_path(self, path: str) -> str:
         return f"work/{self.plan.version}/{path}"
 
-    def release(self, path: str) -> str:
+    def release_path(self, path: str) -> str:
         return f"releases/{self.plan.version}/{path}"
 
     def dataset(self) -> DatasetAdapter:
         return self.setup.dataset(self.plan.now)
 
-    def carried(self, name: str) -> Path | None:
+    def carried_file(self, name: str) -> Path | None:
         """A file of the release whose vectors are carried over, or None where there is none of this
         space."""
-        return self.of_release(self.plan.carry_from, name)
+        return self.release_file(self.plan.carry_from, name)
 
-    def of_release(self, version: str | None, name: str) -> Path | None:
+    def release_file(self, version: str | None, name: str) -> Path | None:
         """A file of that release, or None where there is no release."""
         if version is None:
             return None
@@ -107,36 +112,38 @@ class NightRun:
     # Intermediate files. A part is one shard of a stage's output.
 
     def write_tables(
-        self, done: ShardResult, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
+        self, result: ShardResult, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
     ) -> None:
-        done.files[self.work(path)] = self.store.write(
-            self.work(path), write_arrow(list(batches), schema)
+        result.files[self.work_path(path)] = self.store.write(
+            self.work_path(path), write_arrow(list(batches), schema)
         )
 
-    def write_arrays(self, done: ShardResult, part: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def write_arrays(
+        self, result: ShardResult, part: int, arrays: Mapping[str, np.ndarray]
+    ) -> None:
         for name, array in arrays.items():
-            path = self.work(f"{name}/{part:05d}.npy")
-            done.files[path] = self.store.write(path, npy_pieces([array]))
+            path = self.work_path(f"{name}/{part:05d}.npy")
+            result.files[path] = self.store.write(path, npy_pieces([array]))
 
-    def write_quarantine(self, done: ShardResult, name: str, *rows: pa.Table) -> None:
+    def write_quarantine(self, result: ShardResult, name: str, *rows: pa.Table) -> None:
         table = pa.concat_tables(rows)
         if table.num_rows:
-            path = self.work(f"quarantine/{name}.parquet")
-            done.files[path] = self.store.write(path, parquet_bytes(table))
+            path = self.work_path(f"quarantine/{name}.parquet")
+            result.files[path] = self.store.write(path, parquet_bytes(table))
 
     def read_part(self, name: str, part: int) -> pa.Table:
         return pa.ipc.open_file(self._file(f"{name}/{part:05d}.arrow")).read_all()
 
     def read_array(self, name: str, part: int) -> np.ndarray:
         """One part of an array: mapped where the store is a disk, read where it is a bucket."""
-        path = self.work(f"{name}/{part:05d}.npy")
+        path = self.work_path(f"{name}/{part:05d}.npy")
         if local := self.store.on_disk(path):
             return np.load(local, mmap_mode="r")
         return np.load(io.BytesIO(self.store.read(path)))
 
     def array_rows(self, name: str, part: int) -> int:
         """How many rows that part has; reads no more of it than its header."""
-        with self.store.open(self.work(f"{name}/{part:05d}.npy")) as stream:
+        with self.store.open(self.work_path(f"{name}/{part:05d}.npy")) as stream:
             np.lib.format.read_magic(stream)
             return int(np.lib.format.read_array_header_1_0(stream)[0][0])
 
@@ -146,7 +153,7 @@ class NightRun:
 
         `schema` is that of a stage that had nothing to read: a shop's first night may have no
         events."""
-        paths = [path for path in self.store.files(self.work(name)) if path.endswith(".arrow")]
+        paths = [path for path in self.store.files(self.work_path(name)) if path.endswith(".arrow")]
         files = [pa.ipc.open_file(self.store.open(path)) for path in paths]
         return pa.Table.from_batches(
             [file.get_batch(part) for file in files], None if files else schema
@@ -163,33 +170,33 @@ class NightRun:
 
     def assemble(self, name: str, pieces: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> None:
         """Writes a file of the release, and its sum where workers of a bucket's night find it."""
-        sha256 = self.store.write(self.release(name), pieces)
-        self.store.write(self.work(f"sums/{name}"), sha256.encode())
+        sha256 = self.store.write(self.release_path(name), pieces)
+        self.store.write(self.work_path(f"sums/{name}"), sha256.encode())
 
-    def assembled(self, name: str) -> Path:
+    def assembled_file(self, name: str) -> Path:
         return self.store.local(
-            self.release(name), self.store.read(self.work(f"sums/{name}")).decode()
+            self.release_path(name), self.store.read(self.work_path(f"sums/{name}")).decode()
         )
 
     def is_assembled(self, name: str) -> bool:
-        return self.store.exists(self.work(f"sums/{name}"))
+        return self.store.exists(self.work_path(f"sums/{name}"))
 
-    def sums(self) -> dict[str, str]:
+    def checksums(self) -> dict[str, str]:
         """Every file assembled so far, as a manifest lists them."""
-        folder = self.work("sums")
+        folder = self.work_path("sums")
         return {
             path[len(folder) + 1 :]: self.store.read(path).decode()
             for path in self.store.files(folder)
         }
 
-    def released_array(self, name: str) -> np.ndarray:
-        return np.load(self.assembled(f"{name}.npy"), mmap_mode="r")
+    def open_array(self, name: str) -> np.ndarray:
+        return np.load(self.assembled_file(f"{name}.npy"), mmap_mode="r")
 
-    def released_items(self) -> pa.Table:
-        return read_arrow(self.assembled("items.arrow"))
+    def open_items(self) -> pa.Table:
+        return read_arrow(self.assembled_file("items.arrow"))
 
     def _file(self, path: str) -> Any:
-        target = self.work(path)
+        target = self.work_path(path)
         if local := self.store.on_disk(target):
             return pa.memory_map(str(local))
         return self.store.open(target)

@@ -23,12 +23,12 @@ EXAMPLES = 6
 
 
 def write_report(
-    place: NightRun, release: Release, lines: Sequence[StageLine], found: Sequence[Check]
+    night: NightRun, release: Release, lines: Sequence[StageLine], found: Sequence[Check]
 ) -> None:
     """`report.html` beside the release. Loads the encoder: the examples are answered as they will
     be by day."""
     manifest = release.manifest
-    recommender = build_recommender(place.setup, release)
+    recommender = build_recommender(night.setup, release)
     features_UNF = release.candidate_features_UNF
     brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
     by_source = {
@@ -67,16 +67,16 @@ def write_report(
         item_events=np.asarray(release.popularity_I),
         list_scores={name: values for name, values in by_source.items() if values.size},
         source_share={name: float(values.size) for name, values in by_source.items()},
-        searches=_searches(place, recommender),
+        searches=_searches(night, recommender),
         recommendations=_recommendations(recommender),
     )
-    place.store.write(place.release("report.html"), render(data).encode())
+    night.store.write(night.release_path("report.html"), render(data).encode())
 
 
-def _searches(place: NightRun, recommender: Recommender) -> list[Example]:
+def _searches(night: NightRun, recommender: Recommender) -> list[Example]:
     """Queries a shopper could type: the product words of items that sell, spread over the
     catalogue's best."""
-    release, encoder = recommender.release, place.setup.encoder()
+    release, encoder = recommender.release, night.setup.encoder()
     sold = np.argsort(-np.asarray(release.popularity_I), kind="stable")[: 40 * EXAMPLES : 40]
     titles = [title for row in sold if (title := release.item(int(row)).title)]
     texts = list(

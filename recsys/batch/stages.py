@@ -28,13 +28,13 @@ from recsys.errors import RecsysError
 SHARDS_OF_A_GPU = 4
 
 
-class Finisher(Protocol):
+class ShardActor(Protocol):
     """The work of actors, made once per actor: takes what a task prepared (b"" where none does) and
     finishes the shard. On a GPU `finish` is called by several threads."""
 
-    def __init__(self, place: NightRun) -> None: ...
+    def __init__(self, night: NightRun) -> None: ...
 
-    def finish(self, shard: int, prepared: bytes) -> ShardResult: ...
+    def process(self, shard: int, prepared: bytes) -> ShardResult: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Stage:
     name: str
     shards: int
     work: Callable[[NightRun, int], Any] | None = None
-    finisher: type[Finisher] | None = None
+    actor: type[ShardActor] | None = None
 
 
 @dataclass
@@ -73,13 +73,13 @@ class StageLine:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"workers": len(self.workers)}
 
-    def add(self, done: ShardResult) -> None:
-        self.rows += done.rows
-        for name, count in done.counts.items():
+    def add(self, result: ShardResult) -> None:
+        self.rows += result.rows
+        for name, count in result.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
 
-def run(place: NightRun, *stages: Stage) -> dict[str, StageLine]:
+def run_stages(night: NightRun, *stages: Stage) -> dict[str, StageLine]:
     """Runs stages that do not need each other, together; their lines, when all shards are done.
 
     A stage with a finisher runs alone.
@@ -88,35 +88,35 @@ def run(place: NightRun, *stages: Stage) -> dict[str, StageLine]:
     pending = []
     for stage in stages:
         for shard in range(stage.shards):
-            if done := finished(place, stage.name, shard):
-                lines[stage.name].add(done)
+            if result := read_record(night, stage.name, shard):
+                lines[stage.name].add(result)
                 lines[stage.name].kept += 1
             else:
                 pending.append({"stage": stage.name, "shard": shard})
     if pending:
-        _drain(_dataset(place, stages, pending), len(pending), lines)
+        _drain(_dataset(night, stages, pending), len(pending), lines)
     return lines
 
 
-def finished(place: NightRun, stage: str, shard: int) -> ShardResult | None:
+def read_record(night: NightRun, stage: str, shard: int) -> ShardResult | None:
     """The shard's record, if it has one and every file in it still has its checksum."""
-    path = _record(place, stage, shard)
-    if not place.store.exists(path):
+    path = _record(night, stage, shard)
+    if not night.store.exists(path):
         return None
-    done = ShardResult(**json.loads(place.store.read(path)))
+    result = ShardResult(**json.loads(night.store.read(path)))
     whole = all(
-        place.store.exists(p) and place.store.sha256(p) == sha256
-        for p, sha256 in done.files.items()
+        night.store.exists(p) and night.store.sha256(p) == sha256
+        for p, sha256 in result.files.items()
     )
-    return done if whole else None
+    return result if whole else None
 
 
-def _record(place: NightRun, stage: str, shard: int) -> str:
-    return place.work(f"done/{stage}/{shard:05d}.json")
+def _record(night: NightRun, stage: str, shard: int) -> str:
+    return night.work_path(f"done/{stage}/{shard:05d}.json")
 
 
 def _dataset(
-    place: NightRun, stages: Sequence[Stage], pending: list[dict[str, Any]]
+    night: NightRun, stages: Sequence[Stage], pending: list[dict[str, Any]]
 ) -> ray.data.Dataset:
     """Each row of the dataset is a shard, each block a row: Ray schedules, retries and streams
     whole shards."""
@@ -126,47 +126,47 @@ def _dataset(
     logging.getLogger("ray.data").setLevel(
         logging.WARNING
     )  # a line an execution, which the stage lines say better
-    night = place.setup.night
+    choices = night.choices
     shards: ray.data.Dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
     shards.set_name("+".join(stage.name for stage in stages))
     first = stages[0]
-    if first.finisher is None:
-        return shards.map(_task(place, stages), num_cpus=night.task_cpus)
+    if first.actor is None:
+        return shards.map(_task(night, stages), num_cpus=choices.task_cpus)
     if first.work is not None:
-        shards = shards.map(_prepare(place, first.name, first.work), num_cpus=night.task_cpus)
-    threads = SHARDS_OF_A_GPU if night.encoder_gpus else 1
+        shards = shards.map(_prepare(night, first.name, first.work), num_cpus=choices.task_cpus)
+    threads = SHARDS_OF_A_GPU if choices.encoder_gpus else 1
     return shards.map(
         _Finish,  # type: ignore[arg-type]
-        fn_constructor_args=(place, first.finisher),
+        fn_constructor_args=(night, first.actor),
         compute=ActorPoolStrategy(
-            size=min(night.encoder_workers, len(pending)),
+            size=min(choices.encoder_workers, len(pending)),
             # As many wait as are at work: more would wait at a busy actor while another has nothing
             # to do.
             max_tasks_in_flight_per_actor=2 * threads,
             max_concurrent_calls_per_actor=threads,
             enable_true_multi_threading=threads > 1,
         ),
-        num_cpus=night.encoder_cpus,
-        num_gpus=night.encoder_gpus or None,
+        num_cpus=choices.encoder_cpus,
+        num_gpus=choices.encoder_gpus or None,
     )
 
 
-def _task(place: NightRun, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _task(night: NightRun, stages: Sequence[Stage]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     works = {stage.name: stage.work for stage in stages if stage.work}
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        return _finish(place, row, time.time(), lambda: works[row["stage"]](place, row["shard"]))
+        return _finish(night, row, time.time(), lambda: works[row["stage"]](night, row["shard"]))
 
     task.__name__ = task.__qualname__ = "+".join(works)  # what the dashboard shows
     return task
 
 
 def _prepare(
-    place: NightRun, name: str, work: Callable[[NightRun, int], bytes]
+    night: NightRun, name: str, work: Callable[[NightRun, int], bytes]
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def prepare(row: dict[str, Any]) -> dict[str, Any]:
         started = time.time()
-        return row | {"started": started, "prepared": work(place, row["shard"])}
+        return row | {"started": started, "prepared": work(night, row["shard"])}
 
     prepare.__name__ = prepare.__qualname__ = f"prepare {name}"
     return prepare
@@ -176,47 +176,47 @@ class _Finish:
     """The actor of a stage with a finisher. One that refuses to be made refuses the shards: an
     actor that fails at its start would be Ray's page of stack traces."""
 
-    def __init__(self, place: NightRun, finisher: type[Finisher]) -> None:
-        self.place = place
-        self.made: Finisher | RecsysError
+    def __init__(self, night: NightRun, actor: type[ShardActor]) -> None:
+        self.night = night
+        self.made: ShardActor | RecsysError
         try:
-            self.made = finisher(place)
+            self.made = actor(night)
         except RecsysError as refused:
             self.made = refused
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         started, prepared = row.pop("started", time.time()), row.pop("prepared", b"")
-        return _finish(self.place, row, started, lambda: self._work(row["shard"], prepared))
+        return _finish(self.night, row, started, lambda: self._work(row["shard"], prepared))
 
     def _work(self, shard: int, prepared: bytes) -> ShardResult:
         if isinstance(self.made, RecsysError):
             raise self.made
-        return self.made.finish(shard, prepared)
+        return self.made.process(shard, prepared)
 
 
 def _finish(
-    place: NightRun, row: dict[str, Any], started: float, work: Callable[[], ShardResult]
+    night: NightRun, row: dict[str, Any], started: float, work: Callable[[], ShardResult]
 ) -> dict[str, Any]:
     """Does the work, writes the shard's record after its files, and tells the driver.
 
     What our own code refuses travels as its sentence: Ray would wrap it in a page of stack traces
     and try again."""
-    done, error = ShardResult(), ""
+    result, error = ShardResult(), ""
     try:
-        done = work()
-        place.store.write(
-            _record(place, row["stage"], row["shard"]),
-            json.dumps(asdict(done), sort_keys=True).encode(),
+        result = work()
+        night.store.write(
+            _record(night, row["stage"], row["shard"]),
+            json.dumps(asdict(result), sort_keys=True).encode(),
         )
     except RecsysError as refused:
         error = str(refused)
-    if done.rows:  # Ray's counters refuse a step of 0
+    if result.rows:  # Ray's counters refuse a step of 0
         counter = Counter(
             "nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",)
         )
-        counter.inc(done.rows, {"stage": row["stage"]})
+        counter.inc(result.rows, {"stage": row["stage"]})
     worker = f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}"
-    summary = json.dumps({"rows": done.rows, "counts": done.counts})
+    summary = json.dumps({"rows": result.rows, "counts": result.counts})
     ended = time.time()
     return row | {
         "summary": summary,
@@ -237,8 +237,8 @@ def _drain(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]) 
         for row in dataset.iter_rows():
             if row["error"]:
                 raise RecsysError(f"{row['stage']}, shard {row['shard']}: {row['error']}")
-            line, done = lines[row["stage"]], ShardResult(**json.loads(row["summary"]))
-            line.add(done)
+            line, result = lines[row["stage"]], ShardResult(**json.loads(row["summary"]))
+            line.add(result)
             line.workers.add(row["worker"])
             spans.setdefault(line.name, []).extend((row["started"], row["ended"]))
             line.first_seconds = line.first_seconds or row["ended"] - row["started"]

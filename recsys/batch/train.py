@@ -13,7 +13,7 @@ from recsys.errors import InputError, RecsysError
 T = TypeVar("T")
 
 
-def distributed(
+def run_distributed(
     function: Callable[..., T],
     arguments: Mapping[str, Any],
     workers: int = 1,

@@ -34,7 +34,7 @@ class Trial:
     error: str = ""
 
 
-def tuned(
+def search_parameters(
     function: Callable[..., float],
     arguments: Mapping[str, Any],
     space: Mapping[str, Sequence[float]],
@@ -61,7 +61,7 @@ def tuned(
         raise InputError(
             f"a search of {count} trials over {len(space)} parameters finds nothing: give at least one"
         )
-    told = _Told(say, count)
+    told = _TrialLog(say, count)
     draw = tune.grid_search if trials is None else tune.choice
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
         tune.Tuner(
@@ -94,7 +94,7 @@ def _report(
         return {"score": math.nan, "error": str(error)}
 
 
-class _Told(tune.Callback):
+class _TrialLog(tune.Callback):
     """Keeps what ended, and tells it."""
 
     def __init__(self, say: Say, count: int) -> None:

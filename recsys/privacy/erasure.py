@@ -169,7 +169,7 @@ def _amended(
         write(QUARANTINE, parquet_bytes(quarantined.filter(pa.array(~leaving_Q)))),
         *(write(name, npy_kept(np.load(local(name), mmap_mode="r"), ~leaving_U)) for name in ROWS),
     ]
-    old = [manifest.place(name) for name in OF_USERS]
+    old = [manifest.path_of(name) for name in OF_USERS]
     files = {path: total for path, total in manifest.files.items() if path not in old} | dict(fresh)
     amended = replace(
         manifest,
@@ -218,7 +218,7 @@ def time_of(manifest: Manifest) -> datetime:
 
 def _opened(store: ArtifactStore, manifest: Manifest) -> Callable[[str], Path]:
     """Where the files of users are on this machine, every checksum compared."""
-    places = {name: manifest.place(name) for name in OF_USERS}
+    places = {name: manifest.path_of(name) for name in OF_USERS}
     files = {path: manifest.files[path] for path in places.values()}
     folder = store.local_folder(f"releases/{manifest.version}", files)
     return lambda name: folder / places[name]

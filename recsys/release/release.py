@@ -93,7 +93,7 @@ class Manifest:
     amendments: int = 0
     replaced: list[str] = field(default_factory=list)
 
-    def place(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """A file's path below the release's folder."""
         moved = f"{self.amended}/{name}"
         return moved if moved in self.files else name
@@ -232,7 +232,7 @@ class Release:
 
     def path(self, name: str) -> Path:
         """Where a file lies: in the release's folder, or in that of its last amendment."""
-        return self.folder / self.manifest.place(name)
+        return self.folder / self.manifest.path_of(name)
 
     @property
     def version(self) -> str:

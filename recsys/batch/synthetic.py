@@ -48,12 +48,12 @@ _WORDS = [
     "carpet",
 ]
 #: So many users of so many parts are checked.
-CHECKED = 16
+CHECKED_PARTS = 16
 _ITEMS, _USERS, _CENTRES = range(3)
 
 
 @dataclass(frozen=True)
-class Generated:
+class SyntheticShop:
     """The shop as an adapter: `items` with texts, and no events. Shards of users hold
     `users_per_part`."""
 
@@ -91,8 +91,8 @@ class Generated:
         return range(part * self.users_per_part, min((part + 1) * self.users_per_part, self.users))
 
 
-def plan(
-    version: str, shop: Generated, space: str, items_per_shard: int, texts_per_shard: int
+def make_plan(
+    version: str, shop: SyntheticShop, space: str, items_per_shard: int, texts_per_shard: int
 ) -> Plan:
     """A night over that shop."""
     return Plan(
@@ -112,12 +112,12 @@ def plan(
     )
 
 
-def items(place: NightRun, part: int) -> ShardResult:
+def write_items(night: NightRun, part: int) -> ShardResult:
     """A shard of the catalogue and its vectors, in place of ingest and embed."""
-    shop = _shop(place)
-    rows = row_ranges(shop.items, place.setup.night.items_per_shard)[part]
+    shop = _shop(night)
+    rows = row_ranges(shop.items, night.choices.items_per_shard)[part]
     random = np.random.default_rng([_ITEMS, part])
-    done, clusters_N = ShardResult(len(rows)), np.arange(rows.start, rows.stop) % CLUSTERS
+    result, clusters_N = ShardResult(len(rows)), np.arange(rows.start, rows.stop) % CLUSTERS
     hashes_N2 = np.stack([clusters_N, np.arange(rows.start, rows.stop)], axis=1)
     columns = {
         "item_id": _ids("i", rows),
@@ -130,23 +130,23 @@ def items(place: NightRun, part: int) -> ShardResult:
     table = pa.table(
         [columns.get(f.name, pa.nulls(len(rows), f.type)) for f in ITEMS], schema=ITEMS
     )
-    place.write_tables(done, f"items/{part:05d}.arrow", [one_batch(table)], ITEMS)
-    place.write_arrays(done, part, {"item_vectors": _vectors(random, clusters_N, shop.dim)})
-    return done
+    night.write_tables(result, f"items/{part:05d}.arrow", [one_batch(table)], ITEMS)
+    night.write_arrays(result, part, {"item_vectors": _vectors(random, clusters_N, shop.dim)})
+    return result
 
 
-def users(place: NightRun, part: int) -> ShardResult:
+def write_users(night: NightRun, part: int) -> ShardResult:
     """A shard of users: histories and vectors, in place of ingest and `embed_users`."""
-    shop = _shop(place)
-    known, vectors_ND = drawn_users(shop, part)
-    done = ShardResult(len(known))
+    shop = _shop(night)
+    known, vectors_ND = draw_users(shop, part)
+    result = ShardResult(len(known))
     table = users_table(_ids("u", shop.part(part)), known)
-    place.write_tables(done, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
-    place.write_arrays(done, part, {"user_vectors": vectors_ND})
-    return done
+    night.write_tables(result, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
+    night.write_arrays(result, part, {"user_vectors": vectors_ND})
+    return result
 
 
-def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
+def draw_users(shop: SyntheticShop, part: int) -> tuple[Histories, Floats]:
     """What the users of that shard bought, and their vectors [N, dim]."""
     rows, random = shop.part(part), np.random.default_rng([_USERS, part])
     clusters_N = random.integers(0, min(CLUSTERS, shop.items), len(rows))
@@ -165,44 +165,44 @@ def drawn_users(shop: Generated, part: int) -> tuple[Histories, Floats]:
     ), vectors_ND
 
 
-def item_stats(place: NightRun, shard: int) -> ShardResult:
+def write_item_stats(night: NightRun, shard: int) -> ShardResult:
     """What a log without events says of the items: files that the candidates stage opens."""
-    count = _shop(place).items
+    count = _shop(night).items
     none, nothing = np.broadcast_to(np.int32(-1), (count, 1)), np.zeros((count, 1), np.float32)
     for name in ("co_occurrence", "content"):
-        place.assemble(f"{name}_rows.npy", npy_pieces([none]))
-        place.assemble(f"{name}_scores.npy", npy_pieces([nothing]))
+        night.assemble(f"{name}_rows.npy", npy_pieces([none]))
+        night.assemble(f"{name}_scores.npy", npy_pieces([nothing]))
     for name in ("popularity", "intervals", "repeats"):
-        place.assemble(f"{name}.npy", npy_pieces([nothing[:, 0]]))
-    place.assemble("first_days.npy", npy_pieces([np.zeros(count)]))
-    place.assemble("touches.npy", npy_pieces([np.zeros((len(EVENT_TYPES), count), np.int64)]))
+        night.assemble(f"{name}.npy", npy_pieces([nothing[:, 0]]))
+    night.assemble("first_days.npy", npy_pieces([np.zeros(count)]))
+    night.assemble("touches.npy", npy_pieces([np.zeros((len(EVENT_TYPES), count), np.int64)]))
     nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
-    place.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
+    night.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
     return ShardResult(count)
 
 
-def check(place: NightRun, shard: int) -> ShardResult:
-    """The released lists of some users of one of `CHECKED` parts, against all items in double
+def check_lists(night: NightRun, shard: int) -> ShardResult:
+    """The released lists of some users of one of `CHECKED_PARTS` parts, against all items in double
     precision.
 
     Counts users, those whose list is wrong (repeats, holds what was bought or is sold out, is too
     short, or is worse than the best by more than rounding), items that should be there, and of
     those the ones that are."""
-    shop, n = _shop(place), place.setup.night.candidates
-    part = shard * max(1, place.plan.user_parts // CHECKED) % place.plan.user_parts
-    known, vectors_ND = drawn_users(shop, part)
+    shop, n = _shop(night), night.choices.candidates
+    part = shard * max(1, night.plan.user_parts // CHECKED_PARTS) % night.plan.user_parts
+    known, vectors_ND = draw_users(shop, part)
     chosen = np.random.default_rng(shard).choice(
-        len(known), min(CHECKED, len(known)), replace=False
+        len(known), min(CHECKED_PARTS, len(known)), replace=False
     )
-    rows_QN = place.released_array("candidates_rows")[part * shop.users_per_part + chosen]
+    rows_QN = night.open_array("candidates_rows")[part * shop.users_per_part + chosen]
     known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
-    wanted_QN, found_QN = _best(place, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
+    wanted_QN, found_QN = _best(night, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
     items_ID, sellable_I = (
-        place.released_array("item_vectors"),
-        np.asarray(place.released_items()["in_stock"]),
+        night.open_array("item_vectors"),
+        np.asarray(night.open_items()["in_stock"]),
     )
     off, wrong = (
-        5e-3 if place.setup.night.encoder_gpus else 1e-5,
+        5e-3 if night.choices.encoder_gpus else 1e-5,
         0,
     )  # a GPU holds the items as bf16
     for query, rows_N in enumerate(rows_QN):
@@ -220,13 +220,13 @@ def check(place: NightRun, shard: int) -> ShardResult:
 
 
 def _best(
-    place: NightRun, queries_QD: NDArray[np.float64], known: Histories, n: int
+    night: NightRun, queries_QD: NDArray[np.float64], known: Histories, n: int
 ) -> NDArray[np.float64]:
     """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for
     none."""
     items_ID, sellable_I = (
-        place.released_array("item_vectors"),
-        np.asarray(place.released_items()["in_stock"]),
+        night.open_array("item_vectors"),
+        np.asarray(night.open_items()["in_stock"]),
     )
     best_QN = np.full((len(queries_QD), n), -np.inf)
     offsets, bought = known.bought()
@@ -241,9 +241,9 @@ def _best(
     return -np.sort(-best_QN, axis=1)
 
 
-def _shop(place: NightRun) -> Generated:
-    shop = place.dataset()
-    assert isinstance(shop, Generated)
+def _shop(night: NightRun) -> SyntheticShop:
+    shop = night.dataset()
+    assert isinstance(shop, SyntheticShop)
     return shop
 
 

@@ -1,6 +1,6 @@
 """Exact top-k beside its rivals and the machine's matrix rate: python -m jobs.benchmark_topk
 
-On a GPU: `gpu.ResidentItems` beside torch's matmul and topk. Without one: `exact.top_k` beside
+On a GPU: `gpu.GpuFlatIndex` beside torch's matmul and topk. Without one: `exact.top_k` beside
 numpy's product alone. Vectors are random, of length 1. Needs no Ray. The last line is JSON; seconds
 are medians of five."""
 
@@ -64,7 +64,7 @@ def _has_gpu() -> bool:
 def _on_gpu(arguments: argparse.Namespace) -> Iterator[Row]:
     import torch
 
-    from recsys.retrieval.vectors.gpu import ResidentItems
+    from recsys.retrieval.vectors.gpu import GpuFlatIndex
 
     users, items, dim = arguments.users or 16_384, arguments.items or 1_000_000, arguments.dim
     flops = 2.0 * users * items * dim
@@ -76,7 +76,7 @@ def _on_gpu(arguments: argparse.Namespace) -> Iterator[Row]:
     queries_QD, items_ID = (
         _unit(torch.randn(n, dim, device="cuda")).bfloat16() for n in (users, items)
     )
-    resident = ResidentItems(items_ID)
+    resident = GpuFlatIndex(items_ID)
     for k, excluded in product(arguments.k, arguments.excluded):
         out_QE = torch.randint(0, items, (users, excluded))
         exclude = (torch.arange(users + 1) * excluded, out_QE.flatten())

@@ -47,7 +47,7 @@ from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.release.release import Release, added_days, histories_of
 from recsys.retrieval.text.bm25 import LexicalIndex
-from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import MIXER, USER_MODEL
 
@@ -152,7 +152,7 @@ def of_data(folder: Path) -> Shop:
     """Judgements, with their own catalogue."""
     data = judged.read(folder)
     categories = [category or "" for category in data.items["category"].to_pylist()]
-    index = LexicalIndex.build(fields(data.items), BOOSTS)
+    index = LexicalIndex.build(searchable_fields(data.items), FIELD_BOOSTS)
     return Shop(data.name, item_texts(data.items), categories, index, data.pairs)
 
 

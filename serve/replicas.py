@@ -30,8 +30,8 @@ from recsys.pipeline.recommender import Recommender
 from recsys.privacy.forget import Receipt
 from recsys.release.release import Release
 from recsys.types import Floats, Impression, Interaction, Item, Query, Ranking, Vectors
+from recsys.understanding.query_parser import ParsedQuery
 from recsys.understanding.suggest import Suggestion
-from recsys.understanding.understand import Understood
 from serve import metrics
 from serve.access import of_replica
 from serve.live import LiveRelease, created
@@ -145,7 +145,7 @@ class ShopReplica:
 
     async def _read(
         self, recommender: Recommender, text: str, due: float = math.inf
-    ) -> tuple[Understood, Floats, dict[str, float], tuple[str, ...]]:
+    ) -> tuple[ParsedQuery, Floats, dict[str, float], tuple[str, ...]]:
         """What a text was taken to mean, its vector, how long both took, and what was left out:
         with a quarter of the deadline left, or without an encoder that can, words alone must do."""
         started = time.perf_counter()
@@ -170,7 +170,7 @@ class ShopReplica:
         }
         return understood, vector_D, stages_ms, skipped
 
-    async def _encoded(self, understood: Understood, dim: int) -> Floats:
+    async def _encoded(self, understood: ParsedQuery, dim: int) -> Floats:
         """The vector of what is left to search; zeros where nothing is."""
         if not understood.understanding.normalised:
             return np.zeros(dim, np.float32)

@@ -16,8 +16,8 @@ from recsys import metrics
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import histories, learned, rivals
-from recsys.retrieval.behaviour import follows
-from recsys.retrieval.behaviour.follows import follow_weights
+from recsys.retrieval.behaviour import successors
+from recsys.retrieval.behaviour.successors import successor_weights
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
@@ -242,14 +242,14 @@ def test_what_a_rival_tells_who_bought_bolts(name, first):
 
 def test_the_later_of_two_items_is_told_first():
     """Less is said backwards: who has a nut may lack the bolt, but bought it more likely."""
-    weights = follow_weights([logged([0, 1], [2, 3])], range(4), 4).toarray()
-    np.testing.assert_allclose(weights[1, 0], follows.BACKWARD * weights[0, 1])
+    weights = successor_weights([logged([0, 1], [2, 3])], range(4), 4).toarray()
+    np.testing.assert_allclose(weights[1, 0], successors.BACKWARD * weights[0, 1])
     assert 0 < weights[1, 0] < weights[0, 1]
     assert weights[0, 2] == weights[0, 0] == 0
 
 
 def test_the_newest_event_counts_most():
-    weights = follows.recent(logged([0, 1, 0, 2], [1]), 4).toarray()
+    weights = successors.recency_weights(logged([0, 1, 0, 2], [1]), 4).toarray()
     np.testing.assert_allclose(weights, [[1 / 4 + 1 / 2, 1 / 3, 1, 0], [0, 1, 0, 0]])
 
 
@@ -262,14 +262,14 @@ def test_who_has_no_history_is_told_what_is_popular(name):
 
 
 def test_near_pairs_count_more_and_far_ones_not():
-    weights = follow_weights(
-        [logged([0, 1, 2], [*[3] * 2, *range(4, 4 + follows.WINDOW)])], range(100), 100
+    weights = successor_weights(
+        [logged([0, 1, 2], [*[3] * 2, *range(4, 4 + successors.WINDOW)])], range(100), 100
     ).toarray()
-    np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-follows.DISTANCE, rtol=1e-5)
-    assert weights[3, 2 + follows.WINDOW] > 0 == weights[3, 3]
-    assert weights[3, 3 + follows.WINDOW] > 0
-    far = follow_weights([logged(list(range(follows.WINDOW + 2)))], range(100), 100).toarray()
-    assert far[0, follows.WINDOW] > 0 == far[0, follows.WINDOW + 1]
+    np.testing.assert_allclose(weights[0, 2] / weights[0, 1], 2**-successors.DISTANCE, rtol=1e-5)
+    assert weights[3, 2 + successors.WINDOW] > 0 == weights[3, 3]
+    assert weights[3, 3 + successors.WINDOW] > 0
+    far = successor_weights([logged(list(range(successors.WINDOW + 2)))], range(100), 100).toarray()
+    assert far[0, successors.WINDOW] > 0 == far[0, successors.WINDOW + 1]
 
 
 def test_ease_is_the_least_squares_solution():

@@ -22,7 +22,7 @@ from recsys.ranking.linear import LinearRanker
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import EVENT_TYPES, Filters, Floats, Interaction, Query, Ranking
-from recsys.understanding.understand import Understood
+from recsys.understanding.query_parser import ParsedQuery
 from tests.checkerboard import ITEMS, THINGS, UNTIL, bought, left_out, setup, title
 
 pytestmark = pytest.mark.ray
@@ -187,7 +187,7 @@ def test_a_session_without_a_name_is_nobodys(shop: Recommender) -> None:
     assert named.items == unnamed.items
 
 
-def read(shop: Recommender, text: str) -> tuple[Understood, Floats]:
+def read(shop: Recommender, text: str) -> tuple[ParsedQuery, Floats]:
     understood = shop.understand(text)
     return understood, setup().encoder().encode_queries([understood.understanding.normalised])[0]
 

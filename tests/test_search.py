@@ -21,9 +21,9 @@ from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Floats, Mask
-from recsys.understanding.codes import Codes
+from recsys.understanding.codes import CodeIndex
+from recsys.understanding.query_parser import ParsedQuery, QueryParser
 from recsys.understanding.spelling import Speller
-from recsys.understanding.understand import Understander, Understood
 
 COLOURS = ["red", "blue", "green", "white", "black"]
 THINGS = ["chair", "table", "lamp", "shelf", "clock", "mirror", "vase", "carpet"]
@@ -40,9 +40,9 @@ POPULARITY = np.arange(len(TITLES), dtype=np.float32)
 ENCODER = HashingEncoder(1024)
 VECTORS = ENCODER.encode_items(TITLES)
 INDEX = LexicalIndex.build({"title": TITLES}, {})
-UNDERSTANDER = Understander(
-    Speller(INDEX.terms, INDEX.frequencies, INDEX.rows_with),
-    Codes.build(IDS, TITLES),
+QUERY_PARSER = QueryParser(
+    Speller(INDEX.terms, INDEX.frequencies, INDEX.rows_of_term),
+    CodeIndex.build(IDS, TITLES),
     [],
     IDS.__getitem__,
 )
@@ -80,8 +80,8 @@ def searcher(
     )  # type: ignore[arg-type]
 
 
-def asked(text: str) -> tuple[Understood, Floats]:
-    understood = UNDERSTANDER.understood(text)
+def asked(text: str) -> tuple[ParsedQuery, Floats]:
+    understood = QUERY_PARSER.parse(text)
     normalised = understood.understanding.normalised
     return understood, ENCODER.encode_queries([normalised])[0] if normalised else np.zeros(
         1024, np.float32
@@ -190,7 +190,7 @@ def test_words_among_rubbish_find_their_items(text: str) -> None:
 def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
     """Half a word beside another: no term is the catalogue's, the trigrams are."""
     over = searcher(choices=SearchChoices(dense_k=2, min_margin=0.3))
-    understood = Understander(None, None, [], IDS.__getitem__).understood("xcarpetx")
+    understood = QueryParser(None, None, [], IDS.__getitem__).parse("xcarpetx")
     vector_D = ENCODER.encode_queries(["xcarpetx"])[0]
     hits = over.find(understood, vector_D)
     assert {title.split()[-1] for title in titles(hits)} == {"carpet"}
@@ -269,7 +269,7 @@ def test_any_text_gives_each_found_row_once_in_falling_order(
     assert len(set(hits.rows_N.tolist())) == len(hits.rows_N)
     assert hits.no_good_match == (not hits.found_I.any())
     assert np.isfinite(hits.scores_N).all()
-    if not UNDERSTANDER.understand(text).exact:
+    if not QUERY_PARSER.parse(text).understanding.exact:
         assert (np.diff(hits.scores_N[: hits.total]) <= 0).all()
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
-from recsys.understanding.codes import Codes, is_gtin, is_measure
+from recsys.understanding.codes import CodeIndex, is_gtin, is_measure
 
 ITEMS = [
     ("100001", "Everbilt Strap, #SC-141 galvanized"),  # 0
@@ -21,7 +21,7 @@ ITEMS = [
 
 
 def codes_of(items):
-    return Codes.build(*zip(*items, strict=True)) if items else Codes.build([], [])
+    return CodeIndex.build(*zip(*items, strict=True)) if items else CodeIndex.build([], [])
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_gtin_check_digits():
 
 
 def test_the_attributes_count():
-    codes = Codes.build(["a"], ["pump"], ["model:SC-141; gtin=4006381333931"])
+    codes = CodeIndex.build(["a"], ["pump"], ["model:SC-141; gtin=4006381333931"])
     assert codes.found("SC-141")[1]
     assert codes.found("4006381333931")[1]
 
@@ -120,14 +120,14 @@ def test_saved_the_same_items_give_the_same_bytes(codes, tmp_path):
     assert (tmp_path / "a" / "codes.arrow").read_bytes() == (
         tmp_path / "b" / "codes.arrow"
     ).read_bytes()
-    loaded = Codes.load(tmp_path / "a")
+    loaded = CodeIndex.load(tmp_path / "a")
     assert len(loaded) == len(codes) > 0
     assert loaded.rows("WMH31017AS").tolist() == [1, 2]
 
 
 def test_an_empty_catalogue(tmp_path):
     codes_of([]).save(tmp_path)
-    assert Codes.load(tmp_path).found("SC-141")[0].size == 0
+    assert CodeIndex.load(tmp_path).found("SC-141")[0].size == 0
 
 
 TOKEN = st.text(alphabet="ab1 2-./#_,+(手é", max_size=10)
@@ -136,7 +136,7 @@ TOKEN = st.text(alphabet="ab1 2-./#_,+(手é", max_size=10)
 @given(st.lists(TOKEN, min_size=1, max_size=8))
 @settings(deadline=None)
 def test_a_code_of_a_title_gives_rows_that_all_contain_it(titles):
-    check_law(Codes.build([f"id{row}" for row in range(len(titles))], titles), titles)
+    check_law(CodeIndex.build([f"id{row}" for row in range(len(titles))], titles), titles)
 
 
 @pytest.mark.realdata
@@ -149,7 +149,7 @@ def test_every_code_of_a_real_title_is_found():
         pytest.skip(str(error))
     items = pd.read_parquet(folder / "items.parquet")
     titles = items["title"].tolist()
-    assert check_law(Codes.build(items["item_id"].tolist(), titles), titles) > 4000
+    assert check_law(CodeIndex.build(items["item_id"].tolist(), titles), titles) > 4000
 
 
 def check_law(codes, titles):

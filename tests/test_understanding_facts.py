@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.understanding.facts import Brands, facts, prices
-from recsys.understanding.text import normal
+from recsys.understanding.facts import Brands, extract_facts, extract_prices
+from recsys.understanding.normalisation import normalise
 
 BRANDS = Brands(
     [
@@ -58,7 +58,7 @@ BRANDS = Brands(
 )
 def test_price_bounds(text, low, high, rest):
     expected = {"min_price": low, "max_price": high}
-    bounds, left = prices(normal(text))
+    bounds, left = extract_prices(normalise(text))
     assert bounds == {name: value for name, value in expected.items() if value is not None}
     assert left == rest
 
@@ -69,7 +69,7 @@ def test_price_bounds(text, low, high, rest):
      "lamp $100 and 200 ft hose", "100以下", "between 10 and 20", "dollar tree", ""],
 )  # fmt: skip
 def test_no_price(text):
-    assert prices(text) == ({}, text)
+    assert extract_prices(text) == ({}, text)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_no_price(text):
     ],
 )
 def test_brand(text, brand):
-    assert facts(text, BRANDS)[0].get("brand") == brand
+    assert extract_facts(text, BRANDS)[0].get("brand") == brand
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_brand(text, brand):
     ],
 )
 def test_colour_and_size(text, colour, size):
-    found = facts(text, BRANDS)[0]
+    found = extract_facts(text, BRANDS)[0]
     assert (found.get("colour"), found.get("size")) == (colour, size)
 
 
 def test_only_price_words_leave_the_text():
-    found, rest = facts("red moen faucet 10 in under $20", BRANDS)
+    found, rest = extract_facts("red moen faucet 10 in under $20", BRANDS)
     assert rest == "red moen faucet 10 in"
     assert found == {"max_price": 20.0, "brand": "Moen", "colour": "red", "size": "10 in"}
 
@@ -131,7 +131,7 @@ PIECES = ["under", "over", "$", "20", "-", "to", "元", "以下", "不超过", "
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_nothing_is_left_to_find(text):
-    bounds, rest = prices(normal(text))
-    assert prices(rest) == ({}, rest)
+    bounds, rest = extract_prices(normalise(text))
+    assert extract_prices(rest) == ({}, rest)
     assert set(bounds) <= {"min_price", "max_price"}
-    assert (rest == normal(text)) == (not bounds)
+    assert (rest == normalise(text)) == (not bounds)

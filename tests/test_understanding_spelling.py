@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
-from recsys.retrieval.text.bm25 import words
+from recsys.retrieval.text.analysis import index_terms
 from recsys.understanding.spelling import Speller
-from recsys.understanding.typos import with_typos
+from recsys.understanding.synthetic_typos import add_typos
 
 TITLES = (
     ["cordless drill"] * 30
@@ -28,7 +28,7 @@ TITLES = (
 def speller_of(titles, context=True):
     rows = defaultdict(list)
     for row, title in enumerate(titles):
-        for term in set(words(title)):
+        for term in set(index_terms(title)):
             rows[term].append(row)
     terms = sorted(rows)
     postings = [np.array(rows[term], dtype=np.int32) for term in terms]
@@ -170,7 +170,7 @@ def test_corrections_say_what_changed(text):
     assert all(typed != correct for typed, correct in corrections)
 
 
-@given(st.sampled_from(sorted({word for title in TITLES for word in words(title)})))
+@given(st.sampled_from(sorted({word for title in TITLES for word in index_terms(title)})))
 def test_a_word_of_the_catalogue_alone_stays(word):
     assert speller_of(TITLES).correct(word) is None
 
@@ -211,6 +211,6 @@ def test_one_typo_a_query_costs_little():
     typed = [query.casefold() for query in relevant]
     clean = recall(speller.corrected(query)[0] for query in typed)
     assert clean >= recall(typed)
-    typos = with_typos(typed)
+    typos = add_typos(typed)
     assert recall(speller.corrected(query)[0] for query in typos) > clean * 0.92
     assert recall(typos) < clean * 0.65

@@ -14,7 +14,7 @@ from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import find
 from recsys.release.release import added_days, row_ranges
-from recsys.retrieval.behaviour.popularity import Popularity
+from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.types import PURCHASE, Histories, Requests
 
 #: Where the metrics go, below the night's work folder.
@@ -77,7 +77,7 @@ def _metrics(
     ranker = setup.recommend_ranker()
     shelf = sources.categories(table), added_days(table)
     of = sources.fit(before, now, items_ID, content, *shelf, ranker.feature_names)
-    asked, floor = sources.sources(ranker.feature_names, of), Popularity(of.popularity_I)
+    asked, floor = sources.sources(ranker.feature_names, of), PopularityRetriever(of.popularity_I)
     known, users = before.newest(setup.night.history), setup.user_model()
     ours, theirs = [], []
     for block in row_ranges(len(known), setup.night.users_per_block):

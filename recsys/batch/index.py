@@ -20,17 +20,17 @@ from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.ranking.projection import projected, projection
 from recsys.release.release import IdMap, added_days, row_ranges, write_arrow
-from recsys.retrieval.behaviour.cooccurrence import neighbours
-from recsys.retrieval.behaviour.follows import followers, stand_ins
-from recsys.retrieval.behaviour.peers import latest_of
-from recsys.retrieval.similar import by_content
+from recsys.retrieval.behaviour.cooccurrence import co_occurrence_neighbours
+from recsys.retrieval.behaviour.successors import cold_item_proxies, successor_neighbours
+from recsys.retrieval.behaviour.user_knn import most_recent_users
+from recsys.retrieval.similar import content_neighbours
 from recsys.retrieval.text.bm25 import LexicalIndex
-from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.storage.streams import arrow_pieces, npy_pieces
 from recsys.types import Candidates, Histories, utc_days
 from recsys.understanding import suggest
 from recsys.understanding.codes import FILE as CODES
-from recsys.understanding.codes import Codes
+from recsys.understanding.codes import CodeIndex
 
 #: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
 QUERIES = "queries.parquet"
@@ -56,7 +56,7 @@ def compute_co_occurrence(night: NightRun, shard: int) -> ShardResult:
     items = len(night.open_array("item_vectors"))
     block = neighbour_blocks(night)[shard]
     parts = (known for _, known in history_parts(night))
-    rows_bN, scores_bN = neighbours(
+    rows_bN, scores_bN = co_occurrence_neighbours(
         parts, block, items, night.choices.neighbours, utc_days(night.plan.now)
     )
     result = ShardResult(len(block))
@@ -72,8 +72,8 @@ def compute_follows(night: NightRun, shard: int) -> ShardResult:
     items, block = night.open_items().num_rows, neighbour_blocks(night)[shard]
     parts = (known for _, known in history_parts(night))
     content = night.open_array("content_rows"), night.open_array("content_scores")
-    new = stand_ins(*content, night.open_array("touches").sum(axis=0))
-    rows_bN, scores_bN = followers(parts, block, items, night.choices.neighbours, new)
+    new = cold_item_proxies(*content, night.open_array("touches").sum(axis=0))
+    rows_bN, scores_bN = successor_neighbours(parts, block, items, night.choices.neighbours, new)
     result = ShardResult(len(block))
     night.write_arrays(result, shard, {"follows_rows": rows_bN, "follows_scores": scores_bN})
     return result
@@ -88,7 +88,7 @@ def compute_item_stats(night: NightRun, shard: int) -> ShardResult:
 
     found, (peers, places) = (
         sources.item_stats(parts, items.num_rows, added_days(items)),
-        latest_of(parts()),
+        most_recent_users(parts()),
     )
     arrays: dict[str, np.ndarray] = {
         "intervals": found.repurchase_intervals.intervals_I,
@@ -167,7 +167,7 @@ def compute_similar(night: NightRun, shard: int) -> ShardResult:
     )
     sellable_I = np.asarray(table["in_stock"])
     block = similar_blocks(night)[shard]
-    content = by_content(table, texts_I, items_ID, block, n, sellable_I)
+    content = content_neighbours(table, texts_I, items_ID, block, n, sellable_I)
     rows_bN = np.array(night.open_array("co_occurrence_rows")[block.start : block.stop])
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = night.open_array("co_occurrence_scores")[block.start : block.stop]
@@ -190,7 +190,7 @@ def build_lexical(night: NightRun, shard: int) -> ShardResult:
     items = night.open_items()
     result = ShardResult(items.num_rows)
     with tempfile.TemporaryDirectory() as folder:
-        LexicalIndex.build(fields(items), BOOSTS).save(Path(folder))
+        LexicalIndex.build(searchable_fields(items), FIELD_BOOSTS).save(Path(folder))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             night.assemble(f"lexical/{file.relative_to(folder).as_posix()}", file.read_bytes())
     return result
@@ -209,8 +209,8 @@ def build_suggestions(night: NightRun, shard: int) -> ShardResult:
 def build_codes(night: NightRun, shard: int) -> ShardResult:
     """The codes in the whole catalogue's ids, titles and attributes."""
     items = night.open_items()
-    texts = fields(items)
-    found = Codes.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
+    texts = searchable_fields(items)
+    found = CodeIndex.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
     with tempfile.TemporaryDirectory() as folder:
         found.save(Path(folder))
         night.assemble(CODES, (Path(folder) / CODES).read_bytes())
@@ -219,12 +219,12 @@ def build_codes(night: NightRun, shard: int) -> ShardResult:
 
 def build_ann(night: NightRun, shard: int) -> ShardResult:
     """The faiss index, for catalogues above the setup's size."""
-    from recsys.retrieval.vectors import ivf as ann
+    from recsys.retrieval.vectors import ivf
 
     items_ID = night.open_array("item_vectors")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.ivf"
-        ann.save(ann.build(items_ID, seed=0), file)
+        ivf.write_ivf(ivf.build_ivf(items_ID, seed=0), file)
         night.assemble("dense.ivf", file.read_bytes())
     return ShardResult(len(items_ID))
 

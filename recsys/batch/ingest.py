@@ -19,7 +19,7 @@ from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.validate import SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.events.feedback import histories
-from recsys.retrieval.behaviour.popularity import popularity
+from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
 
@@ -106,7 +106,7 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
         result,
         part,
         {
-            "popularity": popularity([known], len(ids), utc_days(night.plan.now)),
+            "popularity": decayed_popularity([known], len(ids), utc_days(night.plan.now)),
             "times": _span(checked.good),
         },
     )

@@ -18,9 +18,9 @@ from recsys.batch.stages import Stage
 from recsys.interfaces import Retriever
 from recsys.pipeline.candidates import depth
 from recsys.release.release import histories_of, row_ranges
-from recsys.retrieval.vectors.exact import BLOCK_ITEMS, padding
+from recsys.retrieval.vectors.exact import BLOCK_ITEMS, empty_top_k
 from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
-from recsys.retrieval.vectors.resident import ResidentVectors, held, within
+from recsys.retrieval.vectors.resident import ResidentVectors, resident_vectors, shard_exclusions
 from recsys.types import Floats, Rows
 
 #: The source whose lists these are.
@@ -72,10 +72,10 @@ class NearestActor:
             self.night.read_array("user_vectors", part),
             self.sellable_I[rows.start : rows.stop],
         )
-        rows_UK, scores_UK = padding(len(known), depth(choices.candidates))
+        rows_UK, scores_UK = empty_top_k(len(known), depth(choices.candidates))
         for block in row_ranges(len(known), BLOCKS * choices.users_per_block):
             users = slice(block.start, block.stop)
-            exclude = within(known.slice(block.start, block.stop).bought(), rows)
+            exclude = shard_exclusions(known.slice(block.start, block.stop).bought(), rows)
             found_BK, scores_UK[users] = items.top_k(
                 vectors_UD[users], rows_UK.shape[1], allowed_I=sellable_I, exclude=exclude
             )
@@ -88,7 +88,7 @@ class NearestActor:
             choices = self.night.choices
             items_ID = user_space_item_vectors(self.night)[rows.start : rows.stop]
             self.items, self.rows = (
-                held(items_ID, choices.encoder_gpus > 0, choices.users_per_block),
+                resident_vectors(items_ID, choices.encoder_gpus > 0, choices.users_per_block),
                 rows,
             )
         return self.items

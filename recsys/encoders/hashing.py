@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from recsys.retrieval.text.analysis import words
+from recsys.retrieval.text.analysis import index_terms
 from recsys.types import Floats
 
 
@@ -24,9 +24,7 @@ class HashingEncoder:
         if dim < 1:
             raise ValueError(f"dim is {dim}: give at least 1")
         self.dim = dim
-        self.space = (
-            f"hashing-{dim}-v2"  # counts up when the terms that `words` makes of a text change
-        )
+        self.space = f"hashing-{dim}-v2"  # counts up when the terms that `index_terms` makes of a text change
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """A token is 31 bits of its feature's CRC-32; a text without words has the one feature
@@ -58,7 +56,7 @@ class HashingEncoder:
 
 
 def _features(text: str) -> list[str]:
-    terms = words(text)
+    terms = index_terms(text)
     return [*terms, *chain.from_iterable(map(_trigrams, terms))] or [""]
 
 

@@ -23,7 +23,7 @@ from recsys.pipeline.mixing import Ask, asking
 from recsys.pipeline.recommender import POOL
 from recsys.ranking.diversity import reordered
 from recsys.ranking.mixer import Mixer
-from recsys.retrieval.similar import by_content
+from recsys.retrieval.similar import content_neighbours
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Floats, Histories, Requests, Rows
 
@@ -167,7 +167,9 @@ def mixture(
     HIDDEN items."""
     texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
     everything = np.ones(len(items_ID), bool)
-    near = by_content(items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything)
+    near = content_neighbours(
+        items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything
+    )
 
     def ask(log: Histories, places_ID: Floats) -> Ask:
         now_days, content = float(log.days.max(initial=0)), (near.rows_BN, near.scores_BN)

@@ -28,7 +28,7 @@ from recsys.pipeline.mixing import asking
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.behaviour.sparse import is_bought, sparse_rows
-from recsys.retrieval.similar import by_content
+from recsys.retrieval.similar import content_neighbours
 from recsys.types import PURCHASE, Floats, Histories, Ints, utc_days
 from recsys.users.recency import RecencyMean
 
@@ -135,7 +135,9 @@ def shelf(adapter: DatasetAdapter, log: pa.Table, encoder: Encoder) -> Shelf:
     vectors_TD = encoder.encode_items(distinct)
     vectors_TD[[not text for text in distinct]] = 0
     vectors_ID, everything = vectors_TD[texts_I], range(len(texts_I))
-    near = by_content(items, texts_I, vectors_ID, everything, CONTENT, np.ones(len(texts_I), bool))
+    near = content_neighbours(
+        items, texts_I, vectors_ID, everything, CONTENT, np.ones(len(texts_I), bool)
+    )
     return Shelf(items, vectors_ID, sources.categories(items), (near.rows_BN, near.scores_BN))
 
 

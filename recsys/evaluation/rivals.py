@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.evaluation.histories import Split
-from recsys.retrieval.behaviour.follows import follow_weights, recent
 from recsys.retrieval.behaviour.sparse import sparse_rows
-from recsys.retrieval.vectors.exact import best_columns
+from recsys.retrieval.behaviour.successors import recency_weights, successor_weights
+from recsys.retrieval.vectors.exact import top_k_columns
 from recsys.types import Floats, Histories, Ints, Rows
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def by_scores(score: Score, counts_I: Ints | None = None) -> Recommend:
             if below_I is not None:
                 scores_BI = np.where(scores_BI > 0, scores_BI, below_I)
             scores_BI[block.owners_E, block.items] = -np.inf
-            found.append(best_columns(scores_BI, k)[0])
+            found.append(top_k_columns(scores_BI, k)[0])
         return np.concatenate(found)
 
     return recommend
@@ -103,21 +103,21 @@ def content(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
             f"{len(items_ID)} vectors for {split.item_count} items: encode the whole catalogue"
         )
     unit_ID = items_ID / np.maximum(np.linalg.norm(items_ID, axis=1, keepdims=True), 1e-12)
-    return by_scores(lambda asked: (recent(asked, split.item_count) @ unit_ID) @ unit_ID.T)
+    return by_scores(lambda asked: (recency_weights(asked, split.item_count) @ unit_ID) @ unit_ID.T)
 
 
 def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
     """The item-to-item weights of least squared error with an empty diagonal, in closed form: with
     the inverse P of X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019).
 
-    It is asked with `recent` like the others; with ones, as published, it finds a twelfth less.
+    It is asked with `recency_weights` like the others; with ones, as published, it finds a twelfth less.
     InputError above EASE_ITEMS items."""
     if split.item_count > EASE_ITEMS:
         raise InputError(
             f"ease inverts {split.item_count:,} x {split.item_count:,}: it takes up to {EASE_ITEMS:,} items"
         )
     weights_II = ease_weights(split.fitted, split.item_count)
-    return by_scores(lambda asked: recent(asked, split.item_count) @ weights_II)
+    return by_scores(lambda asked: recency_weights(asked, split.item_count) @ weights_II)
 
 
 def ease_weights(past: Histories, item_count: int) -> Floats:
@@ -145,8 +145,8 @@ def _inverse(gram_II: Floats) -> Floats:
 
 
 def _knn_scores(split: Split) -> Score:
-    weights_II = follow_weights([split.fitted], range(split.item_count), split.item_count)
-    return lambda asked: (recent(asked, split.item_count) @ weights_II).toarray()
+    weights_II = successor_weights([split.fitted], range(split.item_count), split.item_count)
+    return lambda asked: (recency_weights(asked, split.item_count) @ weights_II).toarray()
 
 
 def _word_scores(split: Split, items: pa.Table) -> Score:
@@ -158,7 +158,7 @@ def _word_scores(split: Split, items: pa.Table) -> Score:
     model = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
     words_IW = model.fit_transform([*titles, "word"])[:-1].tocsr()
     words_WI = words_IW.T.tocsr()
-    return lambda asked: (recent(asked, split.item_count) @ words_IW @ words_WI).toarray()
+    return lambda asked: (recency_weights(asked, split.item_count) @ words_IW @ words_WI).toarray()
 
 
 RIVALS: dict[str, Factory] = {

@@ -33,16 +33,16 @@ from recsys.models.composition import encoder_vocabulary, with_parts
 from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
-from recsys.retrieval.text.fields import BOOSTS, fields
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.retrieval.vectors.exact import ExactRetriever, top_k
 from recsys.training import FUSION
 from recsys.training.vectors import item_vectors
 from recsys.types import Floats, QueryUnderstanding, Rows
-from recsys.understanding.codes import Codes, codes_of_item
+from recsys.understanding.codes import CodeIndex, codes_of_item
+from recsys.understanding.normalisation import normalise
+from recsys.understanding.query_parser import ParsedQuery, QueryParser
 from recsys.understanding.spelling import Speller
-from recsys.understanding.text import normal
-from recsys.understanding.typos import with_typos
-from recsys.understanding.understand import Understander, Understood
+from recsys.understanding.synthetic_typos import add_typos
 
 DEPTH = 100
 CODES = 300
@@ -56,14 +56,14 @@ class Shelf:
     items: pa.Table
     texts: list[str]
     lexical: LexicalIndex
-    codes: Codes
+    codes: CodeIndex
 
     @classmethod
     def of(cls, items: pa.Table) -> Shelf:
         """`items` has the columns of `tables.ITEMS_IN`."""
-        texts = fields(items)
-        codes = Codes.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
-        return cls(items, item_texts(items), LexicalIndex.build(texts, BOOSTS), codes)
+        texts = searchable_fields(items)
+        codes = CodeIndex.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
+        return cls(items, item_texts(items), LexicalIndex.build(texts, FIELD_BOOSTS), codes)
 
 
 class Contender(Protocol):
@@ -98,12 +98,12 @@ class Bm25:
         self.index = index
 
     def rank(self, text: str) -> Rows:
-        scores_I = self.index.scores(normal(text))
+        scores_I = self.index.scores(normalise(text))
         rows = np.argsort(-scores_I, kind="stable")[:DEPTH]
         return rows[scores_I[rows] > 0].astype(np.int32)
 
     def judge(self, text: str, rows: Rows) -> Floats:
-        return self.index.score_rows(normal(text), rows)
+        return self.index.score_rows(normalise(text), rows)
 
 
 class Dense:
@@ -124,7 +124,7 @@ class Search:
     """The product's own path."""
 
     def __init__(
-        self, understand: Callable[[str], Understood], searcher: HybridSearcher, encoder: Encoder
+        self, understand: Callable[[str], ParsedQuery], searcher: HybridSearcher, encoder: Encoder
     ) -> None:
         self.understand, self.searcher, self.encode = understand, searcher, remembering(encoder)
 
@@ -136,7 +136,7 @@ class Search:
         understood = self.understand(text)
         return self.searcher.judge(understood, self._vector(understood), rows)
 
-    def _vector(self, understood: Understood) -> Floats:
+    def _vector(self, understood: ParsedQuery) -> Floats:
         return self.encode(understood.understanding.normalised)
 
 
@@ -151,9 +151,11 @@ def remembering(encoder: Encoder) -> Callable[[str], Floats]:
     return encode
 
 
-def as_typed(text: str) -> Understood:
+def as_typed(text: str) -> ParsedQuery:
     """Nothing corrected, nothing recognised."""
-    return Understood(QueryUnderstanding(text=text, normalised=normal(text)), np.empty(0, np.int32))
+    return ParsedQuery(
+        QueryUnderstanding(text=text, normalised=normalise(text)), np.empty(0, np.int32)
+    )
 
 
 def contenders(
@@ -167,9 +169,9 @@ def contenders(
     parts in place."""
     ids = shelf.items["item_id"].to_pylist()
     index = shelf.lexical
-    understander = Understander(
+    understander = QueryParser(
         Speller(
-            index.terms, index.frequencies, index.rows_with, encoder_vocabulary(setup.encoder())
+            index.terms, index.frequencies, index.rows_of_term, encoder_vocabulary(setup.encoder())
         ),
         shelf.codes,
         sorted({brand for brand in shelf.items["brand"].to_pylist() if brand}),
@@ -193,7 +195,7 @@ def contenders(
         "dense_zero_shot": Dense(*zero_shot),
         "dense_tuned": Dense(*tuned),
         "hybrid": Search(as_typed, plain, encoder),
-        "nightshelf": Search(understander.understood, whole, encoder),
+        "nightshelf": Search(understander.parse, whole, encoder),
     }
 
 
@@ -268,7 +270,7 @@ def measure(
     the share of `codes` whose first item has the code. Milliseconds are of one query at a time,
     encoding included."""
     rows_QK, seconds_Q = _ranked(contender, test.queries, "as typed")
-    typed_QK, _ = _ranked(contender, with_typos(test.queries, seed), "typos")
+    typed_QK, _ = _ranked(contender, add_typos(test.queries, seed), "typos")
     scores_P = np.concatenate(
         [
             contender.judge(text, rows)

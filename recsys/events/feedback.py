@@ -31,7 +31,7 @@ from recsys.types import (
     Ranking,
     Rows,
 )
-from recsys.understanding.text import normal
+from recsys.understanding.normalisation import normalise
 
 T = TypeVar("T")
 #: The user, the address, and the time in microseconds since 1970.
@@ -137,7 +137,7 @@ def query_pairs(
     for text, row, label in zip(
         done["query"].to_pylist(), rows.tolist(), done["label"].to_pylist(), strict=True
     ):
-        key = normal(text).casefold(), row
+        key = normalise(text).casefold(), row
         if row >= 0 and key[0]:
             best[key] = max(best.get(key, 0.0), GRADES[label])
     split = {

@@ -116,9 +116,9 @@ def dense_source(
     vectors. `halved` is for who asks one at a time."""
     index = release.folder / "dense.ivf"
     if items_ID is release.item_vectors_ID and index.exists():
-        from recsys.retrieval.vectors import ivf as ann
+        from recsys.retrieval.vectors import ivf
 
-        return ann.IvfRetriever(source, ann.load(index), items_ID)
+        return ivf.IvfRetriever(source, ivf.open_ivf(index), items_ID)
     return (Fp16Retriever if halved else ExactRetriever)(source, items_ID)
 
 

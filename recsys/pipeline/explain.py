@@ -23,7 +23,7 @@ from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import FEATURES, Hits
 from recsys.ranking.logged_rankings import is_vector
 from recsys.types import Filters, Floats, Impression, Interaction, Mask, Query
-from recsys.understanding.understand import Understood
+from recsys.understanding.query_parser import ParsedQuery
 
 #: More candidates than sources bring.
 ALL = 1_000_000
@@ -114,7 +114,7 @@ def explain(
     impression: Impression,
     item_id: str,
     live: Sequence[Interaction] = (),
-    read: tuple[Understood, Floats] | None = None,
+    read: tuple[ParsedQuery, Floats] | None = None,
 ) -> Explanation:
     """`shop` answers from the impression's release; `live` is what the user had done between the
     night and the request; `read` is the text, understood, and its vector, for a search or a
@@ -175,7 +175,7 @@ def _replayed(
     impression: Impression,
     query: Query,
     live: Sequence[Interaction],
-    read: tuple[Understood, Floats] | None,
+    read: tuple[ParsedQuery, Floats] | None,
 ) -> _Replayed:
     if query.text is None:
         asked = shop.candidates(query, live, read, {}, impression.time, ALL)
@@ -290,7 +290,7 @@ def _lost(
     again: _Replayed,
     row: int,
     live: Sequence[Interaction],
-    read: tuple[Understood, Floats] | None,
+    read: tuple[ParsedQuery, Floats] | None,
     at: datetime,
 ) -> Lost:
     """The first stage of the funnel that the item did not pass."""
@@ -335,13 +335,13 @@ def _not_brought(asked: CandidatePool, row: int) -> Lost:
 
 
 def _not_found(
-    shop: Recommender, again: _Replayed, row: int, read: tuple[Understood, Floats] | None
+    shop: Recommender, again: _Replayed, row: int, read: tuple[ParsedQuery, Floats] | None
 ) -> Lost:
     """Of a search: how many of the words it has, and how near it is."""
     assert read is not None
     assert again.hits is not None
     searcher, text, vector_D = shop.searcher, read[0].understanding.normalised, read[1]
-    covered = float(searcher.lexical.index.matches(text, searcher.lexical.synonyms)[row])
+    covered = float(searcher.lexical.index.coverage(text, searcher.lexical.synonyms)[row])
     dense_I = searcher.item_vectors_ID @ vector_D
     nearer = int((dense_I > dense_I[row]).sum())
     choices = searcher.choices

@@ -48,8 +48,8 @@ from recsys.types import (
     ScoredItem,
     utc_days,
 )
+from recsys.understanding.query_parser import ParsedQuery, QueryParser
 from recsys.understanding.spelling import Speller
-from recsys.understanding.understand import Understander, Understood
 
 #: A reordered answer is chosen from this many times as many ranked candidates.
 POOL = 5
@@ -87,7 +87,7 @@ class Recommender:
     release: Release
     user_model: UserModel
     searcher: HybridSearcher
-    understander: Understander
+    understander: QueryParser
     recommend_ranker: Ranker
     recommend_sources: tuple[Retriever, ...]
     reranker: Reranker
@@ -125,11 +125,11 @@ class Recommender:
         retrievers = sources.sources(
             recommend_ranker.feature_names, fitted(release, recommend_ranker.feature_names)
         )
-        understander = Understander(
+        understander = QueryParser(
             Speller(
                 release.lexical.terms,
                 release.lexical.frequencies,
-                release.lexical.rows_with,
+                release.lexical.rows_of_term,
                 known_words,
             ),
             release.codes,
@@ -149,10 +149,10 @@ class Recommender:
             tail_share,
         )
 
-    def understand(self, text: str) -> Understood:
+    def understand(self, text: str) -> ParsedQuery:
         """What a search text was taken to mean; its `understanding.normalised` is what is to be
         encoded."""
-        understood = self.understander.understood(text)
+        understood = self.understander.parse(text)
         if self.intent is None or understood.understanding.language in ("none", "other"):
             return understood
         [(intent, probability)] = self.intent.classify([understood.understanding.normalised])
@@ -163,7 +163,7 @@ class Recommender:
         self,
         query: Query,
         vector_D: Floats,
-        understood: Understood | None = None,
+        understood: ParsedQuery | None = None,
         deadline: float = math.inf,
     ) -> Ranking:
         """What the text finds, in the order that was asked for, from `offset` on: see
@@ -186,7 +186,7 @@ class Recommender:
         self,
         query: Query,
         live: Sequence[Interaction] = (),
-        interest: tuple[Understood, Floats] | None = None,
+        interest: tuple[ParsedQuery, Floats] | None = None,
     ) -> Ranking:
         """The nightly list while the user has done nothing since; from the same sources, asked
         again, once he has.
@@ -203,7 +203,7 @@ class Recommender:
         self,
         query: Query,
         live: Sequence[Interaction],
-        interest: tuple[Understood, Floats] | None,
+        interest: tuple[ParsedQuery, Floats] | None,
         stages_ms: dict[str, float],
         now: datetime | None = None,
         depth: int | None = None,
@@ -224,7 +224,7 @@ class Recommender:
         self,
         query: Query,
         live: Sequence[Interaction],
-        interest: tuple[Understood, Floats] | None,
+        interest: tuple[ParsedQuery, Floats] | None,
         stages_ms: dict[str, float],
         now: datetime,
         depth: int,
@@ -263,7 +263,7 @@ class Recommender:
         return max(ruled, self.reranker.wanted(query, "recommend", query.k))
 
     def _declared(
-        self, text: str, read: tuple[Understood, Floats] | None, allowed: Mask | None
+        self, text: str, read: tuple[ParsedQuery, Floats] | None, allowed: Mask | None
     ) -> DeclaredInterest:
         """What a search finds for the text, without the cross-encoder."""
         nothing_D = np.zeros(self.release.item_vectors_ID.shape[1], np.float32)

@@ -17,9 +17,9 @@ from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, brought, con
 from recsys.pipeline.searcher import FEATURES, Hits, HybridSearcher
 from recsys.ranking.item_features import Context
 from recsys.release.release import Release
-from recsys.retrieval.text.highlights import highlights
+from recsys.retrieval.text.highlights import highlight_ranges
 from recsys.types import Filters, Floats, Histories, Ints, Query, Ranking, Rows, ScoredItem
-from recsys.understanding.understand import Understood
+from recsys.understanding.query_parser import ParsedQuery
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SearchPage:
     reranker: Reranker
 
     def answer(
-        self, query: Query, vector_D: Floats, understood: Understood, deadline: float = math.inf
+        self, query: Query, vector_D: Floats, understood: ParsedQuery, deadline: float = math.inf
     ) -> Ranking:
         """What the text finds, in the order that was asked for, from `offset` on.
 
@@ -103,7 +103,7 @@ class SearchPage:
         self,
         query: Query,
         vector_D: Floats,
-        understood: Understood,
+        understood: ParsedQuery,
         deadline: float = math.inf,
         stages_ms: dict[str, float] | None = None,
     ) -> SearchResults:
@@ -129,7 +129,7 @@ class SearchPage:
         )
 
     def _looked(
-        self, query: Query, understood: Understood, hits: Hits, context: Context, late: bool
+        self, query: Query, understood: ParsedQuery, hits: Hits, context: Context, late: bool
     ) -> tuple[Pool, Reranked]:
         """What was found in its last order, the same for every page. What a code names stays where
         it is, and all of it where it is too late to look again."""
@@ -212,7 +212,7 @@ class SearchPage:
         return places, total
 
     def _hit(self, hits: Hits, place: int, scored: ScoredItem, text: str) -> ScoredItem:
-        marked = highlights(text, scored.item.title, self.searcher.lexical.synonyms)
+        marked = highlight_ranges(text, scored.item.title, self.searcher.lexical.synonyms)
         return replace(
             scored, sources=brought(scored, FEATURES, hits.brought_NF[place]), highlights=marked
         )

@@ -20,7 +20,7 @@ from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
 from recsys.types import Floats, Ints, Mask, Requests, Rows
-from recsys.understanding.understand import Understood
+from recsys.understanding.query_parser import ParsedQuery
 
 #: The features that a search's ranker may weigh, in the order of the table.
 FEATURES = ("lexical", "dense", "personal", "cross_encoder")
@@ -116,7 +116,7 @@ class HybridSearcher:
 
     def find(
         self,
-        understood: Understood,
+        understood: ParsedQuery,
         vector_D: Floats,
         allowed_I: Mask | None = None,
         taste_D: Floats | None = None,
@@ -171,7 +171,7 @@ class HybridSearcher:
             stages_ms,
         )
 
-    def judge(self, understood: Understood, vector_D: Floats, rows: Rows) -> Floats:
+    def judge(self, understood: ParsedQuery, vector_D: Floats, rows: Rows) -> Floats:
         """The score that each of these rows gets for the text, found or not, all of them read by
         the cross-encoder."""
         text = understood.understanding.normalised
@@ -193,9 +193,11 @@ class HybridSearcher:
         )
         nearest = float(near.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
         near_N = near.rows_BN[0][near.rows_BN[0] >= 0]
-        return Matches(index.scores(text, synonyms), index.matches(text, synonyms), near_N, nearest)
+        return Matches(
+            index.scores(text, synonyms), index.coverage(text, synonyms), near_N, nearest
+        )
 
-    def _found(self, matches: Matches, understood: Understood) -> Mask:
+    def _found(self, matches: Matches, understood: ParsedQuery) -> Mask:
         """[I] enough words or near enough; nothing where neither words nor meaning fit.
 
         Where no item has `covered` of the words, those that have the most of them are found. A text
@@ -289,11 +291,11 @@ class HybridSearcher:
         order_N = np.lexsort((rows_N, -scores_N[:found], ~np.isin(rows_N, first)))
         return np.concatenate([order_N, np.arange(found, len(scores_N))])
 
-    def _relaxed(self, text: str, matches: Matches, understood: Understood) -> tuple[str, ...]:
+    def _relaxed(self, text: str, matches: Matches, understood: ParsedQuery) -> tuple[str, ...]:
         """In words, where no item has all of the query's."""
         if not text or understood.understanding.exact or matches.best_covered > 0.999:
             return ()
-        missing = self.lexical.index.missing(text, self.lexical.synonyms)
+        missing = self.lexical.index.missing_terms(text, self.lexical.synonyms)
         if missing:
             return (f"no item has {', '.join(repr(term) for term in missing)}: found without",)
         return ("no item has all of the words: found by most of them",)

@@ -18,13 +18,25 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.interfaces import Retriever
 from recsys.metrics import tail
-from recsys.retrieval.behaviour.arrivals import Arrivals, arrived, first_days
-from recsys.retrieval.behaviour.buy_again import BuyAgain, RepurchaseIntervals, repurchase_intervals
-from recsys.retrieval.behaviour.cooccurrence import CoOccurrence, neighbours
-from recsys.retrieval.behaviour.follows import Follows, followers, stand_ins
-from recsys.retrieval.behaviour.peers import Peers, latest
-from recsys.retrieval.behaviour.popularity import CategoryPopularity, Popularity, popularity
-from recsys.retrieval.behaviour.tail import Tail
+from recsys.retrieval.behaviour.cooccurrence import CoOccurrenceRetriever, co_occurrence_neighbours
+from recsys.retrieval.behaviour.long_tail import LongTailRetriever
+from recsys.retrieval.behaviour.new_items import NewItemRetriever, first_days, new_item_mask
+from recsys.retrieval.behaviour.popularity import (
+    CategoryPopularityRetriever,
+    PopularityRetriever,
+    decayed_popularity,
+)
+from recsys.retrieval.behaviour.repurchase import (
+    RepurchaseIntervals,
+    RepurchaseRetriever,
+    repurchase_intervals,
+)
+from recsys.retrieval.behaviour.successors import (
+    SuccessorRetriever,
+    cold_item_proxies,
+    successor_neighbours,
+)
+from recsys.retrieval.behaviour.user_knn import UserKnnRetriever, most_recent_users
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import EVENT_TYPES, Floats, Histories, Ints, Rows
 
@@ -136,20 +148,20 @@ def fit(
     blocks = [
         range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)
     ]
-    near = [neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
+    near = [co_occurrence_neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
     known = item_stats(lambda: [log], count, added_days_I)
-    new = stand_ins(*content, known.counts_I)
+    new = cold_item_proxies(*content, known.counts_I)
     wanted = blocks if not names or "follows" in names else []
-    next_to = [followers([log], block, count, NEIGHBOURS, new) for block in wanted]
+    next_to = [successor_neighbours([log], block, count, NEIGHBOURS, new) for block in wanted]
     return Fitted(
         items_ID=items_ID,
         now_days=now_days,
-        popularity_I=popularity([log], count, now_days),
+        popularity_I=decayed_popularity([log], count, now_days),
         co_occurrence=_whole(near),
         content=content,
         item_stats=known,
         categories_I=categories_I,
-        peers=latest([log]),
+        peers=most_recent_users([log])[0],
         follows=_whole(next_to) if next_to else None,
     )
 
@@ -169,21 +181,21 @@ def _whole(blocks: Sequence[Neighbours]) -> Neighbours:
 
 
 MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
-    "buy_again": lambda of: BuyAgain(
+    "buy_again": lambda of: RepurchaseRetriever(
         of.popularity_I, of.item_stats.repurchase_intervals, of.now_days
     ),
-    "co_occurrence": lambda of: CoOccurrence(*of.co_occurrence),
-    "follows": lambda of: Follows(*_there(of.follows)),
-    "content": lambda of: Follows(*of.content, source="content"),
+    "co_occurrence": lambda of: CoOccurrenceRetriever(*of.co_occurrence),
+    "follows": lambda of: SuccessorRetriever(*_there(of.follows)),
+    "content": lambda of: SuccessorRetriever(*of.content, source="content"),
     "discovery": lambda of: of.discovery or ExactRetriever("discovery", of.items_ID),
-    "peers": lambda of: Peers(of.peers, len(of.items_ID), of.now_days),
-    "popularity": lambda of: Popularity(of.popularity_I),
-    "category_popularity": lambda of: CategoryPopularity(of.popularity_I, of.categories_I),
-    "arrivals": lambda of: Arrivals(
-        of.items_ID, of.popularity_I, arrived(of.item_stats.first_days_I, of.now_days)
+    "peers": lambda of: UserKnnRetriever(of.peers, len(of.items_ID), of.now_days),
+    "popularity": lambda of: PopularityRetriever(of.popularity_I),
+    "category_popularity": lambda of: CategoryPopularityRetriever(of.popularity_I, of.categories_I),
+    "arrivals": lambda of: NewItemRetriever(
+        of.items_ID, of.popularity_I, new_item_mask(of.item_stats.first_days_I, of.now_days)
     ),
     # What nobody has touched yet is an arrival.
-    "tail": lambda of: Tail(
+    "tail": lambda of: LongTailRetriever(
         of.items_ID, tail(of.item_stats.counts_I) & (of.item_stats.counts_I > 0)
     ),
 }

@@ -56,7 +56,7 @@ from recsys.release.labels import Labels
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
-from recsys.understanding.codes import Codes
+from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggest import Suggestions
 
 FORMAT = 4
@@ -208,7 +208,7 @@ class Release:
         self.peers = read_arrow(self.path("peers.arrow"))
         self.lexical = LexicalIndex.load(folder / "lexical")
         self.suggestions = Suggestions.open(folder / "suggestions.arrow")
-        self.codes = Codes.load(folder)
+        self.codes = CodeIndex.load(folder)
 
     @classmethod
     def open(

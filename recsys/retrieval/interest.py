@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.interfaces import Explained, Ranker
 from recsys.ranking.linear import LinearRanker
-from recsys.retrieval.behaviour.sparse import best_of, is_bought
+from recsys.retrieval.behaviour.sparse import is_bought, ragged_top_k
 from recsys.retrieval.vectors.exact import check_k
 from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
 
@@ -46,7 +46,7 @@ class DeclaredInterest:
         open_N = ~is_bought(requests.histories or Histories.empty(requests.size), owners, rows)
         scores = np.tile(scores_N, requests.size)[open_N]
         return Candidates(
-            self.source, *best_of(owners[open_N], rows[open_N], scores, requests.size, k)
+            self.source, *ragged_top_k(owners[open_N], rows[open_N], scores, requests.size, k)
         )
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:

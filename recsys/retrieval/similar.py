@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.retrieval.text.tfidf import counts, inverse_frequencies, tfidf
-from recsys.retrieval.vectors.exact import best_columns, top_k
+from recsys.retrieval.text.tfidf import inverse_document_frequencies, term_counts, tfidf_vectors
+from recsys.retrieval.vectors.exact import top_k, top_k_columns
 from recsys.types import Candidates, Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def nearest_items(
     return Candidates("content", rows_BN, scores_BN)
 
 
-def by_content(
+def content_neighbours(
     items: pa.Table,
     texts_I: NDArray[np.int64],
     items_ID: Floats,
@@ -72,8 +72,8 @@ def by_content(
     allowed_I: Mask,
 ) -> Candidates:
     """`nearest_items` by vectors and by the words of the table's fields."""
-    counts_TW = counts(items.take(pa.array(np.unique(texts_I, return_index=True)[1])))
-    words_TW = tfidf(counts_TW, inverse_frequencies(counts_TW))
+    counts_TW = term_counts(items.take(pa.array(np.unique(texts_I, return_index=True)[1])))
+    words_TW = tfidf_vectors(counts_TW, inverse_document_frequencies(counts_TW))
     return nearest_items(items_ID, texts_I, block, n, allowed_I, words_TW)
 
 
@@ -90,7 +90,7 @@ def _near_texts(
             + np.float32(WORDS) * (words_TW[some] @ turned_WT).toarray()
         )
         scores_AT[:, ~stocked_T] = -np.inf
-        found.append(best_columns(scores_AT, k))
+        found.append(top_k_columns(scores_AT, k))
     if not found:
         return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
     return np.concatenate([rows for rows, _ in found]), np.concatenate(
@@ -104,8 +104,8 @@ def _members(
     """The allowed items of each text, laid end to end, and where each text's begin."""
     rows = np.flatnonzero(allowed_I)
     members = rows[np.argsort(texts_I[rows], kind="stable")]
-    counts = np.bincount(texts_I[rows], minlength=int(texts_I.max(initial=-1)) + 1)
-    return members, np.concatenate([[0], np.cumsum(counts)])
+    sizes = np.bincount(texts_I[rows], minlength=int(texts_I.max(initial=-1)) + 1)
+    return members, np.concatenate([[0], np.cumsum(sizes)])
 
 
 def _expand(

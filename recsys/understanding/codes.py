@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.types import Rows
-from recsys.understanding.text import CJK
+from recsys.understanding.normalisation import CJK
 
 FILE = "codes.arrow"
 SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
@@ -45,7 +45,7 @@ _UNIT = re.compile(
 )
 
 
-class Codes:
+class CodeIndex:
     """Sorted codes, each with the rows of its items ascending; mapped from one Arrow file.
 
     A code is a token with a digit, compared without case and without - . / # _ inside: an item id,
@@ -63,7 +63,7 @@ class Codes:
     @classmethod
     def build(
         cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[str] | None = None
-    ) -> Codes:
+    ) -> CodeIndex:
         """The codes of I items: their ids, and what is in their titles and attributes."""
         texts = (
             titles if attributes is None else map(" ".join, zip(titles, attributes, strict=True))
@@ -88,7 +88,7 @@ class Codes:
             writer.write_table(self._table)
 
     @classmethod
-    def load(cls, folder: Path) -> Codes:
+    def load(cls, folder: Path) -> CodeIndex:
         """The codes with their file memory-mapped."""
         return cls(pa.ipc.open_file(pa.memory_map(str(folder / FILE))).read_all())
 

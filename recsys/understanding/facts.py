@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from recsys.understanding.text import CJK, normal
+from recsys.understanding.normalisation import CJK, normalise
 
 Facts = dict[str, str | float]
 
@@ -131,23 +131,23 @@ def _is_end(text: str, at: int) -> bool:
 
 
 def _words_only(text: str) -> str:
-    return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", normal(text).casefold())).split())
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", normalise(text).casefold())).split())
 
 
-def facts(text: str, brands: Brands) -> tuple[Facts, str]:
+def extract_facts(text: str, brands: Brands) -> tuple[Facts, str]:
     """What the text says (brand, colour, size, min_price, max_price), and the text without its
     price words."""
-    bounds, rest = prices(text)
-    return bounds | labels(rest, brands), rest
+    bounds, rest = extract_prices(text)
+    return bounds | extract_labels(rest, brands), rest
 
 
-def labels(text: str, brands: Brands) -> Facts:
+def extract_labels(text: str, brands: Brands) -> Facts:
     """Brand, colour and size, the first of each that the text names; of brands the longest."""
     found = {"brand": brands.longest(text), "colour": _colour(text), "size": _size(text)}
     return {name: value for name, value in found.items() if value}
 
 
-def prices(text: str) -> tuple[Facts, str]:
+def extract_prices(text: str) -> tuple[Facts, str]:
     """The inclusive price bounds, the first of each, and the text without any.
 
     A number without a currency is no price: "under 20" may be inches.

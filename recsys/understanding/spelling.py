@@ -16,9 +16,9 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.retrieval.text.bm25 import words
+from recsys.retrieval.text.analysis import index_terms
 from recsys.types import Ints
-from recsys.understanding.text import CJK
+from recsys.understanding.normalisation import CJK
 
 #: Words and terms of other lengths are left alone.
 SHORTEST, LONGEST = 3, 32
@@ -118,9 +118,9 @@ class Speller:
         return self._nearest({term, word}, context) or self._split(word)
 
     def _fixes(self, text: str, keep: Collection[str]) -> dict[str, str]:
-        terms, fixes = set(words(text)), {}
+        terms, fixes = set(index_terms(text)), {}
         for word in dict.fromkeys(_WORD.findall(text)):
-            if word not in keep and (correct := self.correct(word, terms - set(words(word)))):
+            if word not in keep and (correct := self.correct(word, terms - set(index_terms(word)))):
                 fixes[word] = correct
         return fixes
 
@@ -248,7 +248,7 @@ class Speller:
 
 
 def _term(word: str, shortest: int = SHORTEST) -> str | None:
-    terms = words(word)
+    terms = index_terms(word)
     return terms[0] if len(terms) == 1 and shortest <= len(terms[0]) <= LONGEST else None
 
 

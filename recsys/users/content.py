@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from recsys.retrieval.text.tfidf import counts, inverse_frequencies, tfidf
+from recsys.retrieval.text.tfidf import inverse_document_frequencies, term_counts, tfidf_vectors
 from recsys.types import Floats, Mask
 from recsys.users.recency import unit
 
@@ -58,9 +58,9 @@ class Content:
                 np.random.default_rng(seed).choice(items.num_rows, SAMPLE, replace=False)
             )
             items, vectors_ID = items.take(chosen), vectors_ID[chosen]
-        counts_IW = counts(items)
-        inverse_W = inverse_frequencies(counts_IW)
-        latent_WK = _latent(tfidf(counts_IW, inverse_W), latent, seed)
+        counts_IW = term_counts(items)
+        inverse_W = inverse_document_frequencies(counts_IW)
+        latent_WK = _latent(tfidf_vectors(counts_IW, inverse_W), latent, seed)
         logs = _log_prices(items)
         known = logs[~np.isnan(logs)]
         mean, deviation = (
@@ -122,7 +122,7 @@ class Content:
 
     def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
         """The parts side by side, zeros where one is missing; and where it is there."""
-        words_IK = unit(tfidf(counts(items), self.inverse_W) @ self.latent_WK)
+        words_IK = unit(tfidf_vectors(term_counts(items), self.inverse_W) @ self.latent_WK)
         prices_I = ((_log_prices(items) - self.price_mean) / self.price_deviation)[:, None]
         # A price is one number among hundreds: its whole spread is one length of a text.
         prices_I1 = np.clip(prices_I, -3, 3) / 3

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from recsys.retrieval.behaviour.sparse import (
     EVENT_WEIGHTS,
-    best_of,
-    interests,
+    decayed_interests,
     is_bought,
+    ragged_top_k,
     sparse_rows,
 )
 from recsys.retrieval.vectors.exact import check_k
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 #: Summed over a history, "likelihood" finds more of the new things that a user will buy; see
-#: `neighbours`.
+#: `co_occurrence_neighbours`.
 Measure = Literal["cosine", "likelihood"]
 BASKET_HALF_LIFE_DAYS = 30.0
 SHRINKAGE = 5.0
 HISTORY_HALF_LIFE_DAYS = 60.0
 
 
-def neighbours(
+def co_occurrence_neighbours(
     parts: Iterable[Histories],
     block: range,
     item_count: int,
@@ -74,7 +74,7 @@ def neighbours(
         owners, items, scores = owners[scores > 0], items[scores > 0], scores[scores > 0]
     else:
         scores = together / np.sqrt((mine + SHRINKAGE) * (theirs + SHRINKAGE))
-    rows_bK, scores_bK = best_of(owners, items, scores.astype(np.float32), len(block), n)
+    rows_bK, scores_bK = ragged_top_k(owners, items, scores.astype(np.float32), len(block), n)
     missing = ((0, 0), (0, n - rows_bK.shape[1]))
     return np.pad(rows_bK, missing, constant_values=-1), np.pad(
         scores_bK, missing, constant_values=-np.inf
@@ -134,10 +134,10 @@ def _baskets(part: Histories, item_count: int, now_days: float) -> tuple[csr_arr
     return rows, float((fading[np.diff(rows.indptr) > 0] ** 2).sum())
 
 
-class CoOccurrence:
+class CoOccurrenceRetriever:
     """Retrieves neighbours of what the history touched, recent and strong events counting more.
 
-    Takes the night's `rows_IN` and `scores_IN`, all blocks of `neighbours` one above the other; or
+    Takes the night's `rows_IN` and `scores_IN`, all blocks of `co_occurrence_neighbours` one above the other; or
     neighbours of another kind, as another `source`."""
 
     def __init__(self, rows_IN: Ints, scores_IN: Floats, source: str = "co_occurrence") -> None:
@@ -156,15 +156,15 @@ class CoOccurrence:
         if histories is None or not len(histories.items):
             return Candidates.none(self.source, requests.size)
         items = self._scores_II.shape[0]
-        found = (self.interests(histories, items) @ self._scores_II).tocoo()
+        found = (self.item_weights(histories, items) @ self._scores_II).tocoo()
         owners, rows = found.coords
         kept = ~is_bought(histories, owners, rows)
         if allowed is not None:
             kept &= allowed[rows]
         return Candidates(
-            self.source, *best_of(owners[kept], rows[kept], found.data[kept], requests.size, k)
+            self.source, *ragged_top_k(owners[kept], rows[kept], found.data[kept], requests.size, k)
         )
 
-    def interests(self, histories: Histories, item_count: int) -> csr_array:
+    def item_weights(self, histories: Histories, item_count: int) -> csr_array:
         """[B, I]: how much each history cares for each item."""
-        return interests(histories, item_count, HISTORY_HALF_LIFE_DAYS)
+        return decayed_interests(histories, item_count, HISTORY_HALF_LIFE_DAYS)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.retrieval.behaviour.sparse import (
     EVENT_WEIGHTS,
-    best_of,
-    interests,
+    decayed_interests,
     is_bought,
+    ragged_top_k,
     sparse_rows,
 )
 from recsys.retrieval.vectors.exact import check_k
@@ -26,7 +26,7 @@ HALF_LIFE_DAYS = 7.0
 CATEGORY_HALF_LIFE_DAYS = 60.0
 
 
-def popularity(
+def decayed_popularity(
     parts: Iterable[Histories],
     item_count: int,
     now_days: float,
@@ -43,7 +43,7 @@ def popularity(
     return scores_I.astype(np.float32)
 
 
-class Popularity:
+class PopularityRetriever:
     """The best of one list for everybody, less what each request bought. An item nobody bought
     comes last, with 0."""
 
@@ -62,7 +62,7 @@ class Popularity:
         kept = ~is_bought(histories, owners, rows)
         owners, rows = owners[kept], rows[kept]
         return Candidates(
-            self.source, *best_of(owners, rows, self._scores_I[rows], requests.size, k)
+            self.source, *ragged_top_k(owners, rows, self._scores_I[rows], requests.size, k)
         )
 
     def _best(self, count: int, allowed: Mask | None) -> NDArray[np.int32]:
@@ -86,10 +86,10 @@ def _pairs(size: int, pool: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArr
     return np.repeat(np.arange(size), len(pool)), np.tile(pool, size)
 
 
-class CategoryPopularity:
+class CategoryPopularityRetriever:
     """What sells lately in the categories of the request's history, less what it bought.
 
-    An item's score is the history's interest in its category (`sparse.interests` summed over the
+    An item's score is the history's interest in its category (`sparse.decayed_interests` summed over the
     category, as a share of the whole history) times its popularity. `categories_I` numbers the
     categories of all items from 0; -1 is none: such items, and those of categories that the history
     never touched, are not retrieved. A group finer than the shop's category (product type, brand)
@@ -128,7 +128,7 @@ class CategoryPopularity:
         scores = np.repeat(tastes.data, counts_T) * self._scores_I[rows]
         kept = ~is_bought(histories, owners, rows)
         return Candidates(
-            self.source, *best_of(owners[kept], rows[kept], scores[kept], requests.size, k)
+            self.source, *ragged_top_k(owners[kept], rows[kept], scores[kept], requests.size, k)
         )
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
@@ -146,7 +146,7 @@ class CategoryPopularity:
 
     def _tastes(self, histories: Histories) -> csr_array:
         """[B, C]: the share of each category in what the user did."""
-        found = interests(histories, len(self._categories_I), CATEGORY_HALF_LIFE_DAYS)
+        found = decayed_interests(histories, len(self._categories_I), CATEGORY_HALF_LIFE_DAYS)
         totals_B = np.maximum(found.sum(axis=1), 1e-30)
         owners = np.repeat(np.arange(len(histories)), np.diff(found.indptr))
         return self._by_category(

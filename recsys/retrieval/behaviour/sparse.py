@@ -22,7 +22,7 @@ EVENT_WEIGHTS = np.array(
 )
 
 
-def interests(histories: Histories, item_count: int, half_life_days: float) -> csr_array:
+def decayed_interests(histories: Histories, item_count: int, half_life_days: float) -> csr_array:
     """[B, I]: each user's event weights summed per item, halved for every half-life before his own
     last event.
 
@@ -58,7 +58,7 @@ def is_bought(histories: Histories, owners_E: Ints, items_E: Ints) -> Mask:
     return np.isin(owners_E.astype(np.int64) * width + items_E, keys)
 
 
-def best_of(
+def ragged_top_k(
     owners_E: Ints, items_E: Ints, scores_E: Floats, size: int, k: int
 ) -> tuple[NDArray[np.int32], Floats]:
     """The k best entries of each of `size` requests: rows_BK int32 (-1 pads) and scores_BK (-inf

@@ -65,7 +65,7 @@ class Token(NamedTuple):
         return is_cjk(self.folded)
 
 
-def words(text: str) -> list[str]:
+def index_terms(text: str) -> list[str]:
     """The terms of a text, for items and queries alike, repeats kept.
 
     Case and width are folded, plurals cut, units of measure shortened; 1.5 and 1/2 stay whole, 12in
@@ -75,7 +75,7 @@ def words(text: str) -> list[str]:
     return [term.text for token in _tokens(fold(text)) for term in token.terms]
 
 
-def tokens(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The words of a text in order; places are those of the text as it came, before folding."""
     folded, starts, ends = _fold_with_places(text)
     return [_moved(token, starts, ends) for token in _tokens(folded)]
@@ -145,16 +145,16 @@ def _tokens(folded: str) -> Iterator[Token]:
 
 def _compound(compound: str, at: int) -> Token:
     if "-" not in compound and "_" not in compound:
-        stem = stemmed(compound)
+        stem = s_stem(compound)
         return Token(stem, compound, (Term(stem, at, at + len(compound)),))
     parts = [
         (part.group(), at + part.start(), at + part.end())
         for part in re.finditer("[^-_]+", compound)
     ]
     joined = "".join(part for part, _, _ in parts)
-    whole = Term(stemmed(joined), at, at + len(compound), counts=False)
+    whole = Term(s_stem(joined), at, at + len(compound), counts=False)
     return Token(
-        whole.text, joined, (*(Term(stemmed(part), low, high) for part, low, high in parts), whole)
+        whole.text, joined, (*(Term(s_stem(part), low, high) for part, low, high in parts), whole)
     )
 
 
@@ -187,7 +187,7 @@ def _segmenter() -> Any:
 
 
 @lru_cache(maxsize=100_000)
-def stemmed(word: str) -> str:
+def s_stem(word: str) -> str:
     """The S-stemmer (Harman, How effective is suffixing?, JASIS 1991), taking -es off after
     sibilants too; `UNITS`."""
     if (

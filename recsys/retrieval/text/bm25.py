@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys.retrieval.text.analysis import words
-from recsys.retrieval.text.expansion import Alternative, Unit, Vocabulary, expand
+from recsys.retrieval.text.analysis import index_terms
+from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
 from recsys.retrieval.text.synonyms import Synonyms
-from recsys.retrieval.vectors.exact import best_columns, check_k, padding
+from recsys.retrieval.vectors.exact import check_k, empty_top_k, top_k_columns
 from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
-
-__all__ = ["LexicalIndex", "LexicalRetriever", "words"]
 
 #: Titles are short and rarely repeat a word: below the usual 1.5 and .75.
 K1, B = 0.6, 0.6
@@ -42,7 +40,7 @@ class LexicalIndex:
 
     @property
     def terms(self) -> Sequence[str]:
-        """Every term of the catalogue, sorted, as `words` gives them."""
+        """Every term of the catalogue, sorted, as `index_terms` gives them."""
         return self._vocabulary.terms
 
     @property
@@ -50,7 +48,7 @@ class LexicalIndex:
         """How many items have each of `terms`."""
         return self._vocabulary.frequencies
 
-    def rows_with(self, term_id: int) -> Rows:
+    def rows_of_term(self, term_id: int) -> Rows:
         """The items that have a term, ascending; its id is its place in `terms`."""
         return self._posting(term_id)[0]
 
@@ -110,7 +108,7 @@ class LexicalIndex:
         """`scores` of these rows alone."""
         return self.scores(query, synonyms)[rows]
 
-    def matches(self, query: str, synonyms: Synonyms | None = None) -> Floats:
+    def coverage(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32 in 0..1: the share of the query that each item has, its terms weighed by
         their IDF.
 
@@ -127,7 +125,7 @@ class LexicalIndex:
             covered_I += np.float32(unit.mass) * best_I
         return np.minimum(covered_I / np.float32(sum(unit.mass for unit in units) or 1), 1)
 
-    def missing(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
+    def missing_terms(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
         """The query's terms that no item has, nor anything that stands for them."""
         return tuple(
             unit.term
@@ -150,10 +148,10 @@ class LexicalIndex:
                 added[term] = added.get(term, 0.0) + weight
         return added
 
-    def _units(self, query: str, synonyms: Synonyms | None) -> list[Unit]:
-        return expand(query, self._vocabulary, synonyms)
+    def _units(self, query: str, synonyms: Synonyms | None) -> list[QueryTerm]:
+        return expand_query(query, self._vocabulary, synonyms)
 
-    def _best(self, unit: Unit) -> Floats:
+    def _best(self, unit: QueryTerm) -> Floats:
         best_I = np.zeros(self.items, np.float32)
         for alternative in unit.alternatives:
             rows, weights = self._postings(alternative)
@@ -194,7 +192,7 @@ class LexicalRetriever:
         check_k(k)
         if requests.texts is None:
             return Candidates.none(self.source, requests.size)
-        rows_BK, scores_BK = padding(requests.size, k)
+        rows_BK, scores_BK = empty_top_k(requests.size, k)
         for place, text in enumerate(requests.texts):
             scores_I = self.index.scores(text, self.synonyms)
             scores_I[scores_I <= 0] = -np.inf
@@ -204,7 +202,7 @@ class LexicalRetriever:
                 bought = requests.histories.slice(place, place + 1).bought()[1]
                 scores_I[bought[bought >= 0]] = -np.inf
             rows_BK[place], scores_BK[place] = (
-                answer[0] for answer in best_columns(scores_I[None], k)
+                answer[0] for answer in top_k_columns(scores_I[None], k)
             )
         return Candidates(self.source, rows_BK, scores_BK)
 
@@ -224,7 +222,7 @@ def _item_terms(
         yield [
             term
             for name, text in zip(names, texts, strict=True)
-            for term in words(text) * boosts.get(name, 1)
+            for term in index_terms(text) * boosts.get(name, 1)
         ]
 
 

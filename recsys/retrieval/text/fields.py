@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-BOOSTS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
+FIELD_BOOSTS = {"title": 3, "brand": 2, "category": 1, "description": 1, "attributes": 1}
 
 
-def fields(items: pa.Table) -> dict[str, list[str]]:
+def searchable_fields(items: pa.Table) -> dict[str, list[str]]:
     """One text an item for each field of BOOSTS, "" where it has none."""
-    return {name: [value or "" for value in items[name].to_pylist()] for name in BOOSTS}
+    return {name: [value or "" for value in items[name].to_pylist()] for name in FIELD_BOOSTS}

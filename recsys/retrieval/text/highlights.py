@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from recsys.retrieval.text.analysis import Token, inflections, is_cjk, tokens
+from recsys.retrieval.text.analysis import Token, inflections, is_cjk, tokenize
 from recsys.retrieval.text.synonyms import Synonyms
 
 Range = tuple[int, int]
 
 
-def highlights(query: str, text: str, synonyms: Synonyms | None = None) -> tuple[Range, ...]:
+def highlight_ranges(query: str, text: str, synonyms: Synonyms | None = None) -> tuple[Range, ...]:
     """Ranges (start, end) of the text's characters that the query's words hit: disjoint, in order.
 
     A hit is a word by its stem or with another ending, the characters of a Chinese pair, a synonym
     when all its words are there, words that one of the two texts joins, and, where the text does
     not have the query's last word, the words that it begins."""
-    asked, there = tokens(query), tokens(text)
+    asked, there = tokenize(query), tokenize(text)
     wanted = {term.text for token in asked for term in token.terms if term.counts}
     wanted |= {*_joined(asked), *(token.stem for token in asked)} | _synonymous(
         asked, there, synonyms

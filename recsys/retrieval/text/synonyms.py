@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from recsys.errors import InputError, NotFoundError
-from recsys.retrieval.text.analysis import Token, tokens
+from recsys.retrieval.text.analysis import Token, tokenize
 
 Phrase = tuple[Token, ...]
 
 
 class Synonyms:
     """Phrases and what a query that has them may be matched by besides; all in the form that
-    `tokens` gives."""
+    `tokenize` gives."""
 
     def __init__(self, phrases: Mapping[str, Sequence[Phrase]]) -> None:
         self._phrases = phrases
@@ -84,7 +84,7 @@ def _pairs(group: str, place: str) -> Iterator[tuple[str, dict[str, Phrase]]]:
 def _phrases(side: str, place: str) -> dict[str, Phrase]:
     phrases = {}
     for text in side.replace("，", ",").replace("、", ",").split(","):
-        phrase = tuple(tokens(text))
+        phrase = tuple(tokenize(text))
         if not phrase:
             raise InputError(
                 f"{place} has the phrase {text.strip()!r}, which has no word: take it or its comma out"

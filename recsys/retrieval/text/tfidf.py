@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from recsys.retrieval.text.analysis import words
-from recsys.retrieval.text.fields import fields
+from recsys.retrieval.text.analysis import index_terms
+from recsys.retrieval.text.fields import searchable_fields
 from recsys.types import Floats
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 BUCKETS = 1 << 15
 
 
-def counts(items: pa.Table) -> csr_array:
+def term_counts(items: pa.Table) -> csr_array:
     """[I, W]: how often each item has a word of each bucket, anywhere in its fields."""
     from scipy.sparse import csr_array
 
-    texts_of = fields(items)
+    texts_of = searchable_fields(items)
     names = tuple(texts_of)
     counted = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
     columns = np.fromiter((bucket for buckets in counted for bucket in buckets), np.int32)
@@ -41,18 +41,18 @@ def _buckets(names: tuple[str, ...], texts: tuple[str, ...]) -> list[int]:
     found = [
         f"{name}:{word}" if name == "attributes" else word
         for name, text in zip(names, texts, strict=True)
-        for word in words(text)
+        for word in index_terms(text)
     ]
     return [zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in found]
 
 
-def inverse_frequencies(counts_IW: csr_array) -> Floats:
+def inverse_document_frequencies(counts_IW: csr_array) -> Floats:
     """[W]: ln((1 + I) / (1 + items with the word)) + 1."""
     frequency_W = np.bincount(counts_IW.indices, minlength=BUCKETS)
     return (np.log((1 + counts_IW.shape[0]) / (1 + frequency_W)) + 1).astype(np.float32)
 
 
-def tfidf(counts_IW: csr_array, inverse_W: Floats) -> csr_array:
+def tfidf_vectors(counts_IW: csr_array, inverse_W: Floats) -> csr_array:
     """TF-IDF with a sublinear frequency, rows of length 1."""
     weighted = counts_IW.copy()
     weighted.data = (1 + np.log(counts_IW.data)) * inverse_W[counts_IW.indices]

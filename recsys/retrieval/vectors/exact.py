@@ -39,7 +39,7 @@ def top_k(
     gathered = _few(allowed_I)
     total = len(items_ID) if gathered is None else len(gathered)
     offsets, columns = _columns(exclude, gathered, len(queries_QD))
-    rows_QK, scores_QK = padding(len(queries_QD), k)
+    rows_QK, scores_QK = empty_top_k(len(queries_QD), k)
     # One buffer for all blocks: fresh pages for every block cost as much as a tenth of the product.
     buffer = np.empty(min(len(queries_QD), block_queries) * min(total, block_items), np.float32)
     for start in range(0, total, block_items):
@@ -55,7 +55,7 @@ def top_k(
             if closed_N is not None:
                 np.copyto(scores_BN, -np.inf, where=closed_N)
             _close(scores_BN, offsets[low : queries.stop + 1], columns, start)
-            part = best_columns(scores_BN, k, first=start)
+            part = top_k_columns(scores_BN, k, first=start)
             rows_QK[queries], scores_QK[queries] = merge_top_k(
                 [(rows_QK[queries], scores_QK[queries]), part]
             )
@@ -64,7 +64,7 @@ def top_k(
     return rows_QK, scores_QK
 
 
-def best_columns(scores_QN: Floats, k: int, *, first: int = 0) -> tuple[Rows, Floats]:
+def top_k_columns(scores_QN: Floats, k: int, *, first: int = 0) -> tuple[Rows, Floats]:
     """The k largest scores of each row: their columns (counted from `first`) and values, as `top_k`
     answers.
 
@@ -83,7 +83,7 @@ def best_columns(scores_QN: Floats, k: int, *, first: int = 0) -> tuple[Rows, Fl
     owners, columns, values = owners[order], columns[order], values[order]
     places = np.arange(len(owners)) - np.searchsorted(owners, owners)
     chosen = (places < k) & (values > -np.inf)
-    rows_QK, scores_QK = padding(len(scores_QN), k)
+    rows_QK, scores_QK = empty_top_k(len(scores_QN), k)
     rows_QK[owners[chosen], places[chosen]] = columns[chosen] + first
     scores_QK[owners[chosen], places[chosen]] = values[chosen]
     return rows_QK, scores_QK
@@ -101,12 +101,12 @@ def merge_top_k(parts: Sequence[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
     )
 
 
-def padding(queries: int, k: int) -> tuple[Rows, Floats]:
+def empty_top_k(queries: int, k: int) -> tuple[Rows, Floats]:
     """Rows [Q, k] of -1 and scores [Q, k] of -inf: an answer without items."""
     return np.full((queries, k), -1, np.int32), np.full((queries, k), -np.inf, np.float32)
 
 
-def silenced(queries_QD: Floats, rows_QK: Rows, scores_QK: Floats) -> tuple[Rows, Floats]:
+def mask_zero_queries(queries_QD: Floats, rows_QK: Rows, scores_QK: Floats) -> tuple[Rows, Floats]:
     """The same answers, without any for queries that are zero vectors."""
     silent_Q = ~queries_QD.any(axis=1)
     rows_QK[silent_Q], scores_QK[silent_Q] = -1, -np.inf
@@ -130,9 +130,9 @@ class ExactRetriever:
         exclude = requests.histories.bought() if requests.histories is not None else None
         if not requests.vectors_BD.any():  # strangers: nothing to multiply
             _check(requests.vectors_BD, self.items_ID, k, allowed, exclude)
-            return Candidates(self.source, *padding(requests.size, k))
+            return Candidates(self.source, *empty_top_k(requests.size, k))
         found = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
-        return Candidates(self.source, *silenced(requests.vectors_BD, *found))
+        return Candidates(self.source, *mask_zero_queries(requests.vectors_BD, *found))
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """Inner products of these rows; 0 where the request has no vector."""

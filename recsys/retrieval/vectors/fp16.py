@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsys.retrieval.vectors.exact import ExactRetriever, check_k
-from recsys.retrieval.vectors.ivf import library, selector
+from recsys.retrieval.vectors.ivf import allowed_selector, import_faiss
 from recsys.types import Candidates, Floats, Mask, Requests
 
 #: Vectors that are copied at once.
@@ -47,7 +47,7 @@ class Fp16Retriever(ExactRetriever):
         wide = 2 * k + bought
         if vectors_1D.shape[1] != halved.d or not np.isfinite(error * vectors_1D).all():
             return None
-        params = library().SearchParameters(sel=selector(allowed))
+        params = import_faiss().SearchParameters(sel=allowed_selector(allowed))
         scores_1W, rows_1W = halved.search(vectors_1D, wide, params=params)
         near = rows_1W[0][rows_1W[0] >= 0]
         within = np.zeros(len(self.items_ID), bool)
@@ -60,7 +60,7 @@ class Fp16Retriever(ExactRetriever):
 def _halved(items_ID: Floats) -> tuple[Any, float]:
     """A faiss index of the items in half precision, and by how much a unit query's score can differ
     in it; infinity where a number is too large for half precision."""
-    faiss = library()
+    faiss = import_faiss()
     dim = items_ID.shape[1]
     index = faiss.IndexScalarQuantizer(
         dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT

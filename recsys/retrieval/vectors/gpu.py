@@ -47,7 +47,7 @@ class _Excluded:
     steps: int
 
 
-class ResidentItems:
+class GpuFlatIndex:
     """Item vectors [I, D] kept on one GPU as bf16.
 
     Exact for the vectors as kept: a score is the fp32 product of bf16 vectors. Raises ValueError

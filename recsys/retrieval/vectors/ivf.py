@@ -13,12 +13,12 @@ from recsys.retrieval.vectors.exact import Exclude, check_k, inner_products, mer
 from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
 
 
-def build(items_ID: Floats, seed: int = 0) -> Any:
+def build_ivf(items_ID: Floats, seed: int = 0) -> Any:
     """A faiss IVF index by inner product over all rows; the same rows and seed give the same index.
 
     About 4 sqrt(I) lists, each with at least the 39 training points that faiss asks for.
     """
-    faiss = library()
+    faiss = import_faiss()
     items, dim = items_ID.shape
     if not items:
         raise ValueError("there are no items to index: ExactRetriever answers an empty catalogue")
@@ -31,13 +31,13 @@ def build(items_ID: Floats, seed: int = 0) -> Any:
     return index
 
 
-def save(index: Any, path: Path) -> None:
-    library().write_index(index, str(path))
+def write_ivf(index: Any, path: Path) -> None:
+    import_faiss().write_index(index, str(path))
 
 
-def load(path: Path) -> Any:
+def open_ivf(path: Path) -> Any:
     """The index memory-mapped: processes of one host share its pages."""
-    faiss = library()
+    faiss = import_faiss()
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
 
 
@@ -109,7 +109,7 @@ class IvfRetriever:
         return rows_BK, scores_BK
 
     def _parameters(self, allowed: Mask | None) -> Any:
-        return library().SearchParametersIVF(nprobe=self.probes, sel=selector(allowed))
+        return import_faiss().SearchParametersIVF(nprobe=self.probes, sel=allowed_selector(allowed))
 
 
 def _excluded(rows_BN: Rows, exclude: Exclude, items: int) -> Mask:
@@ -127,16 +127,16 @@ def _lists_of(exclude: Exclude, queries: Ints) -> Exclude:
     return np.cumsum([0, *map(len, lists)], dtype=np.int64), np.concatenate(lists)
 
 
-def selector(allowed: Mask | None) -> Any:
+def allowed_selector(allowed: Mask | None) -> Any:
     """What tells a search of faiss to look among the allowed rows alone; None for among all."""
     return (
         None
         if allowed is None
-        else library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        else import_faiss().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     )
 
 
-def library() -> ModuleType:
+def import_faiss() -> ModuleType:
     """faiss, imported by who needs it."""
     try:
         import faiss

@@ -1,4 +1,4 @@
-"""The Triton kernels of `gpu.ResidentItems`: maxima of groups, the best groups, their items scored
+"""The Triton kernels of `gpu.GpuFlatIndex`: maxima of groups, the best groups, their items scored
 again.
 
 Legend: Q queries, I items, D dimensions, T tiles of BLOCK_I items, G groups of DEPTH items, C

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys.retrieval.vectors.exact import Exclude, silenced, top_k
+from recsys.retrieval.vectors.exact import Exclude, mask_zero_queries, top_k
 from recsys.types import Floats, Mask, Rows
 
 #: Rows that go to a GPU at once: 100 MB of 384 dimensions.
@@ -33,14 +33,16 @@ class ResidentVectors(Protocol):
         ...
 
 
-def held(items_ID: Floats, gpu: bool = False, block_queries: int = 512) -> ResidentVectors:
+def resident_vectors(
+    items_ID: Floats, gpu: bool = False, block_queries: int = 512
+) -> ResidentVectors:
     """The items on this process's GPU as bf16 (2 bytes a number), or where they lie.
     `block_queries` are multiplied at once by CPUs: the scores of a block are the largest thing
     there, 134 MB for 512."""
-    return OnGpu(items_ID) if gpu else Mapped(items_ID, block_queries)
+    return GpuVectors(items_ID) if gpu else HostVectors(items_ID, block_queries)
 
 
-class Mapped:
+class HostVectors:
     """The kernel of the day over items in memory or in a mapped file, which is never copied."""
 
     def __init__(self, items_ID: Floats, block_queries: int = 512) -> None:
@@ -62,24 +64,24 @@ class Mapped:
             exclude=exclude,
             block_queries=self.block_queries,
         )
-        return silenced(queries_QD, *found)
+        return mask_zero_queries(queries_QD, *found)
 
 
-class OnGpu:
-    """`gpu.ResidentItems`, whose answers come back as arrays: exact for the vectors as kept, in
+class GpuVectors:
+    """`gpu.GpuFlatIndex`, whose answers come back as arrays: exact for the vectors as kept, in
     bf16."""
 
     def __init__(self, items_ID: Floats) -> None:
         import torch
 
-        from recsys.retrieval.vectors.gpu import ResidentItems
+        from recsys.retrieval.vectors.gpu import GpuFlatIndex
 
         kept_ID = torch.empty(items_ID.shape, dtype=torch.bfloat16, device="cuda")
         for start in range(0, len(items_ID), _PIECE):
             kept_ID[start : start + _PIECE] = torch.from_numpy(
                 np.array(items_ID[start : start + _PIECE])
             ).cuda()
-        self.items = ResidentItems(kept_ID)
+        self.items = GpuFlatIndex(kept_ID)
 
     def top_k(
         self,
@@ -100,10 +102,10 @@ class OnGpu:
             exclude=exclude,
             budget_bytes=min(16 << 30, free_bytes // 4),
         )
-        return silenced(queries_QD, rows_QK.int().cpu().numpy(), scores_QK.cpu().numpy())
+        return mask_zero_queries(queries_QD, rows_QK.int().cpu().numpy(), scores_QK.cpu().numpy())
 
 
-def within(exclude: Exclude, rows: range) -> Exclude:
+def shard_exclusions(exclude: Exclude, rows: range) -> Exclude:
     """Exclusions in global rows as rows of the shard `rows`; -1 for what lies in another."""
     offsets, excluded = exclude
     inside = (excluded >= rows.start) & (excluded < rows.stop)

@@ -92,7 +92,7 @@ def log_of(setup: Setup) -> tuple[list[Impression], list[pa.RecordBatch]]:
     """What was shown and what was done, up to now."""
     store = setup.event_store()
     try:
-        return list(store.impressions()), list(store.interactions(store.last_sequence()))
+        return list(store.impressions()), list(store.interactions(store.end().interactions))
     finally:
         store.close()
 

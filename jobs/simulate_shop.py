@@ -304,7 +304,7 @@ def logged(setup: Setup) -> LoggedRankings:
     store = setup.event_store()
     try:
         return LoggedRankings.of(
-            feedback.join(store.impressions(), store.interactions(store.last_sequence())), ()
+            feedback.join(store.impressions(), store.interactions(store.end().interactions)), ()
         )
     finally:
         store.close()

@@ -161,7 +161,9 @@ def of_log(setup: Setup) -> Shop:
     release = Release.open(ArtifactStore(setup.home))
     events = setup.event_store()
     try:
-        examples = feedback.join(events.impressions(), events.interactions(events.last_sequence()))
+        examples = feedback.join(
+            events.impressions(), events.interactions(events.end().interactions)
+        )
     finally:
         events.close()
     categories = [category or "" for category in release.items["category"].to_pylist()]

@@ -21,9 +21,9 @@ from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
-from recsys.events.archive import Archived
+from recsys.events.archive import ArchivedEventLog
 from recsys.events.redis import RedisEventStore
-from recsys.events.spool import Spooled
+from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate
 from recsys.experiments.exploration import Exploration
@@ -184,7 +184,9 @@ def event_log(root: str) -> Callable[[], EventStore]:
         spool = Path(os.environ.get("NIGHTSHELF_SPOOL") or Path.home() / ".local/state/nightshelf")
         folder = spool / hashlib.sha256(path.rpartition("@")[2].encode()).hexdigest()[:16]
         return partial(
-            Spooled, partial(Archived, partial(RedisEventStore, url, prefix), root), folder
+            SpooledEventLog,
+            partial(ArchivedEventLog, partial(RedisEventStore, url, prefix), root),
+            folder,
         )
     if "://" in path:
         raise InputError(

@@ -142,8 +142,8 @@ class Explained(Protocol):
 
 @dataclass(frozen=True)
 class Appended:
-    """What became of a batch of events; `duplicates` had an `event_id` that was there already,
-    `dropped` are of users who opted out, or not later than their user's `forgotten`."""
+    """Outcome of an append: `duplicates` had an `event_id` that the log has already, `dropped` are
+    of users who opted out, or not later than their user's `forgotten`."""
 
     accepted: int
     duplicates: int
@@ -151,136 +151,165 @@ class Appended:
 
 
 @dataclass(frozen=True)
+class LogPosition:
+    """A point in the log: the `sequence` numbers of an interaction and of an impression."""
+
+    interactions: int = 0
+    impressions: int = 0
+
+
+@dataclass(frozen=True)
 class LogState:
-    """How an event log is, for a monitor: whether it can be reached, and if not `why`; how many
-    rows wait on this host for it, and for how many seconds the oldest of them has."""
+    """Health of an event log, for monitors: whether it can be reached, and if not the `reason`; how
+    many rows wait on this host to be written, and the age of the oldest of them in seconds."""
 
     up: bool = True
     waiting: int = 0
     lag_s: float = 0.0
-    why: str = ""
+    reason: str = ""
 
 
-class EventStore(Protocol):
-    """The live event log. An `append` that returned survives kill -9 and is seen by every other
-    opener of the store.
+@dataclass(frozen=True)
+class UserEvents:
+    """A user's latest interactions, oldest first, as they are stored, and the user's decision
+    about them: whether they may be used is for the reader to ask `privacy`."""
 
-    `sequence` numbers interactions, and impressions by themselves, in order of arrival, from 1 and
-    with gaps: a night reads up to a fixed point while more keep coming, and who follows the log
-    goes on where he stopped."""
+    privacy: PrivacyState
+    interactions: list[Interaction]
+
+
+class EventLog(Protocol):
+    """The live event log: an append-only record of impressions and interactions.
+
+    An `append` that returned survives kill -9 and is seen by every other opener of the log. What
+    the `PrivacyState` of a user rules out is not written. Interactions and impressions are each
+    numbered by `sequence`, in order of arrival, from 1 and with gaps: a night reads up to a fixed
+    position while more arrive, and a follower of the log resumes where it stopped."""
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
-        """All or none; an `event_id` seen before is counted and skipped, and so is what a
-        `PrivacyState` rules out."""
+        """All or none; an `event_id` that the log has already is counted and skipped."""
         ...
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
-        """One whose `request_id` is there already is skipped: a write may be tried again. A
-        `PrivacyState` counts here too."""
+        """Idempotent by `request_id`: a write may be retried."""
         ...
 
-    def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Keeps (reason, event as it came) for a person to look at."""
-        ...
-
-    def recent(self, user_id: str, after: datetime, limit: int) -> list[Interaction]:
-        """This user's interactions later than `after` by event time, oldest first; of more than
-        `limit`, the newest."""
-        ...
-
-    def last_sequence(self) -> int:
-        """Of interactions; 0 where there is none."""
-        ...
-
-    def last_impression(self) -> int:
-        """The last impression's `sequence`; 0 where there is none."""
+    def user_events(self, user_id: str, after: datetime, limit: int) -> UserEvents:
+        """The user's privacy state and interactions later than `after` by event time, of more than
+        `limit` the newest: one round trip, for the request path."""
         ...
 
     def interactions(self, until_sequence: int, after: int = 0) -> Iterator[pa.RecordBatch]:
-        """What arrived later than `after`, up to and with `until_sequence`, in order of arrival, as
+        """Those with `after` < sequence <= `until_sequence`, in order of arrival, as
         `tables.LIVE_EVENTS`."""
         ...
 
     def impressions(self, after: int = 0) -> Iterator[Impression]:
-        """Those of a `sequence` above `after`, in order of arrival."""
+        """Those with a sequence above `after`, in order of arrival."""
         ...
 
-    def impression(self, request_id: str) -> Impression | None: ...
+    def impression(self, request_id: str) -> Impression | None:
+        """The answer that was logged under this id."""
+        ...
+
+    def end(self) -> LogPosition:
+        """The last interaction and the last impression; 0 where there is none."""
+        ...
 
     def counts(self) -> dict[str, int]:
-        """`interactions`, `impressions`, `quarantined`."""
-        ...
-
-    def digest(self, user_id: str) -> str:
-        """A hash of the id under this log's own random key: always the same one, and it does not
-        tell the id."""
-        ...
-
-    def hasher(self) -> Callable[[str], str]:
-        """`digest` as a function that pickles: for workers that do not reach the log."""
-        ...
-
-    def standing(self, user_id: str) -> PrivacyState:
-        """What he decided; the default `PrivacyState()` of who decided nothing."""
-        ...
-
-    def set_standing(self, user_id: str, standing: PrivacyState) -> None:
-        """Durable, and seen by every opener. Kept under `digest`: the log does not hold the id for
-        it."""
-        ...
-
-    def standings(self) -> dict[str, PrivacyState]:
-        """Of everybody who decided something, by `digest`."""
-        ...
-
-    def forget(self, user_id: str) -> dict[str, int]:
-        """Deletes every row that names him, however late, and says how many that were, as `traces`
-        counts them."""
-        ...
-
-    def traces(self, user_id: str) -> dict[str, int]:
-        """How many rows name him now: `interactions`, `impressions`, `quarantined`."""
+        """Rows by kind: `interactions`, `impressions`, `quarantined`."""
         ...
 
     def state(self) -> LogState:
         """Never waits for the log."""
         ...
 
+    def drain(self) -> int:
+        """Moves what the log holds into its archive, and returns the number of rows; 0 for a log
+        without one. Readers see both as one log."""
+        ...
+
     def close(self) -> None: ...
 
 
-@runtime_checkable
-class Drainable(EventStore, Protocol):
-    """A store whose older rows can go elsewhere (`events.archive`). Everything it tells is of later
-    ones, but for `recent` and what was seen before."""
+class Quarantine(Protocol):
+    """Where events go that cannot be used."""
 
-    def archived(self) -> tuple[int, int]:
-        """Interactions and impressions up to these numbers were acknowledged."""
+    def quarantine(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Stores (reason, event as received) for a person to look at."""
         ...
 
-    def page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
+
+class PrivacyRegistry(Protocol):
+    """What users decided about their data, stored under a keyed hash of their ids; and the deletion
+    of what the log holds of them."""
+
+    def digest(self, user_id: str) -> str:
+        """Hash of the id under this log's own random key: stable, and not reversible without it."""
+        ...
+
+    def hasher(self) -> Callable[[str], str]:
+        """`digest` as a function that pickles, for workers that do not reach the log."""
+        ...
+
+    def privacy_state(self, user_id: str) -> PrivacyState:
+        """The default `PrivacyState()` for users who decided nothing."""
+        ...
+
+    def set_privacy_state(self, user_id: str, state: PrivacyState) -> None:
+        """Durable, and seen by every opener. Stored under `digest`: the id itself is not."""
+        ...
+
+    def privacy_states(self) -> dict[str, PrivacyState]:
+        """Of all users who decided something, by `digest`."""
+        ...
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        """Deletes every row that names the user; how many, counted as `traces` does."""
+        ...
+
+    def traces(self, user_id: str) -> dict[str, int]:
+        """Number of rows that name the user: `interactions`, `impressions`, `quarantined`."""
+        ...
+
+
+class EventStore(EventLog, Quarantine, PrivacyRegistry, Protocol):
+    """All three in one store: what a setup's `event_store` makes."""
+
+
+class ArchivableStore(EventStore, Protocol):
+    """An event store whose older rows can be moved into an archive (`events.archive`).
+
+    After `acknowledge` its reads cover the rows that are left; `user_events` and the detection of
+    duplicates go on to cover rows that were archived."""
+
+    def archived(self) -> LogPosition:
+        """The position up to which rows were acknowledged."""
+        ...
+
+    def interaction_page(self, until: int, after: int) -> tuple[int, pa.RecordBatch]:
         """The number up to which interactions were acknowledged, and the next ones after `after` as
-        `tables.NUMBERED_EVENTS`, both of one moment."""
+        `tables.NUMBERED_EVENTS`: read in one transaction."""
         ...
 
-    def shown(self, after: int) -> tuple[int, list[Impression]]:
-        """The same of impressions."""
+    def impression_page(self, after: int) -> tuple[int, list[Impression]]:
+        """The same for impressions."""
         ...
 
-    def acknowledge(self, interactions: int, impressions: int) -> None:
-        """What is numbered up to these is elsewhere: it may go. Never goes back; may be said
-        again."""
+    def acknowledge(self, position: LogPosition) -> None:
+        """Rows up to this position are in the archive, so the store may delete them. Idempotent;
+        never moves backwards."""
         ...
 
-    def remembered(self, user_id: str) -> int:
-        """How many of his events `recent` knows."""
+    def user_event_count(self, user_id: str) -> int:
+        """How many archived interactions of the user `user_events` can still return."""
         ...
 
-    def lease(self, token: str, seconds: float) -> bool:
+    def acquire_lease(self, token: str, seconds: float) -> bool:
         """Takes or renews the one lock; False where another token holds it."""
         ...
 
-    def release(self, token: str) -> None:
+    def release_lease(self, token: str) -> None:
         """Gives the lock back, where this token holds it."""
         ...
 

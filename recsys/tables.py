@@ -51,7 +51,7 @@ LIVE_EVENTS = pa.schema([*EVENTS, ("origin", pa.string())])
 #: The same, each row with its number in the log.
 NUMBERED_EVENTS = pa.schema([pa.field("sequence", pa.int64(), nullable=False), *LIVE_EVENTS])
 
-#: Archived impressions: `told` and `features` as `events.rows.packed_impression` makes them.
+#: Archived impressions: `told` and `features` as `events.codec.encode_impression` makes them.
 NUMBERED_IMPRESSIONS = pa.schema(
     [
         pa.field("sequence", pa.int64(), nullable=False),

@@ -268,9 +268,10 @@ class ShopReplica:
 
     def _recent(self, release: Release, user_id: str | None) -> list[Interaction]:
         """Since the release's night; nothing of who opted out."""
-        if user_id is None or self.events.standing(user_id).opted_out:
+        if user_id is None:
             return []
-        return self.events.recent(user_id, created(release), self.day.live_events)
+        events = self.events.user_events(user_id, created(release), self.day.live_events)
+        return [] if events.privacy.opted_out else events.interactions
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
@@ -325,7 +326,8 @@ class ShopReplica:
         """Without what its user's standing rules out, which no quarantine may keep either; and how
         many that were."""
         standings = {
-            user: self.events.standing(user) for user in {event.user_id for event in interactions}
+            user: self.events.privacy_state(user)
+            for user in {event.user_id for event in interactions}
         }
         kept = [event for event in interactions if standings[event.user_id].allows(event.time)]
         return kept, len(interactions) - len(kept)

@@ -27,9 +27,11 @@ from recsys.interfaces import (
     Encoder,
     EventStore,
     Explained,
+    LogPosition,
     Ranker,
     Retriever,
     Scorer,
+    UserEvents,
     UserModel,
 )
 from recsys.storage.artifacts import ArtifactStore
@@ -428,7 +430,7 @@ class EventStoreContract:
 
     def test_a_new_log_is_empty(self, store: EventStore) -> None:
         assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 0}
-        assert store.last_sequence() == 0
+        assert store.end() == LogPosition(0, 0)
         assert list(store.interactions(10)) == list(store.impressions()) == []
         assert store.append([]) == Appended(0, 0)
 
@@ -447,7 +449,7 @@ class EventStoreContract:
         )
         early = interaction("e2", minute=-5)
         assert store.append([late, early]) == Appended(2, 0)
-        (batch,) = store.interactions(store.last_sequence())
+        (batch,) = store.interactions(store.end().interactions)
         assert batch.schema == LIVE_EVENTS
         assert [Interaction(**row) for row in batch.to_pylist()] == [late, early]
 
@@ -455,11 +457,11 @@ class EventStoreContract:
         store.append([interaction("e1")])
         again = [interaction("e1", minute=9), interaction("e2"), interaction("e2")]
         assert store.append(again) == Appended(1, 2)
-        assert store.recent("u", EVENING - timedelta(days=1), 10) == [
+        assert store.user_events("u", EVENING - timedelta(days=1), 10).interactions == [
             interaction("e1"),
             interaction("e2"),
         ]
-        assert sum(batch.num_rows for batch in store.interactions(store.last_sequence())) == 2
+        assert sum(batch.num_rows for batch in store.interactions(store.end().interactions)) == 2
 
     def test_an_append_that_fails_writes_nothing(self, store: EventStore) -> None:
         with pytest.raises(InputError):
@@ -467,23 +469,41 @@ class EventStoreContract:
         assert store.counts()["interactions"] == 0
         assert store.append([interaction("e1")]) == Appended(1, 0)
 
-    def test_recent_gives_the_newest_of_one_user_oldest_first(self, store: EventStore) -> None:
+    def test_user_events_are_the_newest_of_one_user_oldest_first(self, store: EventStore) -> None:
+        def minutes(after: int, limit: int) -> list[str]:
+            events = store.user_events("u", EVENING + timedelta(minutes=after), limit)
+            return [event.event_id for event in events.interactions]
+
         store.append([interaction(f"e{minute}", minute=minute) for minute in (3, 1, 4, 2)])
         store.append([interaction("other", user_id="v", minute=5)])
-        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 2)] == [
-            "e3",
-            "e4",
-        ]
-        assert [e.event_id for e in store.recent("u", EVENING + timedelta(minutes=1), 9)] == [
-            "e2",
-            "e3",
-            "e4",
-        ]
-        assert store.recent("u", EVENING, 0) == store.recent("nobody", EVENING, 9) == []
+        assert minutes(1, limit=2) == ["e3", "e4"]
+        assert minutes(1, limit=9) == ["e2", "e3", "e4"]
+        assert minutes(0, limit=0) == minutes(4, limit=9) == []
+        nothing = UserEvents(PrivacyState(), [])
+        assert store.user_events("nobody", EVENING, 9) == nothing
+
+    def test_user_events_say_what_the_user_decided(self, store: EventStore) -> None:
+        store.append([interaction("e1"), interaction("e2", minute=2)])
+        forgotten = PrivacyState(forgotten=EVENING + timedelta(minutes=1))
+        store.set_privacy_state("u", forgotten)
+        before = EVENING - timedelta(days=1)
+        stored = [interaction("e1"), interaction("e2", minute=2)]
+        assert store.user_events("u", before, 9) == UserEvents(forgotten, stored)
+        out = replace(forgotten, opted_out=True)
+        store.set_privacy_state("u", out)
+        assert store.user_events("u", before, 1) == UserEvents(out, stored[1:])
+        assert store.user_events("v", before, 9) == UserEvents(PrivacyState(), [])
+
+    def test_a_log_without_an_archive_drains_nothing(self, store: EventStore) -> None:
+        """One with an archive moves all that it holds."""
+        store.append([interaction("e1"), interaction("e2")])
+        assert store.drain() in (0, 2)
+        assert store.drain() == 0
+        assert store.counts()["interactions"] == 2
 
     def test_a_night_reads_up_to_a_fixed_point(self, store: EventStore) -> None:
         store.append([interaction("e1"), interaction("e2")])
-        until = store.last_sequence()
+        until = store.end().interactions
         store.append([interaction("e3")])
         assert [batch["event_id"].to_pylist() for batch in store.interactions(until)] == [
             ["e1", "e2"]
@@ -498,7 +518,7 @@ class EventStoreContract:
     def test_a_long_log_comes_in_several_batches(self, store: EventStore) -> None:
         events = [interaction(f"e{number}") for number in range(12_000)]
         store.append(events)
-        batches = list(store.interactions(store.last_sequence()))
+        batches = list(store.interactions(store.end().interactions))
         assert len(batches) > 1
         assert [i for batch in batches for i in batch["event_id"].to_pylist()] == [
             e.event_id for e in events
@@ -519,15 +539,15 @@ class EventStoreContract:
         store.append_impressions([shown])
         assert list(store.impressions()) == [shown, bare]
         first, second = (each.sequence for each in store.impressions())
-        known = store.last_impression()
-        assert 0 < first < second == known == store.impression("r2").sequence
+        last = store.end().impressions
+        assert 0 < first < second == last == store.impression("r2").sequence
         assert list(store.impressions(after=first)) == [bare]
         assert (store.impression("r1"), store.impression("r9")) == (shown, None)
         third = replace(bare, request_id="r3")
         store.append_impressions([third])
-        assert list(store.impressions(after=known)) == [third]
+        assert list(store.impressions(after=last)) == [third]
         assert (
-            list(store.impressions(after=store.last_impression()))
+            list(store.impressions(after=store.end().impressions))
             == list(store.impressions(after=99))
             == []
         )
@@ -555,12 +575,15 @@ class EventStoreContract:
             [("no such item", {"user_id": "u", "item_id": "x"}), ("no such user", {"item_id": "x"})]
         )
         gone = {"interactions": 1, "impressions": 1, "quarantined": 1}
-        store.set_standing("u", PrivacyState(forgotten=EVENING + timedelta(minutes=2)))
+        store.set_privacy_state("u", PrivacyState(forgotten=EVENING + timedelta(minutes=2)))
         assert store.traces("u") == store.forget("u") == gone
         assert store.append([interaction("late", minute=2)]) == Appended(0, 0, 1)
         store.append_impressions([replace(shown, request_id="r3")])
         assert store.traces("u") == store.forget("u") == dict.fromkeys(gone, 0)
-        assert (store.impression("r1"), store.recent("u", EVENING - timedelta(days=1), 9)) == (
+        assert (
+            store.impression("r1"),
+            store.user_events("u", EVENING - timedelta(days=1), 9).interactions,
+        ) == (
             None,
             [],
         )
@@ -570,22 +593,22 @@ class EventStoreContract:
         assert other.traces("u") == {"interactions": 1, "impressions": 0, "quarantined": 0}
         other.close()
 
-    def test_a_standing_is_kept_under_a_digest_and_seen_by_all(
+    def test_a_privacy_state_is_stored_under_a_digest_and_seen_by_all(
         self, store: EventStore, tmp_path: Path
     ) -> None:
-        assert store.standing("小明") == PrivacyState()
+        assert store.privacy_state("小明") == PrivacyState()
         decided = PrivacyState(forgotten=EVENING.replace(microsecond=7), opted_out=True)
-        store.set_standing("小明", PrivacyState(opted_out=True))
-        store.set_standing("小明", decided)
+        store.set_privacy_state("小明", PrivacyState(opted_out=True))
+        store.set_privacy_state("小明", decided)
         other = self.open(tmp_path)
-        assert other.standing("小明") == decided
-        assert other.standings() == {store.digest("小明"): decided}
+        assert other.privacy_state("小明") == decided
+        assert other.privacy_states() == {store.digest("小明"): decided}
         assert other.digest("小明") == store.digest("小明") != store.digest("u")
         assert pickle.loads(pickle.dumps(store.hasher()))("小明") == store.digest("小明")
         other.close()
 
     def test_who_opted_out_leaves_nothing(self, store: EventStore) -> None:
-        store.set_standing("u", PrivacyState(opted_out=True))
+        store.set_privacy_state("u", PrivacyState(opted_out=True))
         assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(
             1, 0, 1
         )
@@ -602,7 +625,7 @@ class EventStoreContract:
             ]
         )
         assert store.counts() == {"interactions": 1, "impressions": 0, "quarantined": 0}
-        store.set_standing("u", PrivacyState())
+        store.set_privacy_state("u", PrivacyState())
         assert store.append([interaction("e1")]) == Appended(1, 0)
 
     def test_every_opener_and_thread_sees_what_was_appended(

@@ -55,7 +55,8 @@ def test_an_acknowledged_event_survives_kill_9(tmp_path: Path) -> None:
     kill_after_acknowledgement(start_writer(tmp_path / "events.sqlite", "w", 1))
     store = SqliteEventStore(tmp_path / "events.sqlite")
     assert [
-        event.event_id for event in store.recent("u", datetime(1970, 1, 1, tzinfo=UTC), 10)
+        event.event_id
+        for event in store.user_events("u", datetime(1970, 1, 1, tzinfo=UTC), 10).interactions
     ] == ["w-0"]
     store.close()
 
@@ -67,7 +68,7 @@ def test_processes_that_append_at_once_lose_and_double_nothing(tmp_path: Path) -
     store = SqliteEventStore(path)
     ids = [
         event_id
-        for batch in store.interactions(store.last_sequence())
+        for batch in store.interactions(store.end().interactions)
         for event_id in batch["event_id"].to_pylist()
     ]
     store.close()
@@ -83,3 +84,14 @@ def test_a_path_that_is_no_log_is_refused(tmp_path: Path, content: bytes | None)
     path.write_bytes(content) if content else path.mkdir()
     with pytest.raises(InputError, match=r"events\.sqlite cannot be opened as an event log"):
         SqliteEventStore(path)
+
+
+def test_user_events_are_read_in_one_transaction(tmp_path: Path) -> None:
+    """Who is forgotten between two reads would come back with the events of before."""
+    store = SqliteEventStore(tmp_path / "events.sqlite")
+    statements: list[str] = []
+    store.database.connection().set_trace_callback(statements.append)
+    store.user_events("u", datetime(1970, 1, 1, tzinfo=UTC), 10)
+    store.close()
+    verbs = [statement.split()[0] for statement in statements]
+    assert verbs == ["BEGIN", "SELECT", "SELECT", "COMMIT"]

@@ -16,10 +16,11 @@ import pytest
 
 from recsys.errors import InputError, StoreDownError
 from recsys.events import archive
-from recsys.events.archive import Archived
+from recsys.events.archive import ArchivedEventLog
+from recsys.events.archive_files import KINDS
 from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, Drainable, EventStore
+from recsys.interfaces import Appended, ArchivableStore, EventStore, LogPosition
 from recsys.privacy import forget as forgetting
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Impression, Interaction, PrivacyState
@@ -39,10 +40,10 @@ SHOWN = Impression(
 #: Drains, and is killed before the step that argv names.
 DRAINER = """
 import os, signal, sys
-from recsys.events.archive import Archived
+from recsys.events.archive import ArchivedEventLog
 from recsys.events.sqlite import SqliteEventStore
 folder, step = sys.argv[1], int(sys.argv[2])
-store, done = Archived(lambda: SqliteEventStore(folder + "/live"), folder + "/home"), 0
+store, done = ArchivedEventLog(lambda: SqliteEventStore(folder + "/live"), folder + "/home"), 0
 def counted(work):
     def call(*arguments):
         global done
@@ -56,7 +57,7 @@ store.drain()
 """
 
 
-class DrainedAtOnce(Archived):
+class DrainedAtOnce(ArchivedEventLog):
     """Nothing stays in the live log for longer than a call."""
 
     def append(self, interactions: Sequence[Interaction]) -> Appended:
@@ -70,7 +71,7 @@ class DrainedAtOnce(Archived):
 
 
 class TestArchivedSqlite(EventStoreContract):
-    kind: type[Archived] = Archived
+    kind: type[ArchivedEventLog] = ArchivedEventLog
 
     def open(self, folder: Path) -> EventStore:
         return self.kind(partial(SqliteEventStore, folder / "live"), str(folder / "home"))
@@ -81,7 +82,7 @@ class TestDrainedSqlite(TestArchivedSqlite):
 
 
 class TestArchivedRedis(EventStoreContract):
-    kind: type[Archived] = Archived
+    kind: type[ArchivedEventLog] = ArchivedEventLog
 
     @pytest.fixture(autouse=True)
     def _server(self, redis_url: str) -> None:
@@ -96,21 +97,21 @@ class TestDrainedRedis(TestArchivedRedis):
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Drainable]:
+def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ArchivableStore]:
     if request.param == "sqlite":
         return partial(SqliteEventStore, tmp_path / "live")
     return partial(RedisEventStore, request.getfixturevalue("redis_url"), str(tmp_path))
 
 
-def filled(live: Callable[[], Drainable], home: Path) -> Archived:
-    store = Archived(live, str(home))
+def filled(live: Callable[[], ArchivableStore], home: Path) -> ArchivedEventLog:
+    store = ArchivedEventLog(live, str(home))
     store.append([interaction(f"e{number}", minute=number) for number in range(10)])
     store.append_impressions([replace(SHOWN, request_id=f"r{number}") for number in range(10)])
     return store
 
 
 def read(store: EventStore, after: int = 0) -> tuple[list[str], list[str]]:
-    batches = store.interactions(store.last_sequence(), after)
+    batches = store.interactions(store.end().interactions, after)
     done = [event for batch in batches for event in batch["event_id"].to_pylist()]
     return done, [shown.request_id for shown in store.impressions(after)]
 
@@ -121,7 +122,9 @@ def numbered(start: int, stop: int) -> tuple[list[str], list[str]]:
     ]
 
 
-def test_archive_and_live_log_are_one_log(live: Callable[[], Drainable], tmp_path: Path) -> None:
+def test_archive_and_live_log_are_one_log(
+    live: Callable[[], ArchivableStore], tmp_path: Path
+) -> None:
     store = filled(live, tmp_path / "home")
     assert store.drain() == 20
     assert store.live.counts() == {"interactions": 0, "impressions": 0, "quarantined": 0}
@@ -131,14 +134,14 @@ def test_archive_and_live_log_are_one_log(live: Callable[[], Drainable], tmp_pat
     assert read(store, after=4) == numbered(4, 11)
     assert store.impression("r2") == replace(SHOWN, request_id="r2")
     assert store.counts() == {"interactions": 11, "impressions": 11, "quarantined": 0}
-    assert len(store.recent("u", EVENING - timedelta(days=1), 99)) == 11
+    assert len(store.user_events("u", EVENING - timedelta(days=1), 99).interactions) == 11
     assert (store.drain(), store.drain()) == (2, 0)
     assert read(store) == numbered(0, 11)
 
 
 @pytest.mark.parametrize("step", range(1, 8))
 def test_a_drainer_that_fails_anywhere_loses_and_doubles_nothing(
-    step: int, live: Callable[[], Drainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, live: Callable[[], ArchivableStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, left = filled(live, tmp_path / "home"), step
 
@@ -178,34 +181,34 @@ def test_a_drainer_killed_with_kill_9_loses_and_doubles_nothing(
         [sys.executable, "-c", DRAINER, str(tmp_path), str(step)], cwd=ROOT, check=False
     )
     assert killed.returncode == -9
-    store = Archived(live, str(tmp_path / "home"))
+    store = ArchivedEventLog(live, str(tmp_path / "home"))
     assert read(store) == numbered(0, 10)
     assert store.drain() == 0  # the dead one's lock still holds
-    (lock,) = store.live._connection().execute("SELECT token FROM leases").fetchone()
-    store.live.release(lock)
+    (lock,) = store.live.database.connection().execute("SELECT token FROM leases").fetchone()
+    store.live.release_lease(lock)
     store.drain()
     assert read(store) == numbered(0, 10)
-    named = {r.file for kind in archive.KINDS for r in store._records(kind)}
+    named = {r.file for kind in KINDS for r in store.files.segments(kind)}
     assert {path for path in store.home.files("log") if path.endswith(".parquet")} == named
 
 
 def test_two_drainers_at_once_write_twice_and_are_read_once(
-    live: Callable[[], Drainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: Callable[[], ArchivableStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock ran out while the first slept before its record: the second drained all of it, and
     more."""
-    slow, fast = filled(live, tmp_path / "home"), Archived(live, str(tmp_path / "home"))
-    write, overtaken = slow._write, []
+    slow, fast = filled(live, tmp_path / "home"), ArchivedEventLog(live, str(tmp_path / "home"))
+    write, overtaken = slow.files.commit, []
 
     def sleeps(record: Any) -> None:
         if not overtaken:
             overtaken.append(record)
             fast.append([interaction("e10")])
-            monkeypatch.setattr(fast.live, "lease", lambda *_: True)
+            monkeypatch.setattr(fast.live, "acquire_lease", lambda *_: True)
             fast.drain()
         write(record)
 
-    monkeypatch.setattr(slow, "_write", sleeps)
+    monkeypatch.setattr(slow.files, "commit", sleeps)
     slow.drain()
     assert overtaken
     assert read(slow)[0] == read(fast)[0] == numbered(0, 11)[0]
@@ -213,20 +216,20 @@ def test_two_drainers_at_once_write_twice_and_are_read_once(
 
 
 def test_a_second_drainer_leaves_the_first_alone(
-    live: Callable[[], Drainable], tmp_path: Path
+    live: Callable[[], ArchivableStore], tmp_path: Path
 ) -> None:
     store = filled(live, tmp_path / "home")
-    other = Archived(live, str(tmp_path / "home"))
-    assert store.live.lease("mine", 60)
+    other = ArchivedEventLog(live, str(tmp_path / "home"))
+    assert store.live.acquire_lease("mine", 60)
     assert other.drain() == 0
     with pytest.raises(StoreDownError, match="is being drained"):
         other.forget("u")
-    store.live.release("mine")
+    store.live.release_lease("mine")
     assert other.drain() == 20
 
 
 def test_a_reader_goes_on_where_rows_went_to_the_archive(
-    live: Callable[[], Drainable], tmp_path: Path
+    live: Callable[[], ArchivableStore], tmp_path: Path
 ) -> None:
     store = filled(live, tmp_path / "home")
     batches, shown = store.interactions(99), store.impressions()
@@ -238,13 +241,15 @@ def test_a_reader_goes_on_where_rows_went_to_the_archive(
     )[0]
 
 
-def test_who_is_forgotten_leaves_the_archive(live: Callable[[], Drainable], tmp_path: Path) -> None:
+def test_who_is_forgotten_leaves_the_archive(
+    live: Callable[[], ArchivableStore], tmp_path: Path
+) -> None:
     store = filled(live, tmp_path / "home")
     store.append([interaction("other", user_id="v")])
     store.append_impressions([replace(SHOWN, request_id="other", user_id=None)])
     store.drain()
     store.append([interaction("e10")])
-    store.set_standing("u", PrivacyState(forgotten=EVENING + timedelta(hours=1)))
+    store.set_privacy_state("u", PrivacyState(forgotten=EVENING + timedelta(hours=1)))
     gone = {"interactions": 11, "impressions": 10, "quarantined": 0}
     assert store.traces("u") == store.forget("u") == gone
     assert store.traces("u") == dict.fromkeys(gone, 0)
@@ -256,19 +261,21 @@ def test_who_is_forgotten_leaves_the_archive(live: Callable[[], Drainable], tmp_
 
 def test_a_lost_server_is_not_taken_for_the_same_log(tmp_path: Path) -> None:
     filled(partial(SqliteEventStore, tmp_path / "live"), tmp_path / "home").drain()
-    anew = Archived(partial(SqliteEventStore, tmp_path / "anew"), str(tmp_path / "home"))
+    anew = ArchivedEventLog(partial(SqliteEventStore, tmp_path / "anew"), str(tmp_path / "home"))
     anew.append([interaction("e10")])
     anew.append_impressions([replace(SHOWN, request_id="r10")])
     assert read(anew) == numbered(0, 11)
     behind = SqliteEventStore(tmp_path / "behind")
     behind.append([interaction("x")])
     with pytest.raises(InputError, match="its server lost rows"):
-        Archived(partial(SqliteEventStore, tmp_path / "behind"), str(tmp_path / "home")).drain()
+        ArchivedEventLog(
+            partial(SqliteEventStore, tmp_path / "behind"), str(tmp_path / "home")
+        ).drain()
 
 
 def test_segments_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys.events.sqlite.PAGE_ROWS", 3)
-    monkeypatch.setattr(archive, "SEGMENT", {"interactions": 4, "impressions": 10})
+    monkeypatch.setattr(archive, "SEGMENT_ROWS", LogPosition(4, 10))
     live = partial(SqliteEventStore, tmp_path / "live")
     store = filled(live, tmp_path / "home")
     store.drain()
@@ -279,10 +286,10 @@ def test_segments_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(
     redis_url: str, tmp_path: Path
 ) -> None:
-    store = Archived(partial(RedisEventStore, redis_url, "left-in-archive"), str(tmp_path))
+    store = ArchivedEventLog(partial(RedisEventStore, redis_url, "left-in-archive"), str(tmp_path))
     store.append([interaction("e1"), interaction("e2", minute=5)])
     store.drain()
-    store.live._redis.delete(store.live._key(f"recent:{store.digest('u')}"))  # as time does
-    assert store.recent("u", EVENING - timedelta(days=1), 9) == []
+    store.live.client.delete(store.live.key(f"recent:{store.digest('u')}"))  # as time does
+    assert store.user_events("u", EVENING - timedelta(days=1), 9).interactions == []
     assert forgetting._in_log(store, "u", EVENING + timedelta(minutes=1))["interactions"] == 1
     store.close()

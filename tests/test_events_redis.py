@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import InputError, StoreDownError
-from recsys.events.redis import RECENT, RedisEventStore
-from recsys.interfaces import Appended, EventStore
+from recsys.events.redis import RedisEventStore
+from recsys.events.redis_scripts import RECENT_EVENTS
+from recsys.interfaces import Appended, EventStore, LogPosition
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
 
@@ -39,8 +40,12 @@ def test_an_acknowledged_event_survives_kill_9_of_the_server(tmp_path: Path) -> 
             store.append([interaction("e3")])
         server.start()
         assert store.append([interaction("e2"), interaction("e3")]) == Appended(1, 1)
-        assert [event.event_id for event in store.recent("u", LONG_AGO, 9)] == ["e1", "e2", "e3"]
-        assert store.last_sequence() == 3
+        assert [event.event_id for event in store.user_events("u", LONG_AGO, 9).interactions] == [
+            "e1",
+            "e2",
+            "e3",
+        ]
+        assert store.end().interactions == 3
     finally:
         server.kill()
 
@@ -63,10 +68,10 @@ def test_a_full_server_takes_nothing_and_says_so(tmp_path: Path) -> None:
     try:
         store = RedisEventStore(server.url)
         store.append([interaction("e1")])
-        store._redis.config_set("maxmemory", 1)
+        store.client.config_set("maxmemory", 1)
         with pytest.raises(StoreDownError):
             store.append([interaction("e2")])
-        store._redis.config_set("maxmemory", 0)
+        store.client.config_set("maxmemory", 0)
         assert store.append([interaction("e2")]) == Appended(1, 0)
     finally:
         server.kill()
@@ -76,10 +81,10 @@ def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(
     redis_url: str, tmp_path: Path
 ) -> None:
     store = RedisEventStore(redis_url, str(tmp_path))
-    store.append([interaction(f"e{number}", minute=number) for number in range(RECENT + 5)])
-    store.acknowledge(RECENT, 0)
+    store.append([interaction(f"e{number}", minute=number) for number in range(RECENT_EVENTS + 5)])
+    store.acknowledge(LogPosition(interactions=RECENT_EVENTS))
     assert store.counts()["interactions"] == 5
-    assert len(store.recent("u", LONG_AGO, 2 * RECENT)) == RECENT
+    assert len(store.user_events("u", LONG_AGO, 2 * RECENT_EVENTS).interactions) == RECENT_EVENTS
     assert store.append([interaction("e3")]) == Appended(0, 1)
     store.close()
 
@@ -87,3 +92,22 @@ def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(InputError, match="cannot lie there"):
         RedisEventStore("http://localhost")
+
+
+def test_user_events_are_one_round_trip(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from redis.connection import AbstractConnection
+
+    store, trips = RedisEventStore(redis_url, str(tmp_path)), []
+    store.append([interaction("e1")])
+    send = AbstractConnection.send_packed_command
+
+    def count(self: AbstractConnection, command: object, check_health: bool = True) -> None:
+        trips.append(command)
+        send(self, command, check_health)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", count)
+    assert len(store.user_events("u", LONG_AGO, 9).interactions) == 1
+    assert len(trips) == 1
+    store.close()

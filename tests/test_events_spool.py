@@ -17,9 +17,9 @@ import pytest
 
 from recsys.errors import StoreDownError
 from recsys.events.redis import RedisEventStore
-from recsys.events.spool import Spooled
+from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, EventStore, LogState
+from recsys.interfaces import Appended, EventStore, LogState, UserEvents
 from recsys.types import Impression, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
@@ -41,9 +41,9 @@ WRITER = """
 import sys, time
 from functools import partial
 from recsys.events.redis import RedisEventStore
-from recsys.events.spool import Spooled
+from recsys.events.spool import SpooledEventLog
 from tests.contracts import interaction
-store = Spooled(partial(RedisEventStore, sys.argv[1]), sys.argv[2])
+store = SpooledEventLog(partial(RedisEventStore, sys.argv[1]), sys.argv[2])
 for name in ("w0", "w1"):
     store.append([interaction(name)])
 print("acknowledged", flush=True)
@@ -53,7 +53,7 @@ time.sleep(60)
 
 class TestSpooledSqlite(EventStoreContract):
     def open(self, folder: Path) -> EventStore:
-        return Spooled(partial(SqliteEventStore, folder / "live"), folder / "spool")
+        return SpooledEventLog(partial(SqliteEventStore, folder / "live"), folder / "spool")
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-def spooled(server: RedisServer, tmp_path: Path, limit_bytes: int = 1 << 30) -> Spooled:
-    return Spooled(partial(RedisEventStore, server.url), tmp_path / "spool", limit_bytes)
+def spooled(server: RedisServer, tmp_path: Path, limit_bytes: int = 1 << 30) -> SpooledEventLog:
+    return SpooledEventLog(partial(RedisEventStore, server.url), tmp_path / "spool", limit_bytes)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -78,7 +78,7 @@ def until(true: Callable[[], bool]) -> None:
 def ids(store: EventStore) -> list[str]:
     return [
         e
-        for batch in store.interactions(store.last_sequence())
+        for batch in store.interactions(store.end().interactions)
         for e in batch["event_id"].to_pylist()
     ]
 
@@ -97,10 +97,10 @@ def test_what_comes_while_the_log_is_down_is_there_once_and_in_order(
     store.quarantine([("no such item", {"user_id": "u", "time": EVENING})])
     state = store.state()
     assert (state.up, state.waiting) == (False, 8)
-    assert "cannot be reached" in state.why
-    assert [e.event_id for e in store.recent("u", EVENING, 2)] == ["e4", "e5"]
+    assert "cannot be reached" in state.reason
+    assert [e.event_id for e in store.user_events("u", EVENING, 2).interactions] == ["e4", "e5"]
     with pytest.raises(StoreDownError):
-        store.last_sequence()
+        store.end()
     server.start()
     until(lambda: store.state() == LogState())
     assert ids(store) == [f"e{number}" for number in range(6)]
@@ -115,10 +115,10 @@ def test_a_log_that_is_down_is_asked_in_vain_once(server: RedisServer, tmp_path:
     store.append([interaction("e0")])
     asked: list[int] = []
     store.store.append = lambda *_: asked.append(1)  # type: ignore[method-assign, assignment]
-    store.store.recent = lambda *_: asked.append(1)  # type: ignore[method-assign, assignment]
+    store.store.user_events = lambda *_: asked.append(1)  # type: ignore[method-assign, assignment]
     for number in range(100):
         store.append([interaction(f"e{number}")])
-        store.recent("u", LONG_AGO, 9)
+        store.user_events("u", LONG_AGO, 9)
     assert not asked
     store.close()
 
@@ -147,12 +147,12 @@ def test_a_replica_killed_with_kill_9_leaves_its_events_to_the_next(
 def test_what_waited_of_who_has_left_meanwhile_is_not_replayed(tmp_path: Path) -> None:
     """No log judges what it quarantines."""
     log = SqliteEventStore(tmp_path / "live")
-    log.set_standing("u", PrivacyState(forgotten=EVENING))
+    log.set_privacy_state("u", PrivacyState(forgotten=EVENING))
     (tmp_path / "spool").mkdir()
     waiting = tmp_path / "spool" / "dead.spool"
     rows = [["no such item", {"user_id": user}] for user in ("u", "v")]
     waiting.write_text(json.dumps(["quarantine", 1.0, rows]) + "\n")
-    store = Spooled(partial(SqliteEventStore, tmp_path / "live"), tmp_path / "spool")
+    store = SpooledEventLog(partial(SqliteEventStore, tmp_path / "live"), tmp_path / "spool")
     until(lambda: not waiting.exists())
     assert [store.traces(user)["quarantined"] for user in ("u", "v")] == [0, 1]
     store.close()
@@ -170,17 +170,19 @@ def test_a_full_spool_says_so_and_keeps_what_it_has(server: RedisServer, tmp_pat
     store.close()
 
 
-def test_standings_hold_while_the_log_is_down(server: RedisServer, tmp_path: Path) -> None:
+def test_privacy_states_hold_while_the_log_is_down(server: RedisServer, tmp_path: Path) -> None:
     server.start()
     store = spooled(server, tmp_path)
-    store.set_standing("u", PrivacyState(opted_out=True))
+    store.set_privacy_state("u", PrivacyState(opted_out=True))
     server.kill()
     assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(1, 0, 1)
     store.append_impressions([SHOWN, replace(SHOWN, request_id="r2", user_id=None)])
-    assert store.standing("u") == PrivacyState(opted_out=True)
+    assert store.privacy_state("u") == PrivacyState(opted_out=True)
+    assert store.user_events("u", LONG_AGO, 9) == UserEvents(PrivacyState(opted_out=True), [])
+    assert [e.event_id for e in store.user_events("v", LONG_AGO, 9).interactions] == ["e2"]
     assert store.state().waiting == 2
     with pytest.raises(StoreDownError):
-        store.set_standing("v", PrivacyState(opted_out=True))
+        store.set_privacy_state("v", PrivacyState(opted_out=True))
     store.close()
 
 
@@ -188,7 +190,7 @@ def test_a_replica_that_never_saw_the_log_leaves_it_to_the_replay(
     server: RedisServer, tmp_path: Path
 ) -> None:
     server.start()
-    RedisEventStore(server.url).set_standing("u", PrivacyState(opted_out=True))
+    RedisEventStore(server.url).set_privacy_state("u", PrivacyState(opted_out=True))
     server.kill()
     store = spooled(server, tmp_path)
     store.append([interaction("e1"), interaction("e2", user_id="v")])

@@ -195,11 +195,11 @@ def in_a_failed_night(shop: Setup, events: EventStore, old: dict[str, bytes]) ->
 
 
 def in_the_log(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
-    events.set_standing(HIM, PrivacyState())
+    events.set_privacy_state(HIM, PrivacyState())
     events.append(
         [Interaction(event_id="again", user_id=HIM, item_id="i01", type="view", time=NOW)]
     )
-    events.set_standing(HIM, PrivacyState(forgotten=NOW))
+    events.set_privacy_state(HIM, PrivacyState(forgotten=NOW))
 
 
 def in_a_snapshot(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
@@ -359,13 +359,13 @@ def test_ingest_leaves_out_what_was_before_and_keeps_what_came_later(events: Eve
     )
     bad = Checkerboard(NOW)._events([(user, "i05", "stare", UNTIL) for user in (HIM, HER)])
     checked = check_events(pa.concat_tables([raw, bad]), "file", 0, NOW)
-    events.set_standing(HIM, PrivacyState(forgotten=UNTIL + timedelta(hours=1)))
+    events.set_privacy_state(HIM, PrivacyState(forgotten=UNTIL + timedelta(hours=1)))
     kept = PrivacyDecisions.of(events).without(checked)
     assert kept.good["event_id"].to_pylist() == [f"{HIM}-i01", f"{HER}-i00", f"{HER}-i01"]
     assert [json.loads(source)["user_id"] for source in kept.quarantined["source"].to_pylist()] == [
         HER
     ]
-    events.set_standing(HIM, PrivacyState(opted_out=True))
+    events.set_privacy_state(HIM, PrivacyState(opted_out=True))
     assert PrivacyDecisions.of(events).without(checked).good["user_id"].unique().to_pylist() == [
         HER
     ]
@@ -394,7 +394,7 @@ def test_the_next_night_and_the_next_training_have_nothing_of_him(
     assert release.version == "2026-01-04T020000"
     assert HIM not in rows_of(release)
     assert HER in rows_of(release)
-    examples = join(events.impressions(), events.interactions(events.last_sequence()))
+    examples = join(events.impressions(), events.interactions(events.end().interactions))
     assert HIM not in examples["user_id"].to_pylist()
     forgetting.erase(shop, events, [], grace_s=0)
     assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}

@@ -25,9 +25,9 @@ def test_everything_is_a_day_older(tmp_path: Path) -> None:
     store.append_impressions([shown])
     age(tmp_path / "log.sqlite")
     yesterday = NOW - timedelta(days=1)
-    assert store.recent("u1", yesterday - timedelta(seconds=1), 9) == [
+    assert store.user_events("u1", yesterday - timedelta(seconds=1), 9).interactions == [
         replace(click, time=yesterday)
     ]
-    assert store.recent("u1", yesterday, 9) == []
+    assert store.user_events("u1", yesterday, 9).interactions == []
     assert next(store.impressions()) == replace(shown, time=yesterday)
     store.close()

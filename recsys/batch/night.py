@@ -357,7 +357,7 @@ def _drain(setup: Setup) -> None:
     """Moves the live log into its archive, where it has one; readers see both as one log."""
     events = setup.event_store()
     try:
-        getattr(events, "drain", int)()
+        events.drain()
     finally:
         events.close()
 
@@ -369,7 +369,7 @@ def _copy_live_events(store: ArtifactStore, setup: Setup, until: datetime, path:
     try:
         sink, rows = pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, EVENTS) as writer:
-            for batch in _until(events.interactions(events.last_sequence()), until):
+            for batch in _until(events.interactions(events.end().interactions), until):
                 writer.write_batch(batch.select(EVENTS.names))
                 rows += batch.num_rows
     finally:
@@ -394,7 +394,7 @@ def _copy_attraction(
     """What was looked at and clicked in the days before, as one file of the night."""
     events = setup.event_store()
     try:
-        result = events.interactions(events.last_sequence())
+        result = events.interactions(events.end().interactions)
         counted = attraction(
             events.impressions(), result, _examined(setup, newest), until - ATTRACTION_OF, until
         )

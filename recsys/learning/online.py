@@ -99,7 +99,7 @@ class Trainer:
         self.space, self.mark = space, mark
         learner = self._nightly(base) if base else None
         if learner and base:
-            self._begin_empty(self.events.last_impression(), self.events.last_sequence())
+            self._begin_empty(self.events.end().impressions, self.events.end().interactions)
             with suppress(RecsysError, ValueError, KeyError):  # a damaged snapshot: from the night
                 self._take_up(learner, current_snapshot(self.setup, base))
             self.learner = learner
@@ -155,7 +155,7 @@ class Trainer:
                 self._waiting[shown.request_id] = _Waiting(
                     self._nameless(shown), self.position, read_before
                 )
-        until = self.events.last_sequence()
+        until = self.events.end().interactions
         for batch in self.events.interactions(until, self.sequence):
             self._touch(self._nameless_rows(batch))
         self.sequence = until
@@ -218,7 +218,7 @@ class Trainer:
 
     def _obey(self) -> None:
         """What users decided since the last step."""
-        standings, before = self.events.standings(), self._standings
+        standings, before = self.events.privacy_states(), self._standings
         self._standings = standings
         if news := {user for user, standing in standings.items() if before.get(user) != standing}:
             for request, each in list(self._waiting.items()):

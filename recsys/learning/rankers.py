@@ -88,7 +88,7 @@ def logged(setup: Setup, now: datetime | None = None) -> Logged:
     events = setup.event_store()
     try:
         shown = [each for each in events.impressions() if each.feature_names and each.time >= since]
-        done = list(events.interactions(events.last_sequence()))
+        done = list(events.interactions(events.end().interactions))
     finally:
         events.close()
     examples, counts = feedback.join(shown, done, now), feedback.sanity(shown, done, now)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from recsys.datasets.validate import LINE, Checked
 from recsys.errors import RecsysError
-from recsys.interfaces import EventStore
+from recsys.interfaces import PrivacyRegistry
 from recsys.release.release import Manifest, read_arrow, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.streams import arrow_pieces, npy_kept, parquet_bytes
@@ -54,8 +54,8 @@ class PrivacyDecisions:
     standings: Mapping[str, PrivacyState] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, events: EventStore) -> PrivacyDecisions:
-        return cls(events.hasher(), events.standings())
+    def of(cls, registry: PrivacyRegistry) -> PrivacyDecisions:
+        return cls(registry.hasher(), registry.privacy_states())
 
     def leaving(
         self, ids: pa.ChunkedArray, time: datetime, only: Collection[str] | None = None

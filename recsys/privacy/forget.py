@@ -58,7 +58,7 @@ def forget(setup: Setup, events: EventStore, user_id: str, now: datetime | None 
     """What he did until now does not exist any more: not for answers, not for the log, not for the
     next night. What releases still hold, `erase` takes out."""
     now = now or datetime.now(UTC)
-    events.set_standing(user_id, replace(events.standing(user_id), forgotten=now))
+    events.set_privacy_state(user_id, replace(events.privacy_state(user_id), forgotten=now))
     gone = {f"log/{name}": count for name, count in events.forget(user_id).items() if count}
     return Receipt(sealed(events, user_id, now), now, gone, left(setup, events, user_id, now))
 
@@ -72,7 +72,7 @@ def erase(
     it."""
     store, decided, gone = ArtifactStore(setup.home), PrivacyDecisions.of(events), dict[str, int]()
     for user_id in only or ():
-        forgotten = events.standing(user_id).forgotten
+        forgotten = events.privacy_state(user_id).forgotten
         if forgotten and any(_in_log(events, user_id, forgotten).values()):
             events.forget(user_id)  # who has come back within these seconds begins anew once more
     for version in store.versions():
@@ -162,12 +162,12 @@ def _in_log(events: EventStore, user_id: str, forgotten: datetime) -> dict[str, 
         return {}
     if found.get(
         "interactions"
-    ):  # in all of the log: of one with an archive, `recent` knows the newest alone
+    ):  # in all of the log: of one with an archive, `user_events` has only the newest
         times = {
             each.event_id: each.time
-            for each in events.recent(user_id, _EPOCH, found["interactions"])
+            for each in events.user_events(user_id, _EPOCH, found["interactions"]).interactions
         }
-        for batch in events.interactions(events.last_sequence()):
+        for batch in events.interactions(events.end().interactions):
             rows = batch.filter(pc.equal(batch["user_id"], user_id))
             times |= zip(rows["event_id"].to_pylist(), rows["time"].to_pylist(), strict=True)
         found["interactions"] = sum(time <= forgotten for time in times.values())

@@ -98,7 +98,7 @@ class Decisions:
         logged."""
         if query.user_id is None:
             return query, True
-        standing = self.events.standing(query.user_id)
+        standing = self.events.privacy_state(query.user_id)
         known = standing.allows(created)
         return (query if known else replace(query, user_id=None)), not standing.opted_out
 
@@ -113,7 +113,9 @@ class Decisions:
 
     def opt_out(self, user_id: str, out: bool) -> None:
         """From the next request on, on every replica."""
-        self.events.set_standing(user_id, replace(self.events.standing(user_id), opted_out=out))
+        self.events.set_privacy_state(
+            user_id, replace(self.events.privacy_state(user_id), opted_out=out)
+        )
 
     def look_again(self, receipt: str) -> tuple[datetime, dict[str, int]]:
         """Looks, and does not remember."""

@@ -108,7 +108,7 @@ class Day:
         try:
             return [
                 each
-                for batch in store.interactions(store.last_sequence())
+                for batch in store.interactions(store.end().interactions)
                 for each in batch["event_id"].to_pylist()
             ]
         finally:

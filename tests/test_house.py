@@ -202,6 +202,7 @@ SQL = r"\b(SELECT|INSERT|UPDATE|DELETE|WHERE|VALUES|PRAGMA)\b"
 HARMLESS = {
     ("recsys.storage.version", "subprocess"),
     ("recsys.events.sqlite", "SQL of table"),
+    ("recsys.events.sqlite_schema", "SQL of table"),
     ("recsys.simulation.ageing", "SQL of table"),
 }
 

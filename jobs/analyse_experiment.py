@@ -25,7 +25,7 @@ from recsys.events import feedback
 from recsys.experiments.analysis import METRICS, Row, analyse
 from recsys.experiments.estimators import estimates
 from recsys.interfaces import Ranker
-from recsys.learning.rankers import logged
+from recsys.learning.rankers import read_ranking_log
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.ranking.trees import TreeRanker
@@ -102,7 +102,7 @@ def off_policy(setup: Setup, examples: pa.Table, folder: Path) -> tuple[list[Row
     lists are left out."""
     rankers, rows, notes = rankers_in(folder), list[Row](), list[str]()
     shared = set(examples.filter(pc.not_equal(examples["team"], ""))["request_id"].to_pylist())
-    lists = logged(setup).lists
+    lists = read_ranking_log(setup).lists
     lists = lists.where(np.array([request not in shared for request in lists.request_ids_B], bool))
     for surface in sorted(set(lists.surfaces_B.tolist())):
         try:

@@ -15,7 +15,12 @@ import numpy as np
 from recsys.datasets import labelled
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.training.classifier import SCHEDULE, Recipe, evaluate, train_classifier
+from recsys.training.classifier import (
+    SCHEDULE,
+    ClassifierRecipe,
+    evaluate_classifier,
+    train_classifier,
+)
 from recsys.training.loop import Schedule
 from recsys.understanding.intent import IntentClassifier
 
@@ -51,7 +56,7 @@ def main() -> None:
     valid = train_classifier(
         *_without(train, held_out), base, out, schedule, recipe, say=print, resume=arguments.resume
     )
-    row = {"name": "nightshelf", **evaluate(IntentClassifier(out), *inside, outside)}
+    row = {"name": "nightshelf", **evaluate_classifier(IntentClassifier(out), *inside, outside)}
     print(
         f"accuracy {row['accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}  on {len(inside[0]):,} texts"
     )
@@ -60,9 +65,9 @@ def main() -> None:
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
 
 
-def _changed(changes: dict[str, Any], out: Path) -> tuple[Schedule, Recipe]:
-    ours = {name: changes.pop(name) for name in list(changes) if hasattr(Recipe, name)}
-    return replace(SCHEDULE, log_dir=out, **changes), Recipe(**ours)
+def _changed(changes: dict[str, Any], out: Path) -> tuple[Schedule, ClassifierRecipe]:
+    ours = {name: changes.pop(name) for name in list(changes) if hasattr(ClassifierRecipe, name)}
+    return replace(SCHEDULE, log_dir=out, **changes), ClassifierRecipe(**ours)
 
 
 def _held_out(labels: list[str], share: float, seed: int) -> set[str]:

@@ -188,7 +188,7 @@ def train(
 ) -> dict[str, float]:
     """Encoder, re-ranker and fusion; and the intent classifier where the catalogue has
     categories."""
-    from recsys.training.search import Bases, Recipe, train_intents, train_search
+    from recsys.training.search import BaseModels, SearchRecipe, train_intents, train_search
 
     shared = {"folder": arguments.folder, "say": say, "resume": arguments.resume}
     spread = workers(arguments.workers)
@@ -197,8 +197,8 @@ def train(
         "lexical": shop.lexical,
         "train": shop.pairs["train"],
         "valid": shop.pairs["valid"],
-        "bases": Bases(encoder, encoder.folder, arguments.student or bert_tiny()),
-        "recipe": Recipe.here(arguments.seed),
+        "bases": BaseModels(encoder, encoder.folder, arguments.student or bert_tiny()),
+        "recipe": SearchRecipe.here(arguments.seed),
         "adapters": arguments.adapters,
     }
     measured = run_distributed(train_search, {**known, **shared}, **spread)
@@ -214,13 +214,13 @@ def train(
 def train_users(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]:
     """The user model, from the histories of the current release, over the encoder that the next
     night takes."""
-    from recsys.training.users import Recipe, last_held_out, train_user_model
+    from recsys.training.users import UserModelRecipe, leave_last_out, train_user_model
 
     release = Release.open(ArtifactStore(setup.home))
-    histories, valid = last_held_out(histories_of(release.users), arguments.seed)
-    recipe = Recipe.here(arguments.seed, arguments.folder / "logs" / USER_MODEL).with_values(
-        setup.user_recipe
-    )
+    histories, valid = leave_last_out(histories_of(release.users), arguments.seed)
+    recipe = UserModelRecipe.here(
+        arguments.seed, arguments.folder / "logs" / USER_MODEL
+    ).with_values(setup.user_recipe)
     known = {
         "histories": histories,
         "valid": valid,
@@ -257,8 +257,8 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     content = release.array("content_rows"), release.array("content_scores")
     shelf = categories(release.items), added_days(release.items)
     ask = asking(fit(before, now_days, places_ID, content, *shelf), SOURCES, users)
-    made = mixer.examples(lambda asked: ask(asked)[:2], before, (offsets, items))
-    learned = mixer.train_mixer(made, SOURCES, RETAIL_WEIGHTS)
+    made = mixer.mixer_examples(lambda asked: ask(asked)[:2], before, (offsets, items))
+    learned = mixer.fit_mixer(made, SOURCES, RETAIL_WEIGHTS)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     learned.save(arguments.folder / MIXER)
     say(f"a mixer of {', '.join(SOURCES)} learned from {len(before):,} buyers")
@@ -275,7 +275,7 @@ def train_rankers(setup: Setup, arguments: argparse.Namespace) -> dict[str, floa
         judged_set = learning.judged_lists(
             shop, lambda text: encoder.encode_queries([text])[0], arguments.judged
         )
-    choices = learning.Choices.here(arguments.seed)
+    choices = learning.RankerOptions.here(arguments.seed)
     return learning.train_rankers(setup, arguments.folder, choices, judged_set, arguments.seed, say)
 
 

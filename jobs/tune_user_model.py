@@ -30,7 +30,7 @@ from recsys.models.composition import catalogue_vectors, next_setup
 from recsys.release.release import Release, histories_of
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
-from recsys.training.users import Foretold, Recipe, last_held_out, validated
+from recsys.training.users import NextItemTargets, UserModelRecipe, leave_last_out, score_recipe
 
 SPACE: dict[str, tuple[float, ...]] = {
     "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 3e-3),
@@ -72,7 +72,7 @@ def main() -> int:
         known, values = of_setup(arguments) if arguments.setup else of_data(arguments)
         ray.init(ignore_reinit_error=True)
         gpus = share_of_gpu(arguments.gpus)
-        usual = (Recipe.on_gpu if gpus else Recipe.on_cpu)(arguments.seed)
+        usual = (UserModelRecipe.on_gpu if gpus else UserModelRecipe.on_cpu)(arguments.seed)
         start = usual.with_values(
             values | ({"epochs": arguments.epochs} if arguments.epochs else {})
         )
@@ -102,7 +102,7 @@ def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, f
     recipe."""
     setup = load(arguments.setup)
     release = Release.open(ArtifactStore(setup.home))
-    histories, valid = last_held_out(histories_of(release.users), arguments.seed)
+    histories, valid = leave_last_out(histories_of(release.users), arguments.seed)
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
         vectors_ID = np.array(
             catalogue_vectors(release, next_setup(setup, Path(folder)).encoder(), Path(folder))
@@ -121,7 +121,7 @@ def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, fl
     no recipe with it."""
     log = sequences.read(arguments.data or data_folder(arguments.dataset))
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
-    valid = Foretold(split.valid.histories, split.valid.targets_U)
+    valid = NextItemTargets(split.valid.histories, split.valid.targets_U)
     vectors_ID = vectors(log.items, minilm())
     return {
         "histories": split.train,
@@ -137,7 +137,7 @@ def share_of_gpu(asked: float | None) -> float:
 
 
 def searched(
-    known: dict[str, Any], start: Recipe, arguments: argparse.Namespace, gpus: float
+    known: dict[str, Any], start: UserModelRecipe, arguments: argparse.Namespace, gpus: float
 ) -> list[Trial]:
     """The trials, the recipe as it is among them."""
     now = {name: start.values()[name] for name in SPACE}
@@ -149,11 +149,18 @@ def searched(
     )
     known = {**known, "recipe": start}
     return search_parameters(
-        validated, known, space, arguments.trials, arguments.seed, first=[now], gpus=gpus, say=say
+        score_recipe,
+        known,
+        space,
+        arguments.trials,
+        arguments.seed,
+        first=[now],
+        gpus=gpus,
+        say=say,
     )
 
 
-def row(trial: Trial, start: Recipe) -> dict[str, Any]:
+def row(trial: Trial, start: UserModelRecipe) -> dict[str, Any]:
     """A trial as the table and the last line have it."""
     as_it_is = all(start.values()[name] == value for name, value in trial.values.items())
     score = None if trial.error else trial.score
@@ -165,7 +172,7 @@ def row(trial: Trial, start: Recipe) -> dict[str, Any]:
     }
 
 
-def changed(usual: Recipe, found: Recipe) -> dict[str, float]:
+def changed(usual: UserModelRecipe, found: UserModelRecipe) -> dict[str, float]:
     """The numbers of a recipe that are not this machine's usual ones."""
     return {name: value for name, value in found.values().items() if value != usual.values()[name]}
 

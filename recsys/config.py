@@ -32,7 +32,7 @@ from recsys.pipeline.searcher import FEATURES, SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
 from recsys.storage.artifacts import below
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.users.recency import RecencyMean
 
 
@@ -107,7 +107,7 @@ class Day:
     tail_share: float = 0.0
     rerank_depth: int = 100
     explore: Exploration = field(default_factory=Exploration)
-    online: Online | None = None
+    online: OnlineConfig | None = None
 
     def __post_init__(self) -> None:
         for name, share in (("diversity", self.diversity), ("tail_share", self.tail_share)):
@@ -131,7 +131,7 @@ class Setup:
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
     `models.composition.with_models`. The numbers in `user_recipe` replace those by which the user model is trained
-    (`training.users.Recipe.with_values`); `jobs.tune_user_model` finds them.
+    (`training.users.UserModelRecipe.with_values`); `jobs.tune_user_model` finds them.
 
     `rankers` by name put a request's candidates in their last order, by features that
     `rerank.TABLE` names; training adds its own (`models.RANKERS`). `ranker` is the one that serves;

@@ -9,7 +9,7 @@ from ray import serve
 
 from recsys.config import Day, Setup, load
 from recsys.errors import InputError
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from serve.replicas import EncoderReplica, ShopReplica
 from serve.trainer import TrainerReplica
 
@@ -82,7 +82,7 @@ def _scaled(day: Day, replicas: int) -> dict[str, Any]:
     return {"autoscaling_config": {**wanted, **SCALING}}
 
 
-def _trainer(setup: Setup, choices: Online) -> serve.Application:
+def _trainer(setup: Setup, choices: OnlineConfig) -> serve.Application:
     """Never two at once, not in a rolling update either: both would publish snapshots."""
     options = {**OPTIONS, "max_surge_percent": 0}
     resources = {"num_cpus": setup.day.replica_cpus}

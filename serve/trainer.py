@@ -1,4 +1,4 @@
-"""The one process that learns by day: a thread around `recsys.learning.online.Trainer`, as a
+"""The one process that learns by day: a thread around `recsys.learning.online.OnlineTrainer`, as a
 deployment of one replica."""
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from recsys.config import Setup
 from recsys.errors import RecsysError
-from recsys.learning.online import Trainer
-from recsys.training.guard import Online
+from recsys.learning.online import OnlineTrainer
+from recsys.training.influence import OnlineConfig
 
 logger = logging.getLogger("ray.serve")
 
@@ -20,8 +20,8 @@ class TrainerReplica:
     """Steps every `choices.every_s` seconds until it is closed. What fails is told once and tried
     again."""
 
-    def __init__(self, setup: Setup, choices: Online) -> None:
-        self.choices, self.trainer = choices, Trainer(setup, choices)
+    def __init__(self, setup: Setup, choices: OnlineConfig) -> None:
+        self.choices, self.trainer = choices, OnlineTrainer(setup, choices)
         self.failed = ""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)

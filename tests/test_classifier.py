@@ -18,10 +18,10 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError
 from recsys.training.calibration import softmax
 from recsys.training.classifier import (
-    Recipe,
-    check,
-    evaluate,
-    split,
+    ClassifierRecipe,
+    check_labelled,
+    evaluate_classifier,
+    stratified_split,
     supervised_contrastive,
     train_classifier,
 )
@@ -49,7 +49,9 @@ def trained(tiny, tmp_path_factory):  # noqa: F811
 
 def test_learns_the_noun(trained):
     folder, metrics = trained
-    found = evaluate(IntentClassifier(folder), TEST, [NOUNS[text.split()[1]] for text in TEST])
+    found = evaluate_classifier(
+        IntentClassifier(folder), TEST, [NOUNS[text.split()[1]] for text in TEST]
+    )
     assert found["accuracy"] == found["macro_f1"] == 1
     assert metrics["accuracy"] == 1 > metrics["best"] > 0.99 > metrics["start"]
     assert (metrics["train"], metrics["valid"]) == (44, 4)
@@ -88,7 +90,7 @@ class Fake:
 
 def test_evaluation_of_known_answers():
     """Divided by 2 the confidences are .73, .62, .88, .68 and .99: two of five stand below .7."""
-    found = evaluate(
+    found = evaluate_classifier(
         Fake(), ["sure", "unsure", "wrong"], ["x", "y", "x"], outside=["outside", "far"]
     )
     assert found["accuracy"] == pytest.approx(2 / 3)
@@ -125,10 +127,10 @@ def test_the_module_gives_the_encoders_vectors(tiny, pooling):  # noqa: F811
 @pytest.mark.parametrize(
     "recipe",
     [
-        Recipe(adapters="lora", rank=4),
-        Recipe(rdrop=1.0),
-        Recipe(supcon=0.5),
-        Recipe(label_smoothing=0),
+        ClassifierRecipe(adapters="lora", rank=4),
+        ClassifierRecipe(rdrop=1.0),
+        ClassifierRecipe(supcon=0.5),
+        ClassifierRecipe(label_smoothing=0),
     ],
 )
 def test_variants_learn_too(tiny, tmp_path, recipe):  # noqa: F811
@@ -174,11 +176,11 @@ def test_bad_input_is_a_sentence(tiny, tmp_path, texts, labels, said):  # noqa: 
 
 
 def test_labels_unknown_to_the_catalogue():
-    check(["a", "b"], ["x", "y"], ["x", "y", "z"])
+    check_labelled(["a", "b"], ["x", "y"], ["x", "y", "z"])
     with pytest.raises(InputError, match=r"6 labels are unknown: a, b, c, d, e \.\.\.; correct"):
-        check(list("abcdefx"), list("abcdefx"), ["x"])
+        check_labelled(list("abcdefx"), list("abcdefx"), ["x"])
     with pytest.raises(InputError, match="1 labels are unknown: y; correct"):
-        check(["a", "b"], ["x", "y"], ["x"])
+        check_labelled(["a", "b"], ["x", "y"], ["x"])
 
 
 def test_validation_labels_must_be_trained(tiny, tmp_path):  # noqa: F811
@@ -193,9 +195,9 @@ def test_a_split_is_stratified(labels, seed):
     sizes = Counter(labels)
     if max(sizes.values()) < 2:
         with pytest.raises(InputError):
-            split(texts, labels, 0.1, seed)
+            stratified_split(texts, labels, 0.1, seed)
         return
-    (valid, valid_labels), (train, train_labels) = split(texts, labels, 0.1, seed)
+    (valid, valid_labels), (train, train_labels) = stratified_split(texts, labels, 0.1, seed)
     assert sorted(valid + train) == sorted(texts)
     assert [text[0] for text in valid + train] == valid_labels + train_labels
     assert set(train_labels) == set(labels)
@@ -204,7 +206,7 @@ def test_a_split_is_stratified(labels, seed):
 
 def test_a_class_of_one_is_trained_on():
     labels = ["x"] * 20 + ["y"]
-    (_, valid_labels), (_, train_labels) = split(
+    (_, valid_labels), (_, train_labels) = stratified_split(
         [str(place) for place in range(21)], labels, 0.1, 0
     )
     assert valid_labels == ["x", "x"]

@@ -15,8 +15,8 @@ from recsys.datasets.judgments import USABLE, JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training import contrastive
-from recsys.training.contrastive import NEGATIVES, TEMPERATURE, tune
-from recsys.training.loop import Fitted, Schedule, seed_everything
+from recsys.training.contrastive import NEGATIVES, TEMPERATURE, tune_encoder
+from recsys.training.loop import FitResult, Schedule, seed_everything
 from recsys.training.pooled import Pooled, Tokens
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
@@ -35,9 +35,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> TransformerEncoder:
 @pytest.fixture(scope="module")
 def tuned(
     encoder: TransformerEncoder, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Fitted]:
+) -> tuple[Path, FitResult]:
     folder = tmp_path_factory.mktemp("tuned")
-    return folder, tune(encoder, TEXTS, TRAIN, VALID, NONE_QN, folder, SCHEDULE)
+    return folder, tune_encoder(encoder, TEXTS, TRAIN, VALID, NONE_QN, folder, SCHEDULE)
 
 
 def opened(folder: Path) -> TransformerEncoder:
@@ -52,14 +52,14 @@ def recall(encoder: TransformerEncoder) -> float:
     return float((top_QK // EACH == kinds_Q[:, None]).mean())
 
 
-def test_tuning_raises_recall(encoder: TransformerEncoder, tuned: tuple[Path, Fitted]) -> None:
+def test_tuning_raises_recall(encoder: TransformerEncoder, tuned: tuple[Path, FitResult]) -> None:
     folder, fitted = tuned
     assert fitted.best > 0.95 > 0.3 > fitted.start
     assert recall(opened(folder)) > 0.95 > 0.3 > recall(encoder)
 
 
 def test_what_is_saved_is_an_encoder_of_another_space(
-    encoder: TransformerEncoder, tuned: tuple[Path, Fitted]
+    encoder: TransformerEncoder, tuned: tuple[Path, FitResult]
 ) -> None:
     again = opened(tuned[0])
     assert again.dim == encoder.dim
@@ -75,7 +75,9 @@ def test_low_rank_adapters_end_in_the_same_kind_of_folder(
 ) -> None:
     pytest.importorskip("peft")
     schedule = Schedule(6, 32, 1e-2, patience=0)
-    fitted = tune(encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path, schedule, adapters="lora")
+    fitted = tune_encoder(
+        encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path, schedule, adapters="lora"
+    )
     assert fitted.best > 2 * fitted.start
     assert recall(opened(tmp_path)) == pytest.approx(fitted.best, abs=0.15)
     assert opened(tmp_path).space != encoder.space
@@ -84,7 +86,7 @@ def test_low_rank_adapters_end_in_the_same_kind_of_folder(
 def test_same_seed_same_weights(encoder: TransformerEncoder, tmp_path: Path) -> None:
     schedule = Schedule(1, 64, 3e-3, patience=0, seed=7)
     for name in ("first", "second"):
-        tune(encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path / name, schedule)
+        tune_encoder(encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path / name, schedule)
     first, second = (opened(tmp_path / name).encode_items(TEXTS) for name in ("first", "second"))
     np.testing.assert_array_equal(first, second)
 
@@ -94,7 +96,7 @@ def test_no_usable_pair_is_said(encoder: TransformerEncoder, tmp_path: Path) -> 
     with pytest.raises(
         InputError, match=rf"no pair of the training file is graded {USABLE} or better"
     ):
-        tune(encoder, TEXTS, bad, VALID, NONE_QN, tmp_path, SCHEDULE)
+        tune_encoder(encoder, TEXTS, bad, VALID, NONE_QN, tmp_path, SCHEDULE)
     assert not list(tmp_path.iterdir())
 
 
@@ -190,7 +192,7 @@ def test_the_loss_is_weighed_by_grade_and_skips_other_answers(
 def test_vectors_come_in_the_order_of_the_texts(encoder: TransformerEncoder) -> None:
     texts = ["aa1 buy red blue c1 c2", "bb2", "find aa3 aa4", "", "c5 c6"]
     model = Pooled(encoder).eval()
-    together_ND = contrastive.vectors(model, Tokens(encoder, texts), size=2)
+    together_ND = contrastive.encode_tokens(model, Tokens(encoder, texts), size=2)
     np.testing.assert_allclose(together_ND, opened_plain(encoder).encode_items(texts), atol=1e-5)
 
 

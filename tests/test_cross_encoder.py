@@ -30,7 +30,7 @@ def trained(
     base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, cross_encoder.Fitted]:
     folder = tmp_path_factory.mktemp("cross-encoder")
-    return folder, cross_encoder.train(
+    return folder, cross_encoder.train_cross_encoder(
         base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder, SCHEDULE
     )
 
@@ -50,7 +50,7 @@ def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) 
 def test_same_seed_same_scores(base: Path, tmp_path: Path) -> None:
     schedule = Schedule(1, 64, 3e-3, patience=0, seed=3)
     for name in ("first", "second"):
-        cross_encoder.train(
+        cross_encoder.train_cross_encoder(
             base, TEXTS, judged(VERBS[:1]), judged(VERBS[3:], 1), tmp_path / name, schedule
         )
     first, second = (

@@ -31,7 +31,7 @@ from recsys.evaluation.search import (
 )
 from recsys.tables import ITEMS_IN
 from recsys.training.loop import Schedule
-from recsys.training.search import Recipe
+from recsys.training.search import SearchRecipe
 from recsys.types import Floats, Rows
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
@@ -251,10 +251,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = TransformerEncoder(str(bert_folder(folder)), max_tokens=16)
-    short = Recipe(Schedule(10, 32, 2e-3, patience=0), None, Schedule(1, 64, 1e-3, patience=0))
+    short = SearchRecipe(
+        Schedule(10, 32, 2e-3, patience=0), None, Schedule(1, 64, 1e-3, patience=0)
+    )
     monkeypatch.setattr(search, "minilm", lambda: encoder)
     monkeypatch.setattr(search, "bert_tiny", lambda: folder)
-    monkeypatch.setattr(Recipe, "here", lambda seed: short)
+    monkeypatch.setattr(SearchRecipe, "here", lambda seed: short)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

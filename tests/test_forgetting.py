@@ -21,14 +21,14 @@ from recsys.config import Setup
 from recsys.datasets.validate import check_events
 from recsys.errors import NotFoundError
 from recsys.interfaces import EventStore
-from recsys.learning.online import Trainer
+from recsys.learning.online import OnlineTrainer
 from recsys.models.snapshots import publish_snapshot, snapshot_states
 from recsys.privacy import erasure as amending
 from recsys.privacy import forget as forgetting
 from recsys.privacy.erasure import PrivacyDecisions
 from recsys.release.release import Release, read_manifest
 from recsys.storage.artifacts import ArtifactStore
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, Interaction, PrivacyState
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
@@ -478,7 +478,7 @@ class Learner:
 def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     shop: Setup, events: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(shop, Online(), now=lambda: UNTIL + timedelta(hours=29))
+    trainer = OnlineTrainer(shop, OnlineConfig(), now=lambda: UNTIL + timedelta(hours=29))
     trainer.learner = learner = Learner()
     monkeypatch.setattr(trainer, "_fits", lambda shown: True)
     trainer._read()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.learning.gate import Bar, interval_by_user, judge, page, slices_of
+from recsys.learning.gate import GateCriteria, day_slices, interval_by_user, judge, render_page
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
 from tests.toy_clicks import CURVE, logged
@@ -65,7 +65,7 @@ def test_worse_for_cold_users_alone_is_refused_and_says_so(day) -> None:
     known = [f"warm{at}" for at in range(3000)]
     users = np.array([None if cold else known[at] for at, cold in enumerate(cold_B)], object)
     day = replace(day, users_B=users)
-    verdict = judge(ForSome(1.0), SHOWN, day, CURVES, slices=slices_of(day, known))
+    verdict = judge(ForSome(1.0), SHOWN, day, CURVES, slices=day_slices(day, known))
     assert verdict.rows[0].passed
     assert not verdict.passed
     assert verdict.reason.startswith("cold users: worse")
@@ -121,7 +121,7 @@ def test_slices_by_feature_tail_and_surface(day) -> None:
         surfaces_B=np.array(["search", "recommend", "search", "search"], object),
     )
     few.features_BKF[1:, :, 0] = 1
-    found = slices_of(few, tail_items=["rare"])
+    found = day_slices(few, tail_items=["rare"])
     assert found["cold users"].tolist() == [True, False, False, False]
     assert found["tail items"].tolist() == [False, True, False, False]
     assert found["surface search"].tolist() == [True, False, True, True]
@@ -136,7 +136,7 @@ def test_requests_of_one_user_are_drawn_together() -> None:
 
 
 def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
-    """As the docstring of `Bar` has it: 2,000 requests, another order of the same worth."""
+    """As the docstring of `GateCriteria` has it: 2,000 requests, another order of the same worth."""
     passed = 0
     for seed in range(6):
         lists, _ = logged(
@@ -150,7 +150,7 @@ def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
 
 def test_the_page_and_the_manifest_say_the_same(day) -> None:
     verdict = judge(AGAINST, WANTED, day, CURVES, slices={"<odd>": np.arange(len(day)) < 5})
-    html = page("trees", verdict)
+    html = render_page("trees", verdict)
     assert "trees: refused" in html
     assert "&lt;odd&gt;" in html
     told = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
@@ -160,4 +160,4 @@ def test_the_page_and_the_manifest_say_the_same(day) -> None:
 
 def test_a_bar_without_a_margin_is_refused() -> None:
     with pytest.raises(InputError, match="give margins above 0"):
-        Bar(margin=0)
+        GateCriteria(margin=0)

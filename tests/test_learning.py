@@ -21,14 +21,14 @@ from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.events.feedback import AGAIN, CLICKS_A_DAY, impression, join
 from recsys.experiments.exploration import Exploration
-from recsys.learning.gate import Bar
+from recsys.learning.gate import GateCriteria
 from recsys.learning.rankers import (
-    Choices,
-    beyond_their_share,
+    RankerOptions,
+    hold_out_last_day,
     judged_lists,
-    last_day,
-    live_ranker,
-    logged,
+    load_live_ranker,
+    read_ranking_log,
+    requests_over_influence_limit,
     train_rankers,
 )
 from recsys.models.composition import build_recommender, with_models
@@ -40,7 +40,7 @@ from recsys.ranking.linear import WeightedSum
 from recsys.release.release import Release, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import LIVE_EVENTS
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.training.ranker import NetRecipe, TreeRecipe
 from recsys.types import Impression, Interaction, Query
 from serve.live import LiveRelease
@@ -49,10 +49,10 @@ from tests.test_taste import in_this_process
 
 pytestmark = pytest.mark.ray
 CHEAP = 5
-SMALL = Choices(
+SMALL = RankerOptions(
     TreeRecipe(rounds=30, smallest_leaf=20, threads=1),
     NetRecipe(epochs=25, batch_size=64, learning_rate=1e-2),
-    Bar(least=50, margin=0.05),
+    GateCriteria(least=50, margin=0.05),
 )
 
 
@@ -157,15 +157,17 @@ def cheap_share(recommender: Recommender) -> float:
 
 
 def test_the_live_ranker_is_the_current_models_one(shop: Setup, folder: Path) -> None:
-    assert type(live_ranker(shop)).__name__ == "NetRanker"
-    assert type(live_ranker(replace(shop, ranker="first"))).__name__ == "WeightedSum"
+    assert type(load_live_ranker(shop)).__name__ == "NetRanker"
+    assert type(load_live_ranker(replace(shop, ranker="first"))).__name__ == "WeightedSum"
 
 
 def test_a_ranker_that_is_worse_than_the_live_one_is_refused(shop: Setup, tmp_path: Path) -> None:
     """Trees of one leaf know nothing and leave what was shown; what serves by now knows what
     everybody wants."""
-    stump = Choices(
-        TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1), None, Bar(least=50, margin=0.001)
+    stump = RankerOptions(
+        TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1),
+        None,
+        GateCriteria(least=50, margin=0.001),
     )
     knowing = replace(
         shop, rankers={"cheap": partial(WeightedSum, {"log_price": -1.0})}, ranker="cheap"
@@ -178,7 +180,7 @@ def test_a_ranker_that_is_worse_than_the_live_one_is_refused(shop: Setup, tmp_pa
 
 def test_too_short_a_log_is_refused(shop: Setup, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few to tell"):
-        train_rankers(shop, tmp_path, replace(SMALL, net=None, bar=Bar(least=100_000)))
+        train_rankers(shop, tmp_path, replace(SMALL, net=None, bar=GateCriteria(least=100_000)))
 
 
 def test_a_log_without_ranked_answers_says_so(
@@ -186,7 +188,7 @@ def test_a_log_without_ranked_answers_says_so(
 ) -> None:
     monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "empty.sqlite"))
     with pytest.raises(InputError, match="no ranked answers yet"):
-        logged(replace(setup(), home=shop.home))
+        read_ranking_log(replace(setup(), home=shop.home))
 
 
 def test_nobody_teaches_more_than_his_share() -> None:
@@ -229,7 +231,7 @@ def test_nobody_teaches_more_than_his_share() -> None:
     examples = pa.concat_tables(
         [everything, again, same_address, stranger, first, other_day, *pressing]
     )
-    assert sorted(beyond_their_share(examples).to_pylist()) == [
+    assert sorted(requests_over_influence_limit(examples).to_pylist()) == [
         "p0",
         "p1",
         "p2",
@@ -239,12 +241,12 @@ def test_nobody_teaches_more_than_his_share() -> None:
         "r4",
         "r6",
     ]
-    assert len(beyond_their_share(examples.slice(0, 0))) == 0
+    assert len(requests_over_influence_limit(examples.slice(0, 0))) == 0
 
 
 def test_the_last_day_is_apart(shop: Setup) -> None:
-    lists = logged(shop).lists
-    past, day = last_day(lists)
+    lists = read_ranking_log(shop).lists
+    past, day = hold_out_last_day(lists)
     assert len(past) + len(day) == len(lists)
     assert 1600 < len(lists) < 1800, "somebody clicked the same thing again"
     assert past.times_B.max() < day.times_B.min()
@@ -301,8 +303,8 @@ def test_what_was_logged_in_another_space_teaches_nothing(shop: Setup, tmp_path:
         time=created - timedelta(hours=1),
     )
     shop.event_store().append_impressions([early])
-    assert "early" in logged(shop).lists.request_ids_B
-    assert "early" not in logged(replace(shop, home=str(home))).lists.request_ids_B
+    assert "early" in read_ranking_log(shop).lists.request_ids_B
+    assert "early" not in read_ranking_log(replace(shop, home=str(home))).lists.request_ids_B
 
 
 def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
@@ -311,7 +313,7 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     """A night takes the models; then a snapshot of theirs appears, and a reset."""
     monkeypatch.setattr(night, "run", in_this_process)
     night.run_night(night.begin(shop, version="ranked"), print)
-    daily = replace(shop, day=replace(shop.day, online=Online()))
+    daily = replace(shop, day=replace(shop.day, online=OnlineConfig()))
     live = LiveRelease(daily, shop.encoder().space)
     assert live.recommender is not None
     assert (live.version, live.recommender.reranker.labels["net"]) == ("ranked", "net@m1")

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from recsys.errors import InputError
 from recsys.ranking.network import NetRanker
-from recsys.training.guard import Guard, Online, is_held_out
-from recsys.training.online import OnlineLearner
+from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
+from recsys.training.last_layer import OnlineLearner
 from tests.toy_clicks import logged
 from tests.toy_online import CURVES, examples, flow, network
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-FREE = Online(user_votes=1000, origin_votes=1000, item_clicks=1000)
+FREE = OnlineConfig(user_votes=1000, origin_votes=1000, item_clicks=1000)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def told(learner):
 
 
 def test_before_it_learns_it_is_the_nightly_network(nightly) -> None:
-    learner = OnlineLearner(nightly, Online(), CURVES)
+    learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     np.testing.assert_allclose(
         told(learner), NetRanker(nightly).score(logged(50, seed=98)[0].features_BKF), atol=1e-5
     )
@@ -56,7 +56,7 @@ def test_before_it_learns_it_is_the_nightly_network(nightly) -> None:
 
 def test_a_flip_is_followed_within_500_events(nightly) -> None:
     """From noon on people want the opposite: after 500 events most pairs stand right again."""
-    learner, events, calls = OnlineLearner(nightly, Online(), CURVES), 0, 0
+    learner, events, calls = OnlineLearner(nightly, OnlineConfig(), CURVES), 0, 0
     assert right(learner, strength=-1.5) < 0.1
     while events < 500:
         lists = flow(50, seed=200 + calls, strength=-1.5)
@@ -68,7 +68,7 @@ def test_a_flip_is_followed_within_500_events(nightly) -> None:
 
 
 def test_what_stays_is_kept(nightly) -> None:
-    learner = OnlineLearner(nightly, Online(), CURVES)
+    learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     before = right(learner)
     for call in range(12):
         report = learner.learn(examples(flow(100, seed=300 + call)))
@@ -116,7 +116,7 @@ def test_one_source_moves_the_weights_by_no_more_than_is_said(
 ) -> None:
     """Two streams, one of them with somebody's clicks on top, all from one address, as himself or
     as everybody."""
-    choices = Online(learning_rate=rate)
+    choices = OnlineConfig(learning_rate=rate)
     without, with_spam = (
         OnlineLearner(nightly, choices, CURVES),
         OnlineLearner(nightly, choices, CURVES),
@@ -145,7 +145,10 @@ def test_one_source_moves_the_weights_by_no_more_than_is_said(
 
 def test_a_storm_of_clicks_without_the_guard_does_harm_and_with_it_none(nightly) -> None:
     """The test above can fail: the same spam, free to vote, turns the order over."""
-    guarded, free = OnlineLearner(nightly, Online(), CURVES), OnlineLearner(nightly, FREE, CURVES)
+    guarded, free = (
+        OnlineLearner(nightly, OnlineConfig(), CURVES),
+        OnlineLearner(nightly, FREE, CURVES),
+    )
     spam = flow(400, seed=5)
     gains = np.zeros_like(spam.gains_BK)
     gains[np.arange(400), spam.features_BKF[:, :, 0].argmin(axis=1)] = 1
@@ -161,7 +164,7 @@ def test_the_held_out_are_never_learned_from(nightly) -> None:
     lists = flow(300, seed=1)
     held = np.array([is_held_out(request, 0.1) for request in lists.request_ids_B])
     assert 0.05 < held.mean() < 0.2
-    learner = OnlineLearner(nightly, Online(), CURVES)
+    learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     report = learner.learn(examples(lists.where(held)))
     assert (report.learned, report.distance) == (0, 0)
     assert report.held_out == int(lists.where(held).teaches_B.sum())
@@ -183,7 +186,10 @@ def test_what_gets_worse_falls_back_and_is_counted(nightly) -> None:
 
 
 def test_the_same_stream_gives_the_same_weights(nightly) -> None:
-    one, other = OnlineLearner(nightly, Online(), CURVES), OnlineLearner(nightly, Online(), CURVES)
+    one, other = (
+        OnlineLearner(nightly, OnlineConfig(), CURVES),
+        OnlineLearner(nightly, OnlineConfig(), CURVES),
+    )
     for learner in (one, other):
         learner.remember(examples(flow(40, seed=7)))
         for call in range(2):
@@ -204,13 +210,13 @@ def test_what_is_remembered_pulls_back(nightly) -> None:
 
 
 def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> None:
-    learner = OnlineLearner(nightly, Online(), CURVES)
+    learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     learner.learn(examples(flow(80, seed=1, strength=-1.5)))
     learner.snapshot(tmp_path)
     np.testing.assert_allclose(
         NetRanker(tmp_path).score(logged(50, seed=98)[0].features_BKF), told(learner), atol=1e-4
     )
-    again = OnlineLearner(nightly, Online(), CURVES)
+    again = OnlineLearner(nightly, OnlineConfig(), CURVES)
     again.restore(tmp_path, learner.state())
     np.testing.assert_allclose(again.theta_H, learner.theta_H, atol=1e-4)
     assert again.guard.told() == learner.guard.told()
@@ -218,7 +224,7 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_list_whose_numbers_overflow_teaches_nothing(nightly) -> None:
-    learner = OnlineLearner(nightly, Online(), CURVES)
+    learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     with torch.no_grad():
         learner.nightly.crosses[0].up.bias.fill_(float("inf"))
     report = learner.learn(examples(flow(20, seed=1)))
@@ -229,13 +235,13 @@ def test_a_list_whose_numbers_overflow_teaches_nothing(nightly) -> None:
 def test_a_log_of_another_surface_is_refused(nightly) -> None:
     lists = flow(5, seed=1)
     with pytest.raises(InputError, match="none of the features"):
-        OnlineLearner(nightly, Online(), CURVES).learn(
+        OnlineLearner(nightly, OnlineConfig(), CURVES).learn(
             examples(replace(lists, names=("a", "b", "c")))
         )
 
 
 def test_a_guard_lets_a_user_spend_what_he_has_and_no_more() -> None:
-    guard = Guard(Online(user_votes=1.0, origin_votes=5.0))
+    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=5.0))
     shares = [guard.admitted(0.4, "u", ["o"], [f"i{at}"], NOON) for at in range(4)]
     assert shares == pytest.approx([1, 1, 0.5, 0])
     assert guard.admitted(0.4, "v", ["o"], ["i"], NOON) == 1
@@ -243,7 +249,7 @@ def test_a_guard_lets_a_user_spend_what_he_has_and_no_more() -> None:
 
 
 def test_a_guard_counts_an_address_whatever_names_it_uses() -> None:
-    guard = Guard(Online(user_votes=1.0, origin_votes=1.0))
+    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
     assert sum(
         guard.admitted(0.4, f"u{at}", ["o"], ["i"], NOON) for at in range(10)
     ) * 0.4 == pytest.approx(1)
@@ -252,21 +258,26 @@ def test_a_guard_counts_an_address_whatever_names_it_uses() -> None:
 
 
 def test_without_addresses_users_pay_alone_and_nobody_is_one_source() -> None:
-    guard = Guard(Online(user_votes=1.0, origin_votes=1.0))
+    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
     assert [guard.admitted(0.6, f"u{at}", [None], ["i"], NOON) for at in range(3)] == [1, 1, 1]
     assert guard.admitted(0.8, "u0", [None], ["j"], NOON) == pytest.approx(0.5)
     assert [guard.admitted(1.0, None, [None], ["i"], NOON) for _ in range(2)] == [1, 0]
 
 
 def test_one_item_over_and_over_counts_so_often() -> None:
-    guard = Guard(Online(item_clicks=2, user_votes=100, origin_votes=100))
+    guard = InfluenceBudget(OnlineConfig(item_clicks=2, user_votes=100, origin_votes=100))
     assert [guard.admitted(0.1, "u", ["o"], ["i"], NOON) for _ in range(3)] == [1, 1, 0]
 
 
 def test_a_guard_goes_on_from_what_it_told() -> None:
-    guard = Guard(Online(user_votes=1.0))
+    guard = InfluenceBudget(OnlineConfig(user_votes=1.0))
     guard.admitted(1.0, "u", ["o"], ["i"], NOON)
-    assert Guard(Online(user_votes=1.0), guard.told()).admitted(1.0, "u", ["o"], ["j"], NOON) == 0
+    assert (
+        InfluenceBudget(OnlineConfig(user_votes=1.0), guard.told()).admitted(
+            1.0, "u", ["o"], ["j"], NOON
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,11 +285,11 @@ def test_a_guard_goes_on_from_what_it_told() -> None:
 )
 def test_wrong_choices_are_refused_with_the_next_step(wrong) -> None:
     with pytest.raises(InputError, match=r"give|raise"):
-        Online(**wrong)
+        OnlineConfig(**wrong)
 
 
 def test_the_guard_forgets_what_somebody_spent() -> None:
-    guard = Guard(Online())
+    guard = InfluenceBudget(OnlineConfig())
     for user in ("him", "her"):
         guard.admitted(0.5, user, [None], ["i01"], NOON)
     guard.forget({"him"})

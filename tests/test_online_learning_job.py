@@ -9,7 +9,7 @@ import pytest
 
 from jobs import online_learning
 from recsys.models.snapshots import CONTROL, read_control
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from serve.trainer import TrainerReplica
 from tests.checkerboard import setup as checkerboard
 
@@ -49,7 +49,7 @@ def test_a_damaged_switch_is_a_sentence(monkeypatch, capsys, tmp_path) -> None:
 
 
 def test_the_thread_steps_and_outlives_what_fails(monkeypatch) -> None:
-    replica = TrainerReplica(checkerboard(), Online(every_s=0.01))
+    replica = TrainerReplica(checkerboard(), OnlineConfig(every_s=0.01))
     steps = []
 
     def step():

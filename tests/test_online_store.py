@@ -13,7 +13,7 @@ import pytest
 
 from recsys.errors import ReleaseError
 from recsys.events.sqlite import SqliteEventStore
-from recsys.learning.online import Trainer
+from recsys.learning.online import OnlineTrainer
 from recsys.models.snapshots import (
     CONTROL,
     current_snapshot,
@@ -30,14 +30,14 @@ from recsys.ranking.network import NetRanker
 from recsys.release.release import Manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, Interaction
 from tests.checkerboard import setup as checkerboard
 from tests.toy_clicks import logged
 from tests.toy_online import CURVES, flow, network
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
-CHOICES = Online(patience_s=30, window_s=600, snapshot_s=0.001)
+CHOICES = OnlineConfig(patience_s=30, window_s=600, snapshot_s=0.001)
 
 
 class Clock:
@@ -125,7 +125,7 @@ def opened(setup):
 
 def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     assert trainer.step() is None
     assert current_snapshot(setup, "m1") is None
     lists = flow(60, seed=1, strength=-1.5)
@@ -146,7 +146,7 @@ def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> Non
 def test_what_was_there_before_is_not_learned_but_remembered(setup) -> None:
     happens(setup, flow(60, seed=1), START - timedelta(hours=1))
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     clock.after(60)
     assert trainer.step() is None
@@ -155,7 +155,7 @@ def test_what_was_there_before_is_not_learned_but_remembered(setup) -> None:
 
 def test_a_late_click_teaches_until_the_window_closes(setup) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(40, seed=1)
     happens(setup, lists, clock.now, clicked=False)
@@ -175,7 +175,7 @@ def test_a_late_click_teaches_until_the_window_closes(setup) -> None:
 
 def test_a_list_teaches_once(setup) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(30, seed=1)
     happens(setup, lists, clock.now)
@@ -193,7 +193,7 @@ def test_a_list_teaches_once(setup) -> None:
 
 def test_a_bad_row_stops_nobody(setup) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(30, seed=1)
     lists.features_BKF[3] = np.nan
@@ -208,14 +208,14 @@ def test_a_bad_row_stops_nobody(setup) -> None:
 def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
     clock = Clock()
     choices = replace(CHOICES, replay=0)  # what the second one remembers, the first one saw
-    one = Trainer(setup, choices, clock)
+    one = OnlineTrainer(setup, choices, clock)
     one.step()
     first, second = flow(40, seed=1, strength=-1.5), flow(40, seed=2, strength=-1.5)
     happens(setup, first, clock.now)
     happens(setup, second, clock.now + timedelta(seconds=20))
     clock.after(31)
     one.step()  # the second half is too young, and the snapshot knows that it waits
-    other = Trainer(setup, choices, clock)
+    other = OnlineTrainer(setup, choices, clock)
     other.step()
     clock.after(31)
     for trainer in (other, one):
@@ -226,7 +226,7 @@ def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
 
 def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     happens(setup, flow(40, seed=1), clock.now)
     clock.after(31)
@@ -248,7 +248,7 @@ def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
 
 def test_a_reset_puts_the_night_back_at_once(setup, night) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
@@ -262,7 +262,7 @@ def test_a_reset_puts_the_night_back_at_once(setup, night) -> None:
 
 def test_new_models_begin_anew_and_old_snapshots_do_not_count(setup, night) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
@@ -282,7 +282,7 @@ def test_lists_of_another_space_are_left_out(setup) -> None:
     release(setup, "v0", "m1", space="another")
     ArtifactStore(setup.home).point("v1")
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(20, seed=1)
     events = setup.event_store()
@@ -294,9 +294,9 @@ def test_lists_of_another_space_are_left_out(setup) -> None:
 
 def test_without_a_release_or_a_network_it_waits(setup, tmp_path) -> None:
     bare = replace(setup, home=str(tmp_path / "bare"))
-    assert Trainer(bare, CHOICES, Clock()).step() is None
+    assert OnlineTrainer(bare, CHOICES, Clock()).step() is None
     release(setup, "v2", None)
-    trainer = Trainer(setup, CHOICES, Clock())
+    trainer = OnlineTrainer(setup, CHOICES, Clock())
     assert trainer.step() is None
     assert trainer.learner is None
     assert current_snapshot(setup, None) is None
@@ -304,7 +304,7 @@ def test_without_a_release_or_a_network_it_waits(setup, tmp_path) -> None:
 
 def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
     clock = Clock()
-    trainer = Trainer(setup, CHOICES, clock)
+    trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     happens(setup, flow(40, seed=1), clock.now)
     clock.after(31)
@@ -313,7 +313,7 @@ def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
     next(
         Path(setup.home).glob(f"online/releases/{snapshot.version}/{NET}/*.safetensors")
     ).write_bytes(b"broken")
-    other = Trainer(setup, CHOICES, clock)
+    other = OnlineTrainer(setup, CHOICES, clock)
     other.step()
     assert not other.learner.theta_H.any()
 

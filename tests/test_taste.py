@@ -36,7 +36,7 @@ from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
 from recsys.training.loop import Schedule
-from recsys.training.users import Foretold, Recipe, train_user_model
+from recsys.training.users import NextItemTargets, UserModelRecipe, train_user_model
 from recsys.types import PURCHASE, Histories, Interaction, Query
 from recsys.users.sequence import SequenceModel
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
@@ -83,10 +83,12 @@ def catalogue() -> pa.Table:
 def train(folder: Path) -> None:
     items = catalogue()
     vectors_ID = setup().encoder().encode_items(item_texts(items))
-    asked = Foretold(ring(range(ITEMS), 3), ((np.arange(ITEMS) + 3) % ITEMS).astype(np.int32))
+    asked = NextItemTargets(
+        ring(range(ITEMS), 3), ((np.arange(ITEMS) + 3) % ITEMS).astype(np.int32)
+    )
     every = [at for at in range(ITEMS) for _ in range(8)]
     log = ring(range(ITEMS), 5).users(np.array(every))
-    recipe = Recipe(
+    recipe = UserModelRecipe(
         Schedule(40, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6, dropout=0.0
     )
     by_residuals = replace(
@@ -245,8 +247,8 @@ def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
 def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = Recipe(Schedule(2, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6)
-    monkeypatch.setattr(Recipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
+    short = UserModelRecipe(Schedule(2, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6)
+    monkeypatch.setattr(UserModelRecipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
     flags = [
         "--setup",
         "tests.checkerboard:setup",

@@ -11,7 +11,7 @@ import pytest
 from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.training.classifier import Recipe, train_classifier
+from recsys.training.classifier import ClassifierRecipe, train_classifier
 from recsys.training.loop import Schedule
 from recsys.understanding.intent import IntentClassifier
 from tests.test_classifier import LABELS, TEST, TEXTS
@@ -27,7 +27,7 @@ def arguments(base, folder, **changes):
         "base": TransformerEncoder(str(base)),
         "folder": folder,
         "schedule": SCHEDULE,
-        "recipe": Recipe(dropout=0.0),
+        "recipe": ClassifierRecipe(dropout=0.0),
         **changes,
     }
 

@@ -11,7 +11,7 @@ from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training.loop import Schedule
-from recsys.training.search import Bases, Recipe, train_search
+from recsys.training.search import BaseModels, SearchRecipe, train_search
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
 
@@ -26,8 +26,8 @@ def test_two_workers_train_search(ray_session: Any, tmp_path: Path) -> None:
         "lexical": LexicalIndex.build({"title": TEXTS}, {}),
         "train": judged(VERBS[:3]),
         "valid": judged(VERBS[3:], 1),
-        "bases": Bases(encoder, encoder.folder, encoder.folder),
-        "recipe": Recipe(short, short, short, distilled=20),
+        "bases": BaseModels(encoder, encoder.folder, encoder.folder),
+        "recipe": SearchRecipe(short, short, short, distilled=20),
         "folder": tmp_path / "trained",
         "say": print,
     }

@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.ranking.mixer import Mixer
-from recsys.training.mixer import Example, Recipe, examples, train_mixer
+from recsys.training.mixer import MixerExample, MixerRecipe, fit_mixer, mixer_examples
 from recsys.types import PURCHASE, Histories
 
 START = {"buy_again": 1.0, "sold": 0.05, "near": 0.05}
 NAMES = tuple(START)
 #: Lets a few hundred requests move the weights.
-FREE = Recipe(strength=0.1)
+FREE = MixerRecipe(strength=0.1)
 
 
 def drawn(requests=200, truth=("near",), seed=0, candidates=12):
@@ -24,7 +24,7 @@ def drawn(requests=200, truth=("near",), seed=0, candidates=12):
     for half in (slice(0, candidates // 2), slice(candidates // 2, candidates)):
         labels_BN[:, half] = worth_BN[:, half] == worth_BN[:, half].max(axis=1, keepdims=True)
     rows_BN = np.tile(np.arange(candidates, dtype=np.int32), (requests, 1))
-    return Example(rows_BN, features_BNF, labels_BN)
+    return MixerExample(rows_BN, features_BNF, labels_BN)
 
 
 def first(mixer, example, half):
@@ -41,7 +41,7 @@ HAD, NEW = slice(0, 6), slice(6, 12)
 @pytest.mark.parametrize("truth", ["sold", "near"])
 def test_the_source_that_foretells_is_found(truth):
     """The fixed weights believe in buy_again and in both others alike."""
-    mixer = train_mixer([drawn(truth=[truth])], NAMES, START, FREE)
+    mixer = fit_mixer([drawn(truth=[truth])], NAMES, START, FREE)
     unseen = drawn(truth=[truth], seed=1)
     fixed = Mixer.of(START)
     for half in (HAD, NEW):
@@ -51,8 +51,8 @@ def test_the_source_that_foretells_is_found(truth):
 def test_new_items_and_those_he_had_are_learned_apart():
     had, new = drawn(truth=["sold"]), drawn(truth=["near"])
     labels_BN = np.concatenate([had.labels_BN[:, HAD], new.labels_BN[:, NEW]], axis=1)
-    example = Example(had.rows_BN, had.features_BNF, labels_BN)
-    mixer = train_mixer([example], NAMES, START, FREE)
+    example = MixerExample(had.rows_BN, had.features_BNF, labels_BN)
+    mixer = fit_mixer([example], NAMES, START, FREE)
     assert first(mixer, example, HAD) > 0.95
     assert first(mixer, example, NEW) > 0.95
 
@@ -61,7 +61,7 @@ def test_what_is_never_taken_again_comes_last():
     """The bias alone can tell it: whatever the sources say, only new items are taken."""
     example = drawn()
     example.labels_BN[:, HAD] = False
-    mixer = train_mixer([example], NAMES, START)
+    mixer = fit_mixer([example], NAMES, START)
     scores_BN = mixer.score(example.features_BNF)
     assert mixer.bias < 0
     assert scores_BN[:, NEW].max(axis=1).min() > scores_BN[:, HAD].max()
@@ -70,12 +70,13 @@ def test_what_is_never_taken_again_comes_last():
 def test_the_share_of_new_lists_is_what_it_says():
     """With all of the weight on new lists, nothing is learned of what he had; with none, of new
     items still."""
-    only_new = train_mixer([drawn()], NAMES, START, Recipe(new_share=1.0))
+    only_new = fit_mixer([drawn()], NAMES, START, MixerRecipe(new_share=1.0))
     begun = Mixer.of({name: 5 * weight for name, weight in START.items()})
     np.testing.assert_array_equal(only_new.weights_GFV[1], begun.weights_GFV[1])
     assert only_new.bias == 0
     assert (
-        first(train_mixer([drawn()], NAMES, START, Recipe(new_share=0.0)), drawn(seed=1), NEW) > 0.9
+        first(fit_mixer([drawn()], NAMES, START, MixerRecipe(new_share=0.0)), drawn(seed=1), NEW)
+        > 0.9
     )
 
 
@@ -84,7 +85,7 @@ def test_the_share_of_new_lists_is_what_it_says():
 def test_few_examples_leave_it_near_its_start(seed):
     begun = Mixer.of({name: 5 * weight for name, weight in START.items()}).weights_GFV
     moved = [
-        np.abs(train_mixer([drawn(requests, seed=seed)], NAMES, START).weights_GFV - begun).max()
+        np.abs(fit_mixer([drawn(requests, seed=seed)], NAMES, START).weights_GFV - begun).max()
         for requests in (1, 10, 200)
     ]
     assert moved[0] < moved[1] < moved[2]
@@ -95,7 +96,7 @@ def test_nothing_to_learn_from_is_the_start():
     silent = drawn(3)
     silent.labels_BN[:] = False
     for made in ([], [silent]):
-        mixer = train_mixer(made, NAMES, START, Recipe(scale=2.0))
+        mixer = fit_mixer(made, NAMES, START, MixerRecipe(scale=2.0))
         np.testing.assert_allclose(
             mixer.weights_GFV, Mixer.of({n: 2 * w for n, w in START.items()}).weights_GFV
         )
@@ -106,23 +107,23 @@ def test_nothing_to_learn_from_is_the_start():
 def test_neither_blocks_nor_pads_nor_the_day_matter(cut):
     """A pad is no candidate: else its score of 0 would stand beside every list."""
     whole = drawn(31)
-    padded = Example(
+    padded = MixerExample(
         np.pad(whole.rows_BN, ((0, 0), (0, 9)), constant_values=-1),
         np.pad(whole.features_BNF, ((0, 0), (0, 9), (0, 0))),
         np.pad(whole.labels_BN, ((0, 0), (0, 9))),
     )
     parts = [
-        Example(part.rows_BN[rows], part.features_BNF[rows], part.labels_BN[rows])
+        MixerExample(part.rows_BN[rows], part.features_BNF[rows], part.labels_BN[rows])
         for part, rows in ((whole, slice(0, cut)), (padded, slice(cut, 31)))
     ]
-    together, apart = train_mixer([whole], NAMES, START), train_mixer(parts, NAMES, START)
+    together, apart = fit_mixer([whole], NAMES, START), fit_mixer(parts, NAMES, START)
     np.testing.assert_allclose(together.weights_GFV, apart.weights_GFV, atol=0.02)
-    again = train_mixer([whole], NAMES, START)
+    again = fit_mixer([whole], NAMES, START)
     np.testing.assert_array_equal(together.weights_GFV, again.weights_GFV)
 
 
 def test_a_source_that_nobody_weighed_is_learned_too():
-    mixer = train_mixer([drawn()], NAMES, {"buy_again": 1.0, "sold": 0.05})
+    mixer = fit_mixer([drawn()], NAMES, {"buy_again": 1.0, "sold": 0.05})
     assert mixer.feature_names == NAMES
     assert first(mixer, drawn(seed=1), NEW) > 0.95
 
@@ -145,7 +146,7 @@ def test_examples_are_asked_in_blocks(block):
         rows_BN = np.stack([np.full(len(histories), 5), histories.items], axis=1).astype(np.int32)
         return rows_BN, rows_BN[:, :, None].astype(np.float32)
 
-    made = list(examples(ask, asked, truth, block))
+    made = list(mixer_examples(ask, asked, truth, block))
     assert max(sizes) == block
     assert np.concatenate([one.rows_BN for one in made]).tolist() == [[5, 0], [5, 1], [5, 2]]
     assert np.concatenate([one.labels_BN for one in made]).tolist() == [

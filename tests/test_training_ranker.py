@@ -14,15 +14,15 @@ from recsys.ranking.logged_rankings import ips_ndcg, split
 from recsys.ranking.network import NetRanker, Network, load
 from recsys.ranking.trees import TreeRanker
 from recsys.training.ranker import (
-    Lambdas,
+    LambdaMartObjective,
+    ListTensors,
     NetRecipe,
-    Tensors,
     TreeRecipe,
+    list_tensors,
     listwise_ips_loss,
-    loss_of,
-    perturbed,
-    scored,
-    tensors,
+    perturb,
+    ranker_loss,
+    score_lists,
     train_net,
     train_trees,
 )
@@ -97,7 +97,7 @@ def test_a_click_s_lambdas_by_hand():
     seen."""
     lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1.0]]), names=["x"])
     curve = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
-    slopes_N, bends_N = Lambdas(lists, curve, 10)(np.zeros(3), None)
+    slopes_N, bends_N = LambdaMartObjective(lists, curve, 10)(np.zeros(3), None)
     first, second = 4 * 1 * (1 - 1 / 2) / 2, 4 * (2 * 0.3) * (1 / np.log2(3) - 1 / 2) / 2
     np.testing.assert_allclose(slopes_N, [first, second, -first - second], rtol=1e-5)
     np.testing.assert_allclose(bends_N, [first / 2, second / 2, (first + second) / 2], rtol=1e-5)
@@ -113,10 +113,12 @@ def test_of_equally_wanted_items_no_place_wins(clip):
     )  # so that ranks are no places
     scores_BK = -1e-6 * np.argsort(order_BK, axis=1)
     for by, fair in ((TRUE, True), (None, False)):
-        slopes_BK = Lambdas(lists, by, clip)(scores_BK.ravel(), None)[0].reshape(scores_BK.shape)
+        slopes_BK = LambdaMartObjective(lists, by, clip)(scores_BK.ravel(), None)[0].reshape(
+            scores_BK.shape
+        )
         off_K = np.abs(slopes_BK.mean(axis=0)) / (slopes_BK.std(axis=0) / np.sqrt(len(lists)))
         assert (off_K.max() < 4) == fair
-    held = tensors(lists, lists.names, TRUE, clip)
+    held = list_tensors(lists, lists.names, TRUE, clip)
     flat = torch.zeros(held.targets.shape, requires_grad=True)
     (slopes,) = torch.autograd.grad(listwise_ips_loss(flat, held), flat)
     assert (slopes.mean(dim=0) / (slopes.std(dim=0) / len(lists) ** 0.5)).abs().max() < 4
@@ -126,13 +128,13 @@ def test_pads_take_no_part():
     lists, _ = logged(30)
     wide = replace(lists, **{name: np.concatenate([array, np.zeros_like(array[:, :3])], axis=1)
                              for name, array in vars(lists).items() if name.endswith(("_BK", "_BKF"))})  # fmt: skip
-    narrow, padded = (tensors(one, lists.names, TRUE) for one in (lists, wide))
+    narrow, padded = (list_tensors(one, lists.names, TRUE) for one in (lists, wide))
     scores = torch.randn(30, 13, generator=torch.Generator().manual_seed(0))
     assert listwise_ips_loss(scores, padded) == pytest.approx(
         listwise_ips_loss(scores[:, :10], narrow).item()
     )
     for one in (lists, wide):
-        slopes_N, _ = Lambdas(one, TRUE, 10)(np.zeros(300), None)
+        slopes_N, _ = LambdaMartObjective(one, TRUE, 10)(np.zeros(300), None)
         assert len(slopes_N) == 300
 
 
@@ -153,7 +155,7 @@ def test_the_network_learns_from_vectors(tmp_path):
 
 def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
     lists, _ = with_vectors(2000, wanted=1.0)
-    held = tensors(lists, lists.names, TRUE)
+    held = list_tensors(lists, lists.names, TRUE)
     raised = []
     for epsilon in (0.0, 0.1):
         net(*split(lists), TRUE, tmp_path, replace(NET, epochs=6, adversarial=epsilon, patience=0))
@@ -161,21 +163,23 @@ def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
         with torch.no_grad():
             losses = [
                 listwise_ips_loss(network(t.features), t).item()
-                for t in (held, perturbed(network, held, 0.1))
+                for t in (held, perturb(network, held, 0.1))
             ]
-            assert loss_of(network, held, 0.1).item() == pytest.approx(np.mean(losses), rel=1e-5)
+            assert ranker_loss(network, held, 0.1).item() == pytest.approx(
+                np.mean(losses), rel=1e-5
+            )
         raised.append(losses[1] - losses[0])
     assert raised[0] > 1.5 * raised[1] > 0
 
 
 def test_an_attack_moves_vectors_by_its_length_and_nothing_else():
     lists, _ = with_vectors(20)
-    held = tensors(lists, lists.names, None)
+    held = list_tensors(lists, lists.names, None)
     silent = held.features.clone()
     silent[..., 1:9] = 0
     torch.manual_seed(0)
-    moved = perturbed(
-        Network(lists.names), Tensors(silent, held.targets, held.offsets, held.blocks), 0.25
+    moved = perturb(
+        Network(lists.names), ListTensors(silent, held.targets, held.offsets, held.blocks), 0.25
     )
     by = (moved.features - silent).double()
     assert by[..., 0].abs().max() == 0, "a scalar is no vector"
@@ -186,6 +190,8 @@ def test_an_attack_moves_vectors_by_its_length_and_nothing_else():
 def test_scores_come_block_by_block():
     lists, _ = logged(2500)
     network = Network(lists.names).eval()
-    held = tensors(lists, lists.names, None)
+    held = list_tensors(lists, lists.names, None)
     with torch.no_grad():
-        np.testing.assert_allclose(scored(network, held), network(held.features).numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            score_lists(network, held), network(held.features).numpy(), atol=1e-5
+        )

@@ -22,38 +22,48 @@ from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive, search
 from recsys.training.loop import Schedule
-from recsys.training.search import Bases, Recipe, made_up, train_intents, train_search
+from recsys.training.search import (
+    BaseModels,
+    SearchRecipe,
+    pseudowords,
+    train_intents,
+    train_search,
+)
 from recsys.training.vectors import item_vectors
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
 TRAIN, VALID = judged(VERBS[:3]), judged(VERBS[3:], 1)
 #: The teacher learns what the grades say; the student gets one pass over what the teacher thinks.
-RECIPE = Recipe(
+RECIPE = SearchRecipe(
     encoder=Schedule(6, 32, 2e-3, patience=0),
     teacher=Schedule(14, 32, 3e-3, patience=0),
     student=Schedule(4, 48, 3e-3, patience=0),
     distilled=40,
 )
-SHORT = Recipe(*[Schedule(1, 64, 2e-3, patience=0)] * 3)
+SHORT = SearchRecipe(*[Schedule(1, 64, 2e-3, patience=0)] * 3)
 Trained = tuple[Path, dict[str, float], list[str]]
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
+def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
     plain, spread = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("spread")
     encoder = TransformerEncoder(str(bert_folder(plain)), max_tokens=16, query_prefix="find ")
-    return Bases(encoder, bert_folder(spread, spread=0.3), spread)
+    return BaseModels(encoder, bert_folder(spread, spread=0.3), spread)
 
 
 def run(
-    bases: Bases, recipe: Recipe, folder: Path, said: Callable[[str], None], resume: bool = False
+    bases: BaseModels,
+    recipe: SearchRecipe,
+    folder: Path,
+    said: Callable[[str], None],
+    resume: bool = False,
 ) -> Any:
     lexical = LexicalIndex.build({"title": TEXTS}, {})
     return train_search(TEXTS, lexical, TRAIN, VALID, bases, recipe, folder, said, resume)
 
 
 @pytest.fixture(scope="module")
-def trained(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(bases: BaseModels, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder, lines = tmp_path_factory.mktemp("trained"), list[str]()
     return folder, run(bases, RECIPE, folder, lines.append), lines
 
@@ -127,7 +137,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_complete_training_is_not_done_again(
-    trained: Trained, bases: Bases, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, bases: BaseModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, measured, _ = trained
     before, chosen, lines = weights(folder), (folder / FUSION).read_text(), list[str]()
@@ -149,7 +159,7 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
-def test_training_that_was_broken_off_ends_the_same(bases: Bases, tmp_path: Path) -> None:
+def test_training_that_was_broken_off_ends_the_same(bases: BaseModels, tmp_path: Path) -> None:
     def until(line: str) -> None:
         if line.startswith("training the re-ranker"):
             raise Killed
@@ -162,7 +172,7 @@ def test_training_that_was_broken_off_ends_the_same(bases: Bases, tmp_path: Path
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
 
 
-def test_without_a_teacher_the_grades_are_learned(bases: Bases, tmp_path: Path) -> None:
+def test_without_a_teacher_the_grades_are_learned(bases: BaseModels, tmp_path: Path) -> None:
     recipe, lines = (
         replace(SHORT, teacher=None, student=Schedule(4, 32, 3e-3, patience=0)),
         list[str](),
@@ -183,7 +193,7 @@ def test_without_a_teacher_the_grades_are_learned(bases: Bases, tmp_path: Path) 
 KIND_OF = [f"kind {row // EACH}" for row in range(len(TEXTS))]
 
 
-def test_intents_are_the_categories_of_the_answers(bases: Bases, tmp_path: Path) -> None:
+def test_intents_are_the_categories_of_the_answers(bases: BaseModels, tmp_path: Path) -> None:
     told = train_intents(KIND_OF, judged(VERBS), bases.encoder, tmp_path, say=lambda _: None)
     assert told["intent/accuracy"] > 2 / KINDS
     assert told.keys() == {"intent/accuracy", "intent/macro_f1"}
@@ -193,7 +203,7 @@ def test_intents_are_the_categories_of_the_answers(bases: Bases, tmp_path: Path)
     assert label in {None, *KIND_OF}
 
 
-def test_a_shop_of_one_category_has_no_intents(bases: Bases, tmp_path: Path) -> None:
+def test_a_shop_of_one_category_has_no_intents(bases: BaseModels, tmp_path: Path) -> None:
     lines: list[str] = []
     for categories in ([""] * len(TEXTS), ["kind"] * len(TEXTS), KIND_OF):
         pairs = judged(VERBS[:1])  # one query a kind: too few to learn from
@@ -211,15 +221,15 @@ def test_a_query_asks_for_what_most_of_its_answers_are() -> None:
     )
 
 
-@pytest.mark.parametrize("recipe", [Recipe.on_gpu(5), Recipe.on_cpu(5)])
-def test_recipes_pass_their_seed_on(recipe: Recipe) -> None:
+@pytest.mark.parametrize("recipe", [SearchRecipe.on_gpu(5), SearchRecipe.on_cpu(5)])
+def test_recipes_pass_their_seed_on(recipe: SearchRecipe) -> None:
     parts = (recipe.encoder, recipe.teacher, recipe.student)
     assert [schedule.seed for schedule in parts if schedule] == [5] * (3 if recipe.teacher else 2)
 
 
 def test_made_up_words_are_repeatable_and_nobodys() -> None:
-    texts = made_up(40)
-    assert texts == made_up(40)
+    texts = pseudowords(40)
+    assert texts == pseudowords(40)
     assert len(set(texts)) == 40
     assert all(
         1 <= len(text.split()) <= 3 and all(5 <= len(word) <= 8 for word in text.split())

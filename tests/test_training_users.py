@@ -9,11 +9,11 @@ import torch
 from recsys.errors import InputError
 from recsys.training.loop import Schedule
 from recsys.training.users import (
-    Foretold,
-    Recipe,
+    NextItemTargets,
+    UserModelRecipe,
     Windows,
     _NextItem,
-    last_held_out,
+    leave_last_out,
     train_user_model,
 )
 from recsys.types import PURCHASE, Histories
@@ -33,7 +33,7 @@ ITEMS = pa.table(
 )
 VECTORS = np.eye(RING, dtype=np.float32)[[*range(RING), TWIN]]
 SCHEDULE = Schedule(40, 32, 5e-3, patience=0)
-RECIPE = Recipe(SCHEDULE, dim=16, layers=1, heads=2, length=6, dropout=0.0)
+RECIPE = UserModelRecipe(SCHEDULE, dim=16, layers=1, heads=2, length=6, dropout=0.0)
 
 
 def histories(*users, types=PURCHASE, step=1.0) -> Histories:
@@ -50,7 +50,7 @@ def ring(start: int, length: int) -> list[int]:
 
 
 TRAIN = histories(*(ring(start, 5) for start in range(RING) for _ in range(8)))
-VALID = Foretold(
+VALID = NextItemTargets(
     histories(*(ring(start, 3) for start in range(RING))), np.array(ring(3, RING), np.int32)
 )
 
@@ -165,7 +165,7 @@ def test_the_sampled_loss_estimates_the_full_one():
 
 
 def test_last_held_out_takes_newest_events_that_are_new():
-    before, foretold = last_held_out(histories([1, 2, 3], [1, 2], [4, 5, 4], [6, 7, 8, 9]))
+    before, foretold = leave_last_out(histories([1, 2, 3], [1, 2], [4, 5, 4], [6, 7, 8, 9]))
     assert np.diff(before.offsets).tolist() == [2, 2, 3, 3]
     assert (foretold.next_B.tolist(), np.diff(foretold.asked.offsets).tolist()) == ([3, 9], [2, 3])
 

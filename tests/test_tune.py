@@ -18,11 +18,11 @@ from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.training.loop import Schedule
-from recsys.training.users import Recipe, validated
+from recsys.training.users import UserModelRecipe, score_recipe
 from tests.test_training_users import ITEMS, TRAIN, VALID, VECTORS
 from tests.test_training_users import RECIPE as RING_RECIPE
 
-RECIPE = Recipe(Schedule(20, 256, 1e-3, seed=7), dim=128)
+RECIPE = UserModelRecipe(Schedule(20, 256, 1e-3, seed=7), dim=128)
 
 
 def test_values_replace_fields_of_recipe_and_schedule():
@@ -35,7 +35,7 @@ def test_values_replace_fields_of_recipe_and_schedule():
 
 
 def test_the_values_of_a_recipe_give_it_again():
-    other = Recipe(
+    other = UserModelRecipe(
         Schedule(60, 512, 5e-3, seed=7), dim=32, layers=3, heads=4, dropout=0.1, negatives=9
     )
     assert RECIPE.with_values(other.values()) == other
@@ -77,14 +77,14 @@ def test_validated_is_the_score_of_the_model_with_these_values():
         "vectors_ID": VECTORS,
         "recipe": RING_RECIPE,
     }
-    untrained = validated({"learning_rate": 1e-9, "epochs": 1}, **known)
-    assert validated({"epochs": 10}, **known) > 0.9 > 0.6 > untrained
+    untrained = score_recipe({"learning_rate": 1e-9, "epochs": 1}, **known)
+    assert score_recipe({"epochs": 10}, **known) > 0.9 > 0.6 > untrained
 
 
 def test_a_search_of_nothing_is_refused():
     for space, trials in (({}, 3), ({"dim": [1]}, 0), ({"dim": []}, None)):
         with pytest.raises(InputError, match="finds nothing: give at least one"):
-            search_parameters(validated, {}, space, trials)
+            search_parameters(score_recipe, {}, space, trials)
 
 
 def test_failures_stand_last_and_nothing_but_failures_is_an_error():
@@ -216,7 +216,7 @@ def test_two_trials_on_the_ring(ray_session):
     said, bad = [], {"learning_rate": 1e-9, "dim": 16}
     space = {"learning_rate": [5e-3], "dim": [16]}
     best, worst = search_parameters(
-        validated, known, space, 2, first=[bad], cpus=0.5, say=said.append
+        score_recipe, known, space, 2, first=[bad], cpus=0.5, say=said.append
     )
     assert (worst.values, best.values) == (bad, {"learning_rate": 5e-3, "dim": 16})
     assert best.score > 0.9 > 0.6 > worst.score

@@ -20,8 +20,7 @@ def evaluate(
 
     The classifier goes to `models_folder`; one that is there already is not trained again.
     """
-    from recsys.training.classifier import SCHEDULE, train_classifier
-    from recsys.training.classifier import evaluate as scored
+    from recsys.training.classifier import SCHEDULE, evaluate_classifier, train_classifier
 
     train, test = labelled.read(folder / "train.csv"), labelled.read(folder / "test.csv")
     say(
@@ -35,7 +34,7 @@ def evaluate(
         say(f"the classifier in {out} is used as it is")
     return [
         {"name": "tfidf_linear", **_linear(train, test)},
-        {"name": "nightshelf", **scored(IntentClassifier(out), *test)},
+        {"name": "nightshelf", **evaluate_classifier(IntentClassifier(out), *test)},
     ]
 
 

@@ -138,12 +138,12 @@ class Learned:
     ) -> UserModel:
         key = id(split), seed
         if key not in self._models:
-            from recsys.training.users import Foretold, Recipe, train_user_model
+            from recsys.training.users import NextItemTargets, UserModelRecipe, train_user_model
             from recsys.users.sequence import SequenceModel
 
             folder = self.folder / f"user_model-{seed}"
-            foretold = Foretold(split.valid.histories, split.valid.targets_U)
-            recipe = Recipe.here(seed)
+            foretold = NextItemTargets(split.valid.histories, split.valid.targets_U)
+            recipe = UserModelRecipe.here(seed)
             fitted = train_user_model(
                 split.train,
                 foretold,
@@ -189,13 +189,15 @@ def mixture(
 
 def learned(ask: Ask, valid: EvalUsers) -> Mixer:
     """The mixer that finds the validation items of up to EXAMPLES users."""
-    from recsys.training.mixer import examples, train_mixer
+    from recsys.training.mixer import fit_mixer, mixer_examples
 
     chosen_U = np.zeros(len(valid), bool)
     chosen_U[np.random.default_rng(0).permutation(len(valid))[:EXAMPLES]] = True
     some = valid.only(chosen_U)
-    made = examples(lambda asked: ask(asked)[:2], some.histories, truth(some), USERS_PER_BLOCK)
-    return train_mixer(made, SOURCES, START)
+    made = mixer_examples(
+        lambda asked: ask(asked)[:2], some.histories, truth(some), USERS_PER_BLOCK
+    )
+    return fit_mixer(made, SOURCES, START)
 
 
 def mixed(ask: Ask, ranker: Ranker) -> Recommend:

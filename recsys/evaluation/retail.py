@@ -35,7 +35,7 @@ from recsys.users.recency import RecencyMean
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from recsys.training.mixer import Example
+    from recsys.training.mixer import MixerExample
 
 K = 10
 #: Neighbours by content of an item.
@@ -221,7 +221,7 @@ def learned(
     """A mixer of all sources that learned from the `periods` before `start`, each as long as start
     to stop: sources fitted to the log before a period, asked for its buyers, and what they bought
     in it. Nothing from `start` on is seen."""
-    from recsys.training.mixer import train_mixer  # loads torch
+    from recsys.training.mixer import fit_mixer  # loads torch
 
     length = stop - start
     shops = (
@@ -229,14 +229,14 @@ def learned(
         for number in range(1, periods + 1)
     )
     made = (example for shop in shops if len(shop.asked) for example in _examples(shop, shelf))
-    return train_mixer(made, sources.SOURCES, RETAIL_WEIGHTS)
+    return fit_mixer(made, sources.SOURCES, RETAIL_WEIGHTS)
 
 
-def _examples(shop: Split, shelf: Shelf) -> Iterator[Example]:
-    from recsys.training.mixer import examples
+def _examples(shop: Split, shelf: Shelf) -> Iterator[MixerExample]:
+    from recsys.training.mixer import mixer_examples
 
     ask = asking(fitted(shop, shelf), sources.SOURCES, RecencyMean(), K)
-    return examples(lambda asked: ask(asked)[:2], shop.asked, shop.all, USERS_PER_BLOCK)
+    return mixer_examples(lambda asked: ask(asked)[:2], shop.asked, shop.all, USERS_PER_BLOCK)
 
 
 def blend(of: sources.Fitted, ranker: Ranker, users: UserModel) -> Contender:

@@ -237,12 +237,12 @@ def evaluate(
 def _trained(shop: judged.JudgedShop, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
     """The pretrained parts with those of `folder` in their place, trained first where it holds no
     fusion."""
-    from recsys.training.search import Bases, Recipe, train_search
+    from recsys.training.search import BaseModels, SearchRecipe, train_search
 
     base = minilm()
     if not (folder / FUSION).exists():
-        recipe = Recipe.here(seed)
-        bases = Bases(base, base.folder, bert_tiny())
+        recipe = SearchRecipe.here(seed)
+        bases = BaseModels(base, base.folder, bert_tiny())
         train_search(
             shelf.texts,
             shelf.lexical,

@@ -31,7 +31,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Bar:
+class GateCriteria:
     """What a candidate must clear: the interval's lower bound above -margin (non-inferiority).
 
     nDCG@k differs by about .3 from request to request for two rankers that have little in common,
@@ -58,7 +58,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Row:
+class GateRow:
     """One slice: nDCG@k of both, what the candidate adds, and its interval. `passed` is None for
     too little to tell."""
 
@@ -79,7 +79,7 @@ class Verdict:
     """Whether the candidate may be published, why, and a row a slice, `overall` first."""
 
     passed: bool
-    rows: tuple[Row, ...]
+    rows: tuple[GateRow, ...]
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,14 +98,14 @@ def judge(
     examination: PositionBias | None = None,
     judged: LoggedRankings | None = None,
     slices: Mapping[str, Mask] | None = None,
-    bar: Bar = Bar(),
+    bar: GateCriteria = GateCriteria(),
 ) -> Verdict:
     """Compares two rankers on answers that neither learned from.
 
     `live` None is what the log's scores say, the rankers that made the answers. Each puts what was
     shown into its own order; nDCG@k weighs clicks by `examination`. `judged` holds grades as gains,
     looked at alike in all places, its items in an order that says nothing of them. `slices` are
-    masks over `day`, `slices_of` makes the usual ones. Raises InputError where the log has none of
+    masks over `day`, `day_slices` makes the usual ones. Raises InputError where the log has none of
     a ranker's features, or a ranker's scores are no numbers."""
     new_BK, live_BK = _scores(candidate, day), _scores(live, day)
     rows = [_row(OVERALL, new_BK, live_BK, day, examination, bar.margin, bar)]
@@ -120,7 +120,7 @@ def judge(
     return _verdict(tuple(rows), bar)
 
 
-def slices_of(
+def day_slices(
     day: LoggedRankings,
     known_users: Collection[str] | None = None,
     tail_items: Collection[str] = (),
@@ -148,7 +148,7 @@ def slices_of(
     return {COLD: cold_B, TAIL: np.any(of_tail_BK & day.clicked_BK, axis=1), **by_surface}
 
 
-def page(name: str, verdict: Verdict) -> str:
+def render_page(name: str, verdict: Verdict) -> str:
     """The verdict on the ranker `name` as one HTML page that needs nothing else."""
     rooms = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -179,8 +179,8 @@ def _row(
     lists: LoggedRankings,
     examination: PositionBias | None,
     margin: float,
-    bar: Bar,
-) -> Row:
+    bar: GateCriteria,
+) -> GateRow:
     new_B, live_B = (
         ips_ndcg(scores_BK, lists, examination, bar.k, bar.clip) for scores_BK in (new_BK, live_BK)
     )
@@ -193,12 +193,14 @@ def _row(
     )
     requests = int(known_B.sum())
     passed, said = _judged(requests, new - live, low, high, margin, bar.least)
-    return Row(
+    return GateRow(
         name, requests, len(np.unique(user_B)), live, new, new - live, low, high, passed, said
     )
 
 
-def interval_by_user(values_B: Values, user_B: Ints, bar: Bar = Bar()) -> tuple[float, float]:
+def interval_by_user(
+    values_B: Values, user_B: Ints, bar: GateCriteria = GateCriteria()
+) -> tuple[float, float]:
     """The percentile bootstrap interval of a mean over requests: users are drawn again with
     replacement, each with all of his requests (the cluster bootstrap; Davison & Hinkley 1997,
     section 3.8). `user_B` numbers them from 0."""
@@ -230,7 +232,7 @@ def _judged(
     return True, f"{'better' if low > 0 else 'not worse'}: {told}"
 
 
-def _verdict(rows: tuple[Row, ...], bar: Bar) -> Verdict:
+def _verdict(rows: tuple[GateRow, ...], bar: GateCriteria) -> Verdict:
     failed = [
         row for row in rows if row.passed is False or (row.passed is None and row.slice == OVERALL)
     ]

@@ -1,4 +1,4 @@
-"""The trainer: reads the live log as it grows, learns by day within `training.online`'s bounds,
+"""The trainer: reads the live log as it grows, learns by day within `training.last_layer`'s bounds,
 publishes snapshots."""
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from recsys.ranking.examination import Examination
 from recsys.release.release import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, PrivacyState
 
 if TYPE_CHECKING:
-    from recsys.training.online import OnlineLearner, Report
+    from recsys.training.last_layer import LearnReport, OnlineLearner
 
 #: Impressions that one step reads, and that may wait for their first event; of more the oldest go.
 MOST, WAITING = 5_000, 50_000
@@ -56,7 +56,7 @@ class _Waiting:
     sequence: int
 
 
-class Trainer:
+class OnlineTrainer:
     """Reads the live log, learns, publishes snapshots: one a setup. `step` is to be called again
     and again.
 
@@ -64,18 +64,20 @@ class Trainer:
     learns again. A list teaches once: with its first event, when `patience_s` have passed since it
     was shown. Rows that cannot be used are left out and counted in `bad`."""
 
-    def __init__(self, setup: Setup, choices: Online, now: Now = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, setup: Setup, choices: OnlineConfig, now: Now = lambda: datetime.now(UTC)
+    ) -> None:
         self.setup, self.choices, self.now = setup, choices, now
         self.events = setup.event_store()
         self.base: str | None = None
         self.mark, self.space = "", ""
         self.learner: OnlineLearner | None = None
-        self.report: Report | None = None
+        self.report: LearnReport | None = None
         self.bad = self.learned = 0
         self._spaces: dict[str, str] = {}
         self._begin_empty(0, 0)
 
-    def step(self) -> Report | None:
+    def step(self) -> LearnReport | None:
         """One look at the log: what was learned, None where nothing was. Raises what the stores
         raise, and goes on from there when it is called again."""
         decided, (base, space) = read_control(self.setup), served_models(self.setup)
@@ -107,7 +109,7 @@ class Trainer:
         self.base = base
 
     def _nightly(self, base: str) -> OnlineLearner | None:
-        from recsys.training.online import OnlineLearner
+        from recsys.training.last_layer import OnlineLearner
 
         folder = models_folder(self.setup, base, (NET, EXAMINATION))
         if not (folder / NET).is_dir():
@@ -245,7 +247,7 @@ class Trainer:
             if request in self._touched and each.shown.time <= shown_before
         ]
 
-    def _learn(self, ready: Sequence[_Waiting]) -> Report | None:
+    def _learn(self, ready: Sequence[_Waiting]) -> LearnReport | None:
         """All at once; where a row among them is bad, one by one without the bad ones."""
         assert self.learner is not None
         if not ready:

@@ -25,7 +25,7 @@ from recsys.events import feedback
 from recsys.events.feedback import AGAIN, CLICKS_A_DAY
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Ranker
-from recsys.learning.gate import Bar, Verdict, judge, page, slices_of
+from recsys.learning.gate import GateCriteria, Verdict, day_slices, judge, render_page
 from recsys.models.composition import RANKERS, with_models, with_parts
 from recsys.models.store import current_models
 from recsys.pipeline.recommender import Recommender
@@ -53,7 +53,7 @@ NEWEST = 0.2
 
 
 @dataclass(frozen=True)
-class Logged:
+class RankingLog:
     """The ranked answers of a setup's live log as lists, and what `feedback.sanity` counted in
     it."""
 
@@ -62,23 +62,23 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Choices:
+class RankerOptions:
     """What is trained, how, and what it has to clear. `trees` or `net` None leaves that ranker
     out."""
 
     trees: TreeRecipe | None
     net: NetRecipe | None
-    bar: Bar = field(default_factory=Bar)
+    bar: GateCriteria = field(default_factory=GateCriteria)
 
     @classmethod
-    def here(cls, seed: int = 0) -> Choices:
+    def here(cls, seed: int = 0) -> RankerOptions:
         """Both rankers."""
         from recsys.training.ranker import NetRecipe, TreeRecipe
 
         return cls(TreeRecipe(seed=seed), NetRecipe(seed=seed))
 
 
-def logged(setup: Setup, now: datetime | None = None) -> Logged:
+def read_ranking_log(setup: Setup, now: datetime | None = None) -> RankingLog:
     """What the setup's log holds of answers that were ranked with features, of the space that
     releases have now.
 
@@ -97,12 +97,14 @@ def logged(setup: Setup, now: datetime | None = None) -> Logged:
     )
     if not examples.num_rows:
         raise InputError("the log holds no ranked answers yet: serve some traffic first")
-    greedy = beyond_their_share(examples)
+    greedy = requests_over_influence_limit(examples)
     kept = examples.filter(pc.invert(pc.is_in(examples["request_id"], value_set=greedy)))
-    return Logged(LoggedRankings.of(kept, TABLE), {**counts, "answers_beyond_a_share": len(greedy)})
+    return RankingLog(
+        LoggedRankings.of(kept, TABLE), {**counts, "answers_beyond_a_share": len(greedy)}
+    )
 
 
-def beyond_their_share(examples: pa.Table) -> pa.Array:
+def requests_over_influence_limit(examples: pa.Table) -> pa.Array:
     """The requests that teach nothing, so that nobody alone teaches much: those with a click on an
     item that the same user, or the same address, clicked before on that day (UTC), those past
     CLICKS_A_DAY clicks of one of them, and all of a user who clicked one item in more than AGAIN
@@ -140,7 +142,7 @@ def _space_since(setup: Setup) -> datetime:
     return datetime.min.replace(tzinfo=UTC)
 
 
-def last_day(lists: LoggedRankings) -> tuple[LoggedRankings, LoggedRankings]:
+def hold_out_last_day(lists: LoggedRankings) -> tuple[LoggedRankings, LoggedRankings]:
     """What came before the log's last 24 hours, and these; at most the newest NEWEST of the
     requests are kept apart."""
     if not len(lists):
@@ -150,7 +152,7 @@ def last_day(lists: LoggedRankings) -> tuple[LoggedRankings, LoggedRankings]:
     return lists.where(~late_B), lists.where(late_B)
 
 
-def examined(
+def estimate_position_bias(
     lists: LoggedRankings, explore: Exploration, seed: int = 0, say: Say = lambda _: None
 ) -> Examination:
     """The examination curve: from what was left to chance where there is enough of it, else by
@@ -178,7 +180,7 @@ def examined(
 def train_rankers(
     setup: Setup,
     folder: Path,
-    choices: Choices,
+    choices: RankerOptions,
     judged: LoggedRankings | None = None,
     seed: int = 0,
     say: Say = lambda _: None,
@@ -188,18 +190,18 @@ def train_rankers(
 
     Returns what was measured. Raises InputError where the log is too little to learn from, or no
     ranker passed: the sentence says why, and the report lies in the folder."""
-    log = logged(setup)
+    log = read_ranking_log(setup)
     say(
         f"{len(log.lists):,} ranked answers, {int(log.lists.teaches_B.sum()):,} of them led to something"
     )
     say("of the log: " + ", ".join(f"{name} {count:,}" for name, count in log.counts.items()))
-    past, day = last_day(log.lists)
+    past, day = hold_out_last_day(log.lists)
     train, valid = split(past)
     folder.mkdir(parents=True, exist_ok=True)
-    curve = examined(past, setup.day.explore, seed, say)
+    curve = estimate_position_bias(past, setup.day.explore, seed, say)
     curve.save(folder / EXAMINATION)
     measured = _trained(train, valid, curve, folder, choices, say)
-    live, slices = live_ranker(setup), _slices(setup, past, day)
+    live, slices = load_live_ranker(setup), _slices(setup, past, day)
     rankers = with_parts(setup, folder).rankers
     verdicts = {
         name: judge(rankers[name](), live, day, curve, judged, slices, choices.bar)
@@ -221,7 +223,7 @@ def _trained(
     valid: LoggedRankings,
     curve: Examination,
     folder: Path,
-    choices: Choices,
+    choices: RankerOptions,
     say: Say,
 ) -> dict[str, float]:
     """The best validation of each ranker, by name."""
@@ -237,7 +239,7 @@ def _trained(
     return measured
 
 
-def live_ranker(setup: Setup) -> Ranker:
+def load_live_ranker(setup: Setup) -> Ranker:
     """What would serve without a new one: the current models' ranker, else the first stage's
     order."""
     now = with_models(setup, current_models(setup))
@@ -250,14 +252,14 @@ def _slices(setup: Setup, past: LoggedRankings, day: LoggedRankings) -> Mapping[
     release = Release.open(ArtifactStore(setup.home))
     tail = release.items["item_id"].take(pa.array(np.flatnonzero(release.item_features.tail_I)))
     known = {user for user in past.users_B.tolist() if user is not None}
-    return slices_of(day, known, set(tail.to_pylist()))
+    return day_slices(day, known, set(tail.to_pylist()))
 
 
 def _report(folder: Path, verdicts: Mapping[str, Verdict]) -> None:
     (folder / GATE).mkdir(exist_ok=True)
     for name, verdict in verdicts.items():
         (folder / GATE / f"{name}.json").write_text(json.dumps(verdict.to_dict(), indent=2) + "\n")
-        (folder / GATE / f"{name}.html").write_text(page(name, verdict))
+        (folder / GATE / f"{name}.html").write_text(render_page(name, verdict))
 
 
 def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path) -> LoggedRankings:

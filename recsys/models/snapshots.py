@@ -21,7 +21,7 @@ from recsys.errors import NotFoundError, ReleaseError
 from recsys.release.release import read_manifest
 from recsys.storage.artifacts import ArtifactStore, below
 from recsys.training import NET
-from recsys.training.guard import is_of
+from recsys.training.influence import is_of
 
 KEEP = 5
 STATE, CONTROL = "state.json", "control.json"

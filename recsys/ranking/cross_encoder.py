@@ -28,7 +28,7 @@ def bert_tiny() -> Path:
 
 
 class CrossEncoder:
-    """A sequence classifier with one output, from a folder that `training.cross_encoder.train`
+    """A sequence classifier with one output, from a folder that `training.cross_encoder.train_cross_encoder`
     wrote.
 
     Made cheaply: the first pair loads the model, in bf16 on a GPU and in fp32 on a CPU. Query and

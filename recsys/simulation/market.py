@@ -31,7 +31,7 @@ from recsys.pipeline.searcher import SearchChoices
 from recsys.pipeline.sources import SOURCES
 from recsys.ranking.mixer import Mixer
 from recsys.tables import EVENTS_IN, ITEMS_IN, TIME
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from recsys.types import Floats, Ints, Rows
 
 #: Of what a shopper would click, this much is left of products that he did not search for.
@@ -231,7 +231,7 @@ def setup() -> Setup:
             explore=Exploration("swap", share=0.3),
             # A simulated day takes a minute, and a shopper comes several times: his votes must last
             # until the evening.
-            online=Online(
+            online=OnlineConfig(
                 learning_rate=0.5,
                 user_votes=3.0,
                 origin_votes=3.0,

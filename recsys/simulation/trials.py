@@ -326,15 +326,15 @@ def flipped(
 
     At night it learned from a log of a shop that ranks by sales; in the afternoon it serves `chunk`
     requests, learns from them, serves the next ones."""
-    from recsys.training.guard import Online
-    from recsys.training.online import OnlineLearner
+    from recsys.training.influence import OnlineConfig
+    from recsys.training.last_layer import OnlineLearner
     from recsys.training.ranker import NetRecipe, train_net
 
     past = Scene.of(market, 6 * count, seed)
     lists = logged(past, by_popularity(past), SWAPS, model, seed)
     examination = from_swaps(lists, draws=20)
     train_net(*split(lists), examination, folder, NetRecipe(seed=seed))
-    learner = OnlineLearner(folder, Online(), examination)
+    learner = OnlineLearner(folder, OnlineConfig(), examination)
     morning, afternoon = (Scene.of(market, count, seed + 1_000_000 + number) for number in (0, 1))
     scores_BN, truth = learner.score(morning.hints_BNF), market.flipped()
     after, events = [], []

@@ -21,14 +21,14 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training import calibration
 from recsys.training.adapters import Adapters
-from recsys.training.loop import Places, Say, Schedule, fit, seed_everything
+from recsys.training.loop import Positions, Say, Schedule, fit, seed_everything
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
 from recsys.understanding.intent import HEAD, LABELS, IntentClassifier
 
 #: The longest text that is taken for a text, in characters.
-LONGEST = 10_000
+MAX_CHARS = 10_000
 Labelled = tuple[Sequence[str], Sequence[str]]
 
 
@@ -39,7 +39,7 @@ SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=1e-4, head_rate=10, 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClassifierRecipe:
     """What is learned from an example.
 
     `scale` multiplies the cosine that the head begins with. `rdrop` weighs the disagreement of two
@@ -56,10 +56,10 @@ class Recipe:
     rank: int = 16
 
 
-class Classifier(nn.Module):
+class ClassifierNet(nn.Module):
     """Unit vectors and logits of token ids."""
 
-    def __init__(self, pooled: Pooled, classes: int, recipe: Recipe) -> None:
+    def __init__(self, pooled: Pooled, classes: int, recipe: ClassifierRecipe) -> None:
         super().__init__()
         self.pooled = pooled
         self.dropout = nn.Dropout(recipe.dropout)
@@ -85,7 +85,7 @@ def train_classifier(
     base: TransformerEncoder,
     folder: str | Path,
     schedule: Schedule,
-    recipe: Recipe = Recipe(),
+    recipe: ClassifierRecipe = ClassifierRecipe(),
     valid: Labelled | None = None,
     known_labels: Sequence[str] | None = None,
     say: Say = lambda _: None,
@@ -101,19 +101,19 @@ def train_classifier(
     Raises InputError for no texts, texts and labels of different number, an empty or overlong text,
     an empty label, a label not in `known_labels`, fewer than two classes, or nothing to validate
     on."""
-    check(texts, labels, known_labels)
+    check_labelled(texts, labels, known_labels)
     if len(set(labels)) < 2:
         raise InputError(
             f"all {len(labels)} texts have the label {labels[0]!r}: a classifier needs two or more"
         )
     if valid is None:
-        valid, (texts, labels) = split(texts, labels, 0.1, schedule.seed)
-    check(*valid, sorted(set(labels)))
+        valid, (texts, labels) = stratified_split(texts, labels, 0.1, schedule.seed)
+    check_labelled(*valid, sorted(set(labels)))
     classes = sorted(set(labels))
-    truth_N, valid_N = (places_of(names, classes) for names in (labels, valid[1]))
+    truth_N, valid_N = (class_rows(names, classes) for names in (labels, valid[1]))
     seed_everything(schedule.seed)
     pooled = Pooled(base, recipe.adapters, recipe.rank, schedule.steps(len(texts)))
-    model = Classifier(pooled, len(classes), recipe)
+    model = ClassifierNet(pooled, len(classes), recipe)
     tokens, valid_tokens = (Tokens(base, part, base.query_prefix) for part in (texts, valid[0]))
     device = schedule.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).begin_at_centroids(
@@ -143,7 +143,7 @@ def train_classifier(
     return from_first(metrics)
 
 
-def evaluate(
+def evaluate_classifier(
     classifier: IntentClassifier,
     texts: Sequence[str],
     labels: Sequence[str],
@@ -153,8 +153,8 @@ def evaluate(
     share of right answers that the threshold keeps. With texts from `outside` the classes, `auroc`
     of the confidence (inside above outside), `refused`, the share of the outside that is none of
     these, and `accuracy/all`: right over both."""
-    check(texts, labels, classifier.classes)
-    truth_N = places_of(labels, classifier.classes)
+    check_labelled(texts, labels, classifier.classes)
+    truth_N = class_rows(labels, classifier.classes)
     logits_NC = classifier.logits(texts) / classifier.temperature
     scores_NC = calibration.softmax(logits_NC)
     right_N, sure_N = scores_NC.argmax(axis=1) == truth_N, scores_NC.max(axis=1)
@@ -178,7 +178,7 @@ def evaluate(
     return found
 
 
-def check(
+def check_labelled(
     texts: Sequence[str], labels: Sequence[str], known_labels: Sequence[str] | None = None
 ) -> None:
     """Raises InputError with the first thing that is wrong, and where."""
@@ -191,9 +191,9 @@ def check(
     for place, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         if not text.strip():
             raise InputError(f"text {place} (label {label!r}) is empty: fill it or remove the row")
-        if len(text) > LONGEST:
+        if len(text) > MAX_CHARS:
             raise InputError(
-                f"text {place} has {len(text):,} characters: cut it to {LONGEST:,} or remove the row"
+                f"text {place} has {len(text):,} characters: cut it to {MAX_CHARS:,} or remove the row"
             )
         if not label.strip():
             raise InputError(
@@ -207,7 +207,7 @@ def check(
         )
 
 
-def split(
+def stratified_split(
     texts: Sequence[str], labels: Sequence[str], share: float, seed: int
 ) -> tuple[Labelled, Labelled]:
     """(A stratified `share`, the rest): of each class its rounded part, so none of a class of few;
@@ -233,13 +233,13 @@ def split(
     return first, rest
 
 
-def places_of(labels: Sequence[str], classes: Sequence[str]) -> Ints:
+def class_rows(labels: Sequence[str], classes: Sequence[str]) -> Ints:
     place = {name: at for at, name in enumerate(classes)}
     return np.array([place[label] for label in labels], np.int64)
 
 
-def _loss(tokens: Tokens, truth_N: Ints, recipe: Recipe) -> Any:
-    def loss(model: nn.Module, places: Places) -> Tensor:
+def _loss(tokens: Tokens, truth_N: Ints, recipe: ClassifierRecipe) -> Any:
+    def loss(model: nn.Module, places: Positions) -> Tensor:
         copies = 2 if recipe.rdrop else 1
         device = next(model.parameters()).device
         truth_B = torch.from_numpy(truth_N[np.tile(places, copies)]).to(device)
@@ -290,7 +290,7 @@ def _forward(model: nn.Module, tokens: Tokens, size: int = 256) -> tuple[Tensor,
 
 
 def _save(
-    model: Classifier,
+    model: ClassifierNet,
     folder: Path,
     classes: list[str],
     valid: Labelled,
@@ -320,14 +320,14 @@ def _save(
     _write(folder, labels)
     classifier, truth_N = (
         IntentClassifier(folder, base.device, threads=base.threads),
-        places_of(valid[1], classes),
+        class_rows(valid[1], classes),
     )
     logits_NC = classifier.logits(valid[0])
     labels["temperature"] = calibration.temperature(logits_NC, truth_N)
     sure_NC = calibration.softmax(logits_NC / labels["temperature"])
     labels["threshold"] = calibration.threshold(sure_NC, truth_N)
     classifier.temperature, classifier.threshold = labels["temperature"], labels["threshold"]
-    labels["metrics"] = {**about, **evaluate(classifier, *valid)}
+    labels["metrics"] = {**about, **evaluate_classifier(classifier, *valid)}
     _write(folder, labels)
     return labels["metrics"]
 

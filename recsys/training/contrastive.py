@@ -14,7 +14,7 @@ from recsys.datasets.judgments import GOOD, USABLE, JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training.adapters import Adapters
-from recsys.training.loop import Fitted, Places, Schedule, fit
+from recsys.training.loop import FitResult, Positions, Schedule, fit
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
@@ -28,7 +28,7 @@ JUDGED_NEGATIVES = 0.3
 POOL = 8_192
 
 
-def tune(
+def tune_encoder(
     encoder: TransformerEncoder,
     texts: Sequence[str],
     train: JudgedPairs,
@@ -39,7 +39,7 @@ def tune(
     adapters: Adapters | None = None,
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Tunes a copy of `encoder` on the good pairs of `train` and saves it to `folder`, as a new
     space.
 
@@ -82,7 +82,7 @@ class _Contrast:
         self.hard = _unjudged(train, hard_QN, self.width)
         self.bad = [rows[grades < USABLE] for rows, grades in train.by_query()]
 
-    def __call__(self, model: nn.Module, places: Places) -> Tensor:
+    def __call__(self, model: nn.Module, places: Positions) -> Tensor:
         pairs = self.good[places]
         of_B, rows_B = self.train.of_P[pairs], self.train.rows_P[pairs]
         rows_C = np.concatenate([rows_B, self._negatives(of_B)])
@@ -141,7 +141,7 @@ class _Recall:
         ]
 
     def __call__(self, model: nn.Module) -> float:
-        scores_QI = vectors(model, self.queries) @ vectors(model, self.items).T
+        scores_QI = encode_tokens(model, self.queries) @ encode_tokens(model, self.items).T
         top_QK = torch.topk(scores_QI, min(10, scores_QI.shape[1]), dim=1).indices.cpu().numpy()
         recalls = [
             np.isin(truth, top).mean()
@@ -152,7 +152,7 @@ class _Recall:
 
 
 @torch.no_grad()
-def vectors(model: nn.Module, tokens: Tokens, size: int = 256) -> Tensor:
+def encode_tokens(model: nn.Module, tokens: Tokens, size: int = 256) -> Tensor:
     """[N, D] float32 on the model's device."""
     device, blocks = next(model.parameters()).device, tokens.blocks(size)
     sorted_ND = torch.cat([model(*tokens.batch(block, device)).float() for block in blocks])

@@ -13,7 +13,7 @@ from torch import nn
 from recsys.datasets.judgments import JudgedPairs
 from recsys.metrics import graded_ndcg, mean
 from recsys.ranking.cross_encoder import on_device, pair_batch, pair_tokenizer
-from recsys.training.loop import Fitted, Schedule, fit, seed_everything
+from recsys.training.loop import FitResult, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
 
@@ -22,7 +22,7 @@ UNJUDGED = 0.25
 
 
 def with_negatives(
-    train: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
+    train_cross_encoder: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
 ) -> JudgedPairs:
     """The pairs and, for each query, `each` unjudged rows of its list (from place `first`), graded
     UNJUDGED.
@@ -31,19 +31,21 @@ def with_negatives(
     validation queries they raised recall@10 of the re-ranked list from .47 to .52 and cost .003 of
     nDCG@10 among the judged."""
     rng = np.random.default_rng(seed)
-    of, rows = [train.of_P], [train.rows_P]
-    for query, (judged, _) in enumerate(train.by_query()):
+    of, rows = [train_cross_encoder.of_P], [train_cross_encoder.rows_P]
+    for query, (judged, _) in enumerate(train_cross_encoder.by_query()):
         listed = lists_QN[query][first:]
         pool = listed[(listed >= 0) & ~np.isin(listed, judged)]
         chosen = rng.choice(pool, min(each, len(pool)), replace=False)
         of.append(np.full(len(chosen), query, np.int64))
         rows.append(chosen.astype(np.int64))
     grades = np.full(sum(map(len, of)), UNJUDGED, np.float32)
-    grades[: len(train.grades_P)] = train.grades_P
-    return JudgedPairs.sorted(train.queries, np.concatenate(of), np.concatenate(rows), grades)
+    grades[: len(train_cross_encoder.grades_P)] = train_cross_encoder.grades_P
+    return JudgedPairs.sorted(
+        train_cross_encoder.queries, np.concatenate(of), np.concatenate(rows), grades
+    )
 
 
-def train(
+def train_cross_encoder(
     base: Path,
     texts: Sequence[str],
     pairs: JudgedPairs,
@@ -53,7 +55,7 @@ def train(
     max_tokens: int = 64,
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Trains the model of `base` to give each pair its grade (binary cross entropy), and saves it
     to `folder`.
 

@@ -29,8 +29,8 @@ from recsys.training.adapters import allocators, orthogonality
 from recsys.training.workers import from_first, rank, share_weights, workers
 from recsys.types import Ints
 
-Places = Ints
-Loss = Callable[[nn.Module, Places], Tensor]
+Positions = Ints
+Loss = Callable[[nn.Module, Positions], Tensor]
 Validate = Callable[[nn.Module], float]
 Say = Callable[[str], None]
 CHECKPOINT = "checkpoint.pt"
@@ -93,7 +93,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """`best` is the best validation, reached after `step` of the `steps` made; `start` is that of
     the given weights.
 
@@ -115,7 +115,7 @@ def fit(
     schedule: Schedule,
     say: Say = lambda _: None,
     resume: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Trains `model` in place and leaves it on its device, in eval mode, with the weights of the
     best validation.
 
@@ -194,7 +194,7 @@ class _Run:
         self.losses: list[Tensor] = []
         self.board: Any = None
 
-    def run(self, resume: bool) -> Fitted:
+    def run(self, resume: bool) -> FitResult:
         resumed = resume and self._load()
         self.board = self._open_board()
         if not resumed:
@@ -216,7 +216,7 @@ class _Run:
             # aborts at exit then.
             del wrapped
             gc.collect()
-        return Fitted(
+        return FitResult(
             self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start
         )
 
@@ -226,7 +226,7 @@ class _Run:
             self.told = time.perf_counter()
             self.say(f"step {self.step:,} of {self.steps:,}  {self.told - self.begun:.0f} s")
 
-    def _train(self, model: nn.Module, places: Places) -> None:
+    def _train(self, model: nn.Module, places: Positions) -> None:
         """One step on this worker's share of the batch."""
         seed_everything(_mixed(self.schedule.seed, self.step, rank()))
         share = self.schedule.rate(self.step, self.steps)
@@ -256,7 +256,7 @@ class _Run:
             for mean, weights in zip(self.kept.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(weights, share)
 
-    def _batches(self) -> Iterator[Places]:
+    def _batches(self) -> Iterator[Positions]:
         """This worker's share of each batch, from the present step on."""
         size, an_epoch = self.schedule.batch_size, self.schedule.steps_an_epoch(self.examples)
         for epoch in range(self.step // an_epoch, math.ceil(self.steps / an_epoch)):

@@ -24,7 +24,7 @@ BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MixerRecipe:
     """How the mixer is learned.
 
     `new_share` is the weight of the lists without what the user has had, beside the lists of
@@ -40,7 +40,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Example:
+class MixerExample:
     """A block of requests: rows_BN (-1 pads), features_BNF, and which candidates the user then
     took."""
 
@@ -49,9 +49,9 @@ class Example:
     labels_BN: Mask
 
 
-def examples(
+def mixer_examples(
     ask: Ask, asked: Histories, truth: tuple[Ints, Ints], block: int = BLOCK
-) -> Iterator[Example]:
+) -> Iterator[MixerExample]:
     """One example a block of histories. `truth` is offsets [U + 1] and item rows, as `metrics`
     takes it."""
     offsets, items = truth
@@ -59,16 +59,16 @@ def examples(
         high = min(low + block, len(asked))
         rows_BN, features_BNF = ask(asked.slice(low, high))
         mine = items[offsets[low] : offsets[high]]
-        yield Example(
+        yield MixerExample(
             rows_BN, features_BNF, found(rows_BN, offsets[low : high + 1] - offsets[low], mine)
         )
 
 
-def train_mixer(
-    made: Iterable[Example],
+def fit_mixer(
+    made: Iterable[MixerExample],
     names: Sequence[str],
     start: Mapping[str, float],
-    recipe: Recipe = Recipe(),
+    recipe: MixerRecipe = MixerRecipe(),
     again: Sequence[str] = AGAIN,
 ) -> Mixer:
     """The weights of the least listwise loss: softmax cross-entropy over each request's candidates
@@ -129,7 +129,7 @@ def _listwise(scores: Tensor, labels: Tensor, listed: Tensor) -> Tensor:
     return -(torch.where(positive, logs, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)).sum()
 
 
-def _tensors(example: Example, first: Mixer) -> _Block:
+def _tensors(example: MixerExample, first: Mixer) -> _Block:
     size, candidates = example.rows_BN.shape
     seen = views(example.features_BNF).reshape(
         size, candidates, len(first.feature_names) * len(VIEWS)

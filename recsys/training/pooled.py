@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recsys.encoders.rows import padded
 from recsys.encoders.transformer import TransformerEncoder, pooled
 from recsys.training.adapters import Adapters, adapted, merged
-from recsys.training.loop import Places
+from recsys.training.loop import Positions
 
 #: A CPU runs a batch in pieces of like length: short texts of varied length are mostly padding
 #: otherwise.
@@ -81,12 +81,12 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def blocks(self, size: int) -> list[Places]:
+    def blocks(self, size: int) -> list[Positions]:
         """All places, those of like length together, at most `size` in each."""
         lengths_N = self._tokens.value_lengths().to_numpy()
         return np.array_split(np.argsort(lengths_N, kind="stable"), -(-len(self) // size))
 
-    def batch(self, places: Places, device: Any) -> tuple[Tensor, Tensor]:
+    def batch(self, places: Positions, device: Any) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, T] int64, as long as the longest of the batch."""
         ids_BT, lengths_B = padded(self._tokens.take(pa.array(places)), self._pad)
         there_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]

@@ -25,7 +25,7 @@ from recsys.ranking import trees
 from recsys.ranking.features import BLOCKS
 from recsys.ranking.logged_rankings import CLIP, LoggedRankings, PositionBias, ips_ndcg, is_vector
 from recsys.ranking.network import Network, Shape, save
-from recsys.training.loop import Fitted, Schedule, fit, seed_everything
+from recsys.training.loop import FitResult, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
 
@@ -54,7 +54,7 @@ class TreeRecipe:
 @dataclass(frozen=True)
 class NetRecipe:
     """How the network is taught. `adversarial` is the length of the vectors' perturbation, see
-    `perturbed`."""
+    `perturb`."""
 
     shape: Shape = field(default_factory=Shape)
     epochs: float = 8
@@ -68,7 +68,7 @@ class NetRecipe:
 
 
 @dataclass(frozen=True)
-class Tensors:
+class ListTensors:
     """Lists as the loss takes them: `features` [B, K, F], the others [B, K].
 
     `targets` are gains by inverse propensity, 0 at pads. `offsets` are logarithms of how much of
@@ -83,21 +83,21 @@ class Tensors:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def at(self, places: Ints, device: torch.device | None = None) -> Tensors:
+    def at(self, places: Ints, device: torch.device | None = None) -> ListTensors:
         """These requests, on this device."""
         chosen = torch.from_numpy(np.asarray(places, np.int64))
         features, targets, offsets = (
             part[chosen].to(device) for part in (self.features, self.targets, self.offsets)
         )
-        return Tensors(features, targets, offsets, self.blocks)
+        return ListTensors(features, targets, offsets, self.blocks)
 
 
-def tensors(
+def list_tensors(
     lists: LoggedRankings,
     names: Sequence[str],
     examination: PositionBias | None,
     clip: float = CLIP,
-) -> Tensors:
+) -> ListTensors:
     """The lists with the features `names` (see `LoggedRankings.named`), on the CPU; raw clicks without an
     examination."""
     weights_BK = lists.ips_weights(examination, clip)
@@ -115,10 +115,12 @@ def tensors(
     features, targets, offsets = (
         torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays
     )
-    return Tensors(features, targets, offsets, tuple(tuple(block) for block in columns if block))
+    return ListTensors(
+        features, targets, offsets, tuple(tuple(block) for block in columns if block)
+    )
 
 
-def listwise_ips_loss(scores_BK: Tensor, lists: Tensors) -> Tensor:
+def listwise_ips_loss(scores_BK: Tensor, lists: ListTensors) -> Tensor:
     """Mean over the requests with a click of the softmax cross-entropy of their clicks, by inverse
     propensity.
 
@@ -130,18 +132,18 @@ def listwise_ips_loss(scores_BK: Tensor, lists: Tensors) -> Tensor:
     return -(lists.targets * logs_BK).sum() / teaching
 
 
-def loss_of(network: nn.Module, lists: Tensors, adversarial: float = 0.0) -> Tensor:
+def ranker_loss(network: nn.Module, lists: ListTensors, adversarial: float = 0.0) -> Tensor:
     """`listwise_ips_loss` of what the network says; with `adversarial` the mean of it and of that
-    with the vectors `perturbed` (adversarial training, Goodfellow et al. 2015; for vectors of items
+    with the vectors `perturb` (adversarial training, Goodfellow et al. 2015; for vectors of items
     Tang et al., TKDE 2019)."""
     loss = listwise_ips_loss(network(lists.features), lists)
     if not adversarial or not lists.blocks:
         return loss
-    moved = perturbed(network, lists, adversarial)
+    moved = perturb(network, lists, adversarial)
     return (loss + listwise_ips_loss(network(moved.features), moved)) / 2
 
 
-def perturbed(network: nn.Module, lists: Tensors, epsilon: float) -> Tensors:
+def perturb(network: nn.Module, lists: ListTensors, epsilon: float) -> ListTensors:
     """The lists with each vector moved to where the loss rises fastest: every number by epsilon /
     sqrt(length), so that it is by `epsilon` of a unit vector (the fast gradient sign method,
     Goodfellow et al. 2015).
@@ -156,7 +158,7 @@ def perturbed(network: nn.Module, lists: Tensors, epsilon: float) -> Tensors:
         at = list(block)
         there = (lists.features[..., at] != 0).any(dim=-1, keepdim=True)
         moved[..., at] += there * slopes[..., at].sign() * (epsilon / math.sqrt(len(at)))
-    return Tensors(moved, lists.targets, lists.offsets, lists.blocks)
+    return ListTensors(moved, lists.targets, lists.offsets, lists.blocks)
 
 
 def train_net(
@@ -166,7 +168,7 @@ def train_net(
     folder: Path,
     recipe: NetRecipe = NetRecipe(),
     say: Say = lambda _: None,
-) -> Fitted:
+) -> FitResult:
     """Teaches a `Network` and saves it to `folder` for `NetRanker`; the validation is the mean of
     `ips_ndcg`.
 
@@ -177,16 +179,16 @@ def train_net(
     network = Network(train.names, recipe.shape)
     network.normalise_by(train.features_BKF[train.there_BK])
     taught, judged = (
-        tensors(lists, train.names, examination, recipe.clip) for lists in (train, valid)
+        list_tensors(lists, train.names, examination, recipe.clip) for lists in (train, valid)
     )
 
     def loss(model: nn.Module, places: Ints) -> Tensor:
-        return loss_of(
+        return ranker_loss(
             model, taught.at(places, next(model.parameters()).device), recipe.adversarial
         )
 
     def validate(model: nn.Module) -> float:
-        return mean(ips_ndcg(scored(model, judged), valid, examination, clip=recipe.clip))
+        return mean(ips_ndcg(score_lists(model, judged), valid, examination, clip=recipe.clip))
 
     schedule = Schedule(
         recipe.epochs,
@@ -204,7 +206,7 @@ def train_net(
 
 
 @torch.no_grad()
-def scored(network: nn.Module, lists: Tensors) -> Floats:
+def score_lists(network: nn.Module, lists: ListTensors) -> Floats:
     """[B, K] float32: what the network says of each place."""
     device = next(network.parameters()).device
     blocks = (lists.features[at : at + _BLOCK].to(device) for at in range(0, len(lists), _BLOCK))
@@ -218,7 +220,7 @@ def train_trees(
     folder: Path,
     recipe: TreeRecipe = TreeRecipe(),
     say: Say = lambda _: None,
-) -> Fitted:
+) -> FitResult:
     """Grows LambdaMART trees and saves them to `folder` for `TreeRanker`; the validation is the
     mean of `ips_ndcg`.
 
@@ -239,7 +241,7 @@ def train_trees(
     data, history = _dataset(train), dict[str, dict[str, list[float]]]()
     booster = lightgbm.train(
         _parameters(recipe, len(data.data))
-        | {"objective": Lambdas(train, examination, recipe.clip)},
+        | {"objective": LambdaMartObjective(train, examination, recipe.clip)},
         data,
         recipe.rounds,
         valid_sets=[_dataset(valid, data)],
@@ -256,7 +258,7 @@ def train_trees(
     say(
         f"trees {booster.best_iteration} of {len(told)}  validation {max(told):.4f}  {seconds:.0f} s"
     )
-    return Fitted(max(told), booster.best_iteration, len(told), seconds, start)
+    return FitResult(max(told), booster.best_iteration, len(told), seconds, start)
 
 
 def _parameters(recipe: TreeRecipe, examples: int) -> dict[str, Any]:
@@ -275,7 +277,7 @@ def _parameters(recipe: TreeRecipe, examples: int) -> dict[str, Any]:
     }
 
 
-class Lambdas:
+class LambdaMartObjective:
     """LambdaMART's objective (Burges 2010) of clicks without position bias, as LightGBM calls it.
 
     A pair is an item i with more gain than j of its request. It counts |delta nDCG| of exchanging

@@ -47,7 +47,7 @@ START = {"dense": 1.0, "lexical": 0.2}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SearchRecipe:
     """Schedules, and how much a teacher reads. Without a `teacher` the small model learns from the
     grades alone."""
 
@@ -58,12 +58,12 @@ class Recipe:
     distilled: int = 60
 
     @classmethod
-    def here(cls, seed: int = 0) -> Recipe:
+    def here(cls, seed: int = 0) -> SearchRecipe:
         """For this machine."""
         return (cls.on_gpu if torch.cuda.is_available() else cls.on_cpu)(seed)
 
     @classmethod
-    def on_gpu(cls, seed: int = 0) -> Recipe:
+    def on_gpu(cls, seed: int = 0) -> SearchRecipe:
         return cls(
             encoder=Schedule(2, 192, 1e-4, patience=0, seed=seed),
             teacher=Schedule(2, 64, 1e-4, patience=0, seed=seed),
@@ -71,7 +71,7 @@ class Recipe:
         )
 
     @classmethod
-    def on_cpu(cls, seed: int = 0) -> Recipe:
+    def on_cpu(cls, seed: int = 0) -> SearchRecipe:
         """Under an hour on two cores for 50,000 items and 35,000 pairs: a part of them, and no
         teacher.
 
@@ -85,7 +85,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Bases:
+class BaseModels:
     """The pretrained models that training starts from: folders."""
 
     encoder: TransformerEncoder
@@ -98,8 +98,8 @@ def train_search(
     lexical: LexicalIndex,
     train: JudgedPairs,
     valid: JudgedPairs,
-    bases: Bases,
-    recipe: Recipe,
+    bases: BaseModels,
+    recipe: SearchRecipe,
     folder: Path,
     say: Say = print,
     resume: bool = False,
@@ -117,7 +117,7 @@ def train_search(
     hard_QN = _mined(bases.encoder, zero_shot, lexical, train)
     say(f"tuning the encoder on {len(train.usable()):,} pairs of {len(train.queries):,} queries")
     schedule = _logged(recipe.encoder, folder, ENCODER)
-    tuned = contrastive.tune(
+    tuned = contrastive.tune_encoder(
         bases.encoder,
         texts,
         train,
@@ -129,12 +129,12 @@ def train_search(
         say,
         resume,
     )
-    _write(folder / USAGE, usage(bases.encoder))
-    encoder = TransformerEncoder(str(folder / ENCODER), **usage(bases.encoder))
+    _write(folder / USAGE, encoder_arguments(bases.encoder))
+    encoder = TransformerEncoder(str(folder / ENCODER), **encoder_arguments(bases.encoder))
     say(f"encoding {len(texts):,} items with {encoder.space}")
     sources = (
         LexicalRetriever(lexical),
-        ExactRetriever("dense", centred(item_vectors(encoder, texts, folder))),
+        ExactRetriever("dense", subtract_mean(item_vectors(encoder, texts, folder))),
     )
     found = Signals.ask(sources, _requests(encoder, valid), LISTED, valid)
     weights = found.fused(valid, START)
@@ -146,7 +146,7 @@ def train_search(
         say(f"training the teacher on {len(examples.of_P):,} pairs")
         teacher = folder / "logs" / "teacher" / "model"
         schedule = _logged(recipe.teacher, folder, "teacher")
-        cross_encoder.train(
+        cross_encoder.train_cross_encoder(
             bases.teacher, texts, examples, valid, teacher, schedule, say=say, resume=resume
         )
         examples = _taught(
@@ -154,7 +154,7 @@ def train_search(
         )
     say(f"training the re-ranker on {len(examples.of_P):,} pairs")
     schedule = _logged(recipe.student, folder, CROSS_ENCODER)
-    student = cross_encoder.train(
+    student = cross_encoder.train_cross_encoder(
         bases.student,
         texts,
         examples,
@@ -249,7 +249,7 @@ def _fuse(
 
 def _weakest(dense: Retriever, encoder: Encoder, valid: JudgedPairs) -> float:
     """The cosine that best parts the nearest item of real queries from that of made-up words."""
-    nonsense = made_up(min(500, len(valid.queries)))
+    nonsense = pseudowords(min(500, len(valid.queries)))
     near = [
         dense.retrieve(
             Requests(size=len(texts), texts=None, vectors_BD=encoder.encode_queries(texts)), 1
@@ -262,7 +262,7 @@ def _weakest(dense: Retriever, encoder: Encoder, valid: JudgedPairs) -> float:
     return float(cuts[int(np.argmin(wrong))])
 
 
-def made_up(count: int, seed: int = 0) -> list[str]:
+def pseudowords(count: int, seed: int = 0) -> list[str]:
     """Texts of one to three words that no language has."""
     rng = np.random.default_rng(seed)
 
@@ -282,13 +282,13 @@ def _write(path: Path, content: Any) -> None:
     from_first(None)
 
 
-def centred(items_ID: Floats) -> Floats:
+def subtract_mean(items_ID: Floats) -> Floats:
     """The vectors less their mean, which is what `search.Searcher` weighs: cosines above the
     catalogue's mean."""
     return items_ID - np.mean(items_ID, axis=0, dtype=np.float64).astype(np.float32)
 
 
-def usage(encoder: TransformerEncoder) -> dict[str, Any]:
+def encoder_arguments(encoder: TransformerEncoder) -> dict[str, Any]:
     """How an encoder is used, as the arguments of the next one."""
     names = ("query_prefix", "item_prefix", "max_tokens", "pooling")
     return {name: getattr(encoder, name) for name in names}

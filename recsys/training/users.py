@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from recsys.errors import InputError
 from recsys.retrieval.behaviour.sparse import EVENT_WEIGHTS
-from recsys.training.loop import Fitted, Places, Schedule, fit, seed_everything
+from recsys.training.loop import FitResult, Positions, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import PURCHASE, Floats, Histories, Ints, Rows
 from recsys.users.content import Content
@@ -34,7 +34,7 @@ PARTS = 4
 
 
 @dataclass(frozen=True)
-class Recipe:
+class UserModelRecipe:
     """How the network is built and trained.
 
     Up to `full_below` items the softmax is over all of them; above, over the target and `negatives`
@@ -67,7 +67,7 @@ class Recipe:
                 f"{self.dim} dimensions cannot be shared by {self.heads} heads: give a multiple as dim"
             )
 
-    def with_values(self, values: Mapping[str, float]) -> Recipe:
+    def with_values(self, values: Mapping[str, float]) -> UserModelRecipe:
         """This recipe with other numbers for fields of it, or of its schedule, by name.
 
         The seed is not among them: runs are told apart by it. InputError for a name that is no such
@@ -93,22 +93,22 @@ class Recipe:
         }
 
     @classmethod
-    def here(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
+    def here(cls, seed: int = 0, log_dir: Path | None = None) -> UserModelRecipe:
         """For this machine."""
         return (cls.on_gpu if torch.cuda.is_available() else cls.on_cpu)(seed, log_dir)
 
     @classmethod
-    def on_gpu(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
+    def on_gpu(cls, seed: int = 0, log_dir: Path | None = None) -> UserModelRecipe:
         return cls(Schedule(60, 512, 1e-3, warmup=0.05, patience=8, seed=seed, log_dir=log_dir))
 
     @classmethod
-    def on_cpu(cls, seed: int = 0, log_dir: Path | None = None) -> Recipe:
+    def on_cpu(cls, seed: int = 0, log_dir: Path | None = None) -> UserModelRecipe:
         """Half as wide, and a sampled softmax from a few thousand items on."""
         schedule = Schedule(30, 128, 1e-3, warmup=0.05, patience=5, seed=seed, log_dir=log_dir)
         return cls(schedule, dim=128, full_below=2_000, negatives=1_024)
 
 
-def _numbers(part: Recipe | Schedule) -> dict[str, str]:
+def _numbers(part: UserModelRecipe | Schedule) -> dict[str, str]:
     """Its fields that are numbers, but for the seed, and which kind of number: int or float."""
     found = {
         field.name: str(field.type) for field in fields(part) if field.type in ("int", "float")
@@ -123,14 +123,14 @@ def _whole(name: str, value: float) -> int:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class NextItemTargets:
     """Users to validate on: what each did before, and the item that came next (row)."""
 
     asked: Histories
     next_B: Rows
 
 
-def last_held_out(histories: Histories, seed: int = 0) -> tuple[Histories, Foretold]:
+def leave_last_out(histories: Histories, seed: int = 0) -> tuple[Histories, NextItemTargets]:
     """The histories without the newest event of up to VALIDATED users, and those events as what is
     to be foretold.
 
@@ -143,19 +143,19 @@ def last_held_out(histories: Histories, seed: int = 0) -> tuple[Histories, Foret
     kept_E = np.ones(len(histories.items), bool)
     kept_E[ends[chosen] - 1] = False
     before = histories.where(kept_E)
-    return before, Foretold(before.users(chosen), histories.items[ends[chosen] - 1])
+    return before, NextItemTargets(before.users(chosen), histories.items[ends[chosen] - 1])
 
 
 def train_user_model(
     histories: Histories,
-    valid: Foretold,
+    valid: NextItemTargets,
     items: pa.Table,
     vectors_ID: Floats,
     folder: Path,
-    recipe: Recipe,
+    recipe: UserModelRecipe,
     say: Callable[[str], None] = lambda _: None,
     resume: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Learns from `histories`, keeps the weights that foretell `valid` best (ndcg@10 over all items
     without those bought), and writes what `users.sequence.SequenceModel` opens to `folder`.
 
@@ -172,7 +172,7 @@ def train_user_model(
         )
     seed_everything(recipe.schedule.seed)
     events_I = np.bincount(histories.items, minlength=items.num_rows)
-    learner = Learner(recipe, features_IC, events_I)
+    learner = TrainableUserModel(recipe, features_IC, events_I)
     loss, validate = _NextItem(windows, recipe, events_I), _Ndcg(valid, recipe.length)
     fitted = fit(learner, len(windows.starts_W), loss, validate, recipe.schedule, say, resume)
     if rank() == 0:
@@ -182,13 +182,13 @@ def train_user_model(
     return fitted
 
 
-def validated(
+def score_recipe(
     values: Mapping[str, float],
     histories: Histories,
-    valid: Foretold,
+    valid: NextItemTargets,
     items: pa.Table,
     vectors_ID: Floats,
-    recipe: Recipe,
+    recipe: UserModelRecipe,
 ) -> float:
     """ndcg@10 on `valid` of a model trained by the recipe with these values; the model itself is
     thrown away."""
@@ -197,13 +197,13 @@ def validated(
         return train_user_model(histories, valid, items, vectors_ID, Path(folder), recipe).best
 
 
-class Learner(nn.Module):
+class TrainableUserModel(nn.Module):
     """The network and what only training needs: each item's content, and its residual."""
 
     content_IC: Tensor
     shrunk_I: Tensor
 
-    def __init__(self, recipe: Recipe, features_IC: Floats, events_I: Ints) -> None:
+    def __init__(self, recipe: UserModelRecipe, features_IC: Floats, events_I: Ints) -> None:
         super().__init__()
         shape = Shape(
             features_IC.shape[1],
@@ -300,14 +300,14 @@ class _NextItem:
     """The loss over windows: cross-entropy of each target among all items, or among a sample of
     them."""
 
-    def __init__(self, windows: Windows, recipe: Recipe, events_I: Ints) -> None:
+    def __init__(self, windows: Windows, recipe: UserModelRecipe, events_I: Ints) -> None:
         self.windows, self.length, self.items = windows, recipe.length, len(events_I)
         self.draws = recipe.negatives if self.items > recipe.full_below else 0
         popular_I = events_I / max(1, events_I.sum())
         self.drawn_by_I = 0.5 / self.items + 0.5 * popular_I
         self.cumulative_I = np.cumsum(self.drawn_by_I)
 
-    def __call__(self, model: nn.Module, places: Places) -> Tensor:
+    def __call__(self, model: nn.Module, places: Positions) -> Tensor:
         device = next(model.parameters()).device
         parts = [
             self._events(part)
@@ -347,13 +347,13 @@ class _NextItem:
         losses_P = functional.cross_entropy(logits_PN, targets_P, reduction="none")
         return (losses_P * weights_P).sum() / weights_P.sum()
 
-    def _alike(self, places: Places, count: int) -> list[Places]:
+    def _alike(self, places: Positions, count: int) -> list[Positions]:
         """The batch in parts of like length: padded to the longest, most of it would be pads."""
         lengths = (self.windows.stops_W - self.windows.starts_W)[places]
         parts = np.array_split(places[np.argsort(lengths, kind="stable")], count)
         return [part for part in parts if len(part)]
 
-    def _events(self, places: Places) -> _Events:
+    def _events(self, places: Positions) -> _Events:
         w, known = self.windows, self.windows.histories
         starts, stops = w.starts_W[places], w.stops_W[places]
         at_BM = starts[:, None] + np.arange((stops - starts).max())
@@ -392,7 +392,7 @@ class _NextItem:
 class _Ndcg:
     """ndcg@K of the next item, ranked among all that the user had not bought."""
 
-    def __init__(self, valid: Foretold, length: int) -> None:
+    def __init__(self, valid: NextItemTargets, length: int) -> None:
         chosen = np.random.default_rng(0).permutation(len(valid.asked))[:VALIDATED]
         chosen = chosen[
             np.argsort(np.diff(valid.asked.offsets)[chosen], kind="stable")
@@ -401,7 +401,7 @@ class _Ndcg:
         self.next_B, self.length = valid.next_B[chosen].astype(np.int64), length
 
     def __call__(self, model: nn.Module) -> float:
-        assert isinstance(model, Learner)
+        assert isinstance(model, TrainableUserModel)
         device, gains = next(model.parameters()).device, []
         places_ID = model.places(torch.arange(len(model.shrunk_I), device=device)).float()
         for start in range(0, len(self.asked), 512):

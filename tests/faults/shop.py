@@ -19,7 +19,7 @@ from recsys.config import Setup
 from recsys.interfaces import Chunk, EventStore
 from recsys.simulation.load import check_answer
 from recsys.simulation.traffic import Call
-from recsys.training.guard import Online
+from recsys.training.influence import OnlineConfig
 from tests import checkerboard
 from tests.checkerboard import ITEMS, Checkerboard, title
 from tests.faults.clock import follow
@@ -65,7 +65,7 @@ def setup() -> Setup:
     too. Its replicas follow the clock in the file $NIGHTSHELF_FAULTS_CLOCK, if there is one."""
     shop = replace(checkerboard.setup(), dataset=moved)
     layout = cast(Literal["fused", "split"], os.environ.get("NIGHTSHELF_FAULTS_LAYOUT", "fused"))
-    online = Online() if layout == "split" else None
+    online = OnlineConfig() if layout == "split" else None
     if clock := os.environ.get("NIGHTSHELF_FAULTS_CLOCK"):
         shop = replace(shop, event_store=partial(_jumping, Path(clock), shop.event_store))
     return replace(shop, day=replace(shop.day, layout=layout, online=online, search_ms=2_000.0))

@@ -21,8 +21,8 @@ NOBODY = "nobody"
 
 
 @dataclass(frozen=True)
-class Online:
-    """Choices of learning by day; `training.online` says what they bound.
+class OnlineConfig:
+    """Choices of learning by day; `training.last_layer` says what they bound.
 
     A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of
     `radius` times the nightly ones' norm. After it one of `reservoir` lists of earlier days is
@@ -107,7 +107,7 @@ class Online:
         return 2 * max(self.user_votes, self.origin_votes) * self.vote
 
 
-class Guard:
+class InfluenceBudget:
     """Spends votes. Which lists teach, and how much, depends on the lists alone and never on the
     model.
 
@@ -115,13 +115,15 @@ class Guard:
     more than those two, and an address that forges names uses up no more of their votes than it has
     itself."""
 
-    def __init__(self, choices: Online = Online(), spent: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, choices: OnlineConfig = OnlineConfig(), spent: Mapping[str, Any] | None = None
+    ) -> None:
         self.choices = choices
         self.day: str = (spent or {}).get("day", "")
         self.spent: dict[str, float] = defaultdict(float, (spent or {}).get("votes", {}))
 
     def told(self) -> dict[str, Any]:
-        """What `Guard(choices, spent)` goes on from, as JSON has it."""
+        """What `InfluenceBudget(choices, spent)` goes on from, as JSON has it."""
         return {"day": self.day, "votes": dict(self.spent)}
 
     def admitted(

@@ -37,8 +37,8 @@ from recsys.experiments.chance import rng_of
 from recsys.experiments.intervals import mean, units
 from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
 from recsys.ranking.network import Network, load, save
-from recsys.training.guard import Guard, Online, is_held_out
-from recsys.training.ranker import tensors
+from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
+from recsys.training.ranker import list_tensors
 from recsys.types import Floats
 
 Values = NDArray[np.float64]
@@ -52,7 +52,7 @@ _BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Report:
+class LearnReport:
     """What one call of `learn` did with `lists` that led to something, and where the model stands
     after it.
 
@@ -73,7 +73,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListExample:
     """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No
     gradient of it times `weight` is longer than `votes`, wherever theta is."""
 
@@ -107,7 +107,7 @@ class OnlineLearner:
     alike in all places."""
 
     def __init__(
-        self, folder: str | Path, choices: Online, examination: PositionBias | None = None
+        self, folder: str | Path, choices: OnlineConfig, examination: PositionBias | None = None
     ) -> None:
         self.choices, self.examination = choices, examination
         self.nightly: Network = load(folder)
@@ -116,11 +116,11 @@ class OnlineLearner:
         self.scale_H = np.abs(weights_H) + FLOOR * np.abs(weights_H).mean()
         self.radius = choices.radius * float(np.linalg.norm(weights_H / self.scale_H))
         self.theta_H, self.good_H = np.zeros(len(weights_H)), np.zeros(len(weights_H))
-        self.guard, self.fallbacks = Guard(choices), 0
-        self._reservoir: dict[int, Listed] = {}
-        self._judged: deque[tuple[Listed, float]] = deque(maxlen=choices.recent)
+        self.guard, self.fallbacks = InfluenceBudget(choices), 0
+        self._reservoir: dict[int, ListExample] = {}
+        self._judged: deque[tuple[ListExample, float]] = deque(maxlen=choices.recent)
 
-    def learn(self, examples: pa.Table) -> Report:
+    def learn(self, examples: pa.Table) -> LearnReport:
         """Takes a step a list that led to something and may teach, in their order; of those held
         out it only counts the loss, as they come.
 
@@ -134,7 +134,7 @@ class OnlineLearner:
         told = self._difference()
         fell_back = self._check(*told)
         distance = float(np.linalg.norm(self.theta_H)) / self.radius
-        return Report(
+        return LearnReport(
             len(lists),
             **counts,
             distance=distance,
@@ -177,7 +177,7 @@ class OnlineLearner:
 
     def reach(self, examples: pa.Table) -> float:
         """The most by which one source can have changed the difference of two scores in any of
-        these lists, in a day: `Online.source_reach` times the largest distance of two of one list's
+        these lists, in a day: `OnlineConfig.source_reach` times the largest distance of two of one list's
         items."""
         distances = [_diameter(one.z_KH) for one in self._listed(self._lists(examples))]
         return self.choices.source_reach * max(distances, default=0.0)
@@ -200,12 +200,15 @@ class OnlineLearner:
         nightly_H = self.nightly.out.weight.detach().numpy()[0]
         self.theta_H = self._within((weights_H - nightly_H) / self.scale_H)
         self.good_H = self.theta_H.copy()
-        self.fallbacks, self.guard = int(state["fallbacks"]), Guard(self.choices, state["votes"])
+        self.fallbacks, self.guard = (
+            int(state["fallbacks"]),
+            InfluenceBudget(self.choices, state["votes"]),
+        )
 
     # Steps
 
     def _share(
-        self, one: Listed, alone: LoggedRankings, origins: Mapping[tuple[str, str], str | None]
+        self, one: ListExample, alone: LoggedRankings, origins: Mapping[tuple[str, str], str | None]
     ) -> float:
         """How much of the list's votes its sources can pay; nothing of one whose numbers overflow
         in the network."""
@@ -217,7 +220,7 @@ class OnlineLearner:
             one.votes, one.user, {origins[one.request, item] for item in items}, items, moment
         )
 
-    def _take(self, one: Listed, share: float) -> str:
+    def _take(self, one: ListExample, share: float) -> str:
         """What became of a list. One held out pays too: nobody can flood the judges."""
         if not share > 0:
             return "refused"
@@ -229,7 +232,7 @@ class OnlineLearner:
         self._learn(one, share)
         return "learned"
 
-    def _learn(self, one: Listed, share: float) -> None:
+    def _learn(self, one: ListExample, share: float) -> None:
         """Its step, and that of an older list."""
         self._step(one, share)
         older = self._reservoir.get(
@@ -238,7 +241,7 @@ class OnlineLearner:
         if older is not None and older.votes > 0:
             self._step(older, share * self.choices.replay * min(1.0, one.votes / older.votes))
 
-    def _step(self, one: Listed, share: float) -> None:
+    def _step(self, one: ListExample, share: float) -> None:
         rate = self.choices.learning_rate * share
         self.theta_H = self._within(self.theta_H - rate * one.slope_H(self.theta_H))
 
@@ -287,10 +290,10 @@ class OnlineLearner:
         lists = self._lists(examples)
         return lists.where(lists.teaches_B)
 
-    def _listed(self, lists: LoggedRankings) -> Iterator[Listed]:
+    def _listed(self, lists: LoggedRankings) -> Iterator[ListExample]:
         for start in range(0, len(lists), _BLOCK):
             block = lists.where(np.arange(start, min(start + _BLOCK, len(lists))))
-            told = tensors(block, self.feature_names, self.examination, self.choices.clip)
+            told = list_tensors(block, self.feature_names, self.examination, self.choices.clip)
             base_BK, hidden_BKH = self._hidden(told.features)
             targets_BK, offsets_BK = (
                 part.numpy().astype(np.float64) for part in (told.targets, told.offsets)
@@ -308,7 +311,7 @@ class OnlineLearner:
         z_KH: Floats,
         weighed_K: Values,
         offsets_K: Values,
-    ) -> Listed:
+    ) -> ListExample:
         """The loss is divided by what bounds its slope, the diameter, and its curvature, a quarter
         of the diameter's square, which times the rate must stay below 2. The slope is a mean of the
         items less that of the clicked ones: no longer than from there to the furthest."""
@@ -318,7 +321,7 @@ class OnlineLearner:
         weight = min(total / self.choices.clip, 1.0) / steepness
         z_KH = z_KH - z_KH.mean(axis=0)
         furthest = float(np.linalg.norm(z_KH - targets_K @ z_KH, axis=1).max(initial=0.0))
-        return Listed(*who, weight * furthest, base_K, z_KH, targets_K, offsets_K, weight)
+        return ListExample(*who, weight * furthest, base_K, z_KH, targets_K, offsets_K, weight)
 
     @torch.inference_mode()
     def _hidden(self, features_BKF: torch.Tensor) -> tuple[Floats, Floats]:

@@ -127,7 +127,7 @@ def main() -> int:
 
 def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each contender that can be, with the seconds it took."""
-    log = sequences.read(arguments.data or data_folder(arguments.dataset))
+    log = sequences.read_histories(arguments.data or data_folder(arguments.dataset))
     say(
         ", ".join(
             f"{count:,} {name.replace('_', ' ')}" for name, count in log.counts.items() if count
@@ -180,7 +180,7 @@ def scored(
     return row
 
 
-def cut(log: sequences.Sequences, arguments: argparse.Namespace) -> histories.Split:
+def cut(log: sequences.HistoryDataset, arguments: argparse.Namespace) -> histories.Split:
     """The log as the flags want it, split."""
     past, count, part = log.histories, log.items.num_rows, "valid" if arguments.valid else "test"
     if arguments.seeds < 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.datasets import labelled
+from recsys.datasets.labelled_texts import read_labelled_texts
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.training.classifier import (
@@ -46,7 +46,7 @@ def main() -> None:
     begun = time.perf_counter()
     schedule, recipe = _changed(json.loads(arguments.change), arguments.out)
     base = TransformerEncoder(arguments.model, max_tokens=64) if arguments.model else minilm()
-    train, test = labelled.read(arguments.train), labelled.read(arguments.test)
+    train, test = read_labelled_texts(arguments.train), read_labelled_texts(arguments.test)
     held_out = _held_out(train[1], arguments.outside, schedule.seed)
     inside, outside = (
         _without(test, held_out),

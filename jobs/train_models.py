@@ -23,7 +23,7 @@ import numpy as np
 from recsys.batch.held_out import split_last_days
 from recsys.batch.train import run_distributed
 from recsys.config import Setup, load
-from recsys.datasets import judged
+from recsys.datasets.judged_catalogue import read_judged_catalogue
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
@@ -150,7 +150,7 @@ def parsed() -> argparse.Namespace:
 
 def of_data(folder: Path) -> Shop:
     """Judgements, with their own catalogue."""
-    data = judged.read(folder)
+    data = read_judged_catalogue(folder)
     categories = [category or "" for category in data.items["category"].to_pylist()]
     index = LexicalIndex.build(searchable_fields(data.items), FIELD_BOOSTS)
     return Shop(data.name, item_texts(data.items), categories, index, data.pairs)

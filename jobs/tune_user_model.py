@@ -119,7 +119,7 @@ def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, f
 def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
     """A data set without its test items, cut as jobs.evaluate_histories --valid cuts it; there is
     no recipe with it."""
-    log = sequences.read(arguments.data or data_folder(arguments.dataset))
+    log = sequences.read_histories(arguments.data or data_folder(arguments.dataset))
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
     valid = NextItemTargets(split.valid.histories, split.valid.targets_U)
     vectors_ID = vectors(log.items, minilm())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def opened(
+def load_pretrained(
     kind: Any,
     folder: Path,
     device: str | None = None,
@@ -25,10 +25,10 @@ def opened(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     model = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).eval().to(device)
-    return packed(model) if device == "cpu" and _packs() else model
+    return prepack_linear_weights(model) if device == "cpu" and _packs() else model
 
 
-def packed(model: Any) -> Any:
+def prepack_linear_weights(model: Any) -> Any:
     """The same model, every linear layer's weights laid out once as oneDNN wants them, not again in
     every call: a third off the time of a query's few tokens, a seventh off a batch (MiniLM, one
     core); the same but for rounding."""

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import train_classifier as train_job
-from recsys.datasets import data_folder, labelled
+from recsys.datasets import data_folder
+from recsys.datasets.labelled_texts import read_labelled_texts
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError
@@ -233,7 +234,7 @@ def test_supervised_contrastive_of_known_vectors():
 )
 def test_labelled_files(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    assert labelled.read(tmp_path / name) == (["red, saw", "NA"], ["tool", "light"])
+    assert read_labelled_texts(tmp_path / name) == (["red, saw", "NA"], ["tool", "light"])
 
 
 def test_labelled_parquet_with_numbers_and_holes(tmp_path):
@@ -241,7 +242,7 @@ def test_labelled_parquet_with_numbers_and_holes(tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"text": ["saw", None], "label": [3, 4]}), tmp_path / "a.parquet")
-    assert labelled.read(tmp_path / "a.parquet") == (["saw", ""], ["3", "4"])
+    assert read_labelled_texts(tmp_path / "a.parquet") == (["saw", ""], ["3", "4"])
 
 
 @pytest.mark.parametrize(
@@ -257,12 +258,12 @@ def test_labelled_parquet_with_numbers_and_holes(tmp_path):
 def test_files_that_cannot_be_used(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said):
-        labelled.read(tmp_path / name)
+        read_labelled_texts(tmp_path / name)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(NotFoundError, match="there is no file"):
-        labelled.read(tmp_path / "a.csv")
+        read_labelled_texts(tmp_path / "a.csv")
 
 
 @needs_minilm
@@ -274,7 +275,7 @@ def test_banking77_begins_at_the_nearest_centroid(tmp_path):
         folder = data_folder("cs_banking77")
     except NotFoundError as error:
         pytest.skip(str(error))
-    rng, (texts, labels) = np.random.default_rng(0), labelled.read(folder / "train.csv")
+    rng, (texts, labels) = np.random.default_rng(0), read_labelled_texts(folder / "train.csv")
     places = [
         at
         for label in sorted(set(labels))

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.users.content import Content
+from recsys.users.content import ContentFeatures
 
 AXES = np.eye(4, dtype=np.float32)
 #: Forty items of four kinds: a kind has its vector, its word and its price.
@@ -28,7 +28,7 @@ def cosines(a, b):
 
 @pytest.fixture(scope="module")
 def whole():
-    content = Content.fit(catalogue(), AXES[KINDS], latent=4)
+    content = ContentFeatures.fit(catalogue(), AXES[KINDS], latent=4)
     return content, content.features(catalogue(), AXES[KINDS])
 
 
@@ -67,7 +67,7 @@ def test_an_item_without_anything_is_the_mean(whole):
 
 def test_a_catalogue_without_prices_or_texts_has_features():
     bare = catalogue([""] * 40, [None] * 40)
-    content = Content.fit(bare, AXES[KINDS])
+    content = ContentFeatures.fit(bare, AXES[KINDS])
     assert np.isfinite(content.features(bare, AXES[KINDS])).all()
 
 
@@ -85,7 +85,7 @@ def test_attributes_are_words_of_their_own():
     table = table.set_column(
         table.schema.get_field_index("attributes"), "attributes", pa.array(["7"] * 40)
     )
-    content = Content.fit(table, np.zeros((40, 4), np.float32), latent=4)
+    content = ContentFeatures.fit(table, np.zeros((40, 4), np.float32), latent=4)
     assert len(np.flatnonzero(np.abs(content.latent_WK).max(axis=1) > 1e-6)) == 3
 
 
@@ -93,5 +93,5 @@ def test_comes_back_as_saved(whole, tmp_path):
     content, features_IC = whole
     content.save(tmp_path / "c")
     np.testing.assert_array_equal(
-        Content.load(tmp_path / "c").features(catalogue(), AXES[KINDS]), features_IC
+        ContentFeatures.load(tmp_path / "c").features(catalogue(), AXES[KINDS]), features_IC
     )

@@ -92,7 +92,7 @@ def test_same_seed_same_weights(encoder: TransformerEncoder, tmp_path: Path) -> 
 
 
 def test_no_usable_pair_is_said(encoder: TransformerEncoder, tmp_path: Path) -> None:
-    bad = JudgedPairs.sorted(["aa1", "aa2"], [0, 1], [3, 4], [0.0, 0.25])
+    bad = JudgedPairs.from_unsorted(["aa1", "aa2"], [0, 1], [3, 4], [0.0, 0.25])
     with pytest.raises(
         InputError, match=rf"no pair of the training file is graded {USABLE} or better"
     ):
@@ -103,12 +103,12 @@ def test_no_usable_pair_is_said(encoder: TransformerEncoder, tmp_path: Path) -> 
 def contrast(
     encoder: TransformerEncoder, train: JudgedPairs, hard_QN: np.ndarray
 ) -> contrastive._Contrast:
-    return contrastive._Contrast(encoder, TEXTS, train, train.usable(), hard_QN)
+    return contrastive._Contrast(encoder, TEXTS, train, train.positives(), hard_QN)
 
 
 #: "aa0" wants 0 (right), 1 (usable) and not 2; "aa1" wants 1 and 3; "aa2" was judged on 4 alone,
 #: and that is wrong.
-FEW = JudgedPairs.sorted(
+FEW = JudgedPairs.from_unsorted(
     ["aa0", "aa1", "aa2"], [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 3, 4], [1.0, 0.5, 0.0, 1.0, 0.75, 0.0]
 )
 HARD_QN = np.array([[0, 2, 5, 6, -1], [1, 3, -1, -1, -1], [4, 7, 8, 9, -1]])
@@ -134,15 +134,15 @@ batches = st.lists(st.integers(0, 239), min_size=1, max_size=12, unique=True)
 def test_left_out_is_what_is_usable_for_the_query_but_not_asked_for(
     encoder, batch, negatives
 ) -> None:
-    good = TRAIN.usable()
+    good = TRAIN.positives()
     pairs = good[np.array(batch) % len(good)]
-    of_B, rows_B = TRAIN.of_P[pairs], TRAIN.rows_P[pairs]
+    of_B, rows_B = TRAIN.query_P[pairs], TRAIN.rows_P[pairs]
     rows_C = np.concatenate([rows_B, np.array(negatives, np.int64)])
     left_out_BC = contrast(encoder, TRAIN, NONE_QN)._left_out(of_B, rows_B, rows_C)
-    usable = set(zip(TRAIN.of_P[good].tolist(), TRAIN.rows_P[good].tolist(), strict=True))
+    positives = set(zip(TRAIN.query_P[good].tolist(), TRAIN.rows_P[good].tolist(), strict=True))
     for at, query in enumerate(of_B.tolist()):
         wanted = [
-            (query, row) in usable and place != at for place, row in enumerate(rows_C.tolist())
+            (query, row) in positives and place != at for place, row in enumerate(rows_C.tolist())
         ]
         assert left_out_BC[at].tolist() == wanted
 
@@ -201,5 +201,5 @@ def opened_plain(encoder: TransformerEncoder) -> TransformerEncoder:
 
 
 def test_validation_without_answers_is_nothing(encoder: TransformerEncoder) -> None:
-    wrong = JudgedPairs.sorted(["aa1"], [0], [3], [0.0])
+    wrong = JudgedPairs.from_unsorted(["aa1"], [0], [3], [0.0])
     assert contrastive._Recall(encoder, TEXTS, wrong)(Pooled(encoder).eval()) == 0

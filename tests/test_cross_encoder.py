@@ -41,7 +41,7 @@ def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) 
     assert fitted.best > 0.9 > 0.6 > fitted.start
     valid = judged(VERBS[3:], 2)
     scores_P = CrossEncoder(folder).scores(
-        [valid.queries[q] for q in valid.of_P], [TEXTS[r] for r in valid.rows_P]
+        [valid.queries[q] for q in valid.query_P], [TEXTS[r] for r in valid.rows_P]
     )
     assert judged_ndcg(valid, scores_P) > 0.9, "the saved folder is the trained model"
     assert scores_P[valid.grades_P == 1].mean() > 0.8 > 0.2 > scores_P[valid.grades_P == 0].mean()
@@ -116,14 +116,14 @@ def test_bert_tiny_is_a_folder_to_train_from() -> None:
 
 #: Query 0 was judged on 1 and 2, query 1 on 5. The lists begin with what stands too high to be a
 #: negative.
-TRAIN = JudgedPairs.sorted(["a", "b"], [0, 0, 1], [1, 2, 5], [1.0, 0.0, 0.5])
+TRAIN = JudgedPairs.from_unsorted(["a", "b"], [0, 0, 1], [1, 2, 5], [1.0, 0.0, 0.5])
 LISTS_QN = np.array([[7, 1, 2, 3, 4, -1], [5, 6, 5, 8, -1, -1]])
 
 
 def test_negatives_are_what_nobody_judged() -> None:
     more = with_negatives(TRAIN, LISTS_QN, 2, 1, seed=0)
     assert more.queries == TRAIN.queries
-    assert more.of_P.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert more.query_P.tolist() == [0, 0, 0, 0, 1, 1, 1]
     (rows_0, grades_0), (rows_1, grades_1) = more.by_query()
     assert (rows_0[:2].tolist(), set(rows_0[2:].tolist())) == ([1, 2], {3, 4})
     assert (rows_1[:1].tolist(), set(rows_1[1:].tolist())) == ([5], {6, 8})
@@ -147,7 +147,7 @@ lists = st.lists(
 @given(lists, st.integers(0, 6), st.integers(0, 6), st.integers(0, 9))
 def test_laws_of_negatives(listed: list[list[int]], each: int, first: int, seed: int) -> None:
     more = with_negatives(TRAIN, np.array(listed), each, first, seed)
-    assert (np.diff(more.of_P) >= 0).all()
+    assert (np.diff(more.query_P) >= 0).all()
     for query, (rows, grades) in enumerate(more.by_query()):
         judged_rows, judged_grades = TRAIN.by_query()[query]
         added = rows[len(judged_rows) :]
@@ -160,7 +160,7 @@ def test_laws_of_negatives(listed: list[list[int]], each: int, first: int, seed:
 
 def test_judged_ndcg_worked_example() -> None:
     """Grades 1 and .5 gain 3 and 1; the second query has no gain and is left out."""
-    pairs = JudgedPairs.sorted(["a", "b"], [0, 0, 0, 1], [0, 1, 2, 3], [0.5, 0.0, 1.0, 0.0])
+    pairs = JudgedPairs.from_unsorted(["a", "b"], [0, 0, 0, 1], [0, 1, 2, 3], [0.5, 0.0, 1.0, 0.0])
     best = 3 + 1 / np.log2(3)
     assert judged_ndcg(pairs, np.array([2.0, 1.0, 3.0, 9.0])) == pytest.approx(1)
     assert judged_ndcg(pairs, np.array([3.0, 2.0, 1.0, 9.0])) == pytest.approx((1 + 3 / 2) / best)

@@ -239,7 +239,7 @@ class TestMiniLM(EncoderContract):
 def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
     import torch
 
-    from recsys.pretrained import packed
+    from recsys.pretrained import prepack_linear_weights
 
     torch.manual_seed(0)
     inner = torch.nn.Sequential(
@@ -249,7 +249,7 @@ def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
     tokens = torch.randn(2, 5, 16)
     with torch.inference_mode():
         wanted = model(tokens)
-        found = packed(model)(tokens)
+        found = prepack_linear_weights(model)(tokens)
     assert not any(type(module) is torch.nn.Linear for module in model.modules())
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 

@@ -46,7 +46,7 @@ TITLES = [
 ENCODER = HashingEncoder(512)
 #: A query for each thing and colour of it; its answer is that item, and the thing in another colour
 #: is half right.
-TEST = JudgedPairs.sorted(
+TEST = JudgedPairs.from_unsorted(
     [" ".join(title.split()[:2]) for title in TITLES],
     np.arange(len(TITLES)).repeat(3),
     np.array(
@@ -168,7 +168,10 @@ def test_without_codes_or_hits_there_is_no_number() -> None:
 
     plain = Shelf.of(items(["red chair", "blue table"]))
     row = measure(
-        Nothing(), plain, JudgedPairs.sorted(["chair"], [0], [0], [1.0]), sampled_codes(plain, 5)
+        Nothing(),
+        plain,
+        JudgedPairs.from_unsorted(["chair"], [0], [0], [1.0]),
+        sampled_codes(plain, 5),
     )
     assert (row["recall@10"], row["mrr"]) == (0, 0)
     assert np.isnan([row["identifier@1"], row["recall@10/lost_to_typo"]]).all()
@@ -243,7 +246,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "split": split,
         }
         for split, pairs in splits.items()
-        for q, row, grade in zip(pairs.of_P, pairs.rows_P, pairs.grades_P.tolist(), strict=True)
+        for q, row, grade in zip(pairs.query_P, pairs.rows_P, pairs.grades_P.tolist(), strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "judgments.parquet")
     return folder

@@ -52,7 +52,7 @@ WORDS_QI = [[4.0, 2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 5.0, 0.0]]
 DENSE_QI = [[0.1, 0.2, 0.8, 0.3, 0.4], [0.6, 0.5, 0.1, 0.2, 0.3]]
 #: The first query's answer is 1, found by words; the second's is 0, found by vector, and 4 is
 #: judged but not brought.
-JUDGED = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 0.0])
+JUDGED = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 0.0])
 
 
 def signals(judged: JudgedPairs | None = JUDGED) -> Signals:
@@ -83,7 +83,7 @@ def test_queries_without_a_judgment_or_a_candidate() -> None:
         (Written("words", np.zeros((2, 3))),),
         requests(2),
         2,
-        JudgedPairs.sorted("ab", [1], [2], [1.0]),
+        JudgedPairs.from_unsorted("ab", [1], [2], [1.0]),
     )
     assert nothing.rows_QN.tolist() == [[-1], [2]]
     assert not nothing.brought_QN.any()
@@ -93,11 +93,13 @@ def test_queries_without_a_judgment_or_a_candidate() -> None:
 def test_blocks_are_one_table() -> None:
     rng, count = np.random.default_rng(0), BLOCK + 44
     scores_QI = np.where(rng.random((count, 12)) < 0.2, rng.random((count, 12)), 0)
-    of_P, rows_P = (
+    query_P, rows_P = (
         np.arange(count).repeat(2),
         rng.integers(6, size=2 * count) * 2 + np.tile([0, 1], count),
     )
-    judged = JudgedPairs.sorted(tuple(map(str, range(count))), of_P, rows_P, np.ones(2 * count))
+    judged = JudgedPairs.from_unsorted(
+        tuple(map(str, range(count))), query_P, rows_P, np.ones(2 * count)
+    )
     asked = Signals.ask((Told("told", scores_QI),), requests(count), 3, judged)
     for query, (rows, _) in enumerate(judged.by_query()):
         best = np.argsort(-scores_QI[query], kind="stable")[:3]
@@ -162,7 +164,7 @@ def test_measured() -> None:
         {"words": 1.0}, JUDGED
     )  # of the second's judged both score 0: ties stay
     assert by_words == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
-    turned = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
+    turned = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
     words_first = Signals.ask(
         (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, turned
     )
@@ -174,7 +176,7 @@ def test_measured() -> None:
 
 def test_recall_counts_only_what_was_brought() -> None:
     """Item 4 is judged right for the second query, and no source brings it."""
-    missed = JudgedPairs.sorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 1.0])
+    missed = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 1.0])
     assert signals(missed).measured({"dense": 1.0}, missed)["recall@100"] == pytest.approx(
         (1 + 1 / 2) / 2
     )
@@ -187,12 +189,12 @@ def test_a_useless_source_gets_no_weight() -> None:
     good_QI = rng.uniform(0.5, 0.9, (40, 60))
     good_QI[np.arange(40), right_Q] = 1.0
     noise_QI = rng.uniform(0.1, 1, (40, 60))
-    of_P = np.arange(40).repeat(8)
+    query_P = np.arange(40).repeat(8)
     rows_P = np.concatenate(
         [[right, *np.setdiff1d(rng.permutation(60)[:20], right)[:7]] for right in right_Q]
     )
-    judged = JudgedPairs.sorted(
-        list(map(str, range(40))), of_P, rows_P, np.tile([1.0, *[0.0] * 7], 40)
+    judged = JudgedPairs.from_unsorted(
+        list(map(str, range(40))), query_P, rows_P, np.tile([1.0, *[0.0] * 7], 40)
     )
     found = Signals.ask((Told("good", good_QI), Told("noise", noise_QI)), requests(40), 60, judged)
     assert found.fused(judged, {"good": 1.0, "noise": 1.0}) == {"good": 1.0, "noise": 0.0}

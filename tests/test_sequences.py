@@ -34,7 +34,7 @@ def names(read):
 
 
 def test_a_folder_as_nouns(folder):
-    read = sequences.read(folder)
+    read = sequences.read_histories(folder)
     assert read.items.schema.equals(ITEMS_IN)
     assert read.items.select(["item_id", "title", "attributes", "price"]).to_pylist() == [
         {"item_id": "jam", "title": "Jam", "attributes": "1", "price": None},
@@ -55,7 +55,7 @@ def test_a_folder_as_nouns(folder):
 def test_what_is_odd_is_kept_and_counted(folder):
     (folder / "user_sequences.txt").write_text("\nann tea 007 tea\n \nzed\nben leek\nann jam\n")
     (folder / "items.csv").write_text(ITEMS + "tea,9,Second Tea,,\nleek,4,Leek,,\n,5,Nothing,,\n")
-    read = sequences.read(folder)
+    read = sequences.read_histories(folder)
     assert names(read) == {"ann": ["tea", "007", "tea", "jam"], "ben": ["leek"]}
     assert dict(
         zip(*(read.items[name].to_pylist() for name in ("item_id", "title")), strict=True)
@@ -87,7 +87,7 @@ def test_the_longest_history_is_one_day_in_its_order(folder):
     (folder / "user_sequences.txt").write_text(
         "bot " + " ".join(rng.choice(["tea", "jam", "milk"], 100_000))
     )
-    read = sequences.read(folder)
+    read = sequences.read_histories(folder)
     days = read.histories.days
     assert (np.diff(days) > 0).all()
     assert (days[0], np.floor(days[-1]), len(days)) == (0, 0, 100_000)
@@ -95,7 +95,7 @@ def test_the_longest_history_is_one_day_in_its_order(folder):
 
 @pytest.mark.parametrize("kind", ["csv.gz", "jsonl", "jsonl.gz", "parquet", "parquet.gz"])
 def test_other_files_say_the_same(folder, kind):
-    wanted = sequences.read(folder)
+    wanted = sequences.read_histories(folder)
     table = pa.table({"asin": ["tea", "milk", "jam"], "title": ["Green Tea", "", "Jam"]})
     table = table.append_column("text", [["", "milk words", "ignored"]])
     table = table.append_column("attribute_ids", [["7 9", None, "1"]])
@@ -111,7 +111,7 @@ def test_other_files_say_the_same(folder, kind):
     )
     (folder / "user_sequences.txt").unlink()
     (folder / "anything.txt.gz").write_bytes(gzip.compress(LINES.encode()))
-    read = sequences.read(folder)
+    read = sequences.read_histories(folder)
     assert read.items.equals(wanted.items)
     assert names(read) == names(wanted)
 
@@ -124,7 +124,7 @@ def test_columns_of_other_kinds(folder):
     ]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "user_sequences.txt").write_text("ann 7 8")
-    first, second = sequences.read(folder).items.to_pylist()
+    first, second = sequences.read_histories(folder).items.to_pylist()
     assert (first["item_id"], first["category"], first["price"], first["brand"]) == (
         "7",
         "Food, Jam",
@@ -170,29 +170,29 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(folder, file, content, s
         (folder / "items.csv").unlink()
     (folder / file).write_bytes(content)
     with pytest.raises(InputError, match=sentence):
-        sequences.read(folder)
+        sequences.read_histories(folder)
 
 
 def test_what_is_not_there(folder):
     with pytest.raises(
         NotFoundError, match=r"there is no folder at .*gone: give one with user_sequences\.txt"
     ):
-        sequences.read(folder / "gone")
+        sequences.read_histories(folder / "gone")
     (folder / "user_sequences.txt").rename(folder / "a.txt")
-    assert names(sequences.read(folder))
+    assert names(sequences.read_histories(folder))
     (folder / "b.txt").write_text("")
     with pytest.raises(
         InputError, match=r"has a\.txt, b\.txt: name the one with histories user_sequences\.txt"
     ):
-        sequences.read(folder)
+        sequences.read_histories(folder)
     (folder / "b.txt").unlink()
     (folder / "a.txt").unlink()
     with pytest.raises(NotFoundError, match=r"has no \*\.txt: put user_sequences\.txt there"):
-        sequences.read(folder)
+        sequences.read_histories(folder)
     (folder / "a.txt").write_text(LINES)
     (folder / "items.csv").unlink()
     with pytest.raises(NotFoundError, match=r"has no table of items: put one of items\.parquet"):
-        sequences.read(folder)
+        sequences.read_histories(folder)
 
 
 @pytest.mark.realdata
@@ -205,7 +205,7 @@ def test_what_is_not_there(folder):
 )
 def test_the_real_ones(name, users, items, events):
     try:
-        read = sequences.read(data_folder(name))
+        read = sequences.read_histories(data_folder(name))
     except NotFoundError as missing:
         pytest.skip(str(missing))
     assert (len(read.histories), read.items.num_rows, len(read.histories.items)) == (

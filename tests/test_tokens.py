@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.encoders import minilm, multilingual_e5
-from recsys.encoders.rows import made_up, rows
-from recsys.encoders.tokens import WordTokenizer, cuts, reads_words_alone
+from recsys.encoders.batching import pack_sequences, random_tokens
+from recsys.encoders.tokens import WordTokenizer, splits_at_spaces, word_starts
 from recsys.errors import NotFoundError
 
 MAX = 12
@@ -134,15 +134,15 @@ def strings(path: Path) -> set[str]:
 
 def test_a_tokenizer_that_looks_past_a_space_is_asked_for_whole_texts() -> None:
     told = json.loads(bytelevel().to_str())
-    assert reads_words_alone(told)
-    assert not reads_words_alone(told | {"pre_tokenizer": None})
-    assert not reads_words_alone(told | {"normalizer": {"type": "Prepend", "prepend": "▁"}})
+    assert splits_at_spaces(told)
+    assert not splits_at_spaces(told | {"pre_tokenizer": None})
+    assert not splits_at_spaces(told | {"normalizer": {"type": "Prepend", "prepend": "▁"}})
     spaces = {"type": "Replace", "pattern": {"Regex": r"\s"}, "content": ""}
-    assert not reads_words_alone(
+    assert not splits_at_spaces(
         told | {"normalizer": {"type": "Sequence", "normalizers": [spaces]}}
     )
     mark = {"content": "<x>", "rstrip": True}
-    assert not reads_words_alone(told | {"added_tokens": [mark]})
+    assert not splits_at_spaces(told | {"added_tokens": [mark]})
     whole = bytelevel()
     whole.pre_tokenizer = None
     ours = WordTokenizer(whole, MAX, 0)
@@ -165,16 +165,16 @@ def test_texts_are_cut_at_single_spaces_between_letters_alone() -> None:
     texts = ["ab cd  e", "", " f g ", "ж é", "k \u0301l"]
     content = "".join(texts).encode()
     ends = np.cumsum([0, *(len(text.encode()) for text in texts)])
-    found = cuts(np.frombuffer(content, np.uint8), ends)
+    found = word_starts(np.frombuffer(content, np.uint8), ends)
     words = [content[low:high].decode() for low, high in pairwise(found)]
     assert words == ["ab", " cd  e", " f", " g ", "ж", " é", "k \u0301l"]
 
 
 def test_rows_hold_each_text_once_and_nothing_of_another() -> None:
-    tokens = made_up(30, 1000)
+    tokens = random_tokens(30, 1000)
     ids, lengths = tokens.flatten().to_numpy(), tokens.value_lengths().to_numpy().astype(np.int64)
     seen = []
-    for start, stop, row in rows(ids, lengths, 128):
+    for start, stop, row in pack_sequences(ids, lengths, 128):
         assert row.shape == (3, 128)
         used = lengths[start:stop].sum()
         for text, begin in zip(
@@ -189,4 +189,4 @@ def test_rows_hold_each_text_once_and_nothing_of_another() -> None:
         seen += range(start, stop)
     assert seen == list(range(len(tokens)))
     with pytest.raises(ValueError, match="raise row_tokens"):
-        next(rows(ids, lengths, 8))
+        next(pack_sequences(ids, lengths, 8))

@@ -213,8 +213,10 @@ def test_a_shop_of_one_category_has_no_intents(bases: BaseModels, tmp_path: Path
 
 
 def test_a_query_asks_for_what_most_of_its_answers_are() -> None:
-    of_P, rows_P = [0, 0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 3, 4]
-    pairs = JudgedPairs.sorted(["a", "b", "bad", "bare"], of_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1])
+    query_P, rows_P = [0, 0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 3, 4]
+    pairs = JudgedPairs.from_unsorted(
+        ["a", "b", "bad", "bare"], query_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1]
+    )
     asked = search._categories_asked(["lamp", "saw", "saw", "axe", ""], pairs)
     assert asked == {"a": "saw", "b": "axe"}, (
         "the grade of bad's is too low, bare's item has no category"

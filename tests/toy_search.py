@@ -68,4 +68,4 @@ def judged(verbs: list[str], seed: int = 0) -> JudgedPairs:
         of += [query] * (2 * EACH)
         rows += [*right, *wrong]
         grades += [*([1.0] * (EACH - 1)), 0.5, *([0.0] * EACH)]
-    return JudgedPairs.sorted(queries, np.array(of), np.array(rows), np.array(grades))
+    return JudgedPairs.from_unsorted(queries, np.array(of), np.array(rows), np.array(grades))

@@ -31,15 +31,15 @@ def cast(values: pa.Array, type: pa.DataType) -> pa.Array:
         return pa.concat_arrays([cast(values[:middle], type), cast(values[middle:], type)])
 
 
-def laid_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def decode_layout(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Without dictionaries and views: many kernels know neither."""
     if pa.types.is_dictionary(column.type):
-        return laid_out(column.cast(column.type.value_type))
+        return decode_layout(column.cast(column.type.value_type))
     views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
     return column.cast(views.get(column.type, column.type))
 
 
-def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def combine_chunks(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One array; strings and bytes as `string`, null where they are not UTF-8."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     # Strings too go through bytes: readers of Parquet and CSV do not check that they are UTF-8.
@@ -51,12 +51,12 @@ def is_text(type: pa.DataType) -> bool:
     return type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
-def trimmed(column: pa.Array) -> pa.Array:
+def trim(column: pa.Array) -> pa.Array:
     """Strings without white space around them; other columns as they are."""
     return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
 
 
-def matching(column: pa.Array, pattern: str) -> pa.Array:
+def null_unless_match(column: pa.Array, pattern: str) -> pa.Array:
     """Strings that match, null for the others; other columns as they are."""
     if not pa.types.is_string(column.type):
         return column
@@ -71,7 +71,7 @@ def to_float(column: pa.Array) -> pa.Array:
     known = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
     numeric = any(is_known(column.type) for is_known in known)
     return (
-        cast(matching(column, _NUMBER), pa.float64())
+        cast(null_unless_match(column, _NUMBER), pa.float64())
         if numeric
         else pa.nulls(len(column), pa.float64())
     )
@@ -79,7 +79,7 @@ def to_float(column: pa.Array) -> pa.Array:
 
 def to_flag(column: pa.Array) -> pa.Array:
     """The texts true, false, 1 and 0, in any case, as bool."""
-    return cast(matching(column, _FLAG), pa.bool_())
+    return cast(null_unless_match(column, _FLAG), pa.bool_())
 
 
 def to_time(column: pa.Array) -> pa.Array:
@@ -95,7 +95,7 @@ def to_time(column: pa.Array) -> pa.Array:
     texts = pc.replace_substring_regex(texts, r"^(\d{4}-\d\d-\d\d)$", r"\1 00:00")
     zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
     texts = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", ""))
-    return cast(matching(texts, _ISO_8601), TIME)
+    return cast(null_unless_match(texts, _ISO_8601), TIME)
 
 
 def to_mask(values: pa.Array | pa.ChunkedArray, null: bool = False) -> Mask:

@@ -43,10 +43,10 @@ _TABLES = [
 
 
 @dataclass(frozen=True)
-class Sequences:
+class HistoryDataset:
     """Row i of `items` (columns of `tables.ITEMS_IN`, sorted by id) is item i of `histories`, whose
     user b is `user_ids[b]`. `counts` says what was found, and what of it was odd; its keys are told
-    by `read`."""
+    by `read_histories`."""
 
     name: str
     items: pa.Table
@@ -55,8 +55,8 @@ class Sequences:
     counts: dict[str, int]
 
 
-def read(folder: str | Path) -> Sequences:
-    """A folder as a `Sequences`; every event is a purchase.
+def read_histories(folder: str | Path) -> HistoryDataset:
+    """A folder as a `HistoryDataset`; every event is a purchase.
 
     Days: an event's place in its history times SPACING_DAYS, or less where that would not fit into
     one day. So a whole history is one basket to what counts baskets, in its order, and no event
@@ -83,7 +83,7 @@ def read(folder: str | Path) -> Sequences:
     user_ids, histories = _histories(users, [*map(len, events)], rows_E, counts)
     counts |= {"users": len(user_ids), "items": items.num_rows, "events": len(rows_E)}
     counts["items_without_events"] = items.num_rows - len(np.unique(rows_E))
-    return Sequences(folder.name, items, user_ids, histories, counts)
+    return HistoryDataset(folder.name, items, user_ids, histories, counts)
 
 
 def _sequences_file(folder: Path) -> Path:
@@ -200,19 +200,23 @@ def _cast(columns: list[pa.ChunkedArray], type: pa.DataType, rows: int) -> pa.Ar
         ]
         return pc.coalesce(*texts) if texts else pa.nulls(rows, type)
     to_type = {pa.float64(): casts.to_float, pa.bool_(): casts.to_flag}.get(type, casts.to_time)
-    return to_type(casts.one_array(casts.laid_out(columns[0]))) if columns else pa.nulls(rows, type)
+    return (
+        to_type(casts.combine_chunks(casts.decode_layout(columns[0])))
+        if columns
+        else pa.nulls(rows, type)
+    )
 
 
 def _strings(column: pa.ChunkedArray) -> pa.Array:
     """Trimmed texts; a list is its values, joined by a comma."""
-    array = casts.one_array(casts.laid_out(column))
+    array = casts.combine_chunks(casts.decode_layout(column))
     if not casts.is_text(array.type):
         values = array.to_pylist()
         joined = [
             ", ".join(map(str, value)) if isinstance(value, list) else value for value in values
         ]
         array = pa.array([None if value is None else str(value) for value in joined], pa.string())
-    return casts.trimmed(array)
+    return casts.trim(array)
 
 
 def _catalogue(
@@ -243,7 +247,7 @@ def _catalogue(
 
 
 def _ids(items: pa.Table) -> pa.Array:
-    return casts.one_array(items["item_id"])
+    return casts.combine_chunks(items["item_id"])
 
 
 def _histories(

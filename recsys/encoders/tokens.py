@@ -52,7 +52,7 @@ class WordTokenizer:
             np.array(whole[at + len(bare) :], np.int32),
         )
         self._room = max_tokens - len(self._before) - len(self._after)
-        self._by_word = reads_words_alone(json.loads(tokenizer.to_str()))
+        self._by_word = splits_at_spaces(json.loads(tokenizer.to_str()))
         self._tokenizer, self._pad = tokenizer, pad
         self._forget()
 
@@ -62,7 +62,11 @@ class WordTokenizer:
             return pa.array([], pa.list_(pa.int32()))
         _, offsets, content = pa.array(texts, pa.large_string()).buffers()
         ends_N = np.frombuffer(offsets, np.int64)[: len(texts) + 1]
-        cuts_W = cuts(np.frombuffer(content or b"", np.uint8), ends_N) if self._by_word else ends_N
+        cuts_W = (
+            word_starts(np.frombuffer(content or b"", np.uint8), ends_N)
+            if self._by_word
+            else ends_N
+        )
         buffers = [None, pa.py_buffer(cuts_W), content or pa.py_buffer(b"")]
         words = pa.Array.from_buffers(
             pa.large_string(), len(cuts_W) - 1, buffers
@@ -114,9 +118,9 @@ class WordTokenizer:
         return pa.ListArray.from_arrays(pa.array(offsets_N.astype(np.int32)), pa.array(out))
 
 
-def reads_words_alone(tokenizer: dict[str, Any]) -> bool:
+def splits_at_spaces(tokenizer: dict[str, Any]) -> bool:
     """Whether a tokenizer (its tokenizer.json) makes of a word, with the space before it, the same
-    ids in any text that `cuts` cuts there."""
+    ids in any text that `word_starts` cuts there."""
     normalizers, pre_tokenizers = (
         _parts(tokenizer.get("normalizer")),
         _parts(tokenizer.get("pre_tokenizer")),
@@ -149,7 +153,7 @@ def _splits(part: dict[str, Any]) -> bool:
 def _looks_at_no_space(part: dict[str, Any]) -> bool:
     """Whether this normalizer reads characters that stand next to a single space as if it were the
     end of the text."""
-    if part["type"] == "Strip":  # where a word ends `cuts` leaves nothing to strip
+    if part["type"] == "Strip":  # where a word ends `word_starts` leaves nothing to strip
         return not part["strip_left"]
     if part["type"] == "Replace":
         (kind, pattern), *_ = part["pattern"].items()
@@ -181,7 +185,7 @@ _ONE, _TWO, _THREE = (
 _FIRST = _ONE | _TWO | _THREE
 
 
-def cuts(content: NDArray[np.uint8], ends_N: Ints) -> NDArray[np.int64]:
+def word_starts(content: NDArray[np.uint8], ends_N: Ints) -> NDArray[np.int64]:
     """Where words begin in the UTF-8 bytes of texts that end at ends_N, which begins with 0; and
     the end of all.
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from recsys.encoders.rows import made_up, padded
+from recsys.encoders.batching import pad_batch, random_tokens
 from recsys.encoders.tokens import WordTokenizer
 from recsys.errors import NotFoundError
-from recsys.pretrained import opened
+from recsys.pretrained import load_pretrained
 from recsys.types import Floats
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class TransformerEncoder:
                 longest_first, range(self.batch_size, len(tokens), self.batch_size)
             )
             parts = [
-                self._forward(*padded(tokens.take(pa.array(batch)), self.pad)) for batch in batches
+                self._forward(*pad_batch(tokens.take(pa.array(batch)), self.pad))
+                for batch in batches
             ]
             vectors_ND = torch.cat(parts).cpu().numpy()
         unsorted_ND = np.empty_like(vectors_ND)
@@ -150,7 +151,7 @@ class TransformerEncoder:
             input_ids=ids_BT, attention_mask=there_BT.long()
         ).last_hidden_state.float()
         return torch.nn.functional.normalize(
-            pooled(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1
+            pool(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1
         )
 
     @cached_property
@@ -179,7 +180,7 @@ class TransformerEncoder:
     def _model(self) -> Any:
         from transformers import AutoModel
 
-        return opened(AutoModel, self.folder, self.device, self.threads, self.dtype)
+        return load_pretrained(AutoModel, self.folder, self.device, self.threads, self.dtype)
 
     @cached_property
     def _packed(self) -> PackedModel | None:
@@ -191,7 +192,7 @@ class TransformerEncoder:
 
         try:
             packed = PackedModel(self._model, self.pooling, self.row_tokens)
-            tokens = made_up(self.max_tokens, self._model.config.vocab_size)
+            tokens = random_tokens(self.max_tokens, self._model.config.vocab_size)
             likeness = float((packed.encode(tokens) * self.encode_padded(tokens)).sum(axis=1).min())
         except NotImplementedError as error:
             logging.getLogger(__name__).warning("%s is encoded padded: %s", self.space, error)
@@ -216,7 +217,7 @@ class TransformerEncoder:
         return digest.hexdigest()
 
 
-def pooled(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
+def pool(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
     """One vector a text [B, D] from its last hidden states; `there_BT` is False at pads."""
     if pooling == "cls":
         return hidden_BTD[:, 0]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recsys.datasets import labelled
+from recsys.datasets.labelled_texts import read_labelled_texts
 from recsys.encoders import minilm
 from recsys.understanding.intent import LABELS, IntentClassifier
 
@@ -22,7 +22,10 @@ def evaluate(
     """
     from recsys.training.classifier import SCHEDULE, evaluate_classifier, train_classifier
 
-    train, test = labelled.read(folder / "train.csv"), labelled.read(folder / "test.csv")
+    train, test = (
+        read_labelled_texts(folder / "train.csv"),
+        read_labelled_texts(folder / "test.csv"),
+    )
     say(
         f"{folder.name}: {len(train[0]):,} texts to train on, {len(test[0]):,} to test, {len(set(train[1]))} classes"
     )

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from recsys.config import Setup, search_ranker, tiny
-from recsys.datasets import judged
+from recsys.datasets.judged_catalogue import JudgedCatalogue, read_judged_catalogue
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
@@ -207,7 +207,7 @@ def evaluate(
 
     What is trained goes to `models_folder`; where all of it is there already, nothing is trained.
     """
-    shop = judged.read(folder)
+    shop = read_judged_catalogue(folder)
     shelf, zero_shot = Shelf.of(shop.items), minilm()
     say(
         f"{shop.name}: {len(shelf.texts):,} items; "
@@ -234,7 +234,7 @@ def evaluate(
     return rows
 
 
-def _trained(shop: judged.JudgedShop, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
+def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
     """The pretrained parts with those of `folder` in their place, trained first where it holds no
     fusion."""
     from recsys.training.search import BaseModels, SearchRecipe, train_search
@@ -279,7 +279,7 @@ def measure(
             )
         ]
     )
-    truth = test.answers()
+    truth = test.relevant()
     values = {
         "recall@10": recall_at_k(rows_QK, *truth, 10),
         "recall@100": recall_at_k(rows_QK, *truth, 100),

@@ -151,7 +151,7 @@ def query_pairs(
                 "wait for more traffic, or train on judged pairs with --data"
             )
     return {
-        name: JudgedPairs.of(
+        name: JudgedPairs.from_texts(
             [t for t, _ in keys],
             np.array([r for _, r in keys]),
             np.array([best[key] for key in keys]),

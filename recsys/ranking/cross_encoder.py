@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys.errors import NotFoundError
-from recsys.pretrained import opened
+from recsys.pretrained import load_pretrained
 from recsys.types import Floats, Ints
 
 
@@ -85,7 +85,9 @@ class CrossEncoder:
     def _model(self) -> Any:
         from transformers import AutoModelForSequenceClassification
 
-        return opened(AutoModelForSequenceClassification, self.folder, self.device, self.threads)
+        return load_pretrained(
+            AutoModelForSequenceClassification, self.folder, self.device, self.threads
+        )
 
 
 def pair_tokenizer(folder: Path, max_tokens: int) -> Any:

@@ -99,7 +99,7 @@ class Signals:
 
     def measured(self, weights: Mapping[str, float], judged: JudgedPairs) -> dict[str, float]:
         """recall@10 and recall@100 of what is brought, nDCG@10 among what was judged."""
-        rows_QK, truth = self.ranked(weights, 100), judged.answers()
+        rows_QK, truth = self.ranked(weights, 100), judged.relevant()
         return {
             "recall@10": mean(recall_at_k(rows_QK, *truth, 10)),
             "recall@100": mean(recall_at_k(rows_QK, *truth, 100)),
@@ -136,7 +136,7 @@ class Signals:
         keys = (
             queries * width + self.rows_QN[queries, columns]
         )  # ascending: rows are, within a query
-        places = np.searchsorted(keys, judged.of_P * width + judged.rows_P)
+        places = np.searchsorted(keys, judged.query_P * width + judged.rows_P)
         return scores_QN[queries[places], columns[places]]
 
 

@@ -48,7 +48,7 @@ def tune_encoder(
     items among all judged and POOL - more or less - others. The loss is a softmax over the batch's
     items (van den Oord et al., CPC, 2018), each pair weighted by its grade; other good items of the
     query are left out of its sum."""
-    good = train.usable()
+    good = train.positives()
     if not len(good):
         raise InputError(
             f"no pair of the training file is graded {USABLE} or better: there is nothing to learn from"
@@ -78,13 +78,13 @@ class _Contrast:
         self.items = Tokens(encoder, texts, encoder.item_prefix)
         self.queries = Tokens(encoder, train.queries, encoder.query_prefix)
         self.width = len(texts)
-        self.good_keys = np.unique(train.of_P[good] * self.width + train.rows_P[good])
+        self.good_keys = np.unique(train.query_P[good] * self.width + train.rows_P[good])
         self.hard = _unjudged(train, hard_QN, self.width)
         self.bad = [rows[grades < USABLE] for rows, grades in train.by_query()]
 
     def __call__(self, model: nn.Module, places: Positions) -> Tensor:
         pairs = self.good[places]
-        of_B, rows_B = self.train.of_P[pairs], self.train.rows_P[pairs]
+        of_B, rows_B = self.train.query_P[pairs], self.train.rows_P[pairs]
         rows_C = np.concatenate([rows_B, self._negatives(of_B)])
         device = next(model.parameters()).device
         queries_BD = model(*self.queries.batch(of_B, device))
@@ -165,6 +165,6 @@ def _on(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
 
 def _unjudged(train: JudgedPairs, hard_QN: Ints, width: int) -> list[Ints]:
     """The mined rows that nobody judged for the query."""
-    keys = np.unique(train.of_P * width + train.rows_P)
+    keys = np.unique(train.query_P * width + train.rows_P)
     kept_QN = (hard_QN >= 0) & ~np.isin(np.arange(len(hard_QN))[:, None] * width + hard_QN, keys)
     return [rows[kept].astype(np.int64) for rows, kept in zip(hard_QN, kept_QN, strict=True)]

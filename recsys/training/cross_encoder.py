@@ -22,7 +22,7 @@ UNJUDGED = 0.25
 
 
 def with_negatives(
-    train_cross_encoder: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
+    train: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
 ) -> JudgedPairs:
     """The pairs and, for each query, `each` unjudged rows of its list (from place `first`), graded
     UNJUDGED.
@@ -31,17 +31,17 @@ def with_negatives(
     validation queries they raised recall@10 of the re-ranked list from .47 to .52 and cost .003 of
     nDCG@10 among the judged."""
     rng = np.random.default_rng(seed)
-    of, rows = [train_cross_encoder.of_P], [train_cross_encoder.rows_P]
-    for query, (judged, _) in enumerate(train_cross_encoder.by_query()):
+    of, rows = [train.query_P], [train.rows_P]
+    for query, (judged, _) in enumerate(train.by_query()):
         listed = lists_QN[query][first:]
         pool = listed[(listed >= 0) & ~np.isin(listed, judged)]
         chosen = rng.choice(pool, min(each, len(pool)), replace=False)
         of.append(np.full(len(chosen), query, np.int64))
         rows.append(chosen.astype(np.int64))
     grades = np.full(sum(map(len, of)), UNJUDGED, np.float32)
-    grades[: len(train_cross_encoder.grades_P)] = train_cross_encoder.grades_P
-    return JudgedPairs.sorted(
-        train_cross_encoder.queries, np.concatenate(of), np.concatenate(rows), grades
+    grades[: len(train.grades_P)] = train.grades_P
+    return JudgedPairs.from_unsorted(
+        train.queries, np.concatenate(of), np.concatenate(rows), grades
     )
 
 
@@ -72,7 +72,7 @@ def train_cross_encoder(
     def logits(model: nn.Module, asked: JudgedPairs, places: Ints) -> torch.Tensor:
         batch = pair_batch(
             tokenizer,
-            [asked.queries[q] for q in asked.of_P[places]],
+            [asked.queries[q] for q in asked.query_P[places]],
             [texts[row] for row in asked.rows_P[places]],
         )
         return model(**on_device(batch, next(model.parameters()).device)).logits[:, 0].float()
@@ -83,12 +83,12 @@ def train_cross_encoder(
         return nn.functional.binary_cross_entropy_with_logits(logits_B, grades_B)
 
     def validate(model: nn.Module) -> float:
-        blocks = np.array_split(np.arange(len(valid.of_P)), -(-len(valid.of_P) // 256))
+        blocks = np.array_split(np.arange(len(valid.query_P)), -(-len(valid.query_P) // 256))
         return judged_ndcg(
             valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks])
         )
 
-    fitted = fit(model, len(pairs.of_P), loss, validate, schedule, say, resume)
+    fitted = fit(model, len(pairs.query_P), loss, validate, schedule, say, resume)
     if rank() == 0:
         model.save_pretrained(folder)
         for file in base.glob("tokenizer*.json"):

@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from recsys.encoders.rows import padded
-from recsys.encoders.transformer import TransformerEncoder, pooled
+from recsys.encoders.batching import pad_batch
+from recsys.encoders.transformer import TransformerEncoder, pool
 from recsys.training.adapters import Adapters, adapted, merged
 from recsys.training.loop import Positions
 
@@ -59,7 +59,7 @@ class Pooled(nn.Module):
 
     def _vectors(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         hidden_BTD = self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
-        pooled_BD = pooled(hidden_BTD, mask_BT.bool(), mask_BT.sum(dim=1), self.base.pooling)
+        pooled_BD = pool(hidden_BTD, mask_BT.bool(), mask_BT.sum(dim=1), self.base.pooling)
         return nn.functional.normalize(pooled_BD, dim=1)
 
     def save(self, folder: Path) -> None:
@@ -88,7 +88,7 @@ class Tokens:
 
     def batch(self, places: Positions, device: Any) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, T] int64, as long as the longest of the batch."""
-        ids_BT, lengths_B = padded(self._tokens.take(pa.array(places)), self._pad)
+        ids_BT, lengths_B = pad_batch(self._tokens.take(pa.array(places)), self._pad)
         there_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]
         return torch.from_numpy(ids_BT).to(device), torch.from_numpy(there_BT.astype(np.int64)).to(
             device

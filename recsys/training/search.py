@@ -115,7 +115,7 @@ def train_search(
     say(f"encoding {len(texts):,} items with {bases.encoder.space}")
     zero_shot = item_vectors(bases.encoder, texts, folder)
     hard_QN = _mined(bases.encoder, zero_shot, lexical, train)
-    say(f"tuning the encoder on {len(train.usable()):,} pairs of {len(train.queries):,} queries")
+    say(f"tuning the encoder on {len(train.positives()):,} pairs of {len(train.queries):,} queries")
     schedule = _logged(recipe.encoder, folder, ENCODER)
     tuned = contrastive.tune_encoder(
         bases.encoder,
@@ -143,7 +143,7 @@ def train_search(
         train, lists_QN, recipe.negatives, MINED_FROM, recipe.student.seed
     )
     if recipe.teacher:
-        say(f"training the teacher on {len(examples.of_P):,} pairs")
+        say(f"training the teacher on {len(examples.query_P):,} pairs")
         teacher = folder / "logs" / "teacher" / "model"
         schedule = _logged(recipe.teacher, folder, "teacher")
         cross_encoder.train_cross_encoder(
@@ -152,7 +152,7 @@ def train_search(
         examples = _taught(
             CrossEncoder(teacher, batch_size=512), texts, train, lists_QN[:, : recipe.distilled]
         )
-    say(f"training the re-ranker on {len(examples.of_P):,} pairs")
+    say(f"training the re-ranker on {len(examples.query_P):,} pairs")
     schedule = _logged(recipe.student, folder, CROSS_ENCODER)
     student = cross_encoder.train_cross_encoder(
         bases.student,
@@ -211,7 +211,7 @@ def train_intents(
 def _categories_asked(categories: Sequence[str], pairs: JudgedPairs) -> dict[str, str]:
     """Of each query the category that most of its answers have, the alphabet's first of several; ""
     is none."""
-    offsets, rows = pairs.answers()
+    offsets, rows = pairs.relevant()
     asked = {}
     for text, low, high in zip(pairs.queries, offsets[:-1], offsets[1:], strict=True):
         counts = Counter(categories[row] for row in rows[low:high] if categories[row])
@@ -318,11 +318,11 @@ def _taught(
 ) -> JudgedPairs:
     """Every judged pair and every listed one, graded by the teacher."""
     queries, columns = np.nonzero(lists_QN >= 0)
-    of_P = np.concatenate([train.of_P, queries])
+    query_P = np.concatenate([train.query_P, queries])
     rows_P = np.concatenate([train.rows_P, lists_QN[queries, columns]])
-    asked = [train.queries[query] for query in of_P]
-    return JudgedPairs.sorted(
-        train.queries, of_P, rows_P, teacher.scores(asked, [texts[row] for row in rows_P])
+    asked = [train.queries[query] for query in query_P]
+    return JudgedPairs.from_unsorted(
+        train.queries, query_P, rows_P, teacher.scores(asked, [texts[row] for row in rows_P])
     )
 
 

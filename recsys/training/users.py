@@ -23,8 +23,8 @@ from recsys.retrieval.behaviour.sparse import EVENT_WEIGHTS
 from recsys.training.loop import FitResult, Positions, Schedule, fit, seed_everything
 from recsys.training.workers import from_first, rank
 from recsys.types import PURCHASE, Floats, Histories, Ints, Rows
-from recsys.users.content import Content
-from recsys.users.sequence import Network, Shape, padded, save
+from recsys.users.content import ContentFeatures
+from recsys.users.sequence import SASRec, SequenceConfig, pad_histories, save_sequence_model
 
 #: Users whose next item is foretold at each validation.
 VALIDATED = 5_000
@@ -163,7 +163,7 @@ def train_user_model(
     the histories' rows. Every event is a target unless the same user had the item before - what he
     buys again is another source's - and counts by its type (EVENT_WEIGHTS). Raises InputError where
     there is no such event."""
-    content = Content.fit(items, vectors_ID)
+    content = ContentFeatures.fit(items, vectors_ID)
     features_IC = content.features(items, vectors_ID)
     windows = Windows.of(histories, recipe.length)
     if not len(windows.starts_W):
@@ -177,7 +177,9 @@ def train_user_model(
     fitted = fit(learner, len(windows.starts_W), loss, validate, recipe.schedule, say, resume)
     if rank() == 0:
         item_ids = items["item_id"].combine_chunks()
-        save(folder, learner.network, content, item_ids, features_IC, learner.residuals(), events_I)
+        save_sequence_model(
+            folder, learner.network, content, item_ids, features_IC, learner.residuals(), events_I
+        )
     from_first(None)  # nobody opens it before it is there
     return fitted
 
@@ -205,7 +207,7 @@ class TrainableUserModel(nn.Module):
 
     def __init__(self, recipe: UserModelRecipe, features_IC: Floats, events_I: Ints) -> None:
         super().__init__()
-        shape = Shape(
+        shape = SequenceConfig(
             features_IC.shape[1],
             recipe.dim,
             recipe.layers,
@@ -213,7 +215,7 @@ class TrainableUserModel(nn.Module):
             recipe.length,
             recipe.dropout,
         )
-        self.network, self.dropped = Network(shape), recipe.residual_dropout
+        self.network, self.dropped = SASRec(shape), recipe.residual_dropout
         self.residual = nn.Embedding(len(features_IC), recipe.dim)
         nn.init.normal_(self.residual.weight, std=0.02)
         shrunk_I = events_I / np.maximum(events_I + recipe.shrinkage, 1e-9)
@@ -407,7 +409,7 @@ class _Ndcg:
         for start in range(0, len(self.asked), 512):
             asked = self.asked.slice(start, min(start + 512, len(self.asked)))
             rows_BL, days_BL, types_BL, counts_B = (
-                torch.from_numpy(array).to(device) for array in padded(asked, self.length)
+                torch.from_numpy(array).to(device) for array in pad_histories(asked, self.length)
             )
             states = model.network(places_ID[rows_BL], types_BL, days_BL)
             last_BD = states[

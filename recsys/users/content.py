@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from recsys.retrieval.text.tfidf import inverse_document_frequencies, term_counts, tfidf_vectors
 from recsys.types import Floats, Mask
-from recsys.users.recency import unit
+from recsys.users.recency import unit_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -33,7 +33,7 @@ RIDGE = 0.05
 
 
 @dataclass(frozen=True)
-class Content:
+class ContentFeatures:
     """The statistics of a catalogue: `inverse_W` document frequencies, `latent_WK`, `mean_C` and
     `covariance_CC`.
 
@@ -50,7 +50,7 @@ class Content:
     @classmethod
     def fit(
         cls, items: pa.Table, vectors_ID: Floats, latent: int = LATENT, seed: int = 0
-    ) -> Content:
+    ) -> ContentFeatures:
         """From the catalogue (columns of `tables.ITEMS`) and its encoded texts, or SAMPLE items of
         it."""
         if items.num_rows > SAMPLE:
@@ -83,7 +83,7 @@ class Content:
         save_file(arrays, path)
 
     @classmethod
-    def load(cls, path: Path) -> Content:
+    def load(cls, path: Path) -> ContentFeatures:
         """What `save` wrote."""
         arrays = load_file(path)
         mean, deviation = (
@@ -122,7 +122,7 @@ class Content:
 
     def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
         """The parts side by side, zeros where one is missing; and where it is there."""
-        words_IK = unit(tfidf_vectors(term_counts(items), self.inverse_W) @ self.latent_WK)
+        words_IK = unit_rows(tfidf_vectors(term_counts(items), self.inverse_W) @ self.latent_WK)
         prices_I = ((_log_prices(items) - self.price_mean) / self.price_deviation)[:, None]
         # A price is one number among hundreds: its whole spread is one length of a text.
         prices_I1 = np.clip(prices_I, -3, 3) / 3

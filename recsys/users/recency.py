@@ -51,10 +51,10 @@ class RecencyMean:
             (weights_E.astype(np.float32), histories.items[known_E], offsets),
             shape=(len(histories), len(items_ID)),
         )
-        return unit(history_BI @ items_ID)
+        return unit_rows(history_BI @ items_ID)
 
 
-def unit(sums_BD: Floats) -> Floats:
+def unit_rows(sums_BD: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays."""
     lengths_B = np.linalg.norm(sums_BD, axis=1, keepdims=True)
     return np.divide(sums_BD, lengths_B, out=np.zeros_like(sums_BD), where=lengths_B > 0)

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from recsys.retrieval.vectors.exact import top_k
 from recsys.types import EVENT_TYPES, Floats, Histories, Ints
-from recsys.users.content import Content
-from recsys.users.recency import unit
+from recsys.users.content import ContentFeatures
+from recsys.users.recency import unit_rows
 
 #: Gaps are told apart by doublings of a minute: the last bucket begins after eight years.
 GAPS = 24
@@ -46,7 +46,7 @@ SHAPE, WEIGHTS, CONTENT, ITEMS = (
 
 
 @dataclass(frozen=True)
-class Shape:
+class SequenceConfig:
     """What a network is built by. `length` is how many of the newest events are read."""
 
     content: int
@@ -57,10 +57,10 @@ class Shape:
     dropout: float = 0.5
 
 
-class Network(nn.Module):
+class SASRec(nn.Module):
     """The projection W of content features, and the reader of histories."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: SequenceConfig) -> None:
         super().__init__()
         self.shape = shape
         self.project = nn.Linear(shape.content, shape.dim, bias=False)
@@ -73,7 +73,7 @@ class Network(nn.Module):
             nn.LayerNorm(shape.dim),
             nn.LayerNorm(shape.dim),
         )
-        self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.blocks = nn.ModuleList([TransformerBlock(shape) for _ in range(shape.layers)])
         for table in (self.types, self.gaps):
             nn.init.normal_(table.weight, std=0.02)
 
@@ -91,11 +91,11 @@ class Network(nn.Module):
         return self.leave(states_BLD)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Causal self-attention, a learned bias for each distance, then a feed-forward network
     (pre-LN)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: SequenceConfig) -> None:
         super().__init__()
         self.heads, self.dropout = shape.heads, shape.dropout
         self.before, self.between = nn.LayerNorm(shape.dim), nn.LayerNorm(shape.dim)
@@ -131,7 +131,7 @@ def gap_buckets(days: Tensor) -> Tensor:
     return torch.log2(1 + days.clamp(min=0) * MINUTES_A_DAY).long().clamp(max=GAPS - 1)
 
 
-def padded(
+def pad_histories(
     histories: Histories, length: int
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], NDArray[np.int64]]:
     """rows_BL, days_BL (after the first event that is read), types_BL of each user's newest events
@@ -170,8 +170,8 @@ class SequenceModel:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.shape = Shape(**json.loads((folder / SHAPE).read_text()))
-        self.network = Network(self.shape)
+        self.shape = SequenceConfig(**json.loads((folder / SHAPE).read_text()))
+        self.network = SASRec(self.shape)
         weights = load_file(folder / WEIGHTS)
         self.residuals_ID = weights.pop("residuals")
         self.near_RC, self.near_RD = (
@@ -181,7 +181,7 @@ class SequenceModel:
             {name: torch.from_numpy(array) for name, array in weights.items()}
         )
         self.network.eval().to(self.device)
-        self.content = Content.load(folder / CONTENT)
+        self.content = ContentFeatures.load(folder / CONTENT)
         self.item_ids = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()["item_id"]
 
     @torch.no_grad()
@@ -199,7 +199,7 @@ class SequenceModel:
         )
         places_ID[known_I >= 0] += self.residuals_ID[known_I[known_I >= 0]]
         unseen = np.flatnonzero((known_I < 0) & features_IC.any(axis=1))
-        places_ID[unseen] = self._completed(unit(features_IC[unseen]), places_ID[unseen])
+        places_ID[unseen] = self._completed(unit_rows(features_IC[unseen]), places_ID[unseen])
         return places_ID
 
     def _completed(self, content_NC: Floats, own_ND: Floats) -> Floats:
@@ -209,7 +209,7 @@ class SequenceModel:
         near_NKD = self.near_RD[rows_NK]
         lengths_N1 = (np.linalg.norm(near_NKD, axis=2) * shares_NK).sum(axis=1, keepdims=True)
         return (
-            unit((near_NKD * shares_NK[:, :, None]).sum(axis=1) + own_ND)
+            unit_rows((near_NKD * shares_NK[:, :, None]).sum(axis=1) + own_ND)
             * lengths_N1
             * np.float32(REACH)
         )
@@ -217,7 +217,7 @@ class SequenceModel:
     @torch.no_grad()
     def encode_history(self, histories: Histories, items_ID: Floats) -> Floats:
         """[B, d] of length 1: the reader's state after the newest event; zeros without one."""
-        rows_BL, days_BL, types_BL, counts_B = padded(histories, self.shape.length)
+        rows_BL, days_BL, types_BL, counts_B = pad_histories(histories, self.shape.length)
         if not counts_B.any():
             return np.zeros((len(histories), self.shape.dim), np.float32)
         known = np.asarray(items_ID[rows_BL], np.float32), types_BL, days_BL
@@ -228,14 +228,14 @@ class SequenceModel:
         )
         last_BD = states_BLD[np.arange(len(histories)), np.maximum(counts_B - 1, 0)]
         last_BD[counts_B == 0] = 0
-        return unit(last_BD)
+        return unit_rows(last_BD)
 
 
 @torch.no_grad()
-def save(
+def save_sequence_model(
     folder: Path,
-    network: Network,
-    content: Content,
+    network: SASRec,
+    content: ContentFeatures,
     item_ids: pa.Array,
     features_IC: Floats,
     residuals_ID: Floats,
@@ -254,7 +254,7 @@ def save(
         network.place(torch.from_numpy(features_IC[near]).to(device)).cpu().numpy()
         + residuals_ID[near]
     )
-    references = {"near_content": unit(features_IC[near]), "near_places": places_RD}
+    references = {"near_content": unit_rows(features_IC[near]), "near_places": places_RD}
     kept = {name: array.astype(np.float16) for name, array in references.items()}
     save_file({**weights, **kept, "residuals": residuals_ID[seen]}, folder / WEIGHTS)
     (folder / SHAPE).write_text(json.dumps(asdict(network.shape)))

@@ -26,7 +26,7 @@ SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
-class JudgedShop:
+class JudgedCatalogue:
     """`items` has all columns of `tables.ITEMS_IN`; the rows of `pairs` are its rows. `unknown`
     judgments name an item that is not in it, and are left out; of a pair that is judged again the
     first judgment counts."""
@@ -37,7 +37,7 @@ class JudgedShop:
     unknown: int
 
 
-def read(folder: Path) -> JudgedShop:
+def read_judged_catalogue(folder: Path) -> JudgedCatalogue:
     """NotFoundError for a missing file; InputError for a file that is not Parquet, columns that are
     missing or of another kind, relevance outside 1..3, and an empty split."""
     items = _with_all_columns(_table(folder / "items.parquet", ("item_id", "title")))
@@ -61,7 +61,7 @@ def read(folder: Path) -> JudgedShop:
         split: _of(queries, rows, grades, known & np.equal(splits, split), split)
         for split in SPLITS
     }
-    return JudgedShop(folder.name, items, pairs, int((rows < 0).sum()))
+    return JudgedCatalogue(folder.name, items, pairs, int((rows < 0).sum()))
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
@@ -137,4 +137,6 @@ def _of(
         raise InputError(
             f"no judgment of split {split!r} names an item of the catalogue: give all of {SPLITS}"
         )
-    return JudgedPairs.of([queries[place] for place in places], rows[places], grades[places])
+    return JudgedPairs.from_texts(
+        [queries[place] for place in places], rows[places], grades[places]
+    )

@@ -25,7 +25,7 @@ _READERS = {
 }
 
 
-def read(path: str | Path) -> tuple[list[str], list[str]]:
+def read_labelled_texts(path: str | Path) -> tuple[list[str], list[str]]:
     """The texts and their labels, in the file's order: columns `text` and `label` or `category`,
     others ignored.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.types import Ints
 
 
-def padded(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
+def pad_batch(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
     """Ids [B, T] int64, padded on the right to the longest, and lengths [B]."""
     lengths_B = tokens.value_lengths().to_numpy().astype(np.int64)
     there_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
@@ -21,7 +21,9 @@ def padded(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
     return ids_BT, lengths_B
 
 
-def rows(ids: Ints, lengths_N: Ints, size: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+def pack_sequences(
+    ids: Ints, lengths_N: Ints, size: int
+) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
     """Texts `start` to `stop` as one row [3, size]: their ids, and for each token where its text
     begins and ends. What is left of a row are texts of one token, id 0. ValueError for a text
     longer than a row."""
@@ -42,7 +44,7 @@ def rows(ids: Ints, lengths_N: Ints, size: int) -> Iterator[tuple[int, int, NDAr
         yield start, stop, row_3T
 
 
-def made_up(max_tokens: int, vocabulary: int) -> pa.ListArray:
+def random_tokens(max_tokens: int, vocabulary: int) -> pa.ListArray:
     """64 texts of 1 to `max_tokens` ids by chance, to hold two ways of encoding against each
     other."""
     random = np.random.default_rng(0)

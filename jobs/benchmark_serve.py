@@ -206,20 +206,25 @@ async def _inside(seconds: float) -> None:
 
 
 async def _asked(shop: Any, traffic: Traffic, route: str, seconds: float) -> dict[str, float]:
-    from serve.routes import answers, wire
+    from serve.routes import answers, requests
+    from serve.routes.responses import JsonResponse
 
     took: dict[str, list[float]] = {"answer": [], "serialise": []}
     begun = time.perf_counter()
     for number, call in enumerate(only(traffic, route)):
         if time.perf_counter() - begun > seconds:
             break
-        model: Any = wire.Search if route == "search" else wire.Recommend
-        query = wire.query_of(f"r{number}", model.model_validate(dict(call.params)), shop.day)
+        model: Any = requests.SearchParams if route == "search" else requests.RecommendParams
+        query = requests.build_query(
+            f"r{number}", model.model_validate(dict(call.params)), shop.day
+        )
         started = time.perf_counter()
         ranking = await (shop.search(query) if route == "search" else shop.recommend(query))
         answered = time.perf_counter()
-        wire.Json(
-            answers.search_answer(ranking, query) if route == "search" else answers.answer(ranking)
+        JsonResponse(
+            answers.search_answer(ranking, query)
+            if route == "search"
+            else answers.ranking_answer(ranking)
         )
         if number < 5:  # the first calls fill caches
             continue
@@ -397,7 +402,7 @@ def stand(side: str, port: int) -> int:
     )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(compose(load(SETUP)), name="nightshelf", route_prefix="/")
+        serve.run(compose(load(SETUP), "127.0.0.1"), name="nightshelf", route_prefix="/")
         signal.pause()
     finally:
         serve.shutdown()

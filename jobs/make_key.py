@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from recsys.errors import InputError
-from serve import access
+from serve import keys as api_keys
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         "--file", default=os.environ.get("NIGHTSHELF_KEYS"), help="instead of $NIGHTSHELF_KEYS"
     )
     parser.add_argument("--client", help="whose key it is")
-    parser.add_argument("--roles", nargs="+", choices=access.ROLES, default=["read"])
+    parser.add_argument("--roles", nargs="+", choices=api_keys.ROLES, default=["read"])
     parser.add_argument(
         "--rate", type=float, default=100.0, help="requests a second, of each replica"
     )
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.file:
         raise InputError("no keys file is named: set NIGHTSHELF_KEYS, or give --file")
     path = Path(args.file)
-    keys = access.read(path) if path.exists() or args.list or args.revoke is not None else []
+    keys = api_keys.read_keys(path) if path.exists() or args.list or args.revoke is not None else []
     if args.list:
         for key in keys:
             ends = key.not_after or "no end"
@@ -60,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.client:
         raise InputError("no client is named: give --client NAME")
     if args.revoke is not None:
-        left = access.without(keys, args.client, args.revoke)
-        access.write(path, left)
+        left = api_keys.revoke_keys(keys, args.client, args.revoke)
+        api_keys.write_keys(path, left)
         print(
             f"revoked {len(keys) - len(left)} keys of {args.client}: replicas refuse them within a second"
         )
         return 0
-    secret, key = access.make(args.client, args.roles, args.rate, args.not_after)
-    old = access.ending(keys, args.client, args.old_until) if args.old_until else keys
-    access.write(path, [*old, key])
+    secret, key = api_keys.create_key(args.client, args.roles, args.rate, args.not_after)
+    old = api_keys.expire_keys(keys, args.client, args.old_until) if args.old_until else keys
+    api_keys.write_keys(path, [*old, key])
     print(f"key of {args.client}, shown this once, its hash in {path}:", file=sys.stderr)
     print(secret)
     return 0

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 
 from recsys.config import Setup, load
 from recsys.types import Vectors
-from serve.replicas import EncoderReplica, ShopReplica
+from serve.encoder import EncoderReplica
+from serve.replicas import ShopReplica
 from serve.routes.api import build_api
 
 

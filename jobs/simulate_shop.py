@@ -419,7 +419,7 @@ def application(setup: Setup, url: str | None) -> Iterator[str]:
     port = free_port()
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(compose(setup), name="market", route_prefix="/")
+        serve.run(compose(setup, "127.0.0.1"), name="market", route_prefix="/")
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()

@@ -1,33 +1,33 @@
-"""What stands before the replicas asks a second one where the first died without a word.
+"""Retries in the proxies before the replicas: where a replica died without a response, another one
+gets the request.
 
-Ray's proxies do not, unless told: HAProxy by its own rule, Ray's Python proxy by `middlewares`.
-Every route of ours may be asked twice: an event that carries an `event_id` counts once."""
+Ray's proxies do not retry by themselves: HAProxy does by its own rule, Ray's Python proxy by
+`middlewares`. Every route of ours may be called twice: an event with an `event_id` counts once."""
 
 from __future__ import annotations
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: What every node's Ray must find in its environment when it starts.
+#: The environment in which every node's Ray must be started.
 ENVIRONMENT = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.ingress.middlewares",
 }
-#: Replicas that are asked for one answer.
+#: Attempts for one request, the first included.
 TRIES = 3
-#: A longer body is passed through once, as by HAProxy, which asks again only for what its buffer
-#: holds.
+#: A longer body gets one attempt, as with HAProxy, which retries only what its buffer holds.
 MAX_BODY_BYTES = 16_384
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray's Python proxy puts around itself."""
-    return [Middleware(AskAgain)]
+    """Called by Ray's Python proxy, which wraps itself in them."""
+    return [Middleware(RetryOnNoResponse)]
 
 
-class AskAgain:
-    """Asks the application again when it returned without a word, which Ray's proxy does when a
-    replica has died."""
+class RetryOnNoResponse:
+    """ASGI middleware: calls the application again where it returned without a response, as Ray's
+    proxy does when a replica has died."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -35,16 +35,18 @@ class AskAgain:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        request = _Replayed(receive)
+        request = _ReplayableRequest(receive)
         for _ in range(TRIES):
-            answer = _Noted(send)
-            await self.app(dict(scope), request.again(), answer)
-            if answer.started or not request.whole:
+            response = _ResponseProbe(send)
+            await self.app(dict(scope), request.replay(), response)
+            if response.started or not request.is_complete:
                 return None
         return None
 
 
-class _Noted:
+class _ResponseProbe:
+    """Passes a response on, and remembers whether there was one."""
+
     def __init__(self, send: Send) -> None:
         self.send, self.started = send, False
 
@@ -53,25 +55,27 @@ class _Noted:
         await self.send(message)
 
 
-class _Replayed:
-    """A request's messages, kept so that they can be given again; `whole` while that is so."""
+class _ReplayableRequest:
+    """Buffers a request's messages for another attempt. `is_complete` is False once a message is
+    missing from the buffer: the client left, or the body is too long."""
 
     def __init__(self, receive: Receive) -> None:
-        self.receive, self.kept, self.whole = receive, list[Message](), True
+        self.receive, self.buffer, self.is_complete = receive, list[Message](), True
         self.size = 0
 
-    def again(self) -> Receive:
-        given = iter(list(self.kept))
+    def replay(self) -> Receive:
+        """The buffered messages, then new ones."""
+        messages = iter(list(self.buffer))
 
         async def receive() -> Message:
-            return next(given, None) or self._note(await self.receive())
+            return next(messages, None) or self._record(await self.receive())
 
         return receive
 
-    def _note(self, message: Message) -> Message:
+    def _record(self, message: Message) -> Message:
         self.size += len(message.get("body", b""))
         if message["type"] != "http.request" or self.size > MAX_BODY_BYTES:
-            self.whole = False  # the client has gone, or sent too much to be kept
+            self.is_complete = False
         else:
-            self.kept.append(message)
+            self.buffer.append(message)
         return message

@@ -1,5 +1,5 @@
-"""What stands before every route: how long a request may be, what its answer tells browsers, whose
-pages may ask."""
+"""Limits on every request, whatever its route: sizes and content type; response headers for
+browsers; CORS."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.config import Day
-from serve.routes import wire
-from serve.routes.wire import RefusedError
+from serve.routes.errors import RequestError, request_error_response
 
-#: Answers are of one person: nobody keeps, sniffs or frames them.
-HEADERS = {
+MAX_BODY_BYTES = 1 << 20
+MAX_URL_BYTES = 16 << 10
+#: Of one query string: a few facets with all their values, and all the rest.
+MAX_PARAMETERS = 200
+#: Answers belong to one user: no cache may store, no browser sniff, no page frame them.
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -21,9 +24,8 @@ HEADERS = {
 }
 
 
-def build(api: FastAPI, day: Day) -> None:
-    """Puts the walls around the application. Pages of other sites may ask only where
-    `day.cors_origins` names them."""
+def add_limits(api: FastAPI, day: Day) -> None:
+    """Browser pages of other sites may call only where `day.cors_origins` names them."""
     api.add_middleware(RequestLimits)
     if day.cors_origins:
         api.add_middleware(
@@ -36,64 +38,55 @@ def build(api: FastAPI, day: Day) -> None:
 
 
 class RequestLimits:
-    """Refuses what is too long before anybody reads it."""
+    """ASGI middleware: refuses what is too large before anybody reads it, and adds
+    SECURITY_HEADERS."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
 
-        async def send_guarded(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        if (error := refusal(scope)) is None:
-            await self.app(scope, receive, send_guarded)
-            return
-        told = wire.error(
-            str(error), scope["state"]["request_id"], error.field, error.value, error.allowed
-        )
-        await wire.Json(told, error.status)(scope, receive, send_guarded)
+        if (error := check_head(scope)) is None:
+            return await self.app(scope, receive, send_secured)
+        response = request_error_response(error, scope["state"]["request_id"])
+        return await response(scope, receive, send_secured)
 
 
-def refusal(scope: Scope) -> RefusedError | None:
-    """What is wrong with a request by its first lines alone."""
+def check_head(scope: Scope) -> RequestError | None:
+    """What is wrong with a request by its URL and headers alone."""
     query, headers = scope["query_string"], Headers(scope=scope)
     length = len(scope.get("raw_path") or scope["path"].encode()) + len(query)
-    if length > wire.MAX_URL_BYTES:
-        return RefusedError(
-            "url", f"{length:,} bytes", f"at most {wire.MAX_URL_BYTES:,}", status=414
-        )
-    if (count := query.count(b"&") + 1) > wire.MAX_PARAMETERS:
-        return RefusedError(
-            "url", f"{count:,} parameters", f"at most {wire.MAX_PARAMETERS}", status=422
-        )
+    if length > MAX_URL_BYTES:
+        return RequestError("url", f"{length:,} bytes", f"at most {MAX_URL_BYTES:,}", status=414)
+    if (count := query.count(b"&") + 1) > MAX_PARAMETERS:
+        return RequestError("url", f"{count:,} parameters", f"at most {MAX_PARAMETERS}")
     size = headers.get("content-length", "0")
-    if size.isdecimal() and (len(size) > 18 or int(size) > wire.MAX_BODY_BYTES):
-        return too_long()
+    if size.isdecimal() and (len(size) > 18 or int(size) > MAX_BODY_BYTES):
+        return _body_too_large()
     kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if scope["method"] == "POST" and kind != "application/json":
-        return RefusedError("content-type", kind, "application/json", status=415)
+        return RequestError("content-type", kind, "application/json", status=415)
     return None
 
 
-async def body(request: Request) -> bytes:
-    """The body, read no further than it may be long."""
-    pieces = bytearray()
-    async for piece in request.stream():
-        pieces += piece
-        if len(pieces) > wire.MAX_BODY_BYTES:
-            raise too_long()
-    return bytes(pieces)
+async def read_body(request: Request) -> bytes:
+    """The whole body, or RequestError as soon as more than MAX_BODY_BYTES came."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _body_too_large()
+    return bytes(body)
 
 
-def too_long() -> RefusedError:
-    return RefusedError(
-        "body", f"over {wire.MAX_BODY_BYTES:,} bytes", "fewer events a call", status=413
-    )
+def _body_too_large() -> RequestError:
+    return RequestError("body", f"over {MAX_BODY_BYTES:,} bytes", "fewer events a call", status=413)

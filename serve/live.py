@@ -1,8 +1,9 @@
-"""The release that is served: follows the store's `current`, and swaps between two requests."""
+"""The live release: follows the store's `current` pointer, and swaps between two requests."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import replace
@@ -24,27 +25,26 @@ from serve import metrics
 
 logger = logging.getLogger("ray.serve")
 
-#: The ranker that learns by day.
-ONLINE = "net"
-#: A refused release is tried again after so long: a bucket that could not be reached may be back.
+#: The ranker that is trained by day too.
+ONLINE_RANKER = "net"
+#: A refused release is loaded again after this long: an unreachable bucket may be back.
 RETRY_S = 30.0
 
 
 class LiveRelease:
-    """`recommender` is read once per request, so that items, scores and version of an answer are of
-    one release.
+    """Requests read `recommender` once, so that items, scores and version of an answer are of one
+    release.
 
-    Releases of another space than the encoder's, `space`, are refused.
-    """
+    Releases of another space than the encoder's, `space`, are refused."""
 
     def __init__(self, setup: Setup, space: str) -> None:
         self.setup, self.store = setup, ArtifactStore(setup.home)
         self.space = space
         self.recommender: Recommender | None = None
         self.refused: dict[str, str] = {}
-        self._tried: dict[tuple[str, str], float] = {}
-        self._other: Recommender | None = None
-        self._swapping = threading.Lock()
+        self._attempts: dict[tuple[str, str], float] = {}
+        self._inspected: Recommender | None = None
+        self._swap_lock = threading.Lock()
         self.refresh()
 
     @property
@@ -52,117 +52,124 @@ class LiveRelease:
         return live.release.version if (live := self.recommender) else None
 
     def follow(self, closed: threading.Event) -> None:
-        """Looks every `day.refresh_s` until closed."""
+        """Refreshes every `day.refresh_s` until closed."""
         while not closed.wait(self.setup.day.refresh_s):
             self.refresh()
             if live := self.recommender:
-                metrics.RELEASE_AGE.set((datetime.now(UTC) - created(live.release)).total_seconds())
+                age = datetime.now(UTC) - start_of_night(live.release)
+                metrics.RELEASE_AGE.set(age.total_seconds())
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Every published version, oldest first; of an unreadable one, why."""
+    def list_releases(self) -> list[dict[str, Any]]:
+        """Every published version, oldest first; for an unreadable one, the reason."""
         current, live = self.store.current(), self.version
-        told = []
-        for version in self.store.versions():
-            try:
-                manifest = read_manifest(self.store, version)
-                kept = {
-                    "created": manifest.created,
-                    "space": manifest.space,
-                    "counts": manifest.counts,
-                }
-            except RecsysError as error:
-                kept = {"error": str(error)}
-            told.append(
-                {"version": version, "current": version == current, "live": version == live, **kept}
-            )
-        return told
+        return [
+            {
+                "version": version,
+                "current": version == current,
+                "live": version == live,
+                **self._describe_release(version),
+            }
+            for version in self.store.versions()
+        ]
+
+    def _describe_release(self, version: str) -> dict[str, Any]:
+        try:
+            manifest = read_manifest(self.store, version)
+        except RecsysError as error:
+            return {"error": str(error)}
+        return {"created": manifest.created, "space": manifest.space, "counts": manifest.counts}
 
     def promote(self, version: str) -> None:
         """Loads it, points `current` at it, serves it; an error leaves all as it was."""
-        with self._swapping:
-            if version not in (there := self.store.versions()):
-                raise NotFoundError(
-                    f"release {version!r} is not there: choose one of {', '.join(there) or 'none yet'}"
-                )
-            recommender = self._open(version)
+        with self._swap_lock:
+            if version not in (versions := self.store.versions()):
+                choices = ", ".join(versions) or "none yet"
+                raise NotFoundError(f"release {version!r} is not there: choose one of {choices}")
+            recommender = self._load(version)
             self.store.point(version)
             self._swap(recommender)
 
-    def opened(self, version: str) -> Recommender:
-        """The release as it answers, to look into: the served one, or another that is kept open
-        until the next."""
+    def inspect(self, version: str) -> Recommender:
+        """A recommender over any release, to explain its answers: the live one, or another that
+        stays open until the next is inspected."""
         if (live := self.recommender) and live.release.version == version:
             return live
-        if self._other is None or self._other.release.version != version:
-            self._other = self._open(version)
-        return self._other
+        if self._inspected is None or self._inspected.release.version != version:
+            self._inspected = self._load(version)
+        return self._inspected
 
     def refresh(self) -> None:
         """Loads what `current` names beside what is served, and swaps; what cannot be loaded is
-        refused, once told."""
-        with self._swapping:
+        refused, and logged once."""
+        with self._swap_lock:
             version = "current"
             try:
                 version = self.store.current() or ""
                 amended = self._amended(version)
-                if self._is_news(version, amended):
-                    self._tried = {(version, amended): time.monotonic()}
-                    self._swap(self._open(version))
-                self._let_go()
+                if self._needs_loading(version, amended):
+                    self._attempts = {(version, amended): time.monotonic()}
+                    self._swap(self._load(version))
+                self._drop_erased()
                 self._take_snapshot()
                 self.refused.pop("current", None)
-            except Exception as error:  # a bucket that cannot be reached must not end the thread
+            except Exception as error:  # an unreachable bucket must not end the thread
                 self._refuse(version, error)
 
     def _take_snapshot(self) -> None:
-        """The newest of what was learned by day, if it grew from the served models; else the
-        night's network."""
+        """Serves the newest snapshot of online learning that grew from the served models; without
+        one, the night's network."""
         live = self.recommender
-        if live is None or self.setup.day.online is None or ONLINE not in live.reranker.rankers:
+        if live is None or self.setup.day.online is None:
             return
-        base = live.release.manifest.models
+        reranker, base = live.reranker, live.release.manifest.models
+        if ONLINE_RANKER not in reranker.rankers:
+            return
         snapshot = current_snapshot(self.setup, base)
-        label = f"{ONLINE}@{base}+{snapshot.version}" if snapshot else f"{ONLINE}@{base}"
-        if label == live.reranker.labels[ONLINE]:
+        label = f"{ONLINE_RANKER}@{base}" + (f"+{snapshot.version}" if snapshot else "")
+        if label == reranker.labels[ONLINE_RANKER]:
             return
-        folder = snapshot_network(self.setup, snapshot) if snapshot else None
-        ranker = load_ranker(folder) if folder else with_models(self.setup, base).rankers[ONLINE]()
-        reranker = live.reranker
-        rankers, labels = {**reranker.rankers, ONLINE: ranker}, {**reranker.labels, ONLINE: label}
+        if snapshot:
+            ranker = load_ranker(snapshot_network(self.setup, snapshot))
+        else:
+            ranker = with_models(self.setup, base).rankers[ONLINE_RANKER]()
+        rankers = {**reranker.rankers, ONLINE_RANKER: ranker}
+        labels = {**reranker.labels, ONLINE_RANKER: label}
         self.recommender = replace(live, reranker=replace(reranker, rankers=rankers, labels=labels))
-        logger.info("%s ranks from now on", label)
+        logger.info("%s is the live ranker", label)
 
-    def _is_news(self, version: str, amended: str) -> bool:
-        live = self.recommender
-        if not version or (
-            live and (version, amended) == (live.release.version, live.release.manifest.amended)
-        ):
+    def _needs_loading(self, version: str, amended: str) -> bool:
+        if not version:
             return False
-        return time.monotonic() - self._tried.get((version, amended), -RETRY_S) >= RETRY_S
+        if live := self.recommender:
+            manifest = live.release.manifest
+            if (version, amended) == (live.release.version, manifest.amended):
+                return False
+        since_attempt_s = time.monotonic() - self._attempts.get((version, amended), -math.inf)
+        return since_attempt_s >= RETRY_S
 
     def _amended(self, version: str) -> str:
-        """The folder of the release's last amendment; of what cannot be read, opening says why."""
+        """The folder of the release's last amendment; why one cannot be read, loading says."""
         try:
             return read_manifest(self.store, version).amended if version else ""
         except RecsysError:
             return ""
 
-    def _let_go(self) -> None:
-        """What was amended since it was opened is not kept: nobody who left is looked up in it."""
-        other = self._other
-        if other and self._amended(other.release.version) != other.release.manifest.amended:
-            self._other = None
+    def _drop_erased(self) -> None:
+        """Closes the inspected release where users were erased from it since it was opened."""
+        if inspected := self._inspected:
+            release = inspected.release
+            if self._amended(release.version) != release.manifest.amended:
+                self._inspected = None
 
-    def _open(self, version: str) -> Recommender:
-        """The release, every checksum compared, and one answer from it: it is served only if it can
-        answer."""
+    def _load(self, version: str) -> Recommender:
+        """The release with every checksum compared, and one answer computed from it: what cannot
+        answer is not served."""
         try:
             release = Release.open(self.store, version, self.space)
-            recommender = build_recommender(
-                with_models(self.setup, release.manifest.models), release
-            )
+            setup = with_models(self.setup, release.manifest.models)
+            recommender = build_recommender(setup, release)
             _warm_up(recommender)
-            created(release)
+            start_of_night(release)
         except (SpaceMismatchError, ReleaseError):
             raise
         except Exception as error:  # whatever a damaged file or a shop's own part may raise
@@ -178,22 +185,16 @@ class LiveRelease:
         logger.info("release %s is live", recommender.release.version)
 
     def _refuse(self, version: str, error: Exception) -> None:
-        sentence = (
-            str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
-        )
-        if self.refused.get(version) != sentence:
+        reason = metrics.describe_error(error)
+        if self.refused.get(version) != reason:
             metrics.RELEASES_REFUSED.inc()
-            logger.error(
-                "release %s is refused, %s goes on: %s",
-                version,
-                self.version or "nothing",
-                sentence,
-            )
-        self.refused = {**self.refused, version: sentence}
+            live = self.version or "none"
+            logger.error("release %s is refused, %s stays live: %s", version, live, reason)
+        self.refused = {**self.refused, version: reason}
 
 
 def _warm_up(recommender: Recommender) -> None:
-    """What is computed once per release is computed now, not in somebody's request."""
+    """Computes now what is computed once per release, rather than in the first requests."""
     filters = Filters(category=("",), brand=("",), min_price=0.0)
     recommender.recommend(Query(request_id="warm up", k=1, filters=filters))
     title = recommender.release.item(0).title or "warm up"
@@ -210,6 +211,6 @@ def _warm_up(recommender: Recommender) -> None:
     recommender.release.suggestions.complete("warm up")
 
 
-def created(release: Release) -> datetime:
-    """When the release's night began: what users did later is not in it."""
+def start_of_night(release: Release) -> datetime:
+    """Events later than this are not in the release."""
     return time_of(release.manifest)

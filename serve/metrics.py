@@ -1,7 +1,7 @@
-"""What the application counts and logs of every request.
+"""Prometheus metrics and the log line of every request.
 
-Prometheus finds each name with `ray_` before it. The counters work without a running Ray too, and
-count nothing there."""
+Prometheus sees each name with `ray_` before it. Without a running Ray the metrics can be used too,
+and record nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.routes import wire
+from recsys.errors import RecsysError
+from serve.routes.errors import error_body
+from serve.routes.responses import JsonResponse
 
 logger = logging.getLogger("ray.serve")
 
@@ -22,14 +24,14 @@ _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 500
 
 REQUESTS = Counter("nightshelf_requests_total", "HTTP requests answered", ("route", "status"))
 REQUEST_MS = Histogram(
-    "nightshelf_request_ms", "Milliseconds from request to answer", _MS, ("route",)
+    "nightshelf_request_ms", "Milliseconds from request to response", _MS, ("route",)
 )
 STAGE_MS = Histogram(
     "nightshelf_stage_ms", "Milliseconds an answer spent in one stage", _MS, ("route", "stage")
 )
-EMPTY_ANSWERS = Counter("nightshelf_empty_answers_total", "Answers that showed no item", ("route",))
+EMPTY_ANSWERS = Counter("nightshelf_empty_answers_total", "Answers without any item", ("route",))
 EVENTS = Counter(
-    "nightshelf_events_total", "Events received, quarantined or seen before", ("type", "outcome")
+    "nightshelf_events_total", "Events by outcome: received, quarantined, ...", ("type", "outcome")
 )
 RELEASE_AGE = Gauge(
     "nightshelf_release_age_seconds", "Seconds since the night of the live release began"
@@ -43,7 +45,7 @@ LOG_WAITING = Gauge(
 )
 LOG_DOWN = Gauge("nightshelf_log_down_seconds", "Seconds that the event log has been out of reach")
 FORGETTING_WAITS = Gauge(
-    "nightshelf_forgetting_waits_seconds", "Seconds that somebody has waited to leave a release"
+    "nightshelf_forgetting_waits_seconds", "Seconds that the oldest erasure has been pending"
 )
 FORGOTTEN = Counter("nightshelf_forgotten_total", "Users who were forgotten over HTTP")
 IMPRESSIONS_DROPPED = Counter(
@@ -52,14 +54,15 @@ IMPRESSIONS_DROPPED = Counter(
 
 
 def route_of(scope: Scope) -> str:
+    """The route's path with its parameters' names: bounded, whatever URLs come."""
     return getattr(scope.get("route"), "path", "other").replace(":path", "")
 
 
-class Observed:
-    """Around every request: its id, its milliseconds, one log line, and no stack trace out.
+class RequestMetrics:
+    """ASGI middleware around every request: its id, its duration, one log line, and a 500 without
+    a stack trace for what fails.
 
-    What was asked, and by whom, is in no line unless `log_queries`.
-    """
+    Query texts and user ids are in no log line unless `log_queries`."""
 
     def __init__(
         self, app: ASGIApp, release: Callable[[], str | None], log_queries: bool = False
@@ -77,69 +80,73 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if (
-                    trace is None
-                ):  # Ray's proxy gives each request one of its own, and puts that on the answer
-                    message["headers"] = [
-                        *message.get("headers", []),
-                        (b"x-request-id", request_id.encode()),
-                    ]
+                if trace is None:  # else Ray's proxy, which set it, puts it on the response too
+                    header = (b"x-request-id", request_id.encode())
+                    message["headers"] = [*message.get("headers", []), header]
             await send(message)
 
         try:
             await self.app(scope, receive, send_observed)
         except Exception as error:
-            logger.error("request %s failed: %s", request_id, told(error, self.log_queries))
-            if status:  # the server would log it with its message
-                raise RuntimeError(
-                    f"request {request_id} failed after its answer had begun"
-                ) from None
-            body = wire.error(
-                "something failed here: report the request_id to the shop's operators", request_id
-            )
-            await wire.Json(body, 500)(scope, receive, send_observed)
+            logger.error("request %s failed: %s", request_id, format_error(error, self.log_queries))
+            if status:  # the server would log the original with its message
+                raise RuntimeError(f"request {request_id} failed while it was answered") from None
+            message = "an internal error: report the request_id to the shop's operators"
+            await JsonResponse(error_body(message, request_id), 500)(scope, receive, send_observed)
         finally:
-            self._note(scope, status, (time.perf_counter() - started) * 1000, trace)
+            self._record(scope, status, (time.perf_counter() - started) * 1000, trace)
 
-    def _note(self, scope: Scope, status: int, milliseconds: float, trace: bytes | None) -> None:
+    def _record(self, scope: Scope, status: int, milliseconds: float, trace: bytes | None) -> None:
         route, state = route_of(scope), scope["state"]
         REQUESTS.inc(tags={"route": route, "status": str(status)})
         REQUEST_MS.observe(milliseconds, {"route": route})
-        more: dict[str, object] = {
+        fields: dict[str, object] = {
             "request_id": state["request_id"],
             "route": route,
             "status": status,
             "milliseconds": round(milliseconds, 2),
             "release": state.get("release") or self.release(),
-            "trace_id": _safe(trace),
+            "trace_id": _sanitise(trace),
             "client": state.get("client"),
-            "skip_context_filter": True,  # else Serve puts its own ids in the place of ours
+            "skip_context_filter": True,  # else Serve's own ids replace ours
         }
         if self.log_queries:
-            more["asked"] = (
-                scope["path"],
-                scope["query_string"].decode("latin-1"),
-                state.get("asked"),
-            )
-        logger.info("%s %s", route, status, extra=more)
+            query_string = scope["query_string"].decode("latin-1")
+            fields["asked"] = (scope["path"], query_string, state.get("user_ids"))
+        logger.info("%s %s", route, status, extra=fields)
 
 
-def told(error: BaseException, with_message: bool) -> str:
-    """The stack of an error, and of what it came from. Its message often quotes what was asked:
-    only `with_message`."""
+def count_events(types: Sequence[str], outcomes: dict[str, int]) -> None:
+    """One `received` per event's type, and a number of events for each further outcome."""
+    for event_type in types:
+        EVENTS.inc(tags={"type": event_type, "outcome": "received"})
+    for outcome, count in outcomes.items():
+        if count:
+            EVENTS.inc(count, {"type": "any", "outcome": outcome})
+
+
+def format_error(error: BaseException, with_message: bool) -> str:
+    """An error's stack, and its causes'. Messages often quote the request: only
+    `with_message`."""
     if with_message:
         return "".join(traceback.format_exception(error))
-    causes, each = list[BaseException](), error
-    while each is not None and each not in causes:
-        causes.append(each)
-        each = each.__cause__ or each.__context__  # type: ignore[assignment]
+    causes, cause = list[BaseException](), error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
     stacks = (
         f"{type(e).__name__}\n{''.join(traceback.format_tb(e.__traceback__))}" for e in causes
     )
     return "from ".join(stacks)
 
 
-def _safe(trace: bytes | None) -> str:
-    """A client's own id for a request as far as it looks like one: a header may hold anything."""
+def describe_error(error: Exception) -> str:
+    """One sentence: our own errors are one, of others the type is named first."""
+    return str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+
+
+def _sanitise(trace: bytes | None) -> str:
+    """A client's own id for a request, "" where it does not look like one: a header may hold
+    anything."""
     text = (trace or b"")[:64].decode("latin-1")
     return text if all(character.isalnum() or character in "-_." for character in text) else ""

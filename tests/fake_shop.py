@@ -12,7 +12,7 @@ from recsys.pipeline.explain import Explanation, Lost, Part
 from recsys.privacy.forget import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
 from recsys.understanding.suggest import KINDS, Suggestion
-from serve.routes.api import Health, NotReadyError, Recorded
+from serve.routes.shop import Health, NotReadyError, RecordedEvents
 
 CHAIR, LAMP = (
     Item(item_id="i1", title="red chair", category="home", brand="acme", price=10.0),
@@ -27,13 +27,13 @@ SCORED = (
 
 @dataclass
 class FakeShop:
-    """Answers from memory and keeps what it was asked."""
+    """Answers from memory and records the requests."""
 
     day: Day = field(default_factory=lambda: Day(max_k=20, max_query_characters=30))
     queries: list[Query] = field(default_factory=list)
     stored: dict[str, Interaction] = field(default_factory=dict)
     impressions: list[Impression] = field(default_factory=list)
-    decided: list[tuple[str, str]] = field(default_factory=list)
+    privacy_requests: list[tuple[str, str]] = field(default_factory=list)
     release: str | None = "v1"
     broken: bool = False
 
@@ -64,7 +64,7 @@ class FakeShop:
         if request_id != "r1":
             raise NotFoundError(f"request {request_id!r} is not in the log")
         parts = (Part("log_price", 2.3, 0.4), Part("taste vector", 0.0, -0.1))
-        told: dict[str, Any] = {
+        common: dict[str, Any] = {
             "release": "v1",
             "surface": "search",
             "ranker": "net@m1",
@@ -74,7 +74,7 @@ class FakeShop:
             return Explanation(
                 request_id,
                 item_id,
-                **told,
+                **common,
                 shown=True,
                 place=1,
                 score=0.5,
@@ -83,7 +83,11 @@ class FakeShop:
                 sources={"dense": 1.0},
             )
         return Explanation(
-            request_id, item_id, **told, shown=False, lost=Lost("filter", "it does not pass brand")
+            request_id,
+            item_id,
+            **common,
+            shown=False,
+            lost=Lost("filter", "it does not pass brand"),
         )
 
     async def item(self, item_id: str) -> tuple[str, Item]:
@@ -94,13 +98,13 @@ class FakeShop:
 
     async def record(
         self, interactions: Sequence[Interaction], impressions: Sequence[Impression]
-    ) -> Recorded:
-        known = [event for event in interactions if event.item_id == "i1"]
-        new = {event.event_id: event for event in known if event.event_id not in self.stored}
+    ) -> RecordedEvents:
+        valid = [event for event in interactions if event.item_id == "i1"]
+        new = {event.event_id: event for event in valid if event.event_id not in self.stored}
         self.stored |= new
         self.impressions += impressions
-        return Recorded(
-            len(new) + len(impressions), len(known) - len(new), len(interactions) - len(known)
+        return RecordedEvents(
+            len(new) + len(impressions), len(valid) - len(new), len(interactions) - len(valid)
         )
 
     async def releases(self) -> list[dict[str, Any]]:
@@ -124,15 +128,15 @@ class FakeShop:
         )
 
     async def forget(self, user_id: str) -> Receipt:
-        self.decided.append(("forget", user_id))
+        self.privacy_requests.append(("forget", user_id))
         return Receipt("token", NOW, {"log/interactions": 2}, {"releases/v1/users.arrow": 1})
 
-    async def look_again(self, receipt: str) -> tuple[datetime, dict[str, int]]:
-        if receipt != "token":
+    async def check_receipt(self, token: str) -> tuple[datetime, dict[str, int]]:
+        if token != "token":
             raise NotFoundError("this is no receipt of this shop's event log")
         return NOW, {}
 
-    async def opt_out(self, user_id: str, out: bool) -> None:
-        self.decided.append(("out" if out else "in", user_id))
+    async def opt_out(self, user_id: str, opted_out: bool) -> None:
+        self.privacy_requests.append(("out" if opted_out else "in", user_id))
 
     def close(self) -> None: ...

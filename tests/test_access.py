@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from recsys.config import Day
 from recsys.errors import InputError
-from serve import access
-from serve.access import Access, Key, of_replica
+from serve import access, keys
+from serve.access import KeyAccess, LocalAccess, TokenBucket, configured_access
+from serve.keys import ApiKey
 from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
 
@@ -66,8 +67,8 @@ def add(path: Path) -> Callable[..., str]:
     def make(
         *roles: str, rate: float = 1000, not_after: str | None = None, client: str = "web"
     ) -> str:
-        secret, key = access.make(client, roles, rate, not_after)
-        access.write(path, [*(access.read(path) if path.exists() else []), key])
+        secret, key = keys.create_key(client, roles, rate, not_after)
+        keys.write_keys(path, [*(keys.read_keys(path) if path.exists() else []), key])
         return secret
 
     return make
@@ -75,14 +76,14 @@ def add(path: Path) -> Callable[..., str]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(access, "RELOAD_S", 0.0)
 
 
 def closed(path: Path) -> TestClient:
-    return TestClient(build_api(FakeShop(), Access(str(path))))
+    return TestClient(build_api(FakeShop(), KeyAccess(path)))
 
 
-@pytest.mark.parametrize("role", access.ROLES)
+@pytest.mark.parametrize("role", keys.ROLES)
 def test_a_key_opens_what_its_role_may_and_nothing_else(
     role: str, path: Path, add: Callable[..., str]
 ) -> None:
@@ -154,10 +155,10 @@ def test_keys_rotate_without_a_restart(path: Path, add: Callable[..., str]) -> N
     new = add("read")
     assert [asked(client, "/recommend", key).status_code for key in (old, new)] == [200, 200]
     ago = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
-    keys = access.read(path)
-    access.write(path, [replace(keys[0], not_after=ago), keys[1]])
+    first, second = keys.read_keys(path)
+    keys.write_keys(path, [replace(first, not_after=ago), second])
     assert [asked(client, "/recommend", key).status_code for key in (old, new)] == [401, 200]
-    access.write(path, access.without(access.read(path), "web"))
+    keys.write_keys(path, keys.revoke_keys(keys.read_keys(path), "web"))
     assert [asked(client, "/recommend", key).status_code for key in (old, new)] == [401, 401]
 
 
@@ -171,12 +172,12 @@ def test_a_damaged_file_locks_nobody_out_and_lets_nobody_in(
         assert asked(client, "/recommend", key).status_code == 200
         assert asked(client, "/recommend").status_code == 401
         with pytest.raises(InputError, match="keys file"):
-            Access(str(path))
+            KeyAccess(path)
     path.unlink()
     assert asked(client, "/recommend", key).status_code == 200
-    assert "go on" in caplog.text
+    assert "stay valid" in caplog.text
     with pytest.raises(InputError, match="make_key"):
-        Access(str(path))
+        KeyAccess(path)
 
 
 def test_a_rate_is_kept_and_says_when_to_come_back(path: Path, add: Callable[..., str]) -> None:
@@ -198,10 +199,10 @@ def test_no_bucket_lets_more_pass_than_its_rate(rate: float, pauses: list[float]
     clock = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(access.time, "monotonic", lambda: clock[0])
-        bucket, passed = access.Bucket(rate), 0
+        bucket, passed = TokenBucket(rate), 0
         for pause in pauses:
             clock[0] += pause
-            passed += bucket.wait() == 0
+            passed += bucket.take() == 0
     assert passed <= max(1, rate) + rate * clock[0] + 1e-6
 
 
@@ -224,7 +225,7 @@ STRANGERS: list[tuple[tuple[str, int], dict[str, str], str]] = [
 
 
 def without_keys(address: tuple[str, int] = HERE, **choices: Any) -> TestClient:
-    api = build_api(FakeShop(), Access(None, **choices))
+    api = build_api(FakeShop(), LocalAccess(**choices))
     return TestClient(api, base_url="http://127.0.0.1:8000", client=address)
 
 
@@ -257,7 +258,7 @@ def test_a_page_that_the_setup_names_may_ask() -> None:
 
 
 def test_where_no_address_is_seen_everybody_is_a_stranger() -> None:
-    answer = without_keys(clients_seen=False).get("/recommend")
+    answer = without_keys(sees_clients=False).get("/recommend")
     assert (answer.status_code, "beyond its own machine" in answer.text) == (403, True)
 
 
@@ -270,8 +271,7 @@ def test_behind_haproxy_addresses_are_not_believed(
 ) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", proxy)
     monkeypatch.delenv("NIGHTSHELF_KEYS", raising=False)
-    monkeypatch.setattr(access, "_listens_on", lambda: host)
-    api = build_api(FakeShop(), of_replica(()))
+    api = build_api(FakeShop(), configured_access(http_host=host))
     assert (
         TestClient(api, base_url="http://127.0.0.1", client=HERE).get("/recommend").status_code
         == status
@@ -300,7 +300,7 @@ BAD_KEYS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("bad", BAD_KEYS)
 def test_a_key_that_cannot_be_meant_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"give|anew"):
-        Key(**{"client": "web", "sha256": "0" * 64, "roles": ("read",), **bad})
+        ApiKey(**{"client": "web", "sha256": "0" * 64, "roles": ("read",), **bad})
 
 
 @settings(deadline=None)
@@ -314,7 +314,7 @@ def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, sen
     for body in (sent, {"keys": sent}, {"keys": [{"client": sent, "sha256": sent, "roles": sent}]}):
         path.write_text(json.dumps(body))
         try:
-            access.read(path)
+            keys.read_keys(path)
         except InputError:
             continue
         assert body in ({"keys": []}, {"keys": {}}, {"keys": ""})

@@ -9,7 +9,8 @@ import numpy as np
 
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from serve.routes.answers import search_answer
-from serve.routes.wire import MAX_OFFSET, Json
+from serve.routes.requests import MAX_OFFSET
+from serve.routes.responses import JsonResponse
 
 CORRECTED = (("blu", "blue"), ("char", "chair"))
 MEANT = QueryUnderstanding(
@@ -38,7 +39,9 @@ FOUND = Ranking(request_id="r", release="v1", items=SCORED)
 def body(ranking: Ranking, offset: int = 0) -> Any:
     """As a client reads it."""
     return json.loads(
-        Json(search_answer(ranking, Query(request_id="r", k=2, text="a", offset=offset))).body
+        JsonResponse(
+            search_answer(ranking, Query(request_id="r", k=2, text="a", offset=offset))
+        ).body
     )
 
 
@@ -61,19 +64,23 @@ def test_a_search_tells_what_it_understood() -> None:
 
 def test_a_search_tells_what_it_found_and_what_it_gave_up() -> None:
     values = {"brand": (FacetCount("acme", 3, True), FacetCount("globex", 2))}
-    told = body(
+    answer = body(
         replace(FOUND, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",))
     )
-    assert told["facets"]["brand"][1] == {"value": "globex", "count": 2, "selected": False}
-    assert (told["total"], told["relaxed"], told["skipped"]) == (7, ["without blue"], ["rerank"])
-    assert [item["highlights"] for item in told["items"]] == [[[0, 4], [5, 10]], []]
+    assert answer["facets"]["brand"][1] == {"value": "globex", "count": 2, "selected": False}
+    assert (answer["total"], answer["relaxed"], answer["skipped"]) == (
+        7,
+        ["without blue"],
+        ["rerank"],
+    )
+    assert [item["highlights"] for item in answer["items"]] == [[[0, 4], [5, 10]], []]
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
     scored = replace(SCORED[1], highlights=((np.int64(0), np.int64(1)),))
     meant = replace(MEANT, facts={"max_price": np.float32(2.5)}, intent_probability=np.float32(0.5))
     facets = {"price": (FacetCount("0-1", np.int64(2)),)}
-    told = body(
+    answer = body(
         Ranking(
             request_id="r",
             release="v1",
@@ -83,7 +90,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
             facets=facets,
         )
     )
-    assert (told["total"], told["query"]["facts"], told["query"]["intent_probability"]) == (
+    assert (answer["total"], answer["query"]["facts"], answer["query"]["intent_probability"]) == (
         9,
         {"max_price": 2.5},
         0.5,
@@ -107,8 +114,13 @@ def test_nothing_worth_showing_is_an_answer() -> None:
         total=0,
         no_good_match=True,
     )
-    told = body(nothing)
-    assert (told["no_good_match"], told["items"], told["total"], told["query"]["language"]) == (
+    answer = body(nothing)
+    assert (
+        answer["no_good_match"],
+        answer["items"],
+        answer["total"],
+        answer["query"]["language"],
+    ) == (
         True,
         [],
         0,

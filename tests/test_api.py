@@ -14,15 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.types import Filters, Interaction, Query
+from serve.limits import MAX_BODY_BYTES, MAX_PARAMETERS, MAX_URL_BYTES
 from serve.routes.api import build_api
-from serve.routes.wire import (
-    MAX_BODY_BYTES,
-    MAX_EVENTS,
-    MAX_OFFSET,
-    MAX_PARAMETERS,
-    MAX_SELECTED,
-    MAX_URL_BYTES,
-)
+from serve.routes.requests import MAX_EVENTS, MAX_OFFSET, MAX_SELECTED
 from tests.fake_shop import FakeShop
 
 

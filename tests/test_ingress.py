@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.ingress import MAX_BODY_BYTES, TRIES, AskAgain, middlewares
+from serve.ingress import MAX_BODY_BYTES, TRIES, RetryOnNoResponse, middlewares
 
 ANSWER: list[Message] = [
     {"type": "http.response.start", "status": 200, "headers": []},
@@ -50,7 +50,7 @@ def asked(replicas: Replicas, *pieces: bytes, scope: Scope | None = None) -> lis
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(AskAgain(replicas)(scope or {"type": "http", "path": "/"}, receive, send))
+    asyncio.run(RetryOnNoResponse(replicas)(scope or {"type": "http", "path": "/"}, receive, send))
     return sent
 
 

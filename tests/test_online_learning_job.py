@@ -10,7 +10,7 @@ import pytest
 from jobs import online_learning
 from recsys.models.snapshots import CONTROL, read_control
 from recsys.training.influence import OnlineConfig
-from serve.trainer import TrainerReplica
+from serve.online import TrainerReplica
 from tests.checkerboard import setup as checkerboard
 
 
@@ -64,6 +64,6 @@ def test_the_thread_steps_and_outlives_what_fails(monkeypatch) -> None:
     replica.check_health()
     assert len(steps) >= 4
     replica.close()
-    assert replica.told()["failed"] == ""
+    assert replica.status()["error"] == ""
     with pytest.raises(RuntimeError, match="has died"):
         replica.check_health()

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from fastapi.testclient import TestClient
 from recsys.privacy import forget as forgetting
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Interaction, Query
-from serve import access
+from recsys.types import Interaction
+from serve import keys
+from serve.access import KeyAccess
 from serve.routes.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
@@ -37,20 +37,19 @@ TOKEN = {"Authorization": "Bearer open sesame"}
 )
 def test_only_administrators_decide(method: str, path: str, tmp_path: Path) -> None:
     shop = FakeShop()
-    access.write(
-        tmp_path / "keys.json",
-        [
-            access.Key("web", access.digest("guess"), ("read", "events")),
-            access.Key("us", access.digest("open sesame"), ("admin",)),
-        ],
-    )
-    client = TestClient(build_api(shop, access.Access(str(tmp_path / "keys.json"))))
+    secrets = {"web": ("guess", ("read", "events")), "us": ("open sesame", ("admin",))}
+    api_keys = [
+        keys.ApiKey(client=client, sha256=keys.hash_secret(secret), roles=roles)
+        for client, (secret, roles) in secrets.items()
+    ]
+    keys.write_keys(tmp_path / "keys.json", api_keys)
+    client = TestClient(build_api(shop, KeyAccess(tmp_path / "keys.json")))
     assert client.request(method, path).status_code == 401
     assert (
         client.request(method, path, headers={"Authorization": "Bearer guess"}).status_code == 403
     )
     assert client.request(method, f"{path}?why=1", headers=TOKEN).status_code == 422
-    assert shop.decided == []
+    assert shop.privacy_requests == []
 
 
 def test_a_receipt_tells_when_and_what_is_left_and_not_who() -> None:
@@ -65,7 +64,7 @@ def test_a_receipt_tells_when_and_what_is_left_and_not_who() -> None:
     assert client.put("/users/a/b/opt-out").json()["opted_out"] is True
     assert client.delete("/users/a/b/opt-out").json()["opted_out"] is False
     assert client.delete("/users/%20").status_code == 422
-    assert shop.decided == [("forget", "a/b 小明"), ("out", "a/b"), ("in", "a/b")]
+    assert shop.privacy_requests == [("forget", "a/b 小明"), ("out", "a/b"), ("in", "a/b")]
 
 
 def test_global_privacy_control_makes_a_stranger() -> None:
@@ -101,7 +100,7 @@ def replicas(home: Path) -> Iterator[list[Any]]:  # noqa: F811
 
     shops = [ShopReplica(setup()) for _ in range(2)]
     for shop in shops:
-        shop.decisions.grace_s = 1.0
+        shop.erasure.grace_s = 1.0
     yield shops
     for shop in shops:
         shop.close()
@@ -144,7 +143,7 @@ def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
     stranger = recommended(other, "never seen")
     assert recommended(one)[1] == recommended(other)[1] == stranger[1]
     eventually(lambda: one.get(f"/receipts/{made['receipt']}").json()["done"])
-    assert replicas[0].decisions.thread.is_alive()
+    assert replicas[0].erasure.is_alive()
     assert other.get(f"/receipts/{made['receipt']}").json()["left"] == {}
     amended = Release.open(ArtifactStore(str(home))).manifest.amended
     assert amended
@@ -204,11 +203,7 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(
     )
     one.put("/users/u03/opt-out")
     assert recommended(other) == recommended(one, "never seen")
-    search = Query(request_id="r1", user_id="u03", text="chair")
-    assert replicas[1].decisions.seen(search, datetime.now(UTC)) == (
-        replace(search, user_id=None),
-        False,
-    )
+    assert not other.get("/search", params={"q": "chair", "user_id": "u03"}).json()["personalised"]
     assert other.get("/similar/i03", params={"k": 2}).json()["items"]
     clicked = {"user_id": "u03", "item_id": "i01", "type": "click"}
     for item in ("i01", "no such item"):
@@ -228,7 +223,7 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(
 def test_an_amendment_that_failed_is_tried_again(
     clients: list[TestClient], monkeypatch: pytest.MonkeyPatch, replicas: list[Any]
 ) -> None:
-    from serve.routes import people
+    from serve import erasure
 
     erase: Callable[..., Any] = forgetting.erase
     tries: list[int] = []
@@ -239,7 +234,7 @@ def test_an_amendment_that_failed_is_tried_again(
             raise OSError("the bucket is away")
         return erase(*arguments)
 
-    monkeypatch.setattr(people, "RETRY_S", 0.1)
+    monkeypatch.setattr(erasure, "RETRY_S", 0.1)
     monkeypatch.setattr(forgetting, "erase", flaky)
     made = clients[0].delete("/users/u03").json()
     eventually(lambda: clients[0].get(f"/receipts/{made['receipt']}").json()["done"])

@@ -24,7 +24,8 @@ from recsys.simulation.load import LoadGenerator, LoadShape, in_background, summ
 from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query, Vectors
-from serve.routes.api import NotReadyError, build_api
+from serve.routes.api import build_api
+from serve.routes.shop import NotReadyError
 from tests.checkerboard import ITEMS, setup, title
 
 PORT = 8123
@@ -216,10 +217,8 @@ def test_config_has_no_key_that_serve_would_ignore() -> None:
     assert set(config["http_options"]) <= set(HTTPOptionsSchema.model_fields)
     assert set(config["logging_config"]) <= set(LoggingConfig.model_fields)
     assert set(application) <= set(ServeApplicationSchema.model_fields)
-    assert (application["import_path"], application["args"]) == (
-        "serve.app:build",
-        {"setup": "tiny"},
-    )
+    assert application["import_path"] == "serve.app:build"
+    assert application["args"] == {"setup": "tiny", "http_host": config["http_options"]["host"]}
     ServeDeploySchema.model_validate(config)
 
 

@@ -7,7 +7,7 @@ import json
 
 from jobs.simulate_shop import table, unasked_clicks
 from recsys.simulation.measures import Row
-from serve.routes.wire import events_of
+from serve.routes.requests import parse_events
 
 
 def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
@@ -33,6 +33,6 @@ def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
 
 
 def test_unasked_clicks_are_events_that_the_shop_takes() -> None:
-    sent = events_of(json.dumps(unasked_clicks(3, "i1", 5)).encode())
+    sent = parse_events(json.dumps(unasked_clicks(3, "i1", 5)).encode())
     assert len({event.event_id for event in sent}) == 5
     assert {event.type for event in sent} == {"click"}

@@ -17,7 +17,8 @@ import pytest
 from recsys.config import search_ranker
 from recsys.encoders.hashing import HashingEncoder
 from recsys.types import Floats, Query, Ranking, Vectors
-from serve.replicas import EncoderReplica, ShopReplica
+from serve.encoder import EncoderReplica
+from serve.replicas import ShopReplica
 from tests.checkerboard import setup
 
 pytestmark = pytest.mark.ray

@@ -1,4 +1,6 @@
-"""What goes out over HTTP: the bodies of answers, and their types as /docs shows them."""
+"""What goes out over HTTP: response bodies, and their types as /docs shows them.
+
+`requests` is what comes in."""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from typing_extensions import TypedDict
 from recsys.pipeline.explain import Explanation
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from recsys.understanding.suggest import Suggestion
-from serve.routes.wire import MAX_OFFSET
+from serve.routes.requests import MAX_OFFSET
 
 
 class ItemFields(TypedDict):
+    """What every answer says of an item."""
+
     item_id: str
     title: str
     brand: str
@@ -23,14 +27,16 @@ class ItemFields(TypedDict):
     in_stock: bool
 
 
-class AnswerItem(ItemFields):
+class RankedItem(ItemFields):
+    """`sources` are the scores of the candidate sources that retrieved it."""
+
     score: float
     sources: dict[str, float]
 
 
-class FoundItem(AnswerItem):
+class SearchItem(RankedItem):
     """`highlights` are the ranges (start, end) of the title's characters, by code point, that the
-    query hit."""
+    query matched."""
 
     highlights: list[tuple[int, int]]
 
@@ -40,8 +46,8 @@ class Correction(TypedDict):
     taken_for: str
 
 
-class Understood(TypedDict):
-    """What the text was taken to mean; `facts` may hold brand, colour, size, min_price and
+class UnderstoodQuery(TypedDict):
+    """How the text was understood; `facts` may hold brand, colour, size, min_price and
     max_price."""
 
     normalised: str
@@ -70,22 +76,24 @@ class _Answer(TypedDict):
     skipped: list[str]
 
 
-class Answer(_Answer):
-    items: list[AnswerItem]
+class RankingAnswer(_Answer):
+    """Of /recommend and /similar; `skipped` says what there was no time for."""
+
+    items: list[RankedItem]
 
 
 class SearchAnswer(_Answer):
-    """`total` counts the items found; `next_offset` is null on the last page; `relaxed` says in
-    words what of the request was given up, `no_good_match` that even so nothing fits, `skipped`
-    what there was no time for."""
+    """`total` counts the matching items; `next_offset` is null on the last page; `relaxed` says in
+    words which parts of the request were given up, `no_good_match` that even so nothing fits,
+    `skipped` what there was no time for."""
 
-    query: Understood | None
+    query: UnderstoodQuery | None
     total: int | None
     next_offset: int | None
     no_good_match: bool
     relaxed: list[str]
     facets: dict[str, list[FacetValue]]
-    items: list[FoundItem]
+    items: list[SearchItem]
 
 
 class Completion(TypedDict):
@@ -100,7 +108,7 @@ class SuggestAnswer(TypedDict):
     suggestions: list[Completion]
 
 
-class ExplainedPart(TypedDict):
+class FeatureContribution(TypedDict):
     feature: str
     value: float
     contribution: float
@@ -130,7 +138,7 @@ class ExplainAnswer(TypedDict):
     place: int | None
     score: float | None
     base: float
-    contributions: list[ExplainedPart]
+    contributions: list[FeatureContribution]
     sources: dict[str, float]
     terms: dict[str, float]
     moved: str
@@ -140,7 +148,7 @@ class ExplainAnswer(TypedDict):
     summary: str
 
 
-class OneItem(ItemFields):
+class ItemDetails(ItemFields):
     description: str
     image: str | None
     group_id: str | None
@@ -150,7 +158,7 @@ class OneItem(ItemFields):
 class ItemAnswer(TypedDict):
     request_id: str
     release: str
-    item: OneItem
+    item: ItemDetails
 
 
 class ReleasesAnswer(TypedDict):
@@ -168,8 +176,8 @@ class PromoteAnswer(TypedDict):
 
 
 class ForgottenAnswer(TypedDict):
-    """Rows by place: `gone` at once, `left` until releases are amended, which `receipt` tells
-    of."""
+    """Rows by place: `gone` were deleted at once, `left` until releases are amended; `receipt`
+    serves to check."""
 
     request_id: str
     receipt: str
@@ -180,7 +188,7 @@ class ForgottenAnswer(TypedDict):
 
 
 class ReceiptAnswer(TypedDict):
-    """What is left now, by place, of what was before `forgotten`."""
+    """Rows from before `forgotten` that are left now, by place."""
 
     request_id: str
     forgotten: str
@@ -194,7 +202,7 @@ class OptOutAnswer(TypedDict):
 
 
 class HealthAnswer(TypedDict):
-    """`refused` says of each release that could not be loaded why."""
+    """`refused` gives the reason for each release that could not be loaded."""
 
     request_id: str
     release: str | None
@@ -213,54 +221,58 @@ class EventsAnswer(TypedDict):
     event_ids: list[str]
 
 
-def answer(ranking: Ranking) -> Answer:
+def ranking_answer(ranking: Ranking) -> RankingAnswer:
     return {
         "request_id": ranking.request_id,
         "release": ranking.release,
         "personalised": ranking.personalised,
         "skipped": list(ranking.skipped),
-        "items": [_scored(item) for item in ranking.items],
+        "items": [_ranked_item(item) for item in ranking.items],
     }
 
 
-def _scored(scored: ScoredItem) -> AnswerItem:
+def _ranked_item(scored: ScoredItem) -> RankedItem:
     return {
-        **item_fields(scored.item),
+        **_item_fields(scored.item),
         "score": scored.score if math.isfinite(scored.score) else 0.0,
         "sources": {name: value for name, value in scored.sources.items() if math.isfinite(value)},
     }
 
 
 def search_answer(ranking: Ranking, query: Query) -> SearchAnswer:
-    seen = query.offset + len(ranking.items)
-    more = (
-        ranking.items and ranking.total is not None and seen < ranking.total and seen <= MAX_OFFSET
-    )
     return {
         "request_id": ranking.request_id,
         "release": ranking.release,
         "personalised": ranking.personalised,
-        "query": _understood(ranking.understanding) if ranking.understanding else None,
+        "query": _understood_query(ranking.understanding) if ranking.understanding else None,
         "total": None if ranking.total is None else int(ranking.total),
-        "next_offset": seen if more else None,
+        "next_offset": _next_offset(ranking, query),
         "no_good_match": ranking.no_good_match,
         "relaxed": list(ranking.relaxed),
         "skipped": list(ranking.skipped),
         "facets": {
-            name: [_facet(value) for value in values] for name, values in ranking.facets.items()
+            name: [_facet_value(value) for value in values]
+            for name, values in ranking.facets.items()
         },
-        "items": [_found(item) for item in ranking.items],
+        "items": [_search_item(item) for item in ranking.items],
     }
 
 
-def _found(scored: ScoredItem) -> FoundItem:
+def _next_offset(ranking: Ranking, query: Query) -> int | None:
+    if not ranking.items or ranking.total is None:
+        return None
+    offset = query.offset + len(ranking.items)
+    return offset if offset < ranking.total and offset <= MAX_OFFSET else None
+
+
+def _search_item(scored: ScoredItem) -> SearchItem:
     return {
-        **_scored(scored),
+        **_ranked_item(scored),
         "highlights": [(int(start), int(end)) for start, end in scored.highlights],
     }
 
 
-def _understood(understanding: QueryUnderstanding) -> Understood:
+def _understood_query(understanding: QueryUnderstanding) -> UnderstoodQuery:
     return {
         "normalised": understanding.normalised,
         "language": understanding.language,
@@ -278,60 +290,69 @@ def _understood(understanding: QueryUnderstanding) -> Understood:
     }
 
 
-def _facet(facet: FacetCount) -> FacetValue:
+def _facet_value(facet: FacetCount) -> FacetValue:
     return {"value": facet.value, "count": int(facet.count), "selected": facet.selected}
 
 
 def suggest_answer(
     request_id: str, release: str, suggestions: Sequence[Suggestion]
 ) -> SuggestAnswer:
-    told: list[Completion] = [
+    completions: list[Completion] = [
         {"text": each.text, "kind": each.kind, "weight": each.weight} for each in suggestions
     ]
-    return {"request_id": request_id, "release": release, "suggestions": told}
+    return {"request_id": request_id, "release": release, "suggestions": completions}
 
 
-def explain_answer(request_id: str, told: Explanation) -> ExplainAnswer:
-    lost: LostItem | None = None
-    if told.lost:
-        lost = {
-            "stage": told.lost.stage,
-            "reason": told.lost.reason,
-            "details": dict(told.lost.details),
-        }
-    parts = [(part.feature, part.value, part.contribution) for part in told.parts]
+def explain_answer(request_id: str, explanation: Explanation) -> ExplainAnswer:
     return {
         "request_id": request_id,
-        "release": told.release,
-        "explained": told.request_id,
-        "surface": told.surface,
-        "ranker": told.ranker,
-        "item_id": told.item_id,
-        "title": told.title,
-        "shown": told.shown,
-        "place": told.place,
-        "score": told.score,
-        "base": told.base,
+        "release": explanation.release,
+        "explained": explanation.request_id,
+        "surface": explanation.surface,
+        "ranker": explanation.ranker,
+        "item_id": explanation.item_id,
+        "title": explanation.title,
+        "shown": explanation.shown,
+        "place": explanation.place,
+        "score": explanation.score,
+        "base": explanation.base,
         "contributions": [
-            {"feature": name, "value": value, "contribution": added} for name, value, added in parts
+            {"feature": part.feature, "value": part.value, "contribution": part.contribution}
+            for part in explanation.parts
         ],
-        "sources": dict(told.sources),
-        "terms": dict(told.terms),
-        "moved": told.moved,
-        "propensity": told.propensity,
-        "lost": lost,
-        "note": told.note,
-        "summary": told.summary,
+        "sources": dict(explanation.sources),
+        "terms": dict(explanation.terms),
+        "moved": explanation.moved,
+        "propensity": explanation.propensity,
+        "lost": _lost_item(explanation),
+        "note": explanation.note,
+        "summary": explanation.summary,
     }
 
 
-def item_fields(item: Item) -> ItemFields:
-    price = item.price if item.price is not None and math.isfinite(item.price) else None
+def _lost_item(explanation: Explanation) -> LostItem | None:
+    if (lost := explanation.lost) is None:
+        return None
+    return {"stage": lost.stage, "reason": lost.reason, "details": dict(lost.details)}
+
+
+def item_answer(request_id: str, release: str, item: Item) -> ItemAnswer:
+    details: ItemDetails = {
+        **_item_fields(item),
+        "description": item.description,
+        "image": item.image,
+        "group_id": item.group_id,
+        "added": item.added.isoformat() if item.added else None,
+    }
+    return {"request_id": request_id, "release": release, "item": details}
+
+
+def _item_fields(item: Item) -> ItemFields:
     return {
         "item_id": item.item_id,
         "title": item.title,
         "brand": item.brand,
         "category": item.category,
-        "price": price,
+        "price": item.price if item.price is not None and math.isfinite(item.price) else None,
         "in_stock": item.in_stock,
     }

@@ -1,19 +1,19 @@
 """The OpenAPI description, true to what the routes do: every refusal in our one shape, every bound
-of the setup."""
+of the setup; and the routes that serve it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
 from recsys.config import Day
-from serve.access import needs
-from serve.routes import wire
-from serve.routes.wire import Json
+from serve.access import require_role
+from serve.routes.requests import MAX_EVENTS, PRINTABLE, ImpressionEvent, InteractionEvent
+from serve.routes.responses import JsonResponse
 
 DESCRIPTION = (
     "Search and recommendations. Every answer names its request and the release that it came from."
@@ -21,37 +21,40 @@ DESCRIPTION = (
 ERRORS = {
     "400": "The body is no JSON.",
     "401": "The key is missing, unknown or expired.",
-    "403": "The key has not the role, or there are no keys and a stranger asks.",
+    "403": "The key lacks the role, or there are no keys and the request is not from this machine.",
     "404": "There is no such item, request or release.",
-    "405": "The route is not asked in this way.",
-    "409": "The release cannot serve here.",
+    "405": "The route has no such method.",
+    "409": "The release cannot be served by this application.",
     "413": "The body is too long.",
     "414": "The URL is too long.",
     "415": "The body is of another type than application/json.",
-    "422": "A parameter or a field cannot be used: `field` names it, `allowed` says what it may hold.",
-    "429": "More requests came than the key's rate: `Retry-After` says when to ask again.",
-    "500": "Something failed here.",
-    "503": "There is no release to answer from, or too much waits: ask again.",
+    "422": "A parameter or a field cannot be used: `field` names it, `allowed` its values.",
+    "429": "More requests came than the key's rate: `Retry-After` says when to try again.",
+    "500": "An internal error.",
+    "503": "There is no release to answer from, or the replica is overloaded: try again.",
 }
-#: A text as `wire.Text` checks it, in the words of JSON Schema's regular expressions.
+#: `requests.PRINTABLE` as an ECMA-262 regular expression, which JSON Schema uses.
 _CONTROL = r"\u0000-\u001f\u007f-\u009f"
-_PRINTABLE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
+_ECMA_PRINTABLE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
 
-_ONE = {"anyOf": [wire.Event.model_json_schema(), wire.Shown.model_json_schema()]}
-_SEVERAL = {"type": "array", "minItems": 1, "maxItems": wire.MAX_EVENTS, "items": _ONE}
-_WRAPPED = {
+_EVENT = {"anyOf": [InteractionEvent.model_json_schema(), ImpressionEvent.model_json_schema()]}
+_EVENT_LIST = {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS, "items": _EVENT}
+_EVENTS_OBJECT = {
     "type": "object",
-    "properties": {"events": _SEVERAL},
+    "properties": {"events": _EVENT_LIST},
     "required": ["events"],
     "additionalProperties": False,
 }
 _CLICK = {"user_id": "u1", "item_id": "i1", "type": "click"}
-#: What `POST /events` takes, which checks its body by itself.
-EVENTS: dict[str, Any] = {
+#: The body of `POST /events`, which FastAPI does not check.
+EVENTS_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"anyOf": [_ONE, _SEVERAL, _WRAPPED]}, "example": _CLICK}
+            "application/json": {
+                "schema": {"anyOf": [_EVENT, _EVENT_LIST, _EVENTS_OBJECT]},
+                "example": _CLICK,
+            }
         },
     }
 }
@@ -78,46 +81,49 @@ _EXAMPLES = {"q": "red chair", "user_id": "u1", "item_id": "i1", "k": 10}
 
 
 def openapi(api: FastAPI, day: Day) -> dict[str, Any]:
-    """Made once, at the first call."""
+    """The whole description, built at the first call."""
     if not api.openapi_schema:
-        described = get_openapi(
+        description = get_openapi(
             title=api.title, version="1", description=api.description, routes=api.routes
         )
-        parts = described.setdefault("components", {})
-        parts["securitySchemes"] = {
+        components = description.setdefault("components", {})
+        components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        parts["schemas"] = {"Error": _ERROR} | {
+        components["schemas"] = {"Error": _ERROR} | {
             name: schema
-            for name, schema in parts.get("schemas", {}).items()
+            for name, schema in components.get("schemas", {}).items()
             if "ValidationError" not in name
         }
-        for path, methods in described["paths"].items():
+        for path, methods in description["paths"].items():
             for operation in methods.values():
-                _operation(path, operation, day)
-        api.openapi_schema = _patterns(described)
+                _complete_operation(path, operation, day)
+        api.openapi_schema = _with_ecma_patterns(description)
     return api.openapi_schema or {}
 
 
-def _operation(path: str, operation: dict[str, Any], day: Day) -> None:
+def _complete_operation(path: str, operation: dict[str, Any], day: Day) -> None:
+    """Adds error responses, security and the setup's bounds in place."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     errors = {
         status: {"description": words, "content": content} for status, words in ERRORS.items()
     }
-    answers = {
-        status: answer for status, answer in operation["responses"].items() if status not in errors
+    successes = {
+        status: response
+        for status, response in operation["responses"].items()
+        if status not in errors
     }
-    if path == "/healthz":  # says what it has to say with 503 too
-        errors["503"] = {**answers["200"], "description": "There is no release to answer from."}
-    operation["responses"] = answers | errors
+    if path == "/healthz":  # has the same body with 503
+        errors["503"] = {**successes["200"], "description": "There is no release to answer from."}
+    operation["responses"] = successes | errors
     operation["security"] = [] if path == "/healthz" else [{"bearer": []}, {"key": []}, {}]
     for parameter in operation.get("parameters", []):
-        _bounds(parameter, day)
+        _add_bounds(parameter, day)
 
 
-def _bounds(parameter: dict[str, Any], day: Day) -> None:
-    """What the setup alone knows of a parameter."""
+def _add_bounds(parameter: dict[str, Any], day: Day) -> None:
+    """Adds an example, and the bounds that the setup decides, in place."""
     name, schema = parameter["name"], parameter["schema"]
     if name in _EXAMPLES:
         parameter["example"] = min(10, day.max_k) if name == "k" else _EXAMPLES[name]
@@ -128,28 +134,29 @@ def _bounds(parameter: dict[str, Any], day: Day) -> None:
         texts[0].update(minLength=1, maxLength=day.max_query_characters)
 
 
-def _patterns(node: Any) -> Any:
-    """The same with our patterns as ECMA-262 knows them."""
+def _with_ecma_patterns(node: Any) -> Any:
+    """A copy with our patterns in ECMA-262's syntax."""
     if isinstance(node, list):
-        return [_patterns(each) for each in node]
+        return [_with_ecma_patterns(each) for each in node]
     if isinstance(node, dict):
         return {
-            name: _PRINTABLE if name == "pattern" and each == wire.PRINTABLE else _patterns(each)
+            name: _ECMA_PRINTABLE
+            if name == "pattern" and each == PRINTABLE
+            else _with_ecma_patterns(each)
             for name, each in node.items()
         }
     return node
 
 
-def pages(api: FastAPI) -> APIRouter:
-    """/docs and /openapi.json: no secret, and no business of strangers."""
-    routes = APIRouter(include_in_schema=False, dependencies=[needs("admin")])
+#: /docs and /openapi.json, for administrators: no secret, but nobody else needs them.
+router = APIRouter(include_in_schema=False, dependencies=[require_role("admin")])
 
-    @routes.get("/openapi.json")
-    async def described() -> Response:
-        return Json(api.openapi())
 
-    @routes.get("/docs")
-    async def docs() -> Response:
-        return get_swagger_ui_html(openapi_url="openapi.json", title=api.title)
+@router.get("/openapi.json")
+async def get_description(request: Request) -> Response:
+    return JsonResponse(request.app.openapi())
 
-    return routes
+
+@router.get("/docs")
+async def get_docs(request: Request) -> Response:
+    return get_swagger_ui_html(openapi_url="openapi.json", title=request.app.title)

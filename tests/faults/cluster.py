@@ -26,7 +26,7 @@ from recsys.simulation.load import LoadGenerator, LoadShape, in_background
 from recsys.simulation.local_cluster import free_port
 from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
-from serve import access
+from serve import keys
 from serve.ingress import ENVIRONMENT
 from tests.faults.processes import Marked, eventually, marked
 from tests.faults.shop import ODD, of_one_release, setup
@@ -117,9 +117,8 @@ class Day:
 
 def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
     """What Ray's processes find in their environment."""
-    access.write(
-        temporary / "keys.json", [access.Key("tests", access.digest(KEY), ("admin",), rate=1e6)]
-    )
+    key = keys.ApiKey(client="tests", sha256=keys.hash_secret(KEY), roles=("admin",), rate=1e6)
+    keys.write_keys(temporary / "keys.json", [key])
     own = {
         "CONFIG_FILE_LOC": "haproxy.cfg",
         "SOCKET_PATH": "admin.sock",

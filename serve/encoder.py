@@ -1,0 +1,55 @@
+"""Query encoding as a deployment: many requests in one call of the model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from ray import serve
+
+from recsys.config import Setup
+from recsys.models.composition import serving_setup
+from recsys.types import Vectors
+
+
+class EncoderReplica:
+    """Query texts to vectors. A deployment of its own in the split layout; in the fused layout a
+    part of each Shop replica."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._encoder = serving_setup(setup).encoder()
+        self.space = self._encoder.space
+        self._encoder.encode_queries(["warm up"])
+        if "torch" in sys.modules:
+            # One thread a replica: replicas share the host's cores, and more of them scale better
+            # than threads.
+            sys.modules["torch"].set_num_threads(1)
+        self._pool = ThreadPoolExecutor(1, "encode")
+        # On the instance: setups differ in size and wait, and a queue belongs to one event loop.
+        batch = serve.batch(
+            max_batch_size=setup.day.batch_size, batch_wait_timeout_s=setup.day.batch_wait_ms / 1000
+        )
+        self._batched: Callable[[str], Awaitable[Vectors | Exception]] = batch(self.encode_batch)
+
+    async def encode(self, text: str) -> Vectors:
+        """One vector, with its space. Raises what the model raises for this text."""
+        result = await self._batched(text)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def encode_batch(self, texts: list[str]) -> list[Vectors | Exception]:
+        """One call of the model, off the event loop; where that fails, one call per text, so that
+        a bad text fails alone."""
+        loop = asyncio.get_running_loop()
+        try:
+            matrix_ND = await loop.run_in_executor(self._pool, self._encoder.encode_queries, texts)
+        except Exception as error:
+            if len(texts) == 1:
+                return [error]
+            return [result for text in texts for result in await self.encode_batch([text])]
+        return [
+            Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)
+        ]

@@ -1,0 +1,124 @@
+"""GET routes that answer shoppers: search, recommendations, similar items, completions, one item;
+and the explanation of an answer, for operators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from recsys import types
+from serve import metrics
+from serve.access import require_role
+from serve.admission import deadline_of
+from serve.routes import answers
+from serve.routes.requests import (
+    ExplainParams,
+    Id,
+    PageParams,
+    RecommendParams,
+    SearchParams,
+    SuggestParams,
+    accept_only,
+    build_query,
+    check_bounds,
+)
+from serve.routes.responses import JsonResponse
+from serve.routes.shop import shop_of
+
+router = APIRouter(tags=["answers"])
+READ, ADMIN = require_role("read"), require_role("admin")
+
+
+@router.get(
+    "/search",
+    response_model=answers.SearchAnswer,
+    dependencies=[READ, accept_only(SearchParams)],
+)
+async def get_search(request: Request, params: Annotated[SearchParams, Query()]) -> Response:
+    query = _query(request, params)
+    ranking = await shop_of(request).search(query)
+    return _respond(request, ranking, answers.search_answer(ranking, query))
+
+
+@router.get(
+    "/suggest",
+    response_model=answers.SuggestAnswer,
+    dependencies=[READ, accept_only(SuggestParams)],
+)
+async def get_suggestions(request: Request, params: Annotated[SuggestParams, Query()]) -> Response:
+    shop = shop_of(request)
+    check_bounds(params, shop.day)
+    release, suggestions = await shop.suggest(params.q, params.k)
+    request.state.release = release
+    return JsonResponse(answers.suggest_answer(request.state.request_id, release, suggestions))
+
+
+@router.get(
+    "/recommend",
+    response_model=answers.RankingAnswer,
+    dependencies=[READ, accept_only(RecommendParams)],
+)
+async def get_recommendations(
+    request: Request, params: Annotated[RecommendParams, Query()]
+) -> Response:
+    ranking = await shop_of(request).recommend(_query(request, params))
+    return _respond(request, ranking, answers.ranking_answer(ranking))
+
+
+@router.get(
+    "/similar/{item_id:path}",
+    response_model=answers.RankingAnswer,
+    dependencies=[READ, accept_only(PageParams)],
+)
+async def get_similar(
+    request: Request, item_id: Id, params: Annotated[PageParams, Query()]
+) -> Response:
+    ranking = await shop_of(request).similar(_query(request, params), item_id)
+    return _respond(request, ranking, answers.ranking_answer(ranking))
+
+
+@router.get(
+    "/items/{item_id:path}",
+    response_model=answers.ItemAnswer,
+    dependencies=[READ, accept_only()],
+)
+async def get_item(request: Request, item_id: Id) -> Response:
+    release, item = await shop_of(request).item(item_id)
+    return JsonResponse(answers.item_answer(request.state.request_id, release, item))
+
+
+@router.get(
+    "/explain",
+    response_model=answers.ExplainAnswer,
+    dependencies=[ADMIN, accept_only(ExplainParams)],
+)
+async def get_explanation(request: Request, params: Annotated[ExplainParams, Query()]) -> Response:
+    explanation = await shop_of(request).explain(params.request_id, params.item_id)
+    request.state.release = explanation.release
+    return JsonResponse(answers.explain_answer(request.state.request_id, explanation))
+
+
+def _query(request: Request, params: PageParams) -> types.Query:
+    query = build_query(request.state.request_id, params, shop_of(request).day)
+    query = replace(query, deadline=deadline_of(request.scope))
+    if request.headers.get("sec-gpc") == "1":
+        # Global Privacy Control: not personalised, and logged without the user.
+        return replace(query, user_id=None)
+    return query
+
+
+def _respond(
+    request: Request,
+    ranking: types.Ranking,
+    body: answers.RankingAnswer | answers.SearchAnswer,
+) -> Response:
+    route = metrics.route_of(request.scope)
+    for stage, milliseconds in ranking.stages_ms.items():
+        metrics.STAGE_MS.observe(milliseconds, {"route": route, "stage": stage})
+    if not ranking.items:
+        metrics.EMPTY_ANSWERS.inc(tags={"route": route})
+    request.state.release = ranking.release
+    return JsonResponse(body)

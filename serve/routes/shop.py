@@ -1,0 +1,108 @@
+"""The seam between HTTP and the system: what the routes need of a shop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from fastapi import Request
+
+from recsys.config import Day
+from recsys.errors import RecsysError
+from recsys.pipeline.explain import Explanation
+from recsys.privacy.forget import Receipt
+from recsys.types import Impression, Interaction, Item, Query, Ranking
+from recsys.understanding.suggest import Suggestion
+
+
+class NotReadyError(RecsysError):
+    """There is no release to answer from, or the encoder belongs to another one."""
+
+
+@dataclass(frozen=True)
+class RecordedEvents:
+    """What became of the events of one call; `dropped` are of users who opted out or were
+    forgotten."""
+
+    accepted: int
+    duplicates: int
+    quarantined: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Health:
+    """`created` is the live release's (None: nothing is loaded); `refused` gives the reason for
+    each release that could not be loaded."""
+
+    release: str | None
+    created: datetime | None
+    space: str
+    refused: dict[str, str]
+
+
+class Shop(Protocol):
+    """Everything the routes need; `replicas.ShopReplica` is one, and a test may bring its own.
+
+    All but `health` may block on disk or a model, off the event loop. Raises NotReadyError without
+    a release, NotFoundError for an unknown item, request, release or receipt."""
+
+    day: Day
+
+    async def search(self, query: Query) -> Ranking: ...
+
+    async def recommend(self, query: Query) -> Ranking: ...
+
+    async def similar(self, query: Query, item_id: str) -> Ranking: ...
+
+    async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
+        """The release's version, and up to k completions, best first."""
+        ...
+
+    async def explain(self, request_id: str, item_id: str) -> Explanation:
+        """Why the item has its rank in that answer, or is not in it."""
+        ...
+
+    async def item(self, item_id: str) -> tuple[str, Item]:
+        """The release's version, and the item as that release holds it."""
+        ...
+
+    async def record(
+        self, interactions: Sequence[Interaction], impressions: Sequence[Impression]
+    ) -> RecordedEvents:
+        """Durable when it returns. An interaction with an item that is not in the release is
+        quarantined."""
+        ...
+
+    async def forget(self, user_id: str) -> Receipt:
+        """Forgets the user in the log at once; releases follow."""
+        ...
+
+    async def check_receipt(self, token: str) -> tuple[datetime, dict[str, int]]:
+        """When the receipt's user was forgotten, and the rows that still hold them, by place."""
+        ...
+
+    async def opt_out(self, user_id: str, opted_out: bool) -> None:
+        """From the next request on, on every replica."""
+        ...
+
+    async def releases(self) -> list[dict[str, Any]]:
+        """Every published version, oldest first."""
+        ...
+
+    async def promote(self, version: str) -> None:
+        """Serves it, on this replica at once. On SpaceMismatchError or ReleaseError nothing has
+        changed."""
+        ...
+
+    def health(self) -> Health: ...
+
+    def close(self) -> None: ...
+
+
+def shop_of(request: Request) -> Shop:
+    """The shop that `api.build_api` was given."""
+    shop: Shop = request.app.state.shop
+    return shop

@@ -31,7 +31,7 @@ from recsys.config import Setup, load
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.errors import RecsysError, ReleaseError
-from recsys.events import feedback
+from recsys.events.joins import label_examples
 from recsys.events.sqlite import SqliteEventStore
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import LoggedRankings
@@ -304,7 +304,7 @@ def logged(setup: Setup) -> LoggedRankings:
     store = setup.event_store()
     try:
         return LoggedRankings.of(
-            feedback.join(store.impressions(), store.interactions(store.end().interactions)), ()
+            label_examples(store.impressions(), store.interactions(store.end().interactions)), ()
         )
     finally:
         store.close()

@@ -29,7 +29,7 @@ from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.events import feedback
+from recsys.events.joins import label_examples, query_pairs
 from recsys.learning import rankers as learning
 from recsys.models.composition import (
     build_recommender,
@@ -161,13 +161,13 @@ def of_log(setup: Setup) -> Shop:
     release = Release.open(ArtifactStore(setup.home))
     events = setup.event_store()
     try:
-        examples = feedback.join(
+        examples = label_examples(
             events.impressions(), events.interactions(events.end().interactions)
         )
     finally:
         events.close()
     categories = [category or "" for category in release.items["category"].to_pylist()]
-    pairs = feedback.query_pairs(examples, release.item_ids.rows)
+    pairs = query_pairs(examples, release.item_ids.rows)
     return Shop(setup.name, item_texts(release.items), categories, release.lexical, pairs)
 
 

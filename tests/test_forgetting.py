@@ -381,7 +381,7 @@ def test_the_next_night_and_the_next_training_have_nothing_of_him(
 ) -> None:
     """The shop's own files still name him. A night that never ended goes too."""
     from recsys.batch.night import begin, run_night
-    from recsys.events.feedback import join
+    from recsys.events.joins import label_examples
 
     in_a_failed_night(shop, events, {})
     made = forgetting.forget(shop, events, HIM, NOW - timedelta(minutes=30))
@@ -394,7 +394,7 @@ def test_the_next_night_and_the_next_training_have_nothing_of_him(
     assert release.version == "2026-01-04T020000"
     assert HIM not in rows_of(release)
     assert HER in rows_of(release)
-    examples = join(events.impressions(), events.interactions(events.end().interactions))
+    examples = label_examples(events.impressions(), events.interactions(events.end().interactions))
     assert HIM not in examples["user_id"].to_pylist()
     forgetting.erase(shop, events, [], grace_s=0)
     assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.events import feedback
+from recsys.events.joins import label_examples
 from recsys.experiments.exploration import Exploration
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation.clicks import PositionBased, Spam, waning
@@ -124,7 +124,7 @@ def test_trees_without_position_bias_rank_better_by_the_truth(tmp_path: Path) ->
 
 def test_a_log_as_events_joins_to_the_clicks_it_came_from() -> None:
     lists = logged(scene(200), by_popularity(scene(200)), SWAPS, PositionBased(), seed=1, k=4)
-    examples = feedback.join(*(lambda shown, done: (shown, [done]))(*as_events(lists)))
+    examples = label_examples(*(lambda shown, done: (shown, [done]))(*as_events(lists)))
     assert (LoggedRankings.of(examples).clicked_BK == lists.clicked_BK).all()
 
 

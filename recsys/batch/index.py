@@ -34,7 +34,7 @@ from recsys.understanding.codes import CodeIndex
 
 #: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
 QUERIES = "queries.parquet"
-#: What `feedback.attraction` found in the log then.
+#: What `item_clicks.count_item_clicks` found in the log then.
 ATTRACTION = "attraction.parquet"
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance
 #: meeting weighs little.

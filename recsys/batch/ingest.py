@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.validate import SOURCE, Checked, check_events, check_items, deduplicate
 from recsys.encoders.text import item_texts, text_hashes
-from recsys.events.feedback import histories
+from recsys.events.histories import build_histories
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
@@ -98,7 +98,7 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     ids = night.item_ids()
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
-    users, known = histories(checked.good, rows_E, max_events=MAX_EVENTS)
+    users, known = build_histories(checked.good, rows_E, max_events=MAX_EVENTS)
     night.write_tables(
         result, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
     )

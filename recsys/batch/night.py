@@ -22,7 +22,7 @@ from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.events.feedback import attraction, unmeasured
+from recsys.events.item_clicks import count_item_clicks, dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.composition import with_models
 from recsys.models.store import current_models, models_folder, read_models_manifest
@@ -395,7 +395,7 @@ def _copy_attraction(
     events = setup.event_store()
     try:
         result = events.interactions(events.end().interactions)
-        counted = attraction(
+        counted = count_item_clicks(
             events.impressions(), result, _examined(setup, newest), until - ATTRACTION_OF, until
         )
     finally:
@@ -408,7 +408,7 @@ def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
     it."""
     if newest and EXAMINATION in _trained_files(setup, newest):
         return Examination.load(models_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
-    return unmeasured
+    return dcg_examination
 
 
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:

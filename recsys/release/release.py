@@ -14,7 +14,7 @@ A release is a folder of flat files that many replicas of a host map into memory
     co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32; follows_*.npy the same in the order of histories
     popularity.npy         [I] float32; touches.npy [T, I], first_days.npy, intervals.npy, repeats.npy [I]:
                            `sources.ItemStats`
-    attraction.npy         [2, I] float32: exposure and clicks, `feedback.attraction`
+    attraction.npy         [2, I] float32: exposure and clicks, `item_clicks.count_item_clicks`
     projection.npy         [D, P] float32, what makes the texts' vectors features; taste_projection.npy [d, P] the same
                            for the user model's. Kept from night to night while the space is the same
     item_projected.npy     [I, P] float32, the items' vectors so projected; taste_projected.npy the same

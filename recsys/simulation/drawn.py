@@ -143,8 +143,8 @@ def logged(
     k: int = 10,
     spam: Spam | None = None,
 ) -> LoggedRankings:
-    """The log of a shop that ranked the scene by these scores: as `feedback.join` and `LoggedRankings.of`
-    make it."""
+    """The log of a shop that ranked the scene by these scores: as `joins.label_examples` and
+    `LoggedRankings.of` make it."""
     places_BK, propensities_BK = shown(scores_BN, policy, seed, k)
     rows_BK = scene.listed(places_BK)
     asked = scene.users_B, scene.wanted_B

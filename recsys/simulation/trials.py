@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.events import feedback
+from recsys.events.item_clicks import count_item_clicks
+from recsys.events.joins import label_examples
 from recsys.experiments.chance import rng_of
 from recsys.experiments.estimators import Estimate, estimates
 from recsys.experiments.exploration import Exploration
@@ -297,7 +298,7 @@ def _attraction(scene: Scene, model: PositionBased, seed: int, spam: Spam | None
     examined = Examination(*(np.array(model.curve, np.float32),) * 3).at
     impressions, interactions = as_events(lists)
     until = impressions[-1].time
-    counted = feedback.attraction(
+    counted = count_item_clicks(
         impressions, [interactions], examined, until - timedelta(days=1), until
     )
     rows = scene.market.rows(counted["item_id"].to_pylist(), counted.num_rows)
@@ -343,7 +344,7 @@ def flipped(
         asked_BN = learner.score(part.hints_BNF)
         shown_lists = logged(part, asked_BN, SWAPS, model, seed + start)
         impressions, interactions = as_events(shown_lists)
-        learner.learn(feedback.join(impressions, [interactions]))
+        learner.learn(label_examples(impressions, [interactions]))
         after.append(part.true_ndcg(asked_BN))
         events.append(shown_lists.clicked_BK.sum(axis=1))
     at_noon_B = morning.part(slice(None), truth).true_ndcg(scores_BN)

@@ -36,7 +36,7 @@ from recsys.types import (
     Vectors,
 )
 from recsys.understanding.query_parser import ParsedQuery
-from recsys.understanding.suggest import Suggestion
+from recsys.understanding.suggestions import Suggestion
 from serve import metrics
 from serve.access import configured_access
 from serve.encoder import EncoderReplica

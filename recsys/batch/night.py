@@ -37,7 +37,7 @@ from recsys.storage.version import code_commit
 from recsys.tables import EVENTS, QUARANTINE
 from recsys.training import EXAMINATION, USER_MODEL
 from recsys.types import Floats, Ints
-from recsys.understanding.suggest import asked
+from recsys.understanding.suggestion_builder import frequent_queries
 
 Say = Callable[[str], None]
 #: Past queries are suggested for so long.
@@ -382,7 +382,7 @@ def _copy_queries(store: ArtifactStore, setup: Setup, until: datetime, path: str
     """What several shoppers asked in the days before, as one file of the night."""
     events = setup.event_store()
     try:
-        queries = asked(events.impressions(), until - QUERIES_OF, until)
+        queries = frequent_queries(events.impressions(), until - QUERIES_OF, until)
     finally:
         events.close()
     store.write(path, parquet_bytes(queries))

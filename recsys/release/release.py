@@ -57,7 +57,7 @@ from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
 from recsys.understanding.codes import CodeIndex
-from recsys.understanding.suggest import Suggestions
+from recsys.understanding.suggestions import Suggestions
 
 FORMAT = 4
 UNLISTED = ("manifest.json", "report.html", "run.json")

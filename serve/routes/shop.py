@@ -14,7 +14,7 @@ from recsys.errors import RecsysError
 from recsys.pipeline.explain import Explanation
 from recsys.privacy.forget import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking
-from recsys.understanding.suggest import Suggestion
+from recsys.understanding.suggestions import Suggestion
 
 
 class NotReadyError(RecsysError):

@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
-from recsys.datasets.validate import SOURCE, Checked, check_events, check_items, deduplicate
+from recsys.datasets.validate import (
+    SOURCE,
+    ValidationResult,
+    check_events,
+    check_items,
+    deduplicate,
+)
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.events.histories import build_histories
 from recsys.retrieval.behaviour.popularity import decayed_popularity
@@ -177,7 +183,7 @@ def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
 
 
 def _scatter(
-    night: NightRun, name: str, shard: int, checked: Checked, key: str, parts: int
+    night: NightRun, name: str, shard: int, checked: ValidationResult, key: str, parts: int
 ) -> ShardResult:
     result = ShardResult()
     good = checked.good.unify_dictionaries()

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.datasets.validate import LINE, Checked
+from recsys.datasets.validate import LINE, ValidationResult
 from recsys.errors import RecsysError
 from recsys.interfaces import PrivacyRegistry
 from recsys.release.release import Manifest, read_arrow, read_manifest
@@ -85,7 +85,7 @@ class PrivacyDecisions:
             bool,
         )
 
-    def without(self, checked: Checked) -> Checked:
+    def without(self, checked: ValidationResult) -> ValidationResult:
         """A chunk of the log, without what its users' standings rule out."""
         good, bad = checked.good, checked.quarantined
         if not self.standings:
@@ -97,7 +97,9 @@ class PrivacyDecisions:
         users_N = np.asarray(coded.indices)
         for row in np.flatnonzero(some[users_N]) if len(users_N) else ():
             kept_N[row] = decided[users_N[row]].allows(good["time"][int(row)].as_py())
-        return Checked(good.filter(pa.array(kept_N)), bad.filter(pa.array(~self.named(bad))))
+        return ValidationResult(
+            good.filter(pa.array(kept_N)), bad.filter(pa.array(~self.named(bad)))
+        )
 
     def _standing(self, user_id: str) -> PrivacyState:
         return self.standings.get(self.digest(user_id), PrivacyState())

@@ -42,7 +42,7 @@ from recsys.models.composition import (
 from recsys.models.store import current_models, publish_models
 from recsys.pipeline.mixing import asking
 from recsys.pipeline.sources import SOURCES, categories, fit
-from recsys.privacy import forget as forgetting
+from recsys.privacy.forget import finish_erasures
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.release.release import Release, added_days, histories_of
@@ -74,7 +74,7 @@ def main() -> int:
         setup = load(arguments.setup) if arguments.setup else None
         measured: dict[str, float] = {}
         if setup:
-            forgetting.finish(setup)  # who left does not teach
+            finish_erasures(setup)  # who left does not teach
         if "search" in arguments.parts:
             shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
             measured |= train(shop, base_encoder(arguments.encoder, setup), arguments)

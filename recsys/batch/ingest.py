@@ -64,7 +64,7 @@ def read_events(night: NightRun, shard: int) -> ShardResult:
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
-    kept = night.decisions.without(checked)
+    kept = night.decisions.filter_events(checked)
     result = _scatter(night, "events", shard, kept, "user_id", night.plan.user_parts)
     result.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
     return result

@@ -26,8 +26,8 @@ from recsys.events.item_clicks import count_item_clicks, dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.composition import with_models
 from recsys.models.store import current_models, models_folder, read_models_manifest
-from recsys.privacy import forget as forgetting
-from recsys.privacy.erasure import PrivacyDecisions
+from recsys.privacy.decisions import PrivacyDecisions
+from recsys.privacy.forget import finish_erasures
 from recsys.ranking.examination import Examination
 from recsys.release.checks import Check, checks, require
 from recsys.release.release import Manifest, OtherFormatError, Release, read_manifest
@@ -119,7 +119,7 @@ def _planned(
 def _decided(setup: Setup) -> PrivacyDecisions:
     events = setup.event_store()
     try:
-        return PrivacyDecisions.of(events)
+        return PrivacyDecisions.load(events)
     finally:
         events.close()
 
@@ -264,7 +264,7 @@ def _finish_forgetting(night: NightRun, say: Say) -> None:
         elif version < night.plan.version:
             night.store.abandon(version)
             say(f"night {version}, which never ended, deleted: this one is newer")
-    for version, rows in forgetting.finish(night.setup).items():
+    for version, rows in finish_erasures(night.setup).items():
         say(f"release {version} amended: {rows:,} rows of users who asked to be forgotten deleted")
 
 

@@ -29,7 +29,7 @@ A release is a folder of flat files that many replicas of a host map into memory
 `report.html` and `run.json` (stage times) lie beside them, outside the manifest: two nights over
 the same input differ in them alone.
 
-A release never changes, but for one thing: who asks to be forgotten leaves it (`forgetting.amend`).
+A release never changes, but for one thing: who asks to be forgotten leaves it (`privacy.erasure`).
 The files of users then lie without him in a folder below, which the manifest names as `amended`.
 """
 

@@ -15,6 +15,7 @@ HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 #: Inside of a character class: Han, kana and hangul, written without spaces between words.
 CJK = f"{HAN}\u3040-\u30ff\uac00-\ud7af"
 
+_ITERATION_MARK = "\u3005"
 _HAN_CHARACTER = re.compile(f"[{HAN}]")
 _HAN_RUN = re.compile(f"[{HAN}]+")
 _CJK_CHARACTER = re.compile(f"[{CJK}]")
@@ -43,9 +44,10 @@ def has_cjk(text: str) -> bool:
 
 
 def segment(run: str) -> list[str]:
-    """The words of a run of CJK characters: Chinese as jieba cuts it; a run with kana or hangul,
-    which jieba has no words for, whole."""
-    return list(_segmenter().cut(run)) if len(run) > 1 and is_han(run) else [run]
+    """The words of a run of CJK characters: Chinese as jieba cuts it; Japanese and Korean, which
+    jieba has no words for, whole. 々 is Japanese: 佐々木 is one name."""
+    is_chinese = is_han(run) and _ITERATION_MARK not in run
+    return list(_segmenter().cut(run)) if len(run) > 1 and is_chinese else [run]
 
 
 @lru_cache(maxsize=1)

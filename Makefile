@@ -1,11 +1,13 @@
 # What the README names, nothing else. Everything happens in .venv and .nightshelf.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes: the tests that share the one Ray, and all others beside them.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo serve test check bench
+.PHONY: demo serve test unit check mutants bench
 
 demo: .venv/.ready
 	$(BIN)/python -m jobs.demo
@@ -14,13 +16,19 @@ serve: .venv/.ready
 	$(BIN)/python -m jobs.demo --stay
 
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+unit: .venv/.ready
+	$(PYTEST) -m "not ray and not realdata and not slow and not gpu"
 
 check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
+
+mutants: .venv/.ready
+	$(BIN)/python -m tests.mutants --sample 300 --seed 0
 
 bench: .venv/.ready
 	$(BIN)/python -m jobs.evaluate_retail --dataset completejourney

@@ -23,8 +23,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
-from recsys.simulation.processes import free_port
+from recsys.simulation.local_cluster import free_port
 from tests.redis_server import RedisServer
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under xdist one process has the Ray and every test that needs it; others keep to their file."""
+    for item in items:
+        shares_ray = item.get_closest_marker("ray") or "ray_session" in item.fixturenames  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,0 @@
-"""Privacy decisions carried out: forgetting, erasure from releases, audits with a receipt."""

@@ -4,6 +4,7 @@ that have them."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -13,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.retrieval.text.scripts import CJK, fold, has_cjk
 from recsys.types import Rows
+from recsys.understanding.normalisation import CJK
 
 FILE = "codes.arrow"
 SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
@@ -33,6 +34,7 @@ _CHUNK = 100_000
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _INNER = str.maketrans("", "", "-./#_")
 _PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
+_CJK = re.compile(f"[{CJK}]")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 _FRACTION = re.compile(r"\d+/\d")
 _UNIT = re.compile(
@@ -161,7 +163,8 @@ def is_gtin(digits: str) -> bool:
 
 
 def _folded(token: str) -> str:
-    return _EDGES.sub("", fold(token))
+    folded = token if token.isascii() else unicodedata.normalize("NFKC", token)
+    return _EDGES.sub("", folded.casefold())
 
 
 def _bare(token: str) -> str:
@@ -183,7 +186,7 @@ def _keys(token: str) -> list[str]:
 def _is_code(token: str) -> bool:
     """Whether a token of a title is a code by its looks."""
     bare = _bare(token)
-    if len(bare) > LONGEST or has_cjk(bare):
+    if len(bare) > LONGEST or _CJK.search(bare):
         return False
     if any(map(str.isalpha, bare)):
         return _has_digit(bare)

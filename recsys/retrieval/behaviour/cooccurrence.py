@@ -137,8 +137,8 @@ def _baskets(part: Histories, item_count: int, now_days: float) -> tuple[csr_arr
 class CoOccurrenceRetriever:
     """Retrieves neighbours of what the history touched, recent and strong events counting more.
 
-    Takes the night's `rows_IN` and `scores_IN`, all blocks of `co_occurrence_neighbours` one above
-    the other; or neighbours of another kind, as another `source`."""
+    Takes the night's `rows_IN` and `scores_IN`, all blocks of `co_occurrence_neighbours` one above the other; or
+    neighbours of another kind, as another `source`."""
 
     def __init__(self, rows_IN: Ints, scores_IN: Floats, source: str = "co_occurrence") -> None:
         from scipy.sparse import csr_array

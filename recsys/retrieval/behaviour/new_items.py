@@ -48,9 +48,8 @@ def new_item_mask(
 class NewItemRetriever:
     """New items by their inner product with the request's vector; by popularity where it has none.
 
-    Takes `items_ID` and `popularity_I` of all items and the mask [I] of `new_item_mask`. Leaves out
-    what the history bought. The two scales do not mix: a request has all its scores on one of
-    them."""
+    Takes `items_ID` and `popularity_I` of all items and the mask [I] of `new_item_mask`. Leaves out what
+    the history bought. The two scales do not mix: a request has all its scores on one of them."""
 
     source = "arrivals"
 

@@ -89,11 +89,11 @@ def _pairs(size: int, pool: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArr
 class CategoryPopularityRetriever:
     """What sells lately in the categories of the request's history, less what it bought.
 
-    An item's score is the history's interest in its category (`sparse.decayed_interests` summed
-    over the category, as a share of the whole history) times its popularity. `categories_I` numbers
-    the categories of all items from 0; -1 is none: such items, and those of categories that the
-    history never touched, are not retrieved. A group finer than the shop's category (product type,
-    brand) is a category too."""
+    An item's score is the history's interest in its category (`sparse.decayed_interests` summed over the
+    category, as a share of the whole history) times its popularity. `categories_I` numbers the
+    categories of all items from 0; -1 is none: such items, and those of categories that the history
+    never touched, are not retrieved. A group finer than the shop's category (product type, brand)
+    is a category too."""
 
     source = "category_popularity"
 

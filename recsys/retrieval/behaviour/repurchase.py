@@ -94,15 +94,15 @@ class RepurchaseRetriever:
     """The items that the request's own history bought, most often and latest first.
 
     The score is the user's events with the item, weighted by type, halved every HALF_LIFE_DAYS
-    before his last event; with `popularity_I` (of `popularity.decayed_popularity`) times
-    (popularity + floor) ^ POPULARITY_POWER, which settles what his own counts leave open: most
-    items were bought once.
+    before his last event; with `popularity_I` (of `popularity.decayed_popularity`) times (popularity +
+    floor) ^ POPULARITY_POWER, which settles what his own counts leave open: most items were bought
+    once.
 
-    With a `repurchase_intervals` also times repeats ^ REPEAT_POWER x exp(-RHYTHM_POWER x ln(d /
-    interval)^2), d the days (at least half of one) since he last bought it and interval the
-    geometric mean of his own gaps, shrunk to the item's: what was bought just now is not due, what
-    is long overdue was given up. Days count up to the request's `now_days`, else to the
-    constructor's; where neither is given, only the repeats count."""
+    With a `repurchase_intervals` also times repeats ^ REPEAT_POWER x exp(-RHYTHM_POWER x ln(d / interval)^2), d
+    the days (at least half of one) since he last bought it and interval the geometric mean of his
+    own gaps, shrunk to the item's: what was bought just now is not due, what is long overdue was
+    given up. Days count up to the request's `now_days`, else to the constructor's; where neither is
+    given, only the repeats count."""
 
     source = "buy_again"
 

@@ -94,8 +94,8 @@ def successor_neighbours(
     """The n items of most weight for each of `block`: rows_bN int32 (-1 pads), scores_bN (-inf
     pads).
 
-    Nothing leads to an item without events; with `cold_item_proxies` what leads to the items like
-    it does."""
+    Nothing leads to an item without events; with `cold_item_proxies` what leads to the items like it does.
+    """
     weights_bI = successor_weights(parts, block, item_count)
     pairs = (
         weights_bI if standing_in is None else weights_bI + weights_bI @ standing_in.T.tocsr()

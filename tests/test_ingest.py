@@ -1,0 +1,341 @@
+"""Every row is good or quarantined, exactly once, for a reason that names it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.datasets import data_folder
+from recsys.datasets.validate import LINE, SOURCE, Checked, check_events, check_items, deduplicate
+from recsys.errors import InputError, NotFoundError
+from recsys.tables import EVENTS, ITEMS_IN, QUARANTINE
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GOOD = {
+    "event_id": "e",
+    "user_id": "u",
+    "item_id": "i",
+    "type": "view",
+    "time": "2025-12-31T23:00:00Z",
+}
+
+
+def items(**columns: list[Any] | pa.Array) -> Checked:
+    count = max(map(len, columns.values()))
+    return check_items(
+        pa.table({"item_id": [f"i{n}" for n in range(count)]} | columns), "shop.csv", 100
+    )
+
+
+def events(**columns: list[Any] | pa.Array) -> Checked:
+    count = max(map(len, columns.values()))
+    raw = {name: [value] * count for name, value in GOOD.items()} | columns
+    return check_events(pa.table(raw), "log.csv", 0, NOW)
+
+
+def reasons(checked: Checked) -> list[str]:
+    return checked.quarantined["reason"].to_pylist()
+
+
+def test_a_bad_row_is_told_its_place_its_reason_and_what_it_was() -> None:
+    checked = items(price=[1.0, -3.0], colour=["red", "blue"])
+    assert checked.good.to_pylist() == [
+        dict.fromkeys(ITEMS_IN.names)
+        | {"item_id": "i0", "price": 1.0, "in_stock": True, "_path": "shop.csv", "_row": 100}
+    ]
+    (row,) = checked.quarantined.to_pylist()
+    assert json.loads(row.pop("source")) == {"item_id": "i1", "price": -3.0, "colour": "blue"}
+    assert row == {
+        "table": "items", "path": "shop.csv", "row": 101, "reason": "price is -3.0: it must be zero or more"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (None, "missing: it must not be empty"),
+        ("", "'': it must not be empty"),
+        (" \t", "' \\t': it must not be empty"),
+        ("a\nb", "'a\\nb': it must have no control or replacement characters"),
+        ("x" * 257, f"'{'x' * 99}...: it must have 256 characters or fewer"),
+    ],
+)
+@pytest.mark.parametrize("name", ["event_id", "user_id", "item_id"])
+def test_ids(name: str, value: str | None, rule: str) -> None:
+    assert reasons(events(**{name: pa.array([value, "x" * 256], pa.string())})) == [
+        f"{name} is {rule}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "ids", [[7, 8], [7.0, 8.0], [b"7", b"8"], pa.array(["7", "8"]).dictionary_encode()]
+)
+def test_ids_that_are_numbers_or_bytes_become_text(ids: list[Any] | pa.Array) -> None:
+    assert items(item_id=ids).good["item_id"].to_pylist() == ["7", "8"]
+
+
+def test_a_missing_number_written_as_nan_is_no_id() -> None:
+    assert reasons(events(user_id=[float("nan"), 1.0])) == ["user_id is nan: it must not be empty"]
+    assert items(brand=[float("nan")]).good["brand"].to_pylist() == [None]
+
+
+def test_prices() -> None:
+    given = ["1.5", " 2e0 ", "", "0", None, "-1", "nan", "inf", "1e999", "3,50", "$3"]
+    checked = items(price=given)
+    assert checked.good["price"].to_pylist() == [1.5, 2.0, None, 0.0, None]
+    assert [reason.split(":")[0] for reason in reasons(checked)] == [
+        f"price is {text!r}" for text in given[5:]
+    ]
+    assert (
+        reasons(items(price=[float("nan"), float("inf")]))[0]
+        == "price is nan: it must be a finite number"
+    )
+    assert items(price=[Decimal("2.50")]).good["price"].to_pylist() == [2.5]
+    assert reasons(items(price=[True])) == ["price is True: it must be a number"]
+
+
+def test_stock() -> None:
+    checked = items(in_stock=["true", "FALSE", "0", "1", "", None, "maybe"])
+    assert checked.good["in_stock"].to_pylist() == [True, False, False, True, True, True]
+    assert reasons(checked) == ["in_stock is 'maybe': it must be true or false"]
+
+
+def test_types_are_exact() -> None:
+    assert reasons(events(type=["view", "Purchase"])) == [
+        "type is 'Purchase': use one of view, click, cart, purchase"
+    ]
+
+
+def test_quantities() -> None:
+    checked = events(quantity=["2", "", "0", "-1", "two"])
+    assert checked.good["quantity"].to_pylist() == [2.0, None]
+    assert reasons(checked)[0] == "quantity is '0': it must be above zero"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [
+            "2025-12-31T23:00:00Z",
+            "2025-12-31 23:00",
+            "2026-01-01T07:00:00.0000000+08:00",
+            " 2025-12-31T23:00:00+0000",
+        ],
+        pa.array([datetime(2025, 12, 31, 23)], pa.timestamp("s")),
+        pa.array([datetime(2025, 12, 31, 23)], pa.timestamp("ns")),
+        pa.array([datetime(2025, 12, 31, 23, tzinfo=UTC)], pa.timestamp("ms", "Asia/Shanghai")),
+    ],
+)
+def test_times_of_every_kind_mean_the_same(given: list[str] | pa.Array) -> None:
+    assert set(events(time=given).good["time"].to_pylist()) == {
+        datetime(2025, 12, 31, 23, tzinfo=UTC)
+    }
+
+
+def test_a_date_is_its_midnight() -> None:
+    midnight = [datetime(2025, 12, 31, tzinfo=UTC)]
+    assert events(time=[date(2025, 12, 31)]).good["time"].to_pylist() == midnight
+    assert events(time=["2025-12-31"]).good["time"].to_pylist() == midnight
+
+
+def test_times_that_cannot_be() -> None:
+    given = [
+        NOW + timedelta(minutes=5),
+        NOW + timedelta(minutes=5, seconds=1),
+        datetime(1969, 1, 1, tzinfo=UTC),
+    ]
+    assert [reason.split(": ")[1] for reason in reasons(events(time=given))] == [
+        "it must not be later than 2026-01-01T00:05:00Z",
+        "it must not be before 1970",
+    ]
+    unread = reasons(events(time=["2025-02-30", "yesterday", "1700000000"]))
+    assert unread[0] == "time is '2025-02-30': it must be a timestamp or ISO 8601 text"
+    assert len(unread) == 3
+    assert reasons(events(time=[1_700_000_000])) == [
+        "time is 1700000000: it must be a timestamp or ISO 8601 text"
+    ]
+    assert reasons(events(time=pa.nulls(1))) == ["time is missing: it must not be empty"]
+
+
+def test_an_item_may_be_announced_but_not_for_another_century() -> None:
+    given = [
+        "2025-12-31",
+        "2030-06-01T10:00:00+02:00",
+        "",
+        None,
+        "1969-12-31",
+        "2101-01-01",
+        "soon",
+    ]
+    checked = items(added=given)
+    assert checked.good["added"].to_pylist() == [
+        datetime(2025, 12, 31, tzinfo=UTC), datetime(2030, 6, 1, 8, tzinfo=UTC), None, None
+    ]  # fmt: skip
+    assert reasons(checked) == [
+        "added is '1969-12-31': it must not be before 1970",
+        "added is '2101-01-01': it must not be later than 2100-01-01T00:00:00Z",
+        "added is 'soon': it must be a timestamp or ISO 8601 text",
+    ]
+
+
+def test_group_ids_that_are_numbers_become_text() -> None:
+    assert items(group_id=[7, None]).good["group_id"].to_pylist() == ["7", None]
+
+
+def test_a_line_that_could_not_be_split_is_shown_as_it_was() -> None:
+    checked = items(**{"item_id": ["a", None], LINE: [None, "b;1"]})
+    assert checked.good.num_rows == 1
+    assert reasons(checked) == ["line is 'b;1': it must have the form of the other lines"]
+
+
+def test_a_missing_column_is_named_beside_those_there_are() -> None:
+    with pytest.raises(
+        InputError, match=r"items of shop\.csv have no column 'item_id', only sku, price"
+    ):
+        check_items(pa.table({"sku": ["a"], "price": [1]}), "shop.csv", 0)
+
+
+CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=5), st.binary(max_size=3),
+    st.datetimes(), st.dates(), st.decimals(-(10**6), 10**6, places=2), st.lists(st.integers(0, 9), max_size=2),
+    st.sampled_from(["view", "2025-01-01", "2025-01-01T00:00:00Z", "1.5", "true", "i1"]),
+    st.dictionaries(st.sampled_from("ab"), st.integers(0, 9), max_size=2),
+)  # fmt: skip
+
+
+@st.composite
+def columns(draw: st.DrawFn, rows: int) -> pa.Array:
+    """A column of whatever one cell's type is, with holes, sometimes as a dictionary."""
+    sample = draw(CELLS)
+    column = pa.array([sample if draw(st.booleans()) else None for _ in range(rows)])
+    texts = st.one_of(
+        st.text(max_size=4),
+        st.sampled_from(["view", "2025-01-01", "-1", "7", "nan", "true", "\x00"]),
+    )
+    if draw(st.booleans()):
+        column = pa.array(draw(st.lists(texts, min_size=rows, max_size=rows)), pa.string())
+        return draw(
+            st.sampled_from([column, column.dictionary_encode(), column.cast(pa.string_view())])
+        )
+    if pa.types.is_binary(column.type) and draw(st.booleans()):
+        return pa.StringArray.from_buffers(
+            len(column), *column.buffers()[1:], column.buffers()[0]
+        )  # not UTF-8
+    if pa.types.is_timestamp(column.type):
+        wild = pa.array([draw(st.integers(-(2**63), 2**63 - 1)) for _ in range(rows)])
+        return wild.cast(
+            pa.timestamp(
+                draw(st.sampled_from(["s", "ms", "us", "ns"])), draw(st.sampled_from([None, "UTC"]))
+            )
+        )
+    return column
+
+
+@st.composite
+def raw_tables(draw: st.DrawFn, schema: pa.Schema) -> pa.Table:
+    rows = draw(st.integers(0, 4))
+    names = [field.name for field in schema if not field.nullable or draw(st.booleans())] + [
+        "extra"
+    ]
+    return pa.table({name: draw(columns(rows)) for name in names})
+
+
+def assert_each_row_once(raw: pa.Table, checked: Checked, schema: pa.Schema) -> None:
+    assert checked.good.schema == pa.schema([*schema, *SOURCE])
+    assert checked.quarantined.schema == QUARANTINE
+    rows = checked.good["_row"].to_pylist() + checked.quarantined["row"].to_pylist()
+    assert sorted(rows) == list(range(7, 7 + raw.num_rows))
+    checked.good.validate(full=True)
+    assert all(
+        isinstance(json.loads(source), dict) for source in checked.quarantined["source"].to_pylist()
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(raw_tables(ITEMS_IN))
+def test_every_item_row_is_good_or_quarantined_once(raw: pa.Table) -> None:
+    assert_each_row_once(raw, check_items(raw, "p", 7), ITEMS_IN)
+
+
+@settings(max_examples=150, deadline=None)
+@given(raw_tables(EVENTS))
+def test_every_event_row_is_good_or_quarantined_once(raw: pa.Table) -> None:
+    assert_each_row_once(raw, check_events(raw, "p", 7, NOW), EVENTS)
+
+
+def test_of_items_with_one_id_the_first_in_the_source_stays() -> None:
+    last = check_items(
+        pa.table({"item_id": ["b", "a"], "title": ["b of 2", "a of 2"]}), "part-2", 0
+    )
+    first = check_items(
+        pa.table({"item_id": ["c", "b", "b"], "title": ["c", "b of 1", "again"]}), "part-1", 50
+    )
+    once = deduplicate(pa.concat_tables([last.good, first.good]), "item_id")
+    assert once.good.schema == ITEMS_IN
+    assert once.good["title"].to_pylist() == ["a of 2", "b of 1", "c"]
+    assert [(row["path"], row["row"], row["reason"]) for row in once.quarantined.to_pylist()] == [
+        ("part-1", 52, "item_id 'b' repeats row 51 of part-1: the first is kept"),
+        ("part-2", 0, "item_id 'b' repeats row 51 of part-1: the first is kept"),
+    ]
+
+
+def test_events_come_back_by_user_time_and_id() -> None:
+    checked = events(
+        event_id=["d", "c", "b", "a", "c"],
+        user_id=["u2", "u1", "u1", "u1", "u1"],
+        time=["2025-01-01", "2025-01-02", "2025-01-01", "2025-01-02", "2025-01-02"],
+    )
+    once = deduplicate(checked.good, "event_id")
+    assert once.good.schema == EVENTS
+    assert once.good["event_id"].to_pylist() == ["b", "a", "c", "d"]
+    assert once.quarantined["row"].to_pylist() == [4]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from("abcd")), st.randoms())
+def test_deduplication_does_not_depend_on_the_order_of_rows(ids: list[str], random: Any) -> None:
+    good = items(item_id=pa.array(ids, pa.string()), title=pa.array(range(len(ids)))).good
+    shuffled = good.take(pa.array(random.sample(range(len(ids)), len(ids)), pa.int64()))
+    once, again = deduplicate(good, "item_id"), deduplicate(shuffled, "item_id")
+    assert once.good["item_id"].to_pylist() == sorted(set(ids))
+    assert once.good.num_rows + once.quarantined.num_rows == len(ids)
+    assert once.good.equals(again.good)
+    assert once.quarantined.equals(again.quarantined)
+
+
+@pytest.mark.realdata
+def test_a_real_shop_with_cancellations_and_unknown_customers() -> None:
+    try:
+        path = data_folder("uci_online_retail") / "online_retail.parquet"
+    except NotFoundError as error:
+        pytest.skip(str(error))
+    theirs = [
+        "__index_level_0__",
+        "CustomerID",
+        "StockCode",
+        "InvoiceDate",
+        "Quantity",
+        "UnitPrice",
+    ]
+    raw = pq.read_table(path, columns=theirs).select(theirs)
+    raw = raw.rename_columns(["event_id", "user_id", "item_id", "time", "quantity", "price"])
+    raw = raw.append_column("type", pa.array(["purchase"] * raw.num_rows))
+    checked = check_events(raw, "online_retail.parquet", 0, NOW)
+    kinds = pc.value_counts(
+        pc.list_element(pc.split_pattern(checked.quarantined["reason"], " "), 0)
+    ).to_pylist()
+    assert {kind["values"]: kind["counts"] for kind in kinds} == {
+        "user_id": 135_080,
+        "quantity": 8_905,
+    }
+    assert checked.good.num_rows == 397_924
+    assert checked.good["user_id"][0].as_py() == "17850"

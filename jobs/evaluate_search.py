@@ -54,7 +54,7 @@ def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.dataset == "banking77":
         return intents.evaluate(data_folder("cs_banking77"), models, arguments.seed, say)
     if arguments.dataset == "taobao_types":
-        return titles.evaluate(say)
+        return titles.evaluate_titles(say)
     return search.evaluate(folder or data_folder(arguments.dataset), models, arguments.seed, say)
 
 

@@ -1,4 +1,4 @@
-"""A Hugging Face model, opened to be used."""
+"""Loading of a Hugging Face model for inference."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def load_pretrained(
     threads: int | None = None,
     dtype: str | None = None,
 ) -> Any:
-    """The folder's model as `kind`, one of transformers' Auto classes, in eval mode and for use
-    under `torch.inference_mode` alone.
+    """The folder's model as `kind`, one of transformers' Auto classes, in eval mode: only for use
+    under `torch.inference_mode`.
 
     `device` is a GPU where there is one; `threads` bounds torch's CPU threads in this process;
     `dtype` is bfloat16 on a GPU, float32 on a CPU."""
@@ -25,16 +25,16 @@ def load_pretrained(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     model = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).eval().to(device)
-    return prepack_linear_weights(model) if device == "cpu" and _packs() else model
+    return prepack_linear_weights(model) if device == "cpu" and _can_prepack() else model
 
 
 def prepack_linear_weights(model: Any) -> Any:
-    """The same model, every linear layer's weights laid out once as oneDNN wants them, not again in
-    every call: a third off the time of a query's few tokens, a seventh off a batch (MiniLM, one
-    core); the same but for rounding."""
+    """The model with the weights of every linear layer reordered once to oneDNN's blocked layout,
+    not again in every call: a third off the time of a query's few tokens, a seventh off a batch
+    (MiniLM, one core); equal up to rounding. Changes `model` in place."""
     import torch
 
-    class Packed(torch.nn.Module):
+    class PrepackedLinear(torch.nn.Module):
         def __init__(self, linear: torch.nn.Linear) -> None:
             super().__init__()
             self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
@@ -47,11 +47,11 @@ def prepack_linear_weights(model: Any) -> Any:
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
                 if type(child) is torch.nn.Linear:
-                    setattr(module, name, Packed(child))
+                    setattr(module, name, PrepackedLinear(child))
     return model
 
 
-def _packs() -> bool:
+def _can_prepack() -> bool:
     """Whether this torch has oneDNN, and the two operators that its own compiler calls."""
     import torch
 

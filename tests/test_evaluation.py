@@ -375,9 +375,9 @@ def test_titles_are_measured_beside_the_baseline(monkeypatch: pytest.MonkeyPatch
     names = ["手机壳", "耳机", "茶杯", "雨伞", "毛巾", "台灯", "书包", "袜子", "风扇", "水壶"]
     shown = [f"新款{name}{at}" for name in names for at in range(5)]
     relevant = {name: list(range(5 * at, 5 * at + 5)) for at, name in enumerate(names)}
-    monkeypatch.setattr(taobao_types, "load", lambda: (shown, relevant))
+    monkeypatch.setattr(taobao_types, "read_tagged_titles", lambda: (shown, relevant))
     monkeypatch.setattr(titles, "multilingual_e5", lambda: ENCODER)
-    rows = {row.pop("name"): row for row in titles.evaluate(lambda _: None)}
+    rows = {row.pop("name"): row for row in titles.evaluate_titles(lambda _: None)}
     assert list(rows) == [
         "random",
         "char_tfidf",

@@ -81,7 +81,7 @@ def test_the_space_names_the_whole_table(tmp_path):
 def test_what_is_no_static_model_is_said(tmp_path):
     with pytest.raises(NotFoundError, match=r"has no config\.json"):
         StaticEncoder(str(tmp_path))
-    with pytest.raises(InputError, match="type 'bert': distil it first"):
+    with pytest.raises(InputError, match="type 'bert': distill it first"):
         StaticEncoder(write_model(tmp_path / "m", {"embeddings": TABLE}, "bert"))
 
 
@@ -252,5 +252,5 @@ def test_what_cannot_be_distilled_is_said(teacher, tmp_path, choice, said):
     with pytest.raises(InputError, match=said):
         distill(teacher, tmp_path / "m", **choice)
     (tmp_path / "there").mkdir()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         distill(teacher, tmp_path / "there")

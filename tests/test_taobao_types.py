@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from recsys.datasets.taobao_types import FILES, character_tfidf, load, recall, split
+from recsys.datasets.taobao_types import FILES, query_split, read_tagged_titles
 from recsys.errors import NotFoundError
+from recsys.evaluation.titles import character_tfidf, title_recall
 from recsys.retrieval.text.bm25 import LexicalIndex
 
 
@@ -20,15 +21,15 @@ def test_types_of_five_titles_are_queries(tmp_path):
     write(tmp_path, "train.txt", ("新手机壳", "OBIB"), ("手机手机", "BIBI"), ("大手机", "MBI"))
     write(tmp_path, "dev.txt", ("手机", "BI"), ("壳手机x", "BBIO"))
     write(tmp_path, "test.txt", ("手机", "OO"), ("手机", "BI"))
-    titles, relevant = load(tmp_path)
+    titles, relevant = read_tagged_titles(tmp_path)
     assert titles == ["新手机壳", "手机手机", "大手机", "手机", "壳手机x", "手机", "手机"]
     assert relevant == {"手机": [0, 1, 2, 3, 4, 6]}
 
 
 def test_recall_counts_what_ten_places_can_show():
     relevant = {"a": list(range(12)), "b": [0, 19]}
-    found = recall(lambda query: np.arange(20, 0, -1, dtype=np.float32), relevant)
-    assert found == {"recall@10": (10 / 12 + 1 / 2) / 2, "recall@10/reachable": (1 + 1 / 2) / 2}
+    scores = title_recall(lambda query: np.arange(20, 0, -1, dtype=np.float32), relevant)
+    assert scores == {"recall@10": (10 / 12 + 1 / 2) / 2, "recall@10/reachable": (1 + 1 / 2) / 2}
 
 
 def test_the_baseline_is_cosine():
@@ -42,12 +43,12 @@ def test_words_and_pairs_beat_character_tfidf():
     """1,072 queries over 7,998 titles. Measured recall@10 on the half to choose on .805, TF-IDF
     .756."""
     try:
-        titles, relevant = load()
+        titles, relevant = read_tagged_titles()
     except NotFoundError as missing:
         pytest.skip(str(missing))
     assert (len(FILES), len(titles), len(relevant)) == (3, 7998, 1072)
-    valid = {query: rows for query, rows in relevant.items() if split(query) == "valid"}
+    valid = {query: rows for query, rows in relevant.items() if query_split(query) == "valid"}
     assert len(valid) == 522
-    bm25 = recall(LexicalIndex.build({"title": titles}, {}).scores, valid)["recall@10"]
+    bm25 = title_recall(LexicalIndex.build({"title": titles}, {}).scores, valid)["recall@10"]
     assert bm25 > 0.79
-    assert bm25 > recall(character_tfidf(titles), valid)["recall@10"] + 0.03
+    assert bm25 > title_recall(character_tfidf(titles), valid)["recall@10"] + 0.03

@@ -154,11 +154,11 @@ def test_a_tokenizer_that_looks_past_a_space_is_asked_for_whole_texts() -> None:
 
 
 def test_words_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.encoders.tokens.KEPT", 5)
+    monkeypatch.setattr("recsys.encoders.tokens.CACHE_WORDS", 5)
     ours = WordTokenizer(bytelevel(), MAX, 0)
     for texts in (["a red saw", "a saw"], ["blue drill"], ["a red saw"]):
         assert ours(texts).to_pylist() == reference("bytelevel", MAX)(texts)
-        assert len(ours._places) <= 5
+        assert len(ours._numbers) <= 5
 
 
 def test_texts_are_cut_at_single_spaces_between_letters_alone() -> None:

@@ -61,10 +61,13 @@ class CompleteJourney:
             "package_size",
         ]
         raw = read_rows(chunk, columns)
-        department, category = _readable(raw["department"]), _readable(raw["product_category"])
-        kind = pc.coalesce(_readable(raw["product_type"]), category, department)
+        department, category = (
+            _sentence_case(raw["department"]),
+            _sentence_case(raw["product_category"]),
+        )
+        kind = pc.coalesce(_sentence_case(raw["product_type"]), category, department)
         size = pc.utf8_lower(raw["package_size"])
-        price, in_stock = self._shelf(raw["product_id"])
+        price, in_stock = self._price_and_stock(raw["product_id"])
         return pa.table(
             {
                 "item_id": raw["product_id"].cast(pa.string()),
@@ -96,8 +99,8 @@ class CompleteJourney:
             }
         )
 
-    def _shelf(self, product_ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-        """Price and whether in stock, from the whole log."""
+    def _price_and_stock(self, product_ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+        """Latest price and whether in stock, computed from the whole log."""
         columns = [
             "product_id",
             "quantity",
@@ -117,20 +120,20 @@ class CompleteJourney:
         sold = log.filter(pc.greater_equal(log["transaction_timestamp"], since))["product_id"]
         priced = log.filter(pc.is_valid(log["price"]))
         last = priced.group_by("product_id", use_threads=False).aggregate([("price", "last")])
-        places = pc.index_in(product_ids, value_set=last["product_id"])
-        return last["price_last"].take(places), pc.is_in(product_ids, value_set=sold)
+        rows = pc.index_in(product_ids, value_set=last["product_id"])
+        return last["price_last"].take(rows), pc.is_in(product_ids, value_set=sold)
 
 
-def _unit_price(paid: pa.ChunkedArray, quantity: pa.ChunkedArray) -> pa.Array:
-    """In whole cents; null where nothing was handed over or a unit (a thousandth of a gallon) costs
-    less than one."""
+def _unit_price(total: pa.ChunkedArray, quantity: pa.ChunkedArray) -> pa.Array:
+    """In whole cents; null where the quantity is not above zero or a unit (a thousandth of a gallon)
+    costs less than one."""
     units = np.asarray(quantity, np.float64)
     price = np.round(
-        np.divide(np.asarray(paid), units, out=np.full(len(units), np.nan), where=units > 0), 2
+        np.divide(np.asarray(total), units, out=np.full(len(units), np.nan), where=units > 0), 2
     )
     return pa.array(price, mask=~(price > 0))
 
 
-def _readable(shouted: pa.ChunkedArray) -> pa.ChunkedArray:
+def _sentence_case(capitals: pa.ChunkedArray) -> pa.ChunkedArray:
     """ "ICE - CRUSHED/CUBED" to "Ice - crushed/cubed"."""
-    return pc.utf8_capitalize(pc.utf8_trim_whitespace(shouted))
+    return pc.utf8_capitalize(pc.utf8_trim_whitespace(capitals))

@@ -38,10 +38,10 @@ class Yanxuan:
     An item of newbee-mall has its id after "newbee-"; those of one name are variants of each other.
     Prices are in yuan.
 
-    A comment stands for a purchase. The export names one user for nearly all of them, so each is
-    given a buyer of its own: what sells well is known, what sells together is not. Ten comments are
-    not of goods: their type is "comment". All but four were written on 2018-02-01 (the others,
-    later, are somebody's trials of the form). `last_day` moves the log by whole weeks so that this
+    A comment counts as a purchase. The export names one user for nearly all of them, so each gets a
+    user of its own: the data tell what sells well, not what sells together. Ten comments are not of
+    goods: their type is "comment". All but four were written on 2018-02-01 (the others,
+    later, are tests of the form). `last_day` moves the log by whole weeks so that this
     day falls on it or less than a week before; None keeps 2018. The times have no time zone and are
     taken as UTC."""
 

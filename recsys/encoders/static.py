@@ -1,7 +1,7 @@
-"""An encoder without a transformer at run time: a vector a token, their mean; ten thousand texts a
-second on one CPU.
+"""Static token embeddings (model2vec): a text is the mean of its tokens' vectors, without a
+transformer at run time; ten thousand texts a second on one CPU.
 
-`distill` makes one from a transformer, and better from a transformer and the catalogue.
+`distill` makes one from a transformer, a better one with the texts of the catalogue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _TEXTS_AT_ONCE = 4_096
 #: Of the ridge regression, for means of token vectors of about unit length.
 RIDGE = 0.003
 STEPS = 30
-#: How long the vector of a token that no text has is, against the mean of those that some text has.
+#: Length of the vectors of tokens that no text has, relative to the mean of those that some text
+#: has.
 UNSEEN = 0.5
 
 
@@ -47,12 +48,13 @@ class StaticEncoder:
         missing = [file for file in _FILES if not (self.folder / file).is_file()]
         if missing:
             raise NotFoundError(
-                f"{folder} has no {missing[0]}: name a folder that recsys.encoders.static.distil wrote"
+                f"{folder} has no {missing[0]}: "
+                "name a folder that recsys.encoders.static.distill wrote"
             )
         config = json.loads((self.folder / "config.json").read_bytes())
         if config.get("model_type") != "model2vec":
             raise InputError(
-                f"{folder} holds a model of type {config.get('model_type')!r}: distil it first"
+                f"{folder} holds a model of type {config.get('model_type')!r}: distill it first"
             )
         self.dim = int(config["hidden_dim"])
         self.space = f"{name or self.folder.name}-{self.dim}-{self._fingerprint()}"
@@ -71,10 +73,10 @@ class StaticEncoder:
         sums_ND = np.empty((len(tokens), self.dim), np.float32)
         for start in range(0, len(tokens), _TEXTS_AT_ONCE):
             block = tokens.slice(start, _TEXTS_AT_ONCE)
-            sums_ND[start : start + len(block)] = self.weighted(block) @ self.table_VD
+            sums_ND[start : start + len(block)] = self.token_weights(block) @ self.table_VD
         lengths_N = np.linalg.norm(sums_ND, axis=1)
-        nothing_N = lengths_N < 1e-12
-        sums_ND[nothing_N, 0] = lengths_N[nothing_N] = 1
+        empty_N = lengths_N < 1e-12
+        sums_ND[empty_N, 0] = lengths_N[empty_N] = 1
         return sums_ND / lengths_N[:, None]
 
     def encode_items(self, texts: Sequence[str]) -> Floats:
@@ -83,8 +85,8 @@ class StaticEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         return self.encode_tokens(self.tokenize(texts))
 
-    def weighted(self, tokens: pa.ListArray) -> Any:
-        """Sparse [N, V]: what each row of the table counts in a text."""
+    def token_weights(self, tokens: pa.ListArray) -> Any:
+        """Sparse [N, V]: the weight of each row of the table in a text."""
         from scipy.sparse import csr_array
 
         ids = tokens.flatten().to_numpy()
@@ -98,7 +100,7 @@ class StaticEncoder:
 
     @cached_property
     def _tokenizer(self) -> tuple[Any, int | None]:
-        """The tokenizer, and the id of what it does not know."""
+        """The tokenizer, and the id of its unknown token."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
@@ -148,17 +150,17 @@ def distill(
     Without texts this is model2vec: each token alone through the transformer, PCA, Zipf weights.
     With texts, the catalogue's (and past queries, where there are any), the token vectors are
     fitted so that a text's mean lies where the transformer puts the text: far closer, for one
-    encoding of the texts. `vectors_NE` are their vectors by `encoder` where these are known
-    already. Raises InputError where the folder exists, `dim` is more than the encoder's, or vectors
-    and texts do not pair."""
+    encoding of the texts. `vectors_NE` are their vectors by `encoder` where these exist
+    already. Raises InputError where the folder exists, `dim` is more than the encoder's, or there
+    is not one vector a text."""
     _check(encoder, folder, dim, texts, vectors_NE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
         model = Path(aside) / "model"
         _model2vec(encoder, model, encoder.dim if texts else dim)
         if texts:
-            given_NE = encoder.encode_items(texts) if vectors_NE is None else vectors_NE
-            _refit(model, texts, given_NE, dim)
+            targets_NE = encoder.encode_items(texts) if vectors_NE is None else vectors_NE
+            _refit(model, texts, targets_NE, dim)
         model.rename(folder)
 
 
@@ -170,12 +172,13 @@ def _check(
     vectors_NE: Floats | None,
 ) -> None:
     if folder.exists():
-        raise InputError(f"{folder} is there already: give a new folder, a space never changes")
+        raise InputError(f"{folder} exists already: give a new folder, a space never changes")
     if not 1 <= dim <= encoder.dim:
         raise InputError(f"dim is {dim}: give 1 to {encoder.dim}, the encoder's own")
     if vectors_NE is not None and vectors_NE.shape != (len(texts), encoder.dim):
         raise InputError(
-            f"vectors of shape {vectors_NE.shape} for {len(texts)} texts: give a vector of each text"
+            f"vectors of shape {vectors_NE.shape} for {len(texts)} texts: "
+            "give a vector of each text"
         )
 
 
@@ -184,27 +187,26 @@ def _model2vec(encoder: TransformerEncoder, folder: Path, dim: int) -> None:
         from model2vec.distill import distill_from_model
     except ImportError as error:
         raise NotFoundError(
-            "distilling needs model2vec: pip install 'nightshelf[static]'"
+            "distillation needs model2vec: pip install 'nightshelf[static]'"
         ) from error
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    teacher = AutoModel.from_pretrained(
-        encoder.folder, dtype=torch.float32
-    )  # weights saved in fp16 do not run on a CPU
+    # float32: weights saved in fp16 do not run on a CPU.
+    teacher = AutoModel.from_pretrained(encoder.folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(encoder.folder)
     pooling = _POOLING[encoder.pooling]
     model = distill_from_model(
         teacher, tokenizer, device=encoder.device, pca_dims=dim, pooling=pooling
     )
-    model.config["tokenizer_name"] = encoder.space  # not where it lies on this machine
+    model.config["tokenizer_name"] = encoder.space  # not a path of this machine
     model.save_pretrained(folder)
-    _mend_unknown(folder / "tokenizer.json", tokenizer.unk_token)
+    _repair_unknown_id(folder / "tokenizer.json", tokenizer.unk_token)
 
 
-def _mend_unknown(path: Path, unknown: str) -> None:
-    """model2vec 0.8 takes special pieces out of a Unigram vocabulary and leaves its `unk_id` where
-    it pointed."""
+def _repair_unknown_id(path: Path, unknown: str) -> None:
+    """model2vec 0.8 takes special pieces out of a Unigram vocabulary and does not update
+    its `unk_id`."""
     tokenizer = json.loads(path.read_bytes())
     if tokenizer["model"]["type"] == "Unigram":
         pieces = [piece for piece, _ in tokenizer["model"]["vocab"]]
@@ -230,7 +232,7 @@ def _means(encoder: StaticEncoder, texts: Sequence[str]) -> Any:
     """Sparse [N, V]: weights of each text's tokens over their number."""
     tokens = encoder.tokenize(texts)
     counts_N = np.maximum(tokens.value_lengths().to_numpy(), 1).astype(np.float32)
-    return encoder.weighted(tokens) / counts_N[:, None]
+    return encoder.token_weights(tokens) / counts_N[:, None]
 
 
 def fit_token_vectors(means_NV: Any, vectors_NE: Floats, prior_VF: Floats, dim: int) -> Floats:
@@ -239,10 +241,10 @@ def fit_token_vectors(means_NV: Any, vectors_NE: Floats, prior_VF: Floats, dim: 
     into those."""
     centred_NE = vectors_NE - vectors_NE.mean(axis=0)
     _, directions_EE = np.linalg.eigh(centred_NE.T @ centred_NE)  # the last are the largest
-    wanted_ND = centred_NE @ directions_EE[:, ::-1][:, :dim]
-    table_VD = _ridge(means_NV, wanted_ND)
+    targets_ND = centred_NE @ directions_EE[:, ::-1][:, :dim]
+    table_VD = _ridge(means_NV, targets_ND)
     seen_V: Mask = np.asarray(means_NV.sum(axis=0)) > 0
-    mapping_FD, *_ = np.linalg.lstsq(means_NV @ prior_VF, wanted_ND, rcond=None)
+    mapping_FD, *_ = np.linalg.lstsq(means_NV @ prior_VF, targets_ND, rcond=None)
     prior_VD = prior_VF @ mapping_FD
     scale = UNSEEN * _mean_length(table_VD[seen_V]) / max(_mean_length(prior_VD[seen_V]), 1e-12)
     table_VD[~seen_V] = scale * prior_VD[~seen_V]
@@ -253,10 +255,10 @@ def _mean_length(vectors_ND: Floats) -> float:
     return float(np.linalg.norm(vectors_ND, axis=1).mean()) if len(vectors_ND) else 0.0
 
 
-def _ridge(means_NV: Any, wanted_ND: Floats) -> Floats:
+def _ridge(means_NV: Any, targets_ND: Floats) -> Floats:
     """[V, D]: the least squares of means @ table - wanted with a penalty of RIDGE, by STEPS
     conjugate gradients."""
-    residual_VD = means_NV.T @ wanted_ND
+    residual_VD = means_NV.T @ targets_ND
     table_VD, direction_VD = np.zeros_like(residual_VD), residual_VD.copy()
     power_D = np.einsum("vd,vd->d", residual_VD, residual_VD)
     for _ in range(STEPS):

@@ -1,5 +1,4 @@
-"""The one place that turns an item into the text that is encoded, and a text into its content
-hash."""
+"""The text of an item that encoders read, and the content hash of a text."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ _FIELDS = ("title", "brand", "category", "description", "attributes")
 
 
 def item_texts(items: pa.Table) -> list[str]:
-    """One text an item: the fields that are there, joined by ". "; an item with none has the empty
+    """One text an item: its non-empty fields, joined by ". "; an item with none has the empty
     text."""
     # Not pc.binary_join_element_wise: pyarrow 26 drops a trailing row whose values are all skipped.
     columns = [[(value or "").strip() for value in items[name].to_pylist()] for name in _FIELDS]
@@ -20,8 +19,7 @@ def item_texts(items: pa.Table) -> list[str]:
 
 
 def text_hashes(texts: Iterable[str]) -> pa.FixedSizeBinaryArray:
-    """blake2b-128 of each text: what the night compares to know whether a vector can be carried
-    over."""
+    """blake2b-128 of each text: the key by which a night reuses the vector of the night before."""
     hashes = [
         hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in texts
     ]

@@ -1,9 +1,9 @@
-"""Many texts to token ids, each distinct word asked of the tokenizer once.
+"""Batch tokenisation with a cache of words: each distinct word is tokenised once.
 
-Most tokenizers cut a text at its spaces before anything else: what they make of a word does not
-depend on its neighbours. So texts are cut into words as bytes, the tokenizer reads each distinct
-one, and the ids are gathered: the tokenizer's own, id for id. One that looks past a space is asked
-for whole texts."""
+Most tokenizers split a text at its spaces before anything else: the tokens of a word do not depend
+on its neighbours. So texts are split into words as bytes, the tokenizer reads each distinct one,
+and the ids are gathered: the tokenizer's own, id for id. A tokenizer that looks past a space gets
+whole texts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from recsys.types import Ints
 
-#: Distinct words kept from one batch of texts to the next: more, and all are forgotten.
-KEPT = 250_000
+#: Distinct words in the cache: one more, and it is cleared.
+CACHE_WORDS = 250_000
 _SPACE = 0x20
 _PRE_TOKENIZERS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 _NORMALIZERS = (
@@ -35,9 +35,9 @@ _NORMALIZERS = (
 
 
 class WordTokenizer:
-    """A `tokenizers.Tokenizer`, made fast for many texts that share words.
+    """A `tokenizers.Tokenizer` with a cache of words, for many texts that share words.
 
-    No answer is longer than `max_tokens`, special tokens included; a text without any token gets
+    A text gets at most `max_tokens` ids, special tokens included; one without any token gets
     `pad`."""
 
     def __init__(self, tokenizer: Any, max_tokens: int, pad: int) -> None:
@@ -54,7 +54,7 @@ class WordTokenizer:
         self._room = max_tokens - len(self._before) - len(self._after)
         self._by_word = splits_at_spaces(json.loads(tokenizer.to_str()))
         self._tokenizer, self._pad = tokenizer, pad
-        self._forget()
+        self._clear()
 
     def __call__(self, texts: Sequence[str]) -> pa.ListArray:
         """A list of int32 ids a text."""
@@ -71,41 +71,41 @@ class WordTokenizer:
         words = pa.Array.from_buffers(
             pa.large_string(), len(cuts_W) - 1, buffers
         ).dictionary_encode()
-        known_V = self._known(words.dictionary.to_pylist())
-        return self._gathered(known_V[np.asarray(words.indices)], np.searchsorted(cuts_W, ends_N))
+        cached_V = self._lookup(words.dictionary.to_pylist())
+        return self._gather(cached_V[np.asarray(words.indices)], np.searchsorted(cuts_W, ends_N))
 
-    def _forget(self) -> None:
-        """Word v, as kept, has the ids from starts[v] to starts[v + 1]."""
-        self._places: dict[str, int] = {}
+    def _clear(self) -> None:
+        """Word v of the cache has the ids from starts[v] to starts[v + 1]."""
+        self._numbers: dict[str, int] = {}
         self._ids, self._starts = np.empty(0, np.int32), np.zeros(1, np.int64)
 
-    def _known(self, words: list[str]) -> Ints:
-        """Where each word is kept; new ones are read first."""
-        if not self._by_word or len(self._places) + len(words) > KEPT:
-            self._forget()
-        if new := [word for word in words if word not in self._places]:
-            read = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
-            ids = [np.array(each.ids[: self._room], np.int32) for each in read]
+    def _lookup(self, words: list[str]) -> Ints:
+        """Each word's number in the cache; new ones are tokenised first."""
+        if not self._by_word or len(self._numbers) + len(words) > CACHE_WORDS:
+            self._clear()
+        if new := [word for word in words if word not in self._numbers]:
+            encodings = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
+            ids = [np.array(each.ids[: self._room], np.int32) for each in encodings]
             ends = self._starts[-1] + np.cumsum([len(each) for each in ids])
-            self._places.update(
-                zip(new, range(len(self._places), len(self._places) + len(new)), strict=True)
+            self._numbers.update(
+                zip(new, range(len(self._numbers), len(self._numbers) + len(new)), strict=True)
             )
             self._ids, self._starts = (
                 np.concatenate([self._ids, *ids]),
                 np.concatenate([self._starts, ends]),
             )
-        return np.fromiter(map(self._places.__getitem__, words), np.int64, len(words))
+        return np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
 
-    def _gathered(self, known_W: Ints, firsts_N: Ints) -> pa.ListArray:
-        """The ids of words known_W, where text n has those from firsts_N[n] to firsts_N[n + 1]; T
+    def _gather(self, cached_W: Ints, firsts_N: Ints) -> pa.ListArray:
+        """The ids of words cached_W, where text n has those from firsts_N[n] to firsts_N[n + 1]; T
         ids in all."""
-        starts_W, lengths_W = self._starts[known_W], np.diff(self._starts)[known_W]
+        starts_W, lengths_W = self._starts[cached_W], np.diff(self._starts)[cached_W]
         ends_W = np.concatenate([[0], np.cumsum(lengths_W)])
         ids_T = self._ids[np.repeat(starts_W - ends_W[:-1], lengths_W) + np.arange(ends_W[-1])]
         counts_N = np.diff(ends_W[firsts_N])
         if counts_N.max() > self._room:
-            places_T = np.arange(len(ids_T)) - np.repeat(ends_W[firsts_N[:-1]], counts_N)
-            ids_T, counts_N = ids_T[places_T < self._room], np.minimum(counts_N, self._room)
+            positions_T = np.arange(len(ids_T)) - np.repeat(ends_W[firsts_N[:-1]], counts_N)
+            ids_T, counts_N = ids_T[positions_T < self._room], np.minimum(counts_N, self._room)
         around = len(self._before) + len(self._after)
         offsets_N = np.concatenate([[0], np.cumsum(np.maximum(counts_N + around, 1))])
         out, inner = np.full(offsets_N[-1], self._pad, np.int32), np.ones(offsets_N[-1], bool)
@@ -119,8 +119,8 @@ class WordTokenizer:
 
 
 def splits_at_spaces(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer (its tokenizer.json) makes of a word, with the space before it, the same
-    ids in any text that `word_starts` cuts there."""
+    """Whether a tokenizer (its tokenizer.json) gives a word, with the space before it, the same
+    ids in any text that `word_starts` splits there."""
     normalizers, pre_tokenizers = (
         _parts(tokenizer.get("normalizer")),
         _parts(tokenizer.get("pre_tokenizer")),
@@ -128,7 +128,7 @@ def splits_at_spaces(tokenizer: dict[str, Any]) -> bool:
     added = tokenizer.get("added_tokens") or []
     return (
         any(map(_splits, pre_tokenizers))
-        and all(map(_looks_at_no_space, normalizers))
+        and all(map(_ignores_spaces, normalizers))
         and not any(" " in token["content"] or token["rstrip"] for token in added)
     )
 
@@ -150,10 +150,9 @@ def _splits(part: dict[str, Any]) -> bool:
     return kind in _PRE_TOKENIZERS or (kind == "ByteLevel" and bool(part.get("use_regex", True)))
 
 
-def _looks_at_no_space(part: dict[str, Any]) -> bool:
-    """Whether this normalizer reads characters that stand next to a single space as if it were the
-    end of the text."""
-    if part["type"] == "Strip":  # where a word ends `word_starts` leaves nothing to strip
+def _ignores_spaces(part: dict[str, Any]) -> bool:
+    """Whether this normalizer treats characters next to a single space as at the end of a text."""
+    if part["type"] == "Strip":  # `word_starts` leaves nothing to strip at a word's end
         return not part["strip_left"]
     if part["type"] == "Replace":
         (kind, pattern), *_ = part["pattern"].items()
@@ -166,7 +165,7 @@ def _looks_at_no_space(part: dict[str, Any]) -> bool:
     return part["type"] in _NORMALIZERS
 
 
-def _table(*ranges: tuple[int, int]) -> NDArray[np.bool_]:
+def _byte_table(*ranges: tuple[int, int]) -> NDArray[np.bool_]:
     """Which bytes lie in one of the ranges, ends included."""
     table = np.zeros(256, bool)
     for low, high in ranges:
@@ -178,9 +177,9 @@ def _table(*ranges: tuple[int, int]) -> NDArray[np.bool_]:
 # spaces and nothing that combines with what stands before: ASCII; Latin-1 and Extended-A letters,
 # Greek, Cyrillic; Chinese, most of Hangul.
 _ONE, _TWO, _THREE = (
-    _table((0x21, 0x7E)),
-    _table((0xC3, 0xC5), (0xCE, 0xD1)),
-    _table((0xE4, 0xE9), (0xEB, 0xEC)),
+    _byte_table((0x21, 0x7E)),
+    _byte_table((0xC3, 0xC5), (0xCE, 0xD1)),
+    _byte_table((0xE4, 0xE9), (0xEB, 0xEC)),
 )
 _FIRST = _ONE | _TWO | _THREE
 

@@ -1,4 +1,4 @@
-"""Any Hugging Face text encoder, from a folder or by its id."""
+"""Any Hugging Face transformer as a text encoder, from a folder or by its id."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "bfloat16"]
-#: Least cosine of packed to padded vectors over made-up texts; a model that reads past its texts is
-#: far below it.
-LIKE = 0.99
+#: Least cosine of packed to padded vectors over random texts; a model whose attention crosses the
+#: bounds of texts is far below it.
+MIN_COSINE = 0.99
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -40,6 +40,7 @@ class TransformerEncoder:
     def __init__(
         self,
         path_or_id: str,
+        *,
         query_prefix: str = "",
         item_prefix: str = "",
         max_tokens: int = 128,
@@ -64,15 +65,10 @@ class TransformerEncoder:
         if dtype not in (None, "float32", "bfloat16"):
             raise ValueError(f"dtype {dtype!r} is unknown: use float32 or bfloat16")
         self.folder = _resolve(path_or_id)
-        self.query_prefix = query_prefix
-        self.item_prefix = item_prefix
-        self.max_tokens = max_tokens
-        self.pooling = pooling
-        self.device = device
-        self.batch_size = batch_size
-        self.threads = threads
-        self.dtype = dtype
-        self.row_tokens = max(row_tokens, max_tokens)
+        self.query_prefix, self.item_prefix = query_prefix, item_prefix
+        self.max_tokens, self.pooling = max_tokens, pooling
+        self.device, self.threads, self.dtype = device, threads, dtype
+        self.batch_size, self.row_tokens = batch_size, max(row_tokens, max_tokens)
         config = json.loads((self.folder / "config.json").read_bytes())
         self.dim = int(config.get("hidden_size") or config.get("d_model") or config["dim"])
         self.pad = int(config.get("pad_token_id") or 0)
@@ -80,11 +76,13 @@ class TransformerEncoder:
         self.space = f"{name}-{self.dim}-{self._fingerprint()}"
 
     def words(self) -> frozenset[str]:
-        """The whole words of the tokenizer's vocabulary, lower case: the language as the model
-        knows it."""
+        """The whole words of the tokenizer's vocabulary, lower case: a dictionary of the
+        language."""
         pieces = self._tokenizer.get_vocab()
-        begun = [piece[1:] for piece in pieces if piece.startswith("\u2581")]
-        whole = begun or pieces  # Unigram and BPE mark the beginning of a word, WordPiece all else
+        initial = [piece[1:] for piece in pieces if piece.startswith("\u2581")]
+        whole = (
+            initial or pieces
+        )  # Unigram and BPE mark the beginning of a word, WordPiece all else
         return frozenset(word.casefold() for word in whole if word.isalpha())
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
@@ -92,11 +90,11 @@ class TransformerEncoder:
         return self._by_word([self.item_prefix + text for text in texts])
 
     def tokenize_queries(self, texts: Sequence[str]) -> pa.ListArray:
-        """The same for what shoppers type, behind `query_prefix`."""
+        """Token ids of queries, with `query_prefix` before each."""
         return self._tokenize([self.query_prefix + text for text in texts])
 
     def load(self) -> None:
-        """On a GPU compiles, too, what encodes many texts."""
+        """On a GPU also compiles the packed model."""
         _ = self._model, self._packed
 
     def encode_tokens(self, tokens: pa.ListArray) -> Floats:
@@ -107,8 +105,8 @@ class TransformerEncoder:
         return self.encode_padded(tokens)
 
     def encode_padded(self, tokens: pa.ListArray) -> Floats:
-        """As `encode_tokens`, in batches of `batch_size` texts of like length, filled up with pads:
-        the reference."""
+        """As `encode_tokens`, in padded batches of `batch_size` texts of similar length: the
+        reference implementation."""
         import torch
 
         lengths = tokens.value_lengths().to_numpy()
@@ -134,8 +132,7 @@ class TransformerEncoder:
 
     def _tokenize(self, texts: list[str]) -> pa.ListArray:
         encodings = self._tokenizer.encode_batch_fast(texts)
-        # A tokenizer without special tokens makes nothing of an empty text: one pad token stands
-        # for it.
+        # A tokenizer without special tokens has no token for an empty text: it gets one pad.
         return pa.array(
             [encoding.ids or [self.pad] for encoding in encodings], pa.list_(pa.int32())
         )
@@ -146,12 +143,12 @@ class TransformerEncoder:
         model = self._model
         ids_BT = torch.from_numpy(ids).to(model.device)
         lengths_B = torch.from_numpy(lengths).to(model.device)
-        there_BT = torch.arange(ids.shape[1], device=model.device) < lengths_B[:, None]
+        mask_BT = torch.arange(ids.shape[1], device=model.device) < lengths_B[:, None]
         hidden_BTD = model(
-            input_ids=ids_BT, attention_mask=there_BT.long()
+            input_ids=ids_BT, attention_mask=mask_BT.long()
         ).last_hidden_state.float()
         return torch.nn.functional.normalize(
-            pool(hidden_BTD, there_BT, lengths_B, self.pooling), dim=1
+            pool(hidden_BTD, mask_BT, lengths_B, self.pooling), dim=1
         )
 
     @cached_property
@@ -184,8 +181,8 @@ class TransformerEncoder:
 
     @cached_property
     def _packed(self) -> PackedModel | None:
-        """The same model for many texts; None on a CPU, in float32, and where packed it does other
-        than padded."""
+        """The model over packed sequences, for many texts; None on a CPU, in float32, and where its
+        vectors differ from the padded model's."""
         if self._model.device.type != "cuda" or self.dtype == "float32":
             return None
         from recsys.encoders.packed import PackedModel
@@ -193,13 +190,13 @@ class TransformerEncoder:
         try:
             packed = PackedModel(self._model, self.pooling, self.row_tokens)
             tokens = random_tokens(self.max_tokens, self._model.config.vocab_size)
-            likeness = float((packed.encode(tokens) * self.encode_padded(tokens)).sum(axis=1).min())
+            cosine = float((packed.encode(tokens) * self.encode_padded(tokens)).sum(axis=1).min())
         except NotImplementedError as error:
             logging.getLogger(__name__).warning("%s is encoded padded: %s", self.space, error)
             return None
-        if likeness < LIKE:
+        if cosine < MIN_COSINE:
             logging.getLogger(__name__).warning(
-                "%s is encoded padded: packed gives cosine %.4f", self.space, likeness
+                "%s is encoded padded: packed gives cosine %.4f", self.space, cosine
             )
             return None
         return packed
@@ -217,13 +214,13 @@ class TransformerEncoder:
         return digest.hexdigest()
 
 
-def pool(hidden_BTD: Any, there_BT: Any, lengths_B: Any, pooling: str) -> Any:
-    """One vector a text [B, D] from its last hidden states; `there_BT` is False at pads."""
+def pool(hidden_BTD: Any, mask_BT: Any, lengths_B: Any, pooling: str) -> Any:
+    """Pooling of last hidden states to one vector a text [B, D]; `mask_BT` is False at pads."""
     if pooling == "cls":
         return hidden_BTD[:, 0]
     if pooling == "last":
         return hidden_BTD[range(len(hidden_BTD)), lengths_B - 1]
-    return (hidden_BTD * there_BT[:, :, None]).sum(dim=1) / lengths_B[:, None]
+    return (hidden_BTD * mask_BT[:, :, None]).sum(dim=1) / lengths_B[:, None]
 
 
 def _sample(path: Path, digest: Any) -> None:
@@ -257,7 +254,7 @@ def _resolve(path_or_id: str) -> Path:
 def _snapshot(model_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         cached = Path(snapshot_download(model_id, local_files_only=True))
         if _weights(cached):
@@ -265,8 +262,9 @@ def _snapshot(model_id: str) -> Path:
     except (OSError, ValueError):
         pass
     try:
-        return Path(snapshot_download(model_id, allow_patterns=wanted))
+        return Path(snapshot_download(model_id, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise NotFoundError(
-            f"there is no encoder at {model_id!r}: give a folder, or a Hugging Face id that is cached or reachable"
+            f"there is no encoder at {model_id!r}: "
+            "give a folder, or a Hugging Face id that is cached or reachable"
         ) from error

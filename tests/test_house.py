@@ -49,6 +49,7 @@ WITH_RAY = ("jobs", "serve", "recsys.batch")
 #: What may load torch with its modules; everywhere else it comes in with the part that needs it.
 WITH_TORCH = (
     "recsys.training",
+    "recsys.users.sasrec",
     "recsys.users.sequence",
     "recsys.ranking.network",
     "recsys.encoders.attention",

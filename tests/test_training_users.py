@@ -17,7 +17,8 @@ from recsys.training.users import (
     train_user_model,
 )
 from recsys.types import PURCHASE, Histories
-from recsys.users.sequence import SequenceModel, gap_buckets
+from recsys.users.sasrec import gap_buckets
+from recsys.users.sequence import SequenceModel
 from tests.contracts import UserModelContract
 
 #: Twelve items in a ring: after item i comes i + 1. Item 12 is a twin of item 3 by its content;

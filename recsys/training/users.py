@@ -24,7 +24,8 @@ from recsys.training.loop import FitResult, Positions, Schedule, fit, seed_every
 from recsys.training.workers import from_first, rank
 from recsys.types import PURCHASE, Floats, Histories, Ints, Rows
 from recsys.users.content import ContentFeatures
-from recsys.users.sequence import SASRec, SequenceConfig, pad_histories, save_sequence_model
+from recsys.users.sasrec import SASRec, SequenceConfig
+from recsys.users.sequence import pad_histories, save_sequence_model
 
 #: Users whose next item is foretold at each validation.
 VALIDATED = 5_000
@@ -178,7 +179,13 @@ def train_user_model(
     if rank() == 0:
         item_ids = items["item_id"].combine_chunks()
         save_sequence_model(
-            folder, learner.network, content, item_ids, features_IC, learner.residuals(), events_I
+            folder,
+            learner.network,
+            content,
+            item_ids,
+            features_IC=features_IC,
+            residuals_ID=learner.residuals(),
+            events_I=events_I,
         )
     from_first(None)  # nobody opens it before it is there
     return fitted
@@ -207,15 +214,15 @@ class TrainableUserModel(nn.Module):
 
     def __init__(self, recipe: UserModelRecipe, features_IC: Floats, events_I: Ints) -> None:
         super().__init__()
-        shape = SequenceConfig(
-            features_IC.shape[1],
-            recipe.dim,
-            recipe.layers,
-            recipe.heads,
-            recipe.length,
-            recipe.dropout,
+        config = SequenceConfig(
+            content=features_IC.shape[1],
+            dim=recipe.dim,
+            layers=recipe.layers,
+            heads=recipe.heads,
+            length=recipe.length,
+            dropout=recipe.dropout,
         )
-        self.network, self.dropped = SASRec(shape), recipe.residual_dropout
+        self.network, self.dropped = SASRec(config), recipe.residual_dropout
         self.residual = nn.Embedding(len(features_IC), recipe.dim)
         nn.init.normal_(self.residual.weight, std=0.02)
         shrunk_I = events_I / np.maximum(events_I + recipe.shrinkage, 1e-9)
@@ -229,9 +236,9 @@ class TrainableUserModel(nn.Module):
         shrunk_N = self.shrunk_I[rows_N]
         if self.training:
             shrunk_N = shrunk_N * (torch.rand_like(shrunk_N) >= self.dropped)
-        return self.network.place(self.content_IC[rows_N]) + shrunk_N[:, None] * self.residual(
-            rows_N
-        )
+        return self.network.project_content(self.content_IC[rows_N]) + shrunk_N[
+            :, None
+        ] * self.residual(rows_N)
 
     def forward(
         self, rows_N: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]]

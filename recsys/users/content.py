@@ -1,14 +1,13 @@
-"""What an item is like, in numbers, before anybody has touched it: its text, its words and its
-price.
+"""Content features of items, before any event: text, words and price.
 
-Three parts lie side by side: the language model's vector; the words of its fields as latent
-semantic analysis places them (Deerwester et al. 1990), which tells apart what the language model
-finds alike, and knows the shop's own codes; the logarithm of its price. Legend: I items, W word
+Three parts are concatenated: the language model's vector; latent semantic analysis of the words of
+its fields (Deerwester et al. 1990), which separates items that the language model finds alike, and
+knows the shop's own codes; the logarithm of its price. Legend: I items, W word
 buckets, K latent dimensions, C = D + K + 1 features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
 LATENT = 128
 #: Most items that the statistics are taken from.
 SAMPLE = 100_000
-#: Added to the covariance's diagonal, as a share of its mean: few items foretell little.
+#: Added to the covariance's diagonal, as a share of its mean: few items predict little.
 RIDGE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContentFeatures:
-    """The statistics of a catalogue: `inverse_W` document frequencies, `latent_WK`, `mean_C` and
-    `covariance_CC`.
+    """A catalogue's statistics, from which the features of its items are computed: `inverse_W`
+    document frequencies, `latent_WK`, `mean_C` and `covariance_CC`.
 
     `price_mean` and `price_deviation` are of log(1 + price).
     """
@@ -62,20 +61,17 @@ class ContentFeatures:
         inverse_W = inverse_document_frequencies(counts_IW)
         latent_WK = _latent(tfidf_vectors(counts_IW, inverse_W), latent, seed)
         logs = _log_prices(items)
-        known = logs[~np.isnan(logs)]
-        mean, deviation = (
-            (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
+        logs = logs[~np.isnan(logs)]
+        unfitted = cls(
+            inverse_W=inverse_W,
+            latent_WK=latent_WK,
+            price_mean=float(logs.mean()) if len(logs) else 0.0,
+            price_deviation=(float(logs.std()) or 1.0) if len(logs) else 1.0,
+            mean_C=np.zeros(0, np.float32),
+            covariance_CC=np.zeros((0, 0), np.float32),
         )
-        unfinished = cls(
-            inverse_W,
-            latent_WK,
-            mean,
-            deviation,
-            np.zeros(0, np.float32),
-            np.zeros((0, 0), np.float32),
-        )
-        parts_IC, there_IC = unfinished._parts(items, vectors_ID)
-        return cls(inverse_W, latent_WK, mean, deviation, *_moments(parts_IC, there_IC))
+        mean_C, covariance_CC = _moments(*unfitted._parts(items, vectors_ID))
+        return replace(unfitted, mean_C=mean_C, covariance_CC=covariance_CC)
 
     def save(self, path: Path) -> None:
         """As safetensors."""
@@ -86,52 +82,50 @@ class ContentFeatures:
     def load(cls, path: Path) -> ContentFeatures:
         """What `save` wrote."""
         arrays = load_file(path)
-        mean, deviation = (
-            float(arrays.pop("price_mean")[0]),
-            float(arrays.pop("price_deviation")[0]),
-        )
+        mean, deviation = (float(arrays.pop(f"price_{name}")[0]) for name in ("mean", "deviation"))
         return cls(price_mean=mean, price_deviation=deviation, **arrays)
 
     def features(self, items: pa.Table, vectors_ID: Floats) -> Floats:
-        """[I, C] float32, centred: of an item without price, words or vector that part is
-        completed, not zeroed.
+        """[I, C] float32, centred; a missing part (price, words or vector) is imputed, not zeroed.
 
-        What is missing is what the parts that are there foretell: its conditional mean under one
-        Gaussian over all three, m + S_mo (S_oo + ridge)^-1 (x_o - o), fitted to the catalogue. An
-        item without anything is the mean."""
-        parts_IC, there_IC = self._parts(items, vectors_ID)
-        centred_IC = np.where(there_IC, parts_IC - self.mean_C, 0).astype(np.float32)
+        It is the missing part's conditional mean given the observed ones under one Gaussian over
+        all three, m + S_mo (S_oo + ridge)^-1 (x_o - o), fitted to the catalogue. An item without
+        any part is the mean."""
+        parts_IC, observed_IC = self._parts(items, vectors_ID)
+        centred_IC = np.where(observed_IC, parts_IC - self.mean_C, 0).astype(np.float32)
         starts = [0, vectors_ID.shape[1], vectors_ID.shape[1] + self.latent_WK.shape[1]]
-        patterns_I3 = there_IC[:, starts]
+        patterns_I3 = observed_IC[:, starts]
         for pattern in product((False, True), repeat=3):
             rows = np.flatnonzero((patterns_I3 == pattern).all(axis=1))
             if len(rows) and any(pattern) and not all(pattern):
-                there_C = there_IC[rows[0]]
-                centred_IC[np.ix_(rows, ~there_C)] = centred_IC[
-                    np.ix_(rows, there_C)
-                ] @ self._foretold(there_C)
+                observed_C = observed_IC[rows[0]]
+                centred_IC[np.ix_(rows, ~observed_C)] = centred_IC[
+                    np.ix_(rows, observed_C)
+                ] @ self._imputation(observed_C)
         return centred_IC
 
-    def _foretold(self, there_C: Mask) -> Floats:
-        """[o, m]: what is there to the mean of what is missing."""
-        known = self.covariance_CC[np.ix_(there_C, there_C)].astype(np.float64)
-        known[np.diag_indices_from(known)] += RIDGE * np.mean(np.diag(known))
-        return np.linalg.solve(known, self.covariance_CC[np.ix_(there_C, ~there_C)]).astype(
-            np.float32
+    def _imputation(self, observed_C: Mask) -> Floats:
+        """[o, m]: the regression of the missing features on the observed ones."""
+        covariance_oo = self.covariance_CC[np.ix_(observed_C, observed_C)].astype(np.float64)
+        covariance_oo[np.diag_indices_from(covariance_oo)] += RIDGE * np.mean(
+            np.diag(covariance_oo)
         )
+        return np.linalg.solve(
+            covariance_oo, self.covariance_CC[np.ix_(observed_C, ~observed_C)]
+        ).astype(np.float32)
 
     def _parts(self, items: pa.Table, vectors_ID: Floats) -> tuple[Floats, Mask]:
-        """The parts side by side, zeros where one is missing; and where it is there."""
+        """The concatenated parts, zeros where one is missing; and which are observed."""
         words_IK = unit_rows(tfidf_vectors(term_counts(items), self.inverse_W) @ self.latent_WK)
         prices_I = ((_log_prices(items) - self.price_mean) / self.price_deviation)[:, None]
         # A price is one number among hundreds: its whole spread is one length of a text.
         prices_I1 = np.clip(prices_I, -3, 3) / 3
-        there = vectors_ID.any(axis=1), words_IK.any(axis=1), ~np.isnan(prices_I1[:, 0])
+        observed = vectors_ID.any(axis=1), words_IK.any(axis=1), ~np.isnan(prices_I1[:, 0])
         widths = vectors_ID.shape[1], words_IK.shape[1], 1
         parts_IC = np.concatenate(
             [vectors_ID, words_IK, np.nan_to_num(prices_I1)], axis=1, dtype=np.float32
         )
-        return parts_IC, np.repeat(np.stack(there, axis=1), widths, axis=1)
+        return parts_IC, np.repeat(np.stack(observed, axis=1), widths, axis=1)
 
 
 def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:
@@ -143,7 +137,9 @@ def _latent(weighted_IW: csr_array, latent: int, seed: int) -> Floats:
     latent_WK = np.zeros((weighted_IW.shape[1], latent), np.float32)
     if most > 0 and weighted_IW.nnz:
         _, sizes, vectors = svds(weighted_IW, most, random_state=seed)
-        real = sizes > 1e-4 * sizes.max()  # the others lie anywhere, on words that no item has
+        real = (
+            sizes > 1e-4 * sizes.max()
+        )  # vectors of the others are arbitrary, on words that no item has
         latent_WK[:, : real.sum()] = vectors[real][::-1].T
     return latent_WK
 
@@ -154,11 +150,11 @@ def _log_prices(items: pa.Table) -> NDArray[np.float64]:
     return np.log1p(np.where(prices >= 0, prices, np.nan))
 
 
-def _moments(parts_IC: Floats, there_IC: Mask) -> tuple[Floats, Floats]:
+def _moments(parts_IC: Floats, observed_IC: Mask) -> tuple[Floats, Floats]:
     """Mean and covariance, each entry over the items that have both."""
-    counts_C = np.maximum(there_IC.sum(axis=0), 1)
+    counts_C = np.maximum(observed_IC.sum(axis=0), 1)
     mean_C = parts_IC.sum(axis=0, dtype=np.float64) / counts_C
-    centred_IC = np.where(there_IC, parts_IC - mean_C, 0).astype(np.float32)
-    weights_IC = there_IC.astype(np.float32)
+    centred_IC = np.where(observed_IC, parts_IC - mean_C, 0).astype(np.float32)
+    weights_IC = observed_IC.astype(np.float32)
     together_CC = np.maximum(weights_IC.T @ weights_IC, 1)
     return mean_C.astype(np.float32), (centred_IC.T @ centred_IC / together_CC).astype(np.float32)

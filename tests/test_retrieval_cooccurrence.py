@@ -111,7 +111,7 @@ def test_parts_and_blocks_add_up_to_the_whole(measure):
     )
     parts = [whole.slice(0, 7), Histories.empty(3), whole.slice(7, 20)]
     blocks = [
-        co_occurrence_neighbours(parts, block, 20, 8, 20.0, measure)
+        co_occurrence_neighbours(parts, block, 20, 8, now_days=20.0, measure=measure)
         for block in (range(0, 6), range(6, 20))
     ]
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), rows_IN)

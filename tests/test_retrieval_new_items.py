@@ -91,7 +91,7 @@ def test_by_the_user_s_vector_and_by_popularity_without_one():
 
 
 def test_bad_days_and_lengths_are_said():
-    with pytest.raises(ValueError, match="within 0 days"):
+    with pytest.raises(ValueError, match="no item is new within 0 days"):
         new_item_mask(np.zeros(1), 1.0, 0)
     with pytest.raises(ValueError, match="2 vectors, 3 popularities and 2 flags"):
         NewItemRetriever(np.eye(2, dtype=np.float32), np.ones(3, np.float32), np.ones(2, bool))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recsys.retrieval.behaviour.repurchase import (
+    INTERVAL_POWER,
     ITEM_PRIOR,
-    RHYTHM_POWER,
     RepurchaseIntervals,
     RepurchaseRetriever,
     repurchase_factors,
@@ -144,7 +144,7 @@ def test_what_is_due_comes_before_what_was_bought_just_now_and_what_was_given_up
         requests.histories, even, np.zeros(3, int), np.arange(3), now_days=200.0
     )
     np.testing.assert_allclose(
-        factors, np.exp(-RHYTHM_POWER * np.log([100 / 30, 1, 1 / 30]) ** 2), rtol=1e-5
+        factors, np.exp(-INTERVAL_POWER * np.log([100 / 30, 1, 1 / 30]) ** 2), rtol=1e-5
     )
 
 

@@ -81,7 +81,7 @@ def test_words_part_items_that_the_vectors_find_alike():
     assert nearest_items(items_ID, texts_I, range(1), 2, np.ones(3, bool)).rows_BN.tolist() == [
         [1, 2]
     ]
-    found = content_neighbours(items, texts_I, items_ID, range(3), 2, np.ones(3, bool))
+    found = content_neighbours(items, texts_I, items_ID, range(3), 2, allowed_I=np.ones(3, bool))
     assert found.rows_BN.tolist() == [[2, 1], [0, 2], [0, 1]]
     np.testing.assert_allclose(found.scores_BN[0, 1], 1, rtol=1e-6)
     assert 1 < found.scores_BN[0, 0] < 2
@@ -95,7 +95,7 @@ def test_an_item_without_a_vector_is_silent_whatever_its_words():
         items_ID,
         range(3),
         2,
-        np.ones(3, bool),
+        allowed_I=np.ones(3, bool),
     )
     assert found.rows_BN[1].tolist() == [-1, -1]
     assert found.rows_BN[0].tolist() == [1, 2], "others find it by its words"
@@ -108,12 +108,16 @@ def test_content_in_blocks_of_texts_is_content_at_once(monkeypatch):
     texts_I = np.concatenate([np.arange(len(titles)), random.integers(0, len(titles), 15)])
     vectors_TD = random.normal(size=(len(titles), 5)).astype(np.float32)
     items, sold_I = shelf(*(titles[text] for text in texts_I)), random.random(len(texts_I)) < 0.8
-    whole = content_neighbours(items, texts_I, vectors_TD[texts_I], range(len(texts_I)), 7, sold_I)
+    whole = content_neighbours(
+        items, texts_I, vectors_TD[texts_I], range(len(texts_I)), 7, allowed_I=sold_I
+    )
     monkeypatch.setattr(similar, "TEXTS_PER_BLOCK", 3)
     for low, high in ((0, 9), (9, 30), (30, len(texts_I))):
-        part = content_neighbours(items, texts_I, vectors_TD[texts_I], range(low, high), 7, sold_I)
+        part = content_neighbours(
+            items, texts_I, vectors_TD[texts_I], range(low, high), 7, allowed_I=sold_I
+        )
         np.testing.assert_array_equal(part.rows_BN, whole.rows_BN[low:high])
         np.testing.assert_allclose(part.scores_BN, whole.scores_BN[low:high], rtol=1e-5)
     assert content_neighbours(
-        items, texts_I, vectors_TD[texts_I], range(4, 4), 7, sold_I
+        items, texts_I, vectors_TD[texts_I], range(4, 4), 7, allowed_I=sold_I
     ).rows_BN.shape == (0, 7)

@@ -57,7 +57,7 @@ def compute_co_occurrence(night: NightRun, shard: int) -> ShardResult:
     block = neighbour_blocks(night)[shard]
     parts = (known for _, known in history_parts(night))
     rows_bN, scores_bN = co_occurrence_neighbours(
-        parts, block, items, night.choices.neighbours, utc_days(night.plan.now)
+        parts, block, items, night.choices.neighbours, now_days=utc_days(night.plan.now)
     )
     result = ShardResult(len(block))
     night.write_arrays(
@@ -167,7 +167,7 @@ def compute_similar(night: NightRun, shard: int) -> ShardResult:
     )
     sellable_I = np.asarray(table["in_stock"])
     block = similar_blocks(night)[shard]
-    content = content_neighbours(table, texts_I, items_ID, block, n, sellable_I)
+    content = content_neighbours(table, texts_I, items_ID, block, n, allowed_I=sellable_I)
     rows_bN = np.array(night.open_array("co_occurrence_rows")[block.start : block.stop])
     rows_bN[(rows_bN >= 0) & ~sellable_I[rows_bN]] = -1
     scores_bN = night.open_array("co_occurrence_scores")[block.start : block.stop]

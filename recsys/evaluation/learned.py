@@ -168,7 +168,7 @@ def mixture(
     texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
     everything = np.ones(len(items_ID), bool)
     near = content_neighbours(
-        items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, everything
+        items, texts_I, centred(items_ID), range(len(items_ID)), CONTENT, allowed_I=everything
     )
 
     def ask(log: Histories, places_ID: Floats) -> Ask:

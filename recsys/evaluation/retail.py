@@ -136,7 +136,7 @@ def shelf(adapter: DatasetAdapter, log: pa.Table, encoder: Encoder) -> Shelf:
     vectors_TD[[not text for text in distinct]] = 0
     vectors_ID, everything = vectors_TD[texts_I], range(len(texts_I))
     near = content_neighbours(
-        items, texts_I, vectors_ID, everything, CONTENT, np.ones(len(texts_I), bool)
+        items, texts_I, vectors_ID, everything, CONTENT, allowed_I=np.ones(len(texts_I), bool)
     )
     return Shelf(items, vectors_ID, sources.categories(items), (near.rows_BN, near.scores_BN))
 

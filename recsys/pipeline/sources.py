@@ -148,7 +148,10 @@ def fit(
     blocks = [
         range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)
     ]
-    near = [co_occurrence_neighbours([log], block, count, NEIGHBOURS, now_days) for block in blocks]
+    near = [
+        co_occurrence_neighbours([log], block, count, NEIGHBOURS, now_days=now_days)
+        for block in blocks
+    ]
     known = item_stats(lambda: [log], count, added_days_I)
     new = cold_item_proxies(*content, known.counts_I)
     wanted = blocks if not names or "follows" in names else []

@@ -1,5 +1,5 @@
-"""What a user says he wants, in words, as a source beside the others: the items that a search finds
-for it."""
+"""Declared interests (stated preferences): a source of the items that a search returns for what
+users say they want, and a ranker that weighs it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from recsys.retrieval.vectors.exact import check_k
 from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
 
 SOURCE = "interest"
-#: How often as much as all other sources together the interest counts: without a history, and after
-#: a long one (before what is new, behind what is bought again and again); half way between after
-#: FADES things that the user did. Round numbers: no data set here has declared interests.
-ALONE, LEAST, FADES = 3.0, 0.5, 5.0
+#: The weight of the interest against all other sources together: without a history, and after a
+#: long one (above new items, below repurchases); half way between after HALFWAY_EVENTS events.
+#: Round numbers: no data set here has declared interests.
+MAX_WEIGHT, MIN_WEIGHT, HALFWAY_EVENTS = 3.0, 0.5, 5.0
 
 
 class DeclaredInterest:
-    """One list of found items for every request, less what each bought; items with a score of 0 or
-    less are left out.
+    """One list of search results for every request, without purchased items; items with a score of
+    0 or less are left out.
 
     Takes each row once, in any order.
     """
@@ -29,44 +29,42 @@ class DeclaredInterest:
 
     def __init__(self, rows_N: Rows, scores_N: Floats) -> None:
         ascending = np.argsort(rows_N)
-        kept = ascending[scores_N[ascending] > 0]
-        self._rows_N, self._scores_N = rows_N[kept], scores_N[kept]
+        order = ascending[scores_N[ascending] > 0]
+        self._rows_N, self._scores_N = rows_N[order], scores_N[order]
 
     def __len__(self) -> int:
         return len(self._rows_N)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)
-        kept_N = slice(None) if allowed is None else allowed[self._rows_N]
-        rows_N, scores_N = self._rows_N[kept_N], self._scores_N[kept_N]
-        owners, rows = (
-            np.repeat(np.arange(requests.size), len(rows_N)),
-            np.tile(rows_N, requests.size),
-        )
-        open_N = ~is_bought(requests.histories or Histories.empty(requests.size), owners, rows)
-        scores = np.tile(scores_N, requests.size)[open_N]
-        return Candidates(
-            self.source, *ragged_top_k(owners[open_N], rows[open_N], scores, requests.size, k)
-        )
+        allowed_N = slice(None) if allowed is None else allowed[self._rows_N]
+        rows_N, scores_N = self._rows_N[allowed_N], self._scores_N[allowed_N]
+        owners_E = np.repeat(np.arange(requests.size), len(rows_N))
+        rows_E, scores_E = np.tile(rows_N, requests.size), np.tile(scores_N, requests.size)
+        histories = requests.histories or Histories.empty(requests.size)
+        unbought_E = ~is_bought(histories, owners_E, rows_E)
+        owners_E, rows_E, scores_E = owners_E[unbought_E], rows_E[unbought_E], scores_E[unbought_E]
+        return Candidates(self.source, *ragged_top_k(owners_E, rows_E, scores_E, requests.size, k))
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
-        """The search's scores of these rows, 0 where it did not find one."""
-        places_BN = np.searchsorted(self._rows_N, rows_BN)
+        """The search's scores of these rows, 0 for those that it did not return."""
+        positions_BN = np.searchsorted(self._rows_N, rows_BN)
         rows_N, scores_N = np.append(self._rows_N, -2), np.append(self._scores_N, 0)
-        return np.where(rows_N[places_BN] == rows_BN, scores_N[places_BN], 0).astype(np.float32)
+        matches_BN = rows_N[positions_BN] == rows_BN
+        return np.where(matches_BN, scores_N[positions_BN], 0).astype(np.float32)
 
 
 class InterestRanker:
-    """Another ranker's scores and the interest, each divided by its largest in the request, and
-    weighed.
+    """A weighted sum of another ranker's scores and the interest, each divided by its largest in
+    the request.
 
-    `features_BNF` has the interest behind the other ranker's features.
+    `features_BNF` has the interest as its last column, after the other ranker's features.
     """
 
     def __init__(self, ranker: Ranker, events: int) -> None:
-        """`events`: how many things the user did."""
+        """`events`: the length of the user's history."""
         self._ranker = ranker
-        weight = LEAST + (ALONE - LEAST) * FADES / (FADES + events)
+        weight = MIN_WEIGHT + (MAX_WEIGHT - MIN_WEIGHT) * HALFWAY_EVENTS / (HALFWAY_EVENTS + events)
         self._both = LinearRanker({"others": 1.0, SOURCE: weight})
         self.feature_names = (*ranker.feature_names, SOURCE)
 
@@ -75,16 +73,14 @@ class InterestRanker:
         return self._both.score(np.stack([others_BN, features_BNF[:, :, -1]], axis=2))
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """Of a ranker that explains itself: its contributions in the share that its score has, then
-        the interest."""
+        """Of a ranker that explains itself: its contributions, scaled to the share that its score
+        has, then the interest's."""
         assert isinstance(self._ranker, Explained)
         others_BN = self._ranker.score(features_BNF[:, :, :-1])
         both_BN3 = self._both.contributions(np.stack([others_BN, features_BNF[:, :, -1]], axis=2))
-        known_BN1 = others_BN[:, :, None] != 0
-        share_BN1 = np.where(
-            known_BN1, both_BN3[:, :, :1] / np.where(known_BN1, others_BN[:, :, None], 1), 0
-        )
+        nonzero_BN1 = others_BN[:, :, None] != 0
+        divisors_BN1 = np.where(nonzero_BN1, others_BN[:, :, None], 1)
+        share_BN1 = np.where(nonzero_BN1, both_BN3[:, :, :1] / divisors_BN1, 0)
         inner_BNF = self._ranker.contributions(features_BNF[:, :, :-1]) * share_BN1
-        return np.concatenate(
-            [inner_BNF[:, :, :-1], both_BN3[:, :, 1:2], inner_BNF[:, :, -1:]], axis=2
-        )
+        parts = [inner_BNF[:, :, :-1], both_BN3[:, :, 1:2], inner_BNF[:, :, -1:]]
+        return np.concatenate(parts, axis=2)

@@ -1,5 +1,4 @@
-"""What few have found yet: the nearest items to a user's vector among those that hardly anybody
-touches."""
+"""Long-tail recommendation: the nearest items of a user's vector among those with few events."""
 
 from __future__ import annotations
 
@@ -10,18 +9,18 @@ from recsys.types import Candidates, Floats, Mask, Requests, Rows
 
 
 class LongTailRetriever:
-    """Inner products of the requests' vectors with the tail's items alone, less what the histories
-    bought.
+    """The tail's items of largest inner product with the requests' vectors, without purchased ones.
 
     Takes `items_ID` of all items and the tail's mask [I], of `metrics.tail`. Requests without
-    vectors get nothing."""
+    vectors get no candidates."""
 
     source = "tail"
 
     def __init__(self, items_ID: Floats, tail_I: Mask) -> None:
         if len(items_ID) != len(tail_I):
             raise ValueError(
-                f"{len(items_ID)} item vectors and a tail over {len(tail_I)} items: give one flag a vector"
+                f"{len(items_ID)} item vectors and a tail over {len(tail_I)} items: "
+                "give one flag a vector"
             )
         self._near, self._tail_I = ExactRetriever(self.source, items_ID), tail_I
 

@@ -1,4 +1,4 @@
-"""What the sources that count share: histories as sparse rows, and the k best of ragged score
+"""Shared by the sources over behaviour: histories as sparse rows, and the top k of ragged score
 lists.
 
 Legend: B requests, I items, E entries.
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import EVENT_TYPES, Floats, Histories, Ints, Mask
+from recsys.types import EVENT_TYPES, Candidates, Floats, Histories, Ints, Mask, Requests, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-#: How much one event of each of EVENT_TYPES says that a user wants an item.
+#: The implicit feedback of one event of each of EVENT_TYPES.
 EVENT_WEIGHTS = np.array(
     [{"view": 0.1, "click": 0.2, "cart": 0.5, "purchase": 1.0}[name] for name in EVENT_TYPES]
 )
 
 
 def decayed_interests(histories: Histories, item_count: int, half_life_days: float) -> csr_array:
-    """[B, I]: each user's event weights summed per item, halved for every half-life before his own
-    last event.
+    """[B, I]: each user's event weights summed per item, halved for every half-life before their
+    own last event.
 
     Only ratios within a user mean something: an exponential decay counted from another day scales
     them all alike."""
@@ -64,20 +64,20 @@ def ragged_top_k(
     """The k best entries of each of `size` requests: rows_BK int32 (-1 pads) and scores_BK (-inf
     pads), K <= k.
 
-    `owners_E` ascends. Best first, ties by item, also at the cut: an answer does not depend on its
-    neighbours."""
+    `owners_E` ascends. Best first, ties by item, also at the cut: the result of a request does not
+    depend on the others."""
     counts_B = np.bincount(owners_E, minlength=size)
     if k < counts_B.max(initial=0):
-        kept = scores_E >= _kth_best(scores_E, counts_B, k)[owners_E]
-        owners_E, items_E, scores_E = owners_E[kept], items_E[kept], scores_E[kept]
+        reaches = scores_E >= _kth_best(scores_E, counts_B, k)[owners_E]
+        owners_E, items_E, scores_E = owners_E[reaches], items_E[reaches], scores_E[reaches]
     order = np.lexsort((items_E, -scores_E, owners_E))
     owners_E, items_E, scores_E = owners_E[order], items_E[order], scores_E[order]
-    places_E = _places(owners_E, np.bincount(owners_E, minlength=size))
-    kept = places_E < k
+    ranks_E = _ranks(owners_E, np.bincount(owners_E, minlength=size))
+    top_E = ranks_E < k
     rows_BK = np.full((size, min(k, counts_B.max(initial=0))), -1, np.int32)
     scores_BK = np.full(rows_BK.shape, -np.inf, np.float32)
-    rows_BK[owners_E[kept], places_E[kept]] = items_E[kept]
-    scores_BK[owners_E[kept], places_E[kept]] = scores_E[kept]
+    rows_BK[owners_E[top_E], ranks_E[top_E]] = items_E[top_E]
+    scores_BK[owners_E[top_E], ranks_E[top_E]] = scores_E[top_E]
     return rows_BK, scores_BK
 
 
@@ -93,13 +93,34 @@ def _kth_best(scores_E: Floats, counts_B: Ints, k: int) -> Floats:
         members = np.flatnonzero(sizes_B == size)
         lengths = counts_B[members]
         rows = np.repeat(np.arange(len(members)), lengths)
-        places_E = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        columns = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         padded = np.full((len(members), lengths.max()), -np.inf, np.float32)
-        padded[rows, places_E] = scores_E[np.repeat(starts_B[members], lengths) + places_E]
+        padded[rows, columns] = scores_E[np.repeat(starts_B[members], lengths) + columns]
         bounds_B[members] = np.partition(padded, -k, axis=1)[:, -k]
     return bounds_B
 
 
-def _places(owners_E: Ints, counts_B: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ranks(owners_E: Ints, counts_B: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, 2 ... within each owner's run."""
     return np.arange(len(owners_E)) - (np.cumsum(counts_B) - counts_B)[owners_E]
+
+
+def pad_lists(rows_BK: Rows, scores_BK: Floats, width: int) -> tuple[Rows, Floats]:
+    """The same lists, [B, width]: rows padded with -1, scores with -inf."""
+    columns = ((0, 0), (0, width - rows_BK.shape[1]))
+    rows_BN = np.pad(rows_BK, columns, constant_values=-1)
+    return rows_BN, np.pad(scores_BK, columns, constant_values=-np.inf)
+
+
+def top_unbought(
+    source: str, requests: Requests, scores_BI: csr_array, k: int, allowed: Mask | None
+) -> Candidates:
+    """The k best of the nonzero scores of each request, without purchased and disallowed items."""
+    entries = scores_BI.tocoo()
+    owners_E, rows_E = entries.coords
+    histories = requests.histories or Histories.empty(requests.size)
+    open_E = ~is_bought(histories, owners_E, rows_E)
+    if allowed is not None:
+        open_E &= allowed[rows_E]
+    top = ragged_top_k(owners_E[open_E], rows_E[open_E], entries.data[open_E], requests.size, k)
+    return Candidates(source, *top)

@@ -1,4 +1,4 @@
-"""What others went on to: item to item, in the order of histories.
+"""Item-to-item successors: what users went on to, in the order of their histories.
 
 Legend: B requests, b items of a block, I items, N neighbours, P pairs.
 """
@@ -11,32 +11,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys.retrieval.behaviour.cooccurrence import CoOccurrenceRetriever
-from recsys.retrieval.behaviour.sparse import ragged_top_k, sparse_rows
+from recsys.retrieval.behaviour.sparse import pad_lists, ragged_top_k, sparse_rows
 from recsys.types import Floats, Histories, Ints, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-#: Two items of one history count while they stand this near each other; a pair further apart says
+#: Two items of one history count when at most so many events apart: a pair further apart says
 #: little, and a robot's 100,000 events would make five billion.
 WINDOW = 50
 #: A pair counts distance^-DISTANCE, and BACKWARD of that from the later item to the earlier one.
 DISTANCE, BACKWARD = 0.5, 0.3
 #: A pair's count is divided by (n_from + SHRINKAGE)^FROM (n_to + SHRINKAGE)^TO; the cosine would be
-#: 1/2 and 1/2, no shrinkage, which loses a third of the hits. n is in means, so that the scores of
-#: shops are alike.
+#: 1/2 and 1/2, no shrinkage, which loses a third of the hits. n is relative to the mean, so that
+#: the scores of shops are comparable.
 SHRINKAGE, FROM, TO = 4.0, 0.5, 0.1
+#: Items with events that stand in for one without.
 PROXIES = 4
 
 
 def successor_weights(parts: Iterable[Histories], block: range, item_count: int) -> csr_array:
-    """[b, I]: how much an item of `block` in a history speaks for another, from pairs that stand
-    near each other.
+    """[b, I]: how much an item of `block` in a history speaks for another, from pairs that are near
+    each other.
 
     Item-based filtering (Linden, Smith & York 2003) that knows the order, like the sequential rules
     of Ludewig & Jannach 2018: nearer pairs count more, the later of two items more than the
-    earlier, and what is recommended pays less for being popular than in the cosine. An item says
-    nothing of itself. Constants chosen on the validation targets of Amazon Beauty and Sports. Parts
+    earlier, and popular items are damped less than in the cosine. An item says nothing of
+    itself. Constants chosen on the validation targets of Amazon Beauty and Sports. Parts
     are disjoint in users."""
     from scipy.sparse import csr_array
 
@@ -45,43 +46,41 @@ def successor_weights(parts: Iterable[Histories], block: range, item_count: int)
         counts_I += np.bincount(part.items, minlength=item_count)
         longest = int(np.diff(part.offsets).max(initial=0))
         for distance in range(1, min(WINDOW, longest - 1) + 1):
-            pairs_bI = pairs_bI + _apart(part, distance, block, item_count)
+            pairs_bI = pairs_bI + _pairs_at(part, distance, block, item_count)
     damped_I = counts_I + SHRINKAGE
     mean = damped_I.mean()
-    from_b, to_I = (
-        (damped_I[block.start : block.stop] / mean) ** -FROM / mean,
-        (damped_I / mean) ** -TO,
-    )
+    from_b = (damped_I[block.start : block.stop] / mean) ** -FROM / mean
+    to_I = (damped_I / mean) ** -TO
     return pairs_bI.multiply(from_b[:, None]).multiply(to_I).tocsr().astype(np.float32)
 
 
-def _apart(part: Histories, distance: int, block: range, item_count: int) -> csr_array:
+def _pairs_at(part: Histories, distance: int, block: range, item_count: int) -> csr_array:
     """[b, I]: the pairs of one distance, forward and back."""
     owners_E = part.owners_E
     (first_P,) = np.nonzero(owners_E[:-distance] == owners_E[distance:])
-    ends = part.items[first_P], part.items[first_P + distance]
-    begins, leads = np.concatenate(ends), np.concatenate(ends[::-1])
+    pairs = part.items[first_P], part.items[first_P + distance]
+    sources, targets = np.concatenate(pairs), np.concatenate(pairs[::-1])
     weights = distance**-DISTANCE * np.repeat([1.0, BACKWARD], len(first_P))
-    kept = (begins >= block.start) & (begins < block.stop) & (begins != leads)
-    return sparse_rows(
-        begins[kept] - block.start, leads[kept], weights[kept], len(block), item_count
-    )
+    counts = (sources >= block.start) & (sources < block.stop) & (sources != targets)
+    rows, columns = sources[counts] - block.start, targets[counts]
+    return sparse_rows(rows, columns, weights[counts], len(block), item_count)
 
 
-def cold_item_proxies(rows_IN: Rows, likeness_IN: Floats, counts_I: Ints) -> csr_array:
-    """[I, I]: for each item without events the shares of the STAND_INS most like it that have some,
-    summing to 1.
+def cold_item_proxies(rows_IN: Rows, similarities_IN: Floats, counts_I: Ints) -> csr_array:
+    """[I, I]: for each item without events the shares, summing to 1, of the PROXIES most similar
+    items that have some.
 
     Takes neighbours by content (-1 pads), best first, and events an item. Other items' rows are
     empty."""
     rows = np.flatnonzero(counts_I == 0)
     near_uN = rows_IN[rows]
-    known_uN = (near_uN >= 0) & (counts_I[near_uN] > 0)
-    known_uN &= np.cumsum(known_uN, axis=1) <= PROXIES
-    owners, places = np.nonzero(known_uN)
-    likeness = np.maximum(likeness_IN[rows][owners, places], 1e-3).astype(np.float64)
-    shares = likeness / np.bincount(owners, likeness, minlength=len(rows))[owners]
-    return sparse_rows(rows[owners], near_uN[owners, places], shares, len(counts_I), len(counts_I))
+    has_events_uN = (near_uN >= 0) & (counts_I[near_uN] > 0)
+    has_events_uN &= np.cumsum(has_events_uN, axis=1) <= PROXIES
+    owners, columns = np.nonzero(has_events_uN)
+    similarities = np.maximum(similarities_IN[rows][owners, columns], 1e-3).astype(np.float64)
+    shares = similarities / np.bincount(owners, similarities, minlength=len(rows))[owners]
+    proxies = near_uN[owners, columns]
+    return sparse_rows(rows[owners], proxies, shares, len(counts_I), len(counts_I))
 
 
 def successor_neighbours(
@@ -89,23 +88,19 @@ def successor_neighbours(
     block: range,
     item_count: int,
     n: int,
-    standing_in: csr_array | None = None,
+    proxies_II: csr_array | None = None,
 ) -> tuple[Rows, Floats]:
     """The n items of most weight for each of `block`: rows_bN int32 (-1 pads), scores_bN (-inf
     pads).
 
-    Nothing leads to an item without events; with `cold_item_proxies` what leads to the items like it does.
-    """
+    Nothing leads to an item without events; with `cold_item_proxies` what leads to its proxies
+    does."""
     weights_bI = successor_weights(parts, block, item_count)
-    pairs = (
-        weights_bI if standing_in is None else weights_bI + weights_bI @ standing_in.T.tocsr()
-    ).tocoo()
+    if proxies_II is not None:
+        weights_bI = weights_bI + weights_bI @ proxies_II.T.tocsr()
+    pairs = weights_bI.tocoo()
     owners, rows = pairs.coords
-    rows_bK, scores_bK = ragged_top_k(owners, rows, pairs.data, len(block), n)
-    missing = ((0, 0), (0, n - rows_bK.shape[1]))
-    return np.pad(rows_bK, missing, constant_values=-1), np.pad(
-        scores_bK, missing, constant_values=-np.inf
-    )
+    return pad_lists(*ragged_top_k(owners, rows, pairs.data, len(block), n), n)
 
 
 def recency_weights(histories: Histories, item_count: int) -> csr_array:
@@ -116,8 +111,8 @@ def recency_weights(histories: Histories, item_count: int) -> csr_array:
 
 
 class SuccessorRetriever(CoOccurrenceRetriever):
-    """Neighbours of what the history ends with: an event counts 1 / (1 + its place from the end),
-    whatever its day."""
+    """Successors of the history's last items: an event counts 1 / (1 + its age), whatever its
+    day."""
 
     def __init__(self, rows_IN: Rows, scores_IN: Floats, source: str = "follows") -> None:
         super().__init__(rows_IN, scores_IN, source)

@@ -1,4 +1,4 @@
-"""Items as weighted words, without a dictionary: what makes "same words" a number.
+"""TF-IDF vectors of items over hashed words (feature hashing).
 
 Legend: I items, W word buckets.
 """
@@ -29,21 +29,21 @@ def term_counts(items: pa.Table) -> csr_array:
 
     texts_of = searchable_fields(items)
     names = tuple(texts_of)
-    counted = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
-    columns = np.fromiter((bucket for buckets in counted for bucket in buckets), np.int32)
-    values = np.fromiter((count for buckets in counted for count in buckets.values()), np.float32)
-    offsets = np.concatenate([[0], np.cumsum([len(buckets) for buckets in counted])])
-    return csr_array((values, columns, offsets), shape=(len(counted), BUCKETS))
+    counts_I = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
+    columns = np.fromiter((bucket for counts in counts_I for bucket in counts), np.int32)
+    values = np.fromiter((count for counts in counts_I for count in counts.values()), np.float32)
+    offsets = np.concatenate([[0], np.cumsum([len(counts) for counts in counts_I])])
+    return csr_array((values, columns, offsets), shape=(len(counts_I), BUCKETS))
 
 
 def _buckets(names: tuple[str, ...], texts: tuple[str, ...]) -> list[int]:
-    """Attributes are words of their own: "12" there is no number in a title."""
-    found = [
+    """Words of attributes have buckets of their own: "12" there is no number in a title."""
+    keys = [
         f"{name}:{word}" if name == "attributes" else word
         for name, text in zip(names, texts, strict=True)
         for word in index_terms(text)
     ]
-    return [zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in found]
+    return [zlib.crc32(key.encode("utf-8", "replace")) % BUCKETS for key in keys]
 
 
 def inverse_document_frequencies(counts_IW: csr_array) -> Floats:

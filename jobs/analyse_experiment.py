@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 
 from recsys.config import Setup, load
 from recsys.errors import InputError, NotFoundError, RecsysError
-from recsys.events import feedback
+from recsys.events.joins import label_examples
+from recsys.events.log_checks import count_anomalies
 from recsys.experiments.analysis import METRICS, Row, analyse
 from recsys.experiments.estimators import estimates
 from recsys.interfaces import Ranker
@@ -41,10 +42,10 @@ def main() -> int:
         setup = load(arguments.setup)
         impressions, events = log_of(setup)
         now = datetime.now(UTC)
-        sanity = feedback.sanity(impressions, events, now)
+        sanity = count_anomalies(impressions, events, now)
         for name, count in sanity.items():
             print(f"{name:24}{count:>10,}")
-        examples = feedback.join(impressions, events, now)
+        examples = label_examples(impressions, events, now)
         rows, notes = analyse(
             arguments.name, impressions, examples, setup.experiments, arguments.arm
         )

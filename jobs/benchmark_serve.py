@@ -33,7 +33,7 @@ from recsys.config import Setup, load
 from recsys.errors import NotFoundError, RecsysError
 from recsys.release.release import Release
 from recsys.simulation.load import LoadGenerator, LoadShape, LoadSummary, run_in_process, summarize
-from recsys.simulation.local_cluster import free_port
+from recsys.simulation.processes import free_port
 from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit

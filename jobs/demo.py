@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from recsys.simulation.local_cluster import free_port
+from recsys.simulation.processes import free_port
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
 from serve.ingress import ENVIRONMENT

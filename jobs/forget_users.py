@@ -1,7 +1,7 @@
 """Forgets many users at once: `python -m jobs.forget_users FILE`, one user id a line.
 
-Each gets a receipt; all of them leave the releases in one amendment. With --check the file holds
-receipts, and each is looked into again: the exit code is 1 while anything is left."""
+Each gets a receipt; all of them are erased from the releases in one pass. With --check the file
+holds receipts, and each is checked again: the exit code is 1 while anything is left."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from recsys.config import Setup, load
-from recsys.errors import InputError, RecsysError
-from recsys.interfaces import EventStore
-from recsys.privacy import forget as forgetting
+from recsys.config import load
+from recsys.errors import RecsysError
+from recsys.privacy.bulk import check_receipts, forget_users, read_ids
 from recsys.privacy.erasure import GRACE_S
-from recsys.storage.artifacts import ArtifactStore
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,71 +34,38 @@ def main() -> int:
         action="store_true",
         help="delete what failed nights left, too: only while no night runs",
     )
-    args = parser.parse_args()
-    started = time.perf_counter()
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments, started = parse_arguments(), time.perf_counter()
+    say = partial(print, flush=True)
     try:
-        setup = load(args.setup)
-        lines = read(args.file)
-        events = setup.event_store()
-        try:
-            receipts = lines if args.check else forgotten(setup, events, lines, args)
-            remains = check(setup, events, receipts)
-        finally:
-            events.close()
+        setup, lines = load(arguments.setup), read_ids(arguments.file)
+        with closing(setup.event_store()) as events:
+            receipts = lines
+            if not arguments.check:
+                receipts = forget_users(
+                    setup,
+                    events,
+                    lines,
+                    grace_s=arguments.grace,
+                    delete_unfinished=arguments.unfinished,
+                    say=say,
+                )
+            left = check_receipts(setup, events, receipts, say)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return 1
-    seconds = round(time.perf_counter() - started, 1)
     summary = {
         "job": "forget_users",
         "setup": setup.name,
         "users": len(receipts),
-        "left": remains,
-        "seconds": seconds,
+        "left": left,
+        "seconds": round(time.perf_counter() - started, 1),
     }
     print(json.dumps(summary))
-    return 1 if remains else 0
-
-
-def read(file: Path) -> list[str]:
-    """The lines that are not empty, each once."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file} cannot be read ({error}): give a text file, one user id a line"
-        ) from error
-    found = list(dict.fromkeys(line for line in lines if line.strip()))
-    if not found:
-        raise InputError(f"{file} names nobody: give one user id a line")
-    return found
-
-
-def forgotten(
-    setup: Setup, events: EventStore, users: list[str], args: argparse.Namespace
-) -> list[str]:
-    """Everybody's receipt, once the releases are without them."""
-    receipts = [forgetting.forget(setup, events, user).token for user in users]
-    for version, rows in forgetting.erase(setup, events, users, args.grace).items():
-        print(f"release {version} amended: {rows:,} rows deleted", flush=True)
-    store = ArtifactStore(setup.home)
-    for version in store.unfinished() if args.unfinished else ():
-        store.abandon(version)
-        print(f"night {version}, which had not ended, deleted", flush=True)
-    time.sleep(args.grace)
-    forgetting.erase(setup, events, users, args.grace)
-    return receipts
-
-
-def check(setup: Setup, events: EventStore, receipts: list[str]) -> int:
-    """Prints each receipt with what is left of its user; of how many something is."""
-    remains = 0
-    for receipt in receipts:
-        left = forgetting.left(setup, events, *forgetting.unsealed(events, receipt))
-        told = ", ".join(f"{count:,} in {place}" for place, count in left.items())
-        print(f"{receipt}  {'left: ' + told if told else 'nothing is left'}")
-        remains += bool(left)
-    return remains
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.events import feedback
+from recsys.events.joins import label_examples, query_pairs
 from recsys.learning import rankers as learning
 from recsys.models.composition import (
     build_recommender,
@@ -42,7 +42,7 @@ from recsys.models.composition import (
 from recsys.models.store import current_models, publish_models
 from recsys.pipeline.mixing import asking
 from recsys.pipeline.sources import SOURCES, categories, fit
-from recsys.privacy import forget as forgetting
+from recsys.privacy.forget import finish_erasures
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.release.release import Release, added_days, histories_of
@@ -74,7 +74,7 @@ def main() -> int:
         setup = load(arguments.setup) if arguments.setup else None
         measured: dict[str, float] = {}
         if setup:
-            forgetting.finish(setup)  # who left does not teach
+            finish_erasures(setup)  # who left does not teach
         if "search" in arguments.parts:
             shop = of_log(setup) if setup and not arguments.data else of_data(arguments.data)
             measured |= train(shop, base_encoder(arguments.encoder, setup), arguments)
@@ -161,13 +161,13 @@ def of_log(setup: Setup) -> Shop:
     release = Release.open(ArtifactStore(setup.home))
     events = setup.event_store()
     try:
-        examples = feedback.join(
+        examples = label_examples(
             events.impressions(), events.interactions(events.end().interactions)
         )
     finally:
         events.close()
     categories = [category or "" for category in release.items["category"].to_pylist()]
-    pairs = feedback.query_pairs(examples, release.item_ids.rows)
+    pairs = query_pairs(examples, release.item_ids.rows)
     return Shop(setup.name, item_texts(release.items), categories, release.lexical, pairs)
 
 

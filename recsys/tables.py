@@ -99,8 +99,8 @@ EXAMPLES = pa.schema(
     ]
 )
 
-#: What `feedback.attraction` counts of each item that was shown.
-ATTRACTION = pa.schema(
+#: What `item_clicks.count_item_clicks` counts of each item that was shown.
+ITEM_CLICKS = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("exposure", pa.float64(), nullable=False),

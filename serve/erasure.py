@@ -10,9 +10,9 @@ import time
 
 from recsys.config import Setup
 from recsys.interfaces import EventStore
-from recsys.privacy import forget as forgetting
 from recsys.privacy.erasure import GRACE_S
-from recsys.privacy.forget import Receipt
+from recsys.privacy.forget import erase_users, forget_user
+from recsys.privacy.receipts import Receipt
 from serve import metrics
 
 logger = logging.getLogger("ray.serve")
@@ -37,7 +37,7 @@ class ErasureWorker:
 
     def forget(self, user_id: str) -> Receipt:
         """Deletes the user's rows in the log at once; releases follow."""
-        receipt = forgetting.forget(self.setup, self.events, user_id)
+        receipt = forget_user(self.setup, self.events, user_id)
         metrics.FORGOTTEN.inc()
         with self._wake:
             self._waiting.add(user_id)
@@ -72,7 +72,7 @@ class ErasureWorker:
         next: 0 after a failure, when all users wait again. A replica that is killed in between
         leaves the rest to the next night."""
         try:
-            rows = forgetting.erase(self.setup, self.events, users, self.grace_s)
+            rows = erase_users(self.setup, self.events, users, self.grace_s)
             logger.info("%d users were erased from %d releases", len(users), len(rows))
             return time.monotonic() + self.grace_s if sweep_later else math.inf
         except Exception as error:  # whatever a store raises must not end the thread

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from recsys.events.feedback import impression
+from recsys.events.impressions import build_impression
 from recsys.interfaces import EventStore
 from recsys.types import Query, Ranking
 from serve import metrics
@@ -76,7 +76,7 @@ class ImpressionWriter:
     def _write(self, batch: Sequence[Answer]) -> bool:
         try:
             if batch:
-                self._events.append_impressions([impression(*answer) for answer in batch])
+                self._events.append_impressions([build_impression(*answer) for answer in batch])
             return True
         except Exception as error:  # whatever a store raises must not end the thread
             metrics.IMPRESSIONS_DROPPED.inc(len(batch))

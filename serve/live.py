@@ -17,7 +17,7 @@ from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatc
 from recsys.models.composition import build_recommender, load_ranker, with_models
 from recsys.models.snapshots import current_snapshot, snapshot_network
 from recsys.pipeline.recommender import Recommender
-from recsys.privacy.erasure import time_of
+from recsys.privacy.erasure import release_time
 from recsys.release.release import Release, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query
@@ -213,4 +213,4 @@ def _warm_up(recommender: Recommender) -> None:
 
 def start_of_night(release: Release) -> datetime:
     """Events later than this are not in the release."""
-    return time_of(release.manifest)
+    return release_time(release.manifest)

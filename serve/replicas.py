@@ -22,8 +22,8 @@ from recsys.errors import NotFoundError
 from recsys.models.composition import serving_setup
 from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
-from recsys.privacy import forget as forgetting
-from recsys.privacy.forget import Receipt
+from recsys.privacy.receipts import Receipt, open_receipt
+from recsys.privacy.traces import find_traces
 from recsys.release.release import Release
 from recsys.types import (
     Floats,
@@ -36,7 +36,7 @@ from recsys.types import (
     Vectors,
 )
 from recsys.understanding.query_parser import ParsedQuery
-from recsys.understanding.suggest import Suggestion
+from recsys.understanding.suggestions import Suggestion
 from serve import metrics
 from serve.access import configured_access
 from serve.encoder import EncoderReplica
@@ -325,8 +325,8 @@ class ShopReplica:
         return await self._in_thread(self._check_receipt, token)
 
     def _check_receipt(self, token: str) -> tuple[datetime, dict[str, int]]:
-        user_id, forgotten = forgetting.unsealed(self.events, token)
-        return forgotten, forgetting.left(self.live.setup, self.events, user_id, forgotten)
+        user_id, forgotten = open_receipt(self.events, token)
+        return forgotten, find_traces(self.live.setup, self.events, user_id, forgotten)
 
     async def opt_out(self, user_id: str, opted_out: bool) -> None:
         await self._in_thread(self._set_opt_out, user_id, opted_out)

@@ -23,7 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from pyarrow import fs
 
-from recsys.simulation.local_cluster import free_port
+from recsys.simulation.processes import free_port
 from tests.redis_server import RedisServer
 
 

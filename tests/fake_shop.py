@@ -9,9 +9,10 @@ from typing import Any
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
 from recsys.pipeline.explain import Explanation, Lost, Part
-from recsys.privacy.forget import Receipt
+from recsys.privacy.receipts import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
-from recsys.understanding.suggest import KINDS, Suggestion
+from recsys.understanding.suggestion_builder import KINDS
+from recsys.understanding.suggestions import Suggestion
 from serve.routes.shop import Health, NotReadyError, RecordedEvents
 
 CHAIR, LAMP = (

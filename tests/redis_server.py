@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.simulation.local_cluster import free_port
+from recsys.simulation.processes import free_port
 
 
 class RedisServer:

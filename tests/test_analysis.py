@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.events import feedback
+from recsys.events.joins import label_examples
 from recsys.experiments.analysis import Row, analyse
 from recsys.experiments.assignment import INTERLEAVED, Experiment, assigned
 from recsys.experiments.chance import rng_of
@@ -46,7 +46,7 @@ def analysed(
     impressions: list[Impression], events: list[dict[str, Any]], *more: Any
 ) -> tuple[list[Row], list[str]]:
     batch = pa.RecordBatch.from_pylist(events, LIVE_EVENTS)
-    return analyse("boost", impressions, feedback.join(impressions, [batch], NOW), *more)
+    return analyse("boost", impressions, label_examples(impressions, [batch], NOW), *more)
 
 
 def of(rows: list[Row], name: str, part: str = "all") -> Row:

@@ -21,7 +21,7 @@ from recsys.events.archive_files import KINDS
 from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, ArchivableStore, EventStore, LogPosition
-from recsys.privacy import forget as forgetting
+from recsys.privacy.traces import find_log_traces
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Impression, Interaction, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
@@ -291,5 +291,5 @@ def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(
     store.drain()
     store.live.client.delete(store.live.key(f"recent:{store.digest('u')}"))  # as time does
     assert store.user_events("u", EVENING - timedelta(days=1), 9).interactions == []
-    assert forgetting._in_log(store, "u", EVENING + timedelta(minutes=1))["interactions"] == 1
+    assert find_log_traces(store, "u", EVENING + timedelta(minutes=1))["interactions"] == 1
     store.close()

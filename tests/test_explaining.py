@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError, NotFoundError
-from recsys.events.feedback import feature_names, impression, join
+from recsys.events.impressions import build_impression
+from recsys.events.joins import feature_names, label_examples
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
@@ -57,9 +58,9 @@ def dear(plain: Recommender) -> Recommender:
 
 def shown(shop: Recommender, query: Query, live: list[Interaction] | None = None) -> Impression:
     if query.text is None:
-        return impression(shop.recommend(query, live or ()), "recommend", query)
+        return build_impression(shop.recommend(query, live or ()), "recommend", query)
     understood = shop.understand(query.text)
-    return impression(shop.search(query, vector(query.text), understood), "search", query)
+    return build_impression(shop.search(query, vector(query.text), understood), "search", query)
 
 
 def vector(text: str) -> np.ndarray:
@@ -316,7 +317,7 @@ def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_p
         for user in range(USERS)
     ]
     store.append_impressions([shown(dear, query) for query in queries])
-    examples = join(store.impressions(), store.interactions(0))
+    examples = label_examples(store.impressions(), store.interactions(0))
     assert set(DEAR.feature_names) <= set(feature_names(examples))
     lists = LoggedRankings.of(examples, DEAR.feature_names)
     assert len(lists) == 2 * USERS

@@ -204,7 +204,8 @@ HARMLESS = {
     ("recsys.storage.version", "subprocess"),
     ("recsys.events.sqlite", "SQL of table"),
     ("recsys.events.sqlite_schema", "SQL of table"),
-    ("recsys.simulation.ageing", "SQL of table"),
+    ("recsys.simulation.processes", "subprocess"),
+    ("recsys.simulation.time_shift", "SQL of table"),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from recsys.batch import night
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
-from recsys.events.feedback import unmeasured
+from recsys.events.item_clicks import dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.store import publish_models
 from recsys.ranking.examination import Examination
@@ -141,7 +141,7 @@ def test_an_item_without_a_label_has_none(nights: dict[str, Release]) -> None:
 def test_the_log_between_two_nights_is_what_attracts(nights: dict[str, Release]) -> None:
     """The stranger never clicked; what is gone from the catalogue is left out."""
     release, exposure_I = nights["two"], np.zeros(ITEMS, np.float32)
-    exposure_I[[row(release, "i04"), row(release, "i06")]] = unmeasured(np.array([1, 3]))
+    exposure_I[[row(release, "i04"), row(release, "i06")]] = dcg_examination(np.array([1, 3]))
     np.testing.assert_allclose(release.item_features.exposure_I, exposure_I)
     assert np.flatnonzero(release.item_features.clicks_I).tolist() == [row(release, "i06")]
     assert release.item_features.touches_TI.sum(axis=1).tolist() == [0, 1, 0, 7 * USERS]

@@ -19,7 +19,9 @@ import pytest
 from recsys.batch import night
 from recsys.config import Setup
 from recsys.errors import InputError
-from recsys.events.feedback import AGAIN, CLICKS_A_DAY, impression, join
+from recsys.events.impressions import build_impression
+from recsys.events.item_clicks import MAX_CLICKS_A_DAY, MAX_REPEATS_A_DAY
+from recsys.events.joins import label_examples
 from recsys.experiments.exploration import Exploration
 from recsys.learning.gate import GateCriteria
 from recsys.learning.rankers import (
@@ -85,7 +87,7 @@ def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
     shown, clicks = [], []
     for at in range(requests):
         query = Query(request_id=f"r{at}", k=8, user_id=f"u{at % USERS:02d}" if at % 3 else None)
-        answer = impression(recommender.recommend(query), "recommend", query)
+        answer = build_impression(recommender.recommend(query), "recommend", query)
         user = (
             f"u{at // 6 % USERS:02d}" if at % 6 == 0 else f"visitor-{at}"
         )  # nobody teaches more than his share
@@ -219,15 +221,19 @@ def test_nobody_teaches_more_than_his_share() -> None:
             )
             for item in items
         ]
-        return join(
+        return label_examples(
             [shown], [pa.RecordBatch.from_pylist([vars(click) for click in clicks], LIVE_EVENTS)]
         )
 
     first, other_day = answer("r1", "a", "u", "here"), answer("r2", "a", "u", "here", 1)
     again, same_address = answer("r3", "ab", "u", "there", 0.1), answer("r4", "a", "v", "here", 0.2)
     stranger = answer("r5", "a", None, None, 0.3)
-    everything = answer("r6", "".join(chr(200 + at) for at in range(CLICKS_A_DAY + 1)), "w", None)
-    pressing = [answer(f"p{at}", "ab"[at == 4], "x", None, at / 10) for at in range(AGAIN + 2)]
+    everything = answer(
+        "r6", "".join(chr(200 + at) for at in range(MAX_CLICKS_A_DAY + 1)), "w", None
+    )
+    pressing = [
+        answer(f"p{at}", "ab"[at == 4], "x", None, at / 10) for at in range(MAX_REPEATS_A_DAY + 2)
+    ]
     examples = pa.concat_tables(
         [everything, again, same_address, stranger, first, other_day, *pressing]
     )

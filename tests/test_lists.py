@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import InputError
-from recsys.events.feedback import join
+from recsys.events.joins import label_examples
 from recsys.ranking.examination import Examination
 from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split
 from recsys.tables import LIVE_EVENTS
@@ -48,7 +48,7 @@ def examples(*shown, clicks=()):
         )
         for at, (item, kind, request) in enumerate(clicks)
     ]
-    return join(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
+    return label_examples(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
 
 
 def test_a_log_becomes_a_row_a_request_and_a_place_an_item():

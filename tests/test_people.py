@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recsys.privacy import forget as forgetting
+from recsys.privacy.forget import erase_users, forget_user
+from recsys.privacy.receipts import open_receipt
+from recsys.privacy.traces import find_traces
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Interaction
@@ -19,8 +21,8 @@ from serve.access import KeyAccess
 from serve.routes.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
-from tests.test_forgetting import NOW as LATER
-from tests.test_forgetting import home  # noqa: F401
+from tests.test_privacy import NOW as LATER
+from tests.test_privacy import home  # noqa: F401
 from tests.test_serve import eventually
 
 TOKEN = {"Authorization": "Bearer open sesame"}
@@ -81,12 +83,12 @@ def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> N
     shop = setup()
     log = shop.event_store()
     log.append([Interaction(event_id="e4", user_id="u04", item_id="i01", type="click", time=LATER)])
-    made = forgetting.forget(shop, log, "u03", LATER)
+    made = forget_user(shop, log, "u03", LATER)
     log.quarantine([("no such item", {"user_id": user, "item_id": "x"}) for user in ("u03", "u04")])
-    forgetting.erase(shop, log, ["u04"], grace_s=0)
-    assert forgetting.left(shop, log, "u03", LATER)["log/quarantined"] == 1
-    forgetting.erase(shop, log, ["u03"], grace_s=0)
-    assert forgetting.left(shop, log, *forgetting.unsealed(log, made.token)) == {}
+    erase_users(shop, log, ["u04"], grace_s=0)
+    assert find_traces(shop, log, "u03", LATER)["log/quarantined"] == 1
+    erase_users(shop, log, ["u03"], grace_s=0)
+    assert find_traces(shop, log, *open_receipt(log, made.token)) == {}
     assert log.traces("u04") == {"interactions": 1, "impressions": 0, "quarantined": 1}
     log.close()
 
@@ -225,7 +227,7 @@ def test_an_amendment_that_failed_is_tried_again(
 ) -> None:
     from serve import erasure
 
-    erase: Callable[..., Any] = forgetting.erase
+    erase: Callable[..., Any] = erase_users
     tries: list[int] = []
 
     def flaky(*arguments: Any) -> Any:
@@ -235,7 +237,7 @@ def test_an_amendment_that_failed_is_tried_again(
         return erase(*arguments)
 
     monkeypatch.setattr(erasure, "RETRY_S", 0.1)
-    monkeypatch.setattr(forgetting, "erase", flaky)
+    monkeypatch.setattr(erasure, "erase_users", flaky)
     made = clients[0].delete("/users/u03").json()
     eventually(lambda: clients[0].get(f"/receipts/{made['receipt']}").json()["done"])
     assert len(tries) >= 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from recsys.config import search_ranker
 from recsys.errors import InputError, NotFoundError, SpaceMismatchError
-from recsys.events.feedback import impression
+from recsys.events.impressions import build_impression
 from recsys.pipeline.recommender import Recommender
 from recsys.ranking.linear import LinearRanker
 from recsys.release.release import Release
@@ -210,7 +210,7 @@ def test_a_stranger_gets_what_he_says_he_wants_then_what_sells(shop: Recommender
     )
     assert ranking.personalised
     assert all(each.sources["interest"] > 0 for each in ranking.items)
-    assert "interest" in impression(ranking, "recommend", Query(request_id="r")).feature_names
+    assert "interest" in build_impression(ranking, "recommend", Query(request_id="r")).feature_names
 
 
 def test_an_interest_is_found_by_its_words_where_nothing_encoded_it(shop: Recommender) -> None:
@@ -382,7 +382,7 @@ def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommend
     ranking = shop.search(query, setup().encoder().encode_queries([title(2)])[0])
     scores = [each.score for each in ranking.items]
     assert scores == sorted(scores, reverse=True)
-    shown = impression(ranking, "search", query)
+    shown = build_impression(ranking, "search", query)
     assert shown.request_id == "r9"
     assert shown.item_ids == tuple(each.item.item_id for each in ranking.items)
     for each, features in zip(ranking.items, shown.features, strict=True):

@@ -13,7 +13,7 @@ from recsys.types import Floats, Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
 
-class TestHalvedRetriever(ScorerContract):
+class TestFp16Retriever(ScorerContract):
     def make(self) -> Fp16Retriever:
         return Fp16Retriever(
             "near", np.random.default_rng(4).standard_normal((self.ITEMS, 8)).astype(np.float32)

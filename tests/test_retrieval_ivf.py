@@ -11,7 +11,7 @@ from tests.contracts import ScorerContract, shoppers
 pytest.importorskip("faiss", reason="faiss is not installed: pip install faiss-cpu")
 
 
-class TestAnnRetriever(ScorerContract):
+class TestIvfRetriever(ScorerContract):
     """10 lists, 2 of them read: most answers are completed exactly."""
 
     ITEMS = 400
@@ -139,5 +139,5 @@ def test_a_tiny_catalogue_has_one_list():
 
 def test_missing_faiss_is_said(monkeypatch, items_ID):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match="AnnRetriever needs faiss: pip install faiss-cpu"):
+    with pytest.raises(ImportError, match="IvfRetriever needs faiss: pip install faiss-cpu"):
         ivf.build_ivf(items_ID)

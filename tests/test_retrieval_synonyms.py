@@ -22,7 +22,7 @@ def synonyms(tmp_path):
 
 
 def found(synonyms, text):
-    phrases = synonyms.find(tokenize(text))
+    phrases = synonyms.matches(tokenize(text))
     return [
         (start, stop, "".join(token.folded for token in phrase)) for start, stop, phrase in phrases
     ]

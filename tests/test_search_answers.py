@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from recsys.config import search_ranker
 from recsys.errors import InputError
-from recsys.events.feedback import impression
+from recsys.events.impressions import build_impression
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import TABLE
 from recsys.pipeline.searcher import FEATURES, SearchChoices
@@ -323,7 +323,7 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
         offset=1,
     )
     ranking = reading.search(query, vector(reading, "red lamp"))
-    shown = impression(ranking, "search", query)
+    shown = build_impression(ranking, "search", query)
     assert (shown.feature_names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
     assert shown.item_ids == tuple(ids(ranking))
     row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")

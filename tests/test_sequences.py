@@ -148,7 +148,7 @@ def test_columns_of_other_kinds(folder):
         (
             "user_sequences.txt",
             b"ann 1 2\nben 3",
-            "knows no item of the histories, not '1': name their column item_id",
+            "has no item of the histories, not '1': name their column item_id",
         ),
         ("items.csv", b"", "is empty: give a line of column names"),
         (
@@ -157,7 +157,7 @@ def test_columns_of_other_kinds(folder):
             "row 1 of .* has 3 values for 2 columns: quote the commas",
         ),
         ("items.csv", b'item_id,title\ntea,"Green\n', "cannot be read as csv"),
-        ("items.csv", b"item_id,title\n", "knows no item of the histories"),
+        ("items.csv", b"item_id,title\n", "has no item of the histories"),
         ("items.parquet", b"PAR0", "cannot be read as parquet"),
         ("items.parquet.gz", b"not packed", "cannot be read as parquet"),
         ("items.jsonl", b'{"item_id": "tea"', "cannot be read as jsonl"),

@@ -17,16 +17,14 @@ from recsys.datasets import data_folder
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.tables import QUERIES
 from recsys.types import Impression
-from recsys.understanding.suggest import (
-    FEWEST_USERS,
+from recsys.understanding.phrases import mine_phrases
+from recsys.understanding.suggestion_builder import (
     KINDS,
-    Suggestion,
-    Suggestions,
-    asked,
-    build,
-    fold,
-    phrases,
+    MIN_USERS,
+    build_suggestion_file,
+    frequent_queries,
 )
+from recsys.understanding.suggestions import Suggestion, Suggestions, completion_key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CATALOGUE = [
@@ -45,7 +43,9 @@ def opened(
         pa.array(values, pa.string()) for values in zip(*rows, strict=True)
     )
     past = pa.table([list(queries or {}), list((queries or {}).values())], schema=QUERIES)
-    buffer = build(pa.table({"title": titles, "brand": brands, "category": categories}), past)
+    buffer = build_suggestion_file(
+        pa.table({"title": titles, "brand": brands, "category": categories}), past
+    )
     file = pa.ipc.open_file(buffer)
     return Suggestions(file.get_batch(0), file.get_batch(1))
 
@@ -81,7 +81,7 @@ def test_brands_and_categories_stand_as_the_catalogue_spells_them() -> None:
 
 
 def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
-    found = phrases(
+    found = mine_phrases(
         {
             "Red Chair, 2 pack of 3 in. x 4 in.": 1,
             "red chair with arms": 2,
@@ -101,23 +101,23 @@ def test_no_phrase_hangs_on_a_loose_word_a_number_or_a_comma() -> None:
 
 
 def test_a_stroke_parts_words_but_not_a_fraction() -> None:
-    found = phrases({"pizza/premium": 1, "pizza": 1, "3/4 in. bolt": 2})
+    found = mine_phrases({"pizza/premium": 1, "pizza": 1, "3/4 in. bolt": 2})
     assert found == {"pizza": 2, "pizza/premium": 1, "bolt": 2, "3/4 in. bolt": 2}
 
 
 def test_a_run_of_korean_or_japanese_is_one_word() -> None:
-    found = phrases({"무선 이어폰": 2, "ワイヤレスイヤホン": 1})
+    found = mine_phrases({"무선 이어폰": 2, "ワイヤレスイヤホン": 1})
     assert found == {"무선 이어폰": 2, "이어폰": 2, "ワイヤレスイヤホン": 1}
 
 
 def test_a_phrase_that_always_goes_on_is_not_left_half_said() -> None:
-    found = phrases({"steel kitchen sink": 2, "steel": 1, "kitchen sinks": 6})
+    found = mine_phrases({"steel kitchen sink": 2, "steel": 1, "kitchen sinks": 6})
     kitchens = {"kitchen": 8, "kitchen sink": 2, "kitchen sinks": 6, "sink": 2, "sinks": 6}
     assert found == {"steel": 3, "steel kitchen sink": 2, **kitchens}
 
 
 def test_chinese_phrases_end_where_words_do() -> None:
-    found = phrases({"无线蓝牙耳机（黑色）": 1, "蓝牙耳机 高音质": 1})
+    found = mine_phrases({"无线蓝牙耳机（黑色）": 1, "蓝牙耳机 高音质": 1})
     assert found["蓝牙耳机"] == 2
     assert "牙耳" not in found
     shop = opened(
@@ -165,7 +165,7 @@ def shown(
 
 
 def test_only_what_several_known_users_asked_and_found_is_told() -> None:
-    enough = [shown(f"u{n}", "Red  Chair ") for n in range(FEWEST_USERS)]
+    enough = [shown(f"u{n}", "Red  Chair ") for n in range(MIN_USERS)]
     again = [shown("u1", "red chair", 2), shown("u1", "red chair", 3)]
     private = [shown(f"u{n % 2}", "my diagnosis", n) for n in range(1, 9)] + [
         shown(None, "my diagnosis")
@@ -175,13 +175,15 @@ def test_only_what_several_known_users_asked_and_found_is_told() -> None:
     old = [shown(f"u{n}", "sleigh", 91) for n in range(9)] + [
         shown(f"u{n}", "tomorrow", -1) for n in range(9)
     ]
-    told = asked([*enough, *again, *private, *nothing, *other, *old], NOW - timedelta(days=90), NOW)
-    assert told.to_pylist() == [{"query": "red chair", "users": FEWEST_USERS}]
+    queries = frequent_queries(
+        [*enough, *again, *private, *nothing, *other, *old], NOW - timedelta(days=90), NOW
+    )
+    assert queries.to_pylist() == [{"query": "red chair", "users": MIN_USERS}]
 
 
 def test_counting_forgets_the_rarest_and_keeps_the_frequent() -> None:
     titles = {f"steel w{n:04d}": 1 for n in range(500)} | {"steel pipe": 50}
-    found = phrases(titles, most=100)
+    found = mine_phrases(titles, limit=100)
     assert found["steel"] == 550
     assert found["steel pipe"] == 50
     assert len(found) <= 200
@@ -190,10 +192,10 @@ def test_counting_forgets_the_rarest_and_keeps_the_frequent() -> None:
 def test_the_same_tables_make_the_same_bytes_and_only_the_heaviest_are_kept() -> None:
     columns = [pa.array(values, pa.string()) for values in zip(*CATALOGUE, strict=True)]
     items = pa.table(columns, ["title", "brand", "category"])
-    assert build(items, QUERIES.empty_table()).equals(
-        build(items.take(pa.array([4, 2, 0, 3, 1])), QUERIES.empty_table())
+    assert build_suggestion_file(items, QUERIES.empty_table()).equals(
+        build_suggestion_file(items.take(pa.array([4, 2, 0, 3, 1])), QUERIES.empty_table())
     )
-    file = pa.ipc.open_file(build(items, QUERIES.empty_table(), most=2))
+    file = pa.ipc.open_file(build_suggestion_file(items, QUERIES.empty_table(), limit=2))
     assert file.get_batch(0)["text"].to_pylist() == ["Acme", "Home"]
 
 
@@ -202,7 +204,9 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
         Suggestions.open(tmp_path / "none.arrow")
 
 
-words = st.text("ab耳 ", min_size=2, max_size=8).filter(lambda text: len(fold(text).strip()) > 1)
+words = st.text("ab耳 ", min_size=2, max_size=8).filter(
+    lambda text: len(completion_key(text).strip()) > 1
+)
 brands = st.dictionaries(words, st.integers(1, 5), min_size=1, max_size=60)
 
 
@@ -214,12 +218,14 @@ def test_the_best_of_all_that_match_are_found_whatever_the_block(
     rows = [(None, brand, None) for brand, count in counts.items() for _ in range(count)]
     everything = opened(rows).complete("", 999)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys.understanding.suggest._BLOCK", block)
+        patch.setattr("recsys.understanding.suggestions._BLOCK", block)
         found = opened(rows).complete(prefix, k)
-    starting = [each for each in everything if fold(each.text).startswith(fold(prefix))]
-    best = sorted(starting, key=lambda each: (-each.weight, fold(each.text)))[:k]
+    starting = [
+        each for each in everything if completion_key(each.text).startswith(completion_key(prefix))
+    ]
+    best = sorted(starting, key=lambda each: (-each.weight, completion_key(each.text)))[:k]
     assert found[: len(best)] == best
-    assert all(fold(prefix) in fold(each.text) for each in found)
+    assert all(completion_key(prefix) in completion_key(each.text) for each in found)
     assert len(set(found)) == len(found) <= k
 
 

@@ -50,7 +50,8 @@ def flow(
 
 
 def examples(lists, origins=None) -> pa.Table:
-    """As `feedback.join` makes them; each user at an address of his own, or all at `origins`."""
+    """As `joins.label_examples` makes them; each user at an address of his own, or all at
+    `origins`."""
     owner, place = np.nonzero(lists.there_BK)
     count, names = len(owner), lists.names
     label_of = {float(np.float32(grade)): label for label, grade in enumerate(GRADES)}

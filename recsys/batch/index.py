@@ -28,13 +28,13 @@ from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.storage.streams import arrow_pieces, npy_pieces
 from recsys.types import Candidates, Histories, utc_days
-from recsys.understanding import suggest
 from recsys.understanding.codes import FILE as CODES
 from recsys.understanding.codes import CodeIndex
+from recsys.understanding.suggestion_builder import build_suggestion_file
 
 #: Past queries (`tables.QUERIES`), copied from the live impressions when the night began.
 QUERIES = "queries.parquet"
-#: What `feedback.attraction` found in the log then.
+#: What `item_clicks.count_item_clicks` found in the log then.
 ATTRACTION = "attraction.parquet"
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance
 #: meeting weighs little.
@@ -201,7 +201,7 @@ def build_suggestions(night: NightRun, shard: int) -> ShardResult:
     items = night.open_items()
     night.assemble(
         "suggestions.arrow",
-        suggest.build(items, pq.read_table(night.store.open(night.work_path(QUERIES)))),
+        build_suggestion_file(items, pq.read_table(night.store.open(night.work_path(QUERIES)))),
     )
     return ShardResult(items.num_rows)
 

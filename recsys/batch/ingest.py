@@ -16,9 +16,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
-from recsys.datasets.validate import SOURCE, Checked, check_events, check_items, deduplicate
+from recsys.datasets.validate import (
+    SOURCE,
+    ValidationResult,
+    check_events,
+    check_items,
+    deduplicate,
+)
 from recsys.encoders.text import item_texts, text_hashes
-from recsys.events.feedback import histories
+from recsys.events.histories import build_histories
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
@@ -58,7 +64,7 @@ def read_events(night: NightRun, shard: int) -> ShardResult:
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
-    kept = night.decisions.without(checked)
+    kept = night.decisions.filter_events(checked)
     result = _scatter(night, "events", shard, kept, "user_id", night.plan.user_parts)
     result.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
     return result
@@ -98,7 +104,7 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     ids = night.item_ids()
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
-    users, known = histories(checked.good, rows_E, max_events=MAX_EVENTS)
+    users, known = build_histories(checked.good, rows_E, max_events=MAX_EVENTS)
     night.write_tables(
         result, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
     )
@@ -177,7 +183,7 @@ def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
 
 
 def _scatter(
-    night: NightRun, name: str, shard: int, checked: Checked, key: str, parts: int
+    night: NightRun, name: str, shard: int, checked: ValidationResult, key: str, parts: int
 ) -> ShardResult:
     result = ShardResult()
     good = checked.good.unify_dictionaries()

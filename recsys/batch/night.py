@@ -22,12 +22,12 @@ from recsys.batch.report import write_report
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
-from recsys.events.feedback import attraction, unmeasured
+from recsys.events.item_clicks import count_item_clicks, dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.composition import with_models
 from recsys.models.store import current_models, models_folder, read_models_manifest
-from recsys.privacy import forget as forgetting
-from recsys.privacy.erasure import PrivacyDecisions
+from recsys.privacy.decisions import PrivacyDecisions
+from recsys.privacy.forget import finish_erasures
 from recsys.ranking.examination import Examination
 from recsys.release.checks import Check, checks, require
 from recsys.release.release import Manifest, OtherFormatError, Release, read_manifest
@@ -37,7 +37,7 @@ from recsys.storage.version import code_commit
 from recsys.tables import EVENTS, QUARANTINE
 from recsys.training import EXAMINATION, USER_MODEL
 from recsys.types import Floats, Ints
-from recsys.understanding.suggest import asked
+from recsys.understanding.suggestion_builder import frequent_queries
 
 Say = Callable[[str], None]
 #: Past queries are suggested for so long.
@@ -119,7 +119,7 @@ def _planned(
 def _decided(setup: Setup) -> PrivacyDecisions:
     events = setup.event_store()
     try:
-        return PrivacyDecisions.of(events)
+        return PrivacyDecisions.load(events)
     finally:
         events.close()
 
@@ -264,7 +264,7 @@ def _finish_forgetting(night: NightRun, say: Say) -> None:
         elif version < night.plan.version:
             night.store.abandon(version)
             say(f"night {version}, which never ended, deleted: this one is newer")
-    for version, rows in forgetting.finish(night.setup).items():
+    for version, rows in finish_erasures(night.setup).items():
         say(f"release {version} amended: {rows:,} rows of users who asked to be forgotten deleted")
 
 
@@ -382,7 +382,7 @@ def _copy_queries(store: ArtifactStore, setup: Setup, until: datetime, path: str
     """What several shoppers asked in the days before, as one file of the night."""
     events = setup.event_store()
     try:
-        queries = asked(events.impressions(), until - QUERIES_OF, until)
+        queries = frequent_queries(events.impressions(), until - QUERIES_OF, until)
     finally:
         events.close()
     store.write(path, parquet_bytes(queries))
@@ -395,7 +395,7 @@ def _copy_attraction(
     events = setup.event_store()
     try:
         result = events.interactions(events.end().interactions)
-        counted = attraction(
+        counted = count_item_clicks(
             events.impressions(), result, _examined(setup, newest), until - ATTRACTION_OF, until
         )
     finally:
@@ -408,7 +408,7 @@ def _examined(setup: Setup, newest: str | None) -> Callable[[Ints], Floats]:
     it."""
     if newest and EXAMINATION in _trained_files(setup, newest):
         return Examination.load(models_folder(setup, newest, (EXAMINATION,)) / EXAMINATION).at
-    return unmeasured
+    return dcg_examination
 
 
 def _until(batches: Iterator[pa.RecordBatch], until: datetime) -> Iterator[pa.RecordBatch]:

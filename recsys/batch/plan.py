@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from recsys.config import Night, Setup
 from recsys.interfaces import Chunk, DatasetAdapter
-from recsys.privacy.erasure import PrivacyDecisions
+from recsys.privacy.decisions import PrivacyDecisions
 from recsys.release.release import IdMap, read_arrow, read_manifest, write_arrow
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.streams import npy_pieces, parquet_bytes

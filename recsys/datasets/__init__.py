@@ -1,4 +1,5 @@
-"""One adapter a file: a shop's data as canonical tables."""
+"""A shop's data as canonical tables: one adapter a module, row validation, and labelled data
+sets."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ def data_folder(name: str) -> Path:
     folder = Path(os.environ.get("NIGHTSHELF_DATA", beside)) / name
     if not folder.is_dir():
         raise NotFoundError(
-            f"there is no data set at {folder}: put it there, or point NIGHTSHELF_DATA at its parent"
+            f"there is no data set at {folder}: "
+            "put it there, or point NIGHTSHELF_DATA at its parent"
         )
     return folder

@@ -1,4 +1,4 @@
-"""Casts of columns that hold anything at all. None raises: what cannot be cast comes out null."""
+"""Casts of untyped columns to canonical types. None raises: what cannot be cast comes out null."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ISO_8601 = r"^\d{4}-\d\d-\d\d[T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d
 
 
 def cast(values: pa.Array, type: pa.DataType) -> pa.Array:
-    """`values` as `type`, null where Arrow cannot: halves them until the bad ones stand alone."""
+    """`values` as `type`, null where Arrow cannot: bisects them until the bad ones stand alone."""
     try:
         return values.cast(
             options=pc.CastOptions(type, allow_time_truncate=True, allow_float_truncate=True)
@@ -32,14 +32,14 @@ def cast(values: pa.Array, type: pa.DataType) -> pa.Array:
 
 
 def decode_layout(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without dictionaries and views: many kernels know neither."""
+    """Without dictionaries and string views, which many Arrow kernels do not support."""
     if pa.types.is_dictionary(column.type):
         return decode_layout(column.cast(column.type.value_type))
     views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
     return column.cast(views.get(column.type, column.type))
 
 
-def combine_chunks(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def to_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One array; strings and bytes as `string`, null where they are not UTF-8."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     # Strings too go through bytes: readers of Parquet and CSV do not check that they are UTF-8.
@@ -68,13 +68,10 @@ def null_unless_match(column: pa.Array, pattern: str) -> pa.Array:
 def to_float(column: pa.Array) -> pa.Array:
     """Numbers and decimal texts as float64, NaN and infinities among them; anything else is
     null."""
-    known = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
-    numeric = any(is_known(column.type) for is_known in known)
-    return (
-        cast(null_unless_match(column, _NUMBER), pa.float64())
-        if numeric
-        else pa.nulls(len(column), pa.float64())
-    )
+    types = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
+    if not any(is_of_type(column.type) for is_of_type in types):
+        return pa.nulls(len(column), pa.float64())
+    return cast(null_unless_match(column, _NUMBER), pa.float64())
 
 
 def to_flag(column: pa.Array) -> pa.Array:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from recsys.datasets.text_files import json_lines, read_csv, read_jsonl
 from recsys.datasets.validate import LINE
 from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Chunk
@@ -32,9 +28,9 @@ class FilesAdapter:
     about 250,000 rows, a CSV or JSONL file in one. `item_columns` and `event_columns` map a
     canonical column name to the shop's; a column that is not mapped has its canonical name. CSV
     values stay strings. A line that cannot be split into columns is a row of nulls with its text in
-    `ingest.LINE`, for quarantine.
+    `validate.LINE`, for quarantine.
 
-    Raises NotFoundError for a path that is not there, InputError for a file or column that cannot
+    Raises NotFoundError for a path that does not exist, InputError for a file or column that cannot
     be used."""
 
     name = "files"
@@ -72,7 +68,7 @@ def _check_mapping(columns: Mapping[str, str], schema: pa.Schema) -> None:
             )
 
 
-def _opened(path: str) -> tuple[fs.FileSystem, str]:
+def _resolve(path: str) -> tuple[fs.FileSystem, str]:
     return (
         fs.FileSystem.from_uri(path)
         if "://" in path
@@ -81,10 +77,10 @@ def _opened(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def _chunks(root: str) -> list[Chunk]:
-    filesystem, path = _opened(root)
+    filesystem, path = _resolve(root)
     chunks = []
     for file in _files(filesystem, path):
-        with _readable(file):
+        with _read_errors(file):
             rows = _count_rows(filesystem, file)
         step = CHUNK_ROWS if file.endswith(".parquet") else max(rows, 1)
         chunks += [Chunk(file, start, min(step, rows - start)) for start in range(0, rows, step)]
@@ -93,16 +89,13 @@ def _chunks(root: str) -> list[Chunk]:
 
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
     """`path` itself, or the files under it whose names do not begin with "_" or "."; sorted."""
-    found = filesystem.get_file_info(path)
-    if found.type == fs.FileType.NotFound:
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
         raise NotFoundError(f"there is nothing at {path}: give the path of a file or folder")
-    under = (
-        [found]
-        if found.is_file
-        else filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    )
+    selector = fs.FileSelector(path, recursive=True)
+    infos = [info] if info.is_file else filesystem.get_file_info(selector)
     files = sorted(
-        info.path for info in under if info.is_file and not info.base_name.startswith(("_", "."))
+        each.path for each in infos if each.is_file and not each.base_name.startswith(("_", "."))
     )
     for file in files or [path]:
         if not file.endswith(_SUFFIXES):
@@ -113,12 +106,12 @@ def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[None]:
+def _read_errors(path: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{path} cannot be read ({error}): write it again, or take it away"
+            f"{path} cannot be read ({error}): write it again, or remove it"
         ) from error
 
 
@@ -126,19 +119,18 @@ def _count_rows(filesystem: fs.FileSystem, path: str) -> int:
     if path.endswith(".parquet"):
         with filesystem.open_input_file(path) as file:
             return pq.ParquetFile(file).metadata.num_rows
-    return (
-        _read_csv(filesystem, path).num_rows
-        if path.endswith(".csv")
-        else len(_json_lines(filesystem, path))
-    )
+    if path.endswith(".csv"):
+        return read_csv(filesystem, path).num_rows
+    return len(json_lines(filesystem, path))
 
 
 def _read(root: str, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]) -> pa.Table:
-    filesystem, _ = _opened(root)
-    with _readable(chunk.path):
+    filesystem, _ = _resolve(root)
+    with _read_errors(chunk.path):
         if chunk.path.endswith(".parquet"):
             return _read_parquet(filesystem, chunk, schema, mapping)
-        whole = (_read_csv if chunk.path.endswith(".csv") else _read_json)(filesystem, chunk.path)
+        read = read_csv if chunk.path.endswith(".csv") else read_jsonl
+        whole = read(filesystem, chunk.path)
     columns = _columns(
         chunk.path, [name for name in whole.column_names if name != LINE], schema, mapping
     )
@@ -148,17 +140,17 @@ def _read(root: str, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]
 
 
 def _columns(
-    path: str, there: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str]
+    path: str, names: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str]
 ) -> dict[str, str]:
-    """Canonical name -> the file's, for the columns that are there."""
+    """Canonical name -> the file's, for the columns that the file has."""
     columns = {field.name: mapping.get(field.name, field.name) for field in schema}
     for field in schema:
         theirs = columns[field.name]
-        if theirs not in there and (field.name in mapping or not field.nullable):
+        if theirs not in names and (field.name in mapping or not field.nullable):
             raise InputError(
-                f"{path} has no column {theirs!r} for {field.name}: map one of {', '.join(there)}"
+                f"{path} has no column {theirs!r} for {field.name}: map one of {', '.join(names)}"
             )
-    return {name: theirs for name, theirs in columns.items() if theirs in there}
+    return {name: theirs for name, theirs in columns.items() if theirs in names}
 
 
 def _read_parquet(
@@ -180,84 +172,3 @@ def _read_parquet(
         )
     table = table.slice(chunk.start - (stops[first] - groups[first]), chunk.rows)
     return table.select(list(columns.values())).rename_columns(list(columns))
-
-
-def _texts(filesystem: fs.FileSystem, path: str) -> str:
-    """Bytes that are not UTF-8 become U+FFFD, which `ingest` refuses in ids."""
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read().decode("utf-8-sig", "replace")
-
-
-def _read_csv(filesystem: fs.FileSystem, path: str) -> pa.Table:
-    texts = _texts(filesystem, path)
-    header = next(csv.reader(io.StringIO(texts[:100_000], newline="")), [])
-    malformed: list[pyarrow.csv.InvalidRow] = []
-
-    def keep(row: pyarrow.csv.InvalidRow) -> str:
-        malformed.append(row)
-        return "skip"
-
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(texts.encode()),
-        pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=16 << 20
-        ),  # with threads a bad line has no number
-        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
-        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
-    )
-    # The header is row 1 of the file, blank lines have no number.
-    return _with_lines(table, {row.number - 2: row.text for row in malformed})
-
-
-def _json_lines(filesystem: fs.FileSystem, path: str) -> list[str]:
-    return [line for line in _texts(filesystem, path).split("\n") if line.strip()]
-
-
-def _read_json(filesystem: fs.FileSystem, path: str) -> pa.Table:
-    lines = _json_lines(filesystem, path)
-    records = [_record(line) for line in lines]
-    objects = [record for record in records if record is not None]
-    names = dict.fromkeys(name for record in objects for name in record)
-    table = pa.table(
-        {name: _json_column([record.get(name) for record in objects]) for name in names}
-    )
-    bad = {row: lines[row] for row, record in enumerate(records) if record is None}
-    return _with_lines(table, bad)
-
-
-def _record(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _json_column(values: list[Any]) -> pa.Array:
-    """As Arrow infers it; values of several types as texts."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, ValueError, OverflowError):
-        texts = [
-            value if value is None or isinstance(value, str) else json.dumps(value)
-            for value in values
-        ]
-        # "\\ud800" is JSON but no text: like other broken characters it becomes U+FFFD.
-        sound = [
-            text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            for text in texts
-        ]
-        return pa.array(sound, pa.string())
-
-
-def _with_lines(table: pa.Table, malformed: Mapping[int, str]) -> pa.Table:
-    """The malformed lines put back where they stood in the file, as nulls and their text in
-    `LINE`."""
-    if not malformed:
-        return table
-    places = np.fromiter(malformed, np.int64)
-    good = np.setdiff1d(np.arange(table.num_rows + len(places)), places)
-    both = pa.concat_tables(
-        [table, pa.table({LINE: list(malformed.values())})], promote_options="default"
-    )
-    return both.take(pa.array(np.argsort(np.concatenate([good, places]))))

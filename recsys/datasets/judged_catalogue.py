@@ -1,8 +1,9 @@
-"""A catalogue with graded queries, as two Parquet files in a folder: what search is trained and
-measured on.
+"""A catalogue with graded relevance judgments, as two Parquet files in a folder: what search is
+trained and evaluated on.
 
-    items.parquet          item_id, title, and any other column of `tables.ITEMS_IN`
-    judgments.parquet      query, item_id, relevance (1 wrong .. 3 exactly right), split (train, valid, test)
+    items.parquet       item_id, title, and any other column of `tables.ITEMS_IN`
+    judgments.parquet   query, item_id, relevance (1 wrong .. 3 exactly right),
+                        split (train, valid, test)
 
 Without a `split` every query gets one by its hash: 60, 15 and 25 of 100.
 """
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from recsys.datasets.judgments import JudgedPairs
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import ITEMS_IN
+from recsys.types import Floats, Ints, Mask
 
 SPLITS = ("train", "valid", "test")
 
@@ -39,29 +41,25 @@ class JudgedCatalogue:
 
 def read_judged_catalogue(folder: Path) -> JudgedCatalogue:
     """NotFoundError for a missing file; InputError for a file that is not Parquet, columns that are
-    missing or of another kind, relevance outside 1..3, and an empty split."""
+    missing or of another type, relevance outside 1..3, and an empty split."""
     items = _with_all_columns(_table(folder / "items.parquet", ("item_id", "title")))
-    judged = _table(folder / "judgments.parquet", ("query", "item_id", "relevance"))
-    queries = [text if isinstance(text, str) else "" for text in judged["query"].to_pylist()]
-    grades = _grades(judged)
-    rows = np.asarray(
-        pc.fill_null(pc.index_in(_as(judged, "item_id", pa.string()), items["item_id"]), -1)
-    )
+    judgments = _table(folder / "judgments.parquet", ("query", "item_id", "relevance"))
+    queries = [text if isinstance(text, str) else "" for text in judgments["query"].to_pylist()]
+    grades_P = _grades(judgments)
+    ids = _cast_column(judgments, "item_id", pa.string())
+    rows_P = np.asarray(pc.fill_null(pc.index_in(ids, items["item_id"]), -1))
     splits = (
-        judged["split"].to_pylist()
-        if "split" in judged.column_names
-        else [_split(text) for text in queries]
+        judgments["split"].to_pylist()
+        if "split" in judgments.column_names
+        else [_split_by_hash(text) for text in queries]
     )
-    known = (
-        _first_of_each(queries, rows)
-        & (rows >= 0)
-        & np.array([bool(text.strip()) for text in queries], bool)
-    )
+    usable_P = _first_judgments(queries, rows_P) & (rows_P >= 0)
+    usable_P &= np.array([bool(text.strip()) for text in queries], bool)
     pairs = {
-        split: _of(queries, rows, grades, known & np.equal(splits, split), split)
+        split: _pairs(queries, rows_P, grades_P, usable_P & np.equal(splits, split), split)
         for split in SPLITS
     }
-    return JudgedCatalogue(folder.name, items, pairs, int((rows < 0).sum()))
+    return JudgedCatalogue(folder.name, items, pairs, int((rows_P < 0).sum()))
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
@@ -84,7 +82,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
 
 def _with_all_columns(items: pa.Table) -> pa.Table:
     columns = {
-        field.name: _as(items, field.name, field.type)
+        field.name: _cast_column(items, field.name, field.type)
         if field.name in items.column_names
         else pa.nulls(items.num_rows, field.type)
         for field in ITEMS_IN
@@ -92,51 +90,45 @@ def _with_all_columns(items: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _as(table: pa.Table, column: str, wanted: pa.DataType) -> pa.ChunkedArray:
+def _cast_column(table: pa.Table, column: str, type: pa.DataType) -> pa.ChunkedArray:
     try:
-        return table[column].cast(wanted)
+        return table[column].cast(type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"column {column!r} is of {table[column].type}, not {wanted}: {error}"
+            f"column {column!r} is of {table[column].type}, not {type}: {error}"
         ) from error
 
 
-def _grades(judged: pa.Table) -> np.ndarray:
-    values = np.asarray(_as(judged, "relevance", pa.float32()))
+def _grades(judgments: pa.Table) -> Floats:
+    """Relevance 1..3 as 0..1."""
+    values = np.asarray(_cast_column(judgments, "relevance", pa.float32()))
     if not (np.isfinite(values).all() and values.min() >= 1 and values.max() <= 3):
         raise InputError(
             f"relevance runs from {values.min():g} to {values.max():g}: give 1 (wrong) to 3 (right)"
         )
-    return (values - 1) / 2
+    return ((values - 1) / 2).astype(np.float32)
 
 
-def _split(query: str) -> str:
-    share = (
-        int.from_bytes(blake2b(query.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-        / 2**64
-    )
+def _split_by_hash(query: str) -> str:
+    digest = blake2b(query.encode("utf-8", "replace"), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
     return SPLITS[int(np.searchsorted([0.6, 0.75], share, side="right"))]
 
 
-def _first_of_each(queries: list[str], rows: np.ndarray) -> np.ndarray:
-    """Where a pair stands for the first time."""
-    seen: dict[tuple[str, int], int] = {}
-    return np.array(
-        [
-            seen.setdefault(pair, at) == at
-            for at, pair in enumerate(zip(queries, rows.tolist(), strict=True))
-        ]
-    )
+def _first_judgments(queries: list[str], rows_P: Ints) -> Mask:
+    """[P]: whether the pair occurs for the first time."""
+    first: dict[tuple[str, int], int] = {}
+    pairs = zip(queries, rows_P.tolist(), strict=True)
+    return np.array([first.setdefault(pair, at) == at for at, pair in enumerate(pairs)])
 
 
-def _of(
-    queries: list[str], rows: np.ndarray, grades: np.ndarray, kept: np.ndarray, split: str
+def _pairs(
+    queries: list[str], rows_P: Ints, grades_P: Floats, chosen_P: Mask, split: str
 ) -> JudgedPairs:
-    places = np.flatnonzero(kept)
-    if not len(places):
+    chosen = np.flatnonzero(chosen_P)
+    if not len(chosen):
         raise InputError(
             f"no judgment of split {split!r} names an item of the catalogue: give all of {SPLITS}"
         )
-    return JudgedPairs.from_texts(
-        [queries[place] for place in places], rows[places], grades[places]
-    )
+    texts = [queries[at] for at in chosen]
+    return JudgedPairs.from_texts(texts, rows_P[chosen], grades_P[chosen])

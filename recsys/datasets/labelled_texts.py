@@ -30,7 +30,7 @@ def read_labelled_texts(path: str | Path) -> tuple[list[str], list[str]]:
     others ignored.
 
     A missing text or label is the empty string, which training refuses with its place. Raises
-    NotFoundError for a file that is not there, InputError for one that cannot be read or lacks a
+    NotFoundError for a file that does not exist, InputError for one that cannot be read or lacks a
     column."""
     path = Path(path)
     if not path.is_file():
@@ -39,7 +39,8 @@ def read_labelled_texts(path: str | Path) -> tuple[list[str], list[str]]:
         )
     if path.suffix not in _READERS:
         raise InputError(
-            f"{path} ends in {path.suffix!r}: give a file that ends in {', '.join(sorted(_READERS))}"
+            f"{path} ends in {path.suffix!r}: give a file that ends in "
+            f"{', '.join(sorted(_READERS))}"
         )
     try:
         table = _READERS[path.suffix](path)
@@ -49,7 +50,7 @@ def read_labelled_texts(path: str | Path) -> tuple[list[str], list[str]]:
 
 
 def _strings(table: pa.Table, path: Path, *names: str) -> list[str]:
-    """The first of these columns that is there."""
+    """The first of these columns that the table has."""
     for name in names:
         if name in table.column_names:
             return [value or "" for value in table[name].cast(pa.string()).to_pylist()]

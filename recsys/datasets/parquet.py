@@ -1,4 +1,4 @@
-"""Rows of one Parquet file by number."""
+"""One Parquet file in chunks of rows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def row_chunks(path: Path) -> list[Chunk]:
 
 
 def read_rows(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
-    """The chunk's rows. Decodes what stands before them in the file, and holds only them."""
-    kept, position, stop = [], 0, chunk.start + chunk.rows
+    """The chunk's rows. Decodes the rows before them too, and keeps only these in memory."""
+    batches, position, stop = [], 0, chunk.start + chunk.rows
     file = pq.ParquetFile(chunk.path)
     for batch in file.iter_batches(batch_size=65_536, columns=list(columns)):
         low, high = max(chunk.start - position, 0), min(stop - position, batch.num_rows)
         if low < high:
-            kept.append(batch.slice(low, high - low))
+            batches.append(batch.slice(low, high - low))
         position += batch.num_rows
         if position >= stop:
             break
     schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-    return pa.Table.from_batches(kept, schema)
+    return pa.Table.from_batches(batches, schema)
 
 
 def row_ids(chunk: Chunk, prefix: str) -> pa.Array:

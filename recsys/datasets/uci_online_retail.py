@@ -20,8 +20,8 @@ class UciOnlineRetail:
 
     An item is a stock code, with its most frequent description and its last price above zero. Every
     invoice line is an event, as it came: a cancellation has the type "cancellation" and a negative
-    quantity, 135,080 lines have no customer, so that `ingest` sees and counts them. The file has no
-    time zone: its times are taken as UTC."""
+    quantity, 135,080 lines have no customer; validation quarantines and counts both. The file has
+    no time zone: its times are taken as UTC."""
 
     name = "uci_online_retail"
 
@@ -46,8 +46,8 @@ class UciOnlineRetail:
         return pa.table(
             {
                 "item_id": codes.cast(pa.string()),
-                "title": _looked_up(codes, _titles(lines)).cast(pa.string()),
-                "price": _looked_up(codes, _prices(lines)),
+                "title": _lookup(codes, _titles(lines)).cast(pa.string()),
+                "price": _lookup(codes, _prices(lines)),
             }
         ).slice(chunk.start, chunk.rows)
 
@@ -68,9 +68,9 @@ class UciOnlineRetail:
         )
 
 
-def _looked_up(codes: pa.Array, table: pa.Table) -> pa.ChunkedArray:
-    """The second column of `table` where its StockCode is each of `codes`, null where it is not
-    there."""
+def _lookup(codes: pa.Array, table: pa.Table) -> pa.ChunkedArray:
+    """The second column of `table` where its StockCode is each of `codes`, null where it
+    has none."""
     return table[1].take(pc.index_in(codes, value_set=table["StockCode"]))
 
 

@@ -63,12 +63,12 @@ def analyse(
 ) -> tuple[list[Row], list[str]]:
     """Rows for a table, and in sentences what is wrong with the log; nothing in it is fatal.
 
-    `examples` is what `feedback.join` made of these impressions. `control` is the experiment's
-    first arm where `experiments` has it, else the arm with most requests. Rows by their `kind`:
-    "arm", one a slice (all, and each surface where there are several) and arm, with requests, users
-    and of each of METRICS the mean, `/low`, `/high`, and against the control `/difference`,
-    `/difference/low`, `/difference/high`, `/p`; "ratio", the sample-ratio check; "preference", see
-    `preferred`."""
+    `examples` is what `joins.label_examples` made of these impressions. `control` is the
+    experiment's first arm where `experiments` has it, else the arm with most requests. Rows by
+    their `kind`: "arm", one a slice (all, and each surface where there are several) and arm, with
+    requests, users and of each of METRICS the mean, `/low`, `/high`, and against the control
+    `/difference`, `/difference/low`, `/difference/high`, `/p`; "ratio", the sample-ratio check;
+    "preference", see `preferred`."""
     shown = list({each.request_id: each for each in impressions if name in each.arms}.values())
     experiment = next((each for each in experiments if each.name == name), None)
     if not shown:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from recsys.config import Setup
 from recsys.errors import RecsysError
-from recsys.events import feedback
+from recsys.events.joins import label_examples
 from recsys.models.snapshots import (
     Snapshot,
     current_snapshot,
@@ -143,7 +143,7 @@ class OnlineTrainer:
         done = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
         known = [batch for each in done for batch in self._nameless_rows(each).to_batches()]
         with suppress(RecsysError, ValueError):  # a bad row among them: without
-            self.learner.remember(feedback.join(shown, known, self.now()))
+            self.learner.remember(label_examples(shown, known, self.now()))
 
     # Reading
 
@@ -277,7 +277,7 @@ class OnlineTrainer:
             for batch in table.to_batches()
         )
         self.report = self.learner.learn(
-            feedback.join([each.shown for each in ready], rows, self.now())
+            label_examples([each.shown for each in ready], rows, self.now())
         )
         self.learned += self.report.learned
         self._news += self.report.learned + self.report.fell_back

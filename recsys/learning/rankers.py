@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
-from recsys.events import feedback
-from recsys.events.feedback import AGAIN, CLICKS_A_DAY
+from recsys.events.item_clicks import MAX_CLICKS_A_DAY, MAX_REPEATS_A_DAY
+from recsys.events.joins import label_examples
+from recsys.events.log_checks import count_anomalies
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Ranker
 from recsys.learning.gate import GateCriteria, Verdict, day_slices, judge, render_page
@@ -54,8 +55,8 @@ NEWEST = 0.2
 
 @dataclass(frozen=True)
 class RankingLog:
-    """The ranked answers of a setup's live log as lists, and what `feedback.sanity` counted in
-    it."""
+    """The ranked answers of a setup's live log as lists, and what `log_checks.count_anomalies`
+    counted in it."""
 
     lists: LoggedRankings
     counts: Mapping[str, int]
@@ -91,7 +92,7 @@ def read_ranking_log(setup: Setup, now: datetime | None = None) -> RankingLog:
         done = list(events.interactions(events.end().interactions))
     finally:
         events.close()
-    examples, counts = feedback.join(shown, done, now), feedback.sanity(shown, done, now)
+    examples, counts = label_examples(shown, done, now), count_anomalies(shown, done, now)
     examples = examples.filter(
         pc.is_in(examples["surface"], value_set=pa.array(["search", "recommend"]))
     )
@@ -117,11 +118,11 @@ def requests_over_influence_limit(examples: pa.Table) -> pa.Array:
         .assign(day=pc.floor_temporal(clicks["time"], unit="day").to_numpy())
     )
     often = frame.groupby(["user_id", "item_id", "day"])["item_id"].transform("size")
-    pressing = often.groupby([frame["user_id"], frame["day"]]).transform("max") > AGAIN
+    pressing = often.groupby([frame["user_id"], frame["day"]]).transform("max") > MAX_REPEATS_A_DAY
     greedy = pressing.to_numpy(bool) & frame["user_id"].notna().to_numpy()
     for who in ("user_id", "origin"):
         again = frame.duplicated([who, "item_id", "day"]) | (
-            frame.groupby([who, "day"]).cumcount() >= CLICKS_A_DAY
+            frame.groupby([who, "day"]).cumcount() >= MAX_CLICKS_A_DAY
         )
         greedy |= again.to_numpy() & frame[who].notna().to_numpy()
     return pa.array(frame["request_id"].to_numpy()[greedy], pa.string()).unique()
@@ -312,7 +313,7 @@ def judged_lists(shop: Recommender, encode: Callable[[str], Floats], path: Path)
         raise InputError(
             f"{path} judges no two items that one of its {len(judged):,} queries finds: give others"
         )
-    lists = LoggedRankings.of(feedback.join(shown, ()), TABLE)
+    lists = LoggedRankings.of(label_examples(shown, ()), TABLE)
     for at, gains_K in enumerate(gains):
         lists.gains_BK[at, : len(gains_K)] = gains_K
     return lists

@@ -109,17 +109,15 @@ def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
     stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
 
 
-def dense_source(
-    release: Release, source: str, items_ID: Floats, halved: bool = False
-) -> Retriever:
+def dense_source(release: Release, source: str, items_ID: Floats, fp16: bool = False) -> Retriever:
     """Exact search over the items, or the release's faiss index where the night made one of their
-    vectors. `halved` is for who asks one at a time."""
+    vectors. `fp16` is for requests that come one at a time."""
     index = release.folder / "dense.ivf"
     if items_ID is release.item_vectors_ID and index.exists():
         from recsys.retrieval.vectors import ivf
 
         return ivf.IvfRetriever(source, ivf.open_ivf(index), items_ID)
-    return (Fp16Retriever if halved else ExactRetriever)(source, items_ID)
+    return (Fp16Retriever if fp16 else ExactRetriever)(source, items_ID)
 
 
 def fitted(release: Release, names: Sequence[str]) -> sources.Fitted:

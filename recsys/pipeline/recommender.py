@@ -113,7 +113,7 @@ class Recommender:
         Raises InputError for a ranker with a feature that nothing gives."""
         searcher = HybridSearcher(
             LexicalRetriever(release.lexical, synonyms),
-            dense_source(release, "dense", release.item_vectors_ID, halved=True),
+            dense_source(release, "dense", release.item_vectors_ID, fp16=True),
             release.item_vectors_ID,
             search_ranker,
             release.texts,

@@ -1,0 +1,1 @@
+"""Privacy decisions carried out: forgetting, erasure from releases, audits with a receipt."""

@@ -2,9 +2,9 @@
 
 A column is one of three things. A signal is what the caller knows of each candidate already (the
 sources' scores, a search's lexical and dense scores, the first stage's score). A feature is a
-function of FEATURES over what the release knows (`ItemFeatures`) and who asks (`Context`). A vector block
-is 16 columns named `query.0`..`query.15`, and `item`, `user` and `taste` alike: the query and the
-item in the space of texts, the user and the item in that of the user model.
+function of FEATURES over what the release knows (`ItemFeatures`) and who asks (`Context`). A vector
+block is 16 columns named `query.0`..`query.15`, and `item`, `user` and `taste` alike: the query and
+the item in the space of texts, the user and the item in that of the user model.
 
 Every column is finite, float32, and 0 where it is unknown; a pad (row -1) has 0 everywhere. Legend
 as in `item_features`."""
@@ -80,8 +80,8 @@ class _Blocks(dict[str, Floats]):
 
 _COLUMNS = {f"{block}.{at}": (block, at) for block in BLOCKS for at in range(P)}
 
-# The features. Each is [B, N] float32 of a item_features, a context and rows_BN; what it gives for a pad
-# means nothing.
+# The features. Each is [B, N] float32 of a item_features, a context and rows_BN; what it gives for
+# a pad means nothing.
 
 
 def in_stock(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
@@ -151,13 +151,14 @@ def conversion(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> 
 
 def attraction(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
     """(clicks + m c) / (examined impressions + c) with c = EXPOSURE_OF_THE_MEAN and m the same rate
-    in the whole shop: what `feedback.attraction` counts, the click rate without the effect of the
-    place. An item that nobody was shown has m; a shop that logged none 0."""
+    in the whole shop: what `item_clicks.count_item_clicks` counts, the click rate without the
+    effect of the place. An item that nobody was shown has m; a shop that logged none 0."""
     return item_features.attraction_I[rows_BN]
 
 
 def exposure(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
-    """log(1 + examined impressions), as `feedback.attraction` counts them. Never shown: 0."""
+    """log(1 + examined impressions), as `item_clicks.count_item_clicks` counts them. Never shown:
+    0."""
     return np.log1p(item_features.exposure_I[rows_BN]).astype(np.float32)
 
 

@@ -103,7 +103,7 @@ class LoggedRankings:
 
     def named(self, names: Sequence[str]) -> LoggedRankings:
         """With these features, in this order; one that the log does not know is 0, as in
-        `feedback.join`.
+        `joins.label_examples`.
 
         Raises InputError where it knows none of them.
         """
@@ -227,7 +227,8 @@ def _features(examples: pa.Table, names: tuple[str, ...]) -> Floats:
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if set(lengths) - {len(names)}:
         raise InputError(
-            f"examples with {sorted(lengths)} features came under {len(names)} names: take them from feedback.join"
+            f"examples with {sorted(lengths)} features came under {len(names)} names: take them from "
+            "joins.label_examples"
         )
     features_NF = (
         column.flatten()

@@ -4,7 +4,6 @@ that have them."""
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -14,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.retrieval.text.scripts import CJK, fold, has_cjk
 from recsys.types import Rows
-from recsys.understanding.normalisation import CJK
 
 FILE = "codes.arrow"
 SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
@@ -34,7 +33,6 @@ _CHUNK = 100_000
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _INNER = str.maketrans("", "", "-./#_")
 _PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
-_CJK = re.compile(f"[{CJK}]")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 _FRACTION = re.compile(r"\d+/\d")
 _UNIT = re.compile(
@@ -163,8 +161,7 @@ def is_gtin(digits: str) -> bool:
 
 
 def _folded(token: str) -> str:
-    folded = token if token.isascii() else unicodedata.normalize("NFKC", token)
-    return _EDGES.sub("", folded.casefold())
+    return _EDGES.sub("", fold(token))
 
 
 def _bare(token: str) -> str:
@@ -186,7 +183,7 @@ def _keys(token: str) -> list[str]:
 def _is_code(token: str) -> bool:
     """Whether a token of a title is a code by its looks."""
     bare = _bare(token)
-    if len(bare) > LONGEST or _CJK.search(bare):
+    if len(bare) > LONGEST or has_cjk(bare):
         return False
     if any(map(str.isalpha, bare)):
         return _has_digit(bare)

@@ -7,7 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from recsys.understanding.normalisation import CJK, normalise
+from recsys.retrieval.text.scripts import CJK, starts_with_cjk
+from recsys.understanding.normalisation import normalise
 
 Facts = dict[str, str | float]
 
@@ -68,7 +69,7 @@ _COLOURS = {
 }  # fmt: skip
 _COLOUR = re.compile(
     "|".join(
-        word if re.match(f"[{CJK}]", word) else rf"{_BEFORE}{word}{_AFTER}"
+        word if starts_with_cjk(word) else rf"{_BEFORE}{word}{_AFTER}"
         for word in sorted(_COLOURS, key=len, reverse=True)
     )
 )
@@ -123,11 +124,10 @@ class Brands:
 _KEY = 3
 _STARTS = re.compile(rf"[{CJK}]|{_BEFORE}[^\W_]")
 _ENDS = re.compile(rf"[{CJK}]|[\W_]|$")
-_AFTER_CJK = re.compile(f"[{CJK}]")
 
 
 def _is_end(text: str, at: int) -> bool:
-    return bool(_AFTER_CJK.match(text[at - 1]) or _ENDS.match(text, at))
+    return bool(starts_with_cjk(text[at - 1]) or _ENDS.match(text, at))
 
 
 def _words_only(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from recsys.retrieval.text.scripts import starts_with_han
+
 #: A query is cut here, at the last word's end: whatever is pasted into a search box costs no more
 #: than this.
 MAX_CHARACTERS = 256
@@ -15,10 +17,6 @@ _READ = 4 * MAX_CHARACTERS
 _MIXED_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _INVISIBLE = re.compile("[\ufe00-\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]")
 _KEPT_SYMBOLS = "°"
-_HAN_RANGES = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_HAN = re.compile(f"[{_HAN_RANGES}]")
-#: The inside of a character class: Han, kana and hangul, written without spaces between words.
-CJK = f"{_HAN_RANGES}\u3040-\u30ff\uac00-\ud7af"
 
 
 def normalise(text: str) -> str:
@@ -65,7 +63,7 @@ def language_by_script(text: str) -> str:
     A text of numbers alone is en. Letters of other scripts beside Latin or Han ones do not count.
     """
     letters = [character for character in text if character.isalpha()]
-    han = any(map(_HAN.match, letters))
+    han = any(map(starts_with_han, letters))
     latin = any(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
     if han and latin:
         return "mixed"

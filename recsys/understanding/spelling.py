@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.retrieval.text.analysis import index_terms
+from recsys.retrieval.text.scripts import CJK
 from recsys.types import Ints
-from recsys.understanding.normalisation import CJK
 
 #: Words and terms of other lengths are left alone.
 SHORTEST, LONGEST = 3, 32

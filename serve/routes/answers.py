@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from recsys.pipeline.explain import Explanation
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
-from recsys.understanding.suggest import Suggestion
+from recsys.understanding.suggestions import Suggestion
 from serve.routes.requests import MAX_OFFSET
 
 

@@ -12,9 +12,9 @@ from fastapi import Request
 from recsys.config import Day
 from recsys.errors import RecsysError
 from recsys.pipeline.explain import Explanation
-from recsys.privacy.forget import Receipt
+from recsys.privacy.receipts import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking
-from recsys.understanding.suggest import Suggestion
+from recsys.understanding.suggestions import Suggestion
 
 
 class NotReadyError(RecsysError):

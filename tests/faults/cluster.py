@@ -23,7 +23,7 @@ import pytest
 from recsys.interfaces import EventStore
 from recsys.release.release import Release
 from recsys.simulation.load import LoadGenerator, LoadShape, in_background
-from recsys.simulation.local_cluster import free_port
+from recsys.simulation.processes import free_port
 from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from serve import keys

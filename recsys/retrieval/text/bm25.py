@@ -1,5 +1,4 @@
-"""Words to items: BM25 over weighted fields, in any language, with the last word taken as a
-beginning."""
+"""Lexical retrieval: BM25 over weighted fields, in any language, with query expansion."""
 
 from __future__ import annotations
 
@@ -16,7 +15,8 @@ from recsys.retrieval.text.synonyms import Synonyms
 from recsys.retrieval.vectors.exact import check_k, empty_top_k, top_k_columns
 from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
-#: Titles are short and rarely repeat a word: below the usual 1.5 and .75.
+#: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
+#: and rarely repeat a word.
 K1, B = 0.6, 0.6
 
 
@@ -26,9 +26,8 @@ class LexicalIndex:
 
     def __init__(self, bm25: Any) -> None:
         self._bm25 = bm25
-        terms = [
-            term for term in bm25.vocab_dict if term
-        ]  # sorted; "" stands in a catalogue without words
+        # sorted; "" stands for the vocabulary of a catalogue without words
+        terms = [term for term in bm25.vocab_dict if term]
         self._indptr, self._rows, self._data = (
             bm25.scores[name] for name in ("indptr", "indices", "data")
         )
@@ -49,7 +48,7 @@ class LexicalIndex:
         return self._vocabulary.frequencies
 
     def rows_of_term(self, term_id: int) -> Rows:
-        """The items that have a term, ascending; its id is its place in `terms`."""
+        """The items that have a term, ascending; its id is its position in `terms`."""
         return self._posting(term_id)[0]
 
     @classmethod
@@ -69,14 +68,11 @@ class LexicalIndex:
             for terms in _item_terms(fields, boosts)
         ]
         terms = sorted(vocabulary) or [""]
-        place = {vocabulary[term]: at for at, term in enumerate(terms)} if vocabulary else {}
+        sorted_id_of = {vocabulary.get(term): sorted_id for sorted_id, term in enumerate(terms)}
+        sorted_ids = [[sorted_id_of[term_id] for term_id in item] for item in ids]
+        sorted_vocabulary = {term: sorted_id for sorted_id, term in enumerate(terms)}
         bm25 = bm25s.BM25(k1=K1, b=B)
-        sorted_ids = [[place[term] for term in item] for item in ids]
-        bm25.index(
-            (sorted_ids, {term: at for at, term in enumerate(terms)}),
-            create_empty_token=False,
-            show_progress=False,
-        )
+        bm25.index((sorted_ids, sorted_vocabulary), create_empty_token=False, show_progress=False)
         return cls(bm25)
 
     def save(self, folder: Path) -> None:
@@ -93,15 +89,15 @@ class LexicalIndex:
     def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32: BM25 of every item, 0 where no term matches.
 
-        Each term of the query counts with the best of what the item has for it: itself, a joined,
-        split or inflected form, a synonym, or, for the last word, a word that it begins."""
+        Each term of the query counts with the best of its alternatives in the item: itself, a
+        joined, split or inflected form, a synonym, or, for the last word, a completion."""
         scores_I = np.zeros(self.items, np.float32)
-        for unit in self._units(query, synonyms):
-            if len(unit.alternatives) == 1 and len(unit.alternatives[0].ids) == 1:
-                rows, weights = self._postings(unit.alternatives[0])
+        for term in expand_query(query, self._vocabulary, synonyms):
+            if len(term.alternatives) == 1 and len(term.alternatives[0].ids) == 1:
+                rows, weights = self._postings(term.alternatives[0])
                 scores_I[rows] += weights
-            elif unit.alternatives:
-                scores_I += self._best(unit)
+            elif term.alternatives:
+                scores_I += self._best(term)
         return scores_I
 
     def score_rows(self, query: str, rows: Rows, synonyms: Synonyms | None = None) -> Floats:
@@ -109,60 +105,57 @@ class LexicalIndex:
         return self.scores(query, synonyms)[rows]
 
     def coverage(self, query: str, synonyms: Synonyms | None = None) -> Floats:
-        """[I] float32 in 0..1: the share of the query that each item has, its terms weighed by
-        their IDF.
+        """[I] float32 in 0..1: the share of the query's terms that each item has, weighed by IDF.
 
-        What stands for a term counts as the term, but for half where it may only look related:
-        another ending, or a longer word, of a word that the catalogue has. A term that no item has
-        weighs most; 0 everywhere for a query without terms."""
-        units = [unit for unit in self._units(query, synonyms) if unit.mass > 0]
+        An alternative counts as the term, but for half where it may only look related: another
+        ending, or a completion, of a word that the catalogue has. A term that no item has weighs
+        most; 0 everywhere for a query without terms."""
+        terms = self._weighed_terms(query, synonyms)
         covered_I = np.zeros(self.items, np.float32)
-        for unit in units:
+        for term in terms:
             best_I = np.zeros(self.items, np.float32)
-            for alternative in unit.alternatives:
+            for alternative in term.alternatives:
                 rows, _ = self._postings(alternative)
-                best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.share))
-            covered_I += np.float32(unit.mass) * best_I
-        return np.minimum(covered_I / np.float32(sum(unit.mass for unit in units) or 1), 1)
+                best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.coverage))
+            covered_I += np.float32(term.idf) * best_I
+        return np.minimum(covered_I / np.float32(sum(term.idf for term in terms) or 1), 1)
 
     def missing_terms(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
-        """The query's terms that no item has, nor anything that stands for them."""
-        return tuple(
-            unit.term
-            for unit in self._units(query, synonyms)
-            if unit.mass > 0 and not unit.alternatives
-        )
+        """The query's terms of which no item has any alternative."""
+        terms = self._weighed_terms(query, synonyms)
+        return tuple(term.term for term in terms if not term.alternatives)
 
     def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
-        """What each of the item's terms adds to its score; of terms that stand together, the parts
-        are added up."""
-        added: dict[str, float] = {}
-        for unit in self._units(query, synonyms):
-            terms = self._vocabulary.terms
+        """What each of the item's terms adds to its score, an alternative of several terms under
+        them all with spaces between."""
+        contributions: dict[str, float] = {}
+        for query_term in expand_query(query, self._vocabulary, synonyms):
             parts = [
-                (self._weight(each, row), " ".join(terms[at] for at in each.ids))
-                for each in unit.alternatives
+                (self._weight(each, row), " ".join(self.terms[term_id] for term_id in each.ids))
+                for each in query_term.alternatives
             ]
-            weight, term = max(parts, key=lambda part: part[0], default=(0.0, ""))
+            weight, terms = max(parts, key=lambda part: part[0], default=(0.0, ""))
             if weight > 0:
-                added[term] = added.get(term, 0.0) + weight
-        return added
+                contributions[terms] = contributions.get(terms, 0.0) + weight
+        return contributions
 
-    def _units(self, query: str, synonyms: Synonyms | None) -> list[QueryTerm]:
-        return expand_query(query, self._vocabulary, synonyms)
+    def _weighed_terms(self, query: str, synonyms: Synonyms | None) -> list[QueryTerm]:
+        """Those that count in the coverage."""
+        terms = expand_query(query, self._vocabulary, synonyms)
+        return [term for term in terms if term.idf > 0]
 
-    def _best(self, unit: QueryTerm) -> Floats:
+    def _best(self, term: QueryTerm) -> Floats:
         best_I = np.zeros(self.items, np.float32)
-        for alternative in unit.alternatives:
+        for alternative in term.alternatives:
             rows, weights = self._postings(alternative)
             best_I[rows] = np.maximum(best_I[rows], weights)
         return best_I
 
     def _postings(self, alternative: Alternative) -> tuple[Rows, Floats]:
         """The rows that have all its terms, and what it scores there."""
-        lists = [self._posting(at) for at in alternative.ids]
+        lists = [self._posting(term_id) for term_id in alternative.ids]
         rows = reduce(
-            lambda some, more: some[np.isin(some, more, assume_unique=True)],
+            lambda left, right: left[np.isin(left, right, assume_unique=True)],
             (rows for rows, _ in lists),
         )
         if len(lists) == 1:
@@ -170,8 +163,8 @@ class LexicalIndex:
         parts_TN = [weights[np.searchsorted(own, rows)] for own, weights in lists]
         return rows, np.sum(parts_TN, axis=0) * np.float32(alternative.weight)
 
-    def _posting(self, at: int) -> tuple[Rows, Floats]:
-        low, high = self._indptr[at : at + 2]
+    def _posting(self, term_id: int) -> tuple[Rows, Floats]:
+        low, high = self._indptr[term_id : term_id + 2]
         return self._rows[low:high], self._data[low:high]
 
     def _weight(self, alternative: Alternative, row: int) -> float:
@@ -180,7 +173,7 @@ class LexicalIndex:
 
 
 class LexicalRetriever:
-    """Items that share a term with the request's text, by BM25, without what its history bought."""
+    """The items of largest BM25 for the request's text, without purchased ones."""
 
     source = "lexical"
 
@@ -193,24 +186,23 @@ class LexicalRetriever:
         if requests.texts is None:
             return Candidates.none(self.source, requests.size)
         rows_BK, scores_BK = empty_top_k(requests.size, k)
-        for place, text in enumerate(requests.texts):
+        for index, text in enumerate(requests.texts):
             scores_I = self.index.scores(text, self.synonyms)
             scores_I[scores_I <= 0] = -np.inf
             if allowed is not None:
                 scores_I[~allowed] = -np.inf
             if requests.histories is not None:
-                bought = requests.histories.slice(place, place + 1).bought()[1]
+                bought = requests.histories.slice(index, index + 1).bought()[1]
                 scores_I[bought[bought >= 0]] = -np.inf
-            rows_BK[place], scores_BK[place] = (
-                answer[0] for answer in top_k_columns(scores_I[None], k)
-            )
+            rows_1K, scores_1K = top_k_columns(scores_I[None], k)
+            rows_BK[index], scores_BK[index] = rows_1K[0], scores_1K[0]
         return Candidates(self.source, rows_BK, scores_BK)
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """BM25 of these rows; 0 where the request has no text or they share no term."""
         scores_BN = np.zeros(rows_BN.shape, np.float32)
-        for place, text in enumerate(requests.texts or ()):
-            scores_BN[place] = self.index.score_rows(text, rows_BN[place], self.synonyms)
+        for index, text in enumerate(requests.texts or ()):
+            scores_BN[index] = self.index.score_rows(text, rows_BN[index], self.synonyms)
         return scores_BN
 
 

@@ -1,4 +1,5 @@
-"""What a query's terms may be matched by: other forms, beginnings, synonyms."""
+"""Query expansion: what else may match each term of a query: joined, split and inflected forms,
+completions of the last word, synonyms."""
 
 from __future__ import annotations
 
@@ -10,198 +11,195 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.retrieval.text.analysis import Token, inflections, is_cjk, tokenize
+from recsys.retrieval.text.analysis import Token, inflections, tokenize
+from recsys.retrieval.text.scripts import starts_with_cjk
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.types import Ints
 
-#: How many longer terms the last word may begin, the most frequent ones.
-PREFIX_TERMS = 32
-#: What a term that only begins like the last word scores, against 1 for the word itself, where no
-#: item has the word.
-UNFINISHED = 0.5
+#: How many longer terms the last word may be completed to, the most frequent ones.
+MAX_COMPLETIONS = 32
+#: What a completion of the last word scores, against 1 for the word itself, where no item has the
+#: word.
+PREFIX_WEIGHT = 0.5
 #: The same where some item has the word: it was probably finished.
-LONGER = 0.1
-#: What another ending or a longer word covers of a word that some item has; of one that none has,
-#: all.
-AKIN_SHARE = 0.5
-#: What stands for a term otherwise, against 1 for itself; on Home Depot's validation split .5 to .8
-#: are alike.
-JOINED = 1.0
-SPLIT = 0.6
-INFLECTED = 0.6
-SYNONYM = 0.8
-#: Both parts of a split word stand in this many items at least.
-SPLIT_ITEMS = 2
-SPLIT_LETTERS = 3
+KNOWN_PREFIX_WEIGHT = 0.1
+#: How much of a word that some item has another ending or a completion covers; of one that none
+#: has, all.
+RELATED_COVERAGE = 0.5
+#: The weights of other alternatives, against 1 for the term itself; on Home Depot's validation
+#: split .5 to .8 are alike.
+JOINED_WEIGHT = 1.0
+SPLIT_WEIGHT = 0.6
+INFLECTED_WEIGHT = 0.6
+SYNONYM_WEIGHT = 0.8
+#: Both parts of a split word are in this many items at least, and have this many letters.
+SPLIT_MIN_ITEMS = 2
+SPLIT_MIN_LETTERS = 3
 
 
 class Alternative(NamedTuple):
-    """Terms that, all in one item, count `weight` times their BM25 and cover `share` of what they
-    stand for."""
+    """Terms that, all in one item, count `weight` times their BM25 and cover the share `coverage`
+    of the query term that they stand for."""
 
     ids: tuple[int, ...]
     weight: float
-    share: float = 1.0
+    coverage: float = 1.0
 
 
 @dataclass
 class QueryTerm:
-    """A term of the query: an item gets the best of its alternatives. `mass` is its IDF, 0 where it
-    does not count."""
+    """A term of the query: an item scores the best of its alternatives. `count` is how often the
+    query has it, `idf` its inverse document frequency, 0 where other terms say the same."""
 
     term: str
     count: int = 0
-    mass: float = 0.0
+    idf: float = 0.0
     alternatives: list[Alternative] = field(default_factory=list)
 
 
 class Vocabulary:
-    """The terms of an index: sorted, a term's id is its place; `frequencies` are the items that
-    have each."""
+    """The terms of an index, sorted: a term's id is its position; `frequencies` are how many of the
+    `item_count` items have each."""
 
-    def __init__(self, terms: Sequence[str], frequencies: Ints, items: int) -> None:
-        self.terms, self.frequencies, self.items = terms, frequencies, items
+    def __init__(self, terms: Sequence[str], frequencies: Ints, item_count: int) -> None:
+        self.terms, self.frequencies, self.item_count = terms, frequencies, item_count
 
-    def find(self, term: str) -> int | None:
-        at = bisect_left(self.terms, term)
-        return at if at < len(self.terms) and self.terms[at] == term else None
+    def id_of(self, term: str) -> int | None:
+        index = bisect_left(self.terms, term)
+        return index if index < len(self.terms) and self.terms[index] == term else None
+
+    def frequency_of(self, term: str) -> int:
+        """How many items have the term."""
+        term_id = self.id_of(term)
+        return 0 if term_id is None else int(self.frequencies[term_id])
 
     def idf(self, term_id: int | None) -> float:
         """Lucene's, as BM25 here; of a term that no item has, what it would be."""
         frequency = 0 if term_id is None else int(self.frequencies[term_id])
-        return float(np.log(1 + (self.items - frequency + 0.5) / (frequency + 0.5)))
+        return float(np.log(1 + (self.item_count - frequency + 0.5) / (frequency + 0.5)))
 
-    def beginning_with(self, prefix: str) -> list[int]:
-        """Ids of the PREFIX_TERMS most frequent longer terms that begin with `prefix`."""
+    def completions(self, prefix: str) -> list[int]:
+        """Ids of the MAX_COMPLETIONS most frequent longer terms that begin with `prefix`."""
         low, high = bisect_left(self.terms, prefix), bisect_left(self.terms, prefix + "\U0010ffff")
         low += low < high and self.terms[low] == prefix
-        return (
-            low + np.argsort(-self.frequencies[low:high], kind="stable")[:PREFIX_TERMS]
-        ).tolist()
+        by_frequency = np.argsort(-self.frequencies[low:high], kind="stable")
+        return (low + by_frequency[:MAX_COMPLETIONS]).tolist()
 
 
 def expand_query(
     query: str, vocabulary: Vocabulary, synonyms: Synonyms | None = None
 ) -> list[QueryTerm]:
-    """The query's distinct terms, each with all that may stand for it; a repeated term scores as
-    often as it stands."""
-    found = tokenize(query)
-    expansion = _Expansion(vocabulary, found)
+    """The query's distinct terms, each with its alternatives; a repeated term scores as often as it
+    is repeated."""
+    expansion = _Expansion(vocabulary, tokenize(query))
     expansion.add_joined()
     expansion.add_split()
     expansion.add_inflected()
-    expansion.add_single_characters()
-    expansion.add_beginnings()
+    expansion.add_bigrams_of_single_characters()
+    expansion.add_completions()
     if synonyms is not None:
         expansion.add_synonyms(synonyms)
-    return list(expansion.units.values())
+    return list(expansion.query_terms.values())
 
 
 class _Expansion:
-    def __init__(self, vocabulary: Vocabulary, found: Sequence[Token]) -> None:
-        self.vocabulary, self.tokens = vocabulary, found
-        self.units: dict[str, QueryTerm] = {}
-        for term in (term for token in found for term in token.terms):
-            unit = self.units.setdefault(term.text, QueryTerm(term.text))
-            unit.count += 1
-            if term.counts:
-                unit.mass = vocabulary.idf(vocabulary.find(term.text))
-        for unit in self.units.values():
-            if (at := vocabulary.find(unit.term)) is not None:
-                unit.alternatives.append(Alternative((at,), unit.count))
+    def __init__(self, vocabulary: Vocabulary, tokens: Sequence[Token]) -> None:
+        self.vocabulary, self.tokens = vocabulary, tokens
+        self.query_terms: dict[str, QueryTerm] = {}
+        for term in (term for token in tokens for term in token.terms):
+            query_term = self.query_terms.setdefault(term.text, QueryTerm(term.text))
+            query_term.count += 1
+            if term.is_primary:
+                query_term.idf = vocabulary.idf(vocabulary.id_of(term.text))
+        for query_term in self.query_terms.values():
+            if (term_id := vocabulary.id_of(query_term.term)) is not None:
+                query_term.alternatives.append(Alternative((term_id,), query_term.count))
 
     def add_joined(self) -> None:
-        """Neighbours that the catalogue writes as one word: mail box, mailbox; AB-123, AB123."""
+        """Two words that the catalogue writes as one, ab123 for ab-123 too."""
         for token in self.tokens:
             if len(token.terms) > 1 and not token.is_cjk:
-                self._stand_for(
-                    [token], [token.stem], 0.0
-                )  # a term of the query itself: it has its score
+                # a term of the query itself: it has its score
+                self._add([token], [token.stem], 0.0)
         for left, right in pairwise(self.tokens):
             if left.stem[0].isalpha() and not left.is_cjk and not right.is_cjk:
-                self._stand_for([left, right], [left.stem + right.stem], JOINED)
+                self._add([left, right], [left.stem + right.stem], JOINED_WEIGHT)
 
     def add_split(self) -> None:
         """A word that the catalogue writes as two: of all such pairs the one whose rarer part is
         most frequent."""
         for token in self.tokens:
             if token.stem.isalpha() and not token.is_cjk and (parts := self._parts(token.stem)):
-                self._stand_for([token], parts, SPLIT)
+                self._add([token], parts, SPLIT_WEIGHT)
 
     def _parts(self, word: str) -> list[str]:
-        places = range(SPLIT_LETTERS, len(word) - SPLIT_LETTERS + 1)
-        best = max(
-            places, key=lambda at: min(self._items(word[:at]), self._items(word[at:])), default=0
-        )
-        rarer = min(self._items(word[:best]), self._items(word[best:])) if best else 0
-        return [word[:best], word[best:]] if rarer >= SPLIT_ITEMS else []
+        def rarer(cut: int) -> int:
+            return min(map(self.vocabulary.frequency_of, (word[:cut], word[cut:])))
 
-    def _items(self, term: str) -> int:
-        at = self.vocabulary.find(term)
-        return 0 if at is None else int(self.vocabulary.frequencies[at])
+        cuts = range(SPLIT_MIN_LETTERS, len(word) - SPLIT_MIN_LETTERS + 1)
+        best = max(cuts, key=rarer, default=0)
+        return [word[:best], word[best:]] if best and rarer(best) >= SPLIT_MIN_ITEMS else []
 
     def add_inflected(self) -> None:
         """Paint, painting, painter."""
         for token in self.tokens:
+            coverage = RELATED_COVERAGE if self.vocabulary.frequency_of(token.stem) else 1.0
             for form in inflections(token.stem):
-                self._stand_for(
-                    [token], [form], INFLECTED, AKIN_SHARE if self._items(token.stem) else 1.0
-                )
+                self._add([token], [form], INFLECTED_WEIGHT, coverage)
 
-    def add_single_characters(self) -> None:
-        """A Chinese word of one character may be part of a longer word in the item: its pairs cover
-        it."""
+    def add_bigrams_of_single_characters(self) -> None:
+        """A Chinese word of one character may be part of a longer word in the item: its bigrams
+        cover it."""
         terms = [term for token in self.tokens if token.is_cjk for term in token.terms]
         around: dict[int, set[str]] = {}
-        for pair in (term for term in terms if len(term.text) == 2):
-            for place in range(pair.start, pair.end):
-                around.setdefault(place, set()).add(pair.text)
-        pairs: dict[str, set[str]] = {}
+        for bigram in (term for term in terms if len(term.text) == 2):
+            for offset in range(bigram.start, bigram.end):
+                around.setdefault(offset, set()).add(bigram.text)
+        bigrams: dict[str, set[str]] = {}
         for single in (term for term in terms if len(term.text) == 1):
-            pairs.setdefault(single.text, set()).update(around.get(single.start, ()))
-        for text, texts in pairs.items():
-            found = [self._ids([pair]) for pair in sorted(texts)]
-            self.units[text].alternatives += [Alternative(ids, 0.0) for ids in found if ids]
+            bigrams.setdefault(single.text, set()).update(around.get(single.start, ()))
+        for text, texts in bigrams.items():
+            alternatives = [self._ids([bigram]) for bigram in sorted(texts)]
+            self.query_terms[text].alternatives += [
+                Alternative(ids, 0.0) for ids in alternatives if ids
+            ]
 
-    def add_beginnings(self) -> None:
+    def add_completions(self) -> None:
         """The last word may be unfinished."""
         if not self.tokens:
             return
         last = self.tokens[-1]
-        if len(last.folded) < 2 and not is_cjk(last.folded):
+        if len(last.folded) < 2 and not starts_with_cjk(last.folded):
             return
-        weight, share = (LONGER, AKIN_SHARE) if self._items(last.stem) else (UNFINISHED, 1.0)
-        for at in self.vocabulary.beginning_with(last.folded):
-            self._stand_for([last], [self.vocabulary.terms[at]], weight, share)
+        weight, coverage = PREFIX_WEIGHT, 1.0
+        if self.vocabulary.frequency_of(last.stem):
+            weight, coverage = KNOWN_PREFIX_WEIGHT, RELATED_COVERAGE
+        for term_id in self.vocabulary.completions(last.folded):
+            self._add([last], [self.vocabulary.terms[term_id]], weight, coverage)
 
     def add_synonyms(self, synonyms: Synonyms) -> None:
-        for start, stop, phrase in synonyms.find(self.tokens):
-            terms = [term.text for token in phrase for term in token.terms if term.counts]
-            self._stand_for(self.tokens[start:stop], terms, SYNONYM)
+        for start, stop, phrase in synonyms.matches(self.tokens):
+            terms = [term.text for token in phrase for term in token.terms if term.is_primary]
+            self._add(self.tokens[start:stop], terms, SYNONYM_WEIGHT)
 
-    def _stand_for(
-        self, some: Sequence[Token], terms: Sequence[str], weight: float, share: float = 1.0
+    def _add(
+        self, tokens: Sequence[Token], terms: Sequence[str], weight: float, coverage: float = 1.0
     ) -> None:
-        """Terms that together say what these words of the query say: each of their units gets its
-        part of the score."""
-        units = {
-            term.text: self.units[term.text]
-            for token in some
-            for term in token.terms
-            if term.counts
-        }
-        ids = self._ids(terms)
-        if ids and units:
+        """Terms that together say what these words of the query say: each of their query terms gets
+        its part of the score."""
+        texts = dict.fromkeys(
+            term.text for token in tokens for term in token.terms if term.is_primary
+        )
+        ids, replaced = self._ids(terms), [self.query_terms[text] for text in texts]
+        if ids and replaced:
             # A rare term that stands for a frequent one is worth what that one is worth.
-            worth = sum(unit.mass * unit.count for unit in units.values()) / sum(
-                map(self.vocabulary.idf, ids)
-            )
-            for unit in units.values():
-                unit.alternatives.append(
-                    Alternative(ids, weight * min(1.0, worth) / len(units), share)
-                )
+            own_idf = sum(each.idf * each.count for each in replaced)
+            worth = own_idf / sum(map(self.vocabulary.idf, ids))
+            share = weight * min(1.0, worth) / len(replaced)
+            for each in replaced:
+                each.alternatives.append(Alternative(ids, share, coverage))
 
     def _ids(self, terms: Sequence[str]) -> tuple[int, ...]:
         """The terms' ids, none when the catalogue lacks one of them."""
-        ids = [self.vocabulary.find(term) for term in dict.fromkeys(terms)]
-        return tuple(at for at in ids if at is not None) if None not in ids else ()
+        ids = [self.vocabulary.id_of(term) for term in dict.fromkeys(terms)]
+        return tuple(each for each in ids if each is not None) if None not in ids else ()

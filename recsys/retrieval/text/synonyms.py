@@ -1,4 +1,4 @@
-"""Words that mean the same, from a file that a shop writes."""
+"""Synonyms of a shop, from a file of groups."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ Phrase = tuple[Token, ...]
 
 
 class Synonyms:
-    """Phrases and what a query that has them may be matched by besides; all in the form that
-    `tokenize` gives."""
+    """Phrases and their synonyms, as `tokenize` gives them."""
 
     def __init__(self, phrases: Mapping[str, Sequence[Phrase]]) -> None:
         self._phrases = phrases
-        self._longest = max(map(len, phrases), default=0)  # in tokens it is no more
+        self._longest = max(
+            map(len, phrases), default=0
+        )  # no phrase has more tokens than characters
 
     def __len__(self) -> int:
         """How many phrases have a synonym."""
@@ -47,7 +48,7 @@ class Synonyms:
 
     @classmethod
     def parse(cls, lines: Iterable[str], name: str = "synonyms") -> Synonyms:
-        """`read` of lines that are already here; `name` stands in errors."""
+        """`read` of lines in memory; errors call them `name`."""
         phrases: dict[str, dict[str, Phrase]] = {}
         for number, line in enumerate(lines, 1):
             group = line.split("#", 1)[0].strip()
@@ -56,49 +57,53 @@ class Synonyms:
                     phrases.setdefault(key, {}).update(others)
         return cls({key: tuple(others.values()) for key, others in phrases.items()})
 
-    def find(self, found: Sequence[Token]) -> Iterator[tuple[int, int, Phrase]]:
+    def matches(self, tokens: Sequence[Token]) -> Iterator[tuple[int, int, Phrase]]:
         """(start, stop, synonym) for every phrase among these words, the longest where several
         begin at one word."""
         start = 0
-        while start < len(found):
-            stops = range(min(len(found), start + self._longest), start, -1)
-            stop = next((stop for stop in stops if _key(found[start:stop]) in self._phrases), start)
-            for phrase in self._phrases[_key(found[start:stop])] if stop > start else ():
+        while start < len(tokens):
+            stops = range(min(len(tokens), start + self._longest), start, -1)
+            stop = next(
+                (stop for stop in stops if _key(tokens[start:stop]) in self._phrases), start
+            )
+            for phrase in self._phrases[_key(tokens[start:stop])] if stop > start else ():
                 yield start, stop, phrase
             start = max(stop, start + 1)
 
 
-def _pairs(group: str, place: str) -> Iterator[tuple[str, dict[str, Phrase]]]:
-    """Each phrase of the group, as its key, with the phrases that stand for it."""
-    sides = [_phrases(side, place) for side in group.split("=>")]
+def _pairs(group: str, location: str) -> Iterator[tuple[str, dict[str, Phrase]]]:
+    """Each phrase of the group, as its key, with its synonyms."""
+    sides = [_phrases(side, location) for side in group.split("=>")]
     if len(sides) > 2:
-        raise InputError(f"{place} has two arrows: write one group, or `from => to`, a line")
+        raise InputError(f"{location} has two arrows: write one group, or `from => to`, a line")
     if len(sides) == 1 and len(sides[0]) < 2:
         raise InputError(
-            f"{place} is {group!r}, one phrase: name at least one other, with a comma between them"
+            f"{location} is {group!r}, one phrase: name at least one other, "
+            "with a comma between them"
         )
     for key in sides[0]:
         yield key, {other: phrase for other, phrase in sides[-1].items() if other != key}
 
 
-def _phrases(side: str, place: str) -> dict[str, Phrase]:
+def _phrases(side: str, location: str) -> dict[str, Phrase]:
     phrases = {}
     for text in side.replace("，", ",").replace("、", ",").split(","):
         phrase = tuple(tokenize(text))
         if not phrase:
             raise InputError(
-                f"{place} has the phrase {text.strip()!r}, which has no word: take it or its comma out"
+                f"{location} has the phrase {text.strip()!r}, which has no word: "
+                "take it or its comma out"
             )
         phrases[_key(phrase)] = phrase
     return phrases
 
 
-def _key(found: Sequence[Token]) -> str:
-    """The words with a space between them, none between Chinese ones: how jieba cuts a phrase
-    depends on what stands beside it."""
-    if not found:
+def _key(tokens: Sequence[Token]) -> str:
+    """The words with a space between them, none between Chinese ones: how a phrase is segmented
+    depends on its neighbours."""
+    if not tokens:
         return ""
-    parts = [found[0].stem]
-    for before, token in pairwise(found):
+    parts = [tokens[0].stem]
+    for before, token in pairwise(tokens):
         parts += [token.stem] if before.is_cjk and token.is_cjk else [" ", token.stem]
     return "".join(parts)

@@ -1,5 +1,5 @@
-"""The top-k kernel: exact, blocked, numpy alone. Night and day rank vectors through this one
-function."""
+"""Exact nearest neighbours by inner product: a blocked top-k in numpy, the one function that ranks
+vectors by night and by day, and the retriever over it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
 
-#: Per query the item rows to leave out: query q owns `rows[offsets[q]:offsets[q + 1]]`; repeats and
-#: -1 do no harm.
+#: (offsets, rows): query q excludes the item rows `rows[offsets[q]:offsets[q + 1]]`; repeats and -1
+#: do no harm.
 Exclude = tuple[Ints, Ints]
-#: Items that are scored at once. A shard of whole blocks gives the scores of the whole catalogue,
-#: bit for bit.
+#: Items scored at once. A shard of whole blocks gives the scores of the whole catalogue, bit for
+#: bit.
 BLOCK_ITEMS = 65_536
 
 
@@ -36,7 +36,7 @@ def top_k(
     than block_queries x block_items scores exist at once. Raises ValueError for k < 1, dimensions
     that differ, and NaN or infinite vectors."""
     _check(queries_QD, items_ID, k, allowed_I, exclude)
-    gathered = _few(allowed_I)
+    gathered = _rows_to_gather(allowed_I)
     total = len(items_ID) if gathered is None else len(gathered)
     offsets, columns = _columns(exclude, gathered, len(queries_QD))
     rows_QK, scores_QK = empty_top_k(len(queries_QD), k)
@@ -45,19 +45,14 @@ def top_k(
     for start in range(0, total, block_items):
         stop = min(start + block_items, total)
         block_ND = items_ID[start:stop] if gathered is None else items_ID[gathered[start:stop]]
-        closed_N = ~allowed_I[start:stop] if allowed_I is not None and gathered is None else None
+        masked_N = ~allowed_I[start:stop] if allowed_I is not None and gathered is None else None
         for low in range(0, len(queries_QD), block_queries):
-            queries = slice(low, min(low + block_queries, len(queries_QD)))
-            scores_BN = buffer[: (queries.stop - low) * (stop - start)].reshape(
-                queries.stop - low, stop - start
-            )
-            np.matmul(queries_QD[queries], block_ND.T, out=scores_BN)
-            if closed_N is not None:
-                np.copyto(scores_BN, -np.inf, where=closed_N)
-            _close(scores_BN, offsets[low : queries.stop + 1], columns, start)
+            block = slice(low, min(low + block_queries, len(queries_QD)))
+            scores_BN = _inner_products_into(buffer, queries_QD[block], block_ND, masked_N)
+            _mask_excluded(scores_BN, offsets[low : block.stop + 1], columns, start)
             part = top_k_columns(scores_BN, k, first=start)
-            rows_QK[queries], scores_QK[queries] = merge_top_k(
-                [(rows_QK[queries], scores_QK[queries]), part]
+            rows_QK[block], scores_QK[block] = merge_top_k(
+                [(rows_QK[block], scores_QK[block]), part]
             )
     if gathered is not None and total:
         rows_QK = np.where(rows_QK < 0, -1, gathered[rows_QK]).astype(np.int32)
@@ -65,56 +60,54 @@ def top_k(
 
 
 def top_k_columns(scores_QN: Floats, k: int, *, first: int = 0) -> tuple[Rows, Floats]:
-    """The k largest scores of each row: their columns (counted from `first`) and values, as `top_k`
-    answers.
+    """The k largest scores of each row: their columns (counted from `first`) and values, in the
+    form that `top_k` returns.
 
-    A score of -inf is no answer. Raises ValueError when a score is NaN.
+    Scores of -inf are left out. Raises ValueError when a score is NaN.
     """
-    keep_QN = scores_QN >= _lower_bound(scores_QN, k)[:, None]
-    if np.count_nonzero(keep_QN) > 8 * k * len(
-        keep_QN
-    ):  # crowds of equal scores: duplicates, or zero vectors
-        for query in np.flatnonzero(np.count_nonzero(keep_QN, axis=1) > 8 * k):
-            keep_QN[query] = _keep_exactly(scores_QN[query], k)
+    mask_QN = scores_QN >= _lower_bound(scores_QN, k)[:, None]
+    # Many equal scores: duplicates, or zero vectors.
+    if np.count_nonzero(mask_QN) > 8 * k * len(mask_QN):
+        for query in np.flatnonzero(np.count_nonzero(mask_QN, axis=1) > 8 * k):
+            mask_QN[query] = _exactly_k(scores_QN[query], k)
     # Not np.nonzero: on a wide, almost empty mask it takes 57 ms where this takes 5.
-    owners, columns = np.divmod(np.flatnonzero(keep_QN), scores_QN.shape[1])
+    owners, columns = np.divmod(np.flatnonzero(mask_QN), scores_QN.shape[1])
     values = scores_QN[owners, columns]
     order = np.lexsort((-values, owners))  # stable, so equal scores stay in the order of their rows
     owners, columns, values = owners[order], columns[order], values[order]
-    places = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    chosen = (places < k) & (values > -np.inf)
+    ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    chosen = (ranks < k) & (values > -np.inf)
     rows_QK, scores_QK = empty_top_k(len(scores_QN), k)
-    rows_QK[owners[chosen], places[chosen]] = columns[chosen] + first
-    scores_QK[owners[chosen], places[chosen]] = values[chosen]
+    rows_QK[owners[chosen], ranks[chosen]] = columns[chosen] + first
+    scores_QK[owners[chosen], ranks[chosen]] = values[chosen]
     return rows_QK, scores_QK
 
 
 def merge_top_k(parts: Sequence[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
-    """Answers of `top_k` over disjoint shards of the items, in global rows, as one answer as wide
-    as the widest."""
+    """The results of `top_k` over disjoint shards of the items, in global rows, as one result as
+    wide as the widest."""
     rows_QM = np.concatenate([rows for rows, _ in parts], axis=1)
     scores_QM = np.concatenate([scores for _, scores in parts], axis=1)
     width = max(rows.shape[1] for rows, _ in parts)
     order_QK = np.lexsort((rows_QM, -scores_QM), axis=1)[:, :width]
-    return np.take_along_axis(rows_QM, order_QK, axis=1), np.take_along_axis(
-        scores_QM, order_QK, axis=1
-    )
+    rows_QK = np.take_along_axis(rows_QM, order_QK, axis=1)
+    return rows_QK, np.take_along_axis(scores_QM, order_QK, axis=1)
 
 
 def empty_top_k(queries: int, k: int) -> tuple[Rows, Floats]:
-    """Rows [Q, k] of -1 and scores [Q, k] of -inf: an answer without items."""
+    """Rows [Q, k] of -1 and scores [Q, k] of -inf: a result without items."""
     return np.full((queries, k), -1, np.int32), np.full((queries, k), -np.inf, np.float32)
 
 
 def mask_zero_queries(queries_QD: Floats, rows_QK: Rows, scores_QK: Floats) -> tuple[Rows, Floats]:
-    """The same answers, without any for queries that are zero vectors."""
-    silent_Q = ~queries_QD.any(axis=1)
-    rows_QK[silent_Q], scores_QK[silent_Q] = -1, -np.inf
+    """The same results, in place, emptied for queries that are zero vectors."""
+    is_zero_Q = ~queries_QD.any(axis=1)
+    rows_QK[is_zero_Q], scores_QK[is_zero_Q] = -1, -np.inf
     return rows_QK, scores_QK
 
 
 class ExactRetriever:
-    """Nearest items to the requests' vectors, exactly, without what their histories bought.
+    """Exact nearest items of the requests' vectors, without purchased ones.
 
     A zero vector has no neighbours: that request gets no candidates.
     """
@@ -128,11 +121,11 @@ class ExactRetriever:
         if requests.vectors_BD is None:
             return Candidates.none(self.source, requests.size)
         exclude = requests.histories.bought() if requests.histories is not None else None
-        if not requests.vectors_BD.any():  # strangers: nothing to multiply
+        if not requests.vectors_BD.any():  # new users only: nothing to multiply
             _check(requests.vectors_BD, self.items_ID, k, allowed, exclude)
             return Candidates(self.source, *empty_top_k(requests.size, k))
-        found = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
-        return Candidates(self.source, *mask_zero_queries(requests.vectors_BD, *found))
+        results = top_k(requests.vectors_BD, self.items_ID, k, allowed_I=allowed, exclude=exclude)
+        return Candidates(self.source, *mask_zero_queries(requests.vectors_BD, *results))
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """Inner products of these rows; 0 where the request has no vector."""
@@ -158,13 +151,14 @@ def _check(
     check_k(k)
     if queries_QD.ndim != 2 or queries_QD.shape[1:] != items_ID.shape[1:]:
         raise ValueError(
-            f"queries of shape {queries_QD.shape} cannot be scored against items of shape {items_ID.shape}: "
-            "encode both with the same encoder"
+            f"queries of shape {queries_QD.shape} cannot be scored against items of shape "
+            f"{items_ID.shape}: encode both with the same encoder"
         )
     if not np.isfinite(queries_QD).all():
         broken = np.flatnonzero(~np.isfinite(queries_QD).all(axis=1))
         raise ValueError(
-            f"query vector {broken[0]} holds NaN or infinity: leave it out, or give zeros for no vector"
+            f"query vector {broken[0]} holds NaN or infinity: leave it out, or give zeros for no "
+            "vector"
         )
     if allowed_I is not None and allowed_I.shape != (len(items_ID),):
         raise ValueError(
@@ -176,7 +170,7 @@ def _check(
         )
 
 
-def _few(allowed_I: Mask | None) -> NDArray[np.int64] | None:
+def _rows_to_gather(allowed_I: Mask | None) -> NDArray[np.int64] | None:
     """The allowed rows when they are few enough that gathering them beats scoring everything."""
     if allowed_I is None or 4 * np.count_nonzero(allowed_I) > len(allowed_I):
         return None
@@ -184,18 +178,29 @@ def _few(allowed_I: Mask | None) -> NDArray[np.int64] | None:
 
 
 def _columns(exclude: Exclude | None, gathered: Ints | None, queries: int) -> Exclude:
-    """`exclude` in columns of the scored matrix; what is not scored at all gets column -1."""
+    """`exclude` in columns of the scored matrix, -1 for rows that are not scored at all."""
     if exclude is None:
         return np.zeros(queries + 1, np.int64), np.empty(0, np.int64)
     offsets, rows = exclude
     if gathered is None:
         return offsets, rows
     columns = np.searchsorted(gathered, rows)
-    found = np.isin(rows, gathered)
-    return offsets, np.where(found, columns, -1)
+    return offsets, np.where(np.isin(rows, gathered), columns, -1)
 
 
-def _close(scores_BN: Floats, offsets: Ints, columns: Ints, start: int) -> None:
+def _inner_products_into(
+    buffer: Floats, queries_BD: Floats, block_ND: Floats, masked_N: Mask | None
+) -> Floats:
+    """[B, N] in the buffer's memory, -inf for masked items."""
+    shape = len(queries_BD), len(block_ND)
+    scores_BN = buffer[: shape[0] * shape[1]].reshape(shape)
+    np.matmul(queries_BD, block_ND.T, out=scores_BN)
+    if masked_N is not None:
+        np.copyto(scores_BN, -np.inf, where=masked_N)
+    return scores_BN
+
+
+def _mask_excluded(scores_BN: Floats, offsets: Ints, columns: Ints, start: int) -> None:
     """Writes -inf over each query's excluded columns that lie in this block of items."""
     owners = np.repeat(np.arange(len(scores_BN)), np.diff(offsets))
     local = columns[offsets[0] : offsets[-1]] - start
@@ -204,8 +209,8 @@ def _close(scores_BN: Floats, offsets: Ints, columns: Ints, start: int) -> None:
 
 
 def _lower_bound(scores_QN: Floats, k: int) -> Floats:
-    """Per query a number that at least k scores reach, if that many are there: the k-th largest
-    maximum of groups.
+    """Per query a number that at least k scores reach, if there are as many: the k-th largest of
+    the maxima of groups.
 
     One sweep at memory speed: 512 x 65,536 scores cost 0.01 s and leave 126 columns for k = 100,
     where argpartition costs 0.9 s and the product itself 0.4 s (2 cores, 384 dimensions)."""
@@ -222,9 +227,9 @@ def _lower_bound(scores_QN: Floats, k: int) -> Floats:
     return np.partition(maxima_QG, groups - k, axis=1)[:, groups - k]
 
 
-def _keep_exactly(scores_N: Floats, k: int) -> Mask:
+def _exactly_k(scores_N: Floats, k: int) -> Mask:
     """Which k scores are the largest; of those equal at the cut, the first."""
     cut = np.partition(scores_N, len(scores_N) - k)[len(scores_N) - k]
-    keep_N = scores_N > cut
-    keep_N[np.flatnonzero(scores_N == cut)[: k - np.count_nonzero(keep_N)]] = True
-    return keep_N
+    mask_N = scores_N > cut
+    mask_N[np.flatnonzero(scores_N == cut)[: k - np.count_nonzero(mask_N)]] = True
+    return mask_N

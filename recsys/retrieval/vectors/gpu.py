@@ -1,9 +1,9 @@
-"""Exact top-k on a GPU: items resident as bf16, one fused pass for maxima of groups, the best
-scored again in fp32.
+"""Exact top-k on a GPU: items resident as bf16, one fused pass for the maxima of groups, the best
+groups scored again in fp32.
 
 The k best items lie in the k groups with the largest maxima, whatever the groups are: so the matrix
-of scores is never written, and what is scored again is a thousandth of it. docs/performance.md
-tells what was tried and measured."""
+of scores is never written, and what is scored again is a thousandth of it. docs/performance.md has
+the alternatives and their measurements."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recsys.retrieval.vectors.exact import Exclude, check_k
 from recsys.types import Floats, Mask
 
 Tensor = torch.Tensor
-#: What `kernels.score_groups` writes for no item.
-_NOTHING = -0x7FFFFFFFFFFFFFFF
+#: The key that `kernels.score_groups` writes for no item.
+_NO_ITEM = -0x7FFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class _Excluded:
 
 
 class GpuFlatIndex:
-    """Item vectors [I, D] kept on one GPU as bf16.
+    """Item vectors [I, D] resident on one GPU as bf16, and their exact top-k.
 
-    Exact for the vectors as kept: a score is the fp32 product of bf16 vectors. Raises ValueError
+    Exact for the rounded vectors: a score is the fp32 product of bf16 vectors. Raises ValueError
     for NaN or infinity."""
 
     def __init__(
         self, items_ID: Floats | Tensor, device: str = "cuda", tiling: Tiling | None = None
     ) -> None:
-        self.items_ID = self._kept(torch.as_tensor(items_ID).to(device))
+        self.items_ID = self._to_bf16(torch.as_tensor(items_ID).to(device))
         self.tiling = tiling or Tiling()
 
     def __len__(self) -> int:
@@ -71,18 +71,18 @@ class GpuFlatIndex:
         exclude: Exclude | tuple[Tensor, Tensor] | None = None,
         budget_bytes: int = 16 << 30,
     ) -> tuple[Tensor, Tensor]:
-        """Rows [Q, k] int64 and scores [Q, k] float32 on the GPU, as `exact.top_k` answers, equal
-        scores by row.
+        """Rows [Q, k] int64 and scores [Q, k] float32 on the GPU, as `exact.top_k` returns them,
+        equal scores by row.
 
         At the cut, of groups with equal maxima any may win. Takes as many queries at once as
         `budget_bytes` of maxima allow. Raises ValueError as `exact.top_k` does."""
         check_k(k)
-        queries_QD = self._kept(torch.as_tensor(queries_QD).to(self.items_ID.device))
+        queries_QD = self._to_bf16(torch.as_tensor(queries_QD).to(self.items_ID.device))
         if queries_QD.shape[1] != self.items_ID.shape[1]:
             raise ValueError(
                 f"queries have {queries_QD.shape[1]} dimensions and items {self.items_ID.shape[1]}"
             )
-        closed_I = (
+        masked_I = (
             None if allowed_I is None else ~torch.as_tensor(allowed_I).to(self.items_ID.device)
         )
         block = max(
@@ -92,24 +92,24 @@ class GpuFlatIndex:
         for low in range(0, len(queries_QD), block):
             queries = queries_QD[low : low + block]
             excluded = self._excluded(exclude, low, len(queries)) if exclude is not None else None
-            parts.append(self._block(queries, k, closed_I, excluded))
+            parts.append(self._block(queries, k, masked_I, excluded))
         if not parts:
             return queries_QD.new_empty((0, k), dtype=torch.int64), queries_QD.new_empty(
                 (0, k), dtype=torch.float32
             )
         return torch.cat([rows for rows, _ in parts]), torch.cat([scores for _, scores in parts])
 
-    def _kept(self, vectors: Tensor) -> Tensor:
+    def _to_bf16(self, vectors: Tensor) -> Tensor:
         """As bf16, with dimensions up to a multiple of 8: the copy engine takes 16 bytes at a
         time."""
-        kept = torch.nn.functional.pad(
+        padded = torch.nn.functional.pad(
             vectors.to(torch.bfloat16), (0, -vectors.shape[1] % 8)
         ).contiguous()
-        if not torch.isfinite(kept).all():
+        if not torch.isfinite(padded).all():
             raise ValueError(
                 "a vector holds NaN or infinity: leave it out, or give zeros for no vector"
             )
-        return kept
+        return padded
 
     def _excluded(
         self, exclude: Exclude | tuple[Tensor, Tensor], low: int, count: int
@@ -120,8 +120,8 @@ class GpuFlatIndex:
             int(offsets[0]) : int(offsets[-1])
         ]
         owners = torch.repeat_interleave(torch.arange(count, device=device), offsets.diff())
-        known = (rows >= 0) & (rows < len(self))
-        pairs = torch.unique(owners[known] * len(self) + rows[known])  # sorted, each once
+        valid = (rows >= 0) & (rows < len(self))
+        pairs = torch.unique(owners[valid] * len(self) + rows[valid])  # sorted, each once
         if not len(pairs):
             return None
         owners, rows = pairs // len(self), pairs % len(self)
@@ -131,15 +131,15 @@ class GpuFlatIndex:
         return _Excluded(owners.int(), rows.int(), offsets.int(), steps)
 
     def _block(
-        self, queries_QD: Tensor, k: int, closed_I: Tensor | None, excluded: _Excluded | None
+        self, queries_QD: Tensor, k: int, masked_I: Tensor | None, excluded: _Excluded | None
     ) -> tuple[Tensor, Tensor]:
-        maxima_QG, tile_maxima_QT = self._maxima(queries_QD, closed_I)
+        maxima_QG, tile_maxima_QT = self._maxima(queries_QD, masked_I)
         if excluded is not None:
-            self._close(queries_QD, maxima_QG, tile_maxima_QT, closed_I, excluded)
-        chosen_QC = self._chosen(maxima_QG, tile_maxima_QT, k)
-        return _answer(self._keys(queries_QD, chosen_QC, closed_I, excluded), k)
+            self._mask_excluded(queries_QD, maxima_QG, tile_maxima_QT, masked_I, excluded)
+        chosen_QC = self._best_groups(maxima_QG, tile_maxima_QT, k)
+        return _decoded(self._keys(queries_QD, chosen_QC, masked_I, excluded), k)
 
-    def _maxima(self, queries_QD: Tensor, closed_I: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _maxima(self, queries_QD: Tensor, masked_I: Tensor | None) -> tuple[Tensor, Tensor]:
         t, (users, dim), total = self.tiling, queries_QD.shape, len(self)
         tiles_q, tiles = -(-users // t.block_q), -(-total // t.block_i)
         maxima_QG = queries_QD.new_empty(
@@ -149,31 +149,34 @@ class GpuFlatIndex:
         kernels.group_maxima[(min(tiles_q * tiles, _processors(queries_QD)),)](
             TensorDescriptor.from_tensor(queries_QD, [t.block_q, t.block_d]),
             TensorDescriptor.from_tensor(self.items_ID, [t.block_i, t.block_d]),
-            closed_I, maxima_QG, tile_maxima_QT, users, total, D=dim, DEPTH=t.depth, MASKED=closed_I is not None,
-            BLOCK_Q=t.block_q, BLOCK_I=t.block_i, BLOCK_D=t.block_d, num_warps=t.warps, num_stages=t.stages,
+            masked_I, maxima_QG, tile_maxima_QT, users, total,
+            D=dim, DEPTH=t.depth, MASKED=masked_I is not None, BLOCK_Q=t.block_q,
+            BLOCK_I=t.block_i, BLOCK_D=t.block_d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         return maxima_QG, tile_maxima_QT
 
-    def _close(
+    def _mask_excluded(
         self,
         queries_QD: Tensor,
         maxima_QG: Tensor,
         tile_maxima_QT: Tensor,
-        closed_I: Tensor | None,
+        masked_I: Tensor | None,
         excluded: _Excluded,
     ) -> None:
         entries, step = len(excluded.rows_E), 16
-        kernels.close_groups[(-(-entries // step),)](
-            queries_QD, self.items_ID, closed_I, excluded.owners_E, excluded.rows_E, excluded.offsets, maxima_QG,
-            entries, len(self), maxima_QG.shape[1], queries_QD.stride(0), self.items_ID.stride(0), STEPS=excluded.steps,
-            STEP=step, **self._shape(closed_I), num_warps=2,
+        kernels.mask_excluded_groups[(-(-entries // step),)](
+            queries_QD, self.items_ID, masked_I, excluded.owners_E, excluded.rows_E,
+            excluded.offsets, maxima_QG, entries, len(self), maxima_QG.shape[1],
+            queries_QD.stride(0), self.items_ID.stride(0),
+            STEPS=excluded.steps, STEP=step, **self._shape(masked_I), num_warps=2,
         )  # fmt: skip
-        kernels.close_tiles[(-(-entries // 64),)](
-            excluded.owners_E, excluded.rows_E, maxima_QG, tile_maxima_QT, entries, tile_maxima_QT.shape[1],
+        kernels.mask_excluded_tiles[(-(-entries // 64),)](
+            excluded.owners_E, excluded.rows_E, maxima_QG, tile_maxima_QT, entries,
+            tile_maxima_QT.shape[1],
             GROUPS=self._groups, TILE=self.tiling.block_i, STEP=64, num_warps=2,
         )  # fmt: skip
 
-    def _chosen(self, maxima_QG: Tensor, tile_maxima_QT: Tensor, k: int) -> Tensor:
+    def _best_groups(self, maxima_QG: Tensor, tile_maxima_QT: Tensor, k: int) -> Tensor:
         """[Q, C] int32: at least k groups of each query's largest maxima, -1 for none: those in its
         best tiles."""
         (users, tiles), groups = tile_maxima_QT.shape, self._groups
@@ -211,26 +214,27 @@ class GpuFlatIndex:
         self,
         queries_QD: Tensor,
         chosen_QC: Tensor,
-        closed_I: Tensor | None,
+        masked_I: Tensor | None,
         excluded: _Excluded | None,
     ) -> Tensor:
         users, width = chosen_QC.shape
-        slots, shape = width * self.tiling.depth, self._shape(closed_I)
+        slots, shape = width * self.tiling.depth, self._shape(masked_I)
         step = max(8, 8192 // shape["BLOCK_D"])
         keys_QN = queries_QD.new_empty((users, slots), dtype=torch.int64)
-        listed = (excluded.rows_E, excluded.offsets) if excluded else (chosen_QC, chosen_QC)
+        exclusions = (excluded.rows_E, excluded.offsets) if excluded else (chosen_QC, chosen_QC)
         kernels.score_groups[(users, slots // step)](
-            queries_QD, self.items_ID, closed_I, chosen_QC, *listed, keys_QN, len(self), queries_QD.stride(0),
-            self.items_ID.stride(0), C=width, STEPS=excluded.steps if excluded else 0, STEP=step, **shape, num_warps=1,
+            queries_QD, self.items_ID, masked_I, chosen_QC, *exclusions, keys_QN, len(self),
+            queries_QD.stride(0), self.items_ID.stride(0),
+            C=width, STEPS=excluded.steps if excluded else 0, STEP=step, **shape, num_warps=1,
         )  # fmt: skip
         return keys_QN
 
     @property
     def _groups(self) -> int:
-        """Of one tile."""
+        """Groups of one tile."""
         return self.tiling.block_i // self.tiling.depth
 
-    def _shape(self, closed_I: Tensor | None) -> dict[str, Any]:
+    def _shape(self, masked_I: Tensor | None) -> dict[str, Any]:
         dim = self.items_ID.shape[1]
         block = 1 << (dim - 1).bit_length()
         return {
@@ -238,7 +242,7 @@ class GpuFlatIndex:
             "BLOCK_D": block,
             "DEPTH": self.tiling.depth,
             "GROUPS": self._groups,
-            "MASKED": closed_I is not None,
+            "MASKED": masked_I is not None,
         }
 
 
@@ -250,11 +254,11 @@ def _processors(tensor: Tensor) -> int:
     )
 
 
-def _answer(keys_QN: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _decoded(keys_QN: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest keys as rows and scores."""
     best_QK = torch.topk(keys_QN, min(k, keys_QN.shape[1]), dim=1, sorted=True).values
-    best_QK = torch.nn.functional.pad(best_QK, (0, k - best_QK.shape[1]), value=_NOTHING)
-    nothing_QK, order_QK = best_QK == _NOTHING, (best_QK >> 32).int()
+    best_QK = torch.nn.functional.pad(best_QK, (0, k - best_QK.shape[1]), value=_NO_ITEM)
+    is_empty_QK, order_QK = best_QK == _NO_ITEM, (best_QK >> 32).int()
     scores_QK = torch.where(order_QK < 0, order_QK ^ 0x7FFFFFFF, order_QK).view(torch.float32)
     rows_QK = 0x7FFFFFFF - (best_QK & 0x7FFFFFFF)
-    return rows_QK.masked_fill(nothing_QK, -1), scores_QK.masked_fill(nothing_QK, -torch.inf)
+    return rows_QK.masked_fill(is_empty_QK, -1), scores_QK.masked_fill(is_empty_QK, -torch.inf)

@@ -1,5 +1,5 @@
-"""Nearest items through a faiss IVF index: for catalogues where scoring every item takes too
-long."""
+"""Approximate nearest neighbours: a faiss IVF index, for catalogues where scoring every item takes
+too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from recsys.retrieval.vectors.exact import Exclude, check_k, inner_products, merge_top_k, top_k
+from recsys.retrieval.vectors.exact import (
+    Exclude,
+    check_k,
+    inner_products,
+    mask_zero_queries,
+    merge_top_k,
+    top_k,
+)
 from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
 
 
@@ -32,6 +39,7 @@ def build_ivf(items_ID: Floats, seed: int = 0) -> Any:
 
 
 def write_ivf(index: Any, path: Path) -> None:
+    """The same index gives the same bytes."""
     import_faiss().write_index(index, str(path))
 
 
@@ -42,11 +50,10 @@ def open_ivf(path: Path) -> Any:
 
 
 class IvfRetriever:
-    """Nearest items to the requests' vectors among the lists that are probed, without what their
-    histories bought.
+    """Nearest items of the requests' vectors in the probed lists, without purchased ones.
 
-    Scores exactly, with `top_k`, whatever the index cannot answer well: requests that the probed
-    lists leave short, and filters that allow no more rows than a probe would read anyway."""
+    Falls back to the exact `top_k` where the index does badly: for requests that the probed lists
+    leave short, and filters that allow no more rows than a probe would read anyway."""
 
     def __init__(
         self, source: str, index: Any, items_ID: Floats, probes: int | None = None
@@ -75,9 +82,7 @@ class IvfRetriever:
             )
         else:
             rows_BK, scores_BK = self._search(vectors_BD, k, allowed, exclude)
-        silent_B = ~vectors_BD.any(axis=1)
-        rows_BK[silent_B], scores_BK[silent_B] = -1, -np.inf
-        return Candidates(self.source, rows_BK, scores_BK)
+        return Candidates(self.source, *mask_zero_queries(vectors_BD, rows_BK, scores_BK))
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
         """Inner products of these rows; 0 where the request has no vector."""
@@ -86,13 +91,13 @@ class IvfRetriever:
     def _search(
         self, vectors_BD: Floats, k: int, allowed: Mask | None, exclude: Exclude
     ) -> tuple[Rows, Floats]:
-        """Over-fetches by the longest exclusion list, drops the excluded, and scores exactly who
-        came out short."""
+        """Over-fetches by the longest exclusion list, drops the excluded, and scores exactly the
+        requests left short."""
         fetched = k + int(np.diff(exclude[0]).max(initial=0))
-        scores_BN, found_BN = self.index.search(
+        scores_BN, rows_BN = self.index.search(
             vectors_BD, fetched, params=self._parameters(allowed)
         )
-        rows_BN = found_BN.astype(np.int32)
+        rows_BN = rows_BN.astype(np.int32)
         unusable_BN = (rows_BN < 0) | _excluded(rows_BN, exclude, len(self.items_ID))
         rows_BN[unusable_BN], scores_BN[unusable_BN] = -1, -np.inf
         rows_BN, scores_BN = merge_top_k([(rows_BN, scores_BN)])
@@ -104,7 +109,7 @@ class IvfRetriever:
                 self.items_ID,
                 k,
                 allowed_I=allowed,
-                exclude=_lists_of(exclude, short),
+                exclude=_exclusions_of(exclude, short),
             )
         return rows_BK, scores_BK
 
@@ -113,14 +118,14 @@ class IvfRetriever:
 
 
 def _excluded(rows_BN: Rows, exclude: Exclude, items: int) -> Mask:
-    """Which of the found rows stand in their request's exclusion list."""
+    """Which rows are in their request's exclusion list."""
     offsets, rows = exclude
     owners = np.repeat(np.arange(len(rows_BN)), np.diff(offsets))
     pairs_BN = np.arange(len(rows_BN))[:, None] * items + rows_BN
     return np.isin(pairs_BN, (owners * items + rows)[rows >= 0])
 
 
-def _lists_of(exclude: Exclude, queries: Ints) -> Exclude:
+def _exclusions_of(exclude: Exclude, queries: Ints) -> Exclude:
     """The exclusion lists of some queries."""
     offsets, rows = exclude
     lists = [rows[offsets[query] : offsets[query + 1]] for query in queries]
@@ -128,18 +133,16 @@ def _lists_of(exclude: Exclude, queries: Ints) -> Exclude:
 
 
 def allowed_selector(allowed: Mask | None) -> Any:
-    """What tells a search of faiss to look among the allowed rows alone; None for among all."""
-    return (
-        None
-        if allowed is None
-        else import_faiss().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-    )
+    """faiss's selector of the allowed rows; None for all."""
+    if allowed is None:
+        return None
+    return import_faiss().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
 def import_faiss() -> ModuleType:
-    """faiss, imported by who needs it."""
+    """The optional dependency, imported where it is used."""
     try:
         import faiss
     except ImportError as missing:
-        raise ImportError("AnnRetriever needs faiss: pip install faiss-cpu") from missing
+        raise ImportError("IvfRetriever needs faiss: pip install faiss-cpu") from missing
     return faiss

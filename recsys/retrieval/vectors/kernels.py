@@ -2,9 +2,10 @@
 again.
 
 Legend: Q queries, I items, D dimensions, T tiles of BLOCK_I items, G groups of DEPTH items, C
-chosen ones. Group g of a tile owns its items g % 8 + 8 * (DEPTH * (g // 8) + 0..DEPTH-1): eight
-apart, because one thread of a Hopper matrix product holds columns eight apart, and so needs no
-other thread for a maximum."""
+chosen groups. `masked` is nonzero for items that no query may have; `excluded` are the rows that
+each query may not have, ascending within a query. Group g of a tile owns its items g % 8 + 8 *
+(DEPTH * (g // 8) + 0..DEPTH-1): eight apart, because one thread of a Hopper matrix product holds
+columns eight apart, and so needs no other thread for a maximum."""
 
 # No annotations from the future: Triton reads `tl.constexpr` from them.
 import triton
@@ -13,12 +14,12 @@ import triton.language as tl
 
 @triton.jit
 def group_maxima(
-    queries, items, closed, maxima, tile_maxima, n_queries, n_items,
+    queries, items, masked, maxima, tile_maxima, n_queries, n_items,
     D: tl.constexpr, DEPTH: tl.constexpr, MASKED: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """maxima[q, g] = the largest product of query q with an item of group g that is not closed,
-    -inf where none is; tile_maxima[q, t] = the largest of tile t. `queries` and `items` are tensor
+    """maxima[q, g] = the largest product of query q with an item of group g that is not masked,
+    -inf where all are; tile_maxima[q, t] = the largest of tile t. `queries` and `items` are tensor
     descriptors."""
     tiles_q, tiles_i = tl.cdiv(n_queries, BLOCK_Q), tl.cdiv(n_items, BLOCK_I)
     groups: tl.constexpr = BLOCK_I // DEPTH
@@ -33,10 +34,10 @@ def group_maxima(
             scores = tl.dot(a, b.T, scores)
         rows_q = tile_q * BLOCK_Q + tl.arange(0, BLOCK_Q)
         rows_i = tile_i * BLOCK_I + tl.arange(0, BLOCK_I)
-        there_i = rows_i < n_items
+        valid_i = rows_i < n_items
         if MASKED:
-            there_i = there_i & (tl.load(closed + rows_i, mask=there_i, other=1) == 0)
-        scores = tl.where(there_i[None, :], scores, float("-inf"))
+            valid_i = valid_i & (tl.load(masked + rows_i, mask=valid_i, other=1) == 0)
+        scores = tl.where(valid_i[None, :], scores, float("-inf"))
         best = tl.max(tl.reshape(scores, (BLOCK_Q, groups // 8, DEPTH, 8)), axis=2)
         best = tl.reshape(best, (BLOCK_Q, groups))
         to = (
@@ -75,12 +76,12 @@ def _bound(order, nothing, N, C):
 
 
 @triton.jit
-def _place(order, bound, nothing, C):
-    """Where each goes that reaches the bound: those above it first, then equal ones while there is
+def _slot_of(order, bound, nothing, C):
+    """The slot of each that reaches the bound: those above it first, then equal ones while there is
     room, else -1."""
     above, equal = order > bound, (order == bound) & (order > nothing)
     more = tl.sum(above.to(tl.int32), axis=0)
-    place = (
+    slot = (
         tl.where(
             above,
             tl.cumsum(above.to(tl.int32), axis=0),
@@ -88,20 +89,20 @@ def _place(order, bound, nothing, C):
         )
         - 1
     )
-    return tl.where((above | equal) & (place < C), place, -1)
+    return tl.where((above | equal) & (slot < C), slot, -1)
 
 
 @triton.jit
 def best_tiles(tile_maxima, chosen, n_tiles, N, C: tl.constexpr, WIDTH: tl.constexpr):
-    """chosen[q] = the N to C tiles of the largest maxima of query q; places without one are left as
+    """chosen[q] = the N to C tiles of the largest maxima of query q; slots without one are left as
     they are."""
     nothing = tl.full((), -2139095041, tl.int32)  # -inf, ordered
     query, tiles = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
     order = _ordered(
         tl.load(tile_maxima + query * n_tiles + tiles, mask=tiles < n_tiles, other=float("-inf"))
     )
-    place = _place(order, _bound(order, nothing, N, C), nothing, C)
-    tl.store(chosen + query * C + place, tiles, mask=place >= 0)
+    slot = _slot_of(order, _bound(order, nothing, N, C), nothing, C)
+    tl.store(chosen + query * C + slot, tiles, mask=slot >= 0)
 
 
 @triton.jit
@@ -114,75 +115,75 @@ def best_groups(maxima, tiles, chosen, n_groups, N, C: tl.constexpr, GROUPS: tl.
     order = _ordered(
         tl.load(maxima + query * n_groups + groups, mask=tile >= 0, other=float("-inf"))
     )
-    place = _place(order, _bound(order, nothing, N, C), nothing, C)
-    tl.store(chosen + query * C + place, groups, mask=place >= 0)
+    slot = _slot_of(order, _bound(order, nothing, N, C), nothing, C)
+    tl.store(chosen + query * C + slot, groups, mask=slot >= 0)
 
 
 @triton.jit
-def _rows_of(group, place, DEPTH: tl.constexpr, GROUPS: tl.constexpr):
-    """The row of item `place` (0..DEPTH-1) of a group."""
+def _rows_of(group, slot, DEPTH: tl.constexpr, GROUPS: tl.constexpr):
+    """The row of item `slot` (0..DEPTH-1) of a group."""
     inside = group % GROUPS
-    return group // GROUPS * (GROUPS * DEPTH) + inside % 8 + 8 * (DEPTH * (inside // 8) + place)
+    return group // GROUPS * (GROUPS * DEPTH) + inside % 8 + 8 * (DEPTH * (inside // 8) + slot)
 
 
 @triton.jit
-def _is_listed(rows, listed, low, high, STEPS: tl.constexpr):
-    """Whether each row is among listed[low:high], which rises."""
+def _is_excluded(rows, excluded, low, high, STEPS: tl.constexpr):
+    """Whether each row is among excluded[low:high], which is ascending."""
     end = high
     for _ in range(STEPS):
         middle = (low + high) // 2
-        before = tl.load(listed + middle, mask=low < high, other=0x7FFFFFFF) < rows
+        before = tl.load(excluded + middle, mask=low < high, other=0x7FFFFFFF) < rows
         low, high = (
             tl.where(before & (low < high), middle + 1, low),
             tl.where(before | (low >= high), high, middle),
         )
-    return tl.load(listed + low, mask=low < end, other=-1) == rows
+    return tl.load(excluded + low, mask=low < end, other=-1) == rows
 
 
 @triton.jit
 def _scores(
-    query, rows, there, queries, items, stride_q, stride_i, D: tl.constexpr, BLOCK_D: tl.constexpr
+    query, rows, valid, queries, items, stride_q, stride_i, D: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """fp32 products of pairs; `query` and `rows` [N], or one query for all rows."""
     dims = tl.arange(0, BLOCK_D)
     from_q = queries + query.to(tl.int64)[:, None] * stride_q + dims[None, :]
     from_i = items + rows.to(tl.int64)[:, None] * stride_i + dims[None, :]
-    inside = there[:, None] & (dims < D)[None, :]
+    inside = valid[:, None] & (dims < D)[None, :]
     a, b = tl.load(from_q, mask=inside, other=0.0), tl.load(from_i, mask=inside, other=0.0)
     return tl.sum(a.to(tl.float32) * b.to(tl.float32), axis=1)
 
 
 @triton.jit
-def close_groups(
-    queries, items, closed, owners, listed, offsets, maxima, n_entries, n_items, n_groups, stride_q, stride_i,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, DEPTH: tl.constexpr, GROUPS: tl.constexpr, MASKED: tl.constexpr,
-    STEPS: tl.constexpr, STEP: tl.constexpr,
+def mask_excluded_groups(
+    queries, items, masked, owners, excluded, offsets, maxima, n_entries, n_items, n_groups,
+    stride_q, stride_i, D: tl.constexpr, BLOCK_D: tl.constexpr, DEPTH: tl.constexpr,
+    GROUPS: tl.constexpr, MASKED: tl.constexpr, STEPS: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """Maxima of the groups that hold an excluded item, without the excluded ones."""
     entries = tl.program_id(0) * STEP + tl.arange(0, STEP)
-    there = entries < n_entries
-    query = tl.load(owners + entries, mask=there, other=0)
-    row = tl.load(listed + entries, mask=there, other=0)
+    valid = entries < n_entries
+    query = tl.load(owners + entries, mask=valid, other=0)
+    row = tl.load(excluded + entries, mask=valid, other=0)
     column = row % (GROUPS * DEPTH)
     group = row // (GROUPS * DEPTH) * GROUPS + column // (8 * DEPTH) * 8 + column % 8
-    low = tl.load(offsets + query, mask=there, other=0)
-    high = tl.load(offsets + query + 1, mask=there, other=0)
+    low = tl.load(offsets + query, mask=valid, other=0)
+    high = tl.load(offsets + query + 1, mask=valid, other=0)
     best = tl.full((STEP,), float("-inf"), tl.float32)
-    for place in range(DEPTH):
-        rows = _rows_of(group, place, DEPTH, GROUPS)
-        open_ = there & (rows < n_items)
+    for slot in range(DEPTH):
+        rows = _rows_of(group, slot, DEPTH, GROUPS)
+        is_open = valid & (rows < n_items)
         if MASKED:
-            open_ = open_ & (tl.load(closed + rows, mask=open_, other=1) == 0)
-        open_ = open_ & (_is_listed(rows, listed, low, high, STEPS) == 0)
-        scores = _scores(query, rows, open_, queries, items, stride_q, stride_i, D, BLOCK_D)
-        best = tl.maximum(best, tl.where(open_, scores, float("-inf")))
-    tl.store(maxima + query.to(tl.int64) * n_groups + group, best, mask=there)
+            is_open = is_open & (tl.load(masked + rows, mask=is_open, other=1) == 0)
+        is_open = is_open & (_is_excluded(rows, excluded, low, high, STEPS) == 0)
+        scores = _scores(query, rows, is_open, queries, items, stride_q, stride_i, D, BLOCK_D)
+        best = tl.maximum(best, tl.where(is_open, scores, float("-inf")))
+    tl.store(maxima + query.to(tl.int64) * n_groups + group, best, mask=valid)
 
 
 @triton.jit
-def close_tiles(
+def mask_excluded_tiles(
     owners,
-    listed,
+    excluded,
     maxima,
     tile_maxima,
     n_entries,
@@ -193,19 +194,19 @@ def close_tiles(
 ):
     """Maxima of the tiles that hold an excluded item, from those of their groups."""
     entries = tl.program_id(0) * STEP + tl.arange(0, STEP)
-    there = entries < n_entries
-    query = tl.load(owners + entries, mask=there, other=0).to(tl.int64)
-    tile = tl.load(listed + entries, mask=there, other=0) // TILE
+    valid = entries < n_entries
+    query = tl.load(owners + entries, mask=valid, other=0).to(tl.int64)
+    tile = tl.load(excluded + entries, mask=valid, other=0) // TILE
     from_g = maxima + (query * n_tiles + tile)[:, None] * GROUPS + tl.arange(0, GROUPS)[None, :]
-    best = tl.max(tl.load(from_g, mask=there[:, None], other=float("-inf")), axis=1)
-    tl.store(tile_maxima + query * n_tiles + tile, best, mask=there)
+    best = tl.max(tl.load(from_g, mask=valid[:, None], other=float("-inf")), axis=1)
+    tl.store(tile_maxima + query * n_tiles + tile, best, mask=valid)
 
 
 @triton.jit
 def score_groups(
-    queries, items, closed, chosen, listed, offsets, keys, n_items, stride_q, stride_i,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, C: tl.constexpr, DEPTH: tl.constexpr, GROUPS: tl.constexpr,
-    MASKED: tl.constexpr, STEPS: tl.constexpr, STEP: tl.constexpr,
+    queries, items, masked, chosen, excluded, offsets, keys, n_items, stride_q, stride_i,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, C: tl.constexpr, DEPTH: tl.constexpr,
+    GROUPS: tl.constexpr, MASKED: tl.constexpr, STEPS: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """keys[q, c * DEPTH + j]: the fp32 product with item j of group chosen[q, c], and its row, as
     one integer that sorts by score and, among equals, by falling row; the least integer for no
@@ -213,16 +214,16 @@ def score_groups(
     query, slots = tl.program_id(0).to(tl.int64), tl.program_id(1) * STEP + tl.arange(0, STEP)
     group = tl.load(chosen + query * C + slots // DEPTH)
     rows = _rows_of(group, slots % DEPTH, DEPTH, GROUPS)
-    there = (group >= 0) & (rows < n_items)
+    valid = (group >= 0) & (rows < n_items)
     if MASKED:
-        there = there & (tl.load(closed + rows, mask=there, other=1) == 0)
+        valid = valid & (tl.load(masked + rows, mask=valid, other=1) == 0)
     if STEPS:
         low = tl.full((STEP,), 0, tl.int32) + tl.load(offsets + query)
         high = tl.full((STEP,), 0, tl.int32) + tl.load(offsets + query + 1)
-        there = there & (_is_listed(rows, listed, low, high, STEPS) == 0)
+        valid = valid & (_is_excluded(rows, excluded, low, high, STEPS) == 0)
     same = tl.full((STEP,), 0, tl.int64) + query
     scores = (
-        _scores(same, rows, there, queries, items, stride_q, stride_i, D, BLOCK_D) + 0.0
+        _scores(same, rows, valid, queries, items, stride_q, stride_i, D, BLOCK_D) + 0.0
     )  # no -0.0
     key = (_ordered(scores).to(tl.int64) << 32) | (0x7FFFFFFF - rows).to(tl.int64)
-    tl.store(keys + query * (C * DEPTH) + slots, tl.where(there, key, -0x7FFFFFFFFFFFFFFF))
+    tl.store(keys + query * (C * DEPTH) + slots, tl.where(valid, key, -0x7FFFFFFFFFFFFFFF))

@@ -1,5 +1,4 @@
-"""Items that one worker holds, asked in one way: resident on its GPU, or a memory map that its CPUs
-go through."""
+"""Item vectors resident on one worker behind one interface: on its GPU, or in its host memory."""
 
 from __future__ import annotations
 
@@ -10,8 +9,10 @@ import numpy as np
 from recsys.retrieval.vectors.exact import Exclude, mask_zero_queries, top_k
 from recsys.types import Floats, Mask, Rows
 
-#: Rows that go to a GPU at once: 100 MB of 384 dimensions.
-_PIECE = 65_536
+#: Rows copied to a GPU at once: 100 MB of 384 dimensions.
+_COPY_ROWS = 65_536
+#: The most that the GPU's maxima may take.
+_MAX_BUDGET_BYTES = 16 << 30
 
 
 class ResidentVectors(Protocol):
@@ -25,10 +26,10 @@ class ResidentVectors(Protocol):
         allowed_I: Mask | None = None,
         exclude: Exclude | None = None,
     ) -> tuple[Rows, Floats]:
-        """Rows [Q, k] int32 and scores [Q, k] float32, as `exact.top_k` answers; a zero vector has
-        no neighbours.
+        """Rows [Q, k] int32 and scores [Q, k] float32, as `exact.top_k` returns them; a zero vector
+        has no neighbours.
 
-        Excluded rows that are not held do no harm. Raises ValueError as `exact.top_k` does.
+        Excluded rows that are not resident do no harm. Raises ValueError as `exact.top_k` does.
         """
         ...
 
@@ -36,14 +37,14 @@ class ResidentVectors(Protocol):
 def resident_vectors(
     items_ID: Floats, gpu: bool = False, block_queries: int = 512
 ) -> ResidentVectors:
-    """The items on this process's GPU as bf16 (2 bytes a number), or where they lie.
-    `block_queries` are multiplied at once by CPUs: the scores of a block are the largest thing
+    """The items on this process's GPU as bf16 (2 bytes a number), or in host memory as they are.
+    `block_queries` are multiplied at once by CPUs: the scores of a block are the largest array
     there, 134 MB for 512."""
     return GpuVectors(items_ID) if gpu else HostVectors(items_ID, block_queries)
 
 
 class HostVectors:
-    """The kernel of the day over items in memory or in a mapped file, which is never copied."""
+    """`exact.top_k` over items in memory or in a memory-mapped file, which is never copied."""
 
     def __init__(self, items_ID: Floats, block_queries: int = 512) -> None:
         self.items_ID, self.block_queries = items_ID, block_queries
@@ -56,7 +57,7 @@ class HostVectors:
         allowed_I: Mask | None = None,
         exclude: Exclude | None = None,
     ) -> tuple[Rows, Floats]:
-        found = top_k(
+        results = top_k(
             queries_QD,
             self.items_ID,
             k,
@@ -64,24 +65,22 @@ class HostVectors:
             exclude=exclude,
             block_queries=self.block_queries,
         )
-        return mask_zero_queries(queries_QD, *found)
+        return mask_zero_queries(queries_QD, *results)
 
 
 class GpuVectors:
-    """`gpu.GpuFlatIndex`, whose answers come back as arrays: exact for the vectors as kept, in
-    bf16."""
+    """`gpu.GpuFlatIndex` with results as numpy arrays: exact for the vectors rounded to bf16."""
 
     def __init__(self, items_ID: Floats) -> None:
         import torch
 
         from recsys.retrieval.vectors.gpu import GpuFlatIndex
 
-        kept_ID = torch.empty(items_ID.shape, dtype=torch.bfloat16, device="cuda")
-        for start in range(0, len(items_ID), _PIECE):
-            kept_ID[start : start + _PIECE] = torch.from_numpy(
-                np.array(items_ID[start : start + _PIECE])
-            ).cuda()
-        self.items = GpuFlatIndex(kept_ID)
+        bf16_ID = torch.empty(items_ID.shape, dtype=torch.bfloat16, device="cuda")
+        for start in range(0, len(items_ID), _COPY_ROWS):
+            rows = slice(start, start + _COPY_ROWS)
+            bf16_ID[rows] = torch.from_numpy(np.array(items_ID[rows])).cuda()
+        self.items = GpuFlatIndex(bf16_ID)
 
     def top_k(
         self,
@@ -94,19 +93,18 @@ class GpuVectors:
         import torch
 
         free_bytes, _ = torch.cuda.mem_get_info()
-        queries = torch.from_numpy(np.array(queries_QD))
         rows_QK, scores_QK = self.items.top_k(
-            queries,
+            torch.from_numpy(np.array(queries_QD)),
             k,
             allowed_I=allowed_I,
             exclude=exclude,
-            budget_bytes=min(16 << 30, free_bytes // 4),
+            budget_bytes=min(_MAX_BUDGET_BYTES, free_bytes // 4),
         )
         return mask_zero_queries(queries_QD, rows_QK.int().cpu().numpy(), scores_QK.cpu().numpy())
 
 
 def shard_exclusions(exclude: Exclude, rows: range) -> Exclude:
-    """Exclusions in global rows as rows of the shard `rows`; -1 for what lies in another."""
+    """Exclusions in global rows as rows of the shard `rows`; -1 for those in another."""
     offsets, excluded = exclude
     inside = (excluded >= rows.start) & (excluded < rows.stop)
     return offsets, np.where(inside, excluded - rows.start, -1).astype(excluded.dtype)

@@ -1,5 +1,5 @@
-"""Forgetting a user: nothing of him is left anywhere, nothing of anybody else is lost, and nobody
-has to believe it."""
+"""Forgetting a user: nothing of them is left anywhere, nothing of anybody else is lost, and anybody
+can check it."""
 
 import json
 import os
@@ -23,9 +23,11 @@ from recsys.errors import NotFoundError
 from recsys.interfaces import EventStore
 from recsys.learning.online import OnlineTrainer
 from recsys.models.snapshots import publish_snapshot, snapshot_states
-from recsys.privacy import erasure as amending
-from recsys.privacy import forget as forgetting
-from recsys.privacy.erasure import PrivacyDecisions
+from recsys.privacy.decisions import PrivacyDecisions, users_named
+from recsys.privacy.erasure import USER_FILES, delete_replaced_files, erase_users_from_release
+from recsys.privacy.forget import erase_users, forget_user
+from recsys.privacy.receipts import Receipt, open_receipt
+from recsys.privacy.traces import find_traces
 from recsys.release.release import Release, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training.influence import OnlineConfig
@@ -33,14 +35,14 @@ from recsys.types import Impression, Interaction, PrivacyState
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
 pytestmark = pytest.mark.ray
-HIM, HER = "u03", "u04"
+USER, OTHER = "u03", "u04"
 NOW = UNTIL + timedelta(days=2)
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def home(shop_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two releases of this test's own, and a log in which both of them did something."""
+    """Two releases of this test's own, and a log in which both users did something."""
     shutil.copytree(shop_home, tmp_path / "home", ignore=shutil.ignore_patterns("events.sqlite*"))
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("NIGHTSHELF_EVENTS", raising=False)
@@ -55,7 +57,7 @@ def shop(home: Path) -> Setup:
 @pytest.fixture
 def events(shop: Setup):
     store = shop.event_store()
-    for user in (HIM, HER):
+    for user in (USER, OTHER):
         store.append(
             [
                 Interaction(
@@ -85,64 +87,64 @@ def events(shop: Setup):
 
 def rows_of(release: Release) -> dict[str, tuple[list[int], list[float], list[int]]]:
     """Everything that a release holds of each user."""
-    found = {}
+    rows = {}
     for row in range(len(release.user_ids)):
         lists = release.candidate_rows_UN[row].tolist(), release.candidate_sources_UN[row].tolist()
         features = release.candidate_features_UNF[row].ravel().tolist()
         vector = release.user_vectors_UD[row].tolist()
-        found[release.user_ids[row]] = (
+        rows[release.user_ids[row]] = (
             release.history(row).items.tolist(),
             vector + features,
             lists[0] + lists[1],
         )
-    return found
+    return rows
 
 
-def forgotten(shop: Setup, events: EventStore, now: datetime = NOW) -> forgetting.Receipt:
-    made = forgetting.forget(shop, events, HIM, now)
-    forgetting.erase(shop, events, [HIM], grace_s=0)
-    return made
+def forget_and_erase(shop: Setup, events: EventStore, now: datetime = NOW) -> Receipt:
+    receipt = forget_user(shop, events, USER, now)
+    erase_users(shop, events, [USER], grace_s=0)
+    return receipt
 
 
-def test_he_is_gone_everywhere_and_nobody_else_lost_anything(
+def test_a_forgotten_user_is_gone_everywhere_and_nobody_else_lost_anything(
     shop: Setup, events: EventStore, home: Path
 ) -> None:
     store = ArtifactStore(shop.home)
     before = {version: rows_of(Release.open(store, version)) for version in store.versions()}
-    made = forgetting.forget(shop, events, HIM, NOW)
-    assert made.gone == {"log/interactions": 1, "log/impressions": 1, "log/quarantined": 1}
-    assert set(made.left) == {
+    receipt = forget_user(shop, events, USER, NOW)
+    assert receipt.gone == {"log/interactions": 1, "log/impressions": 1, "log/quarantined": 1}
+    assert set(receipt.left) == {
         f"releases/{version}/{file}"
         for version in before
         for file in ("users.arrow", "peers.arrow")
-    } | {path for path in made.left if "quarantine" in path}
-    assert HIM not in made.token
-    assert forgetting.unsealed(events, made.token) == (HIM, NOW)
-    assert set(forgetting.erase(shop, events, [HIM], grace_s=0)) == set(before)
-    assert forgetting.left(shop, events, HIM, NOW) == {}
-    assert HIM.encode() not in b"".join(
+    } | {path for path in receipt.left if "quarantine" in path}
+    assert USER not in receipt.token
+    assert open_receipt(events, receipt.token) == (USER, NOW)
+    assert set(erase_users(shop, events, [USER], grace_s=0)) == set(before)
+    assert find_traces(shop, events, USER, NOW) == {}
+    assert USER.encode() not in b"".join(
         path.read_bytes() for path in home.rglob("*") if path.is_file()
     )
     for version, users in before.items():
         release = Release.open(store, version)  # every checksum compared
-        assert rows_of(release) == {user: rows for user, rows in users.items() if user != HIM}
+        assert rows_of(release) == {user: rows for user, rows in users.items() if user != USER}
         assert (release.manifest.counts["users"], release.manifest.amendments) == (
             len(users) - 1,
             1,
         )
         assert len(release.peers) == len(users) - 1
-    assert events.traces(HER) == {"interactions": 1, "impressions": 1, "quarantined": 1}
+    assert events.traces(OTHER) == {"interactions": 1, "impressions": 1, "quarantined": 1}
 
 
-def test_many_leave_in_one_amendment_and_the_next_replaces_the_last(
+def test_many_users_are_erased_at_once_and_the_next_erasure_replaces_the_last(
     shop: Setup, events: EventStore
 ) -> None:
     store = ArtifactStore(shop.home)
     for user in ("u00", "u01", "u39"):
-        forgetting.forget(shop, events, user, NOW)
-    forgetting.erase(shop, events, ["u00", "u39"], grace_s=0)
+        forget_user(shop, events, user, NOW)
+    erase_users(shop, events, ["u00", "u39"], grace_s=0)
     assert "u01" in rows_of(Release.open(store))
-    forgetting.erase(shop, events, None, grace_s=0)
+    erase_users(shop, events, None, grace_s=0)
     release = Release.open(store)
     assert set(rows_of(release)).isdisjoint(["u00", "u01", "u39"])
     assert release.manifest.amendments == 2
@@ -153,13 +155,13 @@ def test_many_leave_in_one_amendment_and_the_next_replaces_the_last(
 def test_what_was_replaced_stays_while_replicas_may_have_it_mapped(
     shop: Setup, events: EventStore
 ) -> None:
-    forgetting.forget(shop, events, HIM, NOW)
-    forgetting.erase(shop, events, [HIM], grace_s=60)
-    left = forgetting.left(shop, events, HIM, NOW)
+    forget_user(shop, events, USER, NOW)
+    erase_users(shop, events, [USER], grace_s=60)
+    left = find_traces(shop, events, USER, NOW)
     assert left
     assert all(path.startswith("releases/") for path in left)
-    forgetting.erase(shop, events, [], grace_s=0)
-    assert forgetting.left(shop, events, HIM, NOW) == {}
+    erase_users(shop, events, [], grace_s=0)
+    assert find_traces(shop, events, USER, NOW) == {}
 
 
 def put_back(name: str) -> Callable[[Setup, EventStore, dict[str, bytes]], None]:
@@ -177,7 +179,7 @@ def in_quarantine(shop: Setup, events: EventStore, old: dict[str, bytes]) -> Non
         "path": "p",
         "row": 1,
         "reason": "r",
-        "source": json.dumps({"user_id": HIM}),
+        "source": json.dumps({"user_id": USER}),
     }
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([row]), sink)
@@ -187,7 +189,7 @@ def in_quarantine(shop: Setup, events: EventStore, old: dict[str, bytes]) -> Non
 def in_a_failed_night(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
     store = ArtifactStore(shop.home)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"user_id": [HIM]}), sink)
+    pq.write_table(pa.table({"user_id": [USER]}), sink)
     store.write(
         "work/2026-01-03T120000/plan.json", json.dumps({"until": UNTIL.isoformat()}).encode()
     )
@@ -195,21 +197,21 @@ def in_a_failed_night(shop: Setup, events: EventStore, old: dict[str, bytes]) ->
 
 
 def in_the_log(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
-    events.set_privacy_state(HIM, PrivacyState())
+    events.set_privacy_state(USER, PrivacyState())
     events.append(
-        [Interaction(event_id="again", user_id=HIM, item_id="i01", type="view", time=NOW)]
+        [Interaction(event_id="again", user_id=USER, item_id="i01", type="view", time=NOW)]
     )
-    events.set_privacy_state(HIM, PrivacyState(forgotten=NOW))
+    events.set_privacy_state(USER, PrivacyState(forgotten=NOW))
 
 
 def in_a_snapshot(shop: Setup, events: EventStore, old: dict[str, bytes]) -> None:
-    votes = {"user\x1f" + events.digest(HIM): 0.5, "user\x1f" + events.digest(HER): 0.5}
+    votes = {"user\x1f" + events.digest(USER): 0.5, "user\x1f" + events.digest(OTHER): 0.5}
     (Path(shop.home) / "net").mkdir()
     state = {"learner": {"votes": {"day": "", "votes": votes}}}
     publish_snapshot(shop, Path(shop.home) / "net", base="m", mark="", metrics={}, state=state)
 
 
-PLACES = {
+LEFTOVERS = {
     "users": put_back("users.arrow"),
     "peers": put_back("peers.arrow"),
     "vectors": put_back("user_vectors.npy"),
@@ -221,7 +223,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", LEFTOVERS)
 def test_one_place_that_is_left_out_is_found(
     place: str, shop: Setup, events: EventStore, home: Path
 ) -> None:
@@ -229,22 +231,22 @@ def test_one_place_that_is_left_out_is_found(
     old = {
         path.relative_to(home).as_posix(): path.read_bytes()
         for path in home.rglob("*")
-        if path.name in amending.OF_USERS
+        if path.name in USER_FILES
     }
-    made = forgotten(shop, events)
-    assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}
-    PLACES[place](shop, events, old)
-    assert len(forgetting.left(shop, events, HIM, NOW)) == 1
+    receipt = forget_and_erase(shop, events)
+    assert find_traces(shop, events, *open_receipt(events, receipt.token)) == {}
+    LEFTOVERS[place](shop, events, old)
+    assert len(find_traces(shop, events, USER, NOW)) == 1
 
 
 def test_the_votes_of_who_learned_by_day_go_and_others_stay(
     shop: Setup, events: EventStore
 ) -> None:
     in_a_snapshot(shop, events, {})
-    forgotten(shop, events)
-    assert forgetting.left(shop, events, HIM, NOW) == {}
+    forget_and_erase(shop, events)
+    assert find_traces(shop, events, USER, NOW) == {}
     [state] = snapshot_states(shop).values()
-    assert events.digest(HER) in state
+    assert events.digest(OTHER) in state
 
 
 @pytest.mark.parametrize("writes", [1, 5, 7, 8])
@@ -254,23 +256,24 @@ def test_killed_in_the_middle_the_release_is_the_old_one_or_the_new_one(
     """Seven files and then the manifest; killed by the system after so many writes."""
     store = ArtifactStore(shop.home)
     before = rows_of(Release.open(store))
-    forgetting.forget(shop, events, HIM, NOW)
+    forget_user(shop, events, USER, NOW)
     code = f"""
 import os, signal
 from recsys.storage.artifacts import ArtifactStore
-from recsys import amending
+from recsys.privacy.decisions import PrivacyDecisions
+from recsys.privacy.erasure import erase_users_from_release
 from tests.checkerboard import setup
-write, done = ArtifactStore.write, []
+write, paths = ArtifactStore.write, []
 def killed(self, path, data):
     total = write(self, path, data)
-    done.append(path)
-    if len(done) == {writes}:
+    paths.append(path)
+    if len(paths) == {writes}:
         os.kill(os.getpid(), signal.SIGKILL)
     return total
 ArtifactStore.write = killed
 events = setup().event_store()
 store = ArtifactStore(setup().home)
-amending.amend(store, store.current(), amending.Decided.of(events))
+erase_users_from_release(store, store.current(), PrivacyDecisions.load(events))
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     died = subprocess.run(
@@ -278,47 +281,47 @@ amending.amend(store, store.current(), amending.Decided.of(events))
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
     after = rows_of(Release.open(store))
-    gone = {user: rows for user, rows in before.items() if user != HIM}
+    gone = {user: rows for user, rows in before.items() if user != USER}
     assert after == (gone if writes == 8 else before)
-    assert forgetting.left(shop, events, HIM, NOW)
-    forgetting.erase(shop, events, None, grace_s=0)
+    assert find_traces(shop, events, USER, NOW)
+    erase_users(shop, events, None, grace_s=0)
     assert rows_of(Release.open(store)) == gone
-    assert forgetting.left(shop, events, HIM, NOW) == {}
+    assert find_traces(shop, events, USER, NOW) == {}
 
 
-def test_who_amends_at_the_same_time_begins_again(
+def test_of_two_erasures_at_once_one_begins_again(
     shop: Setup, events: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another takes her out between the reading and the writing: neither is in it afterwards."""
+    """Another user is erased between the reading and the writing: neither is in it afterwards."""
     store = ArtifactStore(shop.home)
     version = store.current()
-    for user in (HIM, HER):
-        forgetting.forget(shop, events, user, NOW)
-    decided, write, raced = PrivacyDecisions.of(events), ArtifactStore.write, []
+    for user in (USER, OTHER):
+        forget_user(shop, events, user, NOW)
+    decisions, write, raced = PrivacyDecisions.load(events), ArtifactStore.write, []
 
     def slow(self: ArtifactStore, path: str, data) -> str:
         if path.endswith("candidates_sources.npy") and not raced:
             raced.append(path)
-            amending.amend(store, version, decided, [HER])
-            amending.sweep(store, version, 0)
+            erase_users_from_release(store, version, decisions, [OTHER])
+            delete_replaced_files(store, version, 0)
         return write(self, path, data)
 
     monkeypatch.setattr(ArtifactStore, "write", slow)
-    assert amending.amend(store, version, decided, [HIM])
-    amending.sweep(store, version, 0)
-    assert set(rows_of(Release.open(store))).isdisjoint([HIM, HER])
+    assert erase_users_from_release(store, version, decisions, [USER])
+    delete_replaced_files(store, version, 0)
+    assert set(rows_of(Release.open(store))).isdisjoint([USER, OTHER])
     assert read_manifest(store, version).amendments == 2
 
 
-def test_who_comes_back_begins_anew_and_his_receipt_stays_true(
+def test_a_user_who_comes_back_begins_anew_and_their_receipt_stays_true(
     shop: Setup, events: EventStore
 ) -> None:
-    made = forgotten(shop, events)
+    receipt = forget_and_erase(shop, events)
     events.append(
         [
             Interaction(
                 event_id="back",
-                user_id=HIM,
+                user_id=USER,
                 item_id="i00",
                 type="click",
                 time=NOW + timedelta(minutes=1),
@@ -331,15 +334,15 @@ def test_who_comes_back_begins_anew_and_his_receipt_stays_true(
         release="v",
         surface="search",
         item_ids=("i01",),
-        user_id=HIM,
+        user_id=USER,
     )
     events.append_impressions([shown])
-    assert events.traces(HIM)["interactions"] == 1
-    assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}
+    assert events.traces(USER)["interactions"] == 1
+    assert find_traces(shop, events, *open_receipt(events, receipt.token)) == {}
 
 
 def test_a_receipt_that_is_none_is_refused(shop: Setup, events: EventStore, tmp_path: Path) -> None:
-    token = forgotten(shop, events).token
+    token = forget_and_erase(shop, events).token
     other = replace(shop, event_store=lambda: type(events)(tmp_path / "other.sqlite")).event_store()
     for store, text in (
         (other, token),
@@ -348,43 +351,47 @@ def test_a_receipt_that_is_none_is_refused(shop: Setup, events: EventStore, tmp_
         (events, "ü"),
     ):
         with pytest.raises(NotFoundError, match="no receipt"):
-            forgetting.unsealed(store, text)
+            open_receipt(store, text)
     other.close()
 
 
 def test_ingest_leaves_out_what_was_before_and_keeps_what_came_later(events: EventStore) -> None:
     times = [UNTIL, UNTIL + timedelta(hours=3)]
     raw = Checkerboard(NOW)._events(
-        [(user, f"i{n:02d}", "view", time) for user in (HIM, HER) for n, time in enumerate(times)]
+        [
+            (user, f"i{n:02d}", "view", time)
+            for user in (USER, OTHER)
+            for n, time in enumerate(times)
+        ]
     )
-    bad = Checkerboard(NOW)._events([(user, "i05", "stare", UNTIL) for user in (HIM, HER)])
+    bad = Checkerboard(NOW)._events([(user, "i05", "stare", UNTIL) for user in (USER, OTHER)])
     checked = check_events(pa.concat_tables([raw, bad]), "file", 0, NOW)
-    events.set_privacy_state(HIM, PrivacyState(forgotten=UNTIL + timedelta(hours=1)))
-    kept = PrivacyDecisions.of(events).without(checked)
-    assert kept.good["event_id"].to_pylist() == [f"{HIM}-i01", f"{HER}-i00", f"{HER}-i01"]
+    events.set_privacy_state(USER, PrivacyState(forgotten=UNTIL + timedelta(hours=1)))
+    kept = PrivacyDecisions.load(events).filter_events(checked)
+    assert kept.good["event_id"].to_pylist() == [f"{USER}-i01", f"{OTHER}-i00", f"{OTHER}-i01"]
     assert [json.loads(source)["user_id"] for source in kept.quarantined["source"].to_pylist()] == [
-        HER
+        OTHER
     ]
-    events.set_privacy_state(HIM, PrivacyState(opted_out=True))
-    assert PrivacyDecisions.of(events).without(checked).good["user_id"].unique().to_pylist() == [
-        HER
-    ]
+    events.set_privacy_state(USER, PrivacyState(opted_out=True))
+    assert PrivacyDecisions.load(events).filter_events(checked).good[
+        "user_id"
+    ].unique().to_pylist() == [OTHER]
 
 
 def test_a_line_that_could_not_be_split_names_every_word_of_it() -> None:
-    assert amending.named(json.dumps({"_line": f'e1;"{HIM}";i01'})) == {"e1", HIM, "i01"}
-    assert amending.named("no json") == amending.named("[1]") == set()
+    assert users_named(json.dumps({"_line": f'e1;"{USER}";i01'})) == {"e1", USER, "i01"}
+    assert users_named("no json") == users_named("[1]") == set()
 
 
-def test_the_next_night_and_the_next_training_have_nothing_of_him(
+def test_the_next_night_and_the_next_training_have_nothing_of_a_forgotten_user(
     shop: Setup, events: EventStore
 ) -> None:
-    """The shop's own files still name him. A night that never ended goes too."""
+    """The shop's own files still name the user. A night that never ended goes too."""
     from recsys.batch.night import begin, run_night
-    from recsys.events.feedback import join
+    from recsys.events.joins import label_examples
 
     in_a_failed_night(shop, events, {})
-    made = forgetting.forget(shop, events, HIM, NOW - timedelta(minutes=30))
+    receipt = forget_user(shop, events, USER, NOW - timedelta(minutes=30))
     lines: list[str] = []
     manifest = run_night(begin(shop, NOW, "2026-01-04T020000"), lines.append)
     assert manifest.counts["forgotten_events"] == 7
@@ -392,12 +399,12 @@ def test_the_next_night_and_the_next_training_have_nothing_of_him(
     assert any("never ended" in line for line in lines)
     release = Release.open(ArtifactStore(shop.home))
     assert release.version == "2026-01-04T020000"
-    assert HIM not in rows_of(release)
-    assert HER in rows_of(release)
-    examples = join(events.impressions(), events.interactions(events.end().interactions))
-    assert HIM not in examples["user_id"].to_pylist()
-    forgetting.erase(shop, events, [], grace_s=0)
-    assert forgetting.left(shop, events, *forgetting.unsealed(events, made.token)) == {}
+    assert USER not in rows_of(release)
+    assert OTHER in rows_of(release)
+    examples = label_examples(events.impressions(), events.interactions(events.end().interactions))
+    assert USER not in examples["user_id"].to_pylist()
+    erase_users(shop, events, [], grace_s=0)
+    assert find_traces(shop, events, *open_receipt(events, receipt.token)) == {}
     assert np.asarray(release.popularity_I).sum() > 0
     assert len(release.items) == ITEMS
 
@@ -417,15 +424,15 @@ def test_in_a_bucket_this_nodes_copies_go_too(
     there, store = replace(shop, home=uri), ArtifactStore(uri)
     for path in [path for path in home.rglob("*") if path.is_file() and "sqlite" not in path.name]:
         store.write(path.relative_to(home).as_posix(), path.read_bytes())
-    assert HIM in rows_of(Release.open(store))
-    made = forgetting.forget(there, events, HIM, NOW)
-    forgetting.erase(there, events, [HIM], grace_s=3600)
-    assert HIM not in rows_of(Release.open(store))
+    assert USER in rows_of(Release.open(store))
+    receipt = forget_user(there, events, USER, NOW)
+    erase_users(there, events, [USER], grace_s=3600)
+    assert USER not in rows_of(Release.open(store))
     copies = list((tmp_path / "node").rglob("*"))
-    assert not [path for path in copies if path.is_file() and HIM.encode() in path.read_bytes()]
-    assert forgetting.left(there, events, HIM, NOW)
-    forgetting.erase(there, events, [], grace_s=-1)
-    assert forgetting.left(there, events, *forgetting.unsealed(events, made.token)) == {}
+    assert not [path for path in copies if path.is_file() and USER.encode() in path.read_bytes()]
+    assert find_traces(there, events, USER, NOW)
+    erase_users(there, events, [], grace_s=-1)
+    assert find_traces(there, events, *open_receipt(events, receipt.token)) == {}
 
 
 def test_the_job_forgets_a_file_of_users_and_looks_again(
@@ -444,7 +451,7 @@ def test_the_job_forgets_a_file_of_users_and_looks_again(
         return forget_users.main(), capsys.readouterr().out.splitlines()
 
     file = tmp_path / "users"
-    file.write_text(f"{HIM}\n\n{HER}\n{HIM}\n")
+    file.write_text(f"{USER}\n\n{OTHER}\n{USER}\n")
     code, lines = run(str(file), "--grace", "0")
     assert code == 0
     assert json.loads(lines[-1]) | {"seconds": 0} == {
@@ -466,7 +473,7 @@ def test_the_job_forgets_a_file_of_users_and_looks_again(
 
 
 class Learner:
-    """Keeps whom it was told to forget."""
+    """Remembers whom it had to forget."""
 
     def __init__(self) -> None:
         self.gone: set[str] = set()
@@ -483,15 +490,15 @@ def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     monkeypatch.setattr(trainer, "_fits", lambda shown: True)
     trainer._read()
     assert {each.shown.user_id for each in trainer._waiting.values()} == {
-        events.digest(HIM),
-        events.digest(HER),
+        events.digest(USER),
+        events.digest(OTHER),
     }
     assert {table["user_id"][0].as_py() for [table] in trainer._touched.values()} == {
-        events.digest(HIM),
-        events.digest(HER),
+        events.digest(USER),
+        events.digest(OTHER),
     }
-    forgetting.forget(shop, events, HIM, NOW)
+    forget_user(shop, events, USER, NOW)
     trainer._read()
-    assert list(trainer._waiting) == list(trainer._touched) == [HER]
-    assert learner.gone == {events.digest(HIM)}
+    assert list(trainer._waiting) == list(trainer._touched) == [OTHER]
+    assert learner.gone == {events.digest(USER)}
     trainer.close()

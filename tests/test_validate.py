@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
-from recsys.datasets.validate import LINE, SOURCE, Checked, check_events, check_items, deduplicate
+from recsys.datasets.validate import (
+    LINE,
+    SOURCE,
+    ValidationResult,
+    check_events,
+    check_items,
+    deduplicate,
+)
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import EVENTS, ITEMS_IN, QUARANTINE
 
@@ -29,20 +36,20 @@ GOOD = {
 }
 
 
-def items(**columns: list[Any] | pa.Array) -> Checked:
+def items(**columns: list[Any] | pa.Array) -> ValidationResult:
     count = max(map(len, columns.values()))
     return check_items(
         pa.table({"item_id": [f"i{n}" for n in range(count)]} | columns), "shop.csv", 100
     )
 
 
-def events(**columns: list[Any] | pa.Array) -> Checked:
+def events(**columns: list[Any] | pa.Array) -> ValidationResult:
     count = max(map(len, columns.values()))
     raw = {name: [value] * count for name, value in GOOD.items()} | columns
     return check_events(pa.table(raw), "log.csv", 0, NOW)
 
 
-def reasons(checked: Checked) -> list[str]:
+def reasons(checked: ValidationResult) -> list[str]:
     return checked.quarantined["reason"].to_pylist()
 
 
@@ -249,7 +256,7 @@ def raw_tables(draw: st.DrawFn, schema: pa.Schema) -> pa.Table:
     return pa.table({name: draw(columns(rows)) for name in names})
 
 
-def assert_each_row_once(raw: pa.Table, checked: Checked, schema: pa.Schema) -> None:
+def assert_each_row_once(raw: pa.Table, checked: ValidationResult, schema: pa.Schema) -> None:
     assert checked.good.schema == pa.schema([*schema, *SOURCE])
     assert checked.quarantined.schema == QUARANTINE
     rows = checked.good["_row"].to_pylist() + checked.quarantined["row"].to_pylist()

@@ -1,0 +1,126 @@
+"""Rules for the cells of a raw column: its canonical values, and every violation.
+
+A value that is there but comes out null violates its rule; an empty text is no number, flag or
+time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.datasets.casts import cast, to_flag, to_float, to_mask, to_time, trim
+from recsys.tables import TIME
+from recsys.types import Mask
+
+MAX_ID_LENGTH = 256
+#: An item may be announced: unlike an event it can lie in the future. Beyond this stands "never",
+#: or another unit.
+LAST_ADDED = datetime(2100, 1, 1, tzinfo=UTC)
+
+#: The rows that violate a rule, and the rule as the end of a sentence.
+Violation = tuple[Mask, str]
+Checked = tuple[pa.Array, list[Violation]]
+#: A raw column, and where it has values, to canonical values and violations.
+Rule = Callable[[pa.Array, Mask], Checked]
+
+
+def _text(column: pa.Array, present_N: Mask) -> Checked:
+    """Strings as they are, numbers written out: in many shops ids are numbers."""
+    values = cast(column, pa.string())
+    if pa.types.is_floating(column.type):  # NaN is how many tools write a missing number
+        present_N = present_N & ~to_mask(pc.equal(values, "nan"))
+        values = pc.if_else(pc.equal(values, "nan"), pa.scalar(None, pa.string()), values)
+    return values, [(present_N & to_mask(values.is_null()), "it must be text")]
+
+
+def _id(column: pa.Array, present_N: Mask, optional: bool = False) -> Checked:
+    values, violations = _text(column, present_N)
+    blank_N = to_mask(pc.equal(pc.utf8_trim_whitespace(values), ""), null=True)
+    if optional:
+        values = pc.if_else(pa.array(blank_N), pa.scalar(None, pa.string()), values)
+    else:
+        violations.append((blank_N, "it must not be empty"))
+    long_N = to_mask(pc.greater(pc.utf8_length(values), MAX_ID_LENGTH))
+    control_N = to_mask(pc.match_substring_regex(values, r"[\p{Cc}\x{FFFD}]"))
+    violations += [(long_N, f"it must have {MAX_ID_LENGTH} characters or fewer")]
+    return values, [*violations, (control_N, "it must have no control or replacement characters")]
+
+
+def _number(column: pa.Array, present_N: Mask, above_zero: bool = False) -> Checked:
+    column = trim(column)
+    values = to_float(column)
+    violations = [(_unparsed(column, present_N, values), "it must be a number")]
+    endless_N = ~to_mask(pc.is_finite(values), null=True)
+    low_N = to_mask(pc.less_equal(values, 0.0) if above_zero else pc.less(values, 0.0))
+    rule = "it must be above zero" if above_zero else "it must be zero or more"
+    return values, [*violations, (endless_N, "it must be a finite number"), (low_N, rule)]
+
+
+def _flag(column: pa.Array, present_N: Mask, missing: bool) -> Checked:
+    column = trim(cast(column, pa.string()))
+    values = to_flag(column)
+    return values.fill_null(missing), [
+        (_unparsed(column, present_N, values), "it must be true or false")
+    ]
+
+
+def _event_type(column: pa.Array, present_N: Mask, types: Sequence[str]) -> Checked:
+    values, violations = _text(column, present_N)
+    unknown_N = ~to_mask(pc.is_in(values, value_set=pa.array(types, pa.string())))
+    return values, [*violations, (unknown_N, f"use one of {', '.join(types)}")]
+
+
+def _time(column: pa.Array, present_N: Mask, latest: datetime, optional: bool = False) -> Checked:
+    """Timestamps, dates and ISO 8601 texts; a bare number is not guessed to be seconds or
+    milliseconds."""
+    column = trim(column)
+    values = to_time(column)
+    violations = [(_unparsed(column, present_N, values), "it must be a timestamp or ISO 8601 text")]
+    if not optional:
+        violations.append((to_mask(values.is_null()), "it must not be empty"))
+    # Before 1970 lie broken clocks, and years that Python's datetime cannot hold.
+    early_N, late_N = (
+        pc.less(values, pa.scalar(0, TIME)),
+        pc.greater(values, pa.scalar(latest, TIME)),
+    )
+    violations.append((to_mask(early_N), "it must not be before 1970"))
+    return values, [
+        *violations,
+        (to_mask(late_N), f"it must not be later than {latest:%Y-%m-%dT%H:%M:%SZ}"),
+    ]
+
+
+ITEM_RULES: dict[str, Rule] = {
+    "item_id": _id,
+    **dict.fromkeys(
+        ("title", "description", "category", "brand", "image", "attributes", "group_id"), _text
+    ),
+    "price": _number,
+    "in_stock": partial(_flag, missing=True),
+    "added": partial(_time, latest=LAST_ADDED, optional=True),
+}
+_EVENT_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("event_id", "user_id", "item_id"), _id),
+    "request_id": partial(_id, optional=True),
+    "quantity": partial(_number, above_zero=True),
+    "price": _number,
+}
+
+
+def _unparsed(column: pa.Array, present_N: Mask, values: pa.Array) -> Mask:
+    """Where there is a value that is not empty and its cast is null."""
+    empty_N = to_mask(pc.equal(column, "")) if pa.types.is_string(column.type) else np.False_
+    return present_N & to_mask(values.is_null()) & ~empty_N
+
+
+def event_rules(latest: datetime, types: Sequence[str]) -> dict[str, Rule]:
+    """The rules of `tables.EVENTS`: no event is later than `latest`, its type is one of `types`."""
+    return _EVENT_RULES | {
+        "type": partial(_event_type, types=types),
+        "time": partial(_time, latest=latest),
+    }

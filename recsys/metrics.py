@@ -3,7 +3,7 @@
 Legend: U users (or queries), K places of an answer. An answer is `rows_UK` int item rows, best
 first, -1 pads at the end, no row twice. The truth is ragged: user u's relevant items are
 `items[offsets[u]:offsets[u + 1]]`, distinct. Every per-user value is NaN where a user has no truth;
-`mean` and `bootstrap_interval` leave those users out."""
+`mean` and `intervals.bootstrap_mean` leave those users out."""
 
 from __future__ import annotations
 
@@ -146,39 +146,3 @@ def mean(values_U: Values) -> float:
     """The mean over users with a truth; NaN when there are none."""
     known = values_U[~np.isnan(values_U)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def bootstrap_interval(
-    values_U: Values, level: float = 0.95, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of `mean(values_U)`: users are drawn again with replacement
-    (Efron 1979)."""
-    known = values_U[~np.isnan(values_U)]
-    if not len(known):
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = [known[rng.integers(len(known), size=len(known))].mean() for _ in range(draws)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def seeds_interval(
-    values_SU: Values, level: float = 0.95, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean over S seeds and U users, both drawn again with
-    replacement.
-
-    Every draw takes S seeds and U users, and the users' values under just these seeds (the two-way
-    bootstrap of Owen, 2007). Three seeds tell little of their spread, and the draw makes it smaller
-    by (S - 1) / S: report it beside this."""
-    known_SU = values_SU[:, ~np.isnan(values_SU).any(axis=0)]
-    seeds, users = known_SU.shape
-    if not users:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(draws):
-        drawn_U = np.bincount(rng.integers(users, size=users), minlength=users)
-        means.append((known_SU @ drawn_U)[rng.integers(seeds, size=seeds)].mean() / users)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from recsys.events.joins import label_examples
 from recsys.experiments.analysis import Row, analyse
 from recsys.experiments.assignment import INTERLEAVED, Experiment, assigned
 from recsys.experiments.chance import rng_of
 from recsys.experiments.interleaving import team_draft
-from recsys.experiments.intervals import chi_square, difference, mean, units
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression
 
@@ -72,33 +70,6 @@ def test_rates_by_hand() -> None:
     assert "clicks/difference" not in old
     assert notes == []
     assert of(rows, "sample_ratio")["users/new"] == 2
-
-
-def test_a_users_requests_are_not_independent() -> None:
-    """Ten users who all click or never do: ten requests each say no more than one."""
-    values_B, users_B = np.repeat([0.0, 1.0] * 5, 10), np.repeat(np.arange(10), 10)
-    assert mean(values_B, users_B).error == pytest.approx(mean(values_B[::10]).error)
-    assert mean(values_B).error < mean(values_B, users_B).error / 3
-
-
-def test_differences_are_welchs() -> None:
-    from scipy.stats import ttest_ind
-
-    one_B, other_B = np.array([1.0, 2, 4, 9]), np.array([0.0, 1, 1, 2, 1])
-    found = difference(mean(one_B), mean(other_B))
-    truth = ttest_ind(one_B, other_B, equal_var=False)
-    assert found.p == pytest.approx(truth.pvalue)
-    assert (found.low, found.high) == pytest.approx(tuple(truth.confidence_interval(0.95)))
-
-
-def test_chi_square_is_pearsons() -> None:
-    from scipy.stats import chisquare
-
-    assert chi_square([60, 30], [0.5, 0.5]) == pytest.approx(tuple(chisquare([60, 30])))
-
-
-def test_strangers_are_units_of_their_own() -> None:
-    assert units(["a", None, "a", None], ["r1", "r2", "r3", "a"]).tolist() == [0, 1, 0, 2]
 
 
 def traffic(

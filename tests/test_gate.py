@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.learning.gate import GateCriteria, day_slices, interval_by_user, judge, render_page
+from recsys.learning.gate import GateCriteria, day_slices, judge, render_page
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
 from tests.toy_clicks import CURVE, logged
@@ -125,14 +125,6 @@ def test_slices_by_feature_tail_and_surface(day) -> None:
     assert found["cold users"].tolist() == [True, False, False, False]
     assert found["tail items"].tolist() == [False, True, False, False]
     assert found["surface search"].tolist() == [True, False, True, True]
-
-
-def test_requests_of_one_user_are_drawn_together() -> None:
-    """A hundred requests of two users say no more than two do."""
-    values = np.repeat([0.0, 1.0], 50)
-    assert interval_by_user(values, np.repeat([0, 1], 50)) == (0, 1)
-    low, high = interval_by_user(values, np.arange(100))
-    assert 0.35 < low < high < 0.65
 
 
 def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:

@@ -39,6 +39,7 @@ ORDER = [
     "recsys.storage",
     "recsys.pretrained",
     "recsys.metrics",
+    "recsys.intervals",
     "recsys.tables",
     "recsys.interfaces",
     "recsys.errors",

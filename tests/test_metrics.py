@@ -43,7 +43,6 @@ def test_no_answer_and_no_user():
         metrics.ndcg_at_k(ROWS_UK[:, :0], OFFSETS, ITEMS, 10), [0, 0, np.nan]
     )
     assert np.isnan(metrics.mean(np.array([np.nan])))
-    assert np.isnan(metrics.bootstrap_interval(np.array([]))).all()
 
 
 def test_truth_of_other_users_is_refused():
@@ -51,16 +50,6 @@ def test_truth_of_other_users_is_refused():
         ValueError, match="3 answers need 4 truth offsets ending in 4, not 3 ending in 4"
     ):
         metrics.found(ROWS_UK, OFFSETS[1:], ITEMS)
-
-
-def test_the_bootstrap_interval_is_the_normal_one_and_repeats():
-    values_U = np.append(np.random.default_rng(3).random(2_000), np.nan)
-    low, high = metrics.bootstrap_interval(values_U)
-    assert (low, high) == metrics.bootstrap_interval(values_U)
-    error = np.nanstd(values_U) / np.sqrt(2_000)
-    np.testing.assert_allclose(
-        [low, high], metrics.mean(values_U) + np.array([-1.96, 1.96]) * error, atol=0.2 * error
-    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -190,19 +179,3 @@ def test_novelty_counts_bits():
     counts_I = np.array([3, 1, 0, 0])
     assert metrics.novelty(np.array([[0, -1], [0, 2]]), counts_I) == (1 + 1 + 3) / 3
     assert np.isnan(metrics.novelty(np.array([[-1]]), counts_I))
-
-
-def test_the_interval_over_users_and_seeds():
-    """One seed: that over users. Users alike: that over seeds, whose mean of three has 27
-    values."""
-    values_SU = np.random.default_rng(3).random((1, 2_000))
-    np.testing.assert_allclose(
-        metrics.seeds_interval(values_SU),
-        metrics.bootstrap_interval(values_SU[0]),
-        atol=0.2 * 0.29 / np.sqrt(2_000),
-    )
-    alike_SU = np.repeat([[0.0], [0.3], [0.6]], 5, axis=1)
-    np.testing.assert_allclose(metrics.seeds_interval(alike_SU), [0, 0.6])
-    assert np.isnan(metrics.seeds_interval(np.full((2, 3), np.nan))).all()
-    with_gap_SU = np.append(alike_SU, [[np.nan]] * 3, axis=1)
-    assert metrics.seeds_interval(with_gap_SU) == metrics.seeds_interval(alike_SU)

@@ -11,10 +11,8 @@ from recsys.simulation.shoppers import ClickLog
 from recsys.simulation.truth_metrics import (
     adaptation,
     background_displacement,
-    bootstrap_interval,
     displacement,
     examination_error,
-    percentile_interval,
     regret,
     regret_ratio,
     true_ndcg,
@@ -59,13 +57,6 @@ def test_adaptation_is_at_the_end_of_the_window_that_is_halfway_back() -> None:
     never = adaptation(before, shifted, np.full(200, 0.5), np.full(200, 2))
     assert never.value == float("inf")
     assert not never.reached_floor
-
-
-def test_the_interval_of_a_mean_is_that_of_the_normal() -> None:
-    values = np.random.default_rng(0).normal(size=2000)
-    low, high = bootstrap_interval(2000, lambda rows: float(values[rows].mean()), draws=1000)
-    assert high - low == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.1)
-    assert percentile_interval([1.0] * 9 + [float("inf")])[1] == float("inf")
 
 
 def test_an_item_moves_by_the_mean_of_its_positions() -> None:

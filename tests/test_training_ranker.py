@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recsys.errors import InputError
-from recsys.metrics import seeds_interval
+from recsys.intervals import two_way_bootstrap_mean
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import ips_ndcg, split
 from recsys.ranking.network import NetRanker, Network, load
@@ -59,7 +59,7 @@ def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
         )
         assert ips.mean() > 0.97 > 0.95 > raw.mean()
         gained_SB.append(ips - raw)
-    assert seeds_interval(np.array(gained_SB))[0] > 0.01
+    assert two_way_bootstrap_mean(np.array(gained_SB))[0] > 0.01
 
 
 @pytest.mark.parametrize("learn", [trees, net])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys import metrics
 from recsys.errors import InputError
+from recsys.intervals import bootstrap_mean, two_way_bootstrap_mean
 from recsys.types import Floats, Histories, Ints, Mask
 
 #: Answers are this long; `mrr` looks no deeper.
@@ -274,10 +275,10 @@ def _values(rows_UK: Ints, asked: EvalUsers) -> dict[str, metrics.Values]:
 
 def _spread(name: str, values_SU: metrics.Values) -> Row:
     if len(values_SU) == 1:
-        return {f"{name}/interval": list(metrics.bootstrap_interval(values_SU[0]))}
+        return {f"{name}/interval": list(bootstrap_mean(values_SU[0]))}
     means_S = [metrics.mean(values_U) for values_U in values_SU]
     return {
-        f"{name}/interval": list(metrics.seeds_interval(values_SU)),
+        f"{name}/interval": list(two_way_bootstrap_mean(values_SU)),
         f"{name}/std": float(np.std(means_S, ddof=1)),
     }
 

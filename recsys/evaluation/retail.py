@@ -22,6 +22,7 @@ from recsys import metrics
 from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
 from recsys.interfaces import DatasetAdapter, Encoder, Ranker, UserModel
+from recsys.intervals import bootstrap_mean
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import ranked
 from recsys.pipeline.mixing import asking
@@ -267,6 +268,6 @@ def evaluate(shop: Split, contender: Contender) -> dict[str, float | list[float]
     for name, rows_UK, truth in zip(("all", "new"), answers, (shop.all, shop.new), strict=True):
         hits_U = metrics.hits_at_k(rows_UK, *truth, K)
         row[f"hits@{K}/{name}"] = metrics.mean(hits_U)
-        row[f"hits@{K}/{name}/interval"] = list(metrics.bootstrap_interval(hits_U))
+        row[f"hits@{K}/{name}/interval"] = list(bootstrap_mean(hits_U))
         row[f"ndcg@{K}/{name}"] = metrics.mean(metrics.ndcg_at_k(rows_UK, *truth, K))
     return {**row, "coverage": metrics.coverage(answers[0], shop.item_count)}

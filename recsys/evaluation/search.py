@@ -21,9 +21,9 @@ from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Encoder
+from recsys.intervals import bootstrap_mean
 from recsys.metrics import (
     Values,
-    bootstrap_interval,
     graded_ndcg,
     mean,
     recall_at_k,
@@ -341,7 +341,7 @@ def _ranked(contender: Contender, queries: Sequence[str], what: str) -> tuple[Ro
 
 
 def _with_interval(column: str, values: Values) -> dict[str, float]:
-    low, high = bootstrap_interval(values)
+    low, high = bootstrap_mean(values)
     return {column: mean(values), f"{column}/low": low, f"{column}/high": high}
 
 

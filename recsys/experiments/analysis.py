@@ -1,9 +1,8 @@
-"""What an experiment's log says: each arm's rates with intervals, their differences to the control,
-whether the arms are as large as they were meant to be, and which ranker's choices were clicked
-where two shared a list.
+"""Analysis of a controlled experiment from its log: each arm's rates with intervals, differences to
+the control, the sample-ratio check, and preferences between interleaved rankers.
 
-A request is an answer that was shown. Its unit is its user, or itself where there is none;
-intervals are of 95 % and clustered by unit (`intervals.mean`). Legend: B requests, N shown items.
+A request is an answer that was shown. Intervals are of 95 % and clustered by user
+(`intervals.clustered_mean`); a request without a user is a cluster of its own. Legend: B requests.
 """
 
 from __future__ import annotations
@@ -19,38 +18,49 @@ from numpy.typing import NDArray
 
 from recsys.experiments.assignment import INTERLEAVED, Experiment
 from recsys.experiments.interleaving import preference
-from recsys.experiments.intervals import Mean, chi_square, difference, mean, units
+from recsys.intervals import (
+    ClusteredMean,
+    chi_square_test,
+    cluster_ids,
+    clustered_mean,
+    sign_test,
+    welch_difference,
+)
 from recsys.types import EVENT_TYPES, Impression, Mask
 
 Row = dict[str, Any]
+Result = tuple[list[Row], list[str]]
 #: A sample ratio less likely than this is a fault of the experiment, not chance (Fabijan et al.
 #: 2019).
-MISMATCH = 1e-3
-#: Of each request: items that were clicked (carted, bought) or bought, and whether anything was
-#: done at all. A label of `tables.EXAMPLES` is the strongest thing that was done with an item: what
-#: was bought counts as clicked.
+MISMATCH_P = 1e-3
+#: Of each request: the number of items that were clicked (carted, bought), the number bought, and
+#: whether there was any interaction at all. A label of `tables.EXAMPLES` is the strongest
+#: interaction with an item: what was bought counts as clicked.
 METRICS = ("clicks", "purchases", "touched")
 _CLICK, _PURCHASE = 1 + EVENT_TYPES.index("click"), 1 + EVENT_TYPES.index("purchase")
 
 
-@dataclass(frozen=True)
-class Requests:
-    """The experiment's requests, one an answer: the arm, the unit, and the METRICS of each."""
+@dataclass(frozen=True, kw_only=True)
+class ExperimentRequests:
+    """The experiment's requests, one an answer: the arm, the user as a cluster, the surface, the
+    METRICS, and which of two interleaved arms is preferred (1 the second, -1 the first)."""
 
     arms_B: NDArray[np.object_]
-    units_B: NDArray[np.int64]
+    clusters_B: NDArray[np.int64]
     surfaces_B: NDArray[np.object_]
     values: Mapping[str, NDArray[np.float64]]
     preferences_B: NDArray[np.int64]
 
-    def where(self, mask_B: Mask) -> Requests:
-        values = {name: value_B[mask_B] for name, value_B in self.values.items()}
-        return Requests(
-            self.arms_B[mask_B],
-            self.units_B[mask_B],
-            self.surfaces_B[mask_B],
-            values,
-            self.preferences_B[mask_B],
+    def __len__(self) -> int:
+        return len(self.arms_B)
+
+    def where(self, mask_B: Mask) -> ExperimentRequests:
+        return ExperimentRequests(
+            arms_B=self.arms_B[mask_B],
+            clusters_B=self.clusters_B[mask_B],
+            surfaces_B=self.surfaces_B[mask_B],
+            values={name: value_B[mask_B] for name, value_B in self.values.items()},
+            preferences_B=self.preferences_B[mask_B],
         )
 
 
@@ -60,7 +70,7 @@ def analyse(
     examples: pa.Table,
     experiments: Sequence[Experiment] = (),
     control: str | None = None,
-) -> tuple[list[Row], list[str]]:
+) -> Result:
     """Rows for a table, and in sentences what is wrong with the log; nothing in it is fatal.
 
     `examples` is what `joins.label_examples` made of these impressions. `control` is the
@@ -68,54 +78,81 @@ def analyse(
     their `kind`: "arm", one a slice (all, and each surface where there are several) and arm, with
     requests, users and of each of METRICS the mean, `/low`, `/high`, and against the control
     `/difference`, `/difference/low`, `/difference/high`, `/p`; "ratio", the sample-ratio check;
-    "preference", see `preferred`."""
+    "preference", see `preference_row`."""
     shown = list({each.request_id: each for each in impressions if name in each.arms}.values())
     experiment = next((each for each in experiments if each.name == name), None)
     if not shown:
-        known = ", ".join(each.name for each in experiments) or "none"
-        return [], [f"no answer was shown in an experiment named {name!r}: the setup has {known}"]
-    notes = (
-        []
-        if experiment
-        else [f"the setup has no experiment {name!r}: arms are judged as the log names them"]
-    )
-    requests = _requests(name, shown, examples, experiment)
-    notes += _oddities(requests, experiment)
+        names = ", ".join(each.name for each in experiments) or "none"
+        return [], [f"no answer was shown in an experiment named {name!r}: the setup has {names}"]
+    notes = []
+    if experiment is None:
+        notes.append(f"the setup has no experiment {name!r}: arms are judged as the log names them")
+    teams = _teams(shown, experiment)
+    requests = _requests(name, shown, examples, teams)
+    notes += _anomalies(requests, experiment)
     if experiment:
         requests = requests.where(np.isin(requests.arms_B, _arms(experiment)))
-    if not len(requests.arms_B):
-        return [], [
-            *notes,
-            f"no answer is of an arm that {name!r} has: look where its requests went",
-        ]
+    if not len(requests):
+        reason = f"no answer is of an arm that {name!r} has: look where its requests went"
+        return [], [*notes, reason]
     if (requests.arms_B == INTERLEAVED).all():
-        rows, more = preferred(requests, _teams(shown, experiment))
-        return [*_arm_rows(requests, INTERLEAVED), *rows], [*notes, *more]
-    rows, more = _compared(requests, experiment, control)
+        row, more = preference_row(requests, teams)
+        return [*_arm_rows(requests, INTERLEAVED), row], [*notes, *more]
+    rows, more = _compare_arms(requests, experiment, control)
     return rows, [*notes, *more]
 
 
-def _compared(
-    requests: Requests, experiment: Experiment | None, control: str | None
-) -> tuple[list[Row], list[str]]:
-    """The rows of an A/B experiment."""
-    counts = Counter(requests.arms_B.tolist())
-    default = (
-        experiment.control
-        if experiment and experiment.control in counts
-        else counts.most_common(1)[0][0]
+def preference_row(requests: ExperimentRequests, teams: tuple[str, str]) -> tuple[Row, list[str]]:
+    """Which of two teams is preferred.
+
+    A request prefers the team with more clicks. `wins` and `losses` count those that prefer the
+    second team and the first, `p/sign` is the sign test of them; `preference` is the mean of 1, -1
+    and 0 over all requests with its interval clustered by user, and `p` that it is 0."""
+    wins = int((requests.preferences_B == 1).sum())
+    losses = int((requests.preferences_B == -1).sum())
+    mean = clustered_mean(requests.preferences_B.astype(np.float64), requests.clusters_B)
+    against_zero = welch_difference(
+        mean, ClusteredMean(0.0, 0.0, mean.requests, max(mean.clusters, 2))
     )
-    notes, chosen = [], control if control is not None and control in counts else default
-    if control is not None and chosen != control:
+    row: Row = {
+        "kind": "preference",
+        "name": f"{teams[1]} over {teams[0]}",
+        "requests": mean.requests,
+        "users": mean.clusters,
+        "wins": wins,
+        "losses": losses,
+        "ties": mean.requests - wins - losses,
+        "preference": mean.value,
+        "preference/low": against_zero.low,
+        "preference/high": against_zero.high,
+        "p": against_zero.p,
+        "p/sign": sign_test(wins, losses),
+    }
+    if wins + losses:
+        return row, []
+    return row, ["no request prefers a team: nothing was clicked that only one of them chose"]
+
+
+# A/B comparisons
+
+
+def _compare_arms(
+    requests: ExperimentRequests, experiment: Experiment | None, control: str | None
+) -> Result:
+    counts = Counter(requests.arms_B.tolist())
+    default = counts.most_common(1)[0][0]
+    if experiment and experiment.control in counts:
+        default = experiment.control
+    baseline, notes = control if control is not None and control in counts else default, []
+    if control is not None and baseline != control:
         notes.append(f"no answer is of the control {control!r}: {default!r} stands in for it")
     if len(counts) == 1:
         notes.append(f"all answers are of the arm {default!r}: there is nothing to compare")
-    rows = _arm_rows(requests, chosen)
     ratio, more = _sample_ratio(requests, experiment)
-    return [*rows, *ratio], [*notes, *more]
+    return [*_arm_rows(requests, baseline), *ratio], [*notes, *more]
 
 
-def _arm_rows(requests: Requests, control: str) -> list[Row]:
+def _arm_rows(requests: ExperimentRequests, control: str) -> list[Row]:
     surfaces = sorted(set(requests.surfaces_B.tolist()))
     slices = {"all": requests}
     if len(surfaces) > 1:
@@ -124,140 +161,100 @@ def _arm_rows(requests: Requests, control: str) -> list[Row]:
     for name, part in slices.items():
         arms = sorted(set(part.arms_B.tolist()), key=lambda arm: (arm != control, arm))
         means = {arm: _means(part.where(part.arms_B == arm)) for arm in arms}
-        rows += [
-            _arm_row(name, arm, means[arm], None if arm == control else means.get(control))
-            for arm in arms
-        ]
+        for arm in arms:
+            baseline = None if arm == control else means.get(control)
+            rows.append({"kind": "arm", "name": arm, "slice": name, **_rates(means[arm], baseline)})
     return rows
 
 
-def _means(requests: Requests) -> dict[str, Mean]:
-    return {metric: mean(requests.values[metric], requests.units_B) for metric in METRICS}
-
-
-def _arm_row(
-    part: str, arm: str, means: Mapping[str, Mean], against: Mapping[str, Mean] | None
-) -> Row:
-    first = means[METRICS[0]]
-    row: Row = {
-        "kind": "arm",
-        "name": arm,
-        "slice": part,
-        "requests": first.requests,
-        "users": first.units,
+def _means(requests: ExperimentRequests) -> dict[str, ClusteredMean]:
+    return {
+        metric: clustered_mean(requests.values[metric], requests.clusters_B) for metric in METRICS
     }
-    for metric, found in means.items():
-        row[metric] = found.value
-        row[f"{metric}/low"], row[f"{metric}/high"] = found.interval
-        if against is not None:
-            apart = difference(found, against[metric])
-            row[f"{metric}/difference"], row[f"{metric}/p"] = apart.value, apart.p
-            row[f"{metric}/difference/low"], row[f"{metric}/difference/high"] = (
-                apart.low,
-                apart.high,
-            )
+
+
+def _rates(means: Mapping[str, ClusteredMean], baseline: Mapping[str, ClusteredMean] | None) -> Row:
+    """Of each of METRICS the mean with its interval, and the difference to the baseline's."""
+    first = means[METRICS[0]]
+    row: Row = {"requests": first.requests, "users": first.clusters}
+    for metric, mean in means.items():
+        row[metric] = mean.value
+        row[f"{metric}/low"], row[f"{metric}/high"] = mean.interval
+        if baseline is not None:
+            difference = welch_difference(mean, baseline[metric])
+            row[f"{metric}/difference"], row[f"{metric}/p"] = difference.value, difference.p
+            row[f"{metric}/difference/low"] = difference.low
+            row[f"{metric}/difference/high"] = difference.high
     return row
 
 
-def _sample_ratio(requests: Requests, experiment: Experiment | None) -> tuple[list[Row], list[str]]:
-    """Units an arm against the arms' shares, by chi-square: a mismatch says that who is missing was
-    not lost by chance, so that the arms cannot be compared (Fabijan et al. 2019)."""
+def _sample_ratio(requests: ExperimentRequests, experiment: Experiment | None) -> Result:
+    """Users an arm against the arms' shares, by chi-square: on a mismatch those who are missing
+    were not lost by chance, and the arms cannot be compared (Fabijan et al. 2019)."""
     if experiment is None:
         return [], ["without the experiment's shares the sample ratio cannot be checked"]
-    arms = list(experiment.arms)
-    counts = [len(np.unique(requests.units_B[requests.arms_B == arm])) for arm in arms]
-    statistic, p = chi_square(counts, list(experiment.arms.values()))
+    users = {
+        arm: len(np.unique(requests.clusters_B[requests.arms_B == arm])) for arm in experiment.arms
+    }
+    statistic, p = chi_square_test(list(users.values()), list(experiment.arms.values()))
     row: Row = {
         "kind": "ratio",
         "name": "sample_ratio",
         "chi2": statistic,
         "p": p,
-        "mismatch": p < MISMATCH,
+        "mismatch": p < MISMATCH_P,
+        **{f"users/{arm}": count for arm, count in users.items()},
     }
-    row |= {f"users/{arm}": count for arm, count in zip(arms, counts, strict=True)}
-    if p >= MISMATCH:
+    if p >= MISMATCH_P:
         return [row], []
-    told = ", ".join(f"{arm} {n:,}" for arm, n in zip(arms, counts, strict=True))
+    by_arm = ", ".join(f"{arm} {count:,}" for arm, count in users.items())
     return [row], [
-        f"SAMPLE RATIO MISMATCH (p = {p:.1e}): users by arm are {told}, so believe no difference before you know why"
+        f"SAMPLE RATIO MISMATCH (p = {p:.1e}): users by arm are {by_arm}, so believe no difference "
+        "before you know why"
     ]
 
 
-def preferred(requests: Requests, teams: tuple[str, str]) -> tuple[list[Row], list[str]]:
-    """Which of two teams is liked: one row.
-
-    A request prefers the team with more clicks. `wins` and `losses` count those that prefer the
-    second team and the first, `p/sign` is the binomial test that both are as likely; `preference`
-    is the mean of 1, -1 and 0 over all requests with its interval clustered by user, and `p` that
-    it is 0."""
-    from scipy.stats import binomtest
-
-    won_B = requests.preferences_B
-    wins, losses = int((won_B == 1).sum()), int((won_B == -1).sum())
-    found = mean(won_B.astype(np.float64), requests.units_B)
-    apart = difference(found, Mean(0.0, 0.0, found.requests, max(found.units, 2)))
-    row: Row = {
-        "kind": "preference",
-        "name": f"{teams[1]} over {teams[0]}",
-        "requests": found.requests,
-    }
-    row |= {
-        "users": found.units,
-        "wins": wins,
-        "losses": losses,
-        "ties": found.requests - wins - losses,
-    }
-    row |= {
-        "preference": found.value,
-        "preference/low": apart.low,
-        "preference/high": apart.high,
-        "p": apart.p,
-    }
-    row["p/sign"] = float(binomtest(wins, wins + losses).pvalue) if wins + losses else float("nan")
-    notes = (
-        []
-        if wins + losses
-        else ["no request prefers a team: nothing was clicked that only one of them chose"]
-    )
-    return [row], notes
+# From the log
 
 
 def _requests(
-    name: str, shown: Sequence[Impression], examples: pa.Table, experiment: Experiment | None
-) -> Requests:
+    name: str, shown: Sequence[Impression], examples: pa.Table, teams: tuple[str, str]
+) -> ExperimentRequests:
     labels = _labels(examples)
-    teams, counted = _teams(shown, experiment), [labels.get(each.request_id, {}) for each in shown]
-    done = [list(items.values()) for items in counted]
-    values = {
-        "clicks": np.array([sum(label >= _CLICK for label in each) for each in done], np.float64),
-        "purchases": np.array(
-            [sum(label >= _PURCHASE for label in each) for each in done], np.float64
-        ),
-        "touched": np.array([any(label > 0 for label in each) for each in done], np.float64),
+    labels_B = [labels.get(each.request_id, {}) for each in shown]
+    counts = {
+        "clicks": [sum(n >= _CLICK for n in items.values()) for items in labels_B],
+        "purchases": [sum(n >= _PURCHASE for n in items.values()) for items in labels_B],
+        "touched": [any(n > 0 for n in items.values()) for items in labels_B],
     }
-    won = [
-        preference(each.teams, [items.get(item, 0) >= _CLICK for item in each.item_ids], teams)
-        if each.teams
-        else 0
-        for each, items in zip(shown, counted, strict=True)
+    preferences = [
+        _preference(each, items, teams) for each, items in zip(shown, labels_B, strict=True)
     ]
-    return Requests(
-        np.array([each.arms[name] for each in shown], object),
-        units([each.user_id for each in shown], [each.request_id for each in shown]),
-        np.array([each.surface for each in shown], object),
-        values,
-        np.array(won, np.int64),
+    users, request_ids = [each.user_id for each in shown], [each.request_id for each in shown]
+    return ExperimentRequests(
+        arms_B=np.array([each.arms[name] for each in shown], object),
+        clusters_B=cluster_ids(users, request_ids),
+        surfaces_B=np.array([each.surface for each in shown], object),
+        values={metric: np.array(values, np.float64) for metric, values in counts.items()},
+        preferences_B=np.array(preferences, np.int64),
     )
 
 
+def _preference(shown: Impression, labels: Mapping[str, int], teams: tuple[str, str]) -> int:
+    if not shown.teams:
+        return 0
+    is_clicked = [labels.get(item, 0) >= _CLICK for item in shown.item_ids]
+    return preference(shown.teams, is_clicked, teams)
+
+
 def _labels(examples: pa.Table) -> dict[str, dict[str, int]]:
-    """What was done with each item of each request, where something was."""
+    """Labels above 0 by request and item."""
     touched = examples.filter(examples["label"].to_numpy() > 0)
-    found: dict[str, dict[str, int]] = {}
+    labels: dict[str, dict[str, int]] = {}
     columns = (touched[column].to_pylist() for column in ("request_id", "item_id", "label"))
     for request, item, label in zip(*columns, strict=True):
-        found.setdefault(request, {})[item] = label
-    return found
+        labels.setdefault(request, {})[item] = label
+    return labels
 
 
 def _arms(experiment: Experiment) -> list[str]:
@@ -274,20 +271,19 @@ def _teams(shown: Sequence[Impression], experiment: Experiment | None) -> tuple[
     return first, second
 
 
-def _oddities(requests: Requests, experiment: Experiment | None) -> list[str]:
+def _anomalies(requests: ExperimentRequests, experiment: Experiment | None) -> list[str]:
     """What is in the log though it should not be."""
-    notes = []
-    strange = Counter(
-        arm for arm in requests.arms_B.tolist() if experiment and arm not in _arms(experiment)
-    )
-    for arm, count in sorted(strange.items()):
+    arms = _arms(experiment) if experiment else set(requests.arms_B.tolist())
+    unknown = Counter(arm for arm in requests.arms_B.tolist() if arm not in arms)
+    notes = [
+        f"{count:,} answers are of an arm {arm!r} that the experiment does not have: left out"
+        for arm, count in sorted(unknown.items())
+    ]
+    pairs = set(zip(requests.clusters_B.tolist(), requests.arms_B.tolist(), strict=True))
+    arms_of = Counter(cluster for cluster, _ in pairs)
+    if several := sum(count > 1 for count in arms_of.values()):
         notes.append(
-            f"{count:,} answers are of an arm {arm!r} that the experiment does not have: left out"
-        )
-    pairs = set(zip(requests.units_B.tolist(), requests.arms_B.tolist(), strict=True))
-    twice = sum(count > 1 for count in Counter(unit for unit, _ in pairs).values())
-    if twice:
-        notes.append(
-            f"{twice:,} users were in more than one arm: was its seed or its shares changed while it ran?"
+            f"{several:,} users were in more than one arm: was its seed or its shares changed "
+            "while it ran?"
         )
     return notes

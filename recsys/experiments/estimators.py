@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.experiments.exploration import Exploration
-from recsys.experiments.intervals import Mean, mean, units
+from recsys.intervals import Z_95, ClusteredMean, cluster_ids, clustered_mean
 from recsys.ranking.examination import Examination
 from recsys.ranking.logged_rankings import LoggedRankings, is_vector
 from recsys.types import Floats, Ints, Mask
@@ -133,15 +133,17 @@ def dr(
     had_B = clicks_BK.sum(axis=1) if gain else np.zeros(len(clicks_BK))
     curve_K = np.asarray(examination.curve_K, np.float64)
     values_B, weight = _robust(curve_K, target_BK, positions_BK, clicks_BK, relevance_BK, rho_BK)
-    found = mean(values_B - had_B, units_B)
-    errors_K = (np.asarray(examination.high_K) - np.asarray(examination.low_K)) / (2 * 1.96)
+    found = clustered_mean(values_B - had_B, units_B)
+    errors_K = (np.asarray(examination.high_K) - np.asarray(examination.low_K)) / (2 * Z_95)
     shifts = []
     for place in np.flatnonzero(errors_K > 0):
         moved_K = curve_K + errors_K * (np.arange(len(curve_K)) == place)
         moved_B, _ = _robust(moved_K, target_BK, positions_BK, clicks_BK, relevance_BK, rho_BK)
         shifts.append((moved_B - had_B).mean() - found.value)
     shift = max(np.linalg.norm(shifts), abs(sum(shifts)))
-    whole = Mean(found.value, float(np.hypot(found.error, shift)), found.requests, found.units)
+    whole = ClusteredMean(
+        found.value, float(np.hypot(found.error, shift)), found.requests, found.clusters
+    )
     return Estimate("gain" if gain else "dr", whole.value, *whole.interval, whole.requests, weight)
 
 
@@ -241,7 +243,7 @@ def estimates(
         lists.clicked_BK,
         lists.propensities_BK,
     )
-    units_B = units(lists.users_B.tolist(), lists.request_ids_B.tolist())
+    units_B = cluster_ids(lists.users_B.tolist(), lists.request_ids_B.tolist())
     target_BK = target_places(scores_BK, positions_BK)
     shown = positions_BK, clicks_BK, propensities_BK, units_B
     plain = [place for place, name in enumerate(lists.names) if not is_vector(name)]
@@ -309,5 +311,5 @@ def _at(curve_K: Values, positions: Ints) -> Values:
 
 
 def _estimate(name: str, values_B: Values, units_B: Ints | None, weight: float) -> Estimate:
-    found = mean(values_B, units_B)
+    found = clustered_mean(values_B, units_B)
     return Estimate(name, found.value, *found.interval, found.requests, weight)

@@ -17,10 +17,10 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
-from recsys.experiments.intervals import units
 from recsys.interfaces import Ranker
+from recsys.intervals import cluster_bootstrap_mean, cluster_ids
 from recsys.ranking.logged_rankings import CLIP, LoggedRankings, PositionBias, ips_ndcg
-from recsys.types import Floats, Ints, Mask
+from recsys.types import Floats, Mask
 
 Values = NDArray[np.floating[Any]]
 
@@ -185,8 +185,10 @@ def _row(
         ips_ndcg(scores_BK, lists, examination, bar.k, bar.clip) for scores_BK in (new_BK, live_BK)
     )
     known_B = ~np.isnan(new_B)
-    user_B = units(lists.users_B[known_B].tolist(), lists.request_ids_B[known_B].tolist())
-    low, high = interval_by_user((new_B - live_B)[known_B], user_B, bar)
+    clusters_B = cluster_ids(lists.users_B[known_B].tolist(), lists.request_ids_B[known_B].tolist())
+    low, high = cluster_bootstrap_mean(
+        (new_B - live_B)[known_B], clusters_B, level=bar.level, draws=bar.draws, seed=bar.seed
+    )
     live, new = (
         float(values_B[known_B].mean()) if known_B.any() else math.nan
         for values_B in (live_B, new_B)
@@ -194,25 +196,8 @@ def _row(
     requests = int(known_B.sum())
     passed, said = _judged(requests, new - live, low, high, margin, bar.least)
     return GateRow(
-        name, requests, len(np.unique(user_B)), live, new, new - live, low, high, passed, said
+        name, requests, len(np.unique(clusters_B)), live, new, new - live, low, high, passed, said
     )
-
-
-def interval_by_user(
-    values_B: Values, user_B: Ints, bar: GateCriteria = GateCriteria()
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of a mean over requests: users are drawn again with
-    replacement, each with all of his requests (the cluster bootstrap; Davison & Hinkley 1997,
-    section 3.8). `user_B` numbers them from 0."""
-    if not len(values_B):
-        return math.nan, math.nan
-    counts_U, sums_U = np.bincount(user_B), np.bincount(user_B, values_B)
-    random, means_D = np.random.default_rng(bar.seed), np.empty(bar.draws)
-    for draw in range(bar.draws):
-        drawn_U = random.integers(len(counts_U), size=len(counts_U))
-        means_D[draw] = sums_U[drawn_U].sum() / counts_U[drawn_U].sum()
-    low, high = np.quantile(means_D, [(1 - bar.level) / 2, (1 + bar.level) / 2])
-    return float(low), float(high)
 
 
 def _judged(

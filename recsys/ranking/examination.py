@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
+from recsys.intervals import percentile_band
 from recsys.ranking.logged_rankings import LoggedRankings, is_vector
 from recsys.ranking.mixer import ranks
 from recsys.types import Floats, Ints, Mask
@@ -222,7 +223,7 @@ def _estimated(
         curves.append(
             _fitted(*_cells(group_N, position_N - 1, click_N, weight_N, drawn_B[owner_N]))
         )
-    low_K, high_K = np.quantile(curves[1:] or curves, [0.025, 0.975], axis=0)
+    low_K, high_K = percentile_band(curves[1:] or curves)
     return Examination(*(np.asarray(line_K, np.float32) for line_K in (curves[0], low_K, high_K)))
 
 

@@ -6,13 +6,13 @@ Legend: B requests, K positions. Intervals are 95 % percentile bootstrap interva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.results import Criterion
+from recsys.intervals import bootstrap_interval, percentile_interval
 from recsys.simulation.click_models import ClickModel
 from recsys.simulation.market import Market
 from recsys.simulation.shoppers import ClickLog
@@ -20,22 +20,6 @@ from recsys.types import Ints
 
 Values = NDArray[np.floating[Any]]
 DRAWS = 400
-LEVEL = 0.95
-
-
-def bootstrap_interval(
-    count: int, statistic: Callable[[Ints], float], draws: int = DRAWS, seed: int = 0
-) -> tuple[float, float]:
-    """The interval of a statistic of `count` observations; it is given the indices of a sample
-    drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    return percentile_interval([statistic(rng.integers(count, size=count)) for _ in range(draws)])
-
-
-def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The central LEVEL of bootstrap draws."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
-    return float(low), float(high)
 
 
 def _resampled_mean(values_B: Values, rng: np.random.Generator) -> float:
@@ -67,7 +51,7 @@ def regret_ratio(first_B: Values, last_B: Values) -> Criterion:
         floor=1 / 2,
         goal=1 / 3,
         value=float(last_B.mean() / first_B.mean()),
-        interval=percentile_interval(ratios),
+        interval=percentile_interval(ratios, method="nearest"),
         at_most=True,
     )
 
@@ -84,7 +68,7 @@ def examination_error(truth_K: Values, curve_K: Values, bootstrap_DK: Values) ->
         floor=0.10,
         goal=0.05,
         value=float(np.abs(curve_K[:positions] - truth_K[:positions]).max()),
-        interval=percentile_interval(errors.tolist()),
+        interval=percentile_interval(errors.tolist(), method="nearest"),
         at_most=True,
     )
 
@@ -123,7 +107,7 @@ def adaptation(
         floor=float(events_B.sum()),
         goal=500,
         value=events_needed(float(before_B.mean()), float(shifted_B.mean()), after_B),
-        interval=percentile_interval(draws),
+        interval=percentile_interval(draws, method="nearest"),
         at_most=True,
     )
 
@@ -140,7 +124,7 @@ def displacement(before: ClickLog, after: ClickLog, row: int) -> Criterion:
         name="places that spam moves an item, in answers",
         floor=5.0,
         value=mean_shift(np.arange(len(shift_B))),
-        interval=bootstrap_interval(len(shift_B), mean_shift),
+        interval=bootstrap_interval(len(shift_B), mean_shift, draws=DRAWS),
         at_most=True,
     )
 

@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.experiments.chance import rng_of
-from recsys.experiments.intervals import mean, units
+from recsys.intervals import cluster_ids, clustered_mean
 from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
 from recsys.ranking.network import Network, load, save
 from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
@@ -257,11 +257,11 @@ class OnlineLearner:
         if len(self._judged) < self.choices.least:
             return (float("nan"),) * 3
         lists = [one for one, _ in self._judged]
-        told = mean(
+        estimate = clustered_mean(
             np.array([difference for _, difference in self._judged]),
-            units([one.user for one in lists], [one.request for one in lists]),
+            cluster_ids([one.user for one in lists], [one.request for one in lists]),
         )
-        return told.value, *told.interval
+        return estimate.value, *estimate.interval
 
     def _check(self, difference: float, low: float, high: float) -> bool:
         """Whether the model fell back: clearly worse than the nightly one, it becomes the last that

@@ -8,12 +8,12 @@ import numpy as np
 
 from recsys.evaluation.results import Criterion
 from recsys.events.item_clicks import count_item_clicks
+from recsys.intervals import bootstrap_interval
 from recsys.ranking.examination import Examination
 from recsys.ranking.item_features import EXPOSURE_OF_THE_MEAN
 from recsys.simulation.click_models import ClickSpam, PositionBasedModel
 from recsys.simulation.market import Market, RequestBatch
 from recsys.simulation.synthetic_logs import SWAPS, CandidateSets, simulate_log, to_events
-from recsys.simulation.truth_metrics import bootstrap_interval
 from recsys.types import Floats, Ints
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.evaluation.results import Criterion
-from recsys.experiments.intervals import mean
+from recsys.intervals import clustered_mean
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import split
 from recsys.simulation.click_models import ClickModel
@@ -33,7 +33,7 @@ def debiasing_gain(
     gains = [
         _gain(market, model, folder / f"{number}", count, seed + number) for number in range(logs)
     ]
-    average = mean(np.array(gains))
+    average = clustered_mean(np.array(gains))
     return Criterion(
         name="true nDCG, debiased over raw",
         floor=0.0,

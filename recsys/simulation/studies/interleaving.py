@@ -8,10 +8,11 @@ import numpy as np
 from recsys.evaluation.results import Criterion
 from recsys.experiments.chance import rng_of
 from recsys.experiments.interleaving import preference, team_draft
+from recsys.intervals import bootstrap_interval
 from recsys.simulation.click_models import ClickModel
 from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import CandidateSets, order_by
-from recsys.simulation.truth_metrics import Values, bootstrap_interval
+from recsys.simulation.truth_metrics import Values
 from recsys.types import Floats, Ints
 
 _ARMS = ("0", "1")

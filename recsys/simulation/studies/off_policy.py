@@ -7,6 +7,7 @@ import numpy as np
 
 from recsys.evaluation.results import Criterion
 from recsys.experiments.estimators import Estimate, estimates
+from recsys.intervals import bootstrap_interval, wilson_interval
 from recsys.ranking.examination import from_swaps
 from recsys.simulation.click_models import PositionBasedModel
 from recsys.simulation.market import Market
@@ -18,7 +19,6 @@ from recsys.simulation.synthetic_logs import (
     sales_scores,
     simulate_log,
 )
-from recsys.simulation.truth_metrics import bootstrap_interval
 from recsys.types import Floats
 
 _WEIGHTS = {"relative_price": -1.0, "affinity": 1.0, "rating": 1.0, "in_category": 10.0}
@@ -50,7 +50,7 @@ def off_policy_coverage(
         name="DR's 95 % interval holds the truth",
         floor=0.9,
         value=float(covers.mean()),
-        interval=wilson_interval(covers.mean(), len(covers)),
+        interval=wilson_interval(float(covers.mean()), len(covers)),
     )
     width = Criterion(
         name="width of DR's interval / IPS's",
@@ -60,14 +60,6 @@ def off_policy_coverage(
         at_most=True,
     )
     return coverage, width
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927)."""
-    z, shrinkage = 1.96, 1 + 1.96**2 / count
-    centre = share + z**2 / (2 * count)
-    reach = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return float((centre - reach) / shrinkage), float((centre + reach) / shrinkage)
 
 
 def target_scores(features_BNF: Floats) -> Floats:

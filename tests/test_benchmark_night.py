@@ -1,4 +1,5 @@
-"""The scale test of the night, small: its rows, its exit code, and that it sees a wrong list."""
+"""The benchmark of the night's lists, small: its rows, its exit code, and that it detects a wrong
+list."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import pytest
 
 from jobs import benchmark_night
 from recsys.batch import candidates, index, nearest, synthetic
+from recsys.batch.benchmarks import night as night_benchmark
 from recsys.batch.stages import Stage, run_stages
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
@@ -22,26 +24,13 @@ from recsys.storage.streams import npy_pieces
 from tests.test_nearest import LISTS, PARTS, shop
 
 pytestmark = pytest.mark.ray
-SMALL = [
-    "--items",
-    "3_000",
-    "--users",
-    "500",
-    "--dim",
-    "16",
-    "--n",
-    "10",
-    "--resident",
-    "1_000",
-    "--texts",
-    "50",
-]
+SMALL = "--items 3_000 --users 500 --dim 16 --n 10 --resident 1_000 --texts 50"
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["job", *SMALL, *words])
+    monkeypatch.setattr(sys, "argv", ["job", *SMALL.split(), *words])
     monkeypatch.setattr(
-        benchmark_night, "tiny", lambda: replace(tiny(), encoder=partial(HashingEncoder, 64))
+        night_benchmark, "tiny", lambda: replace(tiny(), encoder=partial(HashingEncoder, 64))
     )
     return benchmark_night.main()
 
@@ -53,10 +42,10 @@ def test_a_small_night_is_measured_and_its_lists_are_right(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(monkeypatch, "--home", str(tmp_path / "home")) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (told["job"], told["dataset"]) == ("benchmark_night", "generated")
-    rows = {row["name"]: row for row in told["rows"]}
-    assert [row["users"] for row in told["rows"] if row["name"] == "nightshelf"] == [256, 500]
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["job"], summary["dataset"]) == ("benchmark_night", "generated")
+    rows = {row["name"]: row for row in summary["rows"]}
+    assert [row["users"] for row in summary["rows"] if row["name"] == "nightshelf"] == [256, 500]
     assert (rows["check"]["wrong"], rows["check"]["recall"]) == (0, 1.0)
     assert (rows["resume"]["same_bytes"], rows["resume"]["kept"], rows["resume"]["shards"]) == (
         True,
@@ -86,7 +75,7 @@ def test_too_small_a_disk_and_a_folder_in_use_are_refused_first(
 
 
 @pytest.mark.parametrize("wrong", ["repeated", "bought", "sold out", "missing", "worse"])
-def test_a_wrong_list_is_seen(ray_session: None, tmp_path: Path, wrong: str) -> None:
+def test_a_wrong_list_is_detected(ray_session: None, tmp_path: Path, wrong: str) -> None:
     night = shop(tmp_path, 250)
     run_stages(night, nearest.stage(night))
     run_stages(night, Stage("candidates", PARTS, candidates.rank_candidates))

@@ -1,0 +1,1 @@
+"""Benchmarks of the night's kernels and stages: exact top-k, encoding, lists at scale."""

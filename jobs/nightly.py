@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import ray
 
 from recsys.batch.estimate import estimate
-from recsys.batch.night import begin, run_night
+from recsys.batch.night import run_night
+from recsys.batch.planning import begin
 from recsys.config import load
 from recsys.errors import RecsysError
 

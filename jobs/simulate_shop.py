@@ -21,7 +21,8 @@ from pathlib import Path
 import ray
 
 from jobs.serve_local import serve_locally
-from recsys.batch.night import begin, run_night
+from recsys.batch.night import run_night
+from recsys.batch.planning import begin
 from recsys.config import Setup, load
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail

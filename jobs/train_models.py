@@ -45,6 +45,7 @@ from recsys.pipeline.sources import SOURCES, categories, fit
 from recsys.privacy.forget import finish_erasures
 from recsys.ranking.cross_encoder import bert_tiny
 from recsys.ranking.linear import RETAIL_WEIGHTS
+from recsys.release import files
 from recsys.release.release import Release, added_days, histories_of
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
@@ -254,7 +255,7 @@ def train_mixer(setup: Setup, arguments: argparse.Namespace) -> dict[str, float]
     users = next_setup.user_model()
     encoded = catalogue_vectors(release, next_setup.encoder(), arguments.folder)
     places_ID, now_days = users.embed_items(release.items, encoded), float(before.days.max())
-    content = release.array("content_rows"), release.array("content_scores")
+    content = release.array(files.CONTENT_ROWS), release.array(files.CONTENT_SCORES)
     shelf = categories(release.items), added_days(release.items)
     ask = asking(fit(before, now_days, places_ID, content, *shelf), SOURCES, users)
     made = mixer.mixer_examples(lambda asked: ask(asked)[:2], before, (offsets, items))

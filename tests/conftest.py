@@ -50,7 +50,8 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def shop_home(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home with two published releases of the checkerboard shop, a day apart. Read-only: copy it
     to change it."""
-    from recsys.batch.night import begin, run_night
+    from recsys.batch.night import run_night
+    from recsys.batch.planning import begin
     from tests.checkerboard import UNTIL, setup
 
     with pytest.MonkeyPatch.context() as patch:

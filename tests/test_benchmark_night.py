@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from jobs import benchmark_night
-from recsys.batch import candidates, index, nearest, synthetic
+from recsys.batch import nearest, synthetic
 from recsys.batch.benchmarks import night as night_benchmark
-from recsys.batch.stages import Stage, run_stages
+from recsys.batch.stages import run_stages
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
+from recsys.release import files
 from recsys.storage.streams import npy_pieces
-from tests.test_nearest import LISTS, PARTS, shop
+from tests.test_nearest import CANDIDATES, shop
 
 pytestmark = pytest.mark.ray
 SMALL = "--items 3_000 --users 500 --dim 16 --n 10 --resident 1_000 --texts 50"
@@ -78,13 +79,11 @@ def test_too_small_a_disk_and_a_folder_in_use_are_refused_first(
 def test_a_wrong_list_is_detected(ray_session: None, tmp_path: Path, wrong: str) -> None:
     night = shop(tmp_path, 250)
     run_stages(night, nearest.stage(night))
-    run_stages(night, Stage("candidates", PARTS, candidates.rank_candidates))
-    for name in LISTS:
-        index.assemble_array(night, name, PARTS)
+    run_stages(night, CANDIDATES)
     assert synthetic.check_lists(night, 0).counts["wrong"] == 0
-    rows_UN = np.array(night.open_array("candidates_rows"))
+    rows_UN = np.array(night.open_array(files.CANDIDATE_ROWS))
     known, _ = synthetic.draw_users(night.dataset(), 0)
-    sold_out = np.flatnonzero(~np.asarray(night.open_items()["in_stock"]))[0]
+    sold_out = np.flatnonzero(~np.asarray(night.open_table(files.ITEMS)["in_stock"]))[0]
     for user in range(len(known)):
         if rows_UN[user, 0] >= 0:
             first, last = rows_UN[user, 0], int(known.slice(user, user + 1).items[0])
@@ -92,5 +91,5 @@ def test_a_wrong_list_is_detected(ray_session: None, tmp_path: Path, wrong: str)
             rows_UN[user, 1] = changed.get(
                 wrong, next(row for row in range(600) if row not in rows_UN[user])
             )
-    night.assemble("candidates_rows.npy", npy_pieces([rows_UN]))
+    night.assemble(files.CANDIDATE_ROWS.name, npy_pieces([rows_UN]))
     assert synthetic.check_lists(night, 0).counts["wrong"] > 10

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.batch import embed
-from recsys.batch.night import begin, run_night
+from recsys.batch.night import run_night
 from recsys.batch.plan import NightRun
+from recsys.batch.planning import begin
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import text_hashes
@@ -184,7 +185,7 @@ def test_a_model_is_loaded_beforehand_where_it_is_sure_to_be_needed(
     run = begin(replace(setup(), encoder=partial(Watched, 16)), UNTIL)
     assert embed.TextEncoderActor(run).encoder.loaded  # type: ignore[attr-defined]
     np.save(home.parent / "before.npy", np.empty((0, 16), np.float32))
-    monkeypatch.setattr(NightRun, "carried_file", lambda *_: home.parent / "before.npy")
+    monkeypatch.setattr(NightRun, "previous_file", lambda *_: home.parent / "before.npy")
     assert not embed.TextEncoderActor(run).encoder.loaded  # type: ignore[attr-defined]
 
 

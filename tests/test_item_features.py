@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.batch import night
+from recsys.batch import night, planning
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.events.item_clicks import dcg_examination
@@ -22,6 +22,7 @@ from recsys.ranking.examination import Examination
 from recsys.ranking.features import FEATURES, names, table
 from recsys.ranking.item_features import Context
 from recsys.ranking.projection import P, projection
+from recsys.release import files
 from recsys.release.release import Release, histories_of
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION
@@ -84,15 +85,15 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Relea
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHELF_HOME", str(root / "home"))
         patch.setenv("NIGHTSHELF_COMMIT", "test")
-        patch.setattr(night, "run", in_this_process)
+        patch.setattr(night, "run_stages", in_this_process)
         shop = setup()
-        night.run_night(night.begin(shop, UNTIL, "one"), print)
+        night.run_night(planning.begin(shop, UNTIL, "one"), print)
         in_the_log(shop)
         shop = replace(shop, dataset=Repainted)
-        night.run_night(night.begin(shop, UNTIL + timedelta(days=1), "two"), print)
+        night.run_night(planning.begin(shop, UNTIL + timedelta(days=1), "two"), print)
         measured(shop, root / "trained")
         shop = replace(shop, encoder=partial(HashingEncoder, 32))
-        night.run_night(night.begin(shop, UNTIL + timedelta(days=2), "three"), print)
+        night.run_night(planning.begin(shop, UNTIL + timedelta(days=2), "three"), print)
         store = ArtifactStore(shop.home)
         yield {version: Release.open(store, version) for version in store.versions()}
 
@@ -116,7 +117,7 @@ def test_the_shelf_is_that_of_the_release(nights: dict[str, Release]) -> None:
     assert len(item_features) == ITEMS
     assert item_features.touches_TI.sum(axis=1).tolist() == [0, 0, 0, 7 * USERS]
     np.testing.assert_array_equal(
-        item_features.touches_TI[PURCHASE], release.array("touches").sum(axis=0)
+        item_features.touches_TI[PURCHASE], release.array(files.TOUCHES).sum(axis=0)
     )
     assert item_features.prices_I[row(release, "i03")] == 13
     assert not item_features.exposure_I.any()
@@ -178,10 +179,10 @@ def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, R
         assert (two.folder / name).read_bytes() == (one.folder / name).read_bytes()
         assert np.load(three.folder / name).shape == (32, P), "another encoder"
     assert not np.array_equal(
-        projection(np.asarray(two.item_vectors_ID)), two.array("projection")
+        projection(np.asarray(two.item_vectors_ID)), two.array(files.PROJECTION)
     ), "items changed"
     for release in (one, two, three):
-        expected = release.item_vectors_ID @ release.array("projection")
+        expected = release.item_vectors_ID @ release.array(files.PROJECTION)
         np.testing.assert_allclose(release.item_features.item_projected_IP, expected, atol=1e-6)
         np.testing.assert_allclose(release.item_features.taste_projected_IP, expected, atol=1e-6)
 

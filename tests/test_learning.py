@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.batch import night
+from recsys.batch import night, planning
 from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.events.impressions import build_impression
@@ -317,8 +317,8 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     shop: Setup, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A night takes the models; then a snapshot of theirs appears, and a reset."""
-    monkeypatch.setattr(night, "run", in_this_process)
-    night.run_night(night.begin(shop, version="ranked"), print)
+    monkeypatch.setattr(night, "run_stages", in_this_process)
+    night.run_night(planning.begin(shop, version="ranked"), print)
     daily = replace(shop, day=replace(shop.day, online=OnlineConfig()))
     live = LiveRelease(daily, shop.encoder().space)
     assert live.recommender is not None

@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.batch import candidates, index, nearest, synthetic
-from recsys.batch.night import begin, run_night
+from recsys.batch import candidates, nearest, synthetic
+from recsys.batch.night import run_night
 from recsys.batch.plan import NightRun, ShardResult
-from recsys.batch.stages import Stage, run_stages
+from recsys.batch.planning import begin
+from recsys.batch.stages import ActorWork, Stage, record_path, run_stages
 from recsys.config import Night, Setup
 from recsys.encoders.hashing import HashingEncoder
 from recsys.pipeline import candidates as funnel
 from recsys.pipeline import sources
 from recsys.ranking.linear import LinearRanker
+from recsys.release import files
 from recsys.release.release import Release, histories_of
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.storage.artifacts import ArtifactStore
@@ -32,7 +34,7 @@ from tests.checkerboard import UNTIL, setup
 
 pytestmark = pytest.mark.ray
 ITEMS, USERS, PARTS = 600, 80, 4
-LISTS = ("candidates_rows", "candidates_features", "candidates_sources")
+CANDIDATES = Stage("candidates", PARTS, candidates.rank_candidates, files.CANDIDATES)
 
 
 def shop(home: Path, items_resident: int) -> NightRun:
@@ -66,17 +68,15 @@ def shop(home: Path, items_resident: int) -> NightRun:
         Stage("habits", 1, synthetic.write_item_stats),
     )
     run_stages(night, Stage("users", PARTS, synthetic.write_users))
-    index.assemble_table(night, "items", night.plan.item_parts)
-    index.assemble_array(night, "item_vectors", night.plan.item_parts)
+    for file in (files.ITEMS, files.ITEM_VECTORS):
+        night.join_parts(file, night.plan.item_parts)
     return night
 
 
 def released(night: NightRun) -> list[bytes]:
     run_stages(night, nearest.stage(night))
-    run_stages(night, Stage("candidates", PARTS, candidates.rank_candidates))
-    for name in LISTS:
-        index.assemble_array(night, name, PARTS)
-    return [night.store.read(night.release_path(f"{name}.npy")) for name in LISTS]
+    run_stages(night, CANDIDATES)
+    return [night.store.read(night.release_path(file.name)) for file in files.CANDIDATES]
 
 
 def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Path) -> None:
@@ -84,15 +84,15 @@ def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Pat
     assert (len(nearest.item_shards(whole)), len(nearest.item_shards(cut))) == (1, 3)
     assert released(whole) == released(cut)
     for part in range(PARTS):
-        known = histories_of(cut.read_part("users", part))
+        known = histories_of(cut.read_part(files.USERS, part))
         requests = Requests(
             size=len(known),
             texts=None,
-            vectors_BD=np.array(cut.read_array("user_vectors", part)),
+            vectors_BD=np.array(cut.read_array(files.USER_VECTORS, part)),
             histories=known,
         )
-        sellable_I = np.asarray(cut.open_items()["in_stock"])
-        exact = ExactRetriever("discovery", cut.open_array("item_vectors"))
+        sellable_I = np.asarray(cut.open_table(files.ITEMS)["in_stock"])
+        exact = ExactRetriever("discovery", cut.open_array(files.ITEM_VECTORS))
         (listed,) = nearest.NeighbourLists(cut, part).substitute_into([exact], range(len(known)))
         wanted = exact.retrieve(requests, 120, sellable_I)
         found = listed.retrieve(requests, 120, sellable_I)
@@ -148,7 +148,7 @@ class Mortal(nearest.NearestActor):
 def test_a_killed_worker_loses_its_block_alone(ray_session: None, tmp_path: Path) -> None:
     alone, killed = shop(tmp_path / "alone", 250), shop(tmp_path / "killed", 250)
     run_stages(alone, nearest.stage(alone))
-    stage = replace(nearest.stage(killed), actor=Mortal)
+    stage = replace(nearest.stage(killed), work=ActorWork(Mortal))
     assert run_stages(killed, stage)["nearest"].rows == 3 * USERS
     begun = Counter((tmp_path / "killed" / "begun").read_text().split())
     assert begun == {str(shard): 2 if shard == 5 else 1 for shard in range(stage.shards)}
@@ -156,19 +156,17 @@ def test_a_killed_worker_loses_its_block_alone(ray_session: None, tmp_path: Path
         assert record(alone, shard) == record(killed, shard)
 
 
-def test_what_is_recorded_is_kept(ray_session: None, tmp_path: Path) -> None:
+def test_recorded_shards_are_reused(ray_session: None, tmp_path: Path) -> None:
     night = shop(tmp_path, 250)
     stage = nearest.stage(night)
     before = run_stages(night, stage) and [record(night, shard) for shard in range(stage.shards)]
     for shard in range(0, stage.shards, 2):
-        night.store.remove(night.work_path(f"done/nearest/{shard:05d}.json"))
+        night.store.remove(record_path(night, "nearest", shard))
     night.store.remove(night.work_path("nearest_rows/00001.npy"))
     line = run_stages(night, stage)["nearest"]
-    assert (line.kept, line.shards) == (stage.shards // 2 - 1, stage.shards)
+    assert (line.reused, line.shards) == (stage.shards // 2 - 1, stage.shards)
     assert before == [record(night, shard) for shard in range(stage.shards)]
 
 
 def record(night: NightRun, shard: int) -> dict[str, str]:
-    return dict(
-        json.loads(night.store.read(night.work_path(f"done/nearest/{shard:05d}.json")))["files"]
-    )
+    return dict(json.loads(night.store.read(record_path(night, "nearest", shard)))["files"])

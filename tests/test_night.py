@@ -19,12 +19,15 @@ import pyarrow as pa
 import pytest
 
 from recsys.batch.estimate import SKETCH, distinct, estimate, smallest
-from recsys.batch.night import _reasons, begin, run_night
+from recsys.batch.night import run_night
+from recsys.batch.planning import begin
+from recsys.batch.quarantine import count_rules
 from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.pipeline.recommender import Recommender
-from recsys.release.release import FORMAT, UNLISTED, Release
+from recsys.release.files import UNLISTED
+from recsys.release.release import FORMAT, Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import QUARANTINE
 from recsys.types import Filters, Impression, Interaction, Query
@@ -116,7 +119,9 @@ def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None
         ),
     }
     rows = [["events"] * 4, [""] * 4, range(4), list(given), [""] * 4]
-    assert _reasons(pa.table(rows, QUARANTINE)) == {f"events: {rule}": 1 for rule in given.values()}
+    assert count_rules(pa.table(rows, QUARANTINE)) == {
+        f"events: {rule}": 1 for rule in given.values()
+    }
 
 
 def test_a_title_finds_its_item_first(recommender: Recommender) -> None:

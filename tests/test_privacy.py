@@ -387,7 +387,8 @@ def test_the_next_night_and_the_next_training_have_nothing_of_a_forgotten_user(
     shop: Setup, events: EventStore
 ) -> None:
     """The shop's own files still name the user. A night that never ended goes too."""
-    from recsys.batch.night import begin, run_night
+    from recsys.batch.night import run_night
+    from recsys.batch.planning import begin
     from recsys.events.joins import label_examples
 
     in_a_failed_night(shop, events, {})

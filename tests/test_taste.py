@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 
 from jobs import train_models
-from recsys.batch import night
-from recsys.batch.plan import NightRun
-from recsys.batch.stages import Stage, StageLine
+from recsys.batch import night, planning
+from recsys.batch.plan import NightRun, ShardResult
+from recsys.batch.stages import ActorWork, Stage, StageLine
 from recsys.config import Setup
 from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
@@ -32,6 +32,7 @@ from recsys.pipeline.sources import SOURCES
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.ranking.projection import P
+from recsys.release import files
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
@@ -47,16 +48,22 @@ BY_TASTE = LinearRanker(dict.fromkeys(RETAIL_WEIGHTS, 0.0) | {"discovery": 1.0})
 
 
 def in_this_process(run: NightRun, *stages: Stage) -> dict[str, StageLine]:
-    """What `stages.run` does, one shard after the other and without Ray."""
-    lines = {}
+    """What `run_stages` does, one shard after the other and without Ray."""
+    lines = {stage.name: StageLine(name=stage.name, shards=stage.shards) for stage in stages}
     for stage in stages:
-        line = StageLine(stage.name, shards=stage.shards)
-        actor = stage.actor(run) if stage.actor else None
-        for shard in range(stage.shards):
-            made = stage.work(run, shard) if stage.work else b""
-            line.add(actor.process(shard, made) if actor else made)
-        lines[stage.name] = line
+        for result in shard_results(run, stage):
+            lines[stage.name].add(result)
+        for file in stage.leaves:
+            run.join_parts(file, stage.shards)
     return lines
+
+
+def shard_results(run: NightRun, stage: Stage) -> Iterator[ShardResult]:
+    work, shards = stage.work, range(stage.shards)
+    if not isinstance(work, ActorWork):
+        return (work(run, shard) for shard in shards)
+    actor, prepare = work.actor(run), work.prepare or (lambda run, shard: b"")
+    return (actor.process(shard, prepare(run, shard)) for shard in shards)
 
 
 def ring(starts: range, length: int) -> Histories:
@@ -106,10 +113,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         patch.setenv("NIGHTSHELF_COMMIT", "test")
         patch.setattr(night, "run_stages", in_this_process)
         shop = setup()
-        night.run_night(night.begin(shop, UNTIL, "plain"), print)
+        night.run_night(planning.begin(shop, UNTIL, "plain"), print)
         train(root / "trained")
         publish_models(shop, "m1", root / "trained", {"recall@10": 1.0})
-        night.run_night(night.begin(shop, UNTIL, "tasted"), print)
+        night.run_night(planning.begin(shop, UNTIL, "tasted"), print)
         yield shop
 
 
@@ -200,17 +207,17 @@ def test_what_the_projected_columns_mean_changes_with_their_space_alone(shop: Se
     night."""
     store = ArtifactStore(shop.home)
     plain, tasted = (Release.open(store, version) for version in ("plain", "tasted"))
-    assert tasted.array("projection").tobytes() == plain.array("projection").tobytes()
-    assert plain.array("taste_projection").shape == (tasted.item_vectors_ID.shape[1], P)
-    kept_DP = tasted.array("taste_projection")
+    assert tasted.array(files.PROJECTION).tobytes() == plain.array(files.PROJECTION).tobytes()
+    assert plain.array(files.TASTE_PROJECTION).shape == (tasted.item_vectors_ID.shape[1], P)
+    kept_DP = tasted.array(files.TASTE_PROJECTION)
     np.testing.assert_allclose(
         tasted.user_space_item_vectors_ID @ kept_DP,
         tasted.item_features.taste_projected_IP,
         atol=1e-5,
     )
     try:
-        assert night.begin(shop, UNTIL, "next").plan.taste_from == "tasted"
-        assert night.begin(replace(shop, name="another"), UNTIL, "other").plan.taste_from is None
+        assert planning.begin(shop, UNTIL, "next").plan.taste_from == "tasted"
+        assert planning.begin(replace(shop, name="another"), UNTIL, "other").plan.taste_from is None
     finally:
         for version in store.unfinished():
             store.delete(f"work/{version}")
@@ -263,7 +270,7 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["user_model/ndcg@10"] >= 0
     assert told["mixer/buyers"] > 0
-    manifest = night.run_night(night.begin(shop, UNTIL, "mixed"), print)
+    manifest = night.run_night(planning.begin(shop, UNTIL, "mixed"), print)
     assert tuple(manifest.sources) == SOURCES
     served = build_recommender(
         with_models(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed")

@@ -21,8 +21,8 @@ from recsys.understanding.phrases import mine_phrases
 from recsys.understanding.suggestion_builder import (
     KINDS,
     MIN_USERS,
+    FrequentQueries,
     build_suggestion_file,
-    frequent_queries,
 )
 from recsys.understanding.suggestions import Suggestion, Suggestions, completion_key
 
@@ -175,10 +175,10 @@ def test_only_what_several_known_users_asked_and_found_is_told() -> None:
     old = [shown(f"u{n}", "sleigh", 91) for n in range(9)] + [
         shown(f"u{n}", "tomorrow", -1) for n in range(9)
     ]
-    queries = frequent_queries(
-        [*enough, *again, *private, *nothing, *other, *old], NOW - timedelta(days=90), NOW
-    )
-    assert queries.to_pylist() == [{"query": "red chair", "users": MIN_USERS}]
+    queries = FrequentQueries(NOW - timedelta(days=90), NOW)
+    for impression in [*enough, *again, *private, *nothing, *other, *old]:
+        queries.add(impression)
+    assert queries.table().to_pylist() == [{"query": "red chair", "users": MIN_USERS}]
 
 
 def test_counting_forgets_the_rarest_and_keeps_the_frequent() -> None:

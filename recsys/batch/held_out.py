@@ -13,6 +13,7 @@ from recsys.batch.plan import NightRun, ShardResult
 from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import find
+from recsys.release import files
 from recsys.release.release import added_days, row_ranges
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.types import PURCHASE, Histories, Requests
@@ -71,9 +72,12 @@ def _metrics(
     truth_items: NDArray[np.int32],
 ) -> dict[str, float]:
     setup, items_ID = night.setup, user_space_item_vectors(night)
-    sellable_I, now = np.asarray(night.open_items()["in_stock"]), float(before.days.max())
-    content = night.open_array("content_rows"), night.open_array("content_scores")
-    table = night.open_items()
+    sellable_I, now = (
+        np.asarray(night.open_table(files.ITEMS)["in_stock"]),
+        float(before.days.max()),
+    )
+    content = night.open_array(files.CONTENT_ROWS), night.open_array(files.CONTENT_SCORES)
+    table = night.open_table(files.ITEMS)
     ranker = setup.recommend_ranker()
     shelf = sources.categories(table), added_days(table)
     of = sources.fit(before, now, items_ID, content, *shelf, ranker.feature_names)

@@ -1,4 +1,4 @@
-"""Raw chunks to canonical shards: read, judge, scatter by key, gather, deduplicate, sort.
+"""Raw chunks to canonical shards: read, validate, scatter by key, gather, deduplicate, sort.
 
 The scatter is a shuffle through files: each chunk leaves one Arrow file whose record batch p holds
 partition p, and partition p is gathered by reading batch p of every file. Order is decided by keys,
@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.batch.plan import LIVE, NightRun, ShardResult, one_batch, scattered
+from recsys.batch.log_copy import LIVE
+from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.validate import (
     SOURCE,
     ValidationResult,
@@ -25,11 +26,13 @@ from recsys.datasets.validate import (
 )
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.events.histories import build_histories
+from recsys.release import files
+from recsys.release.release import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days
 
-#: A user with more events than this is counted by his newest: a bot, or a shop's own till.
+#: A user with more events than this is counted by their newest: a bot, or a shop's own till.
 MAX_EVENTS = 20_000
 
 #: A distinct text and its hash; scattered by hash so that equal texts meet, whichever items have
@@ -53,20 +56,20 @@ USERS = pa.schema(
 
 
 def read_items(night: NightRun, shard: int) -> ShardResult:
-    """A chunk of the catalogue, judged, its good rows scattered by item."""
+    """A chunk of the catalogue, validated, its good rows scattered by item."""
     chunk = night.plan.item_chunks[shard]
     checked = check_items(night.dataset().read_items(chunk), chunk.path, chunk.start)
-    return _scatter(night, "items", shard, checked, "item_id", night.plan.item_parts)
+    return _scatter(night, "items", shard, checked, "item_id")
 
 
 def read_events(night: NightRun, shard: int) -> ShardResult:
-    """A chunk of the event log, judged, its good rows scattered by user."""
+    """A chunk of the event log, validated, its good rows scattered by user."""
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
-    kept = night.decisions.filter_events(checked)
-    result = _scatter(night, "events", shard, kept, "user_id", night.plan.user_parts)
-    result.counts["forgotten"] = checked.good.num_rows - kept.good.num_rows
+    allowed = night.decisions.filter_events(checked)
+    result = _scatter(night, "events", shard, allowed, "user_id")
+    result.counts["forgotten"] = checked.good.num_rows - allowed.good.num_rows
     return result
 
 
@@ -80,7 +83,7 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
-    night.write_tables(result, f"items/{part:05d}.arrow", [one_batch(items)], ITEMS)
+    night.write_table(result, files.ITEMS, part, [one_batch(items)], ITEMS)
     distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by(
         "text_hash", use_threads=False
     )
@@ -88,7 +91,7 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     batches = scattered(
         unique, hash_parts(unique["text_hash"], night.plan.text_parts), night.plan.text_parts
     )
-    night.write_tables(result, f"texts/{part:05d}.arrow", batches, TEXTS)
+    night.write_table(result, "texts", part, batches, TEXTS)
     return _with_quarantine(
         night, result, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
     )
@@ -101,36 +104,24 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     checked = deduplicate(
         night.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
     )
-    ids = night.item_ids()
+    ids = IdMap(night.open_table(files.ITEMS)["item_id"])
     rows_E = ids.rows(checked.good["item_id"])
     unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
-    users, known = build_histories(checked.good, rows_E, max_events=MAX_EVENTS)
-    night.write_tables(
-        result, f"histories/{part:05d}.arrow", [one_batch(users_table(users, known))], USERS
-    )
-    night.write_arrays(
-        result,
-        part,
-        {
-            "popularity": decayed_popularity([known], len(ids), utc_days(night.plan.now)),
-            "times": _span(checked.good),
-        },
-    )
-    result.counts = {"users": len(known), "unknown_items": unknown.num_rows}
-    return _with_quarantine(
-        night,
-        result,
-        f"events-repeated-{part:05d}",
-        checked.good.num_rows,
-        checked.quarantined,
-        unknown,
-    )
+    users, past = build_histories(checked.good, rows_E, max_events=MAX_EVENTS)
+    table = one_batch(users_table(users, past))
+    night.write_table(result, "histories", part, [table], USERS)
+    popularity_I = decayed_popularity([past], len(ids), utc_days(night.plan.now))
+    night.write_arrays(result, part, {files.POPULARITY: popularity_I})
+    night.write_arrays(result, part, {"times": _span(checked.good)})
+    result.counts = {"users": len(past), "unknown_items": unknown.num_rows}
+    quarantined, rows = (checked.quarantined, unknown), checked.good.num_rows
+    return _with_quarantine(night, result, f"events-repeated-{part:05d}", rows, *quarantined)
 
 
-def users_table(user_ids: pa.Array, known: Histories) -> pa.Table:
+def users_table(user_ids: pa.Array, histories: Histories) -> pa.Table:
     """Histories as a table, one row a user."""
-    offsets = pa.array(known.offsets.astype(np.int32))
-    columns = (known.items, known.types, known.days, known.known_prices)
+    offsets = pa.array(histories.offsets.astype(np.int32))
+    columns = (histories.items, histories.types, histories.days, histories.known_prices)
     lists = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in columns]
     return pa.table([user_ids, *lists], schema=USERS)
 
@@ -175,20 +166,19 @@ def id_parts(ids: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
 
 def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
     """Every user shard's full histories, one at a time."""
-    from recsys.release.release import histories_of
-
     for part in range(night.plan.user_parts):
         users = night.read_part("histories", part)
         yield users, histories_of(users)
 
 
 def _scatter(
-    night: NightRun, name: str, shard: int, checked: ValidationResult, key: str, parts: int
+    night: NightRun, name: str, shard: int, checked: ValidationResult, key: str
 ) -> ShardResult:
+    parts = {"items": night.plan.item_parts, "events": night.plan.user_parts}[name]
     result = ShardResult()
     good = checked.good.unify_dictionaries()
     batches = scattered(good, id_parts(good[key], parts), parts)
-    night.write_tables(result, f"read/{name}/{shard:05d}.arrow", batches, good.schema)
+    night.write_table(result, f"read/{name}", shard, batches, good.schema)
     rows = good.num_rows + checked.quarantined.num_rows
     result.counts["good"] = good.num_rows
     return _with_quarantine(night, result, f"{name}-{shard:05d}", rows, checked.quarantined)

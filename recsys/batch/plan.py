@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +15,13 @@ import pyarrow as pa
 from recsys.config import Night, Setup
 from recsys.interfaces import Chunk, DatasetAdapter
 from recsys.privacy.decisions import PrivacyDecisions
-from recsys.release.release import IdMap, read_arrow, read_manifest, write_arrow
+from recsys.release.files import ReleaseFile
+from recsys.release.release import read_arrow, read_manifest, write_arrow
 from recsys.storage.artifacts import ArtifactStore
-from recsys.storage.streams import npy_pieces, parquet_bytes
-
-#: The path of a chunk that comes from the live event log, as copied when the night began.
-LIVE = "live.parquet"
+from recsys.storage.streams import arrow_pieces, npy_pieces, parquet_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A night's choices. Written first; a night that was killed is continued from it, not from a
     newer look.
@@ -96,30 +93,31 @@ class NightRun:
     def dataset(self) -> DatasetAdapter:
         return self.setup.dataset(self.plan.now)
 
-    def carried_file(self, name: str) -> Path | None:
-        """A file of the release whose vectors are carried over, or None where there is none of this
-        space."""
-        return self.release_file(self.plan.carry_from, name)
-
-    def release_file(self, version: str | None, name: str) -> Path | None:
+    def previous_file(self, version: str | None, file: ReleaseFile) -> Path | None:
         """A file of that release, or None where there is no release."""
         if version is None:
             return None
-        return self.store.local(
-            f"releases/{version}/{name}", read_manifest(self.store, version).files[name]
-        )
+        sha256 = read_manifest(self.store, version).files[file.name]
+        return self.store.local(f"releases/{version}/{file.name}", sha256)
 
-    # Intermediate files. A part is one shard of a stage's output.
+    # Parts: what one shard of a stage writes, below the night's work folder.
 
-    def write_tables(
-        self, result: ShardResult, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
+    def write_table(
+        self,
+        result: ShardResult,
+        name: ReleaseFile | str,
+        part: int,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
     ) -> None:
-        result.files[self.work_path(path)] = self.store.write(
-            self.work_path(path), write_arrow(list(batches), schema)
-        )
+        path = self.work_path(f"{name}/{part:05d}.arrow")
+        result.files[path] = self.store.write(path, write_arrow(list(batches), schema))
 
     def write_arrays(
-        self, result: ShardResult, part: int, arrays: Mapping[str, np.ndarray]
+        self,
+        result: ShardResult,
+        part: int,
+        arrays: Mapping[ReleaseFile, np.ndarray] | Mapping[str, np.ndarray],
     ) -> None:
         for name, array in arrays.items():
             path = self.work_path(f"{name}/{part:05d}.npy")
@@ -131,17 +129,20 @@ class NightRun:
             path = self.work_path(f"quarantine/{name}.parquet")
             result.files[path] = self.store.write(path, parquet_bytes(table))
 
-    def read_part(self, name: str, part: int) -> pa.Table:
-        return pa.ipc.open_file(self._file(f"{name}/{part:05d}.arrow")).read_all()
+    def read_part(self, name: ReleaseFile | str, part: int) -> pa.Table:
+        path = self.work_path(f"{name}/{part:05d}.arrow")
+        local = self.store.on_disk(path)
+        stream = pa.memory_map(str(local)) if local else self.store.open(path)
+        return pa.ipc.open_file(stream).read_all()
 
-    def read_array(self, name: str, part: int) -> np.ndarray:
+    def read_array(self, name: ReleaseFile | str, part: int) -> np.ndarray:
         """One part of an array: mapped where the store is a disk, read where it is a bucket."""
         path = self.work_path(f"{name}/{part:05d}.npy")
         if local := self.store.on_disk(path):
             return np.load(local, mmap_mode="r")
         return np.load(io.BytesIO(self.store.read(path)))
 
-    def array_rows(self, name: str, part: int) -> int:
+    def array_rows(self, name: ReleaseFile, part: int) -> int:
         """How many rows that part has; reads no more of it than its header."""
         with self.store.open(self.work_path(f"{name}/{part:05d}.npy")) as stream:
             np.lib.format.read_magic(stream)
@@ -159,27 +160,27 @@ class NightRun:
             [file.get_batch(part) for file in files], None if files else schema
         )
 
-    def item_ids(self) -> IdMap:
-        parts = [self.read_part("items", part)["item_id"] for part in range(self.plan.item_parts)]
-        return IdMap(
-            pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string())
-        )
+    # Whole files of the release in the making, mapped by every worker of a later stage.
 
-    # Whole files of the release in the making: assembled by the driver, mapped by every worker of a
-    # later stage.
+    def join_parts(self, file: ReleaseFile, parts: int) -> None:
+        """Writes a file of the release: its parts, in order. Streams: a piece at a time is in
+        memory. An optional array without parts is left out."""
+        if not file.axes:
+            tables = (self.read_part(file, part) for part in range(parts))
+            batches = (batch for table in tables for batch in table.to_batches())
+            return self.assemble(file.name, arrow_pieces(batches, self.read_part(file, 0).schema))
+        if file.optional and not self.store.exists(self.work_path(f"{file}/00000.npy")):
+            return None
+        # One part mapped at a time: pages of the others would count as the driver's.
+        rows = sum(self.array_rows(file, part) for part in range(parts))
+        arrays = (self.read_array(file, part) for part in range(parts))
+        return self.assemble(file.name, npy_pieces(arrays, rows))
 
     def assemble(self, name: str, pieces: bytes | pa.Buffer | Iterable[bytes | pa.Buffer]) -> None:
-        """Writes a file of the release, and its sum where workers of a bucket's night find it."""
+        """Writes a file of the release, and its checksum where workers of a bucket's night read
+        it."""
         sha256 = self.store.write(self.release_path(name), pieces)
         self.store.write(self.work_path(f"sums/{name}"), sha256.encode())
-
-    def assembled_file(self, name: str) -> Path:
-        return self.store.local(
-            self.release_path(name), self.store.read(self.work_path(f"sums/{name}")).decode()
-        )
-
-    def is_assembled(self, name: str) -> bool:
-        return self.store.exists(self.work_path(f"sums/{name}"))
 
     def checksums(self) -> dict[str, str]:
         """Every file assembled so far, as a manifest lists them."""
@@ -189,17 +190,18 @@ class NightRun:
             for path in self.store.files(folder)
         }
 
-    def open_array(self, name: str) -> np.ndarray:
-        return np.load(self.assembled_file(f"{name}.npy"), mmap_mode="r")
+    def is_assembled(self, file: ReleaseFile) -> bool:
+        return self.store.exists(self.work_path(f"sums/{file.name}"))
 
-    def open_items(self) -> pa.Table:
-        return read_arrow(self.assembled_file("items.arrow"))
+    def open_table(self, file: ReleaseFile) -> pa.Table:
+        return read_arrow(self._assembled_file(file))
 
-    def _file(self, path: str) -> Any:
-        target = self.work_path(path)
-        if local := self.store.on_disk(target):
-            return pa.memory_map(str(local))
-        return self.store.open(target)
+    def open_array(self, file: ReleaseFile) -> np.ndarray:
+        return np.load(self._assembled_file(file), mmap_mode="r")
+
+    def _assembled_file(self, file: ReleaseFile) -> Path:
+        sha256 = self.store.read(self.work_path(f"sums/{file.name}")).decode()
+        return self.store.local(self.release_path(file.name), sha256)
 
 
 def scattered(table: pa.Table, parts_N: np.ndarray, parts: int) -> list[pa.RecordBatch]:

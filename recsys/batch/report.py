@@ -54,7 +54,7 @@ def write_report(
         quarantined=manifest.quarantined,
         stages=[
             ReportStage(
-                line.name, line.rows, line.seconds, len(line.workers), line.kept == line.shards
+                line.name, line.rows, line.seconds, len(line.workers), line.reused == line.shards
             )
             for line in lines
         ],

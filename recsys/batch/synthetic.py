@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import NightRun, Plan, ShardResult, one_batch
 from recsys.interfaces import Chunk
+from recsys.release import files
 from recsys.release.release import row_ranges, write_arrow
 from recsys.storage.streams import npy_pieces
 from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
@@ -130,8 +131,8 @@ def write_items(night: NightRun, part: int) -> ShardResult:
     table = pa.table(
         [columns.get(f.name, pa.nulls(len(rows), f.type)) for f in ITEMS], schema=ITEMS
     )
-    night.write_tables(result, f"items/{part:05d}.arrow", [one_batch(table)], ITEMS)
-    night.write_arrays(result, part, {"item_vectors": _vectors(random, clusters_N, shop.dim)})
+    night.write_table(result, files.ITEMS, part, [one_batch(table)], ITEMS)
+    night.write_arrays(result, part, {files.ITEM_VECTORS: _vectors(random, clusters_N, shop.dim)})
     return result
 
 
@@ -141,8 +142,8 @@ def write_users(night: NightRun, part: int) -> ShardResult:
     known, vectors_ND = draw_users(shop, part)
     result = ShardResult(len(known))
     table = users_table(_ids("u", shop.part(part)), known)
-    night.write_tables(result, f"users/{part:05d}.arrow", [one_batch(table)], USERS)
-    night.write_arrays(result, part, {"user_vectors": vectors_ND})
+    night.write_table(result, files.USERS, part, [one_batch(table)], USERS)
+    night.write_arrays(result, part, {files.USER_VECTORS: vectors_ND})
     return result
 
 
@@ -169,15 +170,21 @@ def write_item_stats(night: NightRun, shard: int) -> ShardResult:
     """What a log without events says of the items: files that the candidates stage opens."""
     count = _shop(night).items
     none, nothing = np.broadcast_to(np.int32(-1), (count, 1)), np.zeros((count, 1), np.float32)
-    for name in ("co_occurrence", "content"):
-        night.assemble(f"{name}_rows.npy", npy_pieces([none]))
-        night.assemble(f"{name}_scores.npy", npy_pieces([nothing]))
-    for name in ("popularity", "intervals", "repeats"):
-        night.assemble(f"{name}.npy", npy_pieces([nothing[:, 0]]))
-    night.assemble("first_days.npy", npy_pieces([np.zeros(count)]))
-    night.assemble("touches.npy", npy_pieces([np.zeros((len(EVENT_TYPES), count), np.int64)]))
+    arrays: dict[files.ReleaseFile, np.ndarray] = {
+        files.CO_OCCURRENCE_ROWS: none,
+        files.CO_OCCURRENCE_SCORES: nothing,
+        files.CONTENT_ROWS: none,
+        files.CONTENT_SCORES: nothing,
+        files.POPULARITY: nothing[:, 0],
+        files.INTERVALS: nothing[:, 0],
+        files.REPEATS: nothing[:, 0],
+        files.FIRST_DAYS: np.zeros(count),
+        files.TOUCHES: np.zeros((len(EVENT_TYPES), count), np.int64),
+    }
+    for file, array in arrays.items():
+        night.assemble(file.name, npy_pieces([array]))
     nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
-    night.assemble("peers.arrow", write_arrow([one_batch(nobody)], USERS))
+    night.assemble(files.PEERS.name, write_arrow([one_batch(nobody)], USERS))
     return ShardResult(count)
 
 
@@ -194,12 +201,12 @@ def check_lists(night: NightRun, shard: int) -> ShardResult:
     chosen = np.random.default_rng(shard).choice(
         len(known), min(CHECKED_PARTS, len(known)), replace=False
     )
-    rows_QN = night.open_array("candidates_rows")[part * shop.users_per_part + chosen]
+    rows_QN = night.open_array(files.CANDIDATE_ROWS)[part * shop.users_per_part + chosen]
     known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
     wanted_QN, found_QN = _best(night, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
     items_ID, sellable_I = (
-        night.open_array("item_vectors"),
-        np.asarray(night.open_items()["in_stock"]),
+        night.open_array(files.ITEM_VECTORS),
+        np.asarray(night.open_table(files.ITEMS)["in_stock"]),
     )
     off, wrong = (
         5e-3 if night.choices.encoder_gpus else 1e-5,
@@ -225,8 +232,8 @@ def _best(
     """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for
     none."""
     items_ID, sellable_I = (
-        night.open_array("item_vectors"),
-        np.asarray(night.open_items()["in_stock"]),
+        night.open_array(files.ITEM_VECTORS),
+        np.asarray(night.open_table(files.ITEMS)["in_stock"]),
     )
     best_QN = np.full((len(queries_QD), n), -np.inf)
     offsets, bought = known.bought()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.interfaces import Retriever
 from recsys.metrics import tail
+from recsys.release import files
 from recsys.retrieval.behaviour.cooccurrence import CoOccurrenceRetriever, co_occurrence_neighbours
 from recsys.retrieval.behaviour.long_tail import LongTailRetriever
 from recsys.retrieval.behaviour.new_items import NewItemRetriever, first_days, new_item_mask
@@ -81,28 +82,30 @@ class Fitted:
 
 def read(
     names: Sequence[str],
-    array: Callable[[str], NDArray[Any]],
+    array: Callable[[files.ReleaseFile], NDArray[Any]],
     items_ID: Floats,
     now_days: float,
     categories_I: Ints,
     peers: Histories,
     discovery: Retriever | None = None,
 ) -> Fitted:
-    """For the sources `names`, from a release's arrays by name."""
+    """For the sources `names`, from a release's arrays."""
     return Fitted(
         items_ID=items_ID,
         now_days=now_days,
-        popularity_I=np.asarray(array("popularity")),
-        co_occurrence=(array("co_occurrence_rows"), array("co_occurrence_scores")),
-        content=(array("content_rows"), array("content_scores")),
+        popularity_I=np.asarray(array(files.POPULARITY)),
+        co_occurrence=(array(files.CO_OCCURRENCE_ROWS), array(files.CO_OCCURRENCE_SCORES)),
+        content=(array(files.CONTENT_ROWS), array(files.CONTENT_SCORES)),
         item_stats=ItemStats(
-            RepurchaseIntervals(array("intervals"), array("repeats")),
-            array("first_days"),
-            array("touches"),
+            RepurchaseIntervals(array(files.INTERVALS), array(files.REPEATS)),
+            array(files.FIRST_DAYS),
+            array(files.TOUCHES),
         ),
         categories_I=categories_I,
         peers=peers,
-        follows=(array("follows_rows"), array("follows_scores")) if "follows" in names else None,
+        follows=(array(files.FOLLOWS_ROWS), array(files.FOLLOWS_SCORES))
+        if "follows" in names
+        else None,
         discovery=discovery,
     )
 

@@ -23,21 +23,17 @@ import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
 from recsys.privacy.decisions import PrivacyDecisions
+from recsys.release import files
 from recsys.release.release import Manifest, read_arrow, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.streams import arrow_pieces, npy_kept, parquet_bytes
 from recsys.types import Mask
 
-USERS, PEERS, QUARANTINE = "users.arrow", "peers.arrow", "quarantine.parquet"
+USERS, PEERS, QUARANTINE = files.USERS.name, files.PEERS.name, files.QUARANTINE.name
 #: One row a user, in the order of USERS.
-USER_ARRAYS = (
-    "user_vectors.npy",
-    "candidates_rows.npy",
-    "candidates_features.npy",
-    "candidates_sources.npy",
-)
+USER_ARRAYS = tuple(file.name for file in files.USER_ARRAYS)
 #: Every file of a release that holds something of a single user.
-USER_FILES = (USERS, PEERS, QUARANTINE, *USER_ARRAYS)
+USER_FILES = tuple(file.name for file in files.OF_USERS)
 #: A replaced file stays so long: replicas have mapped it, and on NFS a mapped file must not go.
 GRACE_S = 30.0
 #: A file that no manifest ever named is of an erasure that was killed, once it is so old.

@@ -1,37 +1,8 @@
-"""One night's artifacts: their manifest, and opening them by day.
+"""One night's artifacts, open by day: the manifest, and the files that `files` describes.
 
-A release is a folder of flat files that many replicas of a host map into memory together:
-
-    items.arrow            tables.ITEMS, sorted by id within each shard; the place of an item is its row
-    item_vectors.npy       [I, D] float32, unit length; zeros where an item has no text
-    taste_vectors.npy      [I, d] float32, the items as a trained user model places them; without one there is none
-    users.arrow            user_id and history (items, types, days, prices: lists, oldest first), sorted by id within
-                           each shard
-    user_vectors.npy       [U, d] float32, unit length or zeros, in one space with the taste vectors
-    candidates_*.npy       rows [U, N] int32 (-1 pads), best first; features [U, N, F] float32; sources [U, N] uint16,
-                           bit f set where source f brought the item
-    similar_*.npy          rows [I, S] int32 and scores [I, S] float32; content_*.npy the same by content alone
-    co_occurrence_*.npy    rows [I, n] int32 and scores [I, n] float32; follows_*.npy the same in the order of histories
-    popularity.npy         [I] float32; touches.npy [T, I], first_days.npy, intervals.npy, repeats.npy [I]:
-                           `sources.ItemStats`
-    attraction.npy         [2, I] float32: exposure and clicks, `item_clicks.count_item_clicks`
-    projection.npy         [D, P] float32, what makes the texts' vectors features; taste_projection.npy [d, P] the same
-                           for the user model's. Kept from night to night while the space is the same
-    item_projected.npy     [I, P] float32, the items' vectors so projected; taste_projected.npy the same
-    peers.arrow            the users that others are compared with, as in users.arrow
-    lexical/               the BM25 index
-    codes.arrow            item ids, GTINs and model numbers, each with its rows
-    suggestions.arrow      completions: suggest.SCHEMA, their beginnings and then their inner words, sorted
-    dense.ivf              the faiss index, above the setup's size only
-    quarantine.parquet     tables.QUARANTINE: every row that could not be used, and why
-    manifest.json          written last; without it the folder is not a release
-
-`report.html` and `run.json` (stage times) lie beside them, outside the manifest: two nights over
-the same input differ in them alone.
-
-A release never changes, but for one thing: who asks to be forgotten leaves it (`privacy.erasure`).
-The files of users then lie without him in a folder below, which the manifest names as `amended`.
-"""
+A release never changes, but for one thing: users who ask to be forgotten leave it
+(`privacy.erasure`). The files of users then lie without them in a folder below, which the
+manifest names as `amended`."""
 
 from __future__ import annotations
 
@@ -52,6 +23,8 @@ from numpy.typing import NDArray
 from recsys.encoders.text import item_texts
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
 from recsys.ranking.item_features import ItemFeatures
+from recsys.release import files
+from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
@@ -60,7 +33,6 @@ from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
 
 FORMAT = 4
-UNLISTED = ("manifest.json", "report.html", "run.json")
 
 
 class OtherFormatError(ReleaseError):
@@ -188,26 +160,26 @@ class Release:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
-        self.items = read_arrow(folder / "items.arrow")
+        self.items = read_arrow(self.path(files.ITEMS))
         self.item_ids = IdMap(self.items["item_id"])
-        self.users = read_arrow(self.path("users.arrow"))
+        self.users = read_arrow(self.path(files.USERS))
         self.user_ids = IdMap(self.users["user_id"])
-        self.item_vectors_ID = self.array("item_vectors")
-        placed = (folder / "taste_vectors.npy").exists()
+        self.item_vectors_ID = self.array(files.ITEM_VECTORS)
+        own_space = self.path(files.TASTE_VECTORS).exists()
         self.user_space_item_vectors_ID = (
-            self.array("taste_vectors") if placed else self.item_vectors_ID
+            self.array(files.TASTE_VECTORS) if own_space else self.item_vectors_ID
         )
-        self.user_vectors_UD = self.array("user_vectors")
-        self.candidate_rows_UN = self.array("candidates_rows")
-        self.candidate_features_UNF = self.array("candidates_features")
-        self.candidate_sources_UN = self.array("candidates_sources")
-        self.similar_rows_IS = self.array("similar_rows")
-        self.similar_scores_IS = self.array("similar_scores")
-        self.co_occurrence = self.array("co_occurrence_rows"), self.array("co_occurrence_scores")
-        self.popularity_I = self.array("popularity")
-        self.peers = read_arrow(self.path("peers.arrow"))
-        self.lexical = LexicalIndex.load(folder / "lexical")
-        self.suggestions = Suggestions.open(folder / "suggestions.arrow")
+        self.user_vectors_UD = self.array(files.USER_VECTORS)
+        self.candidate_rows_UN = self.array(files.CANDIDATE_ROWS)
+        self.candidate_features_UNF = self.array(files.CANDIDATE_FEATURES)
+        self.candidate_sources_UN = self.array(files.CANDIDATE_SOURCES)
+        self.similar_rows_IS = self.array(files.SIMILAR_ROWS)
+        self.similar_scores_IS = self.array(files.SIMILAR_SCORES)
+        self.co_occurrence = tuple(self.array(file) for file in files.CO_OCCURRENCE)
+        self.popularity_I = self.array(files.POPULARITY)
+        self.peers = read_arrow(self.path(files.PEERS))
+        self.lexical = LexicalIndex.load(self.path(files.LEXICAL))
+        self.suggestions = Suggestions.open(self.path(files.SUGGESTIONS))
         self.codes = CodeIndex.load(folder)
 
     @classmethod
@@ -230,20 +202,20 @@ class Release:
                 raise
         return cls.open(store, version, space)  # it was amended meanwhile
 
-    def path(self, name: str) -> Path:
+    def path(self, file: ReleaseFile) -> Path:
         """Where a file lies: in the release's folder, or in that of its last amendment."""
-        return self.folder / self.manifest.path_of(name)
+        return self.folder / self.manifest.path_of(file.name)
 
     @property
     def version(self) -> str:
         return self.manifest.version
 
-    def array(self, name: str) -> NDArray[Any]:
+    def array(self, file: ReleaseFile) -> NDArray[Any]:
         try:
-            return np.load(self.path(f"{name}.npy"), mmap_mode="r")
+            return np.load(self.path(file), mmap_mode="r")
         except FileNotFoundError:
             raise ReleaseError(
-                f"release {self.version} has no {name}.npy: promote another release"
+                f"release {self.version} has no {file.name}: promote another release"
             ) from None
 
     def item(self, row: int) -> Item:
@@ -284,25 +256,25 @@ class Release:
     def item_features(self) -> ItemFeatures:
         """What features are made of. A category or brand has its place among `labels`, below which
         an intent is found: `labels["category"].below([intent])` is a row of `Context.intent_BL`."""
-        exposure_I, clicks_I = self.array("attraction")
+        exposure_I, clicks_I = self.array(files.ATTRACTION)
         return ItemFeatures(
             prices_I=self.prices_I,
             in_stock_I=self.in_stock_I,
             popularity_I=self.popularity_I,
-            touches_TI=self.array("touches"),
+            touches_TI=self.array(files.TOUCHES),
             exposure_I=exposure_I,
             clicks_I=clicks_I,
-            first_days_I=self.array("first_days"),
+            first_days_I=self.array(files.FIRST_DAYS),
             categories_I=self._label_codes("category"),
             brands_I=self._label_codes("brand"),
-            item_projected_IP=self.array("item_projected"),
-            taste_projected_IP=self.array("taste_projected"),
+            item_projected_IP=self.array(files.ITEM_PROJECTED),
+            taste_projected_IP=self.array(files.TASTE_PROJECTED),
         )
 
     @cached_property
     def projections(self) -> tuple[Floats, Floats]:
         """[D, P] of the texts' space, and [d, P] of the user model's."""
-        return np.array(self.array("projection")), np.array(self.array("taste_projection"))
+        return np.array(self.array(files.PROJECTION)), np.array(self.array(files.TASTE_PROJECTION))
 
     def _label_codes(self, column: str) -> Ints:
         """-1 where the item has no label."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -49,24 +49,29 @@ def build_suggestion_file(
     return _file(keys, [merged[key] for key in keys])
 
 
-def frequent_queries(
-    impressions: Iterable[Impression], after: datetime, until: datetime
-) -> pa.Table:
-    """`tables.QUERIES`: searches later than `after`, up to `until`, that had results and that at
-    least MIN_USERS signed-in users made; folded, sorted."""
-    users_of: defaultdict[str, set[str]] = defaultdict(set)
-    for impression in impressions:
+class FrequentQueries:
+    """Searches later than `after`, up to `until`, that had results, folded, with their signed-in
+    users; impressions are added one by one."""
+
+    def __init__(self, after: datetime, until: datetime) -> None:
+        self.after, self.until = after, until
+        self.users: defaultdict[str, set[str]] = defaultdict(set)
+
+    def add(self, impression: Impression) -> None:
         text, user_id = impression.query, impression.user_id
-        if text and user_id and impression.item_ids and after < impression.time <= until:
+        in_time = self.after < impression.time <= self.until
+        if text and user_id and impression.item_ids and in_time:
             query = completion_key(text).rstrip()
             if query and len(query) <= MAX_CHARACTERS:
-                users_of[query].add(user_id)
-    counts = sorted(
-        (query, len(users)) for query, users in users_of.items() if len(users) >= MIN_USERS
-    )
-    return pa.table(
-        [[query for query, _ in counts], [users for _, users in counts]], schema=QUERIES
-    )
+                self.users[query].add(user_id)
+
+    def table(self) -> pa.Table:
+        """`tables.QUERIES`, sorted: those that at least MIN_USERS users made."""
+        counts = sorted(
+            (query, len(users)) for query, users in self.users.items() if len(users) >= MIN_USERS
+        )
+        columns = [[query for query, _ in counts], [users for _, users in counts]]
+        return pa.table(columns, schema=QUERIES)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -14,7 +14,8 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 import pytest
 
-from recsys.batch.night import begin, run_night
+from recsys.batch.night import run_night
+from recsys.batch.planning import begin
 from recsys.config import Setup
 from recsys.interfaces import Chunk, EventStore
 from recsys.simulation.load import check_answer

@@ -20,8 +20,8 @@ import ray
 
 from recsys.batch import embed, ingest
 from recsys.batch.benchmarks.encoder import RIVAL, EncoderFactory, least_cosine, synthetic_texts
-from recsys.batch.night import begin
 from recsys.batch.plan import NightRun
+from recsys.batch.planning import begin
 from recsys.batch.stages import Stage, run_stages
 from recsys.config import Night, Setup, tiny
 from recsys.datasets.files import FilesAdapter
@@ -113,7 +113,7 @@ def run_embedding_stages(setup: Setup, started: float) -> EmbeddingRun:
     for stage in (
         Stage("read items", len(night.plan.item_chunks), ingest.read_items),
         Stage("items", night.plan.item_parts, ingest.sort_items),
-        Stage("embed items", night.plan.text_parts, embed.tokenize_texts, embed.TextEncoderActor),
+        Stage("embed items", night.plan.text_parts, embed.ENCODE_TEXTS),
     ):
         line = run_stages(night, stage)[stage.name]
         say(str(line))

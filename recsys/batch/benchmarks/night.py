@@ -13,20 +13,20 @@ from pathlib import Path
 
 import ray
 
-from recsys.batch import candidates, embed, index, ingest, nearest, synthetic
+from recsys.batch import candidates, embed, ingest, nearest, synthetic
 from recsys.batch.memory import MemorySampler, PeakMemory
 from recsys.batch.plan import NightRun, Plan
-from recsys.batch.stages import Stage, StageLine, read_record, run_stages
+from recsys.batch.stages import Stage, StageLine, read_record, record_path, run_stages
 from recsys.config import Night, Setup, event_log, tiny
 from recsys.errors import InputError
 from recsys.evaluation.results import Column, Row, say, text_table
 from recsys.pipeline.candidates import depth
 from recsys.ranking.linear import LinearRanker
+from recsys.release import files
 from recsys.storage.artifacts import ArtifactStore
 
 #: The time of the synthetic shop's night.
 UNTIL = datetime(2026, 1, 2, tzinfo=UTC)
-LISTS = ("candidates_rows", "candidates_features", "candidates_sources")
 #: The time a user is constant where at each size it is within this share of that at the largest.
 TOLERANCE = 0.10
 
@@ -157,7 +157,7 @@ def encode_texts(benchmark: NightBenchmark) -> Row:
     plan = night.plan
     benchmark.run_stage(night, Stage("read items", len(plan.item_chunks), ingest.read_items))
     benchmark.run_stage(night, Stage("items", plan.item_parts, ingest.sort_items))
-    encode = Stage("embed items", plan.text_parts, embed.tokenize_texts, embed.TextEncoderActor)
+    encode = Stage("embed items", plan.text_parts, embed.ENCODE_TEXTS)
     line = benchmark.run_stage(night, encode)
     benchmark.run_stage(night, Stage("vectors", plan.item_parts, embed.gather_vectors))
     night.store.delete(night.work_path("")[:-1])
@@ -173,10 +173,9 @@ def assemble_items(benchmark: NightBenchmark) -> None:
     benchmark.run_stage(night, Stage("make items", parts, synthetic.write_items))
     benchmark.run_stage(night, Stage("make habits", 1, synthetic.write_item_stats))
     benchmark.memory.stage = "assemble items"
-    index.assemble_table(night, "items", parts)
-    index.assemble_array(night, "item_vectors", parts)
-    for name in ("items", "item_vectors"):
-        night.store.delete(night.work_path(name))
+    for file in (files.ITEMS, files.ITEM_VECTORS):
+        night.join_parts(file, parts)
+        night.store.delete(night.work_path(str(file)))
 
 
 def resume_search(benchmark: NightBenchmark, night: NightRun) -> Row:
@@ -185,7 +184,7 @@ def resume_search(benchmark: NightBenchmark, night: NightRun) -> Row:
     stage = nearest.stage(night)
     before = [read_record(night, stage.name, shard) for shard in range(stage.shards)]
     for shard, result in list(enumerate(before))[::2]:
-        night.store.remove(night.work_path(f"done/{stage.name}/{shard:05d}.json"))
+        night.store.remove(record_path(night, stage.name, shard))
         for path in result.files if result else ():
             night.store.remove(path)
     line = benchmark.run_stage(night, stage)
@@ -193,9 +192,9 @@ def resume_search(benchmark: NightBenchmark, night: NightRun) -> Row:
     return {
         "name": "resume",
         "shards": stage.shards,
-        "kept": line.kept,
+        "kept": line.reused,
         "same_bytes": same,
-        "wrong": int(not same or line.kept != stage.shards // 2),
+        "wrong": int(not same or line.reused != stage.shards // 2),
     }
 
 
@@ -205,17 +204,15 @@ def assemble_lists(benchmark: NightBenchmark, night: NightRun, search: StageLine
     parts, shop = night.plan.user_parts, benchmark.shop
     rank = Stage("candidates", parts, candidates.rank_candidates)
     ranking = benchmark.run_stage(night, rank)
-    temporary = ["nearest_rows", "nearest_scores"]
-    written = sum(_bytes(night, name) for name in (*temporary, *LISTS))
-    if parts == benchmark.night(shop.users).plan.user_parts:  # the last size
-        temporary += ["users", "user_vectors"]
-    for name in temporary:
-        night.store.delete(night.work_path(name))
+    written = sum(_bytes(night, str(name)) for name in (*nearest.PARTS, *files.CANDIDATES))
+    last_size = parts == benchmark.night(shop.users).plan.user_parts
+    for name in (*nearest.PARTS, *(files.EMBEDDED_USERS if last_size else ())):
+        night.store.delete(night.work_path(str(name)))
     benchmark.memory.stage, started = "assemble lists", time.monotonic()
-    for name in LISTS:
-        index.assemble_array(night, name, parts)
-        written += night.store.size(night.release_path(f"{name}.npy"))
-        night.store.delete(night.work_path(name))
+    for file in files.CANDIDATES:
+        night.join_parts(file, parts)
+        written += night.store.size(night.release_path(file.name))
+        night.store.delete(night.work_path(str(file)))
     for stage in ("nearest", "candidates"):
         night.store.delete(night.work_path(f"done/{stage}"))
     assemble_s, users = time.monotonic() - started, ranking.rows

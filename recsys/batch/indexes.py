@@ -1,0 +1,63 @@
+"""What the day looks texts and vectors up in, over the whole catalogue: one shard an index."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from recsys.batch import log_copy
+from recsys.batch.plan import NightRun, ShardResult
+from recsys.release import files
+from recsys.retrieval.text.bm25 import LexicalIndex
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
+from recsys.understanding.codes import CodeIndex
+from recsys.understanding.suggestion_builder import build_suggestion_file
+
+
+def build_lexical(night: NightRun, shard: int) -> ShardResult:
+    """The BM25 index over the catalogue's fields."""
+    items = night.open_table(files.ITEMS)
+    with tempfile.TemporaryDirectory() as folder:
+        LexicalIndex.build(searchable_fields(items), FIELD_BOOSTS).save(Path(folder))
+        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            name = f"{files.LEXICAL.name}{file.relative_to(folder).as_posix()}"
+            night.assemble(name, file.read_bytes())
+    return ShardResult(items.num_rows)
+
+
+def build_suggestions(night: NightRun, shard: int) -> ShardResult:
+    """Completions out of the catalogue and of past queries."""
+    items = night.open_table(files.ITEMS)
+    queries = pq.read_table(night.store.open(night.work_path(log_copy.QUERIES)))
+    night.assemble(files.SUGGESTIONS.name, build_suggestion_file(items, queries))
+    return ShardResult(items.num_rows)
+
+
+def build_codes(night: NightRun, shard: int) -> ShardResult:
+    """The codes in the catalogue's ids, titles and attributes."""
+    items = night.open_table(files.ITEMS)
+    texts = searchable_fields(items)
+    index = CodeIndex.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
+    with tempfile.TemporaryDirectory() as folder:
+        index.save(Path(folder))
+        night.assemble(files.CODES.name, (Path(folder) / files.CODES.name).read_bytes())
+    return ShardResult(items.num_rows, counts={"codes": len(index)})
+
+
+def is_large(night: NightRun) -> bool:
+    """Whether the catalogue is searched through the faiss index."""
+    return len(night.open_array(files.ITEM_VECTORS)) > night.choices.ann_above
+
+
+def build_ann(night: NightRun, shard: int) -> ShardResult:
+    """The faiss index, for catalogues above the setup's size."""
+    from recsys.retrieval.vectors import ivf
+
+    items_ID = night.open_array(files.ITEM_VECTORS)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / files.ANN.name
+        ivf.write_ivf(ivf.build_ivf(items_ID, seed=0), file)
+        night.assemble(files.ANN.name, file.read_bytes())
+    return ShardResult(len(items_ID))

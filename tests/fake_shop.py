@@ -1,10 +1,13 @@
 """A shop of three items behind the HTTP routes, without Ray, a release or a disk."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
@@ -141,3 +144,28 @@ class FakeShop:
         self.privacy_requests.append(("out" if opted_out else "in", user_id))
 
     def close(self) -> None: ...
+
+
+# Requests and answers
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "cart", **changes}
+
+
+def strict_json(response: Any) -> Any:
+    """The body, which must be JSON without NaN."""
+    return json.loads(
+        response.content, parse_constant=lambda name: pytest.fail(f"{name} in {response.text}")
+    )
+
+
+def error_of(response: Any, status: int, field: str | None) -> Any:
+    """The error of a refusal, which must have that status and name that field."""
+    body = strict_json(response)
+    assert response.status_code == status, body
+    assert set(body) == {"error", "request_id"}
+    assert set(body["error"]) == {"message", "field", "value", "allowed"}
+    assert body["error"]["field"] == field
+    assert len(response.content) < 2000
+    return body["error"]

@@ -1,4 +1,4 @@
-"""A request is asked again when nothing came, and never when something did."""
+"""A request is retried when there was no response, and never when there was one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.ingress import MAX_BODY_BYTES, TRIES, RetryOnNoResponse, middlewares
+from serve.ingress import ENVIRONMENT, RetryOnNoResponse, middlewares
 
-ANSWER: list[Message] = [
+RESPONSE: list[Message] = [
     {"type": "http.response.start", "status": 200, "headers": []},
-    {"type": "http.response.body", "body": b"here"},
+    {"type": "http.response.body", "body": b"hello"},
 ]
 
 
 class Replicas:
-    """Stands for Ray's proxy before replicas of which the first ones die; keeps the bodies that
-    they got."""
+    """Stands for Ray's proxy before replicas of which the first ones die; records the bodies that
+    they received. One that dies late has sent the head of its response."""
 
-    def __init__(self, dying: int) -> None:
-        self.dying, self.bodies = dying, list[bytes]()
+    def __init__(self, dying: int, late: bool = False) -> None:
+        self.dying, self.late, self.bodies = dying, late, list[bytes]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["path"] == "/"
         scope["path"] = "spoiled"
         body, more = b"", True
         while more:
@@ -31,55 +32,80 @@ class Replicas:
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.bodies.append(body)
         if len(self.bodies) > self.dying:
-            for told in ANSWER:
-                await send(told)
+            for message in RESPONSE:
+                await send(message)
+        elif self.late:
+            await send(RESPONSE[0])
 
 
-def asked(replicas: Replicas, *pieces: bytes, scope: Scope | None = None) -> list[Message]:
-    sent: list[Message] = []
-    coming: Iterator[Message] = iter(
+def request(replicas: Replicas, *chunks: bytes) -> list[Message]:
+    """What the client receives."""
+    responses: list[Message] = []
+    incoming: Iterator[Message] = iter(
         [
-            {"type": "http.request", "body": piece, "more_body": piece is not pieces[-1]}
-            for piece in pieces
+            {"type": "http.request", "body": chunk, "more_body": chunk is not chunks[-1]}
+            for chunk in chunks
         ]
     )
 
     async def receive() -> Message:
-        return next(coming, {"type": "http.disconnect"})
+        return next(incoming, {"type": "http.disconnect"})
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        responses.append(message)
 
-    asyncio.run(RetryOnNoResponse(replicas)(scope or {"type": "http", "path": "/"}, receive, send))
-    return sent
+    scope = {"type": "http", "path": "/"}
+    asyncio.run(RetryOnNoResponse(replicas)(scope, receive, send))
+    return responses
 
 
-@pytest.mark.parametrize("dying", range(TRIES))
+@pytest.mark.parametrize("dying", [0, 1, 2])
 def test_another_replica_gets_the_whole_request(dying: int) -> None:
     replicas = Replicas(dying)
-    assert asked(replicas, b"one ", b"two") == ANSWER
+    assert request(replicas, b"one ", b"two") == RESPONSE
     assert replicas.bodies == [b"one two"] * (dying + 1)
 
 
-def test_after_so_many_it_is_given_up() -> None:
+def test_after_three_attempts_it_is_given_up() -> None:
     replicas = Replicas(99)
-    assert asked(replicas, b"") == []
-    assert len(replicas.bodies) == TRIES
+    assert request(replicas, b"") == []
+    assert len(replicas.bodies) == 3
 
 
-def test_what_is_too_long_to_keep_is_asked_once() -> None:
-    replicas = Replicas(1)
-    assert asked(replicas, b"a" * MAX_BODY_BYTES, b"a") == []
+def test_a_response_that_began_is_never_repeated() -> None:
+    replicas = Replicas(1, late=True)
+    assert request(replicas, b"") == RESPONSE[:1]
     assert len(replicas.bodies) == 1
 
 
-def test_a_client_who_has_gone_is_not_asked_for_again() -> None:
+@pytest.mark.parametrize(("length", "attempts"), [(16_384, 2), (16_385, 1)])
+def test_a_body_of_16_kib_is_buffered_and_a_longer_one_is_not(length: int, attempts: int) -> None:
     replicas = Replicas(1)
-    assert asked(replicas) == []
+    assert bool(request(replicas, b"a" * 16_000, b"b" * (length - 16_000))) == (attempts == 2)
+    assert [len(body) for body in replicas.bodies] == [length] * attempts
+
+
+def test_a_client_who_left_is_not_served_again() -> None:
+    replicas = Replicas(1)
+    assert request(replicas) == []
     assert len(replicas.bodies) == 1
 
 
-def test_rays_proxy_takes_it() -> None:
+def test_a_websocket_passes_through() -> None:
+    scopes = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+
+    asyncio.run(RetryOnNoResponse(app)({"type": "websocket"}, None, None))  # type: ignore[arg-type]
+    assert scopes == [{"type": "websocket"}]
+
+
+def test_both_proxies_are_configured() -> None:
     from ray.serve._private.http_util import validate_http_proxy_callback_return
 
     assert validate_http_proxy_callback_return(middlewares())
+    assert ENVIRONMENT == {
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.ingress.middlewares",
+    }

@@ -1,13 +1,12 @@
 """Log lines: what happened, and only where the setup wants it who asked what."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from serve.routes.api import build_api
-from tests.fake_shop import FakeShop
+from tests.fake_shop import FakeShop, event
 
 
 @pytest.fixture
@@ -15,11 +14,7 @@ def shop() -> FakeShop:
     return FakeShop()
 
 
-def event(**changes: Any) -> dict[str, Any]:
-    return {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "cart", **changes}
-
-
-def everything_asked(shop: FakeShop) -> str:
+def make_requests(shop: FakeShop) -> str:
     """Requests that name a user or a text, good, bad and, last, failing: the id of that one."""
     client = TestClient(build_api(shop))
     for url in (
@@ -43,7 +38,7 @@ def test_the_log_says_what_happened_but_not_who_asked_what(
     shop: FakeShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    failed = everything_asked(shop)
+    failed = make_requests(shop)
     ours = [record for record in caplog.records if record.name == "ray.serve"]
     record = next(record for record in ours if getattr(record, "route", "") == "/search")
     assert (record.status, record.release, record.milliseconds > 0) == (200, "v1", True)
@@ -52,9 +47,9 @@ def test_the_log_says_what_happened_but_not_who_asked_what(
         for record in ours
     )
     # httpx is the client of this test, and logs its own URLs
-    told = [str(vars(record)) for record in caplog.records if not record.name.startswith("http")]
-    assert len(told) > 10
-    assert not any(word in line for line in told for word in ("pregnancy", "u77"))
+    lines = [str(vars(record)) for record in caplog.records if not record.name.startswith("http")]
+    assert len(lines) > 10
+    assert not any(word in line for line in lines for word in ("pregnancy", "u77"))
 
 
 def test_the_log_says_who_asked_what_where_the_setup_wants_it(
@@ -62,8 +57,8 @@ def test_the_log_says_who_asked_what_where_the_setup_wants_it(
 ) -> None:
     caplog.set_level("INFO", "ray.serve")
     shop.day = replace(shop.day, log_queries=True)
-    everything_asked(shop)
-    told = [str(vars(record)) for record in caplog.records if record.name == "ray.serve"]
-    assert any("pregnancy" in line and "u77" in line and "/search" in line for line in told)
-    assert any("u77" in line and "/events" in line for line in told)
-    assert any("secret detail" in line for line in told)
+    make_requests(shop)
+    lines = [str(vars(record)) for record in caplog.records if record.name == "ray.serve"]
+    assert any("pregnancy" in line and "u77" in line and "/search" in line for line in lines)
+    assert any("u77" in line and "/events" in line for line in lines)
+    assert any("secret detail" in line for line in lines)

@@ -1,5 +1,7 @@
 """The doors on a real Serve that listens to everybody, over TLS: with keys, and without."""
 
+# ruff: noqa: F811 (fixtures are imported, and addresses_of_server again as parameters)
+
 import asyncio
 import os
 import ssl
@@ -21,7 +23,7 @@ from fastapi.testclient import TestClient
 from serve import keys
 from serve.access import LocalAccess
 from tests.checkerboard import setup
-from tests.test_serve import home, make_shop  # noqa: F401
+from tests.serving import home, make_shop  # noqa: F401
 
 PORT = 8124
 URL = f"https://127.0.0.1:{PORT}"
@@ -35,31 +37,35 @@ def certificate(
     signed by one."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if signer else CA
-    made = x509.CertificateBuilder().subject_name(subject).issuer_name(CA)
-    made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    made = made.not_valid_before(now - timedelta(minutes=5)).not_valid_after(
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(CA)
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(
         now + timedelta(days=1)
     )
-    made = made.add_extension(
+    builder = builder.add_extension(
         x509.BasicConstraints(ca=signer is None, path_length=None), critical=True
     )
-    named = [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", *addresses)]
-    made = made.add_extension(x509.SubjectAlternativeName(named), critical=False)
+    addresses_of_server = [
+        x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", *addresses)
+    ]
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName(addresses_of_server), critical=False
+    )
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
     (folder / f"{name}.key").write_bytes(private)
-    signed = made.sign(signer or key, hashes.SHA256())
+    signed = builder.sign(signer or key, hashes.SHA256())
     (folder / f"{name}.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     return key
 
 
 @pytest.mark.ray
 def test_no_replica_is_without_its_access(
-    make_shop: Callable[[], Any],  # noqa: F811
-    home: Path,  # noqa: F811
+    make_shop: Callable[[], Any],
+    home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -77,7 +83,7 @@ def test_no_replica_is_without_its_access(
 
 
 @pytest.fixture
-def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[..., None]]:  # noqa: F811
+def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """A Serve that speaks TLS to everybody, and shops in it: at a path, with a file of keys or
     without."""
     from ray import serve
@@ -88,14 +94,13 @@ def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[.
         def __init__(self, keys: str | None) -> None:
             os.environ.pop("NIGHTSHELF_KEYS", None)
             os.environ.update({"NIGHTSHELF_KEYS": keys} if keys else {})
-            super().__init__(made)
+            super().__init__(setup())
 
     def start(name: str, prefix: str, keys: str | None) -> None:
-        options = {"num_cpus": made.day.replica_cpus}
+        options = {"num_cpus": setup().day.replica_cpus}
         shop = serve.deployment(name="Shop", ray_actor_options=options)(serve.ingress()(Shop))
         serve.run(shop.bind(keys), name=name, route_prefix=prefix)
 
-    made = setup()
     certificate(tmp_path, "server", certificate(tmp_path, "ca", None))
     files = {
         "ssl_keyfile": str(tmp_path / "server.key"),
@@ -114,13 +119,13 @@ def test_strangers_need_tls_and_a_key_and_without_keys_are_not_let_in(
     """One Serve for all of it: starting one takes longer than the checks."""
 
     begun = time.monotonic()
-    known = {
+    issued = {
         role: keys.create_key(role, [role], rate)
         for role, rate in (("read", 100), ("events", 100), ("admin", 100))
     }
-    known["slow"] = keys.create_key("slow", ["read"], 0.2)
-    keys.write_keys(tmp_path / "keys.json", [key for _, key in known.values()])
-    secrets = {name: {"Authorization": f"Bearer {secret}"} for name, (secret, _) in known.items()}
+    issued["slow"] = keys.create_key("slow", ["read"], 0.2)
+    keys.write_keys(tmp_path / "keys.json", [key for _, key in issued.values()])
+    secrets = {name: {"Authorization": f"Bearer {secret}"} for name, (secret, _) in issued.items()}
     deploy("closed", "/", str(tmp_path / "keys.json"))
     deploy("open", "/open", None)
     trusted = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))

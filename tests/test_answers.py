@@ -33,7 +33,7 @@ SCORED = (
     ),
     ScoredItem(item=Item(item_id="i2"), score=0.1, sources={}),
 )
-FOUND = Ranking(request_id="r", release="v1", items=SCORED)
+RANKING = Ranking(request_id="r", release="v1", items=SCORED)
 
 
 def body(ranking: Ranking, offset: int = 0) -> Any:
@@ -46,8 +46,8 @@ def body(ranking: Ranking, offset: int = 0) -> Any:
 
 
 def test_a_search_tells_what_it_understood() -> None:
-    assert body(FOUND)["query"] is None
-    assert body(replace(FOUND, understanding=MEANT))["query"] == {
+    assert body(RANKING)["query"] is None
+    assert body(replace(RANKING, understanding=MEANT))["query"] == {
         "normalised": "blue chair",
         "language": "en",
         "corrections": [
@@ -65,7 +65,7 @@ def test_a_search_tells_what_it_understood() -> None:
 def test_a_search_tells_what_it_found_and_what_it_gave_up() -> None:
     values = {"brand": (FacetCount("acme", 3, True), FacetCount("globex", 2))}
     answer = body(
-        replace(FOUND, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",))
+        replace(RANKING, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",))
     )
     assert answer["facets"]["brand"][1] == {"value": "globex", "count": 2, "selected": False}
     assert (answer["total"], answer["relaxed"], answer["skipped"]) == (
@@ -98,8 +98,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_the_last_page_has_no_next() -> None:
-    assert body(FOUND)["next_offset"] is None
-    five, many = replace(FOUND, total=5), replace(FOUND, total=5000)
+    assert body(RANKING)["next_offset"] is None
+    five, many = replace(RANKING, total=5), replace(RANKING, total=5000)
     assert [body(five, offset)["next_offset"] for offset in (0, 2, 3)] == [2, 4, None]
     assert [body(many, MAX_OFFSET - back)["next_offset"] for back in (2, 1)] == [MAX_OFFSET, None]
     assert body(replace(five, items=()), 2)["next_offset"] is None

@@ -1,13 +1,15 @@
 """What lies in serve/deploy: every field is one that its reader knows, every metric one that the
 application gives."""
 
+# ruff: noqa: F811 (fixtures are imported, and named again as parameters)
+
 import json
 import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,186 +20,22 @@ import pytest
 import yaml
 
 from recsys.config import Setup
-from tests.test_serve import PORT, eventually, get, home, run  # noqa: F401
+from tests.kuberay import faults_of_kubernetes, faults_of_ray
+from tests.serving import PORT, eventually, get, home, run  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "serve" / "deploy"
-KUBERNETES = "1.33"
-
-#: The fields of KubeRay 1.7's kinds, as its API reference lists them. A name stands for another
-#: table, "pod" for a pod template, "text", "number", "flag" and "texts" (a map of texts) for
-#: values, "any" for what Kubernetes itself knows; "[x]" is a list of x, "!" says that it must be
-#: there.
-RAY: dict[str, dict[str, str]] = {
-    "RayService": {
-        "serveConfigV2": "text",
-        "rayClusterConfig": "RayCluster!",
-        "upgradeStrategy": "UpgradeStrategy",
-        "serveService": "any",
-        "serviceUnhealthySecondThreshold": "number",
-        "deploymentUnhealthySecondThreshold": "number",
-        "rayClusterDeletionDelaySeconds": "number",
-        "excludeHeadPodFromServeSvc": "flag",
-        "suspend": "flag",
-        "managedBy": "text",
-    },
-    "UpgradeStrategy": {"type": "text", "clusterUpgradeOptions": "any"},
-    "RayCronJob": {
-        "schedule": "text!",
-        "timeZone": "text",
-        "suspend": "flag",
-        "jobTemplate": "RayJob!",
-    },
-    "RayJob": {
-        "entrypoint": "text",
-        "entrypointNumCpus": "number",
-        "entrypointNumGpus": "number",
-        "entrypointResources": "text",
-        "runtimeEnvYAML": "text",
-        "submissionMode": "text",
-        "submitterPodTemplate": "pod",
-        "submitterConfig": "any",
-        "metadata": "texts",
-        "jobId": "text",
-        "shutdownAfterJobFinishes": "flag",
-        "ttlSecondsAfterFinished": "number",
-        "activeDeadlineSeconds": "number",
-        "preRunningDeadlineSeconds": "number",
-        "backoffLimit": "number",
-        "deletionStrategy": "any",
-        "clusterSelector": "texts",
-        "rayClusterSpec": "RayCluster",
-        "suspend": "flag",
-        "managedBy": "text",
-    },
-    "RayCluster": {
-        "rayVersion": "text",
-        "headGroupSpec": "Head!",
-        "workerGroupSpecs": "[Workers]",
-        "enableInTreeAutoscaling": "flag",
-        "autoscalerOptions": "Autoscaler",
-        "authOptions": "Auth",
-        "tlsOptions": "any",
-        "networkPolicy": "any",
-        "gcsFaultToleranceOptions": "FaultTolerance",
-        "headServiceAnnotations": "texts",
-        "historyServerOptions": "any",
-        "upgradeStrategy": "any",
-        "suspend": "flag",
-        "managedBy": "text",
-    },
-    "Auth": {"mode": "text", "secretName": "text"},  # pragma: allowlist secret
-    "FaultTolerance": {
-        "backend": "text",
-        "redisAddress": "text",
-        "redisUsername": "any",
-        "redisPassword": "any",  # pragma: allowlist secret
-        "externalStorageNamespace": "text",
-        "storage": "any",
-    },
-    "Autoscaler": {
-        "resources": "any",
-        "image": "text",
-        "imagePullPolicy": "text",
-        "env": "any",
-        "envFrom": "any",
-        "volumeMounts": "any",
-        "securityContext": "any",
-        "idleTimeoutSeconds": "number",
-        "upscalingMode": "text",
-        "version": "text",
-    },
-    "Head": {
-        "rayStartParams": "texts",
-        "template": "pod!",
-        "serviceType": "text",
-        "headService": "any",
-        "enableIngress": "flag",
-        "resources": "texts",
-        "labels": "texts",
-    },
-    "Workers": {
-        "groupName": "text!",
-        "replicas": "number",
-        "minReplicas": "number!",
-        "maxReplicas": "number!",
-        "numOfHosts": "number",
-        "idleTimeoutSeconds": "number",
-        "rayStartParams": "texts",
-        "template": "pod!",
-        "scaleStrategy": "any",
-        "suspend": "flag",
-        "resources": "texts",
-        "labels": "texts",
-    },
-}
-CHOICES = {
-    ("UpgradeStrategy", "type"): ("NewCluster", "NewClusterWithIncrementalUpgrade", "None"),
-    ("RayJob", "submissionMode"): ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode"),
-    ("Auth", "mode"): ("token", "disabled"),
-    ("FaultTolerance", "backend"): ("redis", "rocksdb"),
-}
-VALUES: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "flag": lambda value: isinstance(value, bool),
-    "texts": lambda value: (
-        isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-    ),
-    "any": lambda value: True,
-}
-
-
-def faults(kind: str, value: Any, where: str = "spec") -> Iterator[str]:
-    """What of a value its table does not allow."""
-    if kind.startswith("["):
-        for at, each in enumerate(value):
-            yield from faults(kind[1:-1], each, f"{where}[{at}]")
-    elif kind == "pod":
-        yield from of_kubernetes(
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": value["spec"]}
-        )
-    elif kind in VALUES:
-        yield from [] if VALUES[kind](value) else [f"{where} is {value!r}, not {kind}"]
-    else:
-        fields = RAY[kind]
-        yield from (f"{where}.{name} is unknown" for name in value if name not in fields)
-        yield from (
-            f"{where}.{name} is missing"
-            for name, of in fields.items()
-            if of[-1] == "!" and name not in value
-        )
-        for name in [name for name in value if name in fields]:
-            if value[name] not in CHOICES.get((kind, name), (value[name],)):
-                yield f"{where}.{name} is {value[name]!r}"
-            yield from faults(fields[name].rstrip("!"), value[name], f"{where}.{name}")
-
-
-def of_kubernetes(document: dict[str, Any]) -> list[str]:
-    import kubernetes_validate
-
-    try:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [str(error)]
-    return []
 
 
 def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((DEPLOY / name).read_text()))
 
 
-def of_ray(document: dict[str, Any]) -> list[str]:
-    assert document["apiVersion"] == "ray.io/v1"
-    assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
-    return list(faults(document["kind"], document["spec"]))
-
-
 @pytest.mark.parametrize("name", ["rayservice.yaml", "raycronjob.yaml"])
 def test_manifests_have_no_field_that_nobody_reads(name: str) -> None:
     first, *others = documents(name)
-    assert of_ray(first) == []
-    assert [fault for document in others for fault in of_kubernetes(document)] == []
+    assert faults_of_ray(first) == []
+    assert [fault for document in others for fault in faults_of_kubernetes(document)] == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +83,7 @@ def test_a_wrong_field_is_found(path: tuple[Any, ...], value: Any) -> None:
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    assert len(of_ray(document)) == 1
+    assert len(faults_of_ray(document)) == 1
 
 
 def strictly_serve(config: dict[str, Any]) -> None:
@@ -266,6 +104,14 @@ def strictly_serve(config: dict[str, Any]) -> None:
     ):
         assert set(part) <= set(schema.model_fields)
     ServeDeploySchema.model_validate(config)
+
+
+def test_the_configuration_of_a_plain_cluster_has_no_key_that_serve_would_ignore() -> None:
+    config = yaml.safe_load((ROOT / "serve/config.yaml").read_text())
+    strictly_serve(config)
+    [application] = config["applications"]
+    assert application["import_path"] == "serve.app:build"
+    assert application["args"] == {"setup": "tiny", "http_host": config["http_options"]["host"]}
 
 
 def test_the_day_on_kubernetes_is_the_one_of_a_plain_cluster() -> None:
@@ -304,8 +150,8 @@ def test_what_the_image_copies_is_there() -> None:
 
 
 def rules() -> list[dict[str, Any]]:
-    told = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
-    return [rule for group in told["groups"] for rule in group["rules"]]
+    alerts = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
+    return [rule for group in alerts["groups"] for rule in group["rules"]]
 
 
 def expressions() -> list[str]:
@@ -334,28 +180,28 @@ def test_every_alert_says_what_to_do() -> None:
 @pytest.mark.parametrize("arguments", [("rules", "alerts.yml"), ("config", "prometheus.yml")])
 def test_prometheus_reads_its_files(arguments: tuple[str, str]) -> None:
     command = ["promtool", "check", arguments[0], str(DEPLOY / arguments[1])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_the_dashboard_is_one() -> None:
     board = json.loads((DEPLOY / "grafana.json").read_text())
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    taken = set()
+    occupied = set()
     for place in [panel["gridPos"] for panel in board["panels"]]:
         cells = {
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not cells & taken
+        assert not cells & occupied
         assert max(x for x, _ in cells) < 24
-        taken |= cells
+        occupied |= cells
 
 
 @pytest.mark.ray
 def test_every_metric_that_is_watched_is_one_that_a_scrape_finds(
-    run: Callable[..., Setup],  # noqa: F811
+    run: Callable[..., Setup],
 ) -> None:
     """The running application, asked in all the ways that count, as Prometheus sees it."""
     import ray
@@ -380,42 +226,42 @@ def test_every_metric_that_is_watched_is_one_that_a_scrape_finds(
         for name in ("release_refused", "impressions_dropped", "forgotten")
     }
     eventually(lambda: watched - rare <= scraped(), 60)
-    made = re.findall(r'"(nightshelf_\w+)"', (ROOT / "serve" / "metrics.py").read_text())
-    assert rare <= {f"ray_{name}" for name in made}
+    defined = re.findall(r'"(nightshelf_\w+)"', (ROOT / "serve" / "metrics.py").read_text())
+    assert rare <= {f"ray_{name}" for name in defined}
 
 
 @pytest.mark.ray
-def test_a_rolling_update_fails_no_request(run: Callable[..., Setup]) -> None:  # noqa: F811
+def test_a_rolling_update_fails_no_request(run: Callable[..., Setup]) -> None:
     """Four clients ask without a pause while every replica is replaced by one of another setup."""
     from ray import serve
 
     from serve.app import compose
 
     started = run("fused")
-    stop, told, longest_s = threading.Event(), list[tuple[int, int]](), [0.0]
+    stop, statuses, longest_s = threading.Event(), list[tuple[int, int]](), [0.0]
 
     def ask() -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=30) as client:
             while not stop.is_set():
                 begun = time.monotonic()
                 answered = client.get("/recommend", params={"user_id": "u03", "k": 3}).status_code
-                told.append((answered, client.get("/recommend", params={"k": 7}).status_code))
+                statuses.append((answered, client.get("/recommend", params={"k": 7}).status_code))
                 longest_s[0] = max(longest_s[0], time.monotonic() - begun)
 
     with ThreadPoolExecutor(4) as clients:
         asking = [clients.submit(ask) for _ in range(4)]
         try:
-            eventually(lambda: len(told) > 20)
+            eventually(lambda: len(statuses) > 20)
             updated = replace(started, day=replace(started.day, max_k=5))
             serve.run(compose(updated), name="shop", route_prefix="/")
-            eventually(lambda: all(status == 422 for _, status in told[-40:]), 30)
+            eventually(lambda: all(status == 422 for _, status in statuses[-40:]), 30)
         finally:
             stop.set()
     for each in asking:
         each.result()  # what a connection that broke would raise
-    assert {first for first, _ in told} == {200}
-    assert [status for _, status in told][:5] == [200] * 5
-    assert {status for _, status in told} == {200, 422}
+    assert {first for first, _ in statuses} == {200}
+    assert [status for _, status in statuses][:5] == [200] * 5
+    assert {status for _, status in statuses} == {200, 422}
     # A machine that is busy answers late; one that stands still while replicas change would take as
     # long as they do.
     assert longest_s[0] < 15

@@ -45,27 +45,27 @@ def test_no_generated_request_breaks_a_route(
 ) -> None:
     described = schemathesis.openapi.from_asgi("/openapi.json", build_api(FakeShop()))
     operations = [result.ok() for result in described.get_all_operations()]
-    sent, statuses = Counter[str](), Counter[int]()
+    counts, statuses = Counter[str](), Counter[int]()
     for operation in operations:
-        while sent[operation.label] < REQUESTS / len(operations):
-            before = sent[operation.label]
+        while counts[operation.label] < REQUESTS / len(operations):
+            before = counts[operation.label]
             for mode in schemathesis.GenerationMode:
                 try:
-                    ask(operation, mode, sent, statuses)
+                    ask(operation, mode, counts, statuses)
                 except Unsatisfiable:  # what takes no parameters cannot be asked wrongly
                     assert mode == schemathesis.GenerationMode.NEGATIVE
-            if sent[operation.label] - before < 5:  # there is one way to ask it, or hardly more
+            if counts[operation.label] - before < 5:  # there is one way to ask it, or hardly more
                 break
-    record_property("requests", f"{sum(sent.values())} {dict(sent)} {dict(statuses)}")
-    assert len(sent) == len(operations) >= 9
-    assert sum(sent.values()) >= 0.6 * REQUESTS
+    record_property("requests", f"{sum(counts.values())} {dict(counts)} {dict(statuses)}")
+    assert len(counts) == len(operations) >= 9
+    assert sum(counts.values()) >= 0.6 * REQUESTS
     assert {200, 422} <= set(statuses)
 
 
-def ask(operation: Any, mode: Any, sent: Counter[str], statuses: Counter[int]) -> None:
+def ask(operation: Any, mode: Any, counts: Counter[str], statuses: Counter[int]) -> None:
     """As many requests again as would be half of an operation's share."""
 
-    @seed(sum(sent.values()))
+    @seed(sum(counts.values()))
     @settings(
         max_examples=REQUESTS // 20,
         deadline=None,
@@ -76,7 +76,7 @@ def ask(operation: Any, mode: Any, sent: Counter[str], statuses: Counter[int]) -
     @given(case=operation.as_strategy(generation_mode=mode))
     def one(case: schemathesis.Case) -> None:
         answer = case.call()
-        sent[operation.label] += 1
+        counts[operation.label] += 1
         statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 

@@ -21,9 +21,9 @@ from serve.access import KeyAccess
 from serve.routes.api import build_api
 from tests.checkerboard import setup
 from tests.fake_shop import FakeShop
+from tests.serving import eventually
 from tests.test_privacy import NOW as LATER
 from tests.test_privacy import home  # noqa: F401
-from tests.test_serve import eventually
 
 TOKEN = {"Authorization": "Bearer open sesame"}
 
@@ -57,11 +57,12 @@ def test_only_administrators_decide(method: str, path: str, tmp_path: Path) -> N
 def test_a_receipt_tells_when_and_what_is_left_and_not_who() -> None:
     shop = FakeShop()
     client = TestClient(build_api(shop), headers=TOKEN)
-    made = client.delete("/users/a/b 小明")
-    assert (made.status_code, made.json()["receipt"], made.json()["done"]) == (202, "token", False)
-    assert made.json()["left"] == {"releases/v1/users.arrow": 1}
+    response = client.delete("/users/a/b 小明")
+    receipt = response.json()
+    assert (response.status_code, receipt["receipt"], receipt["done"]) == (202, "token", False)
+    assert receipt["left"] == {"releases/v1/users.arrow": 1}
     seen = client.get("/receipts/token").json()
-    assert (seen["left"], seen["done"], seen["forgotten"]) == ({}, True, made.json()["forgotten"])
+    assert (seen["left"], seen["done"], seen["forgotten"]) == ({}, True, receipt["forgotten"])
     assert client.get("/receipts/other").status_code == 404
     assert client.put("/users/a/b/opt-out").json()["opted_out"] is True
     assert client.delete("/users/a/b/opt-out").json()["opted_out"] is False
@@ -78,17 +79,17 @@ def test_global_privacy_control_makes_a_stranger() -> None:
 
 
 @pytest.mark.ray
-def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> None:  # noqa: F811
+def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> None:
     """Another replica had seen that he may, and wrote after the deletion."""
     shop = setup()
     log = shop.event_store()
     log.append([Interaction(event_id="e4", user_id="u04", item_id="i01", type="click", time=LATER)])
-    made = forget_user(shop, log, "u03", LATER)
+    receipt = forget_user(shop, log, "u03", LATER)
     log.quarantine([("no such item", {"user_id": user, "item_id": "x"}) for user in ("u03", "u04")])
     erase_users(shop, log, ["u04"], grace_s=0)
     assert find_traces(shop, log, "u03", LATER)["log/quarantined"] == 1
     erase_users(shop, log, ["u03"], grace_s=0)
-    assert find_traces(shop, log, *open_receipt(log, made.token)) == {}
+    assert find_traces(shop, log, *open_receipt(log, receipt.token)) == {}
     assert log.traces("u04") == {"interactions": 1, "impressions": 0, "quarantined": 1}
     log.close()
 
@@ -97,7 +98,7 @@ def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> N
 
 
 @pytest.fixture
-def replicas(home: Path) -> Iterator[list[Any]]:  # noqa: F811
+def replicas(home: Path) -> Iterator[list[Any]]:
     from serve.replicas import ShopReplica
 
     shops = [ShopReplica(setup()) for _ in range(2)]
@@ -114,15 +115,15 @@ def clients(replicas: list[Any]) -> list[TestClient]:
 
 
 def recommended(client: TestClient, user: str = "u03", k: int = 5) -> tuple[bool, list[str]]:
-    told = client.get("/recommend", params={"user_id": user, "k": k}).json()
-    return told["personalised"], [item["item_id"] for item in told["items"]]
+    answer = client.get("/recommend", params={"user_id": user, "k": k}).json()
+    return answer["personalised"], [item["item_id"] for item in answer["items"]]
 
 
 @pytest.mark.ray
 def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
     clients: list[TestClient],
     replicas: list[Any],
-    home: Path,  # noqa: F811
+    home: Path,
     request: pytest.FixtureRequest,
 ) -> None:
     one, other = clients
@@ -139,14 +140,14 @@ def test_forgotten_on_one_replica_a_stranger_on_both_and_no_request_fails(
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     request.addfinalizer(stop.set)
-    made = one.delete("/users/u03").json()
-    assert (made["done"], bool(made["left"])) == (False, True)
+    receipt = one.delete("/users/u03").json()
+    assert (receipt["done"], bool(receipt["left"])) == (False, True)
     assert [recommended(client)[0] for client in clients] == [False, False]
     stranger = recommended(other, "never seen")
     assert recommended(one)[1] == recommended(other)[1] == stranger[1]
-    eventually(lambda: one.get(f"/receipts/{made['receipt']}").json()["done"])
+    eventually(lambda: one.get(f"/receipts/{receipt['receipt']}").json()["done"])
     assert replicas[0].erasure.is_alive()
-    assert other.get(f"/receipts/{made['receipt']}").json()["left"] == {}
+    assert other.get(f"/receipts/{receipt['receipt']}").json()["left"] == {}
     amended = Release.open(ArtifactStore(str(home))).manifest.amended
     assert amended
     eventually(
@@ -164,12 +165,12 @@ def test_what_another_replica_writes_just_after_is_deleted_when_the_grace_ends(
     clients: list[TestClient], replicas: list[Any]
 ) -> None:
     one, other = clients
-    made = one.delete("/users/u03").json()
+    receipt = one.delete("/users/u03").json()
     eventually(
         lambda: bool(Release.open(ArtifactStore(replicas[0].live.setup.home)).manifest.amended)
     )
     replicas[1].events.quarantine([("no such item", {"user_id": "u03", "item_id": "x"})])
-    eventually(lambda: other.get(f"/receipts/{made['receipt']}").json()["done"])
+    eventually(lambda: other.get(f"/receipts/{receipt['receipt']}").json()["done"])
     assert replicas[1].events.traces("u03") == {
         "interactions": 0,
         "impressions": 0,
@@ -209,12 +210,12 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(
     assert other.get("/similar/i03", params={"k": 2}).json()["items"]
     clicked = {"user_id": "u03", "item_id": "i01", "type": "click"}
     for item in ("i01", "no such item"):
-        told = other.post("/events", json={**clicked, "item_id": item}).json()
-        assert (told["accepted"], told["quarantined"], told["dropped"]) == (0, 0, 1)
+        counts = other.post("/events", json={**clicked, "item_id": item}).json()
+        assert (counts["accepted"], counts["quarantined"], counts["dropped"]) == (0, 0, 1)
     assert recommended(one, "u04")[0]
     eventually(lambda: log.counts()["impressions"] == 3)  # hers, and those without a name
     time.sleep(0.3)
-    assert [shown.user_id for shown in log.impressions()].count("u03") == 0
+    assert [impression.user_id for impression in log.impressions()].count("u03") == 0
     assert log.counts() == {"interactions": 1, "impressions": 3, "quarantined": 0}
     other.delete("/users/u03/opt-out")
     assert recommended(one)[0]
@@ -238,7 +239,7 @@ def test_an_amendment_that_failed_is_tried_again(
 
     monkeypatch.setattr(erasure, "RETRY_S", 0.1)
     monkeypatch.setattr(erasure, "erase_users", flaky)
-    made = clients[0].delete("/users/u03").json()
-    eventually(lambda: clients[0].get(f"/receipts/{made['receipt']}").json()["done"])
+    receipt = clients[0].delete("/users/u03").json()
+    eventually(lambda: clients[0].get(f"/receipts/{receipt['receipt']}").json()["done"])
     assert len(tries) >= 2
     replicas[0].check_health()

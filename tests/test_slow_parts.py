@@ -31,13 +31,13 @@ def home(shop_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "events.sqlite"))
 
 
-def asked(
+def search_within_half_a_second(
     encode: Callable[[str], Awaitable[Vectors]], text: str = "red chair", **day: Any
 ) -> tuple[Ranking, float]:
     """A search whose answer is due in half a second, and how many seconds it took."""
-    made = setup()
+    base = setup()
     encoder = SimpleNamespace(encode=SimpleNamespace(remote=encode))
-    shop = ShopReplica(replace(made, day=replace(made.day, **day)), encoder)
+    shop = ShopReplica(replace(base, day=replace(base.day, **day)), encoder)
     try:
         started = time.perf_counter()
         ranking = asyncio.run(
@@ -66,11 +66,11 @@ async def never(text: str) -> Vectors:
 def test_a_search_without_its_vector_is_answered_by_words_in_time(
     home: None, encode: Callable[[str], Awaitable[Vectors]]
 ) -> None:
-    ranking, seconds = asked(encode, deadline_ms=500.0)
+    ranking, seconds = search_within_half_a_second(encode, deadline_ms=500.0)
     assert ranking.items[0].item.title == "red chair"
     assert ranking.skipped == WORDS_ALONE
     assert seconds < 0.5
-    assert asked(well, deadline_ms=500.0)[0].skipped == ()
+    assert search_within_half_a_second(well, deadline_ms=500.0)[0].skipped == ()
 
 
 class SlowReader:
@@ -86,13 +86,13 @@ class SlowReader:
 
 
 def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
-    made = setup()
+    base = setup()
     reader = SlowReader()
-    choices = replace(made.search, rerank_batch=1, rerank_depth=16)
+    choices = replace(base.search, rerank_batch=1, rerank_depth=16)
     ranker = search_ranker({"lexical": 1.0, "cross_encoder": 1.0})
     encoder = SimpleNamespace(encode=SimpleNamespace(remote=well))
     shop = ShopReplica(
-        replace(made, search=choices, day=replace(made.day, search_ms=300.0)), encoder
+        replace(base, search=choices, day=replace(base.day, search_ms=300.0)), encoder
     )
     try:
         live = shop.live.recommender

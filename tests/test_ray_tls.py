@@ -37,9 +37,9 @@ def test_a_shop_answers_where_ray_speaks_tls_and_strangers_cannot_join(
     }
     with one_node(
         shop_home, tmp_path, NIGHTSHELF_EVENTS=str(tmp_path / "events.sqlite"), **tls
-    ) as day:
-        eventually(day.answers, "the shop answers")
-        address = {"RAY_ADDRESS": day.environment["RAY_ADDRESS"], "RAY_AUTH_MODE": "disabled"}
+    ) as shop:
+        eventually(shop.answers, "the shop answers")
+        address = {"RAY_ADDRESS": shop.environment["RAY_ADDRESS"], "RAY_AUTH_MODE": "disabled"}
         assert joined(**address, **tls).stdout.strip() == "4.0"
         stranger = joined(**address)
         assert stranger.returncode != 0, stranger.stdout

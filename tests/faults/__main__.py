@@ -21,11 +21,19 @@ import ray
 
 from recsys.storage.version import code_commit
 from tests.faults import nodes
-from tests.faults.cluster import SHOP, Day, one_node
+from tests.faults.cluster import SHOP, RunningShop, one_node
 from tests.faults.night import workers_killed
 from tests.faults.processes import eventually
-from tests.faults.scenarios import Row, clock_jumped, damaged, killed, rolled, store_killed, swapped
-from tests.faults.shop import stocked
+from tests.faults.scenarios import (
+    Row,
+    jump_clock,
+    kill_process,
+    kill_store,
+    point_to_damaged,
+    roll_update,
+    swap_releases,
+)
+from tests.faults.shop import publish_releases
 from tests.redis_server import RedisServer
 
 #: Replicas are killed so often: a share of failures under a thousandth needs thousands of requests.
@@ -40,7 +48,7 @@ def main() -> None:
         ray.init(
             address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 << 20
         )
-        home = stocked(Path(folder) / "home")
+        home = publish_releases(Path(folder) / "home")
         ray.shutdown()
         say(f"{'fault':<52} {'asked':>7} failed events lost twice whole s")
         for row in chain.from_iterable(PARTS[part](home, Path(folder)) for part in parts):
@@ -53,8 +61,8 @@ def main() -> None:
         name: sum(getattr(row, name) for row in rows)
         for name in ("requests", "failed", "events", "lost", "twice")
     }
-    told = {"job": "faults", "commit": code_commit(), "seconds": round(time.monotonic() - began)}
-    say(json.dumps({**told, **sums, "rows": [asdict(row) for row in rows]}))
+    summary = {"job": "faults", "commit": code_commit(), "seconds": round(time.monotonic() - began)}
+    say(json.dumps({**summary, **sums, "rows": [asdict(row) for row in rows]}))
 
 
 def of_the_night(home: Path, folder: Path) -> Iterator[Row]:
@@ -62,26 +70,28 @@ def of_the_night(home: Path, folder: Path) -> Iterator[Row]:
 
 
 def behind_haproxy(home: Path, folder: Path) -> Iterator[Row]:
-    with one_node(home, folder) as day:
-        half = half_of(day)
+    with one_node(home, folder) as shop:
+        half = half_of(shop)
         yield from (
-            named(killed(day, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s")
+            relabel(kill_process(shop, SHOP, half), f"HAProxy: replica, {half:.0f} requests/s")
             for _ in range(KILLS)
         )
-        yield rolled(day, half)
-        yield damaged(day, half)
-        yield swapped(day, 100, half / 2)
+        yield roll_update(shop, half)
+        yield point_to_damaged(shop, half)
+        yield swap_releases(shop, 100, half / 2)
         for title in ("bin/haproxy", "HAProxyManager"):
-            yield named(killed(day, title, half / 2), f"HAProxy: {title}")
+            yield relabel(kill_process(shop, title, half / 2), f"HAProxy: {title}")
 
 
 def behind_python(home: Path, folder: Path) -> Iterator[Row]:
-    with one_node(home, folder, haproxy=False, NIGHTSHELF_FAULTS_LAYOUT="split") as day:
-        half = half_of(day)
+    with one_node(home, folder, haproxy=False, NIGHTSHELF_FAULTS_LAYOUT="split") as shop:
+        half = half_of(shop)
         for title in (SHOP, "ServeReplica:shop:Encoder", "ServeReplica:shop:Trainer", "ProxyActor"):
-            row = killed(day, title, half)
-            yield named(row, f"Python proxy, split: {title.split(':')[-1]}, {half:.0f} requests/s")
-        yield named(rolled(day, half), "Python proxy, split: a rolling update")
+            row = kill_process(shop, title, half)
+            yield relabel(
+                row, f"Python proxy, split: {title.split(':')[-1]}, {half:.0f} requests/s"
+            )
+        yield relabel(roll_update(shop, half), "Python proxy, split: a rolling update")
 
 
 def of_the_log(home: Path, folder: Path) -> Iterator[Row]:
@@ -89,8 +99,8 @@ def of_the_log(home: Path, folder: Path) -> Iterator[Row]:
     server.start()
     try:
         where = {"NIGHTSHELF_EVENTS": server.url, "NIGHTSHELF_SPOOL": str(folder / "spool")}
-        with one_node(home, folder, **where) as day:
-            yield store_killed(day, server, half_of(day))
+        with one_node(home, folder, **where) as shop:
+            yield kill_store(shop, server, half_of(shop))
     finally:
         server.kill()
 
@@ -98,24 +108,24 @@ def of_the_log(home: Path, folder: Path) -> Iterator[Row]:
 def of_the_clock(home: Path, folder: Path) -> Iterator[Row]:
     clock = folder / "clock"
     clock.write_text("0")
-    with one_node(home, folder, NIGHTSHELF_FAULTS_CLOCK=str(clock)) as day:
-        yield clock_jumped(day, clock, half_of(day))
+    with one_node(home, folder, NIGHTSHELF_FAULTS_CLOCK=str(clock)) as shop:
+        yield jump_clock(shop, clock, half_of(shop))
 
 
 def of_hosts(home: Path, folder: Path) -> Iterator[Row]:
-    if why := nodes.impossible():
+    if why := nodes.why_unsupported():
         say(f"three hosts: not shown, {why}")
     else:
         yield from nodes.rows(home, folder)
 
 
-def half_of(day: Day) -> float:
+def half_of(shop: RunningShop) -> float:
     """Half of what is sustained, in requests a second."""
-    eventually(day.answers, "the shop answers")
-    return max(5.0, day.sustainable() / 2)
+    eventually(shop.answers, "the shop answers")
+    return max(5.0, shop.sustainable() / 2)
 
 
-def named(row: Row, fault: str) -> Row:
+def relabel(row: Row, fault: str) -> Row:
     return replace(row, fault=fault)
 
 

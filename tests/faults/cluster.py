@@ -28,8 +28,8 @@ from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
 from serve import keys
 from serve.ingress import ENVIRONMENT
-from tests.faults.processes import Marked, eventually, marked
-from tests.faults.shop import ODD, of_one_release, setup
+from tests.faults.processes import TrackedProcesses, eventually, track_processes
+from tests.faults.shop import ODD, check_release, setup
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "open sesame"
@@ -40,35 +40,35 @@ HEAD = ("--head", "--include-dashboard=false")
 UP = "Ray runtime started"
 
 
-@dataclass
-class Day:
+@dataclass(kw_only=True)
+class RunningShop:
     """A running shop. `home` holds its releases and its event log; `replicas` is what it has when
     it is whole."""
 
-    processes: Marked
+    processes: TrackedProcesses
     home: Path
     url: str
     operator: subprocess.Popen[str]
     environment: dict[str, str]
     replicas: Mapping[str, int] = field(default_factory=dict)
 
-    def stands(self) -> dict[str, Any]:
-        """How the operator sees it; empty while he cannot."""
-        return self.asked("?")
+    def status(self) -> dict[str, Any]:
+        """As the operator sees it; empty while they cannot."""
+        return self.command("?")
 
-    def asked(self, word: str) -> dict[str, Any]:
-        """What the operator says to that."""
+    def command(self, word: str) -> dict[str, Any]:
+        """The operator's reply."""
         assert self.operator.stdin is not None
         self.operator.stdin.write(f"{word}\n")
         self.operator.stdin.flush()
-        return heard(self.operator)
+        return read_status(self.operator)
 
     def is_whole(self) -> bool:
         """Every replica runs, in a process that lives."""
         alive = {
             name: len(self.processes.find(f"ServeReplica:shop:{name}")) for name in self.replicas
         }
-        return alive == self.replicas and self.stands().get("replicas") == self.replicas
+        return alive == self.replicas and self.status().get("replicas") == self.replicas
 
     def answers(self) -> bool:
         try:
@@ -84,11 +84,11 @@ class Day:
         traffic = Traffic.of(Release.open(ArtifactStore(str(self.home)), ODD), items=64)
         calls = traffic.calls()
         return LoadGenerator(
-            self.url, calls, LoadShape(**shape), check=of_one_release, headers=SIGNED
+            self.url, calls, LoadShape(**shape), check=check_release, headers=SIGNED
         )
 
     def sustainable(self) -> float:
-        """Requests a second that eight shoppers get answered, each waiting for his answer."""
+        """Requests a second that eight shoppers get answered, each waiting for their answer."""
         with in_background(self.traffic(clients=8, seconds=4)) as load:
             eventually(lambda: load.seconds, "the load ends")
         return len(load.results) / load.seconds
@@ -115,7 +115,7 @@ class Day:
             store.close()
 
 
-def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
+def node_environment(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
     """What Ray's processes find in their environment."""
     key = keys.ApiKey(client="tests", sha256=keys.hash_secret(KEY), roles=("admin",), rate=1e6)
     keys.write_keys(temporary / "keys.json", [key])
@@ -148,10 +148,10 @@ def surroundings(home: Path, temporary: Path, haproxy: bool) -> dict[str, str]:
 
 
 @contextmanager
-def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Iterator[Day]:
+def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Iterator[RunningShop]:
     """A head alone, and the shop on it, with `more` in their environment."""
     port, temporary = free_port(), short_folder()
-    environment = surroundings(home, temporary, haproxy) | more
+    environment = node_environment(home, temporary, haproxy) | more
     gcs = f"127.0.0.1:{free_port()}"
     words = [
         *HEAD,
@@ -160,17 +160,17 @@ def one_node(home: Path, folder: Path, haproxy: bool = True, **more: str) -> Ite
         f"--temp-dir={temporary}",
     ]
     try:
-        with marked(folder) as processes:
-            started(processes, "head", environment, *words)
-            yield deployed(
+        with track_processes(folder) as processes:
+            start_node(processes, "head", environment, *words)
+            yield deploy_shop(
                 processes, home, f"http://127.0.0.1:{port}", environment | {"RAY_ADDRESS": gcs}
             )
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def started(
-    processes: Marked,
+def start_node(
+    processes: TrackedProcesses,
     node: str,
     environment: Mapping[str, str],
     *words: str,
@@ -198,21 +198,31 @@ def _is_decided(ray: subprocess.Popen[str], log: Path, ups: int) -> bool:
     return ray.poll() is not None or log.read_text().count(UP) > ups
 
 
-def deployed(
-    processes: Marked,
+def deploy_shop(
+    processes: TrackedProcesses,
     home: Path,
     url: str,
     environment: dict[str, str],
     within: tuple[str, ...] = (),
-) -> Day:
-    operator = hired(processes, url, environment, within)
-    told = heard(operator)
-    assert told, f"the shop was not deployed: see {processes.folder}/operator.log"
-    return Day(processes, home, url, operator, environment, told["replicas"])
+) -> RunningShop:
+    operator = start_operator(processes, url, environment, within)
+    status = read_status(operator)
+    assert status, f"the shop was not deployed: see {processes.folder}/operator.log"
+    return RunningShop(
+        processes=processes,
+        home=home,
+        url=url,
+        operator=operator,
+        environment=environment,
+        replicas=status["replicas"],
+    )
 
 
-def hired(
-    processes: Marked, url: str, environment: Mapping[str, str], within: tuple[str, ...] = ()
+def start_operator(
+    processes: TrackedProcesses,
+    url: str,
+    environment: Mapping[str, str],
+    within: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     """An operator, who deploys what is not there yet."""
     words = (sys.executable, "-m", "tests.faults.operator", url.rpartition(":")[2], "EveryNode")
@@ -221,13 +231,13 @@ def hired(
     )
 
 
-def heard(operator: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line that is his, not Ray's; empty when he has ended."""
+def read_status(operator: subprocess.Popen[str]) -> dict[str, Any]:
+    """The operator's next line, not Ray's; empty when their process has ended."""
     assert operator.stdout is not None
     for line in operator.stdout:
         if line.startswith("{"):
-            told: dict[str, Any] = json.loads(line)
-            return told
+            status: dict[str, Any] = json.loads(line)
+            return status
     return {}
 
 

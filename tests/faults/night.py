@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.cluster import surroundings
-from tests.faults.processes import eventually, marked
+from tests.faults.cluster import node_environment
+from tests.faults.processes import eventually, track_processes
 from tests.faults.scenarios import Row
 from tests.faults.shop import EVEN, UNTIL
 
@@ -26,9 +26,9 @@ def workers_killed(home: Path, folder: Path) -> Row:
     """
     again, own = folder / "again", folder / "night"
     own.mkdir()
-    environment = surroundings(again, own, haproxy=False) | {"RAY_ADDRESS": "local"}
+    environment = node_environment(again, own, haproxy=False) | {"RAY_ADDRESS": "local"}
     words = "--setup", "tests.faults.shop:setup", "--until", UNTIL.isoformat(), "--version", EVEN
-    with marked(folder) as processes:
+    with track_processes(folder) as processes:
         night = processes.start(
             sys.executable,
             "-m",
@@ -49,23 +49,23 @@ def workers_killed(home: Path, folder: Path) -> Row:
     assert night.returncode == 0, f"the night failed: see {folder}/killed-night.log"
     same = "the same" if files(again) == files(home) else "OTHER"
     return Row(
-        "kill -9 of the night's workers",
-        0,
-        0,
-        0,
-        0,
-        0,
-        round(whole_s, 1),
-        {},
-        f"{killed} killed, {same} files",
+        fault="kill -9 of the night's workers",
+        requests=0,
+        failed=0,
+        events=0,
+        lost=0,
+        twice=0,
+        whole_s=round(whole_s, 1),
+        failures={},
+        note=f"{killed} killed, {same} files",
     )
 
 
 def files(home: Path) -> dict[str, str]:
     """Checksums of the release "even" by name, without those that hold times."""
-    told: dict[str, str] = json.loads((home / "releases" / EVEN / "manifest.json").read_bytes())[
-        "files"
-    ]
+    manifest = json.loads((home / "releases" / EVEN / "manifest.json").read_bytes())
     return {
-        name: checksum for name, checksum in told.items() if not name.endswith((".html", ".json"))
+        name: checksum
+        for name, checksum in manifest["files"].items()
+        if not name.endswith((".html", ".json"))
     }

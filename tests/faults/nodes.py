@@ -20,16 +20,16 @@ from pathlib import Path
 from tests.faults.cluster import (
     HEAD,
     SHOP,
-    Day,
-    deployed,
-    heard,
-    hired,
+    RunningShop,
+    deploy_shop,
+    node_environment,
+    read_status,
     short_folder,
-    started,
-    surroundings,
+    start_node,
+    start_operator,
 )
-from tests.faults.processes import Marked, eventually, marked
-from tests.faults.scenarios import Row, store_killed, under_traffic
+from tests.faults.processes import TrackedProcesses, eventually, track_processes
+from tests.faults.scenarios import Row, kill_store, under_traffic
 from tests.redis_server import RedisServer
 
 APART = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -38,16 +38,16 @@ NETWORK = "198.18.0"
 GCS, PORT = f"{NETWORK}.11:6379", 8000
 
 
-def impossible() -> str:
+def why_unsupported() -> str:
     """Why this machine cannot have namespaces of its own; empty where it can."""
     if shutil.which("ip") is None:
         return "there is no ip here: apt-get install iproute2"
-    tried = subprocess.run(
+    attempt = subprocess.run(
         [*APART, "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True
     )
     return (
-        f"network namespaces are not permitted here: {tried.stderr.strip()}"
-        if tried.returncode
+        f"network namespaces are not permitted here: {attempt.stderr.strip()}"
+        if attempt.returncode
         else ""
     )
 
@@ -75,14 +75,14 @@ class Host:
 
     def plug(self, state: str) -> None:
         """up or down."""
-        run("ip", "link", "set", self.link, state)
+        run(f"ip link set {self.link} {state}")
 
 
-def run(*words: str) -> None:
-    subprocess.run(words, check=True)
+def run(command: str, *within: str) -> None:
+    subprocess.run([*within, *command.split()], check=True)
 
 
-def host(processes: Marked, name: str, number: int) -> Host:
+def host(processes: TrackedProcesses, name: str, number: int) -> Host:
     """A new one on the bridge."""
     holder = processes.start("unshare", "--net", "sleep", "infinity", node=f"{name}-network")
     within, link = ("nsenter", "-t", str(holder.pid), "-n"), f"to-{name}"
@@ -90,26 +90,26 @@ def host(processes: Marked, name: str, number: int) -> Host:
     eventually(
         lambda: Path(f"/proc/{holder.pid}/ns/net").readlink() != ours, f"{name} has a network"
     )
-    run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
-    run("ip", "link", "set", link, "master", "bridge", "up")
+    run(f"ip link add {link} type veth peer name eth0 netns {holder.pid}")
+    run(f"ip link set {link} master bridge up")
     address = f"{NETWORK}.{number}"
-    run(*within, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+    run(f"ip address add {address}/24 dev eth0", *within)
     for device in ("eth0", "lo"):
-        run(*within, "ip", "link", "set", device, "up")
+        run(f"ip link set {device} up", *within)
     return Host(name, address, within, link)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Cluster:
-    """Ray's nodes on the hosts, and the shop on them: `day` is asked through the first worker, as a
-    load balancer would once it had noticed. `log` is where events go."""
+    """Ray's nodes on the hosts, and the shop on them: `shop` is reached through the first worker,
+    as a load balancer would once it had noticed. `log` is where events go."""
 
-    processes: Marked
+    processes: TrackedProcesses
     home: Path
     temporary: Path
     hosts: dict[str, Host]
     log: str
-    day: Day = field(init=False)
+    shop: RunningShop = field(init=False)
 
     def environment(self, name: str) -> dict[str, str]:
         """What a node's processes find in theirs; each host has a spool of its own."""
@@ -117,10 +117,12 @@ class Cluster:
         own.mkdir(exist_ok=True)
         log = {"NIGHTSHELF_EVENTS": self.log, "NIGHTSHELF_SPOOL": str(own)}
         gcs = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.temporary / "gcs")}
-        return surroundings(self.home, own, haproxy=True) | log | (gcs if name == "head" else {})
+        return (
+            node_environment(self.home, own, haproxy=True) | log | (gcs if name == "head" else {})
+        )
 
     def start(self, name: str) -> None:
-        at = self.hosts[name]
+        host = self.hosts[name]
         # Ray would take the workers, which it sees on this machine, for a cluster with a head.
         (self.temporary / "ray_current_cluster").unlink(missing_ok=True)
         role = (
@@ -128,13 +130,13 @@ class Cluster:
             if name == "head"
             else [f"--address={GCS}"]
         )
-        words = *role, f"--node-ip-address={at.address}"
-        started(
+        words = *role, f"--node-ip-address={host.address}"
+        start_node(
             self.processes,
             name,
             self.environment(name),
             *words,
-            within=at.within,
+            within=host.within,
             cpus=0 if name == "head" else 4,
         )
 
@@ -147,26 +149,26 @@ class Cluster:
         """By an operator on the first worker."""
         one = self.hosts["one"]
         environment = self.environment("one") | {"RAY_ADDRESS": GCS}
-        self.day = deployed(
+        self.shop = deploy_shop(
             self.processes, self.home, f"http://{one.address}:{PORT}", environment, one.within
         )
 
-    def hire(self) -> None:
+    def replace_operator(self) -> None:
         """An operator in the place of the one before."""
-        self.day.operator.kill()
-        self.day.operator = hired(
-            self.processes, self.day.url, self.day.environment, self.hosts["one"].within
+        self.shop.operator.kill()
+        self.shop.operator = start_operator(
+            self.processes, self.shop.url, self.shop.environment, self.hosts["one"].within
         )
-        heard(self.day.operator)
+        read_status(self.shop.operator)
 
     def whole(self, without: str = "") -> bool:
         """All replicas run, none of them on that host, and there are answers."""
         living = sum(self.replicas_on(name) for name in self.hosts if name != without)
-        wanted = self.day.replicas
+        expected = self.shop.replicas
         return (
-            living == wanted["Shop"]
-            and self.day.stands().get("replicas") == wanted
-            and self.day.answers()
+            living == expected["Shop"]
+            and self.shop.status().get("replicas") == expected
+            and self.shop.answers()
         )
 
     def spread(self) -> None:
@@ -175,7 +177,7 @@ class Cluster:
         for _ in range(3):
             if self.replicas_on("two"):
                 return
-            self.day.asked("roll")
+            self.shop.command("roll")
         raise AssertionError("Serve puts no replica on the second worker")
 
     def replicas_on(self, name: str) -> int:
@@ -186,19 +188,21 @@ class Cluster:
 def three_hosts(home: Path, folder: Path) -> Iterator[tuple[Cluster, RedisServer]]:
     """The shop's two replicas on two workers, each host with an ingress of its own."""
     temporary = short_folder()
-    run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", "bridge", "type", "bridge")
-    run("ip", "address", "add", f"{NETWORK}.1/24", "dev", "bridge")
-    run("ip", "link", "set", "bridge", "up")
+    run("ip link set lo up")
+    run("ip link add bridge type bridge")
+    run(f"ip address add {NETWORK}.1/24 dev bridge")
+    run("ip link set bridge up")
     server = RedisServer(temporary, f"{NETWORK}.1")
     server.start()
     try:
-        with marked(folder) as processes:
+        with track_processes(folder) as processes:
             places = {
                 name: host(processes, name, 11 + at)
                 for at, name in enumerate(("head", "one", "two"))
             }
-            cluster = Cluster(processes, home, temporary, places, server.url)
+            cluster = Cluster(
+                processes=processes, home=home, temporary=temporary, hosts=places, log=server.url
+            )
             for name in places:
                 cluster.start(name)
             cluster.deploy()
@@ -208,7 +212,7 @@ def three_hosts(home: Path, folder: Path) -> Iterator[tuple[Cluster, RedisServer
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def raylet_killed(cluster: Cluster, rate: float) -> Row:
+def kill_raylet(cluster: Cluster, rate: float) -> Row:
     """kill -9 of a worker's raylet, whose replicas die with it; a new one takes its place when they
     run elsewhere."""
     victim = cluster.processes.find("/raylet/raylet", node="two")
@@ -217,21 +221,21 @@ def raylet_killed(cluster: Cluster, rate: float) -> Row:
         cluster.processes.kill(*victim)
         eventually(lambda: not cluster.replicas_on("two"), "its replicas are gone")
 
-    told = under_traffic(
-        "kill -9 of a worker's raylet", cluster.day, rate, breaks, lambda: cluster.whole("two")
+    row = under_traffic(
+        "kill -9 of a worker's raylet", cluster.shop, rate, breaks, lambda: cluster.whole("two")
     )
     cluster.stop("two")
     cluster.start("two")
-    return told
+    return row
 
 
-def cut_off(cluster: Cluster, rate: float) -> Row:
+def unplug_worker(cluster: Cluster, rate: float) -> Row:
     """The cable of a worker with a replica is pulled; it is back when another replica has taken
     over."""
     cable = cluster.hosts["two"].plug
-    told = under_traffic(
+    row = under_traffic(
         "a worker is cut off",
-        cluster.day,
+        cluster.shop,
         rate,
         lambda: cable("down"),
         lambda: cluster.whole("two"),
@@ -239,10 +243,10 @@ def cut_off(cluster: Cluster, rate: float) -> Row:
     cable("up")
     cluster.stop("two")  # Ray has ended there, or is about to: it was declared dead
     cluster.start("two")
-    return told
+    return row
 
 
-def head_lost(cluster: Cluster, rate: float, down_s: float = 15.0) -> Row:
+def lose_head(cluster: Cluster, rate: float, down_s: float = 15.0) -> Row:
     """kill -9 of all that runs on the head, which is started again over the state that it wrote
     (embedded RocksDB)."""
 
@@ -250,10 +254,10 @@ def head_lost(cluster: Cluster, rate: float, down_s: float = 15.0) -> Row:
         cluster.stop("head")
         time.sleep(down_s)
         cluster.start("head")
-        cluster.hire()
+        cluster.replace_operator()
 
     return under_traffic(
-        "the head is lost, and comes back", cluster.day, rate, breaks, cluster.whole
+        "the head is lost, and comes back", cluster.shop, rate, breaks, cluster.whole
     )
 
 
@@ -261,16 +265,16 @@ def main() -> None:
     home, folder = map(Path, sys.argv[1:])
     with three_hosts(home, folder) as (cluster, server):
         eventually(cluster.whole, "the shop answers")
-        rate = max(5.0, cluster.day.sustainable() / 3)
-        for told in (
-            lambda: store_killed(cluster.day, server, rate),
-            lambda: raylet_killed(cluster, rate),
-            lambda: cut_off(cluster, rate),
-            lambda: head_lost(cluster, rate),
+        rate = max(5.0, cluster.shop.sustainable() / 3)
+        for fault in (
+            lambda: kill_store(cluster.shop, server, rate),
+            lambda: kill_raylet(cluster, rate),
+            lambda: unplug_worker(cluster, rate),
+            lambda: lose_head(cluster, rate),
         ):
             cluster.spread()
             eventually(cluster.whole, "the shop is whole", 180)
-            sys.stdout.write(json.dumps(asdict(told())) + "\n")
+            sys.stdout.write(json.dumps(asdict(fault())) + "\n")
             sys.stdout.flush()
 
 

@@ -1,5 +1,5 @@
 """A process inside a fault test's Ray that deploys the shop and then tells, a line of JSON for each
-line it reads, how it stands: `python -m tests.faults.operator PORT LOCATION`. After the line "roll"
+line it reads, its status: `python -m tests.faults.operator PORT LOCATION`. After the line "roll"
 it has another setup."""
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ def main() -> None:
     shop = setup()
     if "shop" not in serve.status().applications:
         deploy(shop)
-    tell()
+    print_status()
     for line in sys.stdin:
         if line.strip() == "roll":
-            shop = replace(shop, day=replace(shop.day, search_ms=shop.day.search_ms + 1))
+            day = replace(shop.day, search_ms=shop.day.search_ms + 1)
+            shop = replace(shop, day=day)
             deploy(shop)
-        tell()
+        print_status()
 
 
 def start(port: int, location: str) -> None:
@@ -49,12 +50,12 @@ def deploy(shop: Setup) -> None:
     serve.run(compose(shop), name="shop", route_prefix="/")
 
 
-def tell() -> None:
-    sys.stdout.write(f"{json.dumps(stands())}\n")
+def print_status() -> None:
+    sys.stdout.write(f"{json.dumps(status())}\n")
     sys.stdout.flush()
 
 
-def stands() -> dict[str, Any]:
+def status() -> dict[str, Any]:
     """Running replicas by deployment, and proxies by how they are."""
     status = serve.status()
     application = status.applications["shop"]

@@ -24,7 +24,7 @@ def eventually(check: Callable[[], object], what: str, seconds: float = 60) -> f
     return time.monotonic() - began
 
 
-class Marked:
+class TrackedProcesses:
     """Starts processes in `folder`, where their output goes, and finds all that came of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,13 +56,13 @@ class Marked:
     def find(self, title: str = "", node: str | None = None) -> list[int]:
         """The ids of living processes with that in their title, of one node or of all, youngest
         last."""
-        wanted = [f"{MARK}={self.mark}", *([f"{NODE}={node}"] if node is not None else [])]
-        found = [
+        marks = [f"{MARK}={self.mark}", *([f"{NODE}={node}"] if node is not None else [])]
+        pids = [
             pid
             for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-            if _is(pid, title, wanted)
+            if _matches(pid, title, marks)
         ]
-        return sorted(found)
+        return sorted(pids)
 
     def kill(self, *pids: int) -> None:
         for pid in pids:
@@ -78,20 +78,20 @@ class Marked:
 
 
 @contextmanager
-def marked(folder: Path) -> Iterator[Marked]:
-    processes = Marked(folder)
+def track_processes(folder: Path) -> Iterator[TrackedProcesses]:
+    processes = TrackedProcesses(folder)
     try:
         yield processes
     finally:
         processes.close()
 
 
-def _is(pid: int, title: str, wanted: list[str]) -> bool:
+def _matches(pid: int, title: str, marks: list[str]) -> bool:
     try:
         environment = (
             Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace").split("\0")
         )
-        if not set(wanted) <= set(environment):
+        if not set(marks) <= set(environment):
             return False
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return (

@@ -69,7 +69,8 @@ def setup() -> Setup:
     online = OnlineConfig() if layout == "split" else None
     if clock := os.environ.get("NIGHTSHELF_FAULTS_CLOCK"):
         shop = replace(shop, event_store=partial(_jumping, Path(clock), shop.event_store))
-    return replace(shop, day=replace(shop.day, layout=layout, online=online, search_ms=2_000.0))
+    day = replace(shop.day, layout=layout, online=online, search_ms=2_000.0)
+    return replace(shop, day=day)
 
 
 def _jumping(clock: Path, event_store: Callable[[], EventStore]) -> EventStore:
@@ -77,7 +78,7 @@ def _jumping(clock: Path, event_store: Callable[[], EventStore]) -> EventStore:
     return event_store()
 
 
-def of_one_release(call: Call, body: Mapping[str, Any]) -> str:
+def check_release(call: Call, body: Mapping[str, Any]) -> str:
     """What of an answer is not of the release that it names."""
     if wrong := check_answer(call, body):
         return wrong
@@ -96,7 +97,7 @@ def _not_found(call: Call, body: Mapping[str, Any]) -> str:
     return f"mixed: {text} finds {titles[:1]}" if " " in text and titles[:1] != [text] else ""
 
 
-def stocked(home: Path) -> Path:
+def publish_releases(home: Path) -> Path:
     """The home with both releases, "odd" the current one, by two real nights on the Ray that there
     is."""
     with pytest.MonkeyPatch.context() as patch:

@@ -57,7 +57,7 @@ def open_writer(log: FakeLog) -> Iterator[Callable[[], ImpressionWriter]]:
     writers: list[ImpressionWriter] = []
 
     def open_one() -> ImpressionWriter:
-        writers.append(ImpressionWriter(log))  # type: ignore[arg-type]
+        writers.append(ImpressionWriter(log))
         return writers[-1]
 
     yield open_one

@@ -97,7 +97,7 @@ def test_a_websocket_passes_through() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append(scope)
 
-    asyncio.run(RetryOnNoResponse(app)({"type": "websocket"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(RetryOnNoResponse(app)({"type": "websocket"}, None, None))
     assert scopes == [{"type": "websocket"}]
 
 

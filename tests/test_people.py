@@ -1,5 +1,7 @@
 """What people decide, over HTTP: felt on every replica at once, and no request fails for it."""
 
+# ruff: noqa: F811 (fixtures are imported, and named again as parameters)
+
 import threading
 import time
 from collections.abc import Callable, Iterator

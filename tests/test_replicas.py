@@ -138,8 +138,9 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fakes]:
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     log, recommender = FakeLog(), FakeRecommender()
     day = replace(setup().day, live_events=7, deadline_ms=400.0, search_ms=100.0)
-    shop = ShopReplica(replace(setup(), event_store=lambda: log, day=day), encoder_of(encode))  # type: ignore[arg-type,return-value]
-    shop.live.recommender = recommender  # type: ignore[assignment]
+    fake_setup = replace(setup(), event_store=lambda: log, day=day)
+    shop = ShopReplica(fake_setup, encoder_of(encode))
+    shop.live.recommender = recommender
     yield Fakes(shop, log, recommender)
     shop.close()
 

@@ -28,7 +28,8 @@ def test_an_answer_names_its_release_request_and_reasons(
     client: TestClient, shop: FakeShop
 ) -> None:
     response = client.get(
-        "/search?q=%20red%20chair&user_id=u1&k=2&category=home&min_price=1&max_price=1&in_stock=true"
+        "/search?q=%20red%20chair&user_id=u1&k=2"
+        "&category=home&min_price=1&max_price=1&in_stock=true"
     )
     body = strict_json(response)
     assert body["release"] == "v1"

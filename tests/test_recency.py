@@ -43,7 +43,7 @@ def test_age_counts_from_the_newest_event_of_a_known_item():
 
 
 def test_refuses_what_makes_no_sense():
-    with pytest.raises(ValueError, match="half-life of 0 days"):
+    with pytest.raises(ValueError, match="half_life_days is 0"):
         RecencyMean(0, (1, 1, 1, 1))
     with pytest.raises(ValueError, match="2 type weights"):
         RecencyMean(1.0, (1, 1))

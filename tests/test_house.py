@@ -53,7 +53,6 @@ WITH_TORCH = (
     "recsys.users.sasrec",
     "recsys.users.sequence",
     "recsys.ranking.network",
-    "recsys.encoders.attention",
     "recsys.encoders.packed",
     "recsys.retrieval.vectors.gpu",
     "recsys.retrieval.vectors.kernels",

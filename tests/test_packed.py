@@ -1,4 +1,4 @@
-"""Texts end to end on a GPU beside the same model padded, in fp32 on the CPU."""
+"""Packed sequences beside the same model padded, in fp32 on the CPU; compiled on a GPU alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.encoders.batching import random_tokens
+from recsys.encoders.batching import pack_sequences, random_tokens
 from recsys.encoders.transformer import TransformerEncoder
 
 torch = pytest.importorskip("torch")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+from recsys.encoders import packed  # noqa: E402
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 SMALL = {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
 #: A bidirectional encoder, one whose positions begin after the pad's, one with heads of 64, and
@@ -49,6 +48,53 @@ def saved(name: str, folder) -> str:  # type: ignore[no-untyped-def]
     return str(folder)
 
 
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flex attention as plain matrix products: rows must be short."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(packed, "_flex_attention", flex_attention)
+    monkeypatch.setattr(packed, "_layers", lambda model: [])
+    monkeypatch.setattr("recsys.pretrained._can_prepack", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling"), [("bert", "mean"), ("roberta", "cls"), ("llama", "last"), ("qwen", "mean")]
+)
+def test_a_row_of_texts_is_encoded_as_each_alone(  # type: ignore[no-untyped-def]
+    name: str, pooling: str, tmp_path, uncompiled: None
+) -> None:
+    encoder = TransformerEncoder(
+        saved(name, tmp_path), pooling=pooling, max_tokens=100, device="cpu"
+    )
+    tokens = random_tokens(100, 1000)[:12]
+    assert len(tokens.flatten()) > 2 * 256
+    vectors = packed.PackedModel(encoder._model, pooling, row_tokens=200).encode(tokens)
+    np.testing.assert_allclose(vectors, encoder.encode_padded(tokens), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_block_of_queries_reads_all_keys_of_its_texts(seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 200, 20)
+    ids = np.arange(lengths.sum())
+    for _, _, row in pack_sequences(ids, lengths, 8 * packed.BLOCK):
+        counts, indices = packed.key_blocks(row[1:])
+        for block, count in enumerate(counts):
+            tokens = slice(block * packed.BLOCK, (block + 1) * packed.BLOCK)
+            needed = np.arange(row[1, tokens].min(), row[2, tokens].max()) // packed.BLOCK
+            assert indices[block, :count].tolist() == np.unique(needed).tolist()
+
+
+def test_an_attention_that_flex_cannot_do_is_refused() -> None:
+    query = torch.zeros(1, 2, 64, 8)
+    with pytest.raises(NotImplementedError, match="heads of 8 dimensions"):
+        packed._attend(None, query, query, query, None, scaling=1.0)
+    with pytest.raises(NotImplementedError, match="needs softcap"):
+        packed._attend(None, query, query, query, None, scaling=1.0, softcap=30.0)
+
+
+@pytest.mark.gpu
+@on_gpu
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 @pytest.mark.parametrize("name", MODELS)
 def test_packed_is_padded(name: str, pooling: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -60,12 +106,14 @@ def test_packed_is_padded(name: str, pooling: str, tmp_path) -> None:  # type: i
     tokens = random_tokens(700, 1000)
     assert len(tokens.flatten()) > 4 * 4096
     assert gpu._packed is not None
-    packed, padded = gpu.encode_tokens(tokens), cpu.encode_tokens(tokens)
-    np.testing.assert_allclose(np.linalg.norm(packed, axis=1), 1, atol=1e-5)
-    assert (packed * padded).sum(axis=1).min() > 0.999
-    np.testing.assert_array_equal(packed, gpu.encode_tokens(tokens))
+    vectors, reference = gpu.encode_tokens(tokens), cpu.encode_tokens(tokens)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors * reference).sum(axis=1).min() > 0.999
+    np.testing.assert_array_equal(vectors, gpu.encode_tokens(tokens))
 
 
+@pytest.mark.gpu
+@on_gpu
 def test_what_stands_beside_a_text_does_not_matter(tmp_path) -> None:  # type: ignore[no-untyped-def]
     encoder = TransformerEncoder(
         saved("bert", tmp_path), max_tokens=64, row_tokens=1001
@@ -76,6 +124,8 @@ def test_what_stands_beside_a_text_does_not_matter(tmp_path) -> None:  # type: i
     assert likeness.min() > 0.9999
 
 
+@pytest.mark.gpu
+@on_gpu
 def test_a_model_that_looks_through_a_window_is_encoded_padded(tmp_path, caplog) -> None:  # type: ignore[no-untyped-def]
     from transformers import AutoModel, MistralConfig
 

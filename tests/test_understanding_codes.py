@@ -83,8 +83,8 @@ def test_rows(codes, code, rows):
         ("", [], False),
     ],
 )
-def test_found(codes, query, rows, exact):
-    found, whole = codes.found(query)
+def test_lookup(codes, query, rows, exact):
+    found, whole = codes.lookup(query)
     assert (found.tolist(), whole) == (rows, exact)
 
 
@@ -110,8 +110,8 @@ def test_gtin_check_digits():
 
 def test_the_attributes_count():
     codes = CodeIndex.build(["a"], ["pump"], ["model:SC-141; gtin=4006381333931"])
-    assert codes.found("SC-141")[1]
-    assert codes.found("4006381333931")[1]
+    assert codes.lookup("SC-141")[1]
+    assert codes.lookup("4006381333931")[1]
 
 
 def test_saved_the_same_items_give_the_same_bytes(codes, tmp_path):
@@ -127,7 +127,7 @@ def test_saved_the_same_items_give_the_same_bytes(codes, tmp_path):
 
 def test_an_empty_catalogue(tmp_path):
     codes_of([]).save(tmp_path)
-    assert CodeIndex.load(tmp_path).found("SC-141")[0].size == 0
+    assert CodeIndex.load(tmp_path).lookup("SC-141")[0].size == 0
 
 
 TOKEN = st.text(alphabet="ab1 2-./#_,+(手é", max_size=10)
@@ -163,7 +163,7 @@ def check_law(codes, titles):
     tokens = {token for token in tokens if any(map(str.isdigit, token)) and any("a" <= c <= "z" for c in token.lower())
               and "手" not in token}  # fmt: skip
     for token in tokens:
-        rows, exact = codes.found(token)
+        rows, exact = codes.lookup(token)
         assert exact, token
         assert rows.size, token
         assert all(bare(token) in bare(titles[row]) or bare(token) == f"id{row}" for row in rows), (

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.understanding.facts import Brands, extract_facts, extract_prices
+from recsys.understanding.brands import Brands
+from recsys.understanding.facts import extract_facts, extract_prices
 from recsys.understanding.normalisation import normalise
 
 BRANDS = Brands(

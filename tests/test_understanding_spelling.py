@@ -65,29 +65,29 @@ def speller():
     ],
 )
 def test_correct(speller, word, term):
-    assert speller.correct(word) == term
+    assert speller.correct_word(word) == term
 
 
 def test_the_words_beside_it_choose(speller):
-    assert speller.correct("towl", ["paper"]) == "towel"
-    assert speller.correct("towel") is None
-    assert speller.correct("tower", ["fan"]) is None
-    assert speller.correct("towen", ["paper"]) == "towel"
-    assert speller.correct("towen", ["fan"]) == "tower"
-    assert speller.correct("towen") == "tower"  # more frequent
-    assert speller.correct("chair", ["office"]) is None
-    assert speller.correct("chear", ["holiday"]) == "cheer"
+    assert speller.correct_word("towl", ["paper"]) == "towel"
+    assert speller.correct_word("towel") is None
+    assert speller.correct_word("tower", ["fan"]) is None
+    assert speller.correct_word("towen", ["paper"]) == "towel"
+    assert speller.correct_word("towen", ["fan"]) == "tower"
+    assert speller.correct_word("towen") == "tower"  # more frequent
+    assert speller.correct_word("chair", ["office"]) is None
+    assert speller.correct_word("chear", ["holiday"]) == "cheer"
 
 
 def test_a_correction_must_have_met_the_words_beside_it(speller):
-    assert speller.correct("chear", ["drill"]) is None
-    assert speller_of(TITLES, context=False).correct("chear", ["drill"]) in ("chair", "cheer")
+    assert speller.correct_word("chear", ["drill"]) is None
+    assert speller_of(TITLES, context=False).correct_word("chear", ["drill"]) in ("chair", "cheer")
 
 
 def test_the_catalogues_own_typo_gives_way_where_it_does_not_fit(speller):
-    assert speller.correct("cieling", ["fan"]) == "ceiling"
-    assert speller.correct("cieling", ["lamp"]) is None
-    assert speller.correct("cieling") is None
+    assert speller.correct_word("cieling", ["fan"]) == "ceiling"
+    assert speller.correct_word("cieling", ["lamp"]) is None
+    assert speller.correct_word("cieling") is None
 
 
 @pytest.mark.parametrize(
@@ -104,22 +104,22 @@ def test_a_word_of_the_catalogue_is_doubted_with_reason(typos, fans, beside, ter
     titles = (
         ["ceiling fan"] * fans + ["cieling lamp"] * typos + ["desk"] * 900 + ["ceiling desk"] * 9
     )
-    assert speller_of(titles).correct("cieling", [beside]) == term
+    assert speller_of(titles).correct_word("cieling", [beside]) == term
 
 
 def test_the_first_letter_is_seldom_wrong():
     titles = ["wand"] * 12 + ["band"] * 15
-    assert speller_of(titles).correct("wond") == "wand"
-    assert speller_of(titles).correct("wbnd") == "wand"
-    assert speller_of(titles).correct("xand") == "band"
+    assert speller_of(titles).correct_word("wond") == "wand"
+    assert speller_of(titles).correct_word("wbnd") == "wand"
+    assert speller_of(titles).correct_word("xand") == "band"
 
 
 def test_letters_of_a_code_stay(speller):
-    assert speller.corrected("dril-141 dril/2 2-dril dril")[0] == "dril-141 dril/2 2-drill drill"
+    assert speller.correct_text("dril-141 dril/2 2-dril dril")[0] == "dril-141 dril/2 2-drill drill"
 
 
 def test_corrected_replaces_words_and_leaves_the_rest(speller):
-    text, corrections = speller.corrected("dish washer, 18v tablelamp / dril-drill 手机壳dril!")
+    text, corrections = speller.correct_text("dish washer, 18v tablelamp / dril-drill 手机壳dril!")
     assert text == "dishwasher, 18v table lamp / drill-drill 手机壳drill!"
     assert set(corrections) == {
         ("dish washer", "dishwasher"),
@@ -130,32 +130,35 @@ def test_corrected_replaces_words_and_leaves_the_rest(speller):
 
 def test_two_words_that_go_together_are_not_joined():
     titles = ["sand paper"] * 20 + ["sandpaper"] * 20
-    assert speller_of(titles).corrected("sand paper")[0] == "sand paper"
-    assert speller_of(titles[10:] + ["sandpaper"] * 90).corrected("sand paper")[0] == "sandpaper"
+    assert speller_of(titles).correct_text("sand paper")[0] == "sand paper"
+    assert speller_of(titles[10:] + ["sandpaper"] * 90).correct_text("sand paper")[0] == "sandpaper"
 
 
 def test_a_word_is_joined_once_everywhere(speller):
     assert (
-        speller.corrected("dish washer dish washer dish rack")[0]
+        speller.correct_text("dish washer dish washer dish rack")[0]
         == "dishwasher dishwasher dish rack"
     )
     chain = speller_of(["abcd"] * 20 + ["bcde"] * 20 + ["abcde"] * 20)
-    assert chain.corrected("ab cd e")[0] == "abcd e"
+    assert chain.correct_text("ab cd e")[0] == "abcd e"
 
 
 def test_words_to_keep(speller):
-    assert speller.corrected("dril dish washer", keep={"dril", "dish"}) == ("dril dish washer", ())
+    assert speller.correct_text("dril dish washer", protected={"dril", "dish"}) == (
+        "dril dish washer",
+        (),
+    )
 
 
 def test_words_of_the_language_are_no_typos():
     terms, frequencies = ["drill", "soda"], np.array([9, 9])
-    assert Speller(terms, frequencies).correct("sofas") == "soda"
-    assert Speller(terms, frequencies, known={"sofa"}).correct("sofas") is None
-    assert Speller(terms, frequencies, known={"sofa"}).correct("drlil") == "drill"
+    assert Speller(terms, frequencies).correct_word("sofas") == "soda"
+    assert Speller(terms, frequencies, lexicon={"sofa"}).correct_word("sofas") is None
+    assert Speller(terms, frequencies, lexicon={"sofa"}).correct_word("drlil") == "drill"
 
 
 def test_an_empty_vocabulary_corrects_nothing():
-    assert Speller([], np.zeros(0, np.int64)).corrected("any thing at all") == (
+    assert Speller([], np.zeros(0, np.int64)).correct_text("any thing at all") == (
         "any thing at all",
         (),
     )
@@ -165,14 +168,14 @@ def test_an_empty_vocabulary_corrects_nothing():
 @settings(deadline=None)
 def test_corrections_say_what_changed(text):
     speller = speller_of(TITLES[::7])
-    corrected, corrections = speller.corrected(text)
+    corrected, corrections = speller.correct_text(text)
     assert (corrected == text) == (not corrections)
     assert all(typed != correct for typed, correct in corrections)
 
 
 @given(st.sampled_from(sorted({word for title in TITLES for word in index_terms(title)})))
 def test_a_word_of_the_catalogue_alone_stays(word):
-    assert speller_of(TITLES).correct(word) is None
+    assert speller_of(TITLES).correct_word(word) is None
 
 
 @pytest.mark.realdata
@@ -209,8 +212,8 @@ def test_one_typo_a_query_costs_little():
         )
 
     typed = [query.casefold() for query in relevant]
-    clean = recall(speller.corrected(query)[0] for query in typed)
+    clean = recall(speller.correct_text(query)[0] for query in typed)
     assert clean >= recall(typed)
     typos = add_typos(typed)
-    assert recall(speller.corrected(query)[0] for query in typos) > clean * 0.92
+    assert recall(speller.correct_text(query)[0] for query in typos) > clean * 0.92
     assert recall(typos) < clean * 0.65

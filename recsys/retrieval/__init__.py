@@ -1,0 +1,1 @@
+"""Candidate generation: lexical, dense, behavioural and content-based retrieval."""

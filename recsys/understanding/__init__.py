@@ -1,1 +1,1 @@
-"""What a shopper meant: normal form, spelling, codes, facts, intent."""
+"""Query understanding: normalisation, spelling, identifiers, attributes, intent, suggestions."""

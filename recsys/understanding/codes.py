@@ -1,5 +1,5 @@
-"""Identifiers that people copy into a search box: item ids, GTINs, model numbers; and the items
-that have them."""
+"""Product identifiers in queries: an index of item ids, GTINs and model numbers, and the rules by
+which a token is one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recsys.types import Rows
 FILE = "codes.arrow"
 SCHEMA = pa.schema([("code", pa.string()), ("rows", pa.list_(pa.int32()))])
 #: A longer token is no code.
-LONGEST = 40
+MAX_LENGTH = 40
 #: Beside other words a code must have this many characters and be in this few items: CAT5e and
 #: GX200 are in more.
 DISTINCTIVE_LENGTH, DISTINCTIVE_ITEMS = 5, 5
@@ -36,10 +36,10 @@ _PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 _FRACTION = re.compile(r"\d+/\d")
 _UNIT = re.compile(
-    r"x?(?:x|by|to|h|w|d|l|in|inch|inches|ft|foot|feet|yd|mm|cm|m|km|mil|lb|lbs|oz|g|kg|mg|gal|gallon|qt|quart"
-    r"|pt|ml|l|cl|v|volt|volts|vac|vdc|kw|kwh|watt|watts|a|amp|amps|ah|mah|wh|hz|khz|mhz|ghz|k|btu|psi"
-    r"|gpm|gpf|cfm|rpm|hp|lm|lumen|lumens|ga|gauge|deg|degree|f|c|pk|pack|ct|count|pc|pcs|piece|sq|seer"
-    r"|db|tb|gb|mb|p|way|ply|bit|s|t|th|st|nd|rd|er|xl)?x?"
+    r"x?(?:x|by|to|h|w|d|l|in|inch|inches|ft|foot|feet|yd|mm|cm|m|km|mil|lb|lbs|oz|g|kg|mg"
+    r"|gal|gallon|qt|quart|pt|ml|l|cl|v|volt|volts|vac|vdc|kw|kwh|watt|watts|a|amp|amps|ah|mah|wh"
+    r"|hz|khz|mhz|ghz|k|btu|psi|gpm|gpf|cfm|rpm|hp|lm|lumen|lumens|ga|gauge|deg|degree|f|c"
+    r"|pk|pack|ct|count|pc|pcs|piece|sq|seer|db|tb|gb|mb|p|way|ply|bit|s|t|th|st|nd|rd|er|xl)?x?"
 )
 
 
@@ -72,11 +72,11 @@ class CodeIndex:
             for row, (item_id, text) in items
             for code in sorted(codes_of_item(item_id, text))
         )
-        found = _table(pairs).sort_by([("code", "ascending"), ("row", "ascending")])
-        counts = pc.value_counts(found["code"].combine_chunks())  # in order of appearance: sorted
+        table = _table(pairs).sort_by([("code", "ascending"), ("row", "ascending")])
+        counts = pc.value_counts(table["code"].combine_chunks())  # in order of appearance: sorted
         ends = np.cumsum(np.asarray(counts.field("counts")))
         offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-        rows = pa.ListArray.from_arrays(offsets, found["row"].combine_chunks())
+        rows = pa.ListArray.from_arrays(offsets, table["row"].combine_chunks())
         return cls(pa.table([counts.field("values"), rows], schema=SCHEMA))
 
     def save(self, folder: Path) -> None:
@@ -87,14 +87,14 @@ class CodeIndex:
 
     @classmethod
     def load(cls, folder: Path) -> CodeIndex:
-        """The codes with their file memory-mapped."""
+        """The index with its file memory-mapped."""
         return cls(pa.ipc.open_file(pa.memory_map(str(folder / FILE))).read_all())
 
     def rows(self, code: str) -> Rows:
-        """The items that have the code, ascending; none where it is no code of the catalogue."""
+        """The items that have the code, ascending; empty if the catalogue does not have it."""
         return _union(self._rows_of(key) for key in _keys(code))
 
-    def found(self, query: str) -> tuple[Rows, bool]:
+    def lookup(self, query: str) -> tuple[Rows, bool]:
         """The items that codes in the query name, and whether the whole query is one code.
 
         The whole may also be typed with spaces for its dashes, unless it reads as a measure ("12
@@ -105,26 +105,26 @@ class CodeIndex:
         if len(rows):
             return rows, True
         parts = {part for token in tokens for part in (token, *_parts(token)) if _is_long(part)}
-        return _union(
-            rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS
-        ), False
+        distinctive = (rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS)
+        return _union(distinctive), False
 
     def _spaced(self, tokens: Sequence[str]) -> Rows:
         joined = "-".join(tokens)
-        return self.rows(joined) if 0 < len(joined) <= LONGEST and not is_measure(joined) else _NONE
+        is_code = 0 < len(joined) <= MAX_LENGTH and not is_measure(joined)
+        return self.rows(joined) if is_code else _NO_ROWS
 
     def _rows_of(self, key: str) -> Rows:
-        at = bisect_left(range(len(self)), key, key=lambda place: str(self._codes[place]))
-        if at == len(self) or str(self._codes[at]) != key:
-            return _NONE
-        return self._rows[self._starts[at] : self._starts[at + 1]]
+        index = bisect_left(range(len(self)), key, key=lambda index: str(self._codes[index]))
+        if index == len(self) or str(self._codes[index]) != key:
+            return _NO_ROWS
+        return self._rows[self._starts[index] : self._starts[index + 1]]
 
 
-_NONE: Rows = np.zeros(0, dtype=np.int32)
+_NO_ROWS: Rows = np.zeros(0, dtype=np.int32)
 
 
 def codes_of_item(item_id: str, text: str) -> set[str]:
-    """The codes of one item, as they are compared."""
+    """The codes of one item, as they are compared: its id, and those in its text."""
     codes = set(_keys(item_id)) if len(item_id.split()) == 1 else set()
     for token in _WITH_DIGIT.findall(text):
         codes.update(_codes_in(token))
@@ -153,11 +153,10 @@ def is_gtin(digits: str) -> bool:
     multiple of ten."""
     if len(digits) not in (8, 12, 13, 14) or not (digits.isascii() and digits.isdigit()):
         return False
-    return (
-        sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(reversed(digits)))
-        % 10
-        == 0
+    weighted = (
+        int(digit) * (3 if index % 2 else 1) for index, digit in enumerate(reversed(digits))
     )
+    return sum(weighted) % 10 == 0
 
 
 def _folded(token: str) -> str:
@@ -175,7 +174,7 @@ def _has_digit(text: str) -> bool:
 def _keys(token: str) -> list[str]:
     """What a token is looked up as: itself, bare, and as 14 digits if it is a GTIN."""
     bare = _bare(token)
-    if not 0 < len(bare) <= LONGEST or not _has_digit(bare):
+    if not 0 < len(bare) <= MAX_LENGTH or not _has_digit(bare):
         return []
     return [bare, bare.zfill(14)] if is_gtin(bare) and len(bare) < 14 else [bare]
 
@@ -183,7 +182,7 @@ def _keys(token: str) -> list[str]:
 def _is_code(token: str) -> bool:
     """Whether a token of a title is a code by its looks."""
     bare = _bare(token)
-    if len(bare) > LONGEST or has_cjk(bare):
+    if len(bare) > MAX_LENGTH or has_cjk(bare):
         return False
     if any(map(str.isalpha, bare)):
         return _has_digit(bare)
@@ -193,9 +192,8 @@ def _is_code(token: str) -> bool:
 
 def _is_long(token: str) -> bool:
     bare = _bare(token)
-    return len(bare) >= (
-        DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH
-    ) and not is_measure(token)
+    shortest = DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH
+    return len(bare) >= shortest and not is_measure(token)
 
 
 def _parts(token: str) -> Iterator[str]:
@@ -208,14 +206,14 @@ def _parts(token: str) -> Iterator[str]:
 
 
 def _union(rows: Iterable[Rows]) -> Rows:
-    found = [some for some in rows if len(some)]
-    if len(found) < 2:
-        return found[0] if found else _NONE
-    return np.unique(np.concatenate(found))
+    lists = [each for each in rows if len(each)]
+    if len(lists) < 2:
+        return lists[0] if lists else _NO_ROWS
+    return np.unique(np.concatenate(lists))
 
 
 def _table(pairs: Iterable[tuple[str, int]]) -> pa.Table:
-    """Columns code and row, converted a chunk at a time: Python strings are ten times as large."""
+    """Columns code and row, converted in chunks: Python strings are ten times as large."""
     schema = pa.schema([("code", pa.string()), ("row", pa.int32())])
     batches, codes, rows = [], list[str](), list[int]()
     for code, row in pairs:

@@ -1,38 +1,36 @@
-"""What a query says about price, brand, colour and size, in English and Chinese. Texts are normal
-and case-folded."""
+"""Attribute extraction from queries: price range, brand, colour and size, in English and Chinese,
+by regular expressions. Texts are normalised and case-folded."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 
 from recsys.retrieval.text.scripts import CJK, starts_with_cjk
-from recsys.understanding.normalisation import normalise
+from recsys.understanding.brands import Brands
 
 Facts = dict[str, str | float]
 
-#: Values of a brand column that name no brand.
-NO_BRANDS = frozenset(
-    ("n/a", "na", "none", "null", "nan", "unknown", "generic", "unbranded", "no brand", "does not apply", "other",
-     "others", "brand", "其他", "其它", "无", "无品牌", "未知")
-)  # fmt: skip
-
 _NUMBER = r"(?<![\d./])(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,4})?(?![\d/])"
-_TIMES = {"": 1, "k": 1e3, "百": 1e2, "千": 1e3, "万": 1e4}
+_MULTIPLIERS = {"": 1, "k": 1e3, "百": 1e2, "千": 1e3, "万": 1e4}
 _SIGN = r"(?:us\s?)?[$€£¥]"
-_UNIT = r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|yuan|rmb|cny)(?![^\W_])|元(?:人民币)?|块钱?|人民币|[$€£¥](?!\s?\d))"
+_CURRENCY = (
+    r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|yuan|rmb|cny)(?![^\W_])"
+    r"|元(?:人民币)?|块钱?|人民币|[$€£¥](?!\s?\d))"
+)
+#: Two groups: the number and its multiplier.
 _AMOUNT = rf"({_NUMBER})\s?((?:k(?![^\W_]))|[百千万]|)"
-#: Two groups, the number and its multiplier, twice: a currency stands before or after.
-_MONEY = rf"(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_UNIT})?|{_AMOUNT}\s?{_UNIT})"
+#: The two groups twice: a currency stands before or after.
+_MONEY = rf"(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_CURRENCY})?|{_AMOUNT}\s?{_CURRENCY})"
 _LEAD = r"(?:\b(?:for|priced?|costing|budget|is|at)\s|价格|售价|价位|预算|价钱)*\s?"
 _TAIL = r"\s?的?"
-_MOST = (
-    r"(?:\b(?<!no )(?<!not )(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than|not more than"
-    r"|not over|within)\s|(?:不超过|不高于|不多于|不大于|最多|最高|(?<!不)(?:低于|少于|小于|不到)))\s?"
+_AT_MOST = (
+    r"(?:\b(?<!no )(?<!not )(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?"
+    r"|no more than|not more than|not over|within)\s"
+    r"|(?:不超过|不高于|不多于|不大于|最多|最高|(?<!不)(?:低于|少于|小于|不到)))\s?"
 )
-_LEAST = (
-    r"(?:\b(?:over|above|more than|at least|from|starting at|min(?:imum)?|no less than|not less than)\s"
+_AT_LEAST = (
+    r"(?:\b(?:over|above|more than|at least|from|starting at|min(?:imum)?"
+    r"|no less than|not less than)\s"
     r"|(?:不低于|不少于|不小于|至少|最低|高于|超过|大于|多于))\s?"
 )
 _OR_LESS = r"\s?(?:(?:or|and) (?:less|under|below)\b|max\b|以下|以内|之内|之下|内)"
@@ -44,94 +42,56 @@ def _range(words: str, to: str) -> re.Pattern[str]:
     """A price range after some words: a currency stands before the first number or after the
     last."""
     return re.compile(
-        rf"{_LEAD}{words}(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_UNIT})?{to}(?:{_SIGN}\s?)?{_AMOUNT}(?:\s?{_UNIT})?"
-        rf"|{_AMOUNT}(?:\s?{_UNIT})?{to}{_AMOUNT}\s?{_UNIT})(?:\s?之间)?{_TAIL}"
+        rf"{_LEAD}{words}"
+        rf"(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_CURRENCY})?{to}(?:{_SIGN}\s?)?{_AMOUNT}(?:\s?{_CURRENCY})?"
+        rf"|{_AMOUNT}(?:\s?{_CURRENCY})?{to}{_AMOUNT}\s?{_CURRENCY})"
+        rf"(?:\s?之间)?{_TAIL}"
     )
 
 
 _BETWEEN, _RANGE = _range(r"\bbetween\s", r"\s(?:and|to)\s"), _range(r"(?:\bfrom\s)?", _TO)
-_MAX = re.compile(rf"{_LEAD}(?:{_MOST}{_MONEY}(?:{_OR_LESS})?|{_MONEY}{_OR_LESS}){_TAIL}")
-_MIN = re.compile(rf"{_LEAD}(?:{_LEAST}{_MONEY}(?:{_OR_MORE})?|{_MONEY}{_OR_MORE}){_TAIL}")
+_MAX = re.compile(rf"{_LEAD}(?:{_AT_MOST}{_MONEY}(?:{_OR_LESS})?|{_MONEY}{_OR_LESS}){_TAIL}")
+_MIN = re.compile(rf"{_LEAD}(?:{_AT_LEAST}{_MONEY}(?:{_OR_MORE})?|{_MONEY}{_OR_MORE}){_TAIL}")
 _BOTH = ("min_price", "max_price")
 _BOUNDS = ((_BETWEEN, _BOTH), (_RANGE, _BOTH), (_MAX, _BOTH[1:]), (_MIN, _BOTH[:1]))
 
-_BEFORE, _AFTER = rf"(?<![^\W_{CJK}])", rf"(?![^\W_{CJK}])"
+_WORD_START, _WORD_END = rf"(?<![^\W_{CJK}])", rf"(?![^\W_{CJK}])"
+#: Typed colours and what each is called.
 _COLOURS = {
     **{colour: colour for colour in (
-        "black", "white", "red", "blue", "green", "yellow", "purple", "pink", "gray", "silver", "gold", "orange",
-        "brown", "beige", "ivory", "navy", "teal", "turquoise", "tan", "maroon", "burgundy", "khaki", "multicolor",
-        "黑色", "白色", "红色", "蓝色", "绿色", "黄色", "紫色", "粉色", "灰色", "银色", "金色", "橙色", "棕色", "米色",
-        "米白色", "咖啡色", "卡其色", "藏青色", "酒红色", "天蓝色", "透明色",
+        "black", "white", "red", "blue", "green", "yellow", "purple", "pink", "gray", "silver",
+        "gold", "orange", "brown", "beige", "ivory", "navy", "teal", "turquoise", "tan", "maroon",
+        "burgundy", "khaki", "multicolor",
+        "黑色", "白色", "红色", "蓝色", "绿色", "黄色", "紫色", "粉色", "灰色", "银色", "金色",
+        "橙色", "棕色", "米色", "米白色", "咖啡色", "卡其色", "藏青色", "酒红色", "天蓝色",
+        "透明色",
     )},
     "grey": "gray", "golden": "gold", "off-white": "off-white", "off white": "off-white",
-    "multicolour": "multicolor", "multi-color": "multicolor", "粉红色": "粉色", "橘色": "橙色", "褐色": "棕色",
-    "灰黑色": "灰色", "乳白色": "米白色",
+    "multicolour": "multicolor", "multi-color": "multicolor", "粉红色": "粉色", "橘色": "橙色",
+    "褐色": "棕色", "灰黑色": "灰色", "乳白色": "米白色",
 }  # fmt: skip
 _COLOUR = re.compile(
     "|".join(
-        word if starts_with_cjk(word) else rf"{_BEFORE}{word}{_AFTER}"
+        word if starts_with_cjk(word) else rf"{_WORD_START}{word}{_WORD_END}"
         for word in sorted(_COLOURS, key=len, reverse=True)
     )
 )
-_LENGTH = rf"(?:inch(?:es)?|in|foot|feet|ft|mm|cm|m|yards?|yd){_AFTER}\.?|[\"']|厘米|毫米|英寸|英尺|米|寸|尺"
-_AMOUNT_UNIT = (
-    rf"(?:gallons?|gal|quarts?|qt|pints?|pt|ounces?|oz|pounds?|lbs?|ml|l|liters?|litres?|kg|g|mg){_AFTER}\.?"
-    r"|毫升|升|千克|公斤|斤|克"
+_LENGTH = (
+    rf"(?:inch(?:es)?|in|foot|feet|ft|mm|cm|m|yards?|yd){_WORD_END}\.?"
+    r"|[\"']|厘米|毫米|英寸|英尺|米|寸|尺"
 )
-_COUNT = rf"{_BEFORE}(?<![.,/-])(?:\d+[- ])?\d+(?:[./]\d+)?"
+_QUANTITY = (
+    rf"(?:gallons?|gal|quarts?|qt|pints?|pt|ounces?|oz|pounds?|lbs?|ml|l|liters?|litres?|kg|g|mg)"
+    rf"{_WORD_END}\.?|毫升|升|千克|公斤|斤|克"
+)
+_COUNT = rf"{_WORD_START}(?<![.,/-])(?:\d+[- ])?\d+(?:[./]\d+)?"
 _SIZE = re.compile(
-    rf"\bsize[:\s]\s?(?P<size>\d+(?:\.\d+)?|[2-6]?x{{0,3}}[sml]){_AFTER}"
-    rf"|{_BEFORE}(?P<letters>[2-6]xl|x{{1,4}}[sl]){_AFTER}|{_BEFORE}(?P<number>[2-6]?x{{0,3}}[sml]|\d{{2}}(?:\.5)?)[码号]"
-    rf"|(?P<measure>{_COUNT}[ -]?(?:{_LENGTH}|{_AMOUNT_UNIT})(?:\s?x\s?\d+(?:-\d+)?(?:[./]\d+)?[ -]?(?:{_LENGTH}))*)"
+    rf"\bsize[:\s]\s?(?P<size>\d+(?:\.\d+)?|[2-6]?x{{0,3}}[sml]){_WORD_END}"
+    rf"|{_WORD_START}(?P<letters>[2-6]xl|x{{1,4}}[sl]){_WORD_END}"
+    rf"|{_WORD_START}(?P<number>[2-6]?x{{0,3}}[sml]|\d{{2}}(?:\.5)?)[码号]"
+    rf"|(?P<measure>{_COUNT}[ -]?(?:{_LENGTH}|{_QUANTITY})"
+    rf"(?:\s?x\s?\d+(?:-\d+)?(?:[./]\d+)?[ -]?(?:{_LENGTH}))*)"
 )
-
-
-class Brands:
-    """The catalogue's brands, found as whole words of a text; Chinese ones anywhere in it.
-
-    Punctuation does not count ("tp link" is TP-Link). Of spellings that differ in case alone the
-    first is kept. Numbers, single letters and values such as "n/a" are no brands."""
-
-    def __init__(self, brands: Iterable[str]) -> None:
-        self._beginning: dict[str, dict[str, str]] = defaultdict(dict)
-        for brand in brands:
-            folded = _words_only(brand)
-            if (
-                len(folded) > 1
-                and not folded.isdecimal()
-                and brand.strip().casefold() not in NO_BRANDS
-            ):
-                self._beginning[folded[:_KEY]].setdefault(folded, brand)
-
-    def longest(self, text: str) -> str | None:
-        """The longest brand in the text, as the catalogue spells it."""
-        found = max(self._found(_words_only(text)), key=lambda match: len(match[0]), default=None)
-        return found and found[1]
-
-    def words(self, text: str) -> set[str]:
-        """The words of all brands in the text, folded."""
-        return {word for folded, _ in self._found(_words_only(text)) for word in folded.split()}
-
-    def _found(self, text: str) -> Iterator[tuple[str, str]]:
-        for start in _STARTS.finditer(text):
-            at = start.start()
-            for size in range(2, _KEY + 1):
-                for folded, brand in self._beginning.get(text[at : at + size], {}).items():
-                    if text.startswith(folded, at) and _is_end(text, at + len(folded)):
-                        yield folded, brand
-
-
-_KEY = 3
-_STARTS = re.compile(rf"[{CJK}]|{_BEFORE}[^\W_]")
-_ENDS = re.compile(rf"[{CJK}]|[\W_]|$")
-
-
-def _is_end(text: str, at: int) -> bool:
-    return bool(starts_with_cjk(text[at - 1]) or _ENDS.match(text, at))
-
-
-def _words_only(text: str) -> str:
-    return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", normalise(text).casefold())).split())
 
 
 def extract_facts(text: str, brands: Brands) -> tuple[Facts, str]:
@@ -143,8 +103,8 @@ def extract_facts(text: str, brands: Brands) -> tuple[Facts, str]:
 
 def extract_labels(text: str, brands: Brands) -> Facts:
     """Brand, colour and size, the first of each that the text names; of brands the longest."""
-    found = {"brand": brands.longest(text), "colour": _colour(text), "size": _size(text)}
-    return {name: value for name, value in found.items() if value}
+    values = {"brand": brands.longest(text), "colour": _colour(text), "size": _size(text)}
+    return {name: value for name, value in values.items() if value}
 
 
 def extract_prices(text: str) -> tuple[Facts, str]:
@@ -155,16 +115,16 @@ def extract_prices(text: str) -> tuple[Facts, str]:
     bounds: Facts = {}
     for pattern, names in _BOUNDS:
         while match := pattern.search(text):
-            found: Facts = dict(zip(names, sorted(_amounts(match)), strict=True))
-            bounds = found | bounds
+            amounts: Facts = dict(zip(names, sorted(_amounts(match)), strict=True))
+            bounds = amounts | bounds
             text = f"{text[: match.start()]} {text[match.end() :]}"
     return bounds, " ".join(text.split()) if bounds else text
 
 
 def _amounts(match: re.Match[str]) -> list[float]:
-    numbers = [group for group in match.groups() if group is not None]
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return [float(number.replace(",", "")) * _TIMES[times] for number, times in pairs]
+    groups = [group for group in match.groups() if group is not None]
+    pairs = zip(groups[::2], groups[1::2], strict=True)
+    return [float(number.replace(",", "")) * _MULTIPLIERS[suffix] for number, suffix in pairs]
 
 
 def _colour(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What was typed, as text that is safe to search, and the language of its letters."""
+"""Query normalisation: typed text as text that is safe to search; and its language by script."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import unicodedata
 
 from recsys.retrieval.text.scripts import starts_with_han
 
-#: A query is cut here, at the last word's end: whatever is pasted into a search box costs no more
-#: than this.
+#: A query is truncated to so many characters, at the end of a word: whatever is pasted into a
+#: search box costs no more than this.
 MAX_CHARACTERS = 256
-#: What is read before folding; NFKC makes up to 18 characters of one, so the cut comes both before
-#: and after.
-_READ = 4 * MAX_CHARACTERS
+#: Truncated to so many before folding, too; NFKC makes up to 18 characters of one.
+_MAX_RAW_CHARACTERS = 4 * MAX_CHARACTERS
 
 _MIXED_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _INVISIBLE = re.compile("[\ufe00-\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]")
-_KEPT_SYMBOLS = "°"
+_TEXT_SYMBOLS = "°"
 
 
 def normalise(text: str) -> str:
@@ -25,8 +24,8 @@ def normalise(text: str) -> str:
 
     At most MAX_CHARACTERS long. Case is kept. normal(normal(text)) == normal(text).
     """
-    for _ in range(4):  # taking a character out can bring two together that NFKC composes
-        cleaned = _cut(_clean(text[:_READ]))
+    for _ in range(4):  # removing a character can bring two together that NFKC composes
+        cleaned = _truncated(_clean(text[:_MAX_RAW_CHARACTERS]))
         if cleaned == text:
             break
         text = cleaned
@@ -39,17 +38,17 @@ def _clean(text: str) -> str:
 
 
 def _visible(character: str) -> str:
-    """The character; nothing for one that joins or steers its neighbours; a space for one that is
+    """The character; nothing for one that joins or formats its neighbours; a space for one that is
     no text."""
     category = unicodedata.category(character)
     if category == "Cf":
         return ""
-    if category[0] == "C" or (category == "So" and character not in _KEPT_SYMBOLS):
+    if category[0] == "C" or (category == "So" and character not in _TEXT_SYMBOLS):
         return " "
     return character
 
 
-def _cut(text: str) -> str:
+def _truncated(text: str) -> str:
     if len(text) <= MAX_CHARACTERS:
         return text
     head, _, _ = text[: MAX_CHARACTERS + 1].rpartition(" ")

@@ -1,4 +1,5 @@
-"""Phrase mining: word sequences of titles that a shopper might type, with how many items have them."""
+"""Phrase mining: word sequences of titles that a shopper might type, and how many items have
+them."""
 
 from __future__ import annotations
 

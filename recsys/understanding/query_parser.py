@@ -1,5 +1,5 @@
-"""One query, understood: its normal text, spelling, codes and facts. The intent is added by who has
-a model."""
+"""Query parsing: normalisation, spelling correction, identifiers, attributes and carrier phrases.
+The intent is added by whoever has a classifier."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recsys.types import QueryUnderstanding, Rows
+from recsys.understanding.brands import Brands
 from recsys.understanding.carrier_phrases import strip_carrier_phrases
 from recsys.understanding.codes import CodeIndex
-from recsys.understanding.facts import Brands, Facts, extract_facts, extract_labels, extract_prices
+from recsys.understanding.facts import Facts, extract_facts, extract_labels, extract_prices
 from recsys.understanding.normalisation import language_by_script, normalise
 from recsys.understanding.spelling import Speller
 
-#: Of a code that more items have, the answer names so many.
+#: A code that more items have is answered with so many of their ids.
 MAX_IDENTIFIERS = 100
-Pairs = tuple[tuple[str, str], ...]
-_PASSES = 3
+Corrections = tuple[tuple[str, str], ...]
+_MAX_PASSES = 3
+_MAX_FOLDS = 4
 
 
 @dataclass(frozen=True)
 class ParsedQuery:
-    """What a text was taken to mean, and every row that its codes name, ascending int32.
+    """The understanding of a text, and every row that its codes name, ascending int32.
 
-    When `understanding.exact` these rows are what was asked for; else they are what a code beside
-    other words names."""
+    When `understanding.exact` the text is one code and these rows are its items; else they are the
+    items of a code beside other words."""
 
     understanding: QueryUnderstanding
     code_rows: Rows
 
 
 class QueryParser:
-    """Understands any text: what it cannot use it leaves out, and it never raises.
+    """Parses any text: what it cannot use it leaves out, and it never raises.
 
-    Without a speller nothing is corrected, without codes no identifier is known. `item_id_of` gives
-    the id of a row."""
+    Without a speller nothing is corrected, without codes no identifier is recognised. `item_id_of`
+    gives the id of a row."""
 
     def __init__(
         self,
@@ -43,62 +45,56 @@ class QueryParser:
         brands: Iterable[str],
         item_id_of: Callable[[int], str],
     ) -> None:
-        self._speller, self._codes, self._brands = (
-            speller,
-            codes or CodeIndex.build([], []),
-            Brands(brands),
-        )
-        self._item_id_of = item_id_of
+        self._speller, self._codes = speller, codes or CodeIndex.build([], [])
+        self._brands, self._item_id_of = Brands(brands), item_id_of
 
     def parse(self, text: str) -> ParsedQuery:
         """A text that is one code stays as it is; any other is corrected, and loses its prices and
-        words of asking.
+        carrier phrases.
 
-        Only the beginning of a long text is read: see `text.MAX_CHARACTERS`.
+        Only the beginning of a long text is read: see `normalisation.MAX_CHARACTERS`.
         """
-        plain = _folded(text)
-        found, rest = extract_facts(plain, self._brands)
-        rows, exact = self._codes.found(plain)
-        if not exact and rest != plain:
-            rows, exact = self._codes.found(rest)
-        corrections: Pairs = ()
+        folded = _folded(text)
+        facts, rest = extract_facts(folded, self._brands)
+        rows, exact = self._codes.lookup(folded)
+        if not exact and rest != folded:
+            rows, exact = self._codes.lookup(rest)
+        corrections: Corrections = ()
         if not exact:
-            found, rest, corrections = self._corrected(plain)
+            facts, rest, corrections = self._corrected(folded)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:MAX_IDENTIFIERS])
-        return ParsedQuery(
-            QueryUnderstanding(
-                text=text,
-                normalised=rest,
-                language=language_by_script(plain),
-                corrections=corrections,
-                identifiers=ids,
-                exact=exact,
-                facts=found,
-            ),
-            rows,
+        understanding = QueryUnderstanding(
+            text=text,
+            normalised=rest,
+            language=language_by_script(folded),
+            corrections=corrections,
+            identifiers=ids,
+            exact=exact,
+            facts=facts,
         )
+        return ParsedQuery(understanding, rows)
 
-    def _corrected(self, plain: str) -> tuple[Facts, str, Pairs]:
+    def _corrected(self, text: str) -> tuple[Facts, str, Corrections]:
         """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is
         corrected."""
         bounds: Facts = {}
         corrections: dict[str, str] = {}
-        for _ in range(_PASSES):
-            before = plain
-            found, plain = extract_prices(plain)
-            bounds = found | bounds
+        for _ in range(_MAX_PASSES):
+            before = text
+            prices, text = extract_prices(text)
+            bounds = prices | bounds
             if self._speller is not None:
-                plain, fixes = self._speller.corrected(plain, self._brands.words(plain))
-                plain, corrections = normalise(plain), corrections | dict(fixes)
-            if plain == before:
+                text, fixes = self._speller.correct_text(text, self._brands.words(text))
+                text, corrections = normalise(text), corrections | dict(fixes)
+            if text == before:
                 break
-        plain = normalise(strip_carrier_phrases(plain))
-        return bounds | extract_labels(plain, self._brands), plain, tuple(corrections.items())
+        text = normalise(strip_carrier_phrases(text))
+        return bounds | extract_labels(text, self._brands), text, tuple(corrections.items())
 
 
 def _folded(text: str) -> str:
-    """The normal text without case, again until both hold."""
-    for _ in range(4):
+    """The normalised text without case, again until both hold."""
+    for _ in range(_MAX_FOLDS):
         folded = normalise(text).casefold()
         if folded == text:
             break

@@ -1,4 +1,4 @@
-"""Query autocompletion: up to k suggestions for a prefix, by binary search in one file of a release.
+"""Query autocompletion: up to k suggestions for a prefix, by binary search in a file of a release.
 
 The file (`tables.SUGGESTIONS`) has two record batches, each sorted by key: the suggestions by their
 beginnings, and by the beginnings of their later words."""

@@ -1,4 +1,4 @@
-"""Typing errors on purpose: what a search loses to one is measured with these."""
+"""Synthetic typos: random edits of queries, to measure what a search loses to them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def add_typo(query: str, rng: random.Random) -> str:
     """The query with one random edit (insert, delete, substitute, transpose) in one of its words of
     4+ Latin letters.
 
-    Each word and each kind of edit is as likely as the others. A query without such a word, as in
-    Chinese, stays."""
+    Words and kinds of edit are drawn uniformly. A query without such a word, as in Chinese,
+    stays."""
     words = list(_WORD.finditer(query))
     if not words:
         return query
@@ -46,12 +46,12 @@ def _substitute(word: str, rng: random.Random) -> str:
 
 
 def _transpose(word: str, rng: random.Random) -> str:
-    """Two neighbours change places; a word of one letter repeated has no two that differ, and loses
+    """Two adjacent letters swapped; a word of one letter repeated has no two that differ, and loses
     one instead."""
-    places = [at for at in range(len(word) - 1) if word[at] != word[at + 1]]
-    if not places:
+    swaps = [at for at in range(len(word) - 1) if word[at] != word[at + 1]]
+    if not swaps:
         return _delete(word, rng)
-    at = rng.choice(places)
+    at = rng.choice(swaps)
     return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 

@@ -1,0 +1,1 @@
+"""Collaborative filtering and statistics of behaviour, each as a retriever."""

@@ -1,0 +1,1 @@
+"""Lexical retrieval: text analysis, BM25, query expansion, synonyms, highlighting, TF-IDF."""

@@ -138,8 +138,8 @@ class LocalAccess:
 
     def __init__(self, sees_clients: bool = True, origins: Sequence[str] = ()) -> None:
         self._sees_clients, self._origins = sees_clients, origins
-        allowed = "requests of this machine" if sees_clients else "nothing: HTTP listens beyond it"
-        logger.warning("NO KEYS: NIGHTSHELF_KEYS names no file, so allowed are %s", allowed)
+        answers = "this machine alone" if sees_clients else "nobody: HTTP may listen beyond it"
+        logger.warning("NO KEYS: NIGHTSHELF_KEYS names no file, so answers go to %s", answers)
 
     def check(self, request: Request, role: str) -> None:
         if reason := self._refusal_reason(request):
@@ -149,7 +149,7 @@ class LocalAccess:
 
     def _refusal_reason(self, request: Request) -> str | None:
         if not self._sees_clients:
-            return "this service listens beyond its own machine without keys"
+            return "this service may listen beyond its own machine, and has no keys"
         if not _is_loopback(request.client.host if request.client else None):
             return "without keys this service answers its own machine alone"
         if any(name in request.headers for name in FORWARDING_HEADERS):

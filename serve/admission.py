@@ -17,13 +17,13 @@ from serve.routes.responses import JsonResponse
 EXEMPT_PATHS = ("/healthz", "/releases", "/docs", "/openapi.json", "/")
 #: How long a request may wait, as a share of its deadline: the rest is for the answer.
 WAIT_SHARE = 1 / 3
-#: What a refused client is told to wait.
+#: The Retry-After of a refusal, in seconds.
 RETRY_AFTER_S = 1
 
 
 class Admission:
-    """ASGI middleware: `day.max_ongoing` requests run at once and `day.max_queued` wait, first come first
-    served, WAIT_SHARE of `day.deadline_ms` at most. Others get 503 with Retry-After.
+    """ASGI middleware: `day.max_ongoing` requests run at once and `day.max_queued` wait, first come
+    first served, WAIT_SHARE of `day.deadline_ms` at most. Others get 503 with Retry-After.
 
     `state["deadline"]` of a request is when its answer is due, of time.perf_counter."""
 

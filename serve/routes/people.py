@@ -33,7 +33,7 @@ async def _set_opt_out(request: Request, user_id: str, opted_out: bool) -> Respo
 
 
 @router.delete("/users/{user_id:path}", status_code=202, response_model=answers.ForgottenAnswer)
-async def forget_user(request: Request, user_id: Id) -> Response:
+async def delete_user(request: Request, user_id: Id) -> Response:
     receipt = await shop_of(request).forget(user_id)
     body = {
         "request_id": request.state.request_id,

@@ -25,7 +25,7 @@ from recsys.events.archive import ArchivedEventLog
 from recsys.events.redis import RedisEventStore
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
-from recsys.experiments.assignment import Experiment, validate
+from recsys.experiments.assignment import Experiment, validate_experiments
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
 from recsys.pipeline.searcher import FEATURES, SearchChoices
@@ -160,7 +160,7 @@ class Setup:
     def __post_init__(self) -> None:
         # Rankers come and go with releases: one that is not there leaves the first stage's order
         # (`Reranker.teams`).
-        validate(
+        validate_experiments(
             self.experiments, {name for each in self.experiments for name in each.rankers.values()}
         )
 

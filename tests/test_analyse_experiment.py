@@ -12,7 +12,7 @@ import pytest
 from jobs import analyse_experiment
 from recsys.config import Setup
 from recsys.experiments.assignment import Experiment
-from recsys.experiments.exploration import Exploration, explored
+from recsys.experiments.exploration import Exploration, explore
 from recsys.ranking import trees
 from recsys.types import Impression, Interaction
 from tests.checkerboard import setup
@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shop() -> Setup:
-    return replace(setup(), experiments=(Experiment("boost", {"old": 0.5, "new": 0.5}),))
+    return replace(setup(), experiments=(Experiment(name="boost", arms={"old": 0.5, "new": 0.5}),))
 
 
 def call(
@@ -45,8 +45,8 @@ def traffic(requests: int = 400) -> None:
     for number in range(requests):
         wanted_N = rng.random(6).astype(np.float32)
         scores_N = rng.random(6).astype(np.float32)
-        places, chances, _ = explored(
-            scores_N, np.zeros(6, bool), None, 6, Exploration("swap", 0.5), rng
+        places, chances, _ = explore(
+            scores_N, 6, Exploration("swap", 0.5), rng, tail_N=np.zeros(6, bool)
         )
         arm = ("old", "new")[number % 2]
         shown.append(

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from recsys.events.joins import label_examples
 from recsys.experiments.analysis import Row, analyse
-from recsys.experiments.assignment import INTERLEAVED, Experiment, assigned
-from recsys.experiments.chance import rng_of
+from recsys.experiments.assignment import INTERLEAVED, Experiment, assign_arms
+from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import team_draft
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-BOOST = Experiment("boost", {"old": 1, "new": 1})
+BOOST = Experiment(name="boost", arms={"old": 1, "new": 1})
 
 
 def shown(request: int, user: str | None, arm: str, **more: Any) -> Impression:
@@ -78,7 +78,7 @@ def traffic(
     rng, impressions, events = np.random.default_rng(seed), [], []
     for number in range(users * 4):
         user = f"u{number % users}"
-        arm = assigned([BOOST], "search", user)["boost"]
+        arm = assign_arms([BOOST], "search", user)["boost"]
         impressions.append(
             shown(number, user, arm, surface="search" if number % 2 else "recommend")
         )
@@ -161,7 +161,10 @@ def shared(lift: float, requests: int = 600) -> tuple[list[Impression], list[dic
     rng, impressions, events = np.random.default_rng(5), [], []
     for number in range(requests):
         items, teams = team_draft(
-            np.array([0, 1, 2, 3, 4]), np.array([1, 4, 0, 2, 3]), 4, rng_of(f"r{number}", "teams")
+            np.array([0, 1, 2, 3, 4]),
+            np.array([1, 4, 0, 2, 3]),
+            4,
+            seeded_rng(f"r{number}", "teams"),
         )
         names = tuple(("old", "new")[team] if team >= 0 else "" for team in teams)
         ids = tuple(f"i{item}" for item in items)
@@ -174,7 +177,7 @@ def shared(lift: float, requests: int = 600) -> tuple[list[Impression], list[dic
 
 
 def test_a_shared_list_says_who_is_liked() -> None:
-    interleaved = Experiment("boost", {"old": 1, "new": 1}, kind="interleave")
+    interleaved = Experiment(name="boost", arms={"old": 1, "new": 1}, kind="interleave")
     for experiments in ([interleaved], []):
         rows, _ = analysed(*shared(0.4), experiments)
         row = rows[-1]
@@ -186,9 +189,9 @@ def test_a_shared_list_says_who_is_liked() -> None:
 
 
 def test_two_that_are_liked_alike_are_not_told_apart() -> None:
-    row = analysed(*shared(0.0), [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")])[0][
-        -1
-    ]
+    row = analysed(
+        *shared(0.0), [Experiment(name="boost", arms={"old": 1, "new": 1}, kind="interleave")]
+    )[0][-1]
     assert row["preference/low"] < 0 < row["preference/high"]
     assert row["p/sign"] > 0.01
 
@@ -196,7 +199,7 @@ def test_two_that_are_liked_alike_are_not_told_apart() -> None:
 def test_nothing_clicked_prefers_nobody() -> None:
     impressions, _ = shared(0.0, 20)
     rows, notes = analysed(
-        impressions, [], [Experiment("boost", {"old": 1, "new": 1}, kind="interleave")]
+        impressions, [], [Experiment(name="boost", arms={"old": 1, "new": 1}, kind="interleave")]
     )
     assert math.isnan(rows[-1]["p/sign"])
     assert "no request prefers" in notes[0]

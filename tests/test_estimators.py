@@ -16,7 +16,7 @@ from recsys.experiments.estimators import (
     snips,
     target_places,
 )
-from recsys.experiments.exploration import Exploration, explored
+from recsys.experiments.exploration import Exploration, explore
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.types import Floats, Mask
@@ -68,7 +68,10 @@ def log(requests: int, seed: int, policy: Exploration = SWAP) -> Drawn:
     relevance_BK = 0.6 / (1 + np.exp(1 - features_BKF[:, :, 0] - hidden_BK))
     scores_BK = (0.5 * features_BKF[:, :, 0] + features_BKF[:, :, 1]).astype(np.float32)
     nothing_N, uncertain_N = np.zeros(K, bool), np.full(K, 0.7, np.float32)
-    shown = [explored(scores_N, nothing_N, uncertain_N, K, policy, rng) for scores_N in scores_BK]
+    shown = [
+        explore(scores_N, K, policy, rng, tail_N=nothing_N, uncertainty_N=uncertain_N)
+        for scores_N in scores_BK
+    ]
     places_BK = np.stack([places for places, _, _ in shown])
     relevance_BK = np.take_along_axis(relevance_BK, places_BK, axis=1)
     return Drawn(
@@ -162,7 +165,7 @@ def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
     scores_N, sums = np.arange(K, dtype=np.float32)[::-1], np.zeros(K)
     rng, draws, rows = np.random.default_rng(0), 4000, []
     for _ in range(draws):
-        places_K, propensities_K, _ = explored(scores_N, np.zeros(K, bool), None, K, policy, rng)
+        places_K, propensities_K, _ = explore(scores_N, K, policy, rng, tail_N=np.zeros(K, bool))
         sums[places_K] += CURVE
         rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN)
         rows.append(rho_1K[0][np.argsort(places_K)])

@@ -121,7 +121,7 @@ def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recom
 def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> None:
     """The live ranker is another; of a shared list each item by the ranker that chose it."""
     test = Experiment(
-        "test", {"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind
+        name="test", arms={"now": 1, "new": 1}, rankers={"now": "first", "new": "dear"}, kind=kind
     )  # type: ignore[arg-type]
     shop = replace(dear, reranker=replace(dear.reranker, serving="first", experiments=(test,)))
     seen = set()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InputError
-from recsys.experiments.chance import rng_of
-from recsys.experiments.exploration import Exploration, explored
+from recsys.experiments.exploration import Exploration, explore
+from recsys.experiments.hashing import seeded_rng
 
 SCORES = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.05], np.float32)
 ORDER = [1, 3, 2, 4, 5, 0, 6]
@@ -26,7 +26,9 @@ def drawn(
     counts, sums = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     rng = np.random.default_rng(1)
     for _ in range(draws):
-        places_K, propensities_K, _ = explored(SCORES, TAIL, UNCERTAIN, k, policy, rng)
+        places_K, propensities_K, _ = explore(
+            SCORES, k, policy, rng, tail_N=TAIL, uncertainty_N=UNCERTAIN
+        )
         for key, propensity in zip(
             enumerate(places_K.tolist()), propensities_K.tolist(), strict=True
         ):
@@ -36,8 +38,8 @@ def drawn(
 
 
 def test_nothing_is_left_to_chance() -> None:
-    places_K, propensities_K, moved_K = explored(
-        SCORES, TAIL, None, 4, Exploration(), rng_of("r", "explore")
+    places_K, propensities_K, moved_K = explore(
+        SCORES, 4, Exploration(), seeded_rng("r", "explore"), tail_N=TAIL
     )
     assert places_K.tolist() == ORDER[:4]
     assert propensities_K.tolist() == [1] * 4
@@ -87,16 +89,21 @@ def test_noise_moves_as_often_as_is_logged(share: float) -> None:
 def test_each_propensity_of_noise_is_near_the_truth() -> None:
     counts, _ = drawn(Exploration("thompson", 1.0), 4, 4000)
     for number in range(50):
-        places_K, propensities_K, _ = explored(
-            SCORES, TAIL, UNCERTAIN, 4, Exploration("thompson", 1.0), rng_of(str(number), "explore")
+        places_K, propensities_K, _ = explore(
+            SCORES,
+            4,
+            Exploration("thompson", 1.0),
+            seeded_rng(str(number), "explore"),
+            tail_N=TAIL,
+            uncertainty_N=UNCERTAIN,
         )
         truth_K = [counts[key] / 4000 for key in enumerate(places_K.tolist())]
         np.testing.assert_allclose(propensities_K, truth_K, atol=0.16)
 
 
 def test_without_uncertainty_there_is_nothing_to_sample() -> None:
-    places_K, propensities_K, _ = explored(
-        SCORES, TAIL, None, 4, Exploration("thompson", 1.0), np.random.default_rng(0)
+    places_K, propensities_K, _ = explore(
+        SCORES, 4, Exploration("thompson", 1.0), np.random.default_rng(0), tail_N=TAIL
     )
     assert (places_K.tolist(), propensities_K.tolist()) == (ORDER[:4], [1] * 4)
 
@@ -108,8 +115,8 @@ def test_the_tail_gets_its_share() -> None:
 
 
 def test_moves_are_told() -> None:
-    places_K, _, moved_K = explored(
-        SCORES, TAIL, None, 5, Exploration("swap", 1.0, depth=2), np.random.default_rng(0)
+    places_K, _, moved_K = explore(
+        SCORES, 5, Exploration("swap", 1.0, depth=2), np.random.default_rng(0), tail_N=TAIL
     )
     assert places_K.tolist() == [3, 1, 2, 4, 5]
     assert moved_K == (
@@ -119,8 +126,8 @@ def test_moves_are_told() -> None:
         "",
         "",
     )
-    _, _, moved_K = explored(
-        SCORES, TAIL, None, 6, Exploration("epsilon", 1.0), np.random.default_rng(0)
+    _, _, moved_K = explore(
+        SCORES, 6, Exploration("epsilon", 1.0), np.random.default_rng(0), tail_N=TAIL
     )
     assert [words for words in moved_K if words] == ["drawn by chance from place 7"]
 
@@ -136,8 +143,13 @@ def test_what_is_shown_is_a_list_with_chances(
     scores: list[float], kind: str, share: float, k: int, seed: int
 ) -> None:
     scores_N, policy = np.array(scores, np.float32), Exploration(kind, share, 4, 0.5)  # type: ignore[arg-type]
-    shown = explored(
-        scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed)
+    shown = explore(
+        scores_N,
+        k,
+        policy,
+        np.random.default_rng(seed),
+        tail_N=scores_N < 0,
+        uncertainty_N=np.abs(scores_N),
     )
     places_K, propensities_K, moved_K = shown
     assert (
@@ -148,8 +160,13 @@ def test_what_is_shown_is_a_list_with_chances(
         == len(set(places_K.tolist()))
     )
     assert ((propensities_K > 0) & (propensities_K <= 1)).all()
-    again_K = explored(
-        scores_N, scores_N < 0, np.abs(scores_N), k, policy, np.random.default_rng(seed)
+    again_K = explore(
+        scores_N,
+        k,
+        policy,
+        np.random.default_rng(seed),
+        tail_N=scores_N < 0,
+        uncertainty_N=np.abs(scores_N),
     )[0]
     np.testing.assert_array_equal(places_K, again_K)
 

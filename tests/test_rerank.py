@@ -92,7 +92,7 @@ def test_the_ranker_orders_the_best_of_the_first_stage_and_the_rest_stays_behind
 
 
 def test_an_arm_has_its_ranker_and_the_log_its_name() -> None:
-    test = Experiment("prices", {"now": 0.5, "new": 0.5}, rankers={"new": "cheap"})
+    test = Experiment(name="prices", arms={"now": 0.5, "new": 0.5}, rankers={"new": "cheap"})
     reranker = Reranker(item_features(), {"cheap": CHEAP}, experiments=(test,))
     seen = Counter()
     for user in range(200):
@@ -104,7 +104,10 @@ def test_an_arm_has_its_ranker_and_the_log_its_name() -> None:
 
 def test_two_rankers_share_a_list_and_each_item_knows_who_chose_it() -> None:
     test = Experiment(
-        "duel", {"low": 1, "high": 1}, rankers={"low": "cheap", "high": "dear"}, kind="interleave"
+        name="duel",
+        arms={"low": 1, "high": 1},
+        rankers={"low": "cheap", "high": "dear"},
+        kind="interleave",
     )
     reranker = Reranker(item_features(), {"cheap": CHEAP, "dear": DEAR}, experiments=(test,))
     for request in range(20):

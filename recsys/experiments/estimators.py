@@ -168,7 +168,7 @@ def _robust(
 
 def rho_swap(positions_BK: Ints, propensities_BK: Floats, examination: Examination) -> Floats:
     """[B, K]: each item's mean chance to be looked at where a pair of places may have been
-    exchanged (`exploration.swapped`): stays e(own place) + moves (the sum of e over the other D - 1
+    exchanged (`exploration.swap_pair`): stays e(own place) + moves (the sum of e over the other D - 1
     places), 1 at pads.
 
     The D places of a request with a propensity under 1 were left to chance; the largest is the

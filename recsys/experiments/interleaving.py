@@ -1,5 +1,5 @@
-"""Team-draft interleaving (Radlinski, Kurup and Joachims 2008): two rankers share one list, clicks
-say who is liked.
+"""Team-draft interleaving (Radlinski, Kurup and Joachims 2008): two rankers share one list, and
+clicks say which is preferred.
 
 Every request compares both with the same user and query, which takes far fewer requests than an A/B
 test."""
@@ -13,45 +13,40 @@ from numpy.typing import NDArray
 
 from recsys.types import Ints
 
-#: The team of an item in the beginning that both lists share: a click there says nothing of which
-#: is liked.
+#: The team of an item in the prefix that both rankings share: a click there prefers neither.
 NEITHER = -1
 
 
 def team_draft(
     first_N: Ints, second_N: Ints, k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The k items of a list shared by two orders, and the team of each: 0 took it from the first, 1
-    from the second.
+    """The k items of a list drafted by two rankings, and the team of each: 0 picked it for the
+    first, 1 for the second.
 
-    In each round a coin says who goes first; each then takes its best that is not taken yet.
-    Negative items pad. Where one has nothing left the other goes on. Items of the beginning that
-    both orders share are of team NEITHER: their clicks would be coin flips (Chapelle et al. 2012).
-    Draws one coin per round from `rng`; use `chance.rng_of`."""
-    orders = [[item for item in order.tolist() if item >= 0] for order in (first_N, second_N)]
-    shared = _shared_beginning(*orders)
-    merged: list[int] = []
-    teams: list[int] = []
-    taken: set[int] = set()
-    while len(merged) < k:
+    In each round a coin says who goes first; each then picks its best item that is not in the list
+    yet. Negative items pad. Where one has nothing left the other goes on. Items of the prefix that
+    both share are of team NEITHER: their clicks would be coin flips (Chapelle et al. 2012). Draws
+    one coin per round from `rng`; use `hashing.seeded_rng`."""
+    rankings = [[item for item in ranking.tolist() if item >= 0] for ranking in (first_N, second_N)]
+    shared = _common_prefix(*rankings)
+    teams: dict[int, int] = {}  # of each item, in the list's order
+    while len(teams) < k:
         leader = int(rng.integers(2))
-        before = len(merged)
+        length = len(teams)
         for team in (leader, 1 - leader):
-            item = next((item for item in orders[team] if item not in taken), None)
-            if item is not None and len(merged) < k:
-                taken.add(item)
-                merged.append(item)
-                teams.append(NEITHER if item in shared else team)
-        if len(merged) == before:
+            pick = next((item for item in rankings[team] if item not in teams), None)
+            if pick is not None and len(teams) < k:
+                teams[pick] = NEITHER if pick in shared else team
+        if len(teams) == length:
             break
-    return np.array(merged, np.int64), np.array(teams, np.int64)
+    return np.array(list(teams), np.int64), np.array(list(teams.values()), np.int64)
 
 
 def credit(teams: Sequence[str], clicked: Sequence[bool], arms: tuple[str, str]) -> tuple[int, int]:
-    """Clicks on what each of the two arms chose; `teams` are their names, or "" for what both had
-    in front."""
-    won = [team for team, click in zip(teams, clicked, strict=True) if click]
-    return won.count(arms[0]), won.count(arms[1])
+    """Clicks on what each of the two arms picked; `teams` are their names, or "" for the shared
+    prefix."""
+    credited = [team for team, click in zip(teams, clicked, strict=True) if click]
+    return credited.count(arms[0]), credited.count(arms[1])
 
 
 def preference(teams: Sequence[str], clicked: Sequence[bool], arms: tuple[str, str]) -> int:
@@ -60,10 +55,10 @@ def preference(teams: Sequence[str], clicked: Sequence[bool], arms: tuple[str, s
     return (second > first) - (second < first)
 
 
-def _shared_beginning(first: Sequence[int], second: Sequence[int]) -> set[int]:
-    shared = set()
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> set[int]:
+    prefix = set()
     for one, other in zip(first, second, strict=False):
         if one != other:
             break
-        shared.add(one)
-    return shared
+        prefix.add(one)
+    return prefix

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
-from recsys.experiments.assignment import Experiment, assigned
-from recsys.experiments.chance import rng_of
-from recsys.experiments.exploration import Exploration, explored
+from recsys.experiments.assignment import Experiment, assign_arms
+from recsys.experiments.exploration import Exploration, explore
+from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import team_draft
 from recsys.interfaces import Ranker
 from recsys.pipeline import searcher as search
@@ -98,7 +98,7 @@ class Reranker:
 
     def arms(self, query: Query, surface: str) -> Mapping[str, str]:
         """The arm of each experiment that the request is in."""
-        return assigned(self.experiments, surface, query.user_id or query.request_id)
+        return assign_arms(self.experiments, surface, query.user_id or query.request_id)
 
     def teams(self, arms: Mapping[str, str]) -> dict[str, str]:
         """The ranker that orders the request by its arm, or those of the two arms that share its
@@ -149,7 +149,7 @@ class Reranker:
         scores_N, order_N, teams_N = scored[0], orders[0], np.full(len(first), "", object)
         if len(names) > 1:
             order_N, turns_N = team_draft(
-                orders[0], orders[1], len(first), rng_of(query.request_id, "interleave")
+                orders[0], orders[1], len(first), seeded_rng(query.request_id, "interleave")
             )
             teams_N[order_N] = np.array([*names, ""], object)[turns_N]
             scores_N = np.where(teams_N == list(names)[1], scored[1], scored[0]).astype(np.float32)
@@ -165,7 +165,7 @@ class Reranker:
         )
 
     def chance(
-        self, query: Query, rows_N: Rows, scores_N: Floats, k: int, explore: Exploration
+        self, query: Query, rows_N: Rows, scores_N: Floats, k: int, policy: Exploration
     ) -> tuple[Ints, Floats, Sequence[str]]:
         """Which of the candidates, best first, come to the k places; how likely each was to come
         there; and, for those that chance moved, how."""
@@ -174,13 +174,13 @@ class Reranker:
             spread / np.sqrt(1 + self.item_features.exposure_I[rows_N] / KNOWN_AFTER)
         ).astype(np.float32)
         falling_N = -np.sort(-scores_N)  # a rule may have changed the order: it is kept
-        return explored(
+        return explore(
             falling_N,
-            self.item_features.tail_I[rows_N],
-            doubt_N,
             k,
-            explore,
-            rng_of(query.request_id, "explore"),
+            policy,
+            seeded_rng(query.request_id, "explore"),
+            tail_N=self.item_features.tail_I[rows_N],
+            uncertainty_N=doubt_N,
         )
 
     def shown(

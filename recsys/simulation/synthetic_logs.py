@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.datasets.judgments import GRADES
-from recsys.experiments.chance import rng_of
-from recsys.experiments.exploration import Exploration, explored
+from recsys.experiments.exploration import Exploration, explore
+from recsys.experiments.hashing import seeded_rng
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.simulation.click_models import ClickModel, ClickSpam
 from recsys.simulation.market import Market, RequestBatch, user_id
@@ -136,7 +136,7 @@ def explore_top_k(
     [B, K]."""
     no_tail_N = np.zeros(scores_BN.shape[1], bool)
     lists = [
-        explored(scores_N, no_tail_N, None, k, policy, rng_of(f"{seed}-{number}", "explore"))
+        explore(scores_N, k, policy, seeded_rng(f"{seed}-{number}", "explore"), tail_N=no_tail_N)
         for number, scores_N in enumerate(scores_BN)
     ]
     places_BK = np.stack([places_K for places_K, _, _ in lists])

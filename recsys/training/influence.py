@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from recsys.errors import InputError
-from recsys.experiments.chance import point
+from recsys.experiments.hashing import uniform_hash
 
 #: What lists are counted under that have neither a user nor a known address: all such are one
 #: source.
@@ -183,4 +183,4 @@ def is_of(key: str, users: Collection[str]) -> bool:
 
 def is_held_out(request_id: str, share: float) -> bool:
     """Whether a request's list is for judging alone: by hash, so that nobody can choose it."""
-    return point("online holdout", request_id) < share
+    return uniform_hash("online holdout", request_id) < share

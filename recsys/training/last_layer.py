@@ -33,7 +33,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from recsys.experiments.chance import rng_of
+from recsys.experiments.hashing import seeded_rng
 from recsys.intervals import cluster_ids, clustered_mean
 from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
 from recsys.ranking.network import Network, load, save
@@ -236,7 +236,7 @@ class OnlineLearner:
         """Its step, and that of an older list."""
         self._step(one, share)
         older = self._reservoir.get(
-            int(rng_of(one.request, "replay").integers(self.choices.reservoir))
+            int(seeded_rng(one.request, "replay").integers(self.choices.reservoir))
         )
         if older is not None and older.votes > 0:
             self._step(older, share * self.choices.replay * min(1.0, one.votes / older.votes))
@@ -350,7 +350,7 @@ def _origins(examples: pa.Table) -> dict[tuple[str, str], str | None]:
 
 def _slot(request: str, slots: int) -> int:
     """By hash: which other lists came does not change where this one goes."""
-    return int(rng_of(request, "reservoir").integers(slots))
+    return int(seeded_rng(request, "reservoir").integers(slots))
 
 
 def _diameter(z_KH: Floats) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.evaluation.results import Criterion
-from recsys.experiments.chance import rng_of
+from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import preference, team_draft
 from recsys.intervals import bootstrap_interval
 from recsys.simulation.click_models import ClickModel
@@ -102,7 +102,7 @@ def interleaved_preferences(
     0."""
     orders = zip(*map(order_by, scores_ABN), strict=True)
     drafts = [
-        team_draft(first_N, second_N, 10, rng_of(f"{seed}-{number}", "draft"))
+        team_draft(first_N, second_N, 10, seeded_rng(f"{seed}-{number}", "draft"))
         for number, (first_N, second_N) in enumerate(orders)
     ]
     places_BK = np.stack([places_K for places_K, _ in drafts])

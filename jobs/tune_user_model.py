@@ -153,7 +153,7 @@ def searched(
         known,
         space,
         arguments.trials,
-        arguments.seed,
+        seed=arguments.seed,
         first=[now],
         gpus=gpus,
         say=say,

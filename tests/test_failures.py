@@ -1,4 +1,4 @@
-"""Blocks of texts through encoders that fail: what they fail on is named, the rest is encoded."""
+"""Isolation of the inputs that an encoder fails on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.batch.failures import DEATHS, FailureIsolator, bisect, pieces
+from recsys.batch.failures import MAX_DEATHS, FailureIsolator, bisect, pieces
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Floats
 
@@ -33,16 +33,16 @@ def test_pieces_cover_the_range_once(start: int, size: int) -> None:
 
 @given(st.integers(1, 200), st.sets(st.integers(0, 199)))
 def test_what_raises_is_named_and_nothing_else(size: int, bad: set[int]) -> None:
-    done: list[int] = []
+    processed: list[int] = []
 
     def work(start: int, stop: int) -> None:
         if bad & set(range(start, stop)):
             raise ValueError("bad")
-        done.extend(range(start, stop))
+        processed.extend(range(start, stop))
 
     failed = bisect(work, 0, size)[1]
     assert failed == dict.fromkeys(sorted(at for at in bad if at < size), "ValueError: bad")
-    assert sorted(done) == [at for at in range(size) if at not in bad]
+    assert sorted(processed) == [at for at in range(size) if at not in bad]
 
 
 @pytest.mark.parametrize("bad", [0, 57, 299])
@@ -56,15 +56,15 @@ def test_what_kills_the_process_is_refused_by_one_of_its_successors(
             raise DiedError
         return vectors(start, stop)
 
-    for _ in range(4 + DEATHS):
+    for _ in range(4 + MAX_DEATHS):
         try:
-            found, refused = FailureIsolator(store, "notes.json").encode(work, 300, 1)
+            vectors_ND, errors = FailureIsolator(store, "notes.json").encode(work, 300, 1)
             break
         except DiedError:
             continue
-    assert list(refused) == [bad]
-    assert found[bad, 0] == 0
-    assert np.delete(found, bad).tolist() == np.delete(vectors(0, 300), bad).tolist()
+    assert list(errors) == [bad]
+    assert vectors_ND[bad, 0] == 0
+    assert np.delete(vectors_ND, bad).tolist() == np.delete(vectors(0, 300), bad).tolist()
 
 
 def test_an_innocent_text_outlives_one_that_was_killed_with_it(tmp_path: Path) -> None:
@@ -75,17 +75,17 @@ def test_an_innocent_text_outlives_one_that_was_killed_with_it(tmp_path: Path) -
 
     with pytest.raises(DiedError):
         FailureIsolator(store, "notes.json").encode(killed, 1, 1)
-    found, refused = FailureIsolator(store, "notes.json").encode(vectors, 1, 1)
-    assert (found.tolist(), refused) == ([[1.0]], {})
+    vectors_ND, errors = FailureIsolator(store, "notes.json").encode(vectors, 1, 1)
+    assert (vectors_ND.tolist(), errors) == ([[1.0]], {})
 
 
 def test_a_vector_that_is_not_finite_is_none(tmp_path: Path) -> None:
-    found, refused = FailureIsolator(ArtifactStore(str(tmp_path)), "notes.json").encode(
+    vectors_ND, errors = FailureIsolator(ArtifactStore(str(tmp_path)), "notes.json").encode(
         lambda start, stop: np.where(
             vectors(start, stop) == 3, np.nan, vectors(start, stop)
         ).astype(np.float32),
         5,
         1,
     )
-    assert found[:, 0].tolist() == [1, 2, 0, 4, 5]
-    assert refused == {2: "ValueError: its vector is not finite"}
+    assert vectors_ND[:, 0].tolist() == [1, 2, 0, 4, 5]
+    assert errors == {2: "ValueError: its vector is not finite"}

@@ -37,6 +37,12 @@ ITEMS, USERS, PARTS = 600, 80, 4
 CANDIDATES = Stage("candidates", PARTS, candidates.rank_candidates, files.CANDIDATES)
 
 
+def synthetic_shop(until: datetime) -> synthetic.SyntheticShop:
+    return synthetic.SyntheticShop(
+        items=ITEMS, users=USERS, dim=8, users_per_part=USERS // PARTS, until=until
+    )
+
+
 def shop(home: Path, items_resident: int) -> NightRun:
     """A synthetic shop, ready for the search of nearest items."""
     choices = Night(
@@ -51,14 +57,13 @@ def shop(home: Path, items_resident: int) -> NightRun:
     setup = Setup(
         name="generated",
         home=str(home),
-        dataset=partial(synthetic.SyntheticShop, ITEMS, USERS, 8, USERS // PARTS),
+        dataset=synthetic_shop,
         encoder=partial(HashingEncoder, 8),
         event_store=lambda: pytest.fail("no events are asked for"),
         recommend_ranker=partial(LinearRanker, {"discovery": 1.0}),
         night=choices,
     )
-    dataset = setup.dataset(datetime(2026, 1, 2, tzinfo=UTC))
-    assert isinstance(dataset, synthetic.SyntheticShop)
+    dataset = synthetic_shop(datetime(2026, 1, 2, tzinfo=UTC))
     night = NightRun(
         ArtifactStore(str(home)), setup, synthetic.make_plan("v", dataset, "s", 250, 250)
     )

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from recsys.release.checks import Check
-from recsys.release.report import Answer, Example, ReportData, Stage, render
+from recsys.release.report import ExampleAnswer, ExampleItem, ReportData, StageRow, render
 
 
-def invented() -> ReportData:
+def example_report() -> ReportData:
     random = np.random.default_rng(7)
-    tea = Answer("Oolong & <b>leaf</b> tea", "Tea · Moonhill", 7.5, ("lexical", "vectors"))
-    pot = Answer("Cast iron pot, 0.8 l", "Kitchen", None, ("co-occurrence",))
+    tea = ExampleItem("Oolong & <b>leaf</b> tea", "Tea · Moonhill", 7.5, ("lexical", "vectors"))
+    pot = ExampleItem("Cast iron pot, 0.8 l", "Kitchen", None, ("co-occurrence",))
     return ReportData(
         version="2026-01-03T02.00.00Z",
         previous="2026-01-02T02.00.00Z",
@@ -26,9 +26,9 @@ def invented() -> ReportData:
         counts={"items": 92_331, "events": 1_469_307, "users": 801, "quarantined": 3},
         quarantined={"price is negative": 2, "item_id is <empty>": 1},
         stages=[
-            Stage("items", 92_331, 41.0, 2),
-            Stage("embed", 92_331, 0.0, 2, skipped=True),
-            Stage("index", 92_331, 0.0, 1),
+            StageRow(name="items", rows=92_331, seconds=41.0, workers=2),
+            StageRow(name="embed", rows=92_331, seconds=0.0, workers=2, skipped=True),
+            StageRow(name="index", rows=92_331, seconds=0.0, workers=1),
         ],
         quality=[
             {"name": "popularity", "recall@10": 0.103},
@@ -46,28 +46,31 @@ def invented() -> ReportData:
             "lexical": random.gamma(2, 3, 4_000),
         },
         source_share={"vectors": 5_000, "lexical": 3_000, "co-occurrence": 2_000},
-        searches=[Example(["oolong & tea"], [tea, pot]), Example(["nothing like it"], [])],
-        recommendations=[Example(["Green tea", "<i>Cup</i>"], [pot, tea])],
+        searches=[
+            ExampleAnswer(["oolong & tea"], [tea, pot]),
+            ExampleAnswer(["nothing like it"], []),
+        ],
+        recommendations=[ExampleAnswer(["Green tea", "<i>Cup</i>"], [pot, tea])],
     )
 
 
 class Parts(HTMLParser):
-    """Tags that are open, what was asked from elsewhere, and the text."""
+    """Tags that are open, what is loaded from elsewhere, and the text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.asked: list[str] = []
+        self.loaded: list[str] = []
         self.words: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.asked += [
+        self.loaded += [
             value or ""
             for name, value in attrs
             if name in ("src", "href", "srcset", "data", "action")
         ]
-        self.asked += ["script"] * (tag in ("script", "link", "iframe", "img"))
+        self.loaded += ["script"] * (tag in ("script", "link", "iframe", "img"))
         if tag not in ("meta", "br", "use", "path"):
             self.open.append(tag)
 
@@ -86,7 +89,7 @@ class Parts(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render(invented())
+    return render(example_report())
 
 
 def test_the_page_says_what_the_release_is(page: str) -> None:
@@ -113,7 +116,7 @@ def test_what_shops_write_is_text(page: str) -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
-    assert [link for link in Parts(page).asked if not link.startswith("#")] == []
+    assert [link for link in Parts(page).loaded if not link.startswith("#")] == []
     assert re.findall(r"https?://|@import|url\((?!#)", page) == []
 
 
@@ -125,13 +128,13 @@ def test_the_page_is_well_formed_and_has_its_plots(page: str) -> None:
 
 
 def test_the_same_release_makes_the_same_page(page: str) -> None:
-    assert render(invented()) == page
+    assert render(example_report()) == page
 
 
 def test_a_failed_check_is_what_one_sees_first() -> None:
     page = render(
         replace(
-            invented(),
+            example_report(),
             checks=[Check("lists", False, "12 lists are empty"), Check("nan", True, "none")],
         )
     )

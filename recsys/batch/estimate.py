@@ -1,4 +1,4 @@
-"""What a night would cost, said before it costs anything. Reads the catalogue, writes nothing."""
+"""Estimates the cost of a night before it runs. Reads the catalogue, writes nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from recsys.config import Setup
 from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
+from recsys.interfaces import DatasetAdapter
+from recsys.release.files import ITEMS
 from recsys.release.release import OtherFormatError, read_arrow, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 
@@ -32,52 +34,58 @@ FIRST_RATES = {
     "similar": 7_500,
     "held out": 20,
 }
-#: How many of the smallest hashes are kept to count distinct texts (K minimum values; Bar-Yossef et
+#: How many of the smallest hashes count distinct texts (K minimum values; Bar-Yossef et
 #: al., 2002): exact below, within about 1/sqrt(K) = 0.4 % above.
 SKETCH = 65_536
 
 
 def estimate(setup: Setup, until: datetime) -> str:
     """A table: rows, distinct texts to encode, bytes, memory a worker, seconds a stage."""
-    dataset, choices, dim = setup.dataset(until), setup.night, setup.encoder().dim
-    item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
-    items, events = (
-        sum(chunk.rows for chunk in item_chunks),
-        sum(chunk.rows for chunk in event_chunks),
-    )
-    sketch = np.empty(0, "V16")
-    for chunk in item_chunks:
-        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start).good
-        sketch = smallest(np.concatenate([sketch, as_bytes(text_hashes(item_texts(good)))]))
+    dataset, store = setup.dataset(until), ArtifactStore(setup.home)
+    items = sum(chunk.rows for chunk in dataset.item_chunks())
+    events = sum(chunk.rows for chunk in dataset.event_chunks())
+    sketch = _sketch_texts(dataset)
     texts = distinct(sketch)
-    store = ArtifactStore(setup.home)
-    fresh = round(texts * _share_new(store, setup.encoder().space, sketch))
+    new = round(texts * _share_new(store, setup.encoder().space, sketch))
     rates, measured, source = _measured(store)
     users = round(events * measured.get("embed users", 1) / measured.get("read events", 100))
-    rows = {
-        "read items": items,
-        "read events": events,
-        "items": items,
-        "events": events,
-        "embed items": fresh,
-    }
+    rows = {"read items": items, "read events": events, "items": items, "events": events}
+    rows["embed items"] = new
     rows |= dict.fromkeys(("vectors", "co_occurrence", "lexical", "similar"), items)
     rows |= dict.fromkeys(("embed users", "nearest", "candidates"), users)
     rows["held out"] = round(measured.get("held out", users / 30))
-    bytes_ = items * dim * 4 + items * (choices.similar + choices.neighbours) * 8
-    bytes_ += users * (dim * 4 + choices.candidates * 20 + choices.history * 13)
     seconds = {name: count / rates.get(name, 1_000) for name, count in rows.items()}
-    scores = choices.users_per_block * min(items, 65_536) * 4
-    shard = choices.items_per_shard * dim * 4
+    release_mib, worker_mib = _mebibytes(setup, items, users)
     lines = [
-        f"setup {setup.name} into {setup.home}: {items:,} item rows, {events:,} event rows, about {users:,} users",
-        f"{texts:,} distinct texts, {fresh:,} of them to encode, the others carried over",
-        f"about {bytes_ / 2**20:,.0f} MiB of release; about {(scores + shard) / 2**20 + 500:,.0f} MiB a worker",
+        f"setup {setup.name} into {setup.home}: {items:,} item rows, {events:,} event rows, "
+        f"about {users:,} users",
+        f"{texts:,} distinct texts, {new:,} of them to encode, the others carried over",
+        f"about {release_mib:,.0f} MiB of release; about {worker_mib:,.0f} MiB a worker",
         f"rows a second: {source}",
         *(f"{name:<14}{count:>12,} rows {seconds[name]:>8.0f} s" for name, count in rows.items()),
         f"{'in all':<14}{'':>17} {sum(seconds.values()):>8.0f} s, and Ray's starts",
     ]
     return "\n".join(lines)
+
+
+def _sketch_texts(dataset: DatasetAdapter) -> NDArray[np.void]:
+    """The smallest hashes of the catalogue's texts, one chunk in memory at a time."""
+    sketch = np.empty(0, "V16")
+    for chunk in dataset.item_chunks():
+        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start).good
+        sketch = smallest(np.concatenate([sketch, as_bytes(text_hashes(item_texts(good)))]))
+    return sketch
+
+
+def _mebibytes(setup: Setup, items: int, users: int) -> tuple[float, float]:
+    """Of the release, and of a worker: scores of a block of users, a shard of vectors, and 500 for
+    the process."""
+    night, dim = setup.night, setup.encoder().dim
+    release = items * dim * 4 + items * (night.similar + night.neighbours) * 8
+    release += users * (dim * 4 + night.candidates * 20 + night.history * 13)
+    scores = night.users_per_block * min(items, 65_536) * 4
+    shard = night.items_per_shard * dim * 4
+    return release / 2**20, (scores + shard) / 2**20 + 500
 
 
 def as_bytes(hashes: object) -> NDArray[np.void]:
@@ -107,13 +115,9 @@ def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> fl
         manifest = None
     if manifest is None or manifest.space != space:
         return 1.0
-    sums = manifest.files
-    held = set(
-        read_arrow(store.local(f"releases/{version}/items.arrow", sums["items.arrow"]))[
-            "text_hash"
-        ].to_pylist()
-    )
-    return 1 - sum(value.tobytes() in held for value in sketch) / max(1, len(sketch))
+    path = store.local(f"releases/{version}/{ITEMS.name}", manifest.files[ITEMS.name])
+    previous = set(read_arrow(path)["text_hash"].to_pylist())
+    return 1 - sum(value.tobytes() in previous for value in sketch) / max(1, len(sketch))
 
 
 def _measured(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float], str]:
@@ -124,9 +128,8 @@ def _measured(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float],
         return dict(FIRST_RATES), {}, "those of setup tiny on two cores, until a night has run here"
     timed = {stage["name"]: stage for stage in stages if stage["rows"] and stage["seconds"] > 0}
     rates = {name: stage["rows"] / stage["seconds"] for name, stage in timed.items()}
-    if (embedded := timed.get("embed items")) and 2 * embedded["counts"].get(
-        "encoded", 0
-    ) < embedded["rows"]:
+    encoding = timed.get("embed items")
+    if encoding and 2 * encoding["counts"].get("encoded", 0) < encoding["rows"]:
         del rates["embed items"]  # carried vectors are copied, which says nothing about encoding
     rows = {name: stage["rows"] for name, stage in timed.items()}
     return FIRST_RATES | rates, rows, f"as measured by release {store.current()}"

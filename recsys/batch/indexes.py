@@ -9,11 +9,23 @@ import pyarrow.parquet as pq
 
 from recsys.batch import log_copy
 from recsys.batch.plan import NightRun, ShardResult
+from recsys.batch.stages import Stage
 from recsys.release import files
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestion_builder import build_suggestion_file
+
+
+def stages(night: NightRun) -> list[Stage]:
+    """All of them; faiss's only where the catalogue is larger than `ann_above`."""
+    items = len(night.open_array(files.ITEM_VECTORS))
+    return [
+        Stage("lexical", 1, build_lexical),
+        Stage("codes", 1, build_codes),
+        Stage("suggestions", 1, build_suggestions),
+        *([Stage("dense", 1, build_ann)] if items > night.choices.ann_above else []),
+    ]
 
 
 def build_lexical(night: NightRun, shard: int) -> ShardResult:
@@ -44,11 +56,6 @@ def build_codes(night: NightRun, shard: int) -> ShardResult:
         index.save(Path(folder))
         night.assemble(files.CODES.name, (Path(folder) / files.CODES.name).read_bytes())
     return ShardResult(items.num_rows, counts={"codes": len(index)})
-
-
-def is_large(night: NightRun) -> bool:
-    """Whether the catalogue is searched through the faiss index."""
-    return len(night.open_array(files.ITEM_VECTORS)) > night.choices.ann_above
 
 
 def build_ann(night: NightRun, shard: int) -> ShardResult:

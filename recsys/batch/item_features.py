@@ -13,6 +13,7 @@ from recsys.batch import log_copy
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
 from recsys.batch.plan import NightRun, ShardResult, one_batch
+from recsys.batch.stages import Stage
 from recsys.pipeline import sources
 from recsys.ranking.projection import projected, projection
 from recsys.release import files
@@ -20,6 +21,15 @@ from recsys.release.release import IdMap, added_days, write_arrow
 from recsys.retrieval.behaviour.user_knn import most_recent_users
 from recsys.storage.streams import npy_pieces
 from recsys.types import Floats, Histories
+
+
+def stages() -> list[Stage]:
+    """All of them, over the whole catalogue: one shard each."""
+    return [
+        Stage("habits", 1, compute_item_stats),
+        Stage("attraction", 1, align_attraction),
+        Stage("projections", 1, project_vectors),
+    ]
 
 
 def compute_item_stats(night: NightRun, shard: int) -> ShardResult:
@@ -81,11 +91,8 @@ def project_vectors(night: NightRun, shard: int) -> ShardResult:
 
     A projection is kept from the last release for as long as its space is the same: what its
     columns mean changes only when the models do that learned from them."""
-    plan, items_ID, items_Id = (
-        night.plan,
-        night.open_array(files.ITEM_VECTORS),
-        user_space_item_vectors(night),
-    )
+    plan, items_ID = night.plan, night.open_array(files.ITEM_VECTORS)
+    items_Id = user_space_item_vectors(night)
     result = ShardResult(len(items_ID))
     for file, version, vectors_ID, of_items in (
         (files.PROJECTION, plan.carry_from, items_ID, files.ITEM_PROJECTED),

@@ -1,4 +1,4 @@
-"""What the driver and the workers of its Ray hold on this host, sampled by a thread."""
+"""Memory of the driver and its Ray workers on this host, sampled by a thread."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import ray
 
 @dataclass
 class PeakMemory:
-    """The most that one process held, in bytes. PSS counts a page by how many map it; `own` no page
-    of a file."""
+    """The peak of one process, in bytes. PSS counts a page by how many map it; `own` no page of a
+    file."""
 
     rss: int = 0
     pss: int = 0
@@ -21,17 +21,13 @@ class PeakMemory:
 
     def update(self, process: psutil.Process) -> int:
         """The process's RSS now."""
-        told = process.memory_full_info()
-        own = told.rss - told.shared
-        self.rss, self.pss, self.own = (
-            max(self.rss, told.rss),
-            max(self.pss, told.pss),
-            max(self.own, own),
-        )
-        return int(told.rss)
+        now = process.memory_full_info()
+        self.rss, self.pss = max(self.rss, now.rss), max(self.pss, now.pss)
+        self.own = max(self.own, now.rss - now.shared)
+        return int(now.rss)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MemorySampler:
     """Peaks of the driver and, by stage, of the largest worker, while it is entered. Set `stage`
     when one begins."""
@@ -48,7 +44,7 @@ class MemorySampler:
         self._thread.start()
         return self
 
-    def __exit__(self, *failed: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -72,17 +68,12 @@ class MemorySampler:
 
 
 def _raylet() -> psutil.Process | None:
-    """Of the Ray that this driver is connected to: there may be others on the host."""
+    """That of the Ray that this driver is connected to: there may be others on the host."""
     mine = f"--gcs-address={ray.get_runtime_context().gcs_address}"
-    found = psutil.process_iter(["name", "cmdline"])
-    return next(
-        (
-            each
-            for each in found
-            if each.info["name"] == "raylet" and mine in (each.info["cmdline"] or [])
-        ),
-        None,
-    )
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "raylet" and mine in (process.info["cmdline"] or []):
+            return process
+    return None
 
 
 def _workers(raylet: psutil.Process | None) -> Iterator[psutil.Process]:

@@ -41,16 +41,11 @@ def run_night(night: NightRun, say: Say) -> Manifest:
     run(
         Stage("embed users", plan.user_parts, candidates.embed_users, files.EMBEDDED_USERS),
         Stage("co_occurrence", blocks, item_lists.compute_co_occurrence, files.CO_OCCURRENCE),
-        Stage("lexical", 1, indexes.build_lexical),
-        Stage("habits", 1, item_features.compute_item_stats),
-        Stage("attraction", 1, item_features.align_attraction),
-        Stage("projections", 1, item_features.project_vectors),
-        Stage("codes", 1, indexes.build_codes),
-        Stage("suggestions", 1, indexes.build_suggestions),
-        *([Stage("dense", 1, indexes.build_ann)] if indexes.is_large(night) else []),
+        *item_features.stages(),
+        *indexes.stages(night),
     )
-    similar_blocks = len(item_lists.similar_blocks(night))
-    run(Stage("similar", similar_blocks, item_lists.compute_similar, files.SIMILAR))
+    larger_blocks = len(item_lists.similar_blocks(night))
+    run(Stage("similar", larger_blocks, item_lists.compute_similar, files.SIMILAR))
     if "follows" in sources:
         run(Stage("follows", blocks, item_lists.compute_follows, files.FOLLOWS))
     if nearest.SOURCE in sources:

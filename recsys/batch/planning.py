@@ -68,8 +68,6 @@ def _plan(
         live = copy_log(events, until, store, f"work/{version}", _examination(setup, models))
         decisions = PrivacyDecisions.load(events)
     event_chunks += [Chunk(LIVE, 0, live)] if live else []
-    same_space = previous is not None and previous.space == space
-    same_users = previous is not None and _same_user_space(setup, models, space, previous)
     plan = Plan(
         version=version,
         until=until.isoformat(),
@@ -78,8 +76,8 @@ def _plan(
         space=space,
         models=models,
         previous=previous.version if previous else None,
-        carry_from=previous.version if previous and same_space else None,
-        taste_from=previous.version if previous and same_users else None,
+        carry_from=previous.version if previous and previous.space == space else None,
+        taste_from=_release_of_same_user_space(setup, models, space, previous),
         item_chunks=item_chunks,
         event_chunks=event_chunks,
         item_parts=_parts(items, choices.items_per_shard),
@@ -103,11 +101,14 @@ def _previous_manifest(store: ArtifactStore) -> Manifest | None:
         return None
 
 
-def _same_user_space(setup: Setup, models: str | None, space: str, previous: Manifest) -> bool:
-    """Whether the user model places items where the previous release has them."""
-    if (previous.space, previous.setup) != (space, setup.name):
-        return False
-    return _user_model_files(setup, models) == _user_model_files(setup, previous.models)
+def _release_of_same_user_space(
+    setup: Setup, models: str | None, space: str, previous: Manifest | None
+) -> str | None:
+    """The previous release, where the user model places items as it has them."""
+    if previous is None or (previous.space, previous.setup) != (space, setup.name):
+        return None
+    same = _user_model_files(setup, models) == _user_model_files(setup, previous.models)
+    return previous.version if same else None
 
 
 def _user_model_files(setup: Setup, models: str | None) -> dict[str, str]:

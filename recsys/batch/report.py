@@ -1,10 +1,10 @@
-"""Fills the release report: counts and plots from the release, a dozen real answers from the funnel
-itself."""
+"""Fills the release report: counts and plots from the release, a dozen answers."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,35 +15,20 @@ from recsys.pipeline.candidates import unpacked
 from recsys.pipeline.recommender import Recommender
 from recsys.release.checks import Check
 from recsys.release.release import Release
-from recsys.release.report import Answer, Example, ReportData, render
-from recsys.release.report import Stage as ReportStage
+from recsys.release.report import ExampleAnswer, ExampleItem, ReportData, StageRow, render
 from recsys.types import Query, Ranking
 
 EXAMPLES = 6
 
 
 def write_report(
-    night: NightRun, release: Release, lines: Sequence[StageLine], found: Sequence[Check]
+    night: NightRun, release: Release, lines: Sequence[StageLine], checks: Sequence[Check]
 ) -> None:
     """`report.html` beside the release. Loads the encoder: the examples are answered as they will
     be by day."""
     manifest = release.manifest
     recommender = build_recommender(night.setup, release)
-    features_UNF = release.candidate_features_UNF
-    brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(manifest.sources))
-    by_source = {
-        name: np.asarray(features_UNF[:, :, at])[brought_UNF[:, :, at]]
-        for at, name in enumerate(manifest.sources)
-    }
-    metrics = manifest.metrics
-    floors = (
-        [
-            {"name": "nightshelf", "recall@10": metrics["recall@10"]},
-            {"name": "popularity", "recall@10": metrics["popularity/recall@10"]},
-        ]
-        if metrics
-        else []
-    )
+    scores = _scores_by_source(release)
     data = ReportData(
         version=manifest.version,
         previous=manifest.previous,
@@ -52,28 +37,50 @@ def write_report(
         commit=manifest.commit,
         counts=manifest.counts,
         quarantined=manifest.quarantined,
-        stages=[
-            ReportStage(
-                line.name, line.rows, line.seconds, len(line.workers), line.reused == line.shards
-            )
-            for line in lines
-        ],
-        quality=floors,
-        checks=found,
+        stages=[_stage_row(line) for line in lines],
+        quality=_quality(manifest.metrics),
+        checks=checks,
         prices=release.prices_I,
         events_per_user=np.concatenate(
             [np.diff(chunk.offsets) for chunk in release.users["items"].chunks] or [[]]
         ),
         item_events=np.asarray(release.popularity_I),
-        list_scores={name: values for name, values in by_source.items() if values.size},
-        source_share={name: float(values.size) for name, values in by_source.items()},
+        list_scores={name: values for name, values in scores.items() if values.size},
+        source_share={name: float(values.size) for name, values in scores.items()},
         searches=_searches(night, recommender),
         recommendations=_recommendations(recommender),
     )
     night.store.write(night.release_path("report.html"), render(data).encode())
 
 
-def _searches(night: NightRun, recommender: Recommender) -> list[Example]:
+def _scores_by_source(release: Release) -> dict[str, np.ndarray]:
+    """The scores that each source gave the candidates it brought."""
+    sources, features_UNF = release.manifest.sources, release.candidate_features_UNF
+    brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(sources))
+    return {
+        name: np.asarray(features_UNF[:, :, column])[brought_UNF[:, :, column]]
+        for column, name in enumerate(sources)
+    }
+
+
+def _stage_row(line: StageLine) -> StageRow:
+    return StageRow(
+        name=line.name,
+        rows=line.rows,
+        seconds=line.seconds,
+        workers=len(line.workers),
+        skipped=line.reused == line.shards,
+    )
+
+
+def _quality(metrics: dict[str, float]) -> list[dict[str, Any]]:
+    """Our row and that of popularity, where a day was held out."""
+    names = {"nightshelf": "recall@10", "popularity": "popularity/recall@10"}
+    rows = [{"name": name, "recall@10": metrics.get(key)} for name, key in names.items()]
+    return rows if metrics else []
+
+
+def _searches(night: NightRun, recommender: Recommender) -> list[ExampleAnswer]:
     """Queries a shopper could type: the product words of items that sell, spread over the
     catalogue's best."""
     release, encoder = recommender.release, night.setup.encoder()
@@ -84,10 +91,10 @@ def _searches(night: NightRun, recommender: Recommender) -> list[Example]:
     )[:EXAMPLES]
     if not texts:
         return []
-    asked = [recommender.understand(text) for text in texts]
-    vectors_QD = encoder.encode_queries([each.understanding.normalised for each in asked])
+    queries = [recommender.understand(text) for text in texts]
+    vectors_QD = encoder.encode_queries([each.understanding.normalised for each in queries])
     return [
-        Example(
+        ExampleAnswer(
             [text],
             _answers(
                 recommender.search(
@@ -95,24 +102,24 @@ def _searches(night: NightRun, recommender: Recommender) -> list[Example]:
                 )
             ),
         )
-        for text, vector_D, understood in zip(texts, vectors_QD, asked, strict=True)
+        for text, vector_D, understood in zip(texts, vectors_QD, queries, strict=True)
     ]
 
 
-def _recommendations(recommender: Recommender) -> list[Example]:
+def _recommendations(recommender: Recommender) -> list[ExampleAnswer]:
     release = recommender.release
     users = len(release.user_ids)
     examples = []
     for row in range(0, users, max(1, users // EXAMPLES))[:EXAMPLES]:
         latest = dict.fromkeys(int(item) for item in release.history(row).items[::-1])
-        asked = [release.item(item).title for item in list(latest)[:5]]
+        titles = [release.item(item).title for item in list(latest)[:5]]
         query = Query(request_id=uuid.uuid4().hex, k=5, user_id=release.user_ids[row])
-        examples.append(Example(asked, _answers(recommender.recommend(query))))
+        examples.append(ExampleAnswer(titles, _answers(recommender.recommend(query))))
     return examples
 
 
-def _answers(ranking: Ranking) -> list[Answer]:
+def _answers(ranking: Ranking) -> list[ExampleItem]:
     return [
-        Answer(found.item.title, found.item.brand, found.item.price, tuple(found.sources))
-        for found in ranking.items
+        ExampleItem(scored.item.title, scored.item.brand, scored.item.price, tuple(scored.sources))
+        for scored in ranking.items
     ]

@@ -1,8 +1,7 @@
-"""A shop of any size out of a seed: what the stages before `nearest` leave, made by tasks, for
-measuring.
+"""A synthetic shop of any size from a seed: what the stages before `nearest` leave, for benchmarks.
 
-Vectors lie in clusters, as those of real items do; a user buys in his own cluster, so that what he
-is not to be shown again is what he would be shown first."""
+Vectors lie in clusters, as those of real items do; users buy in their own cluster, so that the
+items excluded for them are those that they would be shown first."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ CHECKED_PARTS = 16
 _ITEMS, _USERS, _CENTRES = range(3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticShop:
     """The shop as an adapter: `items` with texts, and no events. Shards of users hold
     `users_per_part`."""
@@ -139,9 +138,9 @@ def write_items(night: NightRun, part: int) -> ShardResult:
 def write_users(night: NightRun, part: int) -> ShardResult:
     """A shard of users: histories and vectors, in place of ingest and `embed_users`."""
     shop = _shop(night)
-    known, vectors_ND = draw_users(shop, part)
-    result = ShardResult(len(known))
-    table = users_table(_ids("u", shop.part(part)), known)
+    histories, vectors_ND = draw_users(shop, part)
+    result = ShardResult(len(histories))
+    table = users_table(_ids("u", shop.part(part)), histories)
     night.write_table(result, files.USERS, part, [one_batch(table)], USERS)
     night.write_arrays(result, part, {files.USER_VECTORS: vectors_ND})
     return result
@@ -183,8 +182,8 @@ def write_item_stats(night: NightRun, shard: int) -> ShardResult:
     }
     for file, array in arrays.items():
         night.assemble(file.name, npy_pieces([array]))
-    nobody = users_table(pa.array([], pa.string()), Histories.empty(0))
-    night.assemble(files.PEERS.name, write_arrow([one_batch(nobody)], USERS))
+    no_users = users_table(pa.array([], pa.string()), Histories.empty(0))
+    night.assemble(files.PEERS.name, write_arrow([one_batch(no_users)], USERS))
     return ShardResult(count)
 
 
@@ -197,47 +196,40 @@ def check_lists(night: NightRun, shard: int) -> ShardResult:
     those the ones that are."""
     shop, n = _shop(night), night.choices.candidates
     part = shard * max(1, night.plan.user_parts // CHECKED_PARTS) % night.plan.user_parts
-    known, vectors_ND = draw_users(shop, part)
-    chosen = np.random.default_rng(shard).choice(
-        len(known), min(CHECKED_PARTS, len(known)), replace=False
+    histories, vectors_ND = draw_users(shop, part)
+    sample = np.random.default_rng(shard).choice(
+        len(histories), min(CHECKED_PARTS, len(histories)), replace=False
     )
-    rows_QN = night.open_array(files.CANDIDATE_ROWS)[part * shop.users_per_part + chosen]
-    known, queries_QD = known.users(chosen), vectors_ND[chosen].astype(np.float64)
-    wanted_QN, found_QN = _best(night, queries_QD, known, n), np.full((len(chosen), n), -np.inf)
-    items_ID, sellable_I = (
-        night.open_array(files.ITEM_VECTORS),
-        np.asarray(night.open_table(files.ITEMS)["in_stock"]),
-    )
-    off, wrong = (
-        5e-3 if night.choices.encoder_gpus else 1e-5,
-        0,
-    )  # a GPU holds the items as bf16
+    rows_QN = night.open_array(files.CANDIDATE_ROWS)[part * shop.users_per_part + sample]
+    histories, queries_QD = histories.users(sample), vectors_ND[sample].astype(np.float64)
+    best_QN = _best(night, queries_QD, histories, n)
+    scores_QN, wrong = np.full((len(sample), n), -np.inf), 0
+    items_ID = night.open_array(files.ITEM_VECTORS)
+    sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
+    tolerance = 5e-3 if night.choices.encoder_gpus else 1e-5  # a GPU holds the items as bf16
     for query, rows_N in enumerate(rows_QN):
         rows = rows_N[rows_N >= 0]
-        found_QN[query, : len(rows)] = -np.sort(-(items_ID[rows] @ queries_QD[query]))
-        banned = (
-            np.isin(rows, known.slice(query, query + 1).items).any() or not sellable_I[rows].all()
-        )
-        near = np.allclose(found_QN[query], wanted_QN[query], rtol=0, atol=off)
-        wrong += bool(banned or len(set(rows.tolist())) < len(rows) or not near)
-    there = found_QN >= wanted_QN[:, -1:] - 1e-7
-    wanted = np.isfinite(wanted_QN)
-    counts = {"wrong": wrong, "wanted": int(wanted.sum()), "found": int((there & wanted).sum())}
-    return ShardResult(len(chosen), counts=counts)
+        scores_QN[query, : len(rows)] = -np.sort(-(items_ID[rows] @ queries_QD[query]))
+        bought = np.isin(rows, histories.slice(query, query + 1).items).any()
+        near = np.allclose(scores_QN[query], best_QN[query], rtol=0, atol=tolerance)
+        repeats = len(set(rows.tolist())) < len(rows)
+        wrong += bool(bought or not sellable_I[rows].all() or repeats or not near)
+    expected = np.isfinite(best_QN)
+    hits = (scores_QN >= best_QN[:, -1:] - 1e-7) & expected
+    counts = {"wrong": wrong, "wanted": int(expected.sum()), "found": int(hits.sum())}
+    return ShardResult(len(sample), counts=counts)
 
 
 def _best(
-    night: NightRun, queries_QD: NDArray[np.float64], known: Histories, n: int
+    night: NightRun, queries_QD: NDArray[np.float64], histories: Histories, n: int
 ) -> NDArray[np.float64]:
     """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for
     none."""
-    items_ID, sellable_I = (
-        night.open_array(files.ITEM_VECTORS),
-        np.asarray(night.open_table(files.ITEMS)["in_stock"]),
-    )
+    items_ID = night.open_array(files.ITEM_VECTORS)
+    sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
     best_QN = np.full((len(queries_QD), n), -np.inf)
-    offsets, bought = known.bought()
-    owners = np.repeat(np.arange(len(known)), np.diff(offsets))
+    offsets, bought = histories.bought()
+    owners = np.repeat(np.arange(len(histories)), np.diff(offsets))
     for rows in row_ranges(len(items_ID), 65_536):
         scores_QI = queries_QD @ items_ID[rows.start : rows.stop].astype(np.float64).T
         scores_QI[:, ~sellable_I[rows.start : rows.stop]] = -np.inf

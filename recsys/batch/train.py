@@ -1,5 +1,4 @@
-"""A training function on several workers at once, by Ray Train; on one, in this process and without
-Ray."""
+"""Data-parallel training by Ray Train; with one worker, in this process and without Ray."""
 
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ T = TypeVar("T")
 def run_distributed(
     function: Callable[..., T],
     arguments: Mapping[str, Any],
+    *,
     workers: int = 1,
     use_gpu: bool = False,
     cpus: float = 1.0,

@@ -1,5 +1,4 @@
-"""A function tried with other values of its parameters, by Ray Tune: at random (Bergstra & Bengio
-2012) or on a grid.
+"""Hyperparameter search by Ray Tune: at random (Bergstra & Bengio 2012) or on a grid.
 
 Every trial runs to its end, none is stopped for being behind: what a search costs is known before
 it."""
@@ -39,6 +38,7 @@ def search_parameters(
     arguments: Mapping[str, Any],
     space: Mapping[str, Sequence[float]],
     trials: int | None,
+    *,
     seed: int = 0,
     first: Sequence[Values] = (),
     cpus: float = 1.0,
@@ -59,23 +59,22 @@ def search_parameters(
     count = math.prod(map(len, space.values())) if trials is None else trials
     if not space or count < max(1, len(first)):
         raise InputError(
-            f"a search of {count} trials over {len(space)} parameters finds nothing: give at least one"
+            f"a search of {count} trials over {len(space)} parameters finds nothing: "
+            "give at least one"
         )
-    told = _TrialLog(say, count)
-    draw = tune.grid_search if trials is None else tune.choice
+    log, draw = _TrialLog(say, count), tune.grid_search if trials is None else tune.choice
+    points = [dict(point) for point in first]
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
         tune.Tuner(
             tune.with_resources(_trainable(function, arguments), {"cpu": cpus, "gpu": gpus}),
             param_space={name: draw(list(choices)) for name, choices in space.items()},
             tune_config=tune.TuneConfig(
                 num_samples=1 if trials is None else trials,
-                search_alg=BasicVariantGenerator(
-                    [dict(point) for point in first], random_state=seed
-                ),
+                search_alg=BasicVariantGenerator(points, random_state=seed),
             ),
-            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[told]),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[log]),
         ).fit()
-    return _best_first(told.ended)
+    return _best_first(log.trials)
 
 
 def _trainable(function: Callable[..., float], arguments: Mapping[str, Any]) -> Callable[..., Any]:
@@ -95,10 +94,10 @@ def _report(
 
 
 class _TrialLog(tune.Callback):
-    """Keeps what ended, and tells it."""
+    """Collects the trials that ended, and reports each."""
 
     def __init__(self, say: Say, count: int) -> None:
-        self.say, self.count, self.ended = say, count, list[Trial]()
+        self.say, self.count, self.trials = say, count, list[Trial]()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -110,11 +109,11 @@ class _TrialLog(tune.Callback):
         self._add(Trial(trial.config, math.nan, trial.last_result.get("time_total_s", 0.0), reason))
 
     def _add(self, trial: Trial) -> None:
-        self.ended.append(trial)
+        self.trials.append(trial)
         outcome = f"failed: {trial.error}" if trial.error else f"{trial.score:.4f}"
-        tried = "  ".join(f"{name} {value:g}" for name, value in trial.values.items())
+        values = "  ".join(f"{name} {value:g}" for name, value in trial.values.items())
         self.say(
-            f"trial {len(self.ended)} of {self.count}  {outcome}  {trial.seconds:.0f} s  {tried}"
+            f"trial {len(self.trials)} of {self.count}  {outcome}  {trial.seconds:.0f} s  {values}"
         )
 
 

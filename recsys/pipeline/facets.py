@@ -51,17 +51,20 @@ def _without(passing: Mapping[str, Mask], rows: Ints, *names: str) -> Ints:
 def _labels(labels: Labels, rows: Ints, selected: Iterable[str]) -> tuple[FacetCount, ...]:
     counts_V = labels.counts(rows)
     chosen = {value.casefold(): value for value in selected}
-    there = {labels.place[folded] for folded in chosen if folded in labels.place}
+    there = {labels.value_index[folded] for folded in chosen if folded in labels.value_index}
     found = np.flatnonzero(counts_V)
     found = found[np.argsort(-counts_V[found], kind="stable")][: MOST_VALUES + 1].tolist()
-    named = [at for at in found if labels.spelled_V[at].strip()][
+    named = [at for at in found if labels.spellings_V[at].strip()][
         :MOST_VALUES
     ]  # no brand is no value
     counted = [
-        FacetCount(labels.spelled_V[at], int(counts_V[at]), at in there) for at in {*named, *there}
+        FacetCount(labels.spellings_V[at], int(counts_V[at]), at in there)
+        for at in {*named, *there}
     ]
     unknown = [
-        FacetCount(value, 0, True) for folded, value in chosen.items() if folded not in labels.place
+        FacetCount(value, 0, True)
+        for folded, value in chosen.items()
+        if folded not in labels.value_index
     ]
     return tuple(sorted([*counted, *unknown], key=lambda facet: (-facet.count, facet.value)))
 

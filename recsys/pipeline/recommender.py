@@ -133,7 +133,7 @@ class Recommender:
                 known_words,
             ),
             release.codes,
-            release.labels["brand"].spelled_V,
+            release.labels["brand"].spellings_V,
             release.item_ids.__getitem__,
         )
         reranker = reranker or Reranker(release.item_features)

@@ -17,20 +17,20 @@ from recsys.types import Ints, Mask
 BELOW = " / "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labels:
     """A column of labels, case folded: `codes_I` names each item's, and each label lies below some
     values.
 
     A brand lies below itself, "a / b" below "a" and "a / b". Pair p says that label `labels_P[p]`
-    lies below value `values_P[p]`; `spelled_V` are the values as most items spell them, `place`
-    finds them folded."""
+    lies below value `values_P[p]`; `spellings_V` are the values as most items spell them, and
+    `value_index` finds them folded."""
 
     codes_I: NDArray[np.int32]
     labels_P: NDArray[np.int32]
     values_P: NDArray[np.int32]
-    spelled_V: tuple[str, ...]
-    place: Mapping[str, int]
+    spellings_V: tuple[str, ...]
+    value_index: Mapping[str, int]
 
     @classmethod
     def of(cls, column: pa.ChunkedArray, nested: bool) -> Labels:
@@ -40,31 +40,41 @@ class Labels:
         for spelling, items in zip(spellings, np.bincount(spelling_I).tolist(), strict=True):
             for value in _above(spelling, nested):
                 counts.setdefault(value.casefold(), Counter())[value] += items
-        place = {value: at for at, value in enumerate(counts)}
-        spelled = tuple(
-            min(spelt, key=lambda text: (-spelt[text], text)) for spelt in counts.values()
+        value_index = {value: index for index, value in enumerate(counts)}
+        spellings_V = tuple(
+            min(variants, key=lambda text: (-variants[text], text)) for variants in counts.values()
         )
         folded: dict[str, int] = {}
         label_S = np.array(
             [folded.setdefault(text.casefold(), len(folded)) for text in spellings], np.int32
         )
         pairs = [
-            (at, place[value]) for label, at in folded.items() for value in _above(label, nested)
+            (at, value_index[value])
+            for label, at in folded.items()
+            for value in _above(label, nested)
         ]
         labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
-        return cls(label_S[spelling_I], labels_P, values_P, spelled, place)
+        return cls(
+            codes_I=label_S[spelling_I],
+            labels_P=labels_P,
+            values_P=values_P,
+            spellings_V=spellings_V,
+            value_index=value_index,
+        )
 
-    def below(self, wanted: Sequence[str]) -> Mask:
-        """[L]: which labels lie below one of the wanted values, in any case."""
-        places = [at for value in wanted if (at := self.place.get(value.casefold())) is not None]
+    def below(self, values: Sequence[str]) -> Mask:
+        """[L]: which labels lie below one of the values, in any case."""
+        indices = [
+            at for value in values if (at := self.value_index.get(value.casefold())) is not None
+        ]
         below_L = np.zeros(int(self.labels_P.max(initial=-1)) + 1, bool)
-        below_L[self.labels_P[np.isin(self.values_P, places)]] = True
+        below_L[self.labels_P[np.isin(self.values_P, indices)]] = True
         return below_L
 
     def counts(self, rows: Ints) -> NDArray[np.int64]:
         """[V]: how many of the items lie below each value."""
         items_L = np.bincount(self.codes_I[rows], minlength=int(self.labels_P.max(initial=-1)) + 1)
-        return np.bincount(self.values_P, items_L[self.labels_P], len(self.spelled_V)).astype(
+        return np.bincount(self.values_P, items_L[self.labels_P], len(self.spellings_V)).astype(
             np.int64
         )
 

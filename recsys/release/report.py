@@ -43,9 +43,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the night; `skipped` when its output was there already."""
+@dataclass(frozen=True, kw_only=True)
+class StageRow:
+    """A stage of the night; `skipped` when an earlier start of the night had finished it."""
 
     name: str
     rows: int
@@ -59,7 +59,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExampleItem:
     """One item of an answer, as a shopper sees it, and the sources that brought it."""
 
     title: str
@@ -69,15 +69,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Example:
-    """What was asked (a query, or a user's latest items, newest first) and what came, best
-    first."""
+class ExampleAnswer:
+    """A request (its text, or the titles of a user's latest items, newest first) and the items of
+    its answer, best first."""
 
-    asked: Sequence[str]
-    answers: Sequence[Answer]
+    request: Sequence[str]
+    items: Sequence[ExampleItem]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """All that the page says. Empty parts are left out of it.
 
@@ -94,7 +94,7 @@ class ReportData:
     commit: str
     counts: Mapping[str, int]
     quarantined: Mapping[str, int] = field(default_factory=dict)
-    stages: Sequence[Stage] = ()
+    stages: Sequence[StageRow] = ()
     quality: Sequence[Mapping[str, Any]] = ()
     checks: Sequence[Check] = ()
     prices: NDArray[Any] = field(default_factory=lambda: np.empty(0))
@@ -102,16 +102,18 @@ class ReportData:
     item_events: NDArray[Any] = field(default_factory=lambda: np.empty(0))
     list_scores: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     source_share: Mapping[str, float] = field(default_factory=dict)
-    searches: Sequence[Example] = ()
-    recommendations: Sequence[Example] = ()
+    searches: Sequence[ExampleAnswer] = ()
+    recommendations: Sequence[ExampleAnswer] = ()
 
 
 def render(report: ReportData) -> str:
     """One HTML page that needs nothing else: no script, no font, no picture from elsewhere."""
-    rooms = Environment(
+    environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = rooms.from_string((files("recsys.release") / "report.html.j2").read_text("utf-8"))
+    template = environment.from_string(
+        (files("recsys.release") / "report.html.j2").read_text("utf-8")
+    )
     metrics = list(dict.fromkeys(key for row in report.quality for key in row if key != "name"))
     failed = sum(not check.passed for check in report.checks)
     return template.render(report=report, metrics=metrics, failed=failed, plots=_plots(report))
@@ -122,7 +124,7 @@ def _plots(report: ReportData) -> list[tuple[str, str]]:
     prices, users, items = (
         _positive(values) for values in (report.prices, report.events_per_user, report.item_events)
     )
-    drawn: list[tuple[str, int, Callable[[Figure], None]]] = [
+    plots: list[tuple[str, int, Callable[[Figure], None]]] = [
         (
             "Prices",
             prices.size,
@@ -145,7 +147,7 @@ def _plots(report: ReportData) -> list[tuple[str, str]]:
             lambda figure: _ridges(figure, report.list_scores),
         ),
     ]
-    return [(caption, _svg(draw)) for caption, size, draw in drawn if size]
+    return [(caption, _svg(draw)) for caption, size, draw in plots if size]
 
 
 def _positive(values: NDArray[Any]) -> NDArray[np.float64]:

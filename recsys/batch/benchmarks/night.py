@@ -89,7 +89,9 @@ def make_benchmark(
     or a CPU's memory."""
     users_per_part = min(100_000, max(64, users // 80))
     users_per_part = users_per_part // 512 * 512 or users_per_part  # whole blocks
-    shop = synthetic.SyntheticShop(items, users, dim, users_per_part, UNTIL)
+    shop = synthetic.SyntheticShop(
+        items=items, users=users, dim=dim, users_per_part=users_per_part, until=UNTIL
+    )
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     setup = Setup(

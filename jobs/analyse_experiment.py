@@ -24,7 +24,7 @@ from recsys.errors import InputError, NotFoundError, RecsysError
 from recsys.events.joins import label_examples
 from recsys.events.log_checks import count_anomalies
 from recsys.experiments.analysis import METRICS, Row, analyse
-from recsys.experiments.estimators import estimates
+from recsys.experiments.estimators import estimate_clicks
 from recsys.interfaces import Ranker
 from recsys.learning.rankers import read_ranking_log
 from recsys.ranking.examination import Examination, from_swaps
@@ -99,7 +99,7 @@ def log_of(setup: Setup) -> tuple[list[Impression], list[pa.RecordBatch]]:
 
 
 def off_policy(setup: Setup, examples: pa.Table, folder: Path) -> tuple[list[Row], list[str]]:
-    """Clicks a request of each ranker in the folder, by surface: `estimators.estimates`. Shared
+    """Clicks a request of each ranker in the folder, by surface: `estimators.estimate_clicks`. Shared
     lists are left out."""
     rankers, rows, notes = rankers_in(folder), list[Row](), list[str]()
     shared = set(examples.filter(pc.not_equal(examples["team"], ""))["request_id"].to_pylist())
@@ -126,7 +126,7 @@ def foretold(
     examination, rows = examination_of(folder, lists), []
     for name, ranker in rankers:
         scores_BK = ranker.score(lists.named(ranker.feature_names).features_BKF)
-        for found in estimates(lists, scores_BK, examination, setup.day.explore):
+        for found in estimate_clicks(lists, scores_BK, examination, setup.day.explore):
             row: Row = {
                 "kind": "estimate",
                 "name": f"{name}/{found.name}",

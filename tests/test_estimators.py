@@ -1,20 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from recsys.experiments.estimators import (
-    Coverage,
     Estimate,
-    coverage,
-    dr,
-    estimates,
+    LoggedClicks,
+    doubly_robust,
+    estimate_clicks,
     ips,
-    rho_swap,
     snips,
-    target_places,
+    swap_aware_examination,
+    target_positions,
 )
 from recsys.experiments.exploration import Exploration, explore
 from recsys.ranking.examination import Examination, from_swaps
@@ -83,13 +83,13 @@ def log(requests: int, seed: int, policy: Exploration = SWAP) -> Drawn:
     )
 
 
-def wanted(drawn: Drawn) -> Floats:
+def target_scores(drawn: Drawn) -> Floats:
     """The target's scores: it sees the feature without noise."""
     return drawn.features_BKF[:, :, 0]
 
 
 def true_clicks(drawn: Drawn) -> float:
-    places_BK = target_places(wanted(drawn), drawn.positions_BK)
+    places_BK = target_positions(target_scores(drawn), drawn.positions_BK)
     return float((CURVE[places_BK - 1] * drawn.relevance_BK).sum(axis=1).mean())
 
 
@@ -100,56 +100,54 @@ def measured(
     seed: int, requests: int = 3000, policy: Exploration = SWAP
 ) -> tuple[float, list[Estimate]]:
     drawn = log(requests, seed, policy)
-    return TRUTH, estimates(drawn.lists(), wanted(drawn), KNOWN, policy, seed)
+    return TRUTH, estimate_clicks(drawn.lists(), target_scores(drawn), KNOWN, policy, seed)
 
 
 def test_the_target_deals_out_the_lists_own_places() -> None:
     positions_BK = np.array([[1, 2, 3], [11, 12, 0]], np.int32)
     scores_BK = np.array([[0.1, 0.9, 0.5], [1.0, 2.0, 9.0]], np.float32)
-    assert target_places(scores_BK, positions_BK).tolist() == [[3, 1, 2], [12, 11, 0]]
+    assert target_positions(scores_BK, positions_BK).tolist() == [[3, 1, 2], [12, 11, 0]]
     assert (
-        target_places(np.zeros((2, 3), np.float32), positions_BK).tolist() == positions_BK.tolist()
+        target_positions(np.zeros((2, 3), np.float32), positions_BK).tolist()
+        == positions_BK.tolist()
     )
 
 
 def test_of_the_logged_order_all_say_what_was_clicked() -> None:
     positions_BK, clicks_BK = np.array([[1, 2], [1, 2]]), np.array([[True, True], [True, False]])
     ones_BK = np.ones((2, 2), np.float32)
-    flat = Examination.flat(2)
-    for found in (
-        ips(positions_BK, positions_BK, clicks_BK, ones_BK),
-        snips(positions_BK, positions_BK, clicks_BK, ones_BK),
-        dr(positions_BK, positions_BK, clicks_BK, flat, 0.3 * ones_BK),
+    log = LoggedClicks(positions_BK, clicks_BK, ones_BK)
+    for estimate in (
+        ips(log, positions_BK),
+        snips(log, positions_BK),
+        doubly_robust(log, positions_BK, Examination.flat(2), 0.3 * ones_BK),
     ):
-        assert found.value == pytest.approx(1.5)
-        assert found.weight == pytest.approx(1)
+        assert estimate.value == pytest.approx(1.5)
+        assert estimate.weight == pytest.approx(1)
 
 
 def test_ips_by_hand() -> None:
     """Of two requests one shows the target's order, with a chance of 1/4: its one click counts four
     times."""
-    positions_BK, target_BK = np.array([[1, 2], [1, 2]]), np.array([[1, 2], [2, 1]])
-    clicks_BK, quarter_BK = (
-        np.array([[True, False], [True, True]]),
-        np.full((2, 2), 0.25, np.float32),
-    )
-    assert ips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(4 / 2)
-    assert ips(target_BK, positions_BK, clicks_BK, quarter_BK, clip=3).value == pytest.approx(3 / 2)
-    assert snips(target_BK, positions_BK, clicks_BK, quarter_BK).value == pytest.approx(1.0)
+    clicks_BK = np.array([[True, False], [True, True]])
+    quarter_BK = np.full((2, 2), 0.25, np.float32)
+    log = LoggedClicks(np.array([[1, 2], [1, 2]]), clicks_BK, quarter_BK)
+    target_BK = np.array([[1, 2], [2, 1]])
+    assert ips(log, target_BK).value == pytest.approx(4 / 2)
+    assert ips(log, target_BK, clip=3).value == pytest.approx(3 / 2)
+    assert snips(log, target_BK).value == pytest.approx(1.0)
 
 
 def test_dr_by_hand() -> None:
     """e(2) = 1/2. The item at 2 goes to 1: 1 (q + (1 - q / 2) / (1/2)), the other: 1/2 (q + (0 - q)
     / 1), q = .4."""
     curve = np.array([1, 0.5], np.float32)
-    found = dr(
-        np.array([[2, 1]]),
-        np.array([[1, 2]]),
-        np.array([[False, True]]),
-        Examination(curve, curve, curve),
-        np.full((1, 2), 0.4, np.float32),
+    ones_BK = np.ones((1, 2), np.float32)
+    log = LoggedClicks(np.array([[1, 2]]), np.array([[False, True]]), ones_BK)
+    estimate = doubly_robust(
+        log, np.array([[2, 1]]), Examination(curve, curve, curve), 0.4 * ones_BK
     )
-    assert found.value == pytest.approx(0.5 * (0.4 - 0.4) + (0.4 + (1 - 0.2) / 0.5))
+    assert estimate.value == pytest.approx(0.5 * (0.4 - 0.4) + (0.4 + (1 - 0.2) / 0.5))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,7 @@ def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
     for _ in range(draws):
         places_K, propensities_K, _ = explore(scores_N, K, policy, rng, tail_N=np.zeros(K, bool))
         sums[places_K] += CURVE
-        rho_1K = rho_swap(np.arange(1, K + 1)[None], propensities_K[None], KNOWN)
+        rho_1K = swap_aware_examination(np.arange(1, K + 1)[None], propensities_K[None], KNOWN)
         rows.append(rho_1K[0][np.argsort(places_K)])
     np.testing.assert_allclose(
         rows, np.tile(rows[0], (draws, 1)), rtol=1e-5
@@ -177,7 +175,7 @@ def test_rho_is_the_mean_over_what_could_be_shown(policy: Exploration) -> None:
 
 def test_of_what_was_not_explored_rho_is_the_place() -> None:
     positions_BK = np.array([[1, 2, 3], [1, 2, 0]])
-    rho_BK = rho_swap(positions_BK, np.ones((2, 3), np.float32), KNOWN)
+    rho_BK = swap_aware_examination(positions_BK, np.ones((2, 3), np.float32), KNOWN)
     np.testing.assert_allclose(rho_BK, [CURVE[:3], [*CURVE[:2], 1]])
 
 
@@ -194,10 +192,10 @@ def test_pads_count_nothing() -> None:
             for name, value in vars(lists).items()
         }
     )
-    scores_BK = np.concatenate([wanted(drawn), np.full((200, 2), 99, np.float32)], axis=1)
+    scores_BK = np.concatenate([target_scores(drawn), np.full((200, 2), 99, np.float32)], axis=1)
     for one, other in zip(
-        estimates(lists, wanted(drawn), KNOWN, SWAP),
-        estimates(wider, scores_BK, KNOWN, SWAP),
+        estimate_clicks(lists, target_scores(drawn), KNOWN, SWAP),
+        estimate_clicks(wider, scores_BK, KNOWN, SWAP),
         strict=True,
     ):
         assert one.value == pytest.approx(other.value)
@@ -206,7 +204,9 @@ def test_pads_count_nothing() -> None:
 
 def test_without_lists_there_is_no_estimate() -> None:
     assert (
-        estimates(log(5, 0).lists().where(np.zeros(5, bool)), np.zeros((0, K), np.float32), KNOWN)
+        estimate_clicks(
+            log(5, 0).lists().where(np.zeros(5, bool)), np.zeros((0, K), np.float32), KNOWN
+        )
         == []
     )
 
@@ -215,32 +215,52 @@ def test_an_uncertain_curve_widens_the_interval() -> None:
     drawn = log(500, 2)
     vague = Examination(CURVE, 0.7 * CURVE, 1.3 * CURVE)
     narrow, wide = (
-        estimates(drawn.lists(), wanted(drawn), curve, SWAP)[3] for curve in (KNOWN, vague)
+        estimate_clicks(drawn.lists(), target_scores(drawn), curve, SWAP)[3]
+        for curve in (KNOWN, vague)
     )
     assert narrow.value == wide.value
     assert wide.width > 1.1 * narrow.width
 
 
-def test_coverage_counts() -> None:
-    found = coverage(lambda seed: (1.0, [Estimate("x", seed, seed - 0.5, seed + 0.5, 1, 1)]), 4)
-    assert (found["x"].held, found["x"].width, found["x"].bias) == (0.25, 1.0, 0.5)
+@dataclass(frozen=True)
+class Coverage:
+    """Over repetitions: how often the interval holds the truth, its mean width, and the mean error
+    of the value."""
+
+    share: float
+    width: float
+    bias: float
+
+
+def coverage(
+    repeat: Callable[[int], tuple[float, Sequence[Estimate]]], repetitions: int
+) -> dict[str, Coverage]:
+    """Of each estimator, by name. `repeat(seed)` draws a log and gives the truth and the estimates
+    from it."""
+    rows: dict[str, list[tuple[bool, float, float]]] = {}
+    for seed in range(repetitions):
+        truth, estimates = repeat(seed)
+        for each in estimates:
+            row = each.low <= truth <= each.high, each.width, each.value - truth
+            rows.setdefault(each.name, []).append(row)
+    return {name: Coverage(*np.mean(values, axis=0).tolist()) for name, values in rows.items()}
 
 
 def test_dr_knows_the_truth_within_a_narrow_interval() -> None:
-    found = coverage(measured, 12)
-    assert abs(found["dr"].bias) < 0.03  # 4.8 standard errors of the mean of 12
-    assert found["dr"].held >= 0.75
-    assert found["dr"].width <= 0.5 * found["ips"].width
-    assert found["logged"].bias < -0.1
-    assert found["gain"].width < found["dr"].width
+    results = coverage(measured, 12)
+    assert abs(results["dr"].bias) < 0.03  # 4.8 standard errors of the mean of 12
+    assert results["dr"].share >= 0.75
+    assert results["dr"].width <= 0.5 * results["ips"].width
+    assert results["logged"].bias < -0.1
+    assert results["gain"].width < results["dr"].width
 
 
 @pytest.mark.slow
 def test_the_interval_of_the_gain_holds() -> None:
     had = log(50_000, 20_000)
     gain = true_clicks(had) - float((CURVE * had.relevance_BK).sum(axis=1).mean())
-    found = coverage(lambda seed: (gain, measured(5000 + seed)[1]), 20)["gain"]
-    assert found.held >= 0.8, found  # of 20: an interval that holds 95 % fails this once in 400
+    result = coverage(lambda seed: (gain, measured(5000 + seed)[1]), 20)["gain"]
+    assert result.share >= 0.8, result  # of 20: an interval that holds 95 % fails this once in 400
 
 
 def covered(
@@ -251,7 +271,7 @@ def covered(
     def repeat(seed: int) -> tuple[float, list[Estimate]]:
         lists = (drawn := log(requests, 5000 + seed, policy)).lists()
         curve = from_swaps(lists, draws=50) if from_log else KNOWN
-        return TRUTH, estimates(lists, wanted(drawn), curve, policy, seed)
+        return TRUTH, estimate_clicks(lists, target_scores(drawn), curve, policy, seed)
 
     return coverage(repeat, repetitions)
 
@@ -266,6 +286,6 @@ def covered(
     ],
 )
 def test_the_interval_of_dr_holds(requests: int, policy: Exploration, from_log: bool) -> None:
-    found = covered(requests, policy, 20, from_log)
-    assert found["dr"].held >= 0.8, found  # 200 repetitions are in docs/experiments.md
-    assert found["dr"].width <= 0.5 * found["ips"].width, found
+    results = covered(requests, policy, 20, from_log)
+    assert results["dr"].share >= 0.8, results  # 200 repetitions are in docs/experiments.md
+    assert results["dr"].width <= 0.5 * results["ips"].width, results

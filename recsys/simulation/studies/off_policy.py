@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.evaluation.results import Criterion
-from recsys.experiments.estimators import Estimate, estimates
+from recsys.experiments.estimators import Estimate, estimate_clicks
 from recsys.intervals import bootstrap_interval, wilson_interval
 from recsys.ranking.examination import from_swaps
 from recsys.simulation.click_models import PositionBasedModel
@@ -84,5 +84,5 @@ def _estimate(
     scores_BN = sales_scores(candidates)
     lists = simulate_log(candidates, scores_BN, policy=SWAPS, model=model, seed=seed)
     examination = from_swaps(lists, draws=50)
-    results = estimates(lists, target_scores(lists.features_BKF), examination, SWAPS, seed)
+    results = estimate_clicks(lists, target_scores(lists.features_BKF), examination, SWAPS, seed)
     return {each.name: each for each in results}

@@ -26,7 +26,7 @@ from recsys.events.log_checks import count_anomalies
 from recsys.experiments.analysis import METRICS, Row, analyse
 from recsys.experiments.estimators import estimate_clicks
 from recsys.interfaces import Ranker
-from recsys.learning.rankers import read_ranking_log
+from recsys.learning.ranking_log import read_ranking_log
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.ranking.trees import TreeRanker

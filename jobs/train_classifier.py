@@ -54,7 +54,13 @@ def main() -> None:
     )
     out = arguments.out / "classifier"
     valid = train_classifier(
-        *_without(train, held_out), base, out, schedule, recipe, say=print, resume=arguments.resume
+        *_without(train, held_out),
+        base,
+        out,
+        schedule,
+        recipe=recipe,
+        say=print,
+        resume=arguments.resume,
     )
     row = {"name": "nightshelf", **evaluate_classifier(IntentClassifier(out), *inside, outside)}
     print(

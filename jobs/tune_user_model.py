@@ -30,7 +30,9 @@ from recsys.models.composition import catalogue_vectors, next_setup
 from recsys.release.release import Release, histories_of
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
-from recsys.training.users import NextItemTargets, UserModelRecipe, leave_last_out, score_recipe
+from recsys.training.splits import NextItemTargets, leave_last_out
+from recsys.training.user_recipe import UserModelRecipe
+from recsys.training.users import score_recipe
 
 SPACE: dict[str, tuple[float, ...]] = {
     "learning_rate": (3e-4, 5e-4, 1e-3, 2e-3, 3e-3),

@@ -139,7 +139,7 @@ def test_variants_learn_too(tiny, tmp_path, recipe):  # noqa: F811
         pytest.importorskip("peft")
     base = TransformerEncoder(str(tiny), query_prefix="a ")
     metrics = train_classifier(
-        TEXTS, LABELS, base, tmp_path, SCHEDULE, recipe, valid=(TEXTS, LABELS)
+        TEXTS, LABELS, base, tmp_path, SCHEDULE, recipe=recipe, valid=(TEXTS, LABELS)
     )
     assert metrics["best"] > 0.9
     assert metrics["accuracy"] == pytest.approx(
@@ -282,7 +282,13 @@ def test_banking77_begins_at_the_nearest_centroid(tmp_path):
         for at in rng.choice(np.flatnonzero(np.array(labels) == label), 4)
     ]
     chosen = [texts[at] for at in places], [labels[at] for at in places]
-    metrics = train_classifier(*chosen, minilm(), tmp_path, Schedule(0.01, 8, 1e-6), valid=chosen)
+    metrics = train_classifier(
+        *chosen,
+        minilm(),
+        tmp_path,
+        Schedule(epochs=0.01, batch_size=8, learning_rate=1e-6),
+        valid=chosen,
+    )
     assert metrics["start"] > 0.85
     assert len(IntentClassifier(tmp_path).classes) == 77
 

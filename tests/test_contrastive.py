@@ -20,7 +20,7 @@ from recsys.training.loop import FitResult, Schedule, seed_everything
 from recsys.training.pooled import Pooled, Tokens
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
-SCHEDULE = Schedule(12, 32, 3e-3, patience=0)
+SCHEDULE = Schedule(epochs=12, batch_size=32, learning_rate=3e-3, patience=0)
 TRAIN, VALID = judged(VERBS[:3]), judged(VERBS[3:], 1)
 NONE_QN = np.full((len(TRAIN.queries), 1), -1)
 
@@ -37,7 +37,9 @@ def tuned(
     encoder: TransformerEncoder, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, FitResult]:
     folder = tmp_path_factory.mktemp("tuned")
-    return folder, tune_encoder(encoder, TEXTS, TRAIN, VALID, NONE_QN, folder, SCHEDULE)
+    return folder, tune_encoder(
+        encoder, TEXTS, TRAIN, VALID, hard_QN=NONE_QN, folder=folder, schedule=SCHEDULE
+    )
 
 
 def opened(folder: Path) -> TransformerEncoder:
@@ -74,9 +76,16 @@ def test_low_rank_adapters_end_in_the_same_kind_of_folder(
     encoder: TransformerEncoder, tmp_path: Path
 ) -> None:
     pytest.importorskip("peft")
-    schedule = Schedule(6, 32, 1e-2, patience=0)
+    schedule = Schedule(epochs=6, batch_size=32, learning_rate=1e-2, patience=0)
     fitted = tune_encoder(
-        encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path, schedule, adapters="lora"
+        encoder,
+        TEXTS,
+        TRAIN,
+        VALID,
+        hard_QN=NONE_QN,
+        folder=tmp_path,
+        schedule=schedule,
+        adapters="lora",
     )
     assert fitted.best > 2 * fitted.start
     assert recall(opened(tmp_path)) == pytest.approx(fitted.best, abs=0.15)
@@ -84,9 +93,11 @@ def test_low_rank_adapters_end_in_the_same_kind_of_folder(
 
 
 def test_same_seed_same_weights(encoder: TransformerEncoder, tmp_path: Path) -> None:
-    schedule = Schedule(1, 64, 3e-3, patience=0, seed=7)
+    schedule = Schedule(epochs=1, batch_size=64, learning_rate=3e-3, patience=0, seed=7)
     for name in ("first", "second"):
-        tune_encoder(encoder, TEXTS, TRAIN, VALID, NONE_QN, tmp_path / name, schedule)
+        tune_encoder(
+            encoder, TEXTS, TRAIN, VALID, hard_QN=NONE_QN, folder=tmp_path / name, schedule=schedule
+        )
     first, second = (opened(tmp_path / name).encode_items(TEXTS) for name in ("first", "second"))
     np.testing.assert_array_equal(first, second)
 
@@ -96,7 +107,9 @@ def test_no_usable_pair_is_said(encoder: TransformerEncoder, tmp_path: Path) -> 
     with pytest.raises(
         InputError, match=rf"no pair of the training file is graded {USABLE} or better"
     ):
-        tune_encoder(encoder, TEXTS, bad, VALID, NONE_QN, tmp_path, SCHEDULE)
+        tune_encoder(
+            encoder, TEXTS, bad, VALID, hard_QN=NONE_QN, folder=tmp_path, schedule=SCHEDULE
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -17,7 +17,7 @@ from recsys.training.cross_encoder import UNJUDGED, judged_ndcg, with_negatives
 from recsys.training.loop import Schedule
 from tests.toy_search import TEXTS, VERBS, VOCABULARY, bert_folder, judged
 
-SCHEDULE = Schedule(20, 32, 3e-3, patience=0)
+SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=3e-3, patience=0)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def trained(
 ) -> tuple[Path, cross_encoder.Fitted]:
     folder = tmp_path_factory.mktemp("cross-encoder")
     return folder, cross_encoder.train_cross_encoder(
-        base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder, SCHEDULE
+        base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder=folder, schedule=SCHEDULE
     )
 
 
@@ -48,10 +48,15 @@ def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) 
 
 
 def test_same_seed_same_scores(base: Path, tmp_path: Path) -> None:
-    schedule = Schedule(1, 64, 3e-3, patience=0, seed=3)
+    schedule = Schedule(epochs=1, batch_size=64, learning_rate=3e-3, patience=0, seed=3)
     for name in ("first", "second"):
         cross_encoder.train_cross_encoder(
-            base, TEXTS, judged(VERBS[:1]), judged(VERBS[3:], 1), tmp_path / name, schedule
+            base,
+            TEXTS,
+            judged(VERBS[:1]),
+            judged(VERBS[3:], 1),
+            folder=tmp_path / name,
+            schedule=schedule,
         )
     first, second = (
         CrossEncoder(tmp_path / name).scores(["aa1"] * 80, TEXTS) for name in ("first", "second")
@@ -121,7 +126,7 @@ LISTS_QN = np.array([[7, 1, 2, 3, 4, -1], [5, 6, 5, 8, -1, -1]])
 
 
 def test_negatives_are_what_nobody_judged() -> None:
-    more = with_negatives(TRAIN, LISTS_QN, 2, 1, seed=0)
+    more = with_negatives(TRAIN, LISTS_QN, each=2, first=1, seed=0)
     assert more.queries == TRAIN.queries
     assert more.query_P.tolist() == [0, 0, 0, 0, 1, 1, 1]
     (rows_0, grades_0), (rows_1, grades_1) = more.by_query()
@@ -134,9 +139,13 @@ def test_negatives_are_what_nobody_judged() -> None:
 
 
 def test_negatives_of_short_lists() -> None:
-    assert with_negatives(TRAIN, LISTS_QN, 5, 4, seed=0).rows_P.tolist() == [1, 2, 4, 5]
-    assert with_negatives(TRAIN, LISTS_QN[:, :0], 5, 1, seed=0).rows_P.tolist() == [1, 2, 5]
-    assert with_negatives(TRAIN, LISTS_QN, 0, 0, seed=0).rows_P.tolist() == [1, 2, 5]
+    assert with_negatives(TRAIN, LISTS_QN, each=5, first=4, seed=0).rows_P.tolist() == [1, 2, 4, 5]
+    assert with_negatives(TRAIN, LISTS_QN[:, :0], each=5, first=1, seed=0).rows_P.tolist() == [
+        1,
+        2,
+        5,
+    ]
+    assert with_negatives(TRAIN, LISTS_QN, each=0, first=0, seed=0).rows_P.tolist() == [1, 2, 5]
 
 
 lists = st.lists(
@@ -146,7 +155,7 @@ lists = st.lists(
 
 @given(lists, st.integers(0, 6), st.integers(0, 6), st.integers(0, 9))
 def test_laws_of_negatives(listed: list[list[int]], each: int, first: int, seed: int) -> None:
-    more = with_negatives(TRAIN, np.array(listed), each, first, seed)
+    more = with_negatives(TRAIN, np.array(listed), each=each, first=first, seed=seed)
     assert (np.diff(more.query_P) >= 0).all()
     for query, (rows, grades) in enumerate(more.by_query()):
         judged_rows, judged_grades = TRAIN.by_query()[query]

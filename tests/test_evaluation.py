@@ -29,9 +29,9 @@ from recsys.evaluation.search import (
     measure,
     sampled_codes,
 )
+from recsys.learning.search import SearchRecipe
 from recsys.tables import ITEMS_IN
 from recsys.training.loop import Schedule
-from recsys.training.search import SearchRecipe
 from recsys.types import Floats, Rows
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
@@ -255,7 +255,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = TransformerEncoder(str(bert_folder(folder)), max_tokens=16)
     short = SearchRecipe(
-        Schedule(10, 32, 2e-3, patience=0), None, Schedule(1, 64, 1e-3, patience=0)
+        encoder=Schedule(epochs=10, batch_size=32, learning_rate=2e-3, patience=0),
+        teacher=None,
+        student=Schedule(epochs=1, batch_size=64, learning_rate=1e-3, patience=0),
     )
     monkeypatch.setattr(search, "minilm", lambda: encoder)
     monkeypatch.setattr(search, "bert_tiny", lambda: folder)

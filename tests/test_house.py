@@ -50,6 +50,12 @@ WITH_RAY = ("jobs", "serve", "recsys.batch")
 #: What may load torch with its modules; everywhere else it comes in with the part that needs it.
 WITH_TORCH = (
     "recsys.training",
+    "recsys.learning.intents",
+    "recsys.learning.mixer",
+    "recsys.learning.models",
+    "recsys.learning.rankers",
+    "recsys.learning.search",
+    "recsys.learning.users",
     "recsys.users.sasrec",
     "recsys.users.sequence",
     "recsys.ranking.network",

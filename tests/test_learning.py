@@ -20,19 +20,12 @@ from recsys.batch import night, planning
 from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.events.impressions import build_impression
-from recsys.events.item_clicks import MAX_CLICKS_A_DAY, MAX_REPEATS_A_DAY
-from recsys.events.joins import label_examples
 from recsys.experiments.exploration import Exploration
 from recsys.learning.gate import GateCriteria
-from recsys.learning.rankers import (
-    RankerOptions,
-    hold_out_last_day,
-    judged_lists,
-    load_live_ranker,
-    read_ranking_log,
-    requests_over_influence_limit,
-    train_rankers,
-)
+from recsys.learning.judged_lists import judged_lists
+from recsys.learning.options import TrainOptions
+from recsys.learning.rankers import RankerOptions, load_live_ranker, train_rankers
+from recsys.learning.ranking_log import hold_out_last_day, read_ranking_log
 from recsys.models.composition import build_recommender, with_models
 from recsys.models.snapshots import publish_snapshot, reset_learning
 from recsys.models.store import publish_models
@@ -41,10 +34,9 @@ from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
 from recsys.release.release import Release, read_manifest
 from recsys.storage.artifacts import ArtifactStore
-from recsys.tables import LIVE_EVENTS
 from recsys.training.influence import OnlineConfig
 from recsys.training.ranker import NetRecipe, TreeRecipe
-from recsys.types import Impression, Interaction, Query
+from recsys.types import Interaction, Query
 from serve.live import LiveRelease
 from tests.checkerboard import USERS, setup
 from tests.test_taste import in_this_process
@@ -54,7 +46,7 @@ CHEAP = 5
 SMALL = RankerOptions(
     TreeRecipe(rounds=30, smallest_leaf=20, threads=1),
     NetRecipe(epochs=25, batch_size=64, learning_rate=1e-2),
-    GateCriteria(least=50, margin=0.05),
+    GateCriteria(min_requests=50, margin=0.05),
 )
 
 
@@ -114,7 +106,7 @@ def traffic(shop: Setup, recommender: Recommender, requests: int) -> None:
 def folder(shop: Setup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What training left, and published as m1."""
     folder = tmp_path_factory.mktemp("models")
-    measured = train_rankers(shop, folder, SMALL, seed=0)
+    measured = train_rankers(shop, SMALL, TrainOptions(folder=folder))
     assert set(measured) == {"trees/ips_ndcg@10", "net/ips_ndcg@10"}
     publish_models(shop, "m1", folder, measured)
     return folder
@@ -169,20 +161,24 @@ def test_a_ranker_that_is_worse_than_the_live_one_is_refused(shop: Setup, tmp_pa
     stump = RankerOptions(
         TreeRecipe(rounds=1, smallest_leaf=100_000, threads=1),
         None,
-        GateCriteria(least=50, margin=0.001),
+        GateCriteria(min_requests=50, margin=0.001),
     )
     knowing = replace(
         shop, rankers={"cheap": partial(WeightedSum, {"log_price": -1.0})}, ranker="cheap"
     )
     with pytest.raises(InputError, match=r"no ranker passed the gate \(trees: overall: "):
-        train_rankers(knowing, tmp_path, stump)
+        train_rankers(knowing, stump, TrainOptions(folder=tmp_path))
     assert not (tmp_path / "ranker_trees").exists()
     assert not json.loads((tmp_path / "gate" / "trees.json").read_text())["passed"]
 
 
 def test_too_short_a_log_is_refused(shop: Setup, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few to tell"):
-        train_rankers(shop, tmp_path, replace(SMALL, net=None, bar=GateCriteria(least=100_000)))
+        train_rankers(
+            shop,
+            replace(SMALL, net=None, criteria=GateCriteria(min_requests=100_000)),
+            TrainOptions(folder=tmp_path),
+        )
 
 
 def test_a_log_without_ranked_answers_says_so(
@@ -191,63 +187,6 @@ def test_a_log_without_ranked_answers_says_so(
     monkeypatch.setenv("NIGHTSHELF_EVENTS", str(tmp_path / "empty.sqlite"))
     with pytest.raises(InputError, match="no ranked answers yet"):
         read_ranking_log(replace(setup(), home=shop.home))
-
-
-def test_nobody_teaches_more_than_his_share() -> None:
-    """The same item again on the same day, by the same user or from the same address; too much of
-    everything."""
-    day = datetime(2026, 1, 1, 8, tzinfo=UTC)
-
-    def answer(
-        request: str, items: str, user: str | None, origin: str | None, days: float = 0.0
-    ) -> pa.Table:
-        shown = Impression(
-            request_id=request,
-            time=day + timedelta(days=days),
-            release="v",
-            surface="recommend",
-            item_ids=tuple(items),
-            user_id=user,
-        )
-        clicks = [
-            Interaction(
-                event_id=f"{request}{item}",
-                user_id=user or "?",
-                item_id=item,
-                type="click",
-                time=shown.time,
-                request_id=request,
-                origin=origin,
-            )
-            for item in items
-        ]
-        return label_examples(
-            [shown], [pa.RecordBatch.from_pylist([vars(click) for click in clicks], LIVE_EVENTS)]
-        )
-
-    first, other_day = answer("r1", "a", "u", "here"), answer("r2", "a", "u", "here", 1)
-    again, same_address = answer("r3", "ab", "u", "there", 0.1), answer("r4", "a", "v", "here", 0.2)
-    stranger = answer("r5", "a", None, None, 0.3)
-    everything = answer(
-        "r6", "".join(chr(200 + at) for at in range(MAX_CLICKS_A_DAY + 1)), "w", None
-    )
-    pressing = [
-        answer(f"p{at}", "ab"[at == 4], "x", None, at / 10) for at in range(MAX_REPEATS_A_DAY + 2)
-    ]
-    examples = pa.concat_tables(
-        [everything, again, same_address, stranger, first, other_day, *pressing]
-    )
-    assert sorted(requests_over_influence_limit(examples).to_pylist()) == [
-        "p0",
-        "p1",
-        "p2",
-        "p3",
-        "p4",
-        "r3",
-        "r4",
-        "r6",
-    ]
-    assert len(requests_over_influence_limit(examples.slice(0, 0))) == 0
 
 
 def test_the_last_day_is_apart(shop: Setup) -> None:

@@ -110,7 +110,9 @@ def test_the_mean_of_the_weights_is_kept():
     mean follows by 9/10 and 9/11 of the way, later never by less than a half."""
     model = nn.ParameterDict({"weight": nn.Parameter(torch.ones(1))})
     values = iter(range(9))
-    schedule = Schedule(2, 1, 0.1, warmup=0, average=0.5, weight_decay=0)
+    schedule = Schedule(
+        epochs=2, batch_size=1, learning_rate=0.1, warmup=0, average=0.5, weight_decay=0
+    )
     rates = [schedule.rate(step, 2) for step in range(2)]
     fit(model, 1, lambda m, _: -m["weight"].sum(), lambda _: next(values), schedule)
     mean, weight = 1.0, 1.0
@@ -175,7 +177,10 @@ def test_logs_for_tensorboard(tmp_path):
 
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_the_rate_rises_then_falls(steps, warmup):
-    rates = [Schedule(1, 1, 1, warmup=warmup).rate(step, steps) for step in range(steps)]
+    rates = [
+        Schedule(epochs=1, batch_size=1, learning_rate=1, warmup=warmup).rate(step, steps)
+        for step in range(steps)
+    ]
     top = int(np.argmax(rates))
     assert all(0 < rate <= 1 for rate in rates)
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -188,7 +193,9 @@ def test_biases_do_not_decay_and_the_head_is_faster():
     fast."""
     model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    schedule = Schedule(1, 1, 0.01, warmup=0, weight_decay=0.5, head_rate=10)
+    schedule = Schedule(
+        epochs=1, batch_size=1, learning_rate=0.01, warmup=0, weight_decay=0.5, head_rate=10
+    )
     rising = iter(range(9))
     fit(
         model,
@@ -289,7 +296,9 @@ def test_adapters_learn_while_the_model_is_frozen(tiny, adapters):  # noqa: F811
     def far(model, _):
         return (model(input_ids=ids_BT).last_hidden_state[:, 0] - goal_BD).square().mean()
 
-    schedule = Schedule(40, 1, 0.05, clip=100, evaluations=1, patience=0)
+    schedule = Schedule(
+        epochs=40, batch_size=1, learning_rate=0.05, clip=100, evaluations=1, patience=0
+    )
     fitted = fit(model, 1, far, lambda model: -far(model, None).item(), schedule)
     assert fitted.best > 0.8 * fitted.start
     learned = model(input_ids=ids_BT).last_hidden_state

@@ -37,7 +37,9 @@ from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
 from recsys.training.loop import Schedule
-from recsys.training.users import NextItemTargets, UserModelRecipe, train_user_model
+from recsys.training.splits import NextItemTargets
+from recsys.training.user_recipe import UserModelRecipe
+from recsys.training.users import train_user_model
 from recsys.types import PURCHASE, Histories, Interaction, Query
 from recsys.users.sequence import SequenceModel
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
@@ -96,12 +98,17 @@ def train(folder: Path) -> None:
     every = [at for at in range(ITEMS) for _ in range(8)]
     log = ring(range(ITEMS), 5).users(np.array(every))
     recipe = UserModelRecipe(
-        Schedule(40, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6, dropout=0.0
+        schedule=Schedule(epochs=40, batch_size=32, learning_rate=5e-3, patience=0),
+        dim=DIM,
+        layers=1,
+        heads=2,
+        length=6,
+        dropout=0.0,
     )
     by_residuals = replace(
         recipe, residual_dropout=0.0, shrinkage=0.5
     )  # the two colours of a thing read alike
-    train_user_model(log, asked, items, vectors_ID, folder / USER_MODEL, by_residuals)
+    train_user_model(log, asked, items, vectors_ID, folder=folder / USER_MODEL, recipe=by_residuals)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +261,13 @@ def test_a_release_without_places_serves_as_before(shop: Setup) -> None:
 def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     shop: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = UserModelRecipe(Schedule(2, 32, 5e-3, patience=0), dim=DIM, layers=1, heads=2, length=6)
+    short = UserModelRecipe(
+        schedule=Schedule(epochs=2, batch_size=32, learning_rate=5e-3, patience=0),
+        dim=DIM,
+        layers=1,
+        heads=2,
+        length=6,
+    )
     monkeypatch.setattr(UserModelRecipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
     flags = [
         "--setup",

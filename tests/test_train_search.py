@@ -9,9 +9,9 @@ import pytest
 
 from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
+from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training.loop import Schedule
-from recsys.training.search import BaseModels, SearchRecipe, train_search
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
 
@@ -20,14 +20,13 @@ from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 def test_two_workers_train_search(ray_session: Any, tmp_path: Path) -> None:
     """Both mine and list alike, share every step, and the first alone writes."""
     encoder = TransformerEncoder(str(bert_folder(tmp_path)), max_tokens=16)
-    short = Schedule(1, 32, 2e-3, patience=0)
+    short = Schedule(epochs=1, batch_size=32, learning_rate=2e-3, patience=0)
     known = {
         "texts": TEXTS,
         "lexical": LexicalIndex.build({"title": TEXTS}, {}),
-        "train": judged(VERBS[:3]),
-        "valid": judged(VERBS[3:], 1),
+        "pairs": {"train": judged(VERBS[:3]), "valid": judged(VERBS[3:], 1)},
         "bases": BaseModels(encoder, encoder.folder, encoder.folder),
-        "recipe": SearchRecipe(short, short, short, distilled=20),
+        "recipe": SearchRecipe(encoder=short, teacher=short, student=short, distilled=20),
         "folder": tmp_path / "trained",
         "say": print,
     }

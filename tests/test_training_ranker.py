@@ -34,12 +34,12 @@ NET = NetRecipe(epochs=4)
 
 
 def trees(train, valid, examination, folder, recipe=TREES):
-    train_trees(train, valid, examination, folder, recipe)
+    train_trees(train, valid, examination, folder, recipe=recipe)
     return TreeRanker(folder)
 
 
 def net(train, valid, examination, folder, recipe=NET):
-    train_net(train, valid, examination, folder, recipe)
+    train_net(train, valid, examination, folder, recipe=recipe)
     return NetRanker(folder)
 
 

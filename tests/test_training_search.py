@@ -16,31 +16,34 @@ from recsys.config import tiny
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
+from recsys.learning.fusion import pseudowords
+from recsys.learning.intents import majority_categories, train_intents
+from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.models.composition import with_parts
 from recsys.pipeline.searcher import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
-from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive, search
+from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive
 from recsys.training.loop import Schedule
-from recsys.training.search import (
-    BaseModels,
-    SearchRecipe,
-    pseudowords,
-    train_intents,
-    train_search,
-)
 from recsys.training.vectors import item_vectors
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
 TRAIN, VALID = judged(VERBS[:3]), judged(VERBS[3:], 1)
 #: The teacher learns what the grades say; the student gets one pass over what the teacher thinks.
 RECIPE = SearchRecipe(
-    encoder=Schedule(6, 32, 2e-3, patience=0),
-    teacher=Schedule(14, 32, 3e-3, patience=0),
-    student=Schedule(4, 48, 3e-3, patience=0),
+    encoder=Schedule(epochs=6, batch_size=32, learning_rate=2e-3, patience=0),
+    teacher=Schedule(epochs=14, batch_size=32, learning_rate=3e-3, patience=0),
+    student=Schedule(epochs=4, batch_size=48, learning_rate=3e-3, patience=0),
     distilled=40,
 )
-SHORT = SearchRecipe(*[Schedule(1, 64, 2e-3, patience=0)] * 3)
+SHORT = replace(
+    RECIPE,
+    **dict.fromkeys(
+        ("encoder", "teacher", "student"),
+        Schedule(epochs=1, batch_size=64, learning_rate=2e-3, patience=0),
+    ),
+    distilled=60,
+)
 Trained = tuple[Path, dict[str, float], list[str]]
 
 
@@ -59,7 +62,17 @@ def run(
     resume: bool = False,
 ) -> Any:
     lexical = LexicalIndex.build({"title": TEXTS}, {})
-    return train_search(TEXTS, lexical, TRAIN, VALID, bases, recipe, folder, said, resume)
+    pairs = {"train": TRAIN, "valid": VALID}
+    return train_search(
+        TEXTS,
+        lexical,
+        pairs,
+        bases=bases,
+        recipe=recipe,
+        folder=folder,
+        say=said,
+        resume=resume,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +187,11 @@ def test_training_that_was_broken_off_ends_the_same(bases: BaseModels, tmp_path:
 
 def test_without_a_teacher_the_grades_are_learned(bases: BaseModels, tmp_path: Path) -> None:
     recipe, lines = (
-        replace(SHORT, teacher=None, student=Schedule(4, 32, 3e-3, patience=0)),
+        replace(
+            SHORT,
+            teacher=None,
+            student=Schedule(epochs=4, batch_size=32, learning_rate=3e-3, patience=0),
+        ),
         list[str](),
     )
     run(bases, recipe, tmp_path, lines.append)
@@ -213,11 +230,11 @@ def test_a_shop_of_one_category_has_no_intents(bases: BaseModels, tmp_path: Path
 
 
 def test_a_query_asks_for_what_most_of_its_answers_are() -> None:
-    query_P, rows_P = [0, 0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 3, 4]
+    of_P, rows_P = [0, 0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 3, 4]
     pairs = JudgedPairs.from_unsorted(
-        ["a", "b", "bad", "bare"], query_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1]
+        ["a", "b", "bad", "bare"], of_P, rows_P, [1, 1, 1, 1, 0.75, 0.5, 1]
     )
-    asked = search._categories_asked(["lamp", "saw", "saw", "axe", ""], pairs)
+    asked = majority_categories(["lamp", "saw", "saw", "axe", ""], pairs)
     assert asked == {"a": "saw", "b": "axe"}, (
         "the grade of bad's is too low, bare's item has no category"
     )

@@ -8,14 +8,10 @@ import torch
 
 from recsys.errors import InputError
 from recsys.training.loop import Schedule
-from recsys.training.users import (
-    NextItemTargets,
-    UserModelRecipe,
-    Windows,
-    _NextItem,
-    leave_last_out,
-    train_user_model,
-)
+from recsys.training.next_item import NextItemLoss, Windows
+from recsys.training.splits import NextItemTargets, leave_last_out
+from recsys.training.user_recipe import UserModelRecipe
+from recsys.training.users import train_user_model
 from recsys.types import PURCHASE, Histories
 from recsys.users.sasrec import gap_buckets
 from recsys.users.sequence import SequenceModel
@@ -33,8 +29,8 @@ ITEMS = pa.table(
     }
 )
 VECTORS = np.eye(RING, dtype=np.float32)[[*range(RING), TWIN]]
-SCHEDULE = Schedule(40, 32, 5e-3, patience=0)
-RECIPE = UserModelRecipe(SCHEDULE, dim=16, layers=1, heads=2, length=6, dropout=0.0)
+SCHEDULE = Schedule(epochs=40, batch_size=32, learning_rate=5e-3, patience=0)
+RECIPE = UserModelRecipe(schedule=SCHEDULE, dim=16, layers=1, heads=2, length=6, dropout=0.0)
 
 
 def histories(*users, types=PURCHASE, step=1.0) -> Histories:
@@ -57,7 +53,7 @@ VALID = NextItemTargets(
 
 
 def trained(folder, recipe=RECIPE, **kept) -> SequenceModel:
-    train_user_model(TRAIN, VALID, ITEMS, VECTORS, folder, recipe, **kept)
+    train_user_model(TRAIN, VALID, ITEMS, VECTORS, folder=folder, recipe=recipe, **kept)
     return SequenceModel(folder, device="cpu", threads=1)
 
 
@@ -74,7 +70,7 @@ def next_items(model: SequenceModel, asked: Histories) -> list[int]:
 
 
 def found(model: SequenceModel) -> float:
-    return float(np.mean(np.array(next_items(model, VALID.asked)) == VALID.next_B))
+    return float(np.mean(np.array(next_items(model, VALID.histories)) == VALID.next_B))
 
 
 class TestSequenceModel(UserModelContract):
@@ -106,7 +102,9 @@ def test_an_item_nobody_touched_lies_beside_its_twin(model):
 
 def test_a_residual_counts_little_where_there_is_little_data(tmp_path):
     rare = histories(*(ring(0, 4) for _ in range(30)), [0, 7])
-    train_user_model(rare, VALID, ITEMS, VECTORS, tmp_path, replace(RECIPE, shrinkage=10.0))
+    train_user_model(
+        rare, VALID, ITEMS, VECTORS, folder=tmp_path, recipe=replace(RECIPE, shrinkage=10.0)
+    )
     model = SequenceModel(tmp_path, device="cpu")
     lengths = np.linalg.norm(model.residuals_ID, axis=1)
     assert model.item_ids.to_pylist() == ["i00", "i01", "i02", "i03", "i07"]
@@ -156,7 +154,7 @@ def test_weak_events_weigh_less():
 def test_the_sampled_loss_estimates_the_full_one():
     """The mean of its sums over many draws is the sum over all items."""
     events_I = np.arange(1.0, 201.0)
-    loss = _NextItem(Windows.of(TRAIN, 6), replace(RECIPE, full_below=0, negatives=64), events_I)
+    loss = NextItemLoss(Windows.of(TRAIN, 6), replace(RECIPE, full_below=0, negatives=64), events_I)
     scores_I, sums = np.sin(np.arange(200.0)), []
     np.random.seed(0)
     for _ in range(600):
@@ -168,7 +166,10 @@ def test_the_sampled_loss_estimates_the_full_one():
 def test_last_held_out_takes_newest_events_that_are_new():
     before, foretold = leave_last_out(histories([1, 2, 3], [1, 2], [4, 5, 4], [6, 7, 8, 9]))
     assert np.diff(before.offsets).tolist() == [2, 2, 3, 3]
-    assert (foretold.next_B.tolist(), np.diff(foretold.asked.offsets).tolist()) == ([3, 9], [2, 3])
+    assert (foretold.next_B.tolist(), np.diff(foretold.histories.offsets).tolist()) == (
+        [3, 9],
+        [2, 3],
+    )
 
 
 def test_gaps_double():
@@ -179,7 +180,7 @@ def test_gaps_double():
 @pytest.mark.parametrize("nothing", [Histories.empty(3), histories([1], [2])])
 def test_nothing_to_learn_from_is_said(nothing, tmp_path):
     with pytest.raises(InputError, match="no second item"):
-        train_user_model(nothing, VALID, ITEMS, VECTORS, tmp_path, RECIPE)
+        train_user_model(nothing, VALID, ITEMS, VECTORS, folder=tmp_path, recipe=RECIPE)
 
 
 def test_same_seed_same_model(tmp_path):
@@ -211,5 +212,5 @@ def test_two_workers_learn_it_too(tmp_path):
 def _work(rank: int, address: str, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    train_user_model(TRAIN, VALID, ITEMS, VECTORS, Path(folder), RECIPE)
+    train_user_model(TRAIN, VALID, ITEMS, VECTORS, folder=Path(folder), recipe=RECIPE)
     torch.distributed.destroy_process_group()

@@ -18,11 +18,14 @@ from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.training.loop import Schedule
-from recsys.training.users import UserModelRecipe, score_recipe
+from recsys.training.user_recipe import UserModelRecipe
+from recsys.training.users import score_recipe
 from tests.test_training_users import ITEMS, TRAIN, VALID, VECTORS
 from tests.test_training_users import RECIPE as RING_RECIPE
 
-RECIPE = UserModelRecipe(Schedule(20, 256, 1e-3, seed=7), dim=128)
+RECIPE = UserModelRecipe(
+    schedule=Schedule(epochs=20, batch_size=256, learning_rate=1e-3, seed=7), dim=128
+)
 
 
 def test_values_replace_fields_of_recipe_and_schedule():
@@ -36,7 +39,12 @@ def test_values_replace_fields_of_recipe_and_schedule():
 
 def test_the_values_of_a_recipe_give_it_again():
     other = UserModelRecipe(
-        Schedule(60, 512, 5e-3, seed=7), dim=32, layers=3, heads=4, dropout=0.1, negatives=9
+        schedule=Schedule(epochs=60, batch_size=512, learning_rate=5e-3, seed=7),
+        dim=32,
+        layers=3,
+        heads=4,
+        dropout=0.1,
+        negatives=9,
     )
     assert RECIPE.with_values(other.values()) == other
     assert RECIPE.with_values({}) == RECIPE == RECIPE.with_values(tiny().user_recipe)

@@ -28,7 +28,7 @@ def network(folder: Path) -> Path:
         valid,
         CURVES,
         folder,
-        NetRecipe(Shape(1, 4, (8,)), epochs=10, batch_size=64, learning_rate=1e-2),
+        recipe=NetRecipe(shape=Shape(1, 4, (8,)), epochs=10, batch_size=64, learning_rate=1e-2),
     )
     return folder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import history_parts
@@ -16,7 +15,8 @@ from recsys.pipeline.candidates import find
 from recsys.release import files
 from recsys.release.release import added_days, row_ranges
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
-from recsys.types import PURCHASE, Histories, Requests, Rows
+from recsys.training.splits import split_last_days
+from recsys.types import Histories, Requests, Rows
 
 #: Recall is measured over so many recommendations.
 K = 10
@@ -24,7 +24,6 @@ K = 10
 METRICS_FILE = "held_out.json"
 #: Users of the evaluation at most; the sources are fitted on their histories alone.
 MAX_USERS = 5_000
-MIN_BUYERS = 30
 
 
 def evaluate_held_out(night: NightRun, shard: int) -> ShardResult:
@@ -46,39 +45,6 @@ def evaluate_held_out(night: NightRun, shard: int) -> ShardResult:
     path = night.work_path(METRICS_FILE)
     result.files[path] = night.store.write(path, json.dumps(metrics, sort_keys=True).encode())
     return result
-
-
-def split_last_days(
-    histories: Histories, count: int = 1
-) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
-    """Users with a history before the log's last days who bought on them: that history, and what
-    they bought (offsets, item rows).
-
-    The last day is the last UTC day with MIN_BUYERS buyers, or the one with most: the night may
-    come when a new day has barely begun. What came later is left out."""
-    days_E, owners_E = np.floor(histories.days).astype(np.int64), histories.owners_E
-    bought_E = histories.types == PURCHASE
-    if not bought_E.any():
-        return Histories.empty(0), np.zeros(1, np.int64), np.empty(0, np.int32)
-    first = days_E[bought_E].min()
-    buyers = np.unique(np.stack([days_E[bought_E] - first, owners_E[bought_E]]), axis=1)[0]
-    count_by_day = np.bincount(buyers)
-    full = np.flatnonzero(count_by_day >= min(MIN_BUYERS, count_by_day.max()))
-    last = first + full[-1]
-    early_E = days_E <= last - count
-    late_E = bought_E & (days_E > last - count) & (days_E <= last)
-    has_both_B = np.ones(len(histories), bool)
-    for mask_E in (early_E, late_E):
-        has_both_B &= np.bincount(owners_E[mask_E], minlength=len(histories)) > 0
-    users = np.flatnonzero(has_both_B)
-    return histories.where(early_E).users(users), *_items(histories.where(late_E).users(users))
-
-
-def _items(histories: Histories) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Offsets [B + 1] and the distinct items of each user."""
-    pairs = np.unique(np.stack([histories.owners_E, histories.items]), axis=1)
-    offsets = np.cumsum(np.bincount(pairs[0], minlength=len(histories)))
-    return np.concatenate([[0], offsets]), pairs[1].astype(np.int32)
 
 
 def _recommend(night: NightRun, before: Histories) -> tuple[Rows, Rows]:

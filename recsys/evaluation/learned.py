@@ -138,7 +138,9 @@ class Learned:
     ) -> UserModel:
         key = id(split), seed
         if key not in self._models:
-            from recsys.training.users import NextItemTargets, UserModelRecipe, train_user_model
+            from recsys.training.splits import NextItemTargets
+            from recsys.training.user_recipe import UserModelRecipe
+            from recsys.training.users import train_user_model
             from recsys.users.sequence import SequenceModel
 
             folder = self.folder / f"user_model-{seed}"
@@ -149,9 +151,9 @@ class Learned:
                 foretold,
                 items,
                 items_ID,
-                folder,
-                recipe,
-                lambda line: say(f"  {line}"),
+                folder=folder,
+                recipe=recipe,
+                say=lambda line: say(f"  {line}"),
             )
             say(
                 f"user model of seed {seed}: ndcg@10 {fitted.best:.4f} on validation, {fitted.seconds:.0f} s"

@@ -237,7 +237,7 @@ def evaluate(
 def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
     """The pretrained parts with those of `folder` in their place, trained first where it holds no
     fusion."""
-    from recsys.training.search import BaseModels, SearchRecipe, train_search
+    from recsys.learning.search import BaseModels, SearchRecipe, train_search
 
     base = minilm()
     if not (folder / FUSION).exists():
@@ -246,12 +246,11 @@ def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: 
         train_search(
             shelf.texts,
             shelf.lexical,
-            shop.pairs["train"],
-            shop.pairs["valid"],
-            bases,
-            recipe,
-            folder,
-            say,
+            shop.pairs,
+            bases=bases,
+            recipe=recipe,
+            folder=folder,
+            say=say,
             resume=True,
         )
     else:

@@ -38,7 +38,7 @@ Labelled = tuple[Sequence[str], Sequence[str]]
 SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=1e-4, head_rate=10, patience=5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe:
     """What is learned from an example.
 
@@ -85,6 +85,7 @@ def train_classifier(
     base: TransformerEncoder,
     folder: str | Path,
     schedule: Schedule,
+    *,
     recipe: ClassifierRecipe = ClassifierRecipe(),
     valid: Labelled | None = None,
     known_labels: Sequence[str] | None = None,
@@ -128,7 +129,15 @@ def train_classifier(
             (logits_NC.argmax(axis=1) == valid_N).mean() - loss / (1 + loss) / (2 * len(valid_N))
         )
 
-    fitted = fit(model, len(texts), _loss(tokens, truth_N, recipe), accuracy, schedule, say, resume)
+    fitted = fit(
+        model,
+        len(texts),
+        _loss(tokens, truth_N, recipe),
+        accuracy,
+        schedule,
+        say=say,
+        resume=resume,
+    )
     metrics = None
     if rank() == 0:
         about = {"train": len(texts), "valid": len(valid[0]), **asdict(fitted)}

@@ -33,6 +33,7 @@ def tune_encoder(
     texts: Sequence[str],
     train: JudgedPairs,
     valid: JudgedPairs,
+    *,
     hard_QN: Ints,
     folder: Path,
     schedule: Schedule,
@@ -56,7 +57,7 @@ def tune_encoder(
     model = Pooled(encoder, adapters, steps=schedule.steps(len(good)))
     loss = _Contrast(encoder, texts, train, good, hard_QN)
     validate = _Recall(encoder, texts, valid)
-    fitted = fit(model, len(good), loss, validate, schedule, say, resume)
+    fitted = fit(model, len(good), loss, validate, schedule, say=say, resume=resume)
     if rank() == 0:
         model.save(folder)
     from_first(None)  # nobody opens it before it is there

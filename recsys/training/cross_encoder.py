@@ -22,7 +22,7 @@ UNJUDGED = 0.25
 
 
 def with_negatives(
-    train: JudgedPairs, lists_QN: Ints, each: int, first: int, seed: int
+    train: JudgedPairs, lists_QN: Ints, *, each: int, first: int, seed: int
 ) -> JudgedPairs:
     """The pairs and, for each query, `each` unjudged rows of its list (from place `first`), graded
     UNJUDGED.
@@ -50,6 +50,7 @@ def train_cross_encoder(
     texts: Sequence[str],
     pairs: JudgedPairs,
     valid: JudgedPairs,
+    *,
     folder: Path,
     schedule: Schedule,
     max_tokens: int = 64,
@@ -88,7 +89,7 @@ def train_cross_encoder(
             valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks])
         )
 
-    fitted = fit(model, len(pairs.query_P), loss, validate, schedule, say, resume)
+    fitted = fit(model, len(pairs.query_P), loss, validate, schedule, say=say, resume=resume)
     if rank() == 0:
         model.save_pretrained(folder)
         for file in base.glob("tokenizer*.json"):

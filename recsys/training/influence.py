@@ -20,7 +20,7 @@ from recsys.experiments.hashing import uniform_hash
 NOBODY = "nobody"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OnlineConfig:
     """Choices of learning by day; `training.last_layer` says what they bound.
 

@@ -51,7 +51,7 @@ NEAR = 0.1
 _BLOCK = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearnReport:
     """What one call of `learn` did with `lists` that led to something, and where the model stands
     after it.
@@ -72,7 +72,7 @@ class LearnReport:
     fallbacks: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ListExample:
     """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No
     gradient of it times `weight` is longer than `votes`, wherever theta is."""
@@ -135,7 +135,7 @@ class OnlineLearner:
         fell_back = self._check(*told)
         distance = float(np.linalg.norm(self.theta_H)) / self.radius
         return LearnReport(
-            len(lists),
+            lists=len(lists),
             **counts,
             distance=distance,
             difference=told[0],
@@ -321,7 +321,16 @@ class OnlineLearner:
         weight = min(total / self.choices.clip, 1.0) / steepness
         z_KH = z_KH - z_KH.mean(axis=0)
         furthest = float(np.linalg.norm(z_KH - targets_K @ z_KH, axis=1).max(initial=0.0))
-        return ListExample(*who, weight * furthest, base_K, z_KH, targets_K, offsets_K, weight)
+        return ListExample(
+            request=who[0],
+            user=who[1],
+            votes=weight * furthest,
+            base_K=base_K,
+            z_KH=z_KH,
+            targets_K=targets_K,
+            offsets_K=offsets_K,
+            weight=weight,
+        )
 
     @torch.inference_mode()
     def _hidden(self, features_BKF: torch.Tensor) -> tuple[Floats, Floats]:

@@ -39,7 +39,7 @@ HEAD = "head."
 TELL_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long and how fast. The learning rate rises over the share `warmup` of the steps, then
     falls to 0.
@@ -92,7 +92,7 @@ class Schedule:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
     """`best` is the best validation, reached after `step` of the `steps` made; `start` is that of
     the given weights.
@@ -113,6 +113,7 @@ def fit(
     loss: Loss,
     validate: Validate,
     schedule: Schedule,
+    *,
     say: Say = lambda _: None,
     resume: bool = False,
 ) -> FitResult:
@@ -217,7 +218,11 @@ class _Run:
             del wrapped
             gc.collect()
         return FitResult(
-            self.best, self.best_step, self.step, time.perf_counter() - self.begun, self.start
+            best=self.best,
+            step=self.best_step,
+            steps=self.step,
+            seconds=time.perf_counter() - self.begun,
+            start=self.start,
         )
 
     def _tell_now_and_then(self) -> None:

@@ -34,7 +34,7 @@ _PAD = -1e9
 _BLOCK = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TreeRecipe:
     """How the trees are grown. `clip` bounds a click's weight, see `LoggedRankings.ips_weights`; `patience`
     rounds without a better validation end it."""
@@ -51,7 +51,7 @@ class TreeRecipe:
     threads: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetRecipe:
     """How the network is taught. `adversarial` is the length of the vectors' perturbation, see
     `perturb`."""
@@ -166,6 +166,7 @@ def train_net(
     valid: LoggedRankings,
     examination: PositionBias | None,
     folder: Path,
+    *,
     recipe: NetRecipe = NetRecipe(),
     say: Say = lambda _: None,
 ) -> FitResult:
@@ -191,14 +192,14 @@ def train_net(
         return mean(ips_ndcg(score_lists(model, judged), valid, examination, clip=recipe.clip))
 
     schedule = Schedule(
-        recipe.epochs,
-        recipe.batch_size,
-        recipe.learning_rate,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         patience=recipe.patience,
         seed=recipe.seed,
     )
-    fitted = fit(network, len(taught), loss, validate, schedule, say)
+    fitted = fit(network, len(taught), loss, validate, schedule, say=say)
     if rank() == 0:
         save(network, folder)
     from_first(None)  # nobody opens it before it is there
@@ -218,6 +219,7 @@ def train_trees(
     valid: LoggedRankings,
     examination: PositionBias | None,
     folder: Path,
+    *,
     recipe: TreeRecipe = TreeRecipe(),
     say: Say = lambda _: None,
 ) -> FitResult:
@@ -258,7 +260,9 @@ def train_trees(
     say(
         f"trees {booster.best_iteration} of {len(told)}  validation {max(told):.4f}  {seconds:.0f} s"
     )
-    return FitResult(max(told), booster.best_iteration, len(told), seconds, start)
+    return FitResult(
+        best=max(told), step=booster.best_iteration, steps=len(told), seconds=seconds, start=start
+    )
 
 
 def _parameters(recipe: TreeRecipe, examples: int) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def _gain(market: Market, model: ClickModel, folder: Path, count: int, seed: int
     train, valid = split(lists)
 
     def ndcg(name: str, examination: Examination | None) -> float:
-        train_trees(train, valid, examination, folder / name, TreeRecipe(seed=seed, threads=1))
+        train_trees(
+            train, valid, examination, folder / name, recipe=TreeRecipe(seed=seed, threads=1)
+        )
         return float(test.true_ndcg(TreeRanker(folder / name).score(test.features_BNF)).mean())
 
     return ndcg("debiased", from_swaps(lists, draws=20)) / ndcg("raw", None) - 1

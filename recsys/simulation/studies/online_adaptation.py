@@ -68,7 +68,7 @@ def _trained_learner(
     past = CandidateSets.draw(market, count, seed)
     lists = simulate_log(past, sales_scores(past), policy=SWAPS, model=model, seed=seed)
     examination = from_swaps(lists, draws=20)
-    train_net(*split(lists), examination, folder, NetRecipe(seed=seed))
+    train_net(*split(lists), examination, folder, recipe=NetRecipe(seed=seed))
     return OnlineLearner(folder, OnlineConfig(), examination)
 
 

@@ -31,7 +31,7 @@ from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, R
 from recsys.pipeline.searcher import FEATURES, SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
-from recsys.storage.artifacts import below
+from recsys.storage.files import below
 from recsys.training.influence import OnlineConfig
 from recsys.users.recency import RecencyMean
 

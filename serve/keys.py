@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recsys.errors import InputError
-from recsys.storage.artifacts import write_whole
+from recsys.storage.disk import write_whole
 
 #: `admin` includes the others.
 ROLES = ("read", "events", "admin")

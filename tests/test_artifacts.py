@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from recsys.errors import InputError, ReleaseError
-from recsys.storage.artifacts import ArtifactStore, below
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.files import below
 from tests.contracts import ArtifactStoreContract
 
 

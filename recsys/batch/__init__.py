@@ -1,1 +1,1 @@
-"""The only room with Ray Data: functions that shard, join and write. No arithmetic of their own."""
+"""The only room with Ray: a night's stages, training and tuning on many workers."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from recsys.storage.artifacts import fsync_folder
+from recsys.storage.disk import fsync_folder
 
 #: So much of a file is replayed at once.
 READ_BYTES = 4 << 20

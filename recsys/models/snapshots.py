@@ -19,7 +19,8 @@ from typing import Any
 from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.release.release import read_manifest
-from recsys.storage.artifacts import ArtifactStore, below
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.files import below
 from recsys.training import NET
 from recsys.training.influence import is_of
 

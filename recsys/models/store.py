@@ -15,7 +15,8 @@ from pathlib import Path
 from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.release.release import read_manifest
-from recsys.storage.artifacts import ArtifactStore, below
+from recsys.storage.artifacts import ArtifactStore
+from recsys.storage.files import below
 from recsys.training import (
     CROSS_ENCODER,
     ENCODER,

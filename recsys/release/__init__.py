@@ -1,0 +1,1 @@
+"""One night's artifacts: what they are, opening, checking and reporting them."""

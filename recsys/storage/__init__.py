@@ -1,0 +1,1 @@
+"""Files on a disk or in a bucket, releases among them, and which code runs."""

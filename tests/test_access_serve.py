@@ -173,7 +173,7 @@ def only_tls_answers() -> None:
 
 
 def strangers_are_refused_without_keys() -> None:
-    """Who comes by another address than loopback, though he sits on this machine."""
+    """Clients that come by another address than loopback, though from this machine."""
     import ray
 
     address = ray.util.get_node_ip_address()

@@ -81,8 +81,8 @@ def test_global_privacy_control_makes_a_stranger() -> None:
 
 
 @pytest.mark.ray
-def test_what_was_written_while_he_left_goes_with_the_amendment(home: Path) -> None:
-    """Another replica had seen that he may, and wrote after the deletion."""
+def test_what_was_written_during_the_deletion_goes_with_the_erasure(home: Path) -> None:
+    """Another replica had read the privacy state before, and wrote after the deletion."""
     shop = setup()
     log = shop.event_store()
     log.append([Interaction(event_id="e4", user_id="u04", item_id="i01", type="click", time=LATER)])
@@ -181,7 +181,7 @@ def test_what_another_replica_writes_just_after_is_deleted_when_the_grace_ends(
 
 
 @pytest.mark.ray
-def test_who_comes_back_is_known_by_what_he_does_then(clients: list[TestClient]) -> None:
+def test_a_user_who_comes_back_is_known_by_what_they_do_then(clients: list[TestClient]) -> None:
     one, other = clients
     one.delete("/users/u03")
     now = datetime.now(UTC).isoformat()
@@ -215,7 +215,7 @@ def test_who_opted_out_is_a_stranger_and_leaves_nothing(
         counts = other.post("/events", json={**clicked, "item_id": item}).json()
         assert (counts["accepted"], counts["quarantined"], counts["dropped"]) == (0, 0, 1)
     assert recommended(one, "u04")[0]
-    eventually(lambda: log.counts()["impressions"] == 3)  # hers, and those without a name
+    eventually(lambda: log.counts()["impressions"] == 3)  # of u04, and those without a user
     time.sleep(0.3)
     assert [impression.user_id for impression in log.impressions()].count("u03") == 0
     assert log.counts() == {"interactions": 1, "impressions": 3, "quarantined": 0}

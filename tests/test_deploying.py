@@ -125,6 +125,7 @@ def test_the_day_on_kubernetes_is_the_one_of_a_plain_cluster() -> None:
     strictly_serve(inside)
     assert inside["http_options"] | {"host": ""} == plain["http_options"] | {"host": ""}
     assert inside["applications"][0]["import_path"] == plain["applications"][0]["import_path"]
+    assert "http_host" not in inside["applications"][0]["args"]  # it is not loopback
     for cluster in (
         spec["rayClusterConfig"],
         documents("raycronjob.yaml")[0]["spec"]["jobTemplate"]["rayClusterSpec"],

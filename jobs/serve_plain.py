@@ -1,8 +1,9 @@
-"""The same application without Ray Serve, for comparison: plain uvicorn over a shop in its own
-process."""
+"""The same application without Ray Serve, for comparison: python -m jobs.serve_plain --setup tiny
+--port 8000 --workers 2"""
 
 from __future__ import annotations
 
+import argparse
 import os
 from types import SimpleNamespace
 
@@ -16,32 +17,41 @@ from serve.replicas import ShopReplica
 from serve.routes.api import build_api
 
 
-def shop(setup: Setup) -> ShopReplica:
-    """A shop in this process that encodes a text a call: Serve's batches want a replica of Serve
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with a whole shop")
+    arguments = parser.parse_args()
+    os.environ["NIGHTSHELF_SETUP"] = arguments.setup  # what `make_app` finds in each worker
+    uvicorn.run(
+        "jobs.serve_plain:make_app",
+        factory=True,
+        port=arguments.port,
+        workers=arguments.workers,
+        log_level="error",
+        access_log=False,
+    )
+
+
+def make_app() -> FastAPI:
+    """The application of one of uvicorn's workers; $NIGHTSHELF_SETUP names the setup."""
+    return build_api(make_shop(load(os.environ["NIGHTSHELF_SETUP"])))
+
+
+def make_shop(setup: Setup) -> ShopReplica:
+    """A shop in this process. It encodes one text a call: the batches of Ray Serve need its replica
     around them."""
     replica = EncoderReplica(setup)
 
     async def encode(text: str) -> Vectors:
-        [answer] = await replica.encode_batch([text])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        [result] = await replica.encode_batch([text])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     return ShopReplica(setup, SimpleNamespace(encode=SimpleNamespace(remote=encode)))
 
 
-def app() -> FastAPI:
-    """What each of uvicorn's workers makes; $NIGHTSHELF_SETUP names the setup."""
-    return build_api(shop(load(os.environ.get("NIGHTSHELF_SETUP", "tiny"))))
-
-
-def run(port: int, workers: int) -> None:
-    """Until a signal comes."""
-    uvicorn.run(
-        "jobs.serve_plain:app",
-        factory=True,
-        port=port,
-        workers=workers,
-        log_level="error",
-        access_log=False,
-    )
+if __name__ == "__main__":
+    main()

@@ -59,7 +59,8 @@ def stream_command(command: Sequence[str]) -> Iterator[str]:
     ) as process:
         yield from process.stdout or ()
     if process.returncode:
-        raise RecsysError(f"{' '.join(command)} ended with exit code {process.returncode}")
+        words = " ".join(command)
+        raise RecsysError(f"{words} ended with exit code {process.returncode}: its output says why")
 
 
 @contextmanager

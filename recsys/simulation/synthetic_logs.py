@@ -153,8 +153,8 @@ def simulate_log(
     k: int = 10,
     spam: ClickSpam | None = None,
 ) -> LoggedRankings:
-    """The log of a shop that ranks the candidates by these scores and explores, as `joins.label_examples`
-    and `LoggedRankings.of` make it."""
+    """The log of a shop that ranks the candidates by these scores and explores, as
+    `joins.label_examples` and `LoggedRankings.of` make it."""
     requests, market = candidates.requests, candidates.market
     places_BK, propensities_BK = explore_top_k(scores_BN, policy, seed, k)
     rows_BK = candidates.rows_at(places_BK)

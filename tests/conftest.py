@@ -27,11 +27,15 @@ from recsys.simulation.processes import free_port
 from tests.redis_server import RedisServer
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group: runs in one process with its group")
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Under xdist one process has the Ray and every test that needs it; others keep to their file."""
     for item in items:
-        shares_ray = item.get_closest_marker("ray") or "ray_session" in item.fixturenames  # type: ignore[attr-defined]
+        shares_ray = item.get_closest_marker("ray") or "ray_session" in item.fixturenames
         item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.path.name))
 
 

@@ -178,7 +178,7 @@ def killed(mutant: Mutant, checkout: Path, broken: frozenset[str]) -> bool:
 def _fails(tests: Collection[str], checkout: Path) -> bool:
     if not tests:
         return False
-    options = ["-qx", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", UNIT]
+    options = ["-qx", "-p", "no:cacheprovider", "-m", UNIT]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     try:
         run = subprocess.run(

@@ -10,11 +10,11 @@ import json
 import sys
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from recsys.config import load
 from recsys.errors import RecsysError
+from recsys.evaluation.results import say
 from recsys.privacy.bulk import check_receipts, forget_users, read_ids
 from recsys.privacy.erasure import GRACE_S
 
@@ -39,7 +39,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments, started = parse_arguments(), time.perf_counter()
-    say = partial(print, flush=True)
     try:
         setup, lines = load(arguments.setup), read_ids(arguments.file)
         with closing(setup.event_store()) as events:
@@ -64,7 +63,7 @@ def main() -> int:
         "left": left,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    print(json.dumps(summary))
+    say(json.dumps(summary))
     return 1 if left else 0
 
 

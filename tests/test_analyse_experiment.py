@@ -41,25 +41,35 @@ def traffic(requests: int = 400) -> None:
     """Two arms; `new` gets twice the clicks. The lists swap, and their one feature is what people
     want."""
     store, rng = setup().event_store(), np.random.default_rng(0)
-    shown, done = [], []
+    impressions, clicks = [], []
     for number in range(requests):
-        wanted_N = rng.random(6).astype(np.float32)
+        relevance_N = rng.random(6).astype(np.float32)
         scores_N = rng.random(6).astype(np.float32)
-        places, chances, _ = explore(
+        places, propensities, _ = explore(
             scores_N, 6, Exploration("swap", 0.5), rng, tail_N=np.zeros(6, bool)
         )
         arm = ("old", "new")[number % 2]
-        shown.append(
+        impressions.append(
             Impression(
-                request_id=f"r{number}", time=NOW, release="v1", surface="recommend", item_ids=tuple(f"i{item}" for item in places), feature_names=("popularity",),
-                features=tuple((float(wanted_N[item]),) for item in places), user_id=f"u{number % 100}",
-                scores=tuple(scores_N[places].tolist()), propensities=tuple(chances.tolist()), arms={"boost": arm},
+                request_id=f"r{number}",
+                time=NOW,
+                release="v1",
+                surface="recommend",
+                item_ids=tuple(f"i{item}" for item in places),
+                feature_names=("popularity",),
+                features=tuple((float(relevance_N[item]),) for item in places),
+                user_id=f"u{number % 100}",
+                scores=tuple(scores_N[places].tolist()),
+                propensities=tuple(propensities.tolist()),
+                arms={"boost": arm},
             )
-        )  # fmt: skip
-        looked_K = rng.random(6) < 1 / np.arange(1, 7)
+        )
+        is_examined_K = rng.random(6) < 1 / np.arange(1, 7)
         for place, item in enumerate(places.tolist()):
-            if looked_K[place] and rng.random() < wanted_N[item] * (0.4 if arm == "old" else 0.8):
-                done.append(
+            if is_examined_K[place] and rng.random() < relevance_N[item] * (
+                0.4 if arm == "old" else 0.8
+            ):
+                clicks.append(
                     Interaction(
                         event_id=f"{number}-{item}",
                         user_id=f"u{number % 100}",
@@ -69,8 +79,8 @@ def traffic(requests: int = 400) -> None:
                         request_id=f"r{number}",
                     )
                 )
-    store.append_impressions(shown)
-    store.append(done)
+    store.append_impressions(impressions)
+    store.append(clicks)
     store.close()
 
 
@@ -79,16 +89,16 @@ def summary(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict]:
     return out, json.loads(out.splitlines()[-1])
 
 
-def test_an_experiment_is_told(
+def test_an_experiment_is_analysed(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     traffic()
     assert call(monkeypatch, "boost", "--arm", "old") == 0
-    out, told = summary(capsys)
+    out, result = summary(capsys)
     assert out.splitlines()[0].split() == ["unknown_requests", "0"]
-    assert told["sanity"]["unknown_requests"] == 0
-    assert (told["job"], told["experiment"]) == ("analyse_experiment", "boost")
-    old, new = (row for row in told["rows"] if row["kind"] == "arm")
+    assert result["sanity"]["unknown_requests"] == 0
+    assert (result["job"], result["experiment"]) == ("analyse_experiment", "boost")
+    old, new = (row for row in result["rows"] if row["kind"] == "arm")
     assert [(row["name"], row["requests"], row["users"]) for row in (old, new)] == [
         ("old", 200, 50),
         ("new", 200, 50),
@@ -102,22 +112,22 @@ def test_a_setups_experiment_has_its_shares_checked(
 ) -> None:
     traffic()
     assert call(monkeypatch, "boost", shop="tests.test_analyse_experiment:shop") == 0
-    _, told = summary(capsys)
-    assert told["notes"] == []
-    ratio = next(row for row in told["rows"] if row["kind"] == "ratio")
+    _, result = summary(capsys)
+    assert result["notes"] == []
+    ratio = next(row for row in result["rows"] if row["kind"] == "ratio")
     assert (ratio["users/old"], ratio["users/new"], ratio["mismatch"]) == (50, 50, False)
 
 
-def test_an_empty_log_is_told(
+def test_an_empty_log_is_noted(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "boost") == 0
-    _, told = summary(capsys)
-    assert told["rows"] == []
-    assert "no answer was shown in an experiment named 'boost'" in told["notes"][0]
+    _, result = summary(capsys)
+    assert result["rows"] == []
+    assert "no answer was shown in an experiment named 'boost'" in result["notes"][0]
 
 
-def test_a_candidate_is_foretold(
+def test_a_candidate_is_estimated(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trees that rank by what is wanted, over lists in random order: the exchanges tell the curve,
@@ -129,8 +139,8 @@ def test_a_candidate_is_foretold(
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x[:, None], x), 20)
     trees.save(booster, ("popularity",), home / "models" / "ranker_trees")
     assert call(monkeypatch, "boost", "--candidate", str(home / "models")) == 0
-    _, told = summary(capsys)
-    rows = {row["name"]: row for row in told["rows"] if row["kind"] == "estimate"}
+    _, result = summary(capsys)
+    rows = {row["name"]: row for row in result["rows"] if row["kind"] == "estimate"}
     assert set(rows) == {
         f"ranker_trees/{name}" for name in ("logged", "ips", "snips", "dr", "gain")
     }
@@ -145,7 +155,7 @@ def test_a_folder_without_rankers_is_refused(
     assert "gone holds no ranker: name a folder" in capsys.readouterr().err
 
 
-def test_a_log_without_chance_cannot_foretell(
+def test_a_log_without_exploration_gives_no_estimate(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = setup().event_store()
@@ -167,5 +177,5 @@ def test_a_log_without_chance_cannot_foretell(
     (home / "ranker_trees").mkdir()
     (home / "ranker_trees" / "features.json").write_text('["popularity"]')
     assert call(monkeypatch, "boost", "--candidate", str(home)) == 0
-    _, told = summary(capsys)
-    assert any(note.startswith("search: no place") for note in told["notes"])
+    _, result = summary(capsys)
+    assert any(note.startswith("search: no place") for note in result["notes"])

@@ -27,7 +27,8 @@ from recsys.errors import RecsysError
 from recsys.evaluation.catalogue import vectors
 from recsys.evaluation.histories import leave_one_out
 from recsys.models.composition import catalogue_vectors, next_setup
-from recsys.release.release import Release, histories_of
+from recsys.release.arrow import histories_of
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
 from recsys.training.splits import NextItemTargets, leave_last_out

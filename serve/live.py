@@ -18,7 +18,8 @@ from recsys.models.composition import build_recommender, load_ranker, with_model
 from recsys.models.snapshots import current_snapshot, snapshot_network
 from recsys.pipeline.recommender import Recommender
 from recsys.privacy.erasure import release_time
-from recsys.release.release import Release, read_manifest
+from recsys.release.manifest import read_manifest
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Query
 from serve import metrics

@@ -29,7 +29,8 @@ from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import text_hashes
 from recsys.errors import NotFoundError, RecsysError
 from recsys.interfaces import Chunk
-from recsys.release.release import Release, write_arrow
+from recsys.release.arrow import write_arrow
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Floats
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup, title

@@ -23,7 +23,8 @@ from recsys.ranking.features import FEATURES, names, table
 from recsys.ranking.item_features import Context
 from recsys.ranking.projection import P, projection
 from recsys.release import files
-from recsys.release.release import Release, histories_of
+from recsys.release.arrow import histories_of
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION
 from recsys.types import PURCHASE, Impression, Interaction, utc_days

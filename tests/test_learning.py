@@ -32,7 +32,8 @@ from recsys.models.store import publish_models
 from recsys.pipeline.recommender import Recommender
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
-from recsys.release.release import Release, read_manifest
+from recsys.release.manifest import read_manifest
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training.influence import OnlineConfig
 from recsys.training.ranker import NetRecipe, TreeRecipe

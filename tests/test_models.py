@@ -19,7 +19,7 @@ from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.models.composition import serving_setup, with_models, with_parts
 from recsys.models.store import current_models, models_store, publish_models
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.release.release import Manifest
+from recsys.release.manifest import Manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, USER_MODEL
 from tests.checkerboard import setup as checkerboard

@@ -26,7 +26,8 @@ from recsys.pipeline import candidates as funnel
 from recsys.pipeline import sources
 from recsys.ranking.linear import LinearRanker
 from recsys.release import files
-from recsys.release.release import Release, histories_of
+from recsys.release.arrow import histories_of
+from recsys.release.release import Release
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Requests, utc_days

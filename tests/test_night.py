@@ -27,7 +27,8 @@ from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.pipeline.recommender import Recommender
 from recsys.release.files import UNLISTED
-from recsys.release.release import FORMAT, Release
+from recsys.release.manifest import FORMAT
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import QUARANTINE
 from recsys.types import Filters, Impression, Interaction, Query

@@ -27,7 +27,7 @@ from recsys.models.snapshots import (
 )
 from recsys.models.store import publish_models
 from recsys.ranking.network import NetRanker
-from recsys.release.release import Manifest
+from recsys.release.manifest import Manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
 from recsys.training.influence import OnlineConfig

@@ -28,7 +28,8 @@ from recsys.privacy.erasure import USER_FILES, delete_replaced_files, erase_user
 from recsys.privacy.forget import erase_users, forget_user
 from recsys.privacy.receipts import Receipt, open_receipt
 from recsys.privacy.traces import find_traces
-from recsys.release.release import Release, read_manifest
+from recsys.release.manifest import read_manifest
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, Interaction, PrivacyState

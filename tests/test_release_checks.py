@@ -12,9 +12,10 @@ import pytest
 
 from recsys.errors import ReleaseError
 from recsys.release import files
+from recsys.release.arrow import IdMap
 from recsys.release.checks import Check, check_release, require_passed
 from recsys.release.files import ReleaseFile
-from recsys.release.release import IdMap, Manifest
+from recsys.release.manifest import Manifest
 
 ITEMS, USERS = 3, 2
 LENGTHS = {"I": 3, "U": 2, "D": 2, "d": 2, "N": 2, "F": 1, "S": 2, "C": 2, "B": 1, "L": 1, "T": 4}

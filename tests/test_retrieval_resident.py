@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.release.release import row_ranges
+from recsys.release.arrow import row_ranges
 from recsys.retrieval.vectors.exact import ExactRetriever, merge_top_k
 from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
 from recsys.retrieval.vectors.resident import resident_vectors, shard_exclusions

@@ -14,7 +14,7 @@ from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import find, packed
 from recsys.release import files
-from recsys.release.release import histories_of, row_ranges
+from recsys.release.arrow import histories_of, row_ranges
 from recsys.types import Histories, Requests, utc_days
 
 

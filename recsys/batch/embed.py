@@ -24,7 +24,7 @@ from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.batch.stages import ActorWork
 from recsys.interfaces import Encoder
 from recsys.release import files
-from recsys.release.release import read_arrow, write_arrow
+from recsys.release.arrow import read_arrow, write_arrow
 from recsys.tables import QUARANTINE
 from recsys.types import Floats, Rows
 

@@ -13,8 +13,9 @@ from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
 from recsys.interfaces import DatasetAdapter
+from recsys.release.arrow import read_arrow
 from recsys.release.files import ITEMS
-from recsys.release.release import OtherFormatError, read_arrow, read_manifest
+from recsys.release.manifest import OtherFormatError, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 
 #: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights

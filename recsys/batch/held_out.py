@@ -13,7 +13,7 @@ from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import find
 from recsys.release import files
-from recsys.release.release import added_days, row_ranges
+from recsys.release.arrow import added_days, row_ranges
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.training.splits import split_last_days
 from recsys.types import Histories, Requests, Rows

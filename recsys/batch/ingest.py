@@ -27,7 +27,7 @@ from recsys.datasets.validate import (
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.events.histories import build_histories
 from recsys.release import files
-from recsys.release.release import IdMap, histories_of
+from recsys.release.arrow import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 from recsys.types import Histories, utc_days

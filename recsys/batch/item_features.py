@@ -17,7 +17,7 @@ from recsys.batch.stages import Stage
 from recsys.pipeline import sources
 from recsys.ranking.projection import projected, projection
 from recsys.release import files
-from recsys.release.release import IdMap, added_days, write_arrow
+from recsys.release.arrow import IdMap, added_days, write_arrow
 from recsys.retrieval.behaviour.user_knn import most_recent_users
 from recsys.storage.streams import npy_pieces
 from recsys.types import Floats, Histories

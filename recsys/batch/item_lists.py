@@ -10,7 +10,7 @@ from recsys.batch.plan import NightRun, ShardResult
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.release import files
-from recsys.release.release import row_ranges
+from recsys.release.arrow import row_ranges
 from recsys.retrieval.behaviour.cooccurrence import co_occurrence_neighbours
 from recsys.retrieval.behaviour.successors import cold_item_proxies, successor_neighbours
 from recsys.retrieval.similar import content_neighbours

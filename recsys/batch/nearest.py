@@ -18,7 +18,7 @@ from recsys.batch.stages import ActorWork, Stage
 from recsys.interfaces import Retriever
 from recsys.pipeline.candidates import depth
 from recsys.release import files
-from recsys.release.release import histories_of, row_ranges
+from recsys.release.arrow import histories_of, row_ranges
 from recsys.retrieval.vectors.exact import BLOCK_ITEMS, empty_top_k
 from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
 from recsys.retrieval.vectors.resident import ResidentVectors, resident_vectors, shard_exclusions

@@ -12,7 +12,7 @@ from recsys.batch.publishing import Say, publish
 from recsys.batch.quarantine import require_usable
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.release import files
-from recsys.release.release import Manifest
+from recsys.release.manifest import Manifest
 
 
 def run_night(night: NightRun, say: Say) -> Manifest:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from recsys.config import Night, Setup
 from recsys.interfaces import Chunk, DatasetAdapter
 from recsys.privacy.decisions import PrivacyDecisions
+from recsys.release.arrow import read_arrow, write_arrow
 from recsys.release.files import ReleaseFile
-from recsys.release.release import read_arrow, read_manifest, write_arrow
+from recsys.release.manifest import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.streams import arrow_pieces, npy_pieces, parquet_bytes
 

@@ -17,7 +17,7 @@ from recsys.models.composition import with_models
 from recsys.models.store import current_models, models_folder, read_models_manifest
 from recsys.privacy.decisions import PrivacyDecisions
 from recsys.ranking.examination import Examination
-from recsys.release.release import Manifest, OtherFormatError, read_manifest
+from recsys.release.manifest import Manifest, OtherFormatError, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.version import code_commit
 from recsys.training import EXAMINATION, USER_MODEL

@@ -16,7 +16,8 @@ from recsys.batch.stages import StageLine
 from recsys.privacy.forget import finish_erasures
 from recsys.release import files
 from recsys.release.checks import check_release, require_passed
-from recsys.release.release import Manifest, Release
+from recsys.release.manifest import Manifest
+from recsys.release.release import Release
 from recsys.storage.streams import parquet_bytes
 
 Say = Callable[[str], None]

@@ -16,7 +16,7 @@ from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import NightRun, Plan, ShardResult, one_batch
 from recsys.interfaces import Chunk
 from recsys.release import files
-from recsys.release.release import row_ranges, write_arrow
+from recsys.release.arrow import row_ranges, write_arrow
 from recsys.storage.streams import npy_pieces
 from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
 from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories, Ints

@@ -12,7 +12,8 @@ from recsys.pipeline.mixing import asking
 from recsys.pipeline.sources import SOURCES, categories, fit
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.release import files
-from recsys.release.release import Release, added_days, histories_of
+from recsys.release.arrow import added_days, histories_of
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import MIXER
 from recsys.training.mixer import fit_mixer, mixer_examples

@@ -28,7 +28,7 @@ from recsys.models.snapshots import (
 )
 from recsys.models.store import models_folder
 from recsys.ranking.examination import Examination
-from recsys.release.release import read_manifest
+from recsys.release.manifest import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
 from recsys.training.influence import OnlineConfig

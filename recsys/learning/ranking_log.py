@@ -20,7 +20,7 @@ from recsys.events.joins import label_examples
 from recsys.events.log_checks import count_anomalies
 from recsys.pipeline.rerank import TABLE
 from recsys.ranking.logged_rankings import LoggedRankings
-from recsys.release.release import read_manifest
+from recsys.release.manifest import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 
 SURFACES = ("search", "recommend")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from recsys.config import Setup
 from recsys.learning.options import TrainOptions
 from recsys.models.composition import catalogue_vectors, next_setup
-from recsys.release.release import Release, histories_of
+from recsys.release.arrow import histories_of
+from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
 from recsys.training.splits import leave_last_out

@@ -20,7 +20,8 @@ from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import Reranker
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.mixer import Mixer
-from recsys.release.release import Release, read_manifest
+from recsys.release.manifest import read_manifest
+from recsys.release.release import Release
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import (

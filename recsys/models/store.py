@@ -14,7 +14,7 @@ from pathlib import Path
 
 from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
-from recsys.release.release import read_manifest
+from recsys.release.manifest import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.files import below
 from recsys.training import (

@@ -19,7 +19,8 @@ from recsys.interfaces import Ranker, Retriever, Scorer
 from recsys.pipeline import sources
 from recsys.ranking.linear import best
 from recsys.ranking.merge import merge
-from recsys.release.release import Release, histories_of
+from recsys.release.arrow import histories_of
+from recsys.release.release import Release
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.retrieval.vectors.fp16 import Fp16Retriever
 from recsys.types import Floats, Mask, Requests, Rows, utc_days

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from recsys.errors import RecsysError
 from recsys.privacy.decisions import PrivacyDecisions
 from recsys.release import files
-from recsys.release.release import Manifest, read_arrow, read_manifest
+from recsys.release.arrow import read_arrow
+from recsys.release.manifest import Manifest, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.streams import arrow_pieces, npy_kept, parquet_bytes
 from recsys.types import Mask

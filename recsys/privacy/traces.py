@@ -18,7 +18,7 @@ from recsys.interfaces import EventStore
 from recsys.models.snapshots import snapshot_states
 from recsys.privacy.decisions import users_named
 from recsys.privacy.erasure import PEERS, QUARANTINE, USERS, release_time
-from recsys.release.release import Manifest, read_manifest
+from recsys.release.manifest import Manifest, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import utc_days
 

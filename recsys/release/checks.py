@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from recsys.errors import ReleaseError
 from recsys.release import files
-from recsys.release.release import Release, row_ranges
+from recsys.release.arrow import row_ranges
+from recsys.release.release import Release
 from recsys.types import Floats
 
 #: A catalogue or a user base that shrank by more than this since the previous release is taken for

@@ -6,12 +6,7 @@ manifest names as `amended`."""
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,138 +16,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.encoders.text import item_texts
-from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
+from recsys.errors import NotFoundError, RecsysError, ReleaseError
 from recsys.ranking.item_features import ItemFeatures
 from recsys.release import files
+from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
+from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
-
-FORMAT = 4
-
-
-class OtherFormatError(ReleaseError):
-    """A release that other code wrote; a night begins anew after it."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC.
-
-    After `amendments` the files of users lie in the folder `amended`; `replaced` are those that lay
-    elsewhere before."""
-
-    version: str
-    space: str
-    setup: str
-    commit: str
-    previous: str | None
-    created: str
-    events_from: str | None
-    events_until: str | None
-    counts: dict[str, int]
-    quarantined: dict[str, int]
-    sources: list[str]
-    metrics: dict[str, float]
-    files: dict[str, str]
-    models: str | None = None
-    format: int = FORMAT
-    amended: str = ""
-    amendments: int = 0
-    replaced: list[str] = field(default_factory=list)
-
-    def path_of(self, name: str) -> str:
-        """A file's path below the release's folder."""
-        moved = f"{self.amended}/{name}"
-        return moved if moved in self.files else name
-
-    def to_json(self) -> bytes:
-        return (
-            json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        ).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Manifest:
-        try:
-            fields = json.loads(data)
-            if fields["format"] != FORMAT:
-                raise OtherFormatError(
-                    f"release {fields.get('version')} has format {fields['format']}, this code reads {FORMAT}: "
-                    "run jobs.nightly with this code, or serve with the code that wrote it"
-                )
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ReleaseError(
-                f"a manifest cannot be read ({error}): promote another release"
-            ) from error
-
-
-class IdMap:
-    """Ids outside, rows inside. Ids are sorted within each shard, so a look-up needs no memory of
-    its own."""
-
-    def __init__(self, ids: pa.ChunkedArray) -> None:
-        self.shards = [chunk for chunk in ids.chunks if len(chunk)]
-        self.starts = np.cumsum([0, *map(len, self.shards)]).tolist()
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitem__(self, row: int) -> str:
-        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return str(self.shards[shard][row - self.starts[shard]].as_py())
-
-    def row(self, wanted: str) -> int | None:
-        """The row of an id, or None."""
-        for start, ids in zip(self.starts, self.shards, strict=False):
-            place = bisect_left(_Strings(ids), wanted)
-            if place < len(ids) and ids[place].as_py() == wanted:
-                return int(start + place)
-        return None
-
-    def rows(self, wanted: pa.Array | pa.ChunkedArray) -> NDArray[np.int32]:
-        """The rows of many ids at once, -1 where there is none."""
-        found = pc.index_in(wanted, value_set=pa.chunked_array(self.shards, pa.string()))
-        return np.asarray(pc.fill_null(found, -1)).astype(np.int32)
-
-
-class _Strings(Sequence[str]):
-    """An Arrow array of strings as the sequence that bisect wants."""
-
-    def __init__(self, array: pa.Array) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, at: Any) -> Any:
-        return self.array[at].as_py()
-
-
-def read_arrow(path: Path) -> pa.Table:
-    """An Arrow file, mapped, not read: replicas of a host share its pages."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
-    """The history columns of `users.arrow`, or of some rows of it."""
-    lists = {}
-    for name in ("items", "types", "days", "prices"):
-        if name in users.schema.names:
-            column = users[name]
-            lists[name] = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    lengths = np.asarray(pc.list_value_length(lists["items"]))
-    values = {name: np.asarray(column.flatten()) for name, column in lists.items()}
-    return Histories(offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), **values)
-
-
-def added_days(items: pa.Table) -> NDArray[np.float64]:
-    """[I]: days since 1970-01-01 UTC, NaN where the shop does not say."""
-    return np.asarray(items["added"].cast(pa.int64()).cast(pa.float64()).to_numpy()) / 86_400e6
 
 
 class Release:
@@ -315,38 +190,3 @@ class Release:
         if filters.in_stock is not None:
             masks["in_stock"] = self.in_stock_I[rows] == filters.in_stock
         return masks
-
-
-def read_manifest(store: ArtifactStore, version: str) -> Manifest:
-    """NotFoundError when the version is not published: it lists those that are."""
-    try:
-        return Manifest.from_json(store.read(f"releases/{version}/manifest.json"))
-    except NotFoundError:
-        there = ", ".join(store.versions()) or "none"
-        raise NotFoundError(
-            f"release {version} is not in {store.uri}: choose one of those published ({there})"
-        ) from None
-
-
-def check_space(manifest: Manifest, space: str | None) -> None:
-    """Refuses a release whose vectors the running encoder does not share."""
-    if space is not None and manifest.space != space:
-        raise SpaceMismatchError(
-            f"release {manifest.version} holds vectors of space {manifest.space!r} but the encoder makes {space!r}: "
-            "load that encoder, or run jobs.nightly with this one"
-        )
-
-
-def write_arrow(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Buffer:
-    """An uncompressed Arrow file, one record batch a shard."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return sink.getvalue()
-
-
-def row_ranges(total: int, size: int) -> list[range]:
-    """0..total-1 in ranges of at most `size`."""
-    edges = [*range(0, total, size), total]
-    return [range(low, high) for low, high in pairwise(edges)]

@@ -21,7 +21,7 @@ from recsys.events.joins import label_examples
 from recsys.events.sqlite import SqliteEventStore
 from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import LoggedRankings
-from recsys.release.release import Manifest
+from recsys.release.manifest import Manifest
 from recsys.simulation import truth_metrics
 from recsys.simulation.click_models import ClickSpam, PositionBasedModel
 from recsys.simulation.market import Market, RequestBatch, user_id

@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
 from recsys.retrieval.text.analysis import index_terms
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
@@ -58,7 +60,8 @@ def test_an_item_is_found_by_its_own_text(texts):
 
 @pytest.mark.parametrize(
     ("query", "best"),
-    [("drill bit", 1), ("cordless drills", 0), ("shoe", 2), ("ab123", 3), ("ab-123", 3), ("AB 123", 3), ("手机", 4),
+    [("drill bit", 1), ("cordless drills", 0), ("shoe", 2), ("ab123", 3), ("ab-123", 3),
+     ("AB 123", 3), ("手机", 4),
      ("提包", 5), ("手提", 5), ("huawei", 4), ("1.5v", 7), ("battery", 7)],
 )  # fmt: skip
 def test_finds(retriever, query, best):
@@ -128,9 +131,12 @@ def index_of(*titles):
 
 @pytest.mark.parametrize(
     ("query", "title"),
-    [("mailbox", "mail box black"), ("mail box", "black mailbox"), ("ab 123", "pump AB-123"), ("ab-123", "pump AB123"),
-     ("ab123", "pump AB_123"), ("12in", "12 inch pump"), ("4x8", "4 x 8 plywood"), ("4 ft x 8 ft", "4 ft. x 8 ft."),
-     ("5gal", "5 gallons"), ("½", "1/2 in."), ("手机壳", "苹果手机壳"), ("手机", "二手手机"), ("壳手机", "手机壳")],
+    [("mailbox", "mail box black"), ("mail box", "black mailbox"), ("ab 123", "pump AB-123"),
+     ("ab-123", "pump AB123"),
+     ("ab123", "pump AB_123"), ("12in", "12 inch pump"), ("4x8", "4 x 8 plywood"),
+      ("4 ft x 8 ft", "4 ft. x 8 ft."),
+     ("5gal", "5 gallons"), ("½", "1/2 in."), ("手机壳", "苹果手机壳"), ("手机", "二手手机"),
+      ("壳手机", "手机壳")],
 )  # fmt: skip
 def test_forms_of_the_same_words_match_wholly(query, title):
     index = index_of(title, "mail", "box", "other mail box", "chair", "123 ab")
@@ -260,3 +266,17 @@ def test_recall_on_home_depot():
     found = retriever.retrieve(Requests(size=len(relevant), texts=tuple(relevant)), 10).rows_BN
     pairs = zip(relevant.values(), found, strict=True)
     assert np.mean([len(truth & set(rows)) / len(truth) for truth, rows in pairs]) > 0.52
+
+
+def test_a_word_counts_three_times_in_a_title_and_twice_in_a_brand():
+    columns = {
+        "title": ["saw", "", "", "", "", ""],
+        "brand": ["", "saw", "", "", "", ""],
+        "category": ["", "", "saw", "", "", ""],
+        "attributes": ["", "", "", "saw", "", ""],
+        "description": ["", "", "", "", "saw saw saw", "saw saw"],
+    }
+    texts = searchable_fields(pa.table(columns))
+    scores = LexicalIndex.build(texts, FIELD_BOOSTS).scores("saw")
+    title, brand, category, attributes, thrice, twice = scores.tolist()
+    assert title == thrice > brand == twice > category == attributes

@@ -158,3 +158,15 @@ def test_one_request_takes_milliseconds():
         source.retrieve(Requests(size=1, histories=known), 100, np.ones(items, bool))
         seconds.append(time.perf_counter() - begun)
     assert np.median(seconds) < 0.010
+
+
+def test_shrinkage_is_five_and_a_history_halves_in_sixty_days():
+    pair = log((0, 0, "purchase", 1.0), (0, 1, "purchase", 1.0))
+    scores_IN = co_occurrence_neighbours([pair], range(2), 2, 1, now_days=1.0)[1]
+    np.testing.assert_allclose(scores_IN, 1 / 6, rtol=1e-6)
+    rows_IN = np.array([[2], [3], [-1], [-1]], np.int32)
+    source = CoOccurrenceRetriever(rows_IN, np.array([[1], [1], [-np.inf], [-np.inf]]))
+    history = log((0, 0, "cart", 1.0), (0, 1, "cart", 61.0))
+    found = source.retrieve(Requests(size=1, histories=history), 2)
+    assert found.rows_BN.tolist() == [[3, 2]]
+    np.testing.assert_allclose(found.scores_BN, [[0.5, 0.25]], rtol=1e-6)

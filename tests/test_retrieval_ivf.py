@@ -141,3 +141,10 @@ def test_missing_faiss_is_said(monkeypatch, items_ID):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="IvfRetriever needs faiss: pip install faiss-cpu"):
         ivf.build_ivf(items_ID)
+
+
+def test_lists_and_probes_follow_the_catalogue(retriever):
+    """4 sqrt(20,000) = 565 lists, but 39 training points each leave 512; one in twelve is read."""
+    assert (retriever.index.nlist, retriever.probes) == (512, 42)
+    few = clusters(400, 8)
+    assert ivf.IvfRetriever("near", ivf.build_ivf(few), few).probes == 8

@@ -95,3 +95,8 @@ def test_bad_days_and_lengths_are_said():
         new_item_mask(np.zeros(1), 1.0, 0)
     with pytest.raises(ValueError, match="2 vectors, 3 popularities and 2 flags"):
         NewItemRetriever(np.eye(2, dtype=np.float32), np.ones(3, np.float32), np.ones(2, bool))
+
+
+def test_an_item_is_new_for_thirty_days():
+    days_I = np.array([0.0, 69.9, 70.1, 100.0])
+    assert new_item_mask(days_I, now_days=100.0).tolist() == [False, False, True, True]

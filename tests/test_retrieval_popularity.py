@@ -111,3 +111,11 @@ def test_no_category_and_no_history_no_candidates():
     assert source.score(Requests(size=1), np.array([[1]], np.int32)).tolist() == [[0]]
     with pytest.raises(ValueError, match="2 popularities for 3 categories"):
         CategoryPopularityRetriever(np.ones(2, np.float32), np.zeros(3, int))
+
+
+def test_popularity_halves_in_a_week_and_an_interest_in_a_category_in_sixty_days():
+    scores_I = decayed_popularity([one([0, 1], [93.0, 100.0]).histories], 2, now_days=100.0)
+    np.testing.assert_allclose(scores_I, [0.5, 1])
+    source = CategoryPopularityRetriever(np.ones(4, np.float32), np.array([0, 1, 0, 1]))
+    scores = source.score(one([0, 1], [40.0, 100.0]), np.array([[2, 3]], np.int32))[0]
+    np.testing.assert_allclose(scores, [1 / 3, 2 / 3], rtol=1e-6)

@@ -198,3 +198,26 @@ def test_who_only_looked_is_answered_with_nothing():
         None, RepurchaseIntervals(np.ones(2, np.float32), np.ones(2, np.float32)), now_days=9.0
     )
     assert answers(source.retrieve(Requests(size=1, histories=seen), 5)) == [[]]
+
+
+def test_constants_of_the_repurchase_score():
+    """An event fades by half in 90 days; popularity 1.0 and 0 differ by (1.05 / 0.05)^0.1; a gap of
+    30 days by two users of one item, with five of the shop's mean; an own gap of 10 with two."""
+    faded = RepurchaseRetriever().retrieve(purchases([0, 1], [10.0, 100.0]), 2)
+    np.testing.assert_allclose(faded.scores_BN, [[1, 0.5]], rtol=1e-6)
+    popular = RepurchaseRetriever(np.array([1.0, 0.0], np.float32))
+    scores = popular.retrieve(purchases([0, 1], [100.0, 100.0]), 2).scores_BN[0]
+    np.testing.assert_allclose(scores[0] / scores[1], 21**0.1, rtol=1e-5)
+    log = purchases([0, 0, 1, 1], [0.0, 30.0, 0.0, 3.0]).histories
+    fitted = repurchase_intervals([log], 2)
+    shop = np.log(90) / 2
+    np.testing.assert_allclose(
+        fitted.intervals_I[0], np.exp((np.log(30) + 5 * shop) / 6), rtol=1e-5
+    )
+    np.testing.assert_allclose(fitted.repeats_I, [1, 1])
+    often = purchases([0, 0], [50.0, 60.0]).histories
+    shop_wide = RepurchaseIntervals(np.array([40.0], np.float32), np.array([2.0], np.float32))
+    factors = repurchase_factors(often, shop_wide, np.zeros(1, int), np.zeros(1, int), 160.0)
+    interval = (np.log(10) + 2 * np.log(40)) / 3
+    expected = 2**0.15 * np.exp(-0.05 * (np.log(100) - interval) ** 2)
+    np.testing.assert_allclose(factors, expected, rtol=1e-5)

@@ -2,8 +2,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.retrieval.behaviour.sparse import decayed_interests, is_bought, ragged_top_k
-from recsys.types import PURCHASE, Histories
+from recsys.retrieval.behaviour.sparse import (
+    EVENT_WEIGHTS,
+    decayed_interests,
+    is_bought,
+    pad_lists,
+    ragged_top_k,
+)
+from recsys.types import EVENT_TYPES, PURCHASE, Histories
 
 scores = st.dictionaries(st.integers(0, 30), st.sampled_from([-1.5, 0.0, 0.25, 2.0]), max_size=12)
 
@@ -53,3 +59,14 @@ def test_is_bought_looks_at_purchases_of_this_user():
     ]
     # One past user 0's items would be user 1's first if keys ran into each other.
     assert not is_bought(known, np.array([0, 1]), np.array([6, 0])).any()
+
+
+def test_a_purchase_says_ten_times_a_view_five_times_a_click_twice_a_cart():
+    weights = dict(zip(EVENT_TYPES, EVENT_WEIGHTS.tolist(), strict=True))
+    assert weights == {"view": 0.1, "click": 0.2, "cart": 0.5, "purchase": 1.0}
+
+
+def test_lists_are_padded_to_a_width():
+    rows, scores = pad_lists(np.array([[3]], np.int32), np.array([[0.5]], np.float32), 3)
+    assert (rows.tolist(), scores.tolist()) == ([[3, -1, -1]], [[0.5, -np.inf, -np.inf]])
+    assert (rows.dtype, scores.dtype) == (np.int32, np.float32)

@@ -83,3 +83,23 @@ def test_what_was_done_last_counts_most():
     )
     assert found.rows_BN.tolist() == [[3, 2]]
     np.testing.assert_allclose(found.scores_BN, [[1, 0.5]])
+
+
+def test_weights_of_a_pair_by_distance_and_direction():
+    """A pair forward counts 1 / sqrt(distance), one back 0.3 of that; all items are as frequent."""
+    weights_II = successor_weights([log([0, 1, 2, 3, 4])], range(5), 5).toarray()
+    np.testing.assert_allclose(weights_II[0, 4] / weights_II[0, 1], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(weights_II[1, 0] / weights_II[0, 1], 0.3, rtol=1e-6)
+
+
+def test_frequent_items_are_damped():
+    """Item 1 is there 12 times, 2 twice: (12 + 4)^-0.5 and so on, against the mean of 4 more."""
+    histories = log([0, 1], [0, 2], [1], [1], [1], [1], [1], [1], [1], [1], [1], [1], [1], [2])
+    weights_II = successor_weights([histories], range(3), 3).toarray()
+    np.testing.assert_allclose(weights_II[0, 1] / weights_II[0, 2], (16 / 6) ** -0.1, rtol=1e-5)
+    np.testing.assert_allclose(weights_II[1, 0] / weights_II[2, 0], (16 / 6) ** -0.5, rtol=1e-5)
+
+
+def test_pairs_count_up_to_fifty_events_apart():
+    weights_II = successor_weights([log(list(range(52)))], range(52), 52).toarray()
+    assert weights_II[0, 50] > 0 == weights_II[0, 51]

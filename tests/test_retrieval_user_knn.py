@@ -76,3 +76,12 @@ def test_all_users_of_a_small_shop_are_peers():
     np.testing.assert_array_equal(
         most_recent_users([known.slice(0, 3), known.slice(3, len(known))])[0].items, known.items
     )
+
+
+def test_what_a_neighbour_did_a_week_ago_counts_half_and_ten_weeks_ago_not_at_all():
+    neighbours = bought([(0, 0), (3, 30)], [(1, 0), (4, 37)], [(2, -40), (5, -36)])
+    source = UserKnnRetriever(neighbours, 6, now_days=37.0)
+    requests = Requests(size=1, histories=bought([(0, 5), (1, 5), (2, 5)]))
+    scores = source.score(requests, np.array([[3, 4, 5]]))[0]
+    np.testing.assert_allclose(scores[0] / scores[1], 0.5, rtol=1e-6)
+    assert scores[2] == 0

@@ -89,7 +89,8 @@ def test_lookup(codes, query, rows, exact):
 
 
 @pytest.mark.parametrize(
-    "token", ["12in", "3/4", "100w", "12-gauge", "1500-watt", "2x4", "16x20x1", "3-light", "1-1/2in", "0.5mm",
+    "token", ["12in", "3/4", "100w", "12-gauge", "1500-watt", "2x4", "16x20x1", "3-light",
+              "1-1/2in", "0.5mm",
               "600-watt/3-amp", "2ftx3ft", "90-degree", "18-to-29", "31piece"],
 )  # fmt: skip
 def test_measures(token):
@@ -152,6 +153,10 @@ def test_every_code_of_a_real_title_is_found():
     assert check_law(CodeIndex.build(items["item_id"].tolist(), titles), titles) > 4000
 
 
+def has_digit_and_latin_letter(token):
+    return any(map(str.isdigit, token)) and any("a" <= letter <= "z" for letter in token.lower())
+
+
 def check_law(codes, titles):
     """How many tokens with a digit and a Latin letter there are; each must be found, where it
     is."""
@@ -160,8 +165,7 @@ def check_law(codes, titles):
         return "".join(character for character in text.casefold() if character not in "-./#_")
 
     tokens = {token.strip(string.punctuation) for title in titles for token in title.split()}
-    tokens = {token for token in tokens if any(map(str.isdigit, token)) and any("a" <= c <= "z" for c in token.lower())
-              and "手" not in token}  # fmt: skip
+    tokens = {token for token in tokens if has_digit_and_latin_letter(token) and "手" not in token}
     for token in tokens:
         rows, exact = codes.lookup(token)
         assert exact, token

@@ -66,7 +66,8 @@ def test_price_bounds(text, low, high, rest):
 
 @pytest.mark.parametrize(
     "text",
-    ["under cabinet light", "over 30 inch range", "under 20", "less than 2 gallon", "10-20 screws", "$20 drill",
+    ["under cabinet light", "over 30 inch range", "under 20", "less than 2 gallon", "10-20 screws",
+     "$20 drill",
      "lamp $100 and 200 ft hose", "100以下", "between 10 and 20", "dollar tree", ""],
 )  # fmt: skip
 def test_no_price(text):
@@ -126,7 +127,8 @@ def test_only_price_words_leave_the_text():
     assert found == {"max_price": 20.0, "brand": "Moen", "colour": "red", "size": "10 in"}
 
 
-PIECES = ["under", "over", "$", "20", "-", "to", "元", "以下", "不超过", "between", "and", "k", "的", "usd", " ",
+PIECES = ["under", "over", "$", "20", "-", "to", "元", "以下", "不超过", "between", "and", "k",
+          "的", "usd", " ",
           "lamp", "1,000", ".5"]  # fmt: skip
 
 

@@ -126,8 +126,10 @@ def test_without_parts():
     )
 
 
-PIECES = ["drlil", "cordlss ", "tablelamp", "dish washer", " under $20", "SC-141", " sc 141", "20元以下", "的耳机",
-          "İ", "ß", "ﬁ", "\u0301", "\x00", "🔨", "1½", " ", "-", "xl", "小米", "a19", "undr $5 "]  # fmt: skip
+PIECES = ["drlil", "cordlss ", "tablelamp", "dish washer", " under $20", "SC-141", " sc 141",
+          "20元以下", "的耳机",
+          "İ", "ß", "ﬁ", "\u0301", "\x00", "🔨", "1½", " ", "-", "xl", "小米", "a19",
+          "undr $5 "]  # fmt: skip
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=8).map("".join))

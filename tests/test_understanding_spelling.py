@@ -217,3 +217,32 @@ def test_one_typo_a_query_costs_little():
     typos = add_typos(typed)
     assert recall(speller.correct_text(query)[0] for query in typos) > clean * 0.92
     assert recall(typos) < clean * 0.65
+
+
+@pytest.mark.parametrize(
+    ("word", "term"),
+    [("kitxxen", "kitchen"), ("fauxxt", None), ("fauxet", "faucet"), ("saaw", "saw"), ("sw", None)],
+)
+def test_two_edits_from_seven_letters_on_one_before(word, term):
+    assert speller_of(["kitchen", "faucet", "saw"]).correct_word(word) == term
+
+
+def test_words_up_to_32_letters_are_corrected():
+    longest, longer = "a" * 31 + "b", "c" * 32 + "d"
+    speller = speller_of([longest, longer])
+    assert speller.correct_word("a" * 30 + "xb") == longest
+    assert speller.correct_word("c" * 31 + "xd") is None
+
+
+@pytest.mark.parametrize(("times", "term"), [(2500, "kitchen"), (3500, "kitchxx")])
+def test_an_edit_more_costs_what_a_frequency_of_e_to_the_eighth_is_worth(times, term):
+    """exp(4 / 0.5) = 2981 times, one more in each logarithm: one edit in one item, or two."""
+    terms, frequencies = ["kitchen", "kitchxx"], np.array([1, 2 * times])
+    assert Speller(terms, frequencies).correct_word("kitchan") == term
+
+
+def test_a_split_or_joined_word_is_in_five_items():
+    for items, joined, split in ((4, "dish pan", None), (5, "dishpan", "dish pan")):
+        whole = speller_of(["dishpan"] * items + ["dish", "pan"])
+        assert whole.correct_text("dish pan")[0] == joined
+        assert speller_of(["dish", "pan"] * items).correct_word("dishpan") == split

@@ -245,3 +245,29 @@ def test_completions_of_a_real_catalogue_take_well_under_ten_milliseconds() -> N
         shop.complete(prefix)
         times.append(time.perf_counter() - started)
     assert np.median(times) < 0.002
+
+
+def test_weights_are_two_an_item_of_a_brand_or_category_and_ten_a_user() -> None:
+    weights = {each.text: each.weight for each in SHOP.complete("", 99)}
+    assert (weights["Acme"], weights["Home"], weights["red armchair"]) == (6.0, 8.0, 40.0)
+    assert weights["redwood table"] == 1.0
+
+
+@pytest.mark.parametrize(("users", "texts"), [(2, []), (3, ["lamp"])])
+def test_a_query_of_three_users_is_suggested(users: int, texts: list[str]) -> None:
+    queries = FrequentQueries(NOW - timedelta(days=90), NOW)
+    for user in range(users):
+        queries.add(shown(f"u{user}", "lamp"))
+    assert queries.table()["query"].to_pylist() == texts
+
+
+def test_phrases_have_four_words_and_whole_segments_six() -> None:
+    assert max(len(p.split()) for p in mine_phrases({"a1b c1d e1f g1h i1j k1l m1n": 2})) == 4
+    six, seven = "one two three four five six", "one two three four five six seven"
+    assert six in mine_phrases({six: 1})
+    assert seven not in mine_phrases({seven: 1})
+
+
+def test_a_typo_is_forgiven_from_four_characters_on() -> None:
+    assert texts(SHOP.complete("bleu"))[0] == "blue chair"
+    assert SHOP.complete("ble") == []

@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 def main() -> int:
-    arguments = argument_parser().parse_args()
+    arguments = _parser().parse_args()
     started, use_gpu = time.perf_counter(), has_gpu()
     make = (
         partial(TransformerEncoder, arguments.encoder, max_tokens=64, name="minilm")
@@ -60,7 +60,7 @@ def main() -> int:
     return int(any(row.get("cosine", 1) < 0.999 for row in rows if row["name"] != RIVAL))
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -51,7 +51,7 @@ def main() -> int:
     token = secrets.token_hex(32)
     home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    prepare_environment(home, token)
+    _prepare_environment(home, token)
     step(f"a Ray head on 127.0.0.1 (its output: {home}/ray.log)")
     try:
         with ray_head(home / "ray.log", token) as cluster:
@@ -68,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def prepare_environment(home: Path, token: str) -> None:
+def _prepare_environment(home: Path, token: str) -> None:
     """What Ray, the night and the application inherit."""
     # Everything listens on 127.0.0.1; without keys it answers nobody else.
     os.environ.pop("NIGHTSHELF_KEYS", None)
@@ -89,7 +89,7 @@ def prepare_environment(home: Path, token: str) -> None:
 
 def run_steps(cluster: LocalCluster, home: Path) -> None:
     step("1. a night: ingest, embed, candidates, index, verify, publish")
-    first = publish_night(cluster, home)
+    first = submit_night(cluster, home)
 
     step("2. the day: serve deploy serve/config.yaml")
     cluster.deploy("serve/config.yaml", "nightshelf")
@@ -106,7 +106,7 @@ def run_steps(cluster: LocalCluster, home: Path) -> None:
         click_and_compare(shop, visitor, search)
 
         step("5. the next night: events of the day come in, unchanged texts are carried over")
-        second = publish_night(cluster, home)
+        second = submit_night(cluster, home)
         if second == first:
             raise RecsysError(f"the second night published nothing: {first} is still current")
         wait_for_health(SHOP, second)
@@ -117,7 +117,7 @@ def run_steps(cluster: LocalCluster, home: Path) -> None:
     step(f"dashboard {DASHBOARD}   API {SHOP}/docs   report {report}")
 
 
-def publish_night(cluster: LocalCluster, home: Path) -> str:
+def submit_night(cluster: LocalCluster, home: Path) -> str:
     """Submits a night; the release that is current after it."""
     cluster.submit(job_command("nightly", "--setup", "tiny"))
     version = ArtifactStore(str(home)).current()

@@ -17,7 +17,7 @@ from serve import keys as api_keys
 
 
 def main() -> int:
-    arguments = argument_parser().parse_args()
+    arguments = _parser().parse_args()
     try:
         if not arguments.file:
             raise InputError("no keys file is named: set NIGHTSHELF_KEYS, or give --file")
@@ -45,7 +45,7 @@ def main() -> int:
     return 0
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

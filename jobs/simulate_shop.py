@@ -39,10 +39,10 @@ DATASETS = {"completejourney": CompleteJourney, "uci_online_retail": UciOnlineRe
 
 
 def main() -> int:
-    arguments = argument_parser().parse_args()
+    arguments = _parser().parse_args()
     started, quick = time.perf_counter(), arguments.quick
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="nightshelf-market-"))).resolve()
-    prepare_environment(None if arguments.url else folder)
+    _prepare_environment(None if arguments.url else folder)
     try:
         adapter, model = DATASETS[arguments.dataset](), PositionBasedModel()
         criteria = run_studies(adapter, model, folder, repetitions=60 if quick else 200)
@@ -69,7 +69,7 @@ def main() -> int:
     return 0 if all(criterion.reached_floor for criterion in criteria) else 2
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,7 +86,7 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def prepare_environment(home: Path | None) -> None:
+def _prepare_environment(home: Path | None) -> None:
     """What the application and the jobs inherit."""
     os.environ.setdefault("NIGHTSHELF_COMMIT", code_commit())
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -82,11 +82,11 @@ def test_a_wrong_list_is_detected(ray_session: None, tmp_path: Path, wrong: str)
     run_stages(night, CANDIDATES)
     assert synthetic.check_lists(night, 0).counts["wrong"] == 0
     rows_UN = np.array(night.open_array(files.CANDIDATE_ROWS))
-    known, _ = synthetic.draw_users(night.dataset(), 0)
+    histories, _ = synthetic.draw_users(night.dataset(), 0)
     sold_out = np.flatnonzero(~np.asarray(night.open_table(files.ITEMS)["in_stock"]))[0]
-    for user in range(len(known)):
+    for user in range(len(histories)):
         if rows_UN[user, 0] >= 0:
-            first, last = rows_UN[user, 0], int(known.slice(user, user + 1).items[0])
+            first, last = rows_UN[user, 0], int(histories.slice(user, user + 1).items[0])
             changed = {"repeated": first, "bought": last, "sold out": sold_out, "missing": -1}
             rows_UN[user, 1] = changed.get(
                 wrong, next(row for row in range(600) if row not in rows_UN[user])

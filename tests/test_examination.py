@@ -5,7 +5,7 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.ranking.examination import Examination, from_swaps, regression_em
-from tests.toy_clicks import CURVE, lists_of, logged
+from tests.toy_clicks import CURVE, toy_lists, toy_log
 
 FOLD = np.array([1, 0.95, 0.9, 0.85, 0.3, 0.28, 0.27, 0.25, 0.2, 0.2])
 
@@ -17,7 +17,7 @@ def furthest(examination, curve=CURVE):
 @pytest.mark.parametrize(("seed", "curve"), [(0, CURVE), (1, CURVE), (0, FOLD)])
 def test_swaps_show_the_curve(seed, curve):
     """What is on top is what people want least: clicks a place alone are far off."""
-    lists, _ = logged(20_000, seed, epsilon=0.3, curve=curve)
+    lists, _ = toy_log(20_000, seed, epsilon=0.3, curve=curve)
     rates_K = lists.clicked_BK.mean(axis=0)
     assert np.abs(rates_K / rates_K[0] - curve).max() > 0.1
     found = from_swaps(lists, draws=100)
@@ -26,24 +26,24 @@ def test_swaps_show_the_curve(seed, curve):
 
 
 def test_shuffles_show_it_too_and_what_was_not_left_to_chance_is_not_asked():
-    lists, _ = logged(20_000, 1, shuffled=0.2)
+    lists, _ = toy_log(20_000, 1, shuffled=0.2)
     assert furthest(from_swaps(lists, draws=0)) < 0.05
-    tied = lists_of(lists.features_BKF, lists.gains_BK, lists.propensities_BK)
+    tied = toy_lists(lists.features_BKF, lists.gains_BK, lists.propensities_BK)
     assert furthest(from_swaps(tied, draws=0)) < 0.05, "without scores all items are one group"
 
 
 def test_features_show_the_curve_where_nothing_was_left_to_chance():
-    lists, _ = logged(8_000, 0)
+    lists, _ = toy_log(8_000, 0)
     assert furthest(regression_em(lists, draws=5)) < 0.1
 
 
 def test_few_clicks_have_wide_intervals():
-    few, many = (from_swaps(logged(size, 3, epsilon=0.3)[0]) for size in (1000, 16_000))
+    few, many = (from_swaps(toy_log(size, 3, epsilon=0.3)[0]) for size in (1000, 16_000))
     assert (few.high_K - few.low_K)[1:].mean() > 2 * (many.high_K - many.low_K)[1:].mean()
 
 
 def test_the_same_seed_the_same_interval():
-    lists, _ = logged(1000, 3, epsilon=0.3)
+    lists, _ = toy_log(1000, 3, epsilon=0.3)
     one, other = (from_swaps(lists, draws=20, seed=5) for _ in range(2))
     np.testing.assert_array_equal(one.low_K, other.low_K)
     one, other = (regression_em(lists, draws=5, rounds=10) for _ in range(2))
@@ -51,8 +51,8 @@ def test_the_same_seed_the_same_interval():
 
 
 def test_without_a_click_the_curve_is_flat():
-    lists, _ = logged(50, 0, epsilon=0.5)
-    silent = lists_of(
+    lists, _ = toy_log(50, 0, epsilon=0.5)
+    silent = toy_lists(
         lists.features_BKF, 0 * lists.gains_BK, lists.propensities_BK, lists.scores_BK
     )
     for estimate in (from_swaps, regression_em):
@@ -60,12 +60,12 @@ def test_without_a_click_the_curve_is_flat():
 
 
 def test_a_place_without_a_click_keeps_a_chance():
-    lists, _ = logged(500, 0, epsilon=0.5, curve=np.array([1, 0.5, 0.3, 0, 0]))
+    lists, _ = toy_log(500, 0, epsilon=0.5, curve=np.array([1, 0.5, 0.3, 0, 0]))
     assert 0 < from_swaps(lists, draws=0).curve_K[-1] < 0.1
 
 
 def test_a_log_that_cannot_say_it_is_refused():
-    lists, _ = logged(50)
+    lists, _ = toy_log(50)
     with pytest.raises(InputError, match="no place of 50 requests was left to chance"):
         from_swaps(lists)
     with pytest.raises(InputError, match="0 shown items with 3 features are too few"):

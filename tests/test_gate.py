@@ -13,7 +13,7 @@ from recsys.errors import InputError
 from recsys.learning.gate import GateCriteria, day_slices, judge, render_page
 from recsys.ranking.examination import Examination
 from recsys.ranking.linear import WeightedSum
-from tests.toy_clicks import CURVE, lists_of, logged
+from tests.toy_clicks import CURVE, toy_lists, toy_log
 
 WANTED = WeightedSum({"wanted": 1.0})
 SHOWN = WeightedSum({"shown": 1.0})
@@ -23,7 +23,7 @@ CURVES = Examination(*(CURVE.astype(np.float32) for _ in range(3)))
 
 @pytest.fixture(scope="module")
 def day():
-    lists, _ = logged(3000, seed=3)
+    lists, _ = toy_log(3000, seed=3)
     return replace(lists, users_B=np.array([f"u{at // 2}" for at in range(3000)], object))
 
 
@@ -134,7 +134,7 @@ def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
     """As the docstring of `GateCriteria` has it: 2,000 requests, another order of the same worth."""
     passed = 0
     for seed in range(6):
-        lists, _ = logged(
+        lists, _ = toy_log(
             2000, seed=seed, strength=0.0
         )  # nobody wants anything: all orders are worth the same
         passed += judge(
@@ -176,12 +176,12 @@ def opposed(loss, each=100):
     features[:each, 0, 1] = features[:each, 1, 0] = 1
     features[each:, 0, 0] = features[each:, 1, 1] = 1
     users = np.repeat(np.array(["better", "worse"], object), each)
-    return lists_of(features, gains, names=("live", "new"), users=users)
+    return toy_lists(features, gains, names=("live", "new"), users=users)
 
 
 def equal(requests):
     """As many users, for whom both rankers rank alike."""
-    return lists_of(
+    return toy_lists(
         np.zeros((requests, 2, 2)), np.tile([1.0, 0.5], (requests, 1)), names=("live", "new")
     )
 
@@ -255,11 +255,11 @@ def test_what_stands_below_the_tenth_place_does_not_count() -> None:
     features[:, :, :] = -np.arange(12)[None, :, None]
     gains[:, 10] = 1
     features[:, 11, 1] = -9.5  # new: what was clicked moves from place 11 to 12
-    lists = lists_of(features, gains, names=("live", "new"))
+    lists = toy_lists(features, gains, names=("live", "new"))
     assert judge(NEW, LIVE, lists).passed
     gains[:, 9], gains[:, 10] = 1, 0
     features[:, 11, 1] = -8.5  # new: from place 10 to 11
-    assert not judge(NEW, LIVE, lists_of(features, gains, names=("live", "new"))).passed
+    assert not judge(NEW, LIVE, toy_lists(features, gains, names=("live", "new"))).passed
 
 
 def test_the_interval_holds_ninety_five_percent() -> None:
@@ -274,6 +274,6 @@ def test_the_interval_holds_ninety_five_percent() -> None:
 def test_no_click_counts_more_than_ten_times() -> None:
     """The second place is looked at once in a hundred times; one click there, one at the first."""
     curve = Examination(*(np.float32([1, 0.01]) for _ in range(3)))
-    lists = lists_of(np.zeros((2, 2, 2)), np.eye(2), names=("live", "new"))
+    lists = toy_lists(np.zeros((2, 2, 2)), np.eye(2), names=("live", "new"))
     row = judge(LIVE, LIVE, lists, examination=curve).rows[0]
     assert row.live == pytest.approx((1 + 10 * SECOND) / 11)

@@ -14,7 +14,7 @@ from recsys.ranking.examination import Examination
 from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction
-from tests.toy_clicks import CURVE, NAMES, lists_of, logged
+from tests.toy_clicks import CURVE, NAMES, toy_lists, toy_log
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
@@ -132,7 +132,7 @@ def test_a_chance_is_above_nothing():
 
 
 def test_a_click_far_down_stands_for_those_that_were_not_made():
-    lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
+    lists = toy_lists(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
     assert lists.ips_weights(HALVES, 10).tolist() == [[1, 2, 4]]
     assert lists.ips_weights(HALVES, 3).tolist() == [[1, 2, 3]]
     assert lists.ips_weights(None, 10).tolist() == [[1, 1, 1]]
@@ -143,9 +143,9 @@ def test_a_click_far_down_stands_for_those_that_were_not_made():
 def test_what_was_not_clicked_was_seen_by_bayes_rule():
     """One click where 1.75 places were looked at: g = 1 / 1.75. At place 2, .5 x (1 - g) / (1 - .5
     g) = .3."""
-    lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
+    lists = toy_lists(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
     np.testing.assert_allclose(lists.seen_BK(HALVES), [[1, 0.3, 1]], atol=1e-6)
-    lists, relevance_BK = logged(20_000, level=-1, strength=0)
+    lists, relevance_BK = toy_log(20_000, level=-1, strength=0)
     looked = Examination(CURVE, CURVE, CURVE)
     truth_K = CURVE * (1 - relevance_BK[0]) / (1 - CURVE * relevance_BK[0])
     unclicked = lists.seen_BK(looked)[~lists.clicked_BK]
@@ -155,7 +155,7 @@ def test_what_was_not_clicked_was_seen_by_bayes_rule():
 def test_ndcg_counts_clicks_by_how_rarely_they_could_be():
     """First clicks its top, which stays there; second clicks place 3 of four times the weight, put
     second."""
-    lists = lists_of(np.zeros((3, 3, 1)), np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]]), names=["x"])
+    lists = toy_lists(np.zeros((3, 3, 1)), np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]]), names=["x"])
     values_B = ips_ndcg(np.array([[3, 2, 1], [3, 1, 2], [1, 2, 3]]), lists, HALVES)
     np.testing.assert_allclose(values_B, [1 / 2.5, 4 / np.log2(3) / 2.5, np.nan])
     assert np.nanmean(ips_ndcg(lists.gains_BK, lists, HALVES)) == pytest.approx(1)
@@ -166,9 +166,9 @@ def test_ndcg_counts_clicks_by_how_rarely_they_could_be():
 def test_ndcg_of_clicks_is_that_of_what_is_wanted():
     """Of 20,000 lists; raw clicks think the order shown, which puts the least wanted first, much
     better than it is."""
-    lists, relevance_BK = logged(20_000)
+    lists, relevance_BK = toy_log(20_000)
     curve = Examination(CURVE, CURVE, CURVE)
-    wanted = lists_of(lists.features_BKF, relevance_BK)
+    wanted = toy_lists(lists.features_BKF, relevance_BK)
     for feature in range(3):
         scores_BK = lists.features_BKF[:, :, feature]
         discounted = [ips_ndcg(scores_BK, clicks, by, 5) * _ideal(clicks, by, 5) for clicks, by in
@@ -186,20 +186,20 @@ def _ideal(lists, by, k):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.1, 10))
 def test_ndcg_asks_only_for_the_order(seed, scale):
-    lists, _ = logged(20, seed)
+    lists, _ = toy_log(20, seed)
     values_B = ips_ndcg(lists.scores_BK, lists, HALVES)
     np.testing.assert_array_equal(values_B, ips_ndcg(lists.scores_BK * scale - 1, lists, HALVES))
     assert 0 <= np.nanmean(values_B) <= 1 + 1e-9
 
 
 def test_a_user_is_in_one_part_only():
-    lists, _ = logged(2000)
+    lists, _ = toy_log(2000)
     users = np.array([f"u{at % 200}" for at in range(2000)], object)
-    lists = lists_of(lists.features_BKF, lists.gains_BK, users=users)
+    lists = toy_lists(lists.features_BKF, lists.gains_BK, users=users)
     train, valid = split(lists, 0.2)
     assert not set(train.users_B) & set(valid.users_B)
     assert len(train) + len(valid) == 2000
     assert 0.1 < len(valid) / 2000 < 0.3
-    nobody = split(lists_of(lists.features_BKF, lists.gains_BK, users=np.full(2000, None, object)))
+    nobody = split(toy_lists(lists.features_BKF, lists.gains_BK, users=np.full(2000, None, object)))
     assert 0.07 < len(nobody[1]) / 2000 < 0.13
     assert nobody[0].names == NAMES

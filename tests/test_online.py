@@ -17,7 +17,7 @@ from recsys.errors import InputError
 from recsys.ranking.network import NetRanker
 from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
 from recsys.training.last_layer import OnlineLearner
-from tests.toy_clicks import logged
+from tests.toy_clicks import toy_log
 from tests.toy_online import CURVES, examples, flow, network
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def nightly(tmp_path_factory):
 
 def right(learner, strength=1.5, requests=400):
     """The share of pairs of a list's items that the learner puts as people want them."""
-    lists, _ = logged(requests, seed=99)
+    lists, _ = toy_log(requests, seed=99)
     scores, wanted = (
         learner.score(lists.features_BKF),
         np.sign(strength) * lists.features_BKF[:, :, 0],
@@ -43,13 +43,13 @@ def right(learner, strength=1.5, requests=400):
 
 
 def told(learner):
-    return learner.score(logged(50, seed=98)[0].features_BKF)
+    return learner.score(toy_log(50, seed=98)[0].features_BKF)
 
 
 def test_before_it_learns_it_is_the_nightly_network(nightly) -> None:
     learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     np.testing.assert_allclose(
-        told(learner), NetRanker(nightly).score(logged(50, seed=98)[0].features_BKF), atol=1e-5
+        told(learner), NetRanker(nightly).score(toy_log(50, seed=98)[0].features_BKF), atol=1e-5
     )
     assert right(learner) > 0.9
 
@@ -140,7 +140,7 @@ def test_one_source_moves_the_weights_by_no_more_than_is_said(
     assert moved <= (choices.source_reach if forged else choices.user_reach) * (1 + 1e-6)
     change = told(with_spam) - told(without)
     apart = float(np.ptp(change, axis=1).max())
-    assert apart <= with_spam.reach(examples(logged(50, seed=98)[0])) + 1e-4
+    assert apart <= with_spam.reach(examples(toy_log(50, seed=98)[0])) + 1e-4
 
 
 def test_a_storm_of_clicks_without_the_guard_does_harm_and_with_it_none(nightly) -> None:
@@ -214,7 +214,7 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
     learner.learn(examples(flow(80, seed=1, strength=-1.5)))
     learner.snapshot(tmp_path)
     np.testing.assert_allclose(
-        NetRanker(tmp_path).score(logged(50, seed=98)[0].features_BKF), told(learner), atol=1e-4
+        NetRanker(tmp_path).score(toy_log(50, seed=98)[0].features_BKF), told(learner), atol=1e-4
     )
     again = OnlineLearner(nightly, OnlineConfig(), CURVES)
     again.restore(tmp_path, learner.state())

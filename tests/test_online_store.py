@@ -33,7 +33,7 @@ from recsys.training import EXAMINATION, NET
 from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, Interaction
 from tests.checkerboard import setup as checkerboard
-from tests.toy_clicks import logged
+from tests.toy_clicks import toy_log
 from tests.toy_online import CURVES, flow, network
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -114,7 +114,7 @@ def happens(setup, lists, at, clicked=True):
 
 
 def told(ranker):
-    return ranker.score(logged(20, seed=98)[0].features_BKF)
+    return ranker.score(toy_log(20, seed=98)[0].features_BKF)
 
 
 def opened(setup):

@@ -8,7 +8,7 @@ import pytest
 from recsys.experiments.exploration import Exploration
 from recsys.learning import rankers
 from recsys.ranking.examination import Examination
-from tests.toy_clicks import logged
+from tests.toy_clicks import toy_log
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.toy_clicks import logged
 def test_five_hundred_randomised_requests_are_enough(
     monkeypatch: pytest.MonkeyPatch, kind: str, requests: int, estimator: str
 ) -> None:
-    lists, _ = logged(600, epsilon=0.5)
+    lists, _ = toy_log(600, epsilon=0.5)
     lists.propensities_BK[requests:] = 1
     calls = []
 

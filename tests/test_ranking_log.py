@@ -13,7 +13,7 @@ from recsys.events.joins import label_examples
 from recsys.learning.ranking_log import hold_out_last_day, requests_over_influence_limit
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction
-from tests.toy_clicks import lists_of
+from tests.toy_clicks import toy_lists
 
 DAY = datetime(2026, 1, 1, 8, tzinfo=UTC)
 
@@ -73,7 +73,7 @@ def test_who_clicks_an_item_in_four_answers_of_a_day_teaches_nothing_that_day() 
 
 
 def lists_at(times: np.ndarray):
-    lists = lists_of(np.zeros((len(times), 2, 3)), np.ones((len(times), 2)))
+    lists = toy_lists(np.zeros((len(times), 2, 3)), np.ones((len(times), 2)))
     return replace(lists, times_B=np.datetime64("2026-01-01", "us") + times)
 
 

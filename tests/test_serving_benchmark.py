@@ -60,6 +60,6 @@ def test_the_sustainable_rate_is_found_to_a_tenth(monkeypatch) -> None:
         latency_ms = 50.0 if shape.rate <= 40 else 500.0
         return results(latency_ms)
 
-    monkeypatch.setattr("recsys.simulation.capacity.run_in_process", load)
+    monkeypatch.setattr("recsys.simulation.capacity.run_in_child", load)
     rate, _ = find_sustainable_rate("http://shop", Traffic((), (), ()), LoadTestSize())
     assert 36 <= rate <= 40

@@ -26,7 +26,7 @@ from recsys.training.ranker import (
     train_net,
     train_trees,
 )
-from tests.toy_clicks import CURVE, lists_of, logged, with_vectors
+from tests.toy_clicks import CURVE, toy_lists, toy_log, toy_vector_log
 
 TRUE = Examination(CURVE, CURVE, CURVE)
 TREES = TreeRecipe(rounds=40, patience=40)
@@ -47,11 +47,11 @@ def net(train, valid, examination, folder, recipe=NET):
 def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
     """Their nDCG by what is wanted, over three logs: both estimates of the curve beat them, clear
     of zero."""
-    unseen, relevance_BK = logged(500, 99)
-    wanted = lists_of(unseen.features_BKF, relevance_BK)
+    unseen, relevance_BK = toy_log(500, 99)
+    wanted = toy_lists(unseen.features_BKF, relevance_BK)
     gained_SB = []
     for seed in range(3):
-        lists, _ = logged(5000, seed, epsilon=0.3)
+        lists, _ = toy_log(5000, seed, epsilon=0.3)
         train, valid = split(lists)
         raw, ips = (
             ips_ndcg(learn(train, valid, by, tmp_path).score(unseen.features_BKF), wanted, None)
@@ -64,7 +64,7 @@ def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
 
 @pytest.mark.parametrize("learn", [trees, net])
 def test_the_same_seed_the_same_ranker(learn, tmp_path):
-    lists, _ = logged(1500)
+    lists, _ = toy_log(1500)
     train, valid = split(lists)
     one, other, third = (
         learn(train, valid, TRUE, tmp_path / str(seed), replace(NET if learn is net else TREES, seed=seed))
@@ -76,8 +76,8 @@ def test_the_same_seed_the_same_ranker(learn, tmp_path):
 
 @pytest.mark.parametrize("learn", [train_trees, train_net])
 def test_a_log_without_clicks_teaches_nothing(learn, tmp_path):
-    lists, _ = logged(50)
-    silent = lists_of(lists.features_BKF, 0 * lists.gains_BK)
+    lists, _ = toy_log(50)
+    silent = toy_lists(lists.features_BKF, 0 * lists.gains_BK)
     with pytest.raises(
         InputError, match="nobody clicked anything in the 50 requests of the train part"
     ):
@@ -87,7 +87,7 @@ def test_a_log_without_clicks_teaches_nothing(learn, tmp_path):
 
 
 def test_a_small_log_still_grows_trees(tmp_path):
-    lists, _ = logged(60)
+    lists, _ = toy_log(60)
     assert np.ptp(trees(lists, lists, None, tmp_path).score(lists.features_BKF)) > 0
 
 
@@ -95,7 +95,7 @@ def test_a_click_s_lambdas_by_hand():
     """Place 3 of 3 was clicked, all score 0. By hand, clip 10: weights 1, 2, 4, and of those
     unclicked, by Bayes' rule with one click where 1.75 places were looked at, 1 and .3 were
     seen."""
-    lists = lists_of(np.zeros((1, 3, 1)), np.array([[0, 0, 1.0]]), names=["x"])
+    lists = toy_lists(np.zeros((1, 3, 1)), np.array([[0, 0, 1.0]]), names=["x"])
     curve = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
     slopes_N, bends_N = LambdaMartObjective(lists, curve, 10)(np.zeros(3), None)
     first, second = 4 * 1 * (1 - 1 / 2) / 2, 4 * (2 * 0.3) * (1 / np.log2(3) - 1 / 2) / 2
@@ -107,7 +107,7 @@ def test_a_click_s_lambdas_by_hand():
 def test_of_equally_wanted_items_no_place_wins(clip):
     """The lambdas' mean at each place, and the loss's slope there, are 0 to their noise; not those
     of raw clicks."""
-    lists, _ = logged(40_000, level=0, strength=0)
+    lists, _ = toy_log(40_000, level=0, strength=0)
     order_BK = np.argsort(
         np.random.default_rng(0).random(lists.gains_BK.shape), axis=1
     )  # so that ranks are no places
@@ -125,7 +125,7 @@ def test_of_equally_wanted_items_no_place_wins(clip):
 
 
 def test_pads_take_no_part():
-    lists, _ = logged(30)
+    lists, _ = toy_log(30)
     wide = replace(lists, **{name: np.concatenate([array, np.zeros_like(array[:, :3])], axis=1)
                              for name, array in vars(lists).items() if name.endswith(("_BK", "_BKF"))})  # fmt: skip
     narrow, padded = (list_tensors(one, lists.names, TRUE) for one in (lists, wide))
@@ -139,13 +139,13 @@ def test_pads_take_no_part():
 
 
 def test_the_network_learns_from_vectors(tmp_path):
-    lists, _ = with_vectors(5000)
-    unseen, relevance_BK = with_vectors(500, 9)
+    lists, _ = toy_vector_log(5000)
+    unseen, relevance_BK = toy_vector_log(500, 9)
     train, valid = split(lists)
     ranker = net(train, valid, TRUE, tmp_path, NetRecipe(epochs=10))
     values_B = ips_ndcg(
         ranker.score(unseen.features_BKF),
-        lists_of(unseen.features_BKF, relevance_BK, names=unseen.names),
+        toy_lists(unseen.features_BKF, relevance_BK, names=unseen.names),
         None,
     )
     assert values_B.mean() > 0.95
@@ -154,7 +154,7 @@ def test_the_network_learns_from_vectors(tmp_path):
 
 
 def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
-    lists, _ = with_vectors(2000, wanted=1.0)
+    lists, _ = toy_vector_log(2000, weight=1.0)
     held = list_tensors(lists, lists.names, TRUE)
     raised = []
     for epsilon in (0.0, 0.1):
@@ -173,7 +173,7 @@ def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
 
 
 def test_an_attack_moves_vectors_by_its_length_and_nothing_else():
-    lists, _ = with_vectors(20)
+    lists, _ = toy_vector_log(20)
     held = list_tensors(lists, lists.names, None)
     silent = held.features.clone()
     silent[..., 1:9] = 0
@@ -188,7 +188,7 @@ def test_an_attack_moves_vectors_by_its_length_and_nothing_else():
 
 
 def test_scores_come_block_by_block():
-    lists, _ = logged(2500)
+    lists, _ = toy_log(2500)
     network = Network(lists.names).eval()
     held = list_tensors(lists, lists.names, None)
     with torch.no_grad():

@@ -1,5 +1,5 @@
-"""Clicks whose truth is known: what is wanted is clicked where its place is looked at, 1 / place **
-0.8."""
+"""Logs whose truth is known: relevant items are clicked where their position is examined, with
+probability 1 / position ** 0.8."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NAMES = ("wanted", "shown", "noise")
 FLAT = np.ones(10)
 
 
-def swapped(orders_BK, epsilon, rng):
-    """Exchanges a random pair of places in a share `epsilon` of the lists; the new orders, and each
-    place's chance."""
+def swap_pairs(orders_BK, epsilon, rng):
+    """Swaps a random pair of positions in a share `epsilon` of the lists; the new orders, and the
+    propensity of each position."""
     size, places = orders_BK.shape
     pairs = places * (places - 1) / 2
     propensities_BK = np.full(orders_BK.shape, 1 - epsilon + epsilon * (pairs - places + 1) / pairs)
@@ -26,7 +26,7 @@ def swapped(orders_BK, epsilon, rng):
     return orders_BK, propensities_BK
 
 
-def logged(
+def toy_log(
     requests=2000,
     seed=0,
     epsilon=0.0,
@@ -36,32 +36,34 @@ def logged(
     strength=1.5,
     blame=0.5,
 ):
-    """Lists of ten, and each item's chance to be clicked when looked at [B, K].
+    """Lists of ten, and each item's probability of a click when examined [B, K].
 
-    People want by the feature `wanted`. The ranker of the day sorts by `shown`, of which `blame` is
-    `wanted` with the sign turned: what it puts on top is what people want least."""
+    Relevance depends on the feature `wanted`. The production ranker sorts by `shown`, of which
+    `blame` is `wanted` with the sign turned: it puts the least relevant items on top."""
     rng = np.random.default_rng(seed)
     places = len(curve)
-    wanted, noise, other = rng.normal(size=(3, requests, places)).astype(np.float32)
-    shown = other - np.float32(blame) * wanted
-    orders_BK = np.argsort(-shown, axis=1)
+    preference_BK, noise_BK, other_BK = rng.normal(size=(3, requests, places)).astype(np.float32)
+    production_BK = other_BK - np.float32(blame) * preference_BK
+    orders_BK = np.argsort(-production_BK, axis=1)
     propensities_BK = np.ones((requests, places))
     if epsilon:
-        orders_BK, propensities_BK = swapped(orders_BK, epsilon, rng)
+        orders_BK, propensities_BK = swap_pairs(orders_BK, epsilon, rng)
     if shuffled:
         chosen = rng.random(requests) < shuffled
         orders_BK[chosen] = rng.permuted(orders_BK[chosen], axis=1)
         propensities_BK[chosen] = 1 / places
     features_BKF = np.take_along_axis(
-        np.stack([wanted, shown, noise], axis=2), orders_BK[:, :, None], axis=1
+        np.stack([preference_BK, production_BK, noise_BK], axis=2), orders_BK[:, :, None], axis=1
     )
     relevance_BK = 1 / (1 + np.exp(-(level + strength * features_BKF[:, :, 0])))
     gains_BK = np.where(rng.random(relevance_BK.shape) < relevance_BK * curve, 0.75, 0)
-    return lists_of(features_BKF, gains_BK, propensities_BK, features_BKF[:, :, 1]), relevance_BK
+    return toy_lists(features_BKF, gains_BK, propensities_BK, features_BKF[:, :, 1]), relevance_BK
 
 
-def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names=NAMES, users=None):
-    """`LoggedRankings` of full answers from first places on."""
+def toy_lists(
+    features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names=NAMES, users=None
+):
+    """`LoggedRankings` of full lists from the first position on."""
     size, places = gains_BK.shape
     ids = np.array([f"r{at}" for at in range(size)], object)
     return LoggedRankings(
@@ -83,9 +85,9 @@ def lists_of(features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names
     )
 
 
-def with_vectors(requests=2000, seed=0, dim=8, strength=4.0, wanted=0.0, curve=CURVE):
-    """As `logged`, but what people want is how near item and query, and user and the item's taste,
-    are; and `wanted` times a scalar. Shown in no order."""
+def toy_vector_log(requests=2000, seed=0, dim=8, strength=4.0, weight=0.0, curve=CURVE):
+    """As `toy_log`, but relevance depends on the similarities of item and query, and of user and
+    the item's taste, and with `weight` on a scalar. In random order."""
     rng = np.random.default_rng(seed)
     places = len(curve)
     units = {}
@@ -96,8 +98,8 @@ def with_vectors(requests=2000, seed=0, dim=8, strength=4.0, wanted=0.0, curve=C
         )
     near_BK = (units["query"] * units["item"] + units["user"] * units["taste"]).sum(axis=2)
     scalar_BK = rng.normal(size=near_BK.shape)
-    relevance_BK = 1 / (1 + np.exp(1 - strength * near_BK - wanted * scalar_BK))
+    relevance_BK = 1 / (1 + np.exp(1 - strength * near_BK - weight * scalar_BK))
     gains_BK = np.where(rng.random(near_BK.shape) < relevance_BK * curve, 0.75, 0)
     names = ["wanted", *(f"{block}.{at}" for block in units for at in range(dim))]
     features_BKF = np.concatenate([scalar_BK[:, :, None], *units.values()], axis=2)
-    return lists_of(features_BKF, gains_BK, names=names), relevance_BK
+    return toy_lists(features_BKF, gains_BK, names=names), relevance_BK

@@ -15,14 +15,14 @@ from recsys.ranking.logged_rankings import split
 from recsys.ranking.network import Shape
 from recsys.tables import EXAMPLES
 from recsys.training.ranker import NetRecipe, train_net
-from tests.toy_clicks import CURVE, logged
+from tests.toy_clicks import CURVE, toy_log
 
 CURVES = Examination(*(CURVE.astype(np.float32) for _ in range(3)))
 
 
 def network(folder: Path) -> Path:
     """Learned from people who want by `wanted`."""
-    train, valid = split(logged(1500, seed=1, epsilon=0.5)[0])
+    train, valid = split(toy_log(1500, seed=1, epsilon=0.5)[0])
     train_net(
         train,
         valid,
@@ -38,7 +38,7 @@ def flow(
 ):
     """Lists with ids of their own, in which people want with this `strength`; of `users` shoppers,
     None: of as many."""
-    lists, _ = logged(requests, seed=seed, strength=strength, shuffled=shuffled)
+    lists, _ = toy_log(requests, seed=seed, strength=strength, shuffled=shuffled)
     names = np.array(
         [f"u{seed}-{at}" if users is None else f"u{at % users}" for at in range(requests)], object
     )

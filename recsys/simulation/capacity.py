@@ -14,7 +14,7 @@ from recsys.simulation.load import (
     LoadGenerator,
     LoadShape,
     LoadSummary,
-    run_in_process,
+    run_in_child,
     summarize,
 )
 from recsys.simulation.traffic import Traffic
@@ -68,11 +68,11 @@ def find_sustainable_rate(
     Bisection between a rate that was sustained and one that was not, from the throughput of eight
     clients in a closed loop; at most `size.steps` rates."""
     closed_loop = LoadShape(clients=8, seconds=size.step_s)
-    closed = summarize(run_in_process(url, traffic, closed_loop))
+    closed = summarize(run_in_child(url, traffic, closed_loop))
     rate, best, failed = max(1.0, closed.requests_per_s), (0.0, closed), math.inf
     for step in range(size.steps):
         open_loop = LoadShape(rate=rate, seconds=size.step_s)
-        summary = summarize(run_in_process(url, traffic, open_loop, seed=step + 2))
+        summary = summarize(run_in_child(url, traffic, open_loop, seed=step + 2))
         unanswered = summary.failed + summary.shed
         say(f"    {rate:6.1f} requests/s: p99 {summary.p99_ms:6.1f} ms, {unanswered} not answered")
         if summary.p99_ms < LATENCY_LIMIT_MS and not unanswered:
@@ -89,7 +89,7 @@ def measure_overload(url: str, traffic: Traffic, rate: float, size: LoadTestSize
     """Three times the sustainable rate; then the seconds until ten successive requests are answered
     within the limit again."""
     shape = LoadShape(rate=3 * max(rate, 1.0), seconds=size.overload_s)
-    summary = summarize(run_in_process(url, traffic, shape, seed=99))
+    summary = summarize(run_in_child(url, traffic, shape, seed=99))
     ended, successes = time.perf_counter(), 0
     while successes < 10 and time.perf_counter() - ended < 60:
         single = LoadShape(clients=1, requests=1)
@@ -112,10 +112,10 @@ def measure_soak(url: str, traffic: Traffic, pid: int, size: LoadTestSize) -> Ro
 
     Memory is private to the process (USS): releases are mapped, and shared."""
     warm_up = LoadShape(clients=8, requests=size.soak_requests // 10)
-    run_in_process(url, traffic, warm_up, seed=50)
+    run_in_child(url, traffic, warm_up, seed=50)
     before = memory_of_replicas(pid)
     rest = LoadShape(clients=8, requests=size.soak_requests - size.soak_requests // 10)
-    summary = summarize(run_in_process(url, traffic, rest, seed=51))
+    summary = summarize(run_in_child(url, traffic, rest, seed=51))
     after = memory_of_replicas(pid)
     growth = {
         name: 100 * (after[name] / used - 1) for name, used in before.items() if name in after

@@ -81,7 +81,7 @@ def simulate_days(simulation: ShopSimulation) -> list[Criterion]:
     regret_D = []
     for day in range(1, NIGHTS + 2):
         regret_D.append(simulate_day(simulation, day))
-        train_rankers(simulation, f"models-{day:02d}")
+        train_on_log(simulation, f"models-{day:02d}")
         publish_night(simulation)
         shift_times(log_path(simulation.setup))
     examination, bootstrap_DK = estimate_examination(simulation)
@@ -122,7 +122,7 @@ def simulate_day(simulation: ShopSimulation, day: int) -> Values:
     return regrets["nightshelf"]
 
 
-def train_rankers(simulation: ShopSimulation, name: str) -> None:
+def train_on_log(simulation: ShopSimulation, name: str) -> None:
     """`jobs.train_models` on the log so far, as a scheduler would start it; its gate publishes only
     what is better."""
     folder = simulation.folder / "training" / name
@@ -210,7 +210,7 @@ def simulate_click_spam(simulation: ShopSimulation) -> Criterion:
     next night."""
     market = simulation.market
     spammers = tuple(range(market.shoppers // 100))
-    train_rankers(simulation, "before-spam")
+    train_on_log(simulation, "before-spam")
     publish_night(simulation)
     target = int(probe_answers(simulation).rows_BK[0, 10])  # in the middle of the first answer
     before = probe_answers(simulation)
@@ -220,7 +220,7 @@ def simulate_click_spam(simulation: ShopSimulation) -> Criterion:
     for user in spammers:
         events = unattributed_clicks(user, str(market.ids[target]))
         httpx.post(f"{simulation.url}/events", json=events, timeout=30).raise_for_status()
-    train_rankers(simulation, "after-spam")
+    train_on_log(simulation, "after-spam")
     publish_night(simulation)
     after = probe_answers(simulation)
     criterion = truth_metrics.displacement(before, after, target)

@@ -194,7 +194,7 @@ def in_background(load: LoadGenerator) -> Iterator[LoadGenerator]:
         thread.join()
 
 
-def run_in_process(url: str, traffic: Traffic, shape: LoadShape, seed: int = 0) -> list[CallResult]:
+def run_in_child(url: str, traffic: Traffic, shape: LoadShape, seed: int = 0) -> list[CallResult]:
     """Runs the load in a process of its own, so that it shares no interpreter with the caller."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run_load, (url, traffic, shape, seed))

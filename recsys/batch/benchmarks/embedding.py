@@ -63,10 +63,7 @@ def benchmark_embedding(
         sample = synthetic_texts(titles, 0, min(texts, TEXTS_PER_FILE))[:256]
         cosine = check_vectors(run.night, make(), sample)
         ray.shutdown()
-    say(
-        f"the night's seconds: {run.seconds};"
-        f" {run.first_shard_s:.1f} until the first shard was encoded"
-    )
+    say(f"the night's seconds: {run.seconds}; {run.first_shard_s:.1f} until the first shard")
     stage_s = run.seconds["embed items"]
     return [
         {"name": f"tokenise alone, {cores} cores", "texts_per_s": tokenize_rate},

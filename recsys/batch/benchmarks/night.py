@@ -31,7 +31,7 @@ UNTIL = datetime(2026, 1, 2, tzinfo=UTC)
 TOLERANCE = 0.10
 
 
-@dataclass
+@dataclass(kw_only=True)
 class NightBenchmark:
     """A synthetic shop, the setup that fits this Ray, and memory so far. `texts` items are encoded
     too, by the default encoder."""
@@ -111,7 +111,7 @@ def make_benchmark(
             encoder_gpus=1.0 if gpus else 0.0,
         ),
     )
-    return NightBenchmark(home, shop, setup, texts)
+    return NightBenchmark(home=home, shop=shop, setup=setup, texts=texts)
 
 
 def _dataset(shop: synthetic.SyntheticShop, until: datetime) -> synthetic.SyntheticShop:
@@ -132,7 +132,7 @@ def benchmark_night(benchmark: NightBenchmark) -> list[Row]:
             search = benchmark.run_stage(night, nearest.stage(night))
             resume_rows = resume_rows or [resume_search(benchmark, night)]
             size_rows.append(assemble_lists(benchmark, night, search))
-        check_row = check_lists(benchmark)
+        check_row = check_released_lists(benchmark)
     return [*size_rows, *resume_rows, check_row, *text_rows, *_memory_rows(benchmark.memory)]
 
 
@@ -238,7 +238,7 @@ def _bytes(night: NightRun, name: str) -> int:
     return sum(night.store.size(path) for path in night.store.files(night.work_path(name)))
 
 
-def check_lists(benchmark: NightBenchmark) -> Row:
+def check_released_lists(benchmark: NightBenchmark) -> Row:
     """The released lists of some users against a search in double precision."""
     night = benchmark.night(benchmark.shop.users)
     parts = min(synthetic.CHECKED_PARTS, night.plan.user_parts)

@@ -528,10 +528,23 @@ class EventStoreContract:
         self, store: EventStore
     ) -> None:
         shown = Impression(
-            request_id="r1", time=EVENING, release="v7", surface="search", item_ids=("b", "a"), feature_names=("bm25", "ann"), features=((1.5, 0.0), (0.25, -1.0)), user_id=None, query="茶",
-            offset=10, scores=(2.5, 0.5), propensities=(0.9, 0.1), teams=("net", "trees"), ranker="net@m1",
-            arms={"new ranker": "treatment"}, asked={"k": 2, "brand": ["x"]},
-        )  # fmt: skip
+            request_id="r1",
+            time=EVENING,
+            release="v7",
+            surface="search",
+            item_ids=("b", "a"),
+            feature_names=("bm25", "ann"),
+            features=((1.5, 0.0), (0.25, -1.0)),
+            user_id=None,
+            query="茶",
+            offset=10,
+            scores=(2.5, 0.5),
+            propensities=(0.9, 0.1),
+            teams=("net", "trees"),
+            ranker="net@m1",
+            arms={"new ranker": "treatment"},
+            asked={"k": 2, "brand": ["x"]},
+        )
         bare = Impression(
             request_id="r2", time=EVENING, release="v7", surface="home", item_ids=(), user_id="u"
         )

@@ -52,7 +52,8 @@ def counted(work):
             os.kill(os.getpid(), signal.SIGKILL)
         return work(*arguments)
     return call
-store.home.write, store.live.acknowledge = counted(store.home.write), counted(store.live.acknowledge)
+store.home.write = counted(store.home.write)
+store.live.acknowledge = counted(store.live.acknowledge)
 store.drain()
 """
 

@@ -16,9 +16,13 @@ from tests.event_log import HOME, NOON, SEARCH, batches, event
 
 def test_each_shown_item_is_labelled_with_its_strongest_interaction() -> None:
     events = batches(
-        event("b", "purchase"), event("b", "click"), event("c", "view"),
-        event("a", "cart", None), event("a", "click", "r9"), event("a", "click", "r2"),
-    )  # fmt: skip
+        event("b", "purchase"),
+        event("b", "click"),
+        event("c", "view"),
+        event("a", "cart", None),
+        event("a", "click", "r9"),
+        event("a", "click", "r2"),
+    )
     examples = label_examples([SEARCH, HOME], events)
     assert examples.schema.equals(EXAMPLES)
     assert examples.select(["request_id", "item_id", "position", "label"]).to_pylist() == [
@@ -40,9 +44,15 @@ def test_features_stand_under_the_union_of_all_names() -> None:
 
 def test_what_was_logged_of_an_answer_stands_in_its_examples() -> None:
     second = replace(
-        SEARCH, request_id="r3", offset=10, scores=(3, 2, 1), propensities=(0.8, 0.1, 0.1), teams=("a", "b", "a"),
-        ranker="net@m1", arms={"test": "new"},
-    )  # fmt: skip
+        SEARCH,
+        request_id="r3",
+        offset=10,
+        scores=(3, 2, 1),
+        propensities=(0.8, 0.1, 0.1),
+        teams=("a", "b", "a"),
+        ranker="net@m1",
+        arms={"test": "new"},
+    )
     rows = label_examples(
         [SEARCH, second], batches(event("b", "click", "r3", origin="here"))
     ).to_pylist()
@@ -52,8 +62,10 @@ def test_what_was_logged_of_an_answer_stands_in_its_examples() -> None:
     ]
     assert labelled[:3] == [(place, 0, "", "", 0, None) for place in (1, 2, 3)]
     assert labelled[3:] == [
-        (11, 3, "a", "net@m1", 0, None), (12, 2, "b", "net@m1", 2, "here"), (13, 1, "a", "net@m1", 0, None)
-    ]  # fmt: skip
+        (11, 3, "a", "net@m1", 0, None),
+        (12, 2, "b", "net@m1", 2, "here"),
+        (13, 1, "a", "net@m1", 0, None),
+    ]
     assert [row["propensity"] for row in rows] == pytest.approx([1, 1, 1, 0.8, 0.1, 0.1])
     assert rows[3]["arms"] == [("test", "new")]
 

@@ -416,12 +416,11 @@ def test_in_a_bucket_this_nodes_copies_go_too(
     shop: Setup,
     events: EventStore,
     home: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("HOME", str(tmp_path / "node"))
+    monkeypatch.setenv("HOME", str(home.parent / "node"))
     uri = f"s3://shop/forget?region=us-east-1&scheme=http&endpoint_override={s3}"
     there, store = replace(shop, home=uri), ArtifactStore(uri)
     for path in [path for path in home.rglob("*") if path.is_file() and "sqlite" not in path.name]:
@@ -430,7 +429,7 @@ def test_in_a_bucket_this_nodes_copies_go_too(
     receipt = forget_user(there, events, USER, NOW)
     erase_users(there, events, [USER], grace_s=3600)
     assert USER not in rows_of(Release.open(store))
-    copies = list((tmp_path / "node").rglob("*"))
+    copies = list((home.parent / "node").rglob("*"))
     assert not [path for path in copies if path.is_file() and USER.encode() in path.read_bytes()]
     assert find_traces(there, events, USER, NOW)
     erase_users(there, events, [], grace_s=-1)

@@ -60,12 +60,12 @@ def count_item_clicks(
     days."""
     clicks, actors = _first_clicks(interactions)
     excessive, counter = _excessive_users(clicks), _ClickCounter(examined)
-    for shown in impressions:
-        if since < shown.time <= until and shown.item_ids:
-            clicked = clicks.get(shown.request_id, {})
-            user = shown.user_id or next((click.user_id for click in clicked.values()), "")
-            if user in actors and (user, _day(shown)) not in excessive:
-                counter.add(shown, actors[user], clicked)
+    for impression in impressions:
+        if since < impression.time <= until and impression.item_ids:
+            clicked = clicks.get(impression.request_id, {})
+            user = impression.user_id or next((click.user_id for click in clicked.values()), "")
+            if user in actors and (user, _day(impression)) not in excessive:
+                counter.add(impression, actors[user], clicked)
     return counter.table()
 
 
@@ -110,9 +110,9 @@ def _actor(kind: str, name: str) -> str:
     return f"{kind}{_SEPARATOR}{name}"
 
 
-def _day(shown: Impression) -> int:
+def _day(impression: Impression) -> int:
     """Since 1970, by the server's clock."""
-    return int(shown.time.timestamp() // _SECONDS_A_DAY)
+    return int(impression.time.timestamp() // _SECONDS_A_DAY)
 
 
 @dataclass(kw_only=True)
@@ -134,21 +134,23 @@ class _ClickCounter:
     clicks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     days: dict[int, _DayCounts] = field(default_factory=dict)
 
-    def add(self, shown: Impression, actor: str, clicked: dict[str, _Click]) -> None:
+    def add(self, impression: Impression, actor: str, clicked: dict[str, _Click]) -> None:
         """An answer to `actor`, and the clicks on it."""
-        day = _day(shown)
+        day = _day(impression)
         if day < max(self.days, default=day) - 1:
             return
         counts = self._counts_of(day)
-        positions = np.arange(1, len(shown.item_ids) + 1) + shown.offset
-        for item, chance in zip(shown.item_ids, self.examined(positions).tolist(), strict=True):
+        positions = np.arange(1, len(impression.item_ids) + 1) + impression.offset
+        for item, chance in zip(
+            impression.item_ids, self.examined(positions).tolist(), strict=True
+        ):
             more = chance - counts.exposures.get((actor, item), 0.0)
             if more > 0:
                 counts.exposures[actor, item] = chance
                 self.exposure[item] += more
-        earliest_us = int((shown.time - CLOCK_SKEW).timestamp() * 1e6)
+        earliest_us = int((impression.time - CLOCK_SKEW).timestamp() * 1e6)
         for item, click in clicked.items():
-            if item in shown.item_ids and click.time_us >= earliest_us:
+            if item in impression.item_ids and click.time_us >= earliest_us:
                 self._count_click(counts, item, click)
 
     def table(self) -> pa.Table:

@@ -46,22 +46,22 @@ def label_examples(
     newest_first = reversed(list(impressions))
     unique = list({each.request_id: each for each in newest_first}.values())[::-1]
     names = tuple(dict.fromkeys(name for each in unique for name in each.feature_names))
-    shown = shown_items(unique, names)
+    items = shown_items(unique, names)
     events = gather(interactions, ["request_id", "item_id", "type", "time", "origin"])
     events = events.filter(events["request_id"].is_valid())
-    row_E = pc.index_in(request_item_keys(events), value_set=request_item_keys(shown))
+    row_E = pc.index_in(request_item_keys(events), value_set=request_item_keys(items))
     events, row_E = events.filter(row_E.is_valid()), row_E.drop_null()
     is_wrong_E = pc.or_(
-        is_before(events["time"], shown["time"].take(row_E)),
+        is_before(events["time"], items["time"].take(row_E)),
         is_in_future(events["time"], now or datetime.now(UTC)),
     )
     events = events.filter(pc.invert(is_wrong_E))
     row_E = np.asarray(row_E.filter(pc.invert(is_wrong_E))).astype(np.int64)
-    label_N, origin_N = np.zeros(shown.num_rows, np.int8), np.full(shown.num_rows, None, object)
+    label_N, origin_N = np.zeros(items.num_rows, np.int8), np.full(items.num_rows, None, object)
     np.maximum.at(label_N, row_E, 1 + event_codes(events["type"]))
     origin_N[row_E[::-1]] = events["origin"].to_pylist()[::-1]
     schema = EXAMPLES.with_metadata({"feature_names": json.dumps(names)})
-    labelled = shown.append_column("label", pa.array(label_N))
+    labelled = items.append_column("label", pa.array(label_N))
     return labelled.append_column("origin", pa.array(origin_N.tolist(), pa.string())).cast(schema)
 
 

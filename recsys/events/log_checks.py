@@ -22,13 +22,13 @@ def count_anomalies(
     `duplicate_events`: beyond the first of an id; `clock_skew`: later than `now` and CLOCK_SKEW.
     """
     impressions = list(impressions)
-    shown = shown_items(impressions, ())
+    items = shown_items(impressions, ())
     events = gather(interactions, ["event_id", "request_id", "item_id", "time"])
     joined = events.filter(events["request_id"].is_valid())
-    row_E = pc.index_in(joined["request_id"], value_set=shown["request_id"])
+    row_E = pc.index_in(joined["request_id"], value_set=items["request_id"])
     is_known_E = row_E.is_valid()
-    is_early_E = is_before(joined["time"].filter(is_known_E), shown["time"].take(row_E.drop_null()))
-    is_shown_E = pc.is_in(request_item_keys(joined), value_set=request_item_keys(shown))
+    is_early_E = is_before(joined["time"].filter(is_known_E), items["time"].take(row_E.drop_null()))
+    is_shown_E = pc.is_in(request_item_keys(joined), value_set=request_item_keys(items))
     requests = {each.request_id for each in impressions}
     return {
         "unknown_requests": _count(pc.invert(is_known_E)),

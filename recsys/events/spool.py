@@ -43,8 +43,8 @@ RECENT_EVENTS = 100_000
 
 
 class SpooledEventLog:
-    """An `EventStore` that accepts events while `store` is down: into a file below `folder`, fsynced
-    before it returns.
+    """An `EventStore` that accepts events while `store` is down: into a file below `folder`,
+    fsynced before it returns.
 
     While it is down `user_events` returns only what waits here, and the privacy state last read;
     every other read raises StoreDownError, as do decisions and forgetting. More than `limit_bytes`

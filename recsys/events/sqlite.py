@@ -238,7 +238,8 @@ class SqliteEventStore:
             f"SELECT {_ARCHIVED}, sequence, {columns} FROM {table} "
             f"WHERE sequence > max(?, {_ARCHIVED}) AND sequence <= ? ORDER BY sequence LIMIT ?"
         )
-        rows = self.database.rows(query, table, after, table, until, limit)
+        values = table, after, table, until, limit
+        rows = self.database.rows(query, *values)
         archived = rows[0][0] if rows else self.database.number(f"SELECT {_ARCHIVED}", table)
         return archived, [row[1:] for row in rows]
 

@@ -1,4 +1,4 @@
-"""One SQLite file for many threads and processes: a connection per thread, transactions, inserts."""
+"""One SQLite file for many threads and processes: connections, transactions, inserts."""
 
 from __future__ import annotations
 

@@ -79,16 +79,16 @@ def analyse(
     requests, users and of each of METRICS the mean, `/low`, `/high`, and against the control
     `/difference`, `/difference/low`, `/difference/high`, `/p`; "ratio", the sample-ratio check;
     "preference", see `preference_row`."""
-    shown = list({each.request_id: each for each in impressions if name in each.arms}.values())
+    answers = list({each.request_id: each for each in impressions if name in each.arms}.values())
     experiment = next((each for each in experiments if each.name == name), None)
-    if not shown:
+    if not answers:
         names = ", ".join(each.name for each in experiments) or "none"
         return [], [f"no answer was shown in an experiment named {name!r}: the setup has {names}"]
     notes = []
     if experiment is None:
         notes.append(f"the setup has no experiment {name!r}: arms are judged as the log names them")
-    teams = _teams(shown, experiment)
-    requests = _requests(name, shown, examples, teams)
+    teams = _teams(answers, experiment)
+    requests = _requests(name, answers, examples, teams)
     notes += _anomalies(requests, experiment)
     if experiment:
         requests = requests.where(np.isin(requests.arms_B, _arms(experiment)))
@@ -218,23 +218,23 @@ def _sample_ratio(requests: ExperimentRequests, experiment: Experiment | None) -
 
 
 def _requests(
-    name: str, shown: Sequence[Impression], examples: pa.Table, teams: tuple[str, str]
+    name: str, answers: Sequence[Impression], examples: pa.Table, teams: tuple[str, str]
 ) -> ExperimentRequests:
     labels = _labels(examples)
-    labels_B = [labels.get(each.request_id, {}) for each in shown]
+    labels_B = [labels.get(each.request_id, {}) for each in answers]
     counts = {
         "clicks": [sum(n >= _CLICK for n in items.values()) for items in labels_B],
         "purchases": [sum(n >= _PURCHASE for n in items.values()) for items in labels_B],
         "touched": [any(n > 0 for n in items.values()) for items in labels_B],
     }
     preferences = [
-        _preference(each, items, teams) for each, items in zip(shown, labels_B, strict=True)
+        _preference(each, items, teams) for each, items in zip(answers, labels_B, strict=True)
     ]
-    users, request_ids = [each.user_id for each in shown], [each.request_id for each in shown]
+    users, request_ids = [each.user_id for each in answers], [each.request_id for each in answers]
     return ExperimentRequests(
-        arms_B=np.array([each.arms[name] for each in shown], object),
+        arms_B=np.array([each.arms[name] for each in answers], object),
         clusters_B=cluster_ids(users, request_ids),
-        surfaces_B=np.array([each.surface for each in shown], object),
+        surfaces_B=np.array([each.surface for each in answers], object),
         values={metric: np.array(values, np.float64) for metric, values in counts.items()},
         preferences_B=np.array(preferences, np.int64),
     )

@@ -65,8 +65,8 @@ def find_log_traces(events: EventStore, user_id: str, forgotten: datetime) -> di
             times |= zip(rows["event_id"].to_pylist(), rows["time"].to_pylist(), strict=True)
         counts["interactions"] = sum(time <= forgotten for time in times.values())
     if counts.get("impressions"):
-        shown = (each for each in events.impressions() if each.user_id == user_id)
-        counts["impressions"] = sum(each.time <= forgotten for each in shown)
+        times_of_user = (each.time for each in events.impressions() if each.user_id == user_id)
+        counts["impressions"] = sum(time <= forgotten for time in times_of_user)
     return counts
 
 

@@ -24,8 +24,8 @@ from recsys.config import load
 from recsys.datasets import data_folder, sequences
 from recsys.encoders import minilm
 from recsys.errors import RecsysError
-from recsys.evaluation.catalogue import vectors
-from recsys.evaluation.histories import leave_one_out
+from recsys.evaluation.item_vectors import encoded_items
+from recsys.evaluation.leave_one_out import leave_one_out
 from recsys.models.composition import catalogue_vectors, next_setup
 from recsys.release.arrow import histories_of
 from recsys.release.release import Release
@@ -125,7 +125,7 @@ def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, fl
     log = sequences.read_histories(arguments.data or data_folder(arguments.dataset))
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
     valid = NextItemTargets(split.valid.histories, split.valid.targets_U)
-    vectors_ID = vectors(log.items, minilm())
+    vectors_ID = encoded_items(log.items, minilm())
     return {
         "histories": split.train,
         "valid": valid,

@@ -41,7 +41,9 @@ def prepack_linear_weights(model: Any) -> Any:
             self.bias = None if linear.bias is None else linear.bias.detach()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "none", scalars=[], algorithm=""
+            )
 
     with torch.inference_mode():
         for module in list(model.modules()):

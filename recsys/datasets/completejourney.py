@@ -125,8 +125,8 @@ class CompleteJourney:
 
 
 def _unit_price(total: pa.ChunkedArray, quantity: pa.ChunkedArray) -> pa.Array:
-    """In whole cents; null where the quantity is not above zero or a unit (a thousandth of a gallon)
-    costs less than one."""
+    """In whole cents; null where the quantity is not above zero, or a unit (a thousandth of a
+    gallon) costs less than one."""
     units = np.asarray(quantity, np.float64)
     price = np.round(
         np.divide(np.asarray(total), units, out=np.full(len(units), np.nan), where=units > 0), 2

@@ -1,4 +1,4 @@
-"""Texts to intent classes: the classifier that search uses, beside a linear one over words."""
+"""Evaluation of intent classification: the classifier of search beside a linear SVM over TF-IDF."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from recsys.encoders import minilm
 from recsys.understanding.intent import LABELS, IntentClassifier
 
 
-def evaluate(
+def evaluate_intents(
     folder: Path, models_folder: Path, seed: int = 0, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
     """Accuracy and macro-F1 on folder/test.csv, trained on folder/train.csv, chosen on a tenth of
     it.
 
-    The classifier goes to `models_folder`; one that is there already is not trained again.
+    The classifier is written to `models_folder`; an existing one is not trained again.
     """
     from recsys.training.classifier import SCHEDULE, evaluate_classifier, train_classifier
 
-    train, test = (
-        read_labelled_texts(folder / "train.csv"),
-        read_labelled_texts(folder / "test.csv"),
-    )
+    train, test = (read_labelled_texts(folder / f"{split}.csv") for split in ("train", "test"))
     say(
-        f"{folder.name}: {len(train[0]):,} texts to train on, {len(test[0]):,} to test, {len(set(train[1]))} classes"
+        f"{folder.name}: {len(train[0]):,} texts to train on, {len(test[0]):,} to test, "
+        f"{len(set(train[1]))} classes"
     )
     out = models_folder / "classifier"
     if not (out / LABELS).exists():

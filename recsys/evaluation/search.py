@@ -1,242 +1,74 @@
-"""How well a search finds what people judged right: contenders over one catalogue, and what is
-measured of them."""
+"""Evaluation of search on graded judgments: recall, nDCG, MRR, typos, identifiers, latency."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
-from recsys.config import Setup, search_ranker, tiny
+from recsys.config import Setup, tiny
 from recsys.datasets.judged_catalogue import JudgedCatalogue, read_judged_catalogue
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
-from recsys.encoders.text import item_texts
-from recsys.interfaces import Encoder
+from recsys.evaluation.search_systems import DEPTH, SearchCatalogue, SearchSystem, search_systems
 from recsys.intervals import bootstrap_mean
-from recsys.metrics import (
-    Values,
-    graded_ndcg,
-    mean,
-    recall_at_k,
-    reciprocal_rank,
-)
-from recsys.models.composition import encoder_vocabulary, with_parts
-from recsys.pipeline.searcher import HybridSearcher
+from recsys.metrics import Values, graded_ndcg, mean, recall_at_k, reciprocal_rank
+from recsys.models.composition import with_parts
 from recsys.ranking.cross_encoder import bert_tiny
-from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
-from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
-from recsys.retrieval.vectors.exact import ExactRetriever, top_k
 from recsys.training import FUSION
 from recsys.training.vectors import item_vectors
-from recsys.types import Floats, QueryUnderstanding, Rows
-from recsys.understanding.codes import CodeIndex, codes_of_item
-from recsys.understanding.normalisation import normalise
-from recsys.understanding.query_parser import ParsedQuery, QueryParser
-from recsys.understanding.spelling import Speller
+from recsys.types import Rows
+from recsys.understanding.codes import codes_of_item
 from recsys.understanding.synthetic_typos import add_typos
 
-DEPTH = 100
+#: Codes that are searched for `identifier@1`.
 CODES = 300
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """A catalogue as the contenders see it: its texts, its words, its codes."""
-
-    items: pa.Table
-    texts: list[str]
-    lexical: LexicalIndex
-    codes: CodeIndex
-
-    @classmethod
-    def of(cls, items: pa.Table) -> Shelf:
-        """`items` has the columns of `tables.ITEMS_IN`."""
-        texts = searchable_fields(items)
-        codes = CodeIndex.build(items["item_id"].to_pylist(), texts["title"], texts["attributes"])
-        return cls(items, item_texts(items), LexicalIndex.build(texts, FIELD_BOOSTS), codes)
-
-
-class Contender(Protocol):
-    """A search to be measured."""
-
-    def rank(self, text: str) -> Rows:
-        """Up to DEPTH rows, best first."""
-        ...
-
-    def judge(self, text: str, rows: Rows) -> Floats:
-        """What it thinks of each of these rows."""
-        ...
-
-
-class Random:
-    """The floor: an order that knows nothing."""
-
-    def __init__(self, items: int, seed: int = 0) -> None:
-        self.items, self.rng = items, np.random.default_rng(seed)
-
-    def rank(self, text: str) -> Rows:
-        return self.rng.choice(self.items, min(DEPTH, self.items), replace=False).astype(np.int32)
-
-    def judge(self, text: str, rows: Rows) -> Floats:
-        return self.rng.random(len(rows), dtype=np.float32)
-
-
-class Bm25:
-    """Words alone, as typed."""
-
-    def __init__(self, index: LexicalIndex) -> None:
-        self.index = index
-
-    def rank(self, text: str) -> Rows:
-        scores_I = self.index.scores(normalise(text))
-        rows = np.argsort(-scores_I, kind="stable")[:DEPTH]
-        return rows[scores_I[rows] > 0].astype(np.int32)
-
-    def judge(self, text: str, rows: Rows) -> Floats:
-        return self.index.score_rows(normalise(text), rows)
-
-
-class Dense:
-    """Vectors alone."""
-
-    def __init__(self, encoder: Encoder, vectors_ID: Floats) -> None:
-        self.encode, self.vectors_ID = remembering(encoder), vectors_ID
-
-    def rank(self, text: str) -> Rows:
-        rows = top_k(self.encode(text)[None], self.vectors_ID, DEPTH)[0][0]
-        return rows[rows >= 0]
-
-    def judge(self, text: str, rows: Rows) -> Floats:
-        return self.vectors_ID[rows] @ self.encode(text)
-
-
-class Search:
-    """The product's own path."""
-
-    def __init__(
-        self, understand: Callable[[str], ParsedQuery], searcher: HybridSearcher, encoder: Encoder
-    ) -> None:
-        self.understand, self.searcher, self.encode = understand, searcher, remembering(encoder)
-
-    def rank(self, text: str) -> Rows:
-        understood = self.understand(text)
-        return self.searcher.find(understood, self._vector(understood)).rows_N[:DEPTH]
-
-    def judge(self, text: str, rows: Rows) -> Floats:
-        understood = self.understand(text)
-        return self.searcher.judge(understood, self._vector(understood), rows)
-
-    def _vector(self, understood: ParsedQuery) -> Floats:
-        return self.encode(understood.understanding.normalised)
-
-
-def remembering(encoder: Encoder) -> Callable[[str], Floats]:
-    """One query's vector; asked for the same text again it costs nothing, so only its first use is
-    timed."""
-
-    @cache
-    def encode(text: str) -> Floats:
-        return encoder.encode_queries([text])[0]
-
-    return encode
-
-
-def as_typed(text: str) -> ParsedQuery:
-    """Nothing corrected, nothing recognised."""
-    return ParsedQuery(
-        QueryUnderstanding(text=text, normalised=normalise(text)), np.empty(0, np.int32)
-    )
-
-
-def contenders(
-    shelf: Shelf,
-    zero_shot: tuple[Encoder, Floats],
-    tuned: tuple[Encoder, Floats],
-    setup: Setup,
-    hybrid_weights: Mapping[str, float],
-) -> dict[str, Contender]:
-    """Floors, parts and the whole: each encoder with its item vectors, `setup` with all trained
-    parts in place."""
-    ids = shelf.items["item_id"].to_pylist()
-    index = shelf.lexical
-    understander = QueryParser(
-        Speller(
-            index.terms, index.frequencies, index.rows_of_term, encoder_vocabulary(setup.encoder())
-        ),
-        shelf.codes,
-        sorted({brand for brand in shelf.items["brand"].to_pylist() if brand}),
-        ids.__getitem__,
-    )
-    encoder, vectors_ID = tuned
-    whole = HybridSearcher(
-        LexicalRetriever(index),
-        ExactRetriever("dense", vectors_ID),
-        vectors_ID,
-        setup.search_ranker(),
-        lambda rows: [shelf.texts[row] for row in rows],
-        np.zeros(len(ids), np.float32),
-        setup.cross_encoder() if setup.cross_encoder else None,
-        setup.search,
-    )
-    plain = replace(whole, reader=None, ranker=search_ranker(hybrid_weights))
-    return {
-        "random": Random(len(ids)),
-        "bm25": Bm25(index),
-        "dense_zero_shot": Dense(*zero_shot),
-        "dense_tuned": Dense(*tuned),
-        "hybrid": Search(as_typed, plain, encoder),
-        "nightshelf": Search(understander.parse, whole, encoder),
-    }
-
-
-def evaluate(
+def evaluate_search(
     folder: Path, models_folder: Path, seed: int = 0, say: Say = print
 ) -> list[dict[str, Any]]:
-    """A row for each contender on the test split of a judged folder, trained on train and chosen on
+    """A row for each system on the test split of a judged folder, trained on train and chosen on
     valid.
 
-    What is trained goes to `models_folder`; where all of it is there already, nothing is trained.
-    """
-    shop = read_judged_catalogue(folder)
-    shelf, zero_shot = Shelf.of(shop.items), minilm()
-    say(
-        f"{shop.name}: {len(shelf.texts):,} items; "
-        + ", ".join(f"{name} {len(p.queries):,} queries" for name, p in shop.pairs.items())
-    )
-    if shop.unknown:
+    Models are written to `models_folder`; where it holds them all, nothing is trained."""
+    judged = read_judged_catalogue(folder)
+    catalogue, zero_shot = SearchCatalogue.of(judged.items), minilm()
+    queries = (f"{name} {len(pairs.queries):,} queries" for name, pairs in judged.pairs.items())
+    say(f"{judged.name}: {len(catalogue.texts):,} items; {', '.join(queries)}")
+    if judged.unknown:
         say(
-            f"{shop.unknown:,} judgments name an item that is not in the catalogue and are left out"
+            f"{judged.unknown:,} judgments name an item that is not in the catalogue "
+            "and are left out"
         )
-    setup = _trained(shop, shelf, models_folder, seed, say)
+    setup = _with_trained_parts(judged, catalogue, models_folder, seed, say)
     tuned = setup.encoder()
     vectors = {
-        encoder.space: item_vectors(encoder, shelf.texts, models_folder)
+        encoder.space: item_vectors(encoder, catalogue.texts, models_folder)
         for encoder in (zero_shot, tuned)
     }
     weights = json.loads((models_folder / FUSION).read_text())["without_cross_encoder"]
-    every = contenders(
-        shelf, (zero_shot, vectors[zero_shot.space]), (tuned, vectors[tuned.space]), setup, weights
-    )
-    codes, rows = sampled_codes(shelf, CODES), []
-    for name, contender in every.items():
-        rows.append({"name": name, **measure(contender, shelf, shop.pairs["test"], codes, seed)})
+    pretrained, trained = ((each, vectors[each.space]) for each in (zero_shot, tuned))
+    codes, rows = sample_codes(catalogue, CODES), []
+    for name, system in search_systems(catalogue, pretrained, trained, setup, weights).items():
+        scores = search_scores(system, catalogue, judged.pairs["test"], codes, seed)
+        rows.append({"name": name, **scores})
         say(f"{name}: recall@10 {rows[-1]['recall@10']:.4f}, ndcg@10 {rows[-1]['ndcg@10']:.4f}")
     return rows
 
 
-def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: Say) -> Setup:
-    """The pretrained parts with those of `folder` in their place, trained first where it holds no
-    fusion."""
+def _with_trained_parts(
+    judged: JudgedCatalogue, catalogue: SearchCatalogue, folder: Path, seed: int, say: Say
+) -> Setup:
+    """A setup with the models of `folder`, trained first where it holds no fusion weights."""
     from recsys.learning.search import BaseModels, SearchRecipe, train_search
 
     base = minilm()
@@ -244,9 +76,9 @@ def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: 
         recipe = SearchRecipe.here(seed)
         bases = BaseModels(base, base.folder, bert_tiny())
         train_search(
-            shelf.texts,
-            shelf.lexical,
-            shop.pairs,
+            catalogue.texts,
+            catalogue.lexical,
+            judged.pairs,
             bases=bases,
             recipe=recipe,
             folder=folder,
@@ -258,25 +90,25 @@ def _trained(shop: JudgedCatalogue, shelf: Shelf, folder: Path, seed: int, say: 
     return with_parts(replace(tiny(), encoder=minilm), folder)
 
 
-def measure(
-    contender: Contender, shelf: Shelf, test: JudgedPairs, codes: Sequence[str], seed: int = 0
+def search_scores(
+    system: SearchSystem,
+    catalogue: SearchCatalogue,
+    test: JudgedPairs,
+    codes: Sequence[str],
+    seed: int = 0,
 ) -> dict[str, float]:
-    """All columns of one contender; `name/low` and `name/high` are 95 % intervals by bootstrap over
+    """All metrics of one system; `name/low` and `name/high` are 95 % intervals by bootstrap over
     queries.
 
-    Recall and MRR are of the answers (grade 0.75 and better) in the full index; nDCG@10 ranks only
-    what was judged, gain 4^grade - 1. "/typo": every query with one edit in one word. identifier@1:
-    the share of `codes` whose first item has the code. Milliseconds are of one query at a time,
-    encoding included."""
-    rows_QK, seconds_Q = _ranked(contender, test.queries, "as typed")
-    typed_QK, _ = _ranked(contender, add_typos(test.queries, seed), "typos")
+    Recall and MRR are of the relevant items (grade 0.75 and better) in the full index; nDCG@10
+    ranks only the judged items, gain 4^grade - 1. "/typo": every query with one edit in one word.
+    identifier@1: the share of `codes` whose first item has the code. Latencies are of one query at
+    a time, encoding included."""
+    rows_QK, seconds_Q = _rank_all(system, test.queries, "as typed")
+    typed_QK, _ = _rank_all(system, add_typos(test.queries, seed), "typos")
+    judged = list(zip(test.queries, test.by_query(), strict=True))
     scores_P = np.concatenate(
-        [
-            contender.judge(text, rows)
-            for text, (rows, _) in _progress(
-                list(zip(test.queries, test.by_query(), strict=True)), "judged"
-            )
-        ]
+        [system.score(text, rows) for text, (rows, _) in _progress(judged, "judged")]
     )
     truth = test.relevant()
     values = {
@@ -285,24 +117,24 @@ def measure(
         "ndcg@10": graded_ndcg(scores_P, 4.0**test.grades_P - 1, test.offsets, 10),
         "mrr": reciprocal_rank(rows_QK, *truth),
         "recall@10/typo": recall_at_k(typed_QK, *truth, 10),
-        "identifier@1": first_has_code(contender, shelf, codes),
+        "identifier@1": identifier_hits(system, catalogue, codes),
     }
-    told = {
+    row = {
         name: number
         for column, each in values.items()
         for name, number in _with_interval(column, each).items()
     }
-    lost = 1 - told["recall@10/typo"] / told["recall@10"] if told["recall@10"] else float("nan")
+    lost = 1 - row["recall@10/typo"] / row["recall@10"] if row["recall@10"] else float("nan")
     p50, p95 = np.quantile(seconds_Q, [0.5, 0.95]) * 1000
-    return {**told, "recall@10/lost_to_typo": lost, "p50_ms": float(p50), "p95_ms": float(p95)}
+    return {**row, "recall@10/lost_to_typo": lost, "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
-def sampled_codes(shelf: Shelf, count: int, seed: int = 0) -> list[str]:
+def sample_codes(catalogue: SearchCatalogue, count: int, seed: int = 0) -> list[str]:
     """Model numbers and other codes as titles spell them: tokens with letters and digits, at least
     five characters."""
     tokens = {
         token
-        for title in shelf.items["title"].to_pylist()
+        for title in catalogue.items["title"].to_pylist()
         for token in (title or "").casefold().split()
         if len(token) >= 5
         and any(map(str.isdigit, token))
@@ -313,12 +145,14 @@ def sampled_codes(shelf: Shelf, count: int, seed: int = 0) -> list[str]:
     return [ordered[at] for at in np.random.default_rng(seed).permutation(len(ordered))[:count]]
 
 
-def first_has_code(contender: Contender, shelf: Shelf, codes: Sequence[str]) -> Values:
+def identifier_hits(
+    system: SearchSystem, catalogue: SearchCatalogue, codes: Sequence[str]
+) -> Values:
     """For each code, whether the first item has it as its id or in its title."""
-    ids, titles = shelf.items["item_id"], shelf.items["title"]
+    ids, titles = catalogue.items["item_id"], catalogue.items["title"]
     hits = []
     for code in _progress(codes, "codes"):
-        rows = contender.rank(code)
+        rows = system.rank(code)
         first = int(rows[0]) if len(rows) else None
         own = (
             codes_of_item(ids[first].as_py(), titles[first].as_py() or "")
@@ -329,11 +163,11 @@ def first_has_code(contender: Contender, shelf: Shelf, codes: Sequence[str]) -> 
     return np.array(hits)
 
 
-def _ranked(contender: Contender, queries: Sequence[str], what: str) -> tuple[Rows, Values]:
+def _rank_all(system: SearchSystem, queries: Sequence[str], what: str) -> tuple[Rows, Values]:
     rows_QK, seconds = np.full((len(queries), DEPTH), -1, np.int32), []
     for place, text in enumerate(_progress(queries, what)):
         begun = time.perf_counter()
-        rows = contender.rank(text)
+        rows = system.rank(text)
         seconds.append(time.perf_counter() - begun)
         rows_QK[place, : len(rows)] = rows
     return rows_QK, np.array(seconds)

@@ -1,31 +1,27 @@
-"""What a learned user model must beat: floors, and simple rules that are hard to beat.
+"""Baselines of next-item recommendation: random, popularity, content, TF-IDF, item kNN, EASE.
 
-A contender's factory fits it to what a split allows and gives a function of histories: rows_UK,
+A factory fits a system to the split's training data and gives a function of histories: rows_UK,
 best first, without the history's items (-1 pads). All constants were chosen on the validation
-targets of Amazon Beauty and Sports 2014. Legend: U users asked, B users of a block, I items, W
-words, K places, D dimensions."""
+targets of Amazon Beauty and Sports 2014. Legend: U users, B users of a block, I items, W words, K
+positions, D dimensions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
-from recsys.evaluation.histories import Split
+from recsys.evaluation.leave_one_out import LeaveOneOutSplit
 from recsys.retrieval.behaviour.sparse import sparse_rows
 from recsys.retrieval.behaviour.successors import recency_weights, successor_weights
 from recsys.retrieval.vectors.exact import top_k_columns
 from recsys.types import Floats, Histories, Ints, Rows
 
-if TYPE_CHECKING:
-    pass
-
 USERS_PER_BLOCK = 256
 
-#: How much the cosine of words counts beside item_knn.
+#: Weight of the cosine of words beside item_knn.
 WORDS = 0.15
 #: EASE's ridge, and the most items it takes: 12,101 are 64 seconds on one busy core, and the time
 #: grows by the cube.
@@ -34,28 +30,28 @@ RIDGE, EASE_ITEMS = 100.0, 15_000
 Score = Callable[[Histories], Floats]
 Recommend = Callable[[Histories, int], Rows]
 Say = Callable[[str], None]
-#: (split, table of items, items_ID or none, seed, say) -> a contender; InputError, a sentence,
-#: where it cannot be.
-Factory = Callable[[Split, pa.Table, Floats, int, Say], Recommend]
+#: (split, table of items, items_ID, seed, say) -> a fitted system; InputError where it cannot be
+#: fitted.
+SystemFactory = Callable[[LeaveOneOutSplit, pa.Table, Floats, int, Say], Recommend]
 
 
 def by_scores(score: Score, counts_I: Ints | None = None) -> Recommend:
     """The best of scores_BI, a block of users at a time, without their histories; equal scores by
     row.
 
-    With `counts_I` items that score nothing follow by popularity: a user without neighbours gets
-    the popular ones."""
+    With `counts_I` items without a score follow by popularity: a user without neighbours gets the
+    popular ones."""
     below_I = None if counts_I is None else -1 / (1 + counts_I).astype(np.float32)
 
     def recommend(histories: Histories, k: int) -> Rows:
-        found = [np.empty((0, k), np.int32)]
+        lists = [np.empty((0, k), np.int32)]
         for block in _blocks(histories):
             scores_BI = score(block)
             if below_I is not None:
                 scores_BI = np.where(scores_BI > 0, scores_BI, below_I)
             scores_BI[block.owners_E, block.items] = -np.inf
-            found.append(top_k_columns(scores_BI, k)[0])
-        return np.concatenate(found)
+            lists.append(top_k_columns(scores_BI, k)[0])
+        return np.concatenate(lists)
 
     return recommend
 
@@ -65,59 +61,73 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
         yield histories.slice(start, min(start + USERS_PER_BLOCK, len(histories)))
 
 
-def random(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """The floor under all floors."""
+def random_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """Uniformly random scores: the lowest baseline."""
     noise = np.random.default_rng(seed)
-    return by_scores(lambda asked: noise.random((len(asked), split.item_count), np.float32))
+    return by_scores(lambda histories: noise.random((len(histories), split.item_count), np.float32))
 
 
-def popularity(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """The same list for everybody: by number of events."""
+def popularity_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """Items by number of events: one list for all users."""
     counts_I = split.counts_I.astype(np.float32)
-    return by_scores(lambda asked: np.tile(counts_I, (len(asked), 1)))
+    return by_scores(lambda histories: np.tile(counts_I, (len(histories), 1)))
 
 
-def item_knn(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """Neighbours of what was done lately: see `retrieval.follows`."""
+def item_knn_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """Item neighbours of the newest events: see `retrieval.behaviour.successors`."""
     return by_scores(_knn_scores(split), split.counts_I)
 
 
-def tfidf(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """Titles that share words with the titles of what was done lately: needs no other user."""
+def tfidf_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """Cosine of the titles' TF-IDF with those of the newest events: needs no other user."""
     return by_scores(_word_scores(split, items), split.counts_I)
 
 
-def item_knn_tfidf(
-    split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say
+def item_knn_tfidf_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
 ) -> Recommend:
-    """The sum of both, words counting WORDS: they decide where the neighbours have little to
-    say."""
+    """item_knn plus WORDS times tfidf, which decides where neighbours have few events."""
     near, words = _knn_scores(split), _word_scores(split, items)
-    return by_scores(lambda asked: near(asked) + WORDS * words(asked), split.counts_I)
+    return by_scores(lambda histories: near(histories) + WORDS * words(histories), split.counts_I)
 
 
-def content(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
-    """Items whose vectors lie nearest to the mean of the history's, the latest counting most."""
+def content_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
+    """Items whose vectors are nearest to the history's recency-weighted mean."""
     if len(items_ID) != split.item_count:
         raise InputError(
             f"{len(items_ID)} vectors for {split.item_count} items: encode the whole catalogue"
         )
     unit_ID = items_ID / np.maximum(np.linalg.norm(items_ID, axis=1, keepdims=True), 1e-12)
-    return by_scores(lambda asked: (recency_weights(asked, split.item_count) @ unit_ID) @ unit_ID.T)
+    return by_scores(
+        lambda histories: (recency_weights(histories, split.item_count) @ unit_ID) @ unit_ID.T
+    )
 
 
-def ease(split: Split, items: pa.Table, items_ID: Floats, seed: int, say: Say) -> Recommend:
+def ease_baseline(
+    split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int, say: Say
+) -> Recommend:
     """The item-to-item weights of least squared error with an empty diagonal, in closed form: with
     the inverse P of X^T X + RIDGE, B_ij = -P_ij / P_jj (Steck, WWW 2019).
 
-    It is asked with `recency_weights` like the others; with ones, as published, it finds a twelfth less.
-    InputError above EASE_ITEMS items."""
+    The history is weighted by `recency_weights` as in the others; with ones, as published, recall
+    is a twelfth less. InputError above EASE_ITEMS items."""
     if split.item_count > EASE_ITEMS:
         raise InputError(
-            f"ease inverts {split.item_count:,} x {split.item_count:,}: it takes up to {EASE_ITEMS:,} items"
+            f"ease inverts {split.item_count:,} x {split.item_count:,}: "
+            f"it takes up to {EASE_ITEMS:,} items"
         )
-    weights_II = ease_weights(split.fitted, split.item_count)
-    return by_scores(lambda asked: recency_weights(asked, split.item_count) @ weights_II)
+    weights_II = ease_weights(split.past, split.item_count)
+    return by_scores(lambda histories: recency_weights(histories, split.item_count) @ weights_II)
 
 
 def ease_weights(past: Histories, item_count: int) -> Floats:
@@ -144,12 +154,12 @@ def _inverse(gram_II: Floats) -> Floats:
     return np.ascontiguousarray(np.tril(inverse_II) + below_II.T)
 
 
-def _knn_scores(split: Split) -> Score:
-    weights_II = successor_weights([split.fitted], range(split.item_count), split.item_count)
-    return lambda asked: (recency_weights(asked, split.item_count) @ weights_II).toarray()
+def _knn_scores(split: LeaveOneOutSplit) -> Score:
+    weights_II = successor_weights([split.past], range(split.item_count), split.item_count)
+    return lambda histories: (recency_weights(histories, split.item_count) @ weights_II).toarray()
 
 
-def _word_scores(split: Split, items: pa.Table) -> Score:
+def _word_scores(split: LeaveOneOutSplit, items: pa.Table) -> Score:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     titles = [title or "" for title in items["title"].to_pylist()]
@@ -158,17 +168,19 @@ def _word_scores(split: Split, items: pa.Table) -> Score:
     model = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
     words_IW = model.fit_transform([*titles, "word"])[:-1].tocsr()
     words_WI = words_IW.T.tocsr()
-    return lambda asked: (recency_weights(asked, split.item_count) @ words_IW @ words_WI).toarray()
+    return lambda histories: (
+        recency_weights(histories, split.item_count) @ words_IW @ words_WI
+    ).toarray()
 
 
-RIVALS: dict[str, Factory] = {
-    "random": random,
-    "popularity": popularity,
-    "content": content,
-    "tfidf": tfidf,
-    "item_knn": item_knn,
-    "ease": ease,
-    "item_knn+tfidf": item_knn_tfidf,
+BASELINES: dict[str, SystemFactory] = {
+    "random": random_baseline,
+    "popularity": popularity_baseline,
+    "content": content_baseline,
+    "tfidf": tfidf_baseline,
+    "item_knn": item_knn_baseline,
+    "ease": ease_baseline,
+    "item_knn+tfidf": item_knn_tfidf_baseline,
 }
-#: Whose answers depend on the seed; the others are asked once.
+#: Baselines that depend on the seed; the others run once.
 SEEDED = frozenset({"random"})

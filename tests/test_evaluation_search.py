@@ -21,14 +21,9 @@ from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.evaluation import intents, search, titles
-from recsys.evaluation.search import (
-    Contender,
-    Shelf,
-    contenders,
-    first_has_code,
-    measure,
-    sampled_codes,
-)
+from recsys.evaluation.results import text_table
+from recsys.evaluation.search import identifier_hits, sample_codes, search_scores
+from recsys.evaluation.search_systems import SearchCatalogue, SearchSystem, search_systems
 from recsys.learning.search import SearchRecipe
 from recsys.tables import ITEMS_IN
 from recsys.training.loop import Schedule
@@ -77,24 +72,24 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def shelf() -> Shelf:
-    return Shelf.of(items(TITLES))
+def shelf() -> SearchCatalogue:
+    return SearchCatalogue.of(items(TITLES))
 
 
 @pytest.fixture(scope="module")
-def every(shelf: Shelf) -> dict[str, Contender]:
+def every(shelf: SearchCatalogue) -> dict[str, SearchSystem]:
     encoded = (ENCODER, ENCODER.encode_items(shelf.texts))
     setup = replace(tiny(), encoder=lambda: ENCODER, cross_encoder=Reader)  # type: ignore[arg-type]
-    return contenders(shelf, encoded, encoded, setup, {"lexical": 1.0, "dense": 0.5})
+    return search_systems(shelf, encoded, encoded, setup, {"lexical": 1.0, "dense": 0.5})
 
 
 @pytest.fixture(scope="module")
-def measured(shelf: Shelf, every: dict[str, Contender]) -> dict[str, dict[str, float]]:
-    codes = sampled_codes(shelf, 20)
-    return {name: measure(contender, shelf, TEST, codes) for name, contender in every.items()}
+def measured(shelf: SearchCatalogue, every: dict[str, SearchSystem]) -> dict[str, dict[str, float]]:
+    codes = sample_codes(shelf, 20)
+    return {name: search_scores(contender, shelf, TEST, codes) for name, contender in every.items()}
 
 
-def test_the_contenders_are_floors_parts_and_the_whole(every: dict[str, Contender]) -> None:
+def test_the_contenders_are_floors_parts_and_the_whole(every: dict[str, SearchSystem]) -> None:
     assert list(every) == [
         "random",
         "bm25",
@@ -141,7 +136,7 @@ def test_codes_come_first_and_typos_are_mended(measured: dict[str, dict[str, flo
     assert measured["nightshelf"]["mrr"] >= measured["hybrid"]["mrr"]
 
 
-def test_measure_of_an_order_that_is_written_down(shelf: Shelf) -> None:
+def test_measure_of_an_order_that_is_written_down(shelf: SearchCatalogue) -> None:
     """The answer always second, behind the half right one."""
 
     class Written:
@@ -149,10 +144,10 @@ def test_measure_of_an_order_that_is_written_down(shelf: Shelf) -> None:
             at = TEST.queries.index(text) if text in TEST.queries else 0
             return np.array([at // 5 * 5 + (at + 1) % 5, at], np.int32)
 
-        def judge(self, text: str, rows: Rows) -> Floats:
+        def score(self, text: str, rows: Rows) -> Floats:
             return -np.arange(len(rows), dtype=np.float32)
 
-    row = measure(Written(), shelf, TEST, sampled_codes(shelf, 4))
+    row = search_scores(Written(), shelf, TEST, sample_codes(shelf, 4))
     assert (row["recall@10"], row["recall@100"], row["mrr"]) == (1, 1, 0.5)
     assert row["ndcg@10"] == 1, "what was judged is ranked by `judge` alone"
     assert (row["mrr/low"], row["mrr/high"]) == (0.5, 0.5)
@@ -163,39 +158,39 @@ def test_without_codes_or_hits_there_is_no_number() -> None:
         def rank(self, text: str) -> Rows:
             return np.empty(0, np.int32)
 
-        def judge(self, text: str, rows: Rows) -> Floats:
+        def score(self, text: str, rows: Rows) -> Floats:
             return np.zeros(len(rows), np.float32)
 
-    plain = Shelf.of(items(["red chair", "blue table"]))
-    row = measure(
+    plain = SearchCatalogue.of(items(["red chair", "blue table"]))
+    row = search_scores(
         Nothing(),
         plain,
         JudgedPairs.from_unsorted(["chair"], [0], [0], [1.0]),
-        sampled_codes(plain, 5),
+        sample_codes(plain, 5),
     )
     assert (row["recall@10"], row["mrr"]) == (0, 0)
     assert np.isnan([row["identifier@1"], row["recall@10/lost_to_typo"]]).all()
 
 
 def test_sampled_codes_are_tokens_with_letters_and_digits() -> None:
-    shelf = Shelf.of(
+    shelf = SearchCatalogue.of(
         items(["Saw AB123 18v 10-inch", "drill ab123 XY-99000 12345 x2y3z4", "lamp AAAAA 9q8w7e"])
     )
-    assert sorted(sampled_codes(shelf, 10)) == ["9q8w7e", "ab123", "x2y3z4"]
+    assert sorted(sample_codes(shelf, 10)) == ["9q8w7e", "ab123", "x2y3z4"]
 
 
-def test_sampled_codes_repeat(shelf: Shelf) -> None:
-    first = sampled_codes(shelf, 12)
-    assert first == sampled_codes(Shelf.of(items(TITLES[::-1])), 12), (
+def test_sampled_codes_repeat(shelf: SearchCatalogue) -> None:
+    first = sample_codes(shelf, 12)
+    assert first == sample_codes(SearchCatalogue.of(items(TITLES[::-1])), 12), (
         "whatever the order of the catalogue"
     )
     assert (len(first), len(set(first))) == (12, 12)
-    assert first != sampled_codes(shelf, 12, seed=1)
+    assert first != sample_codes(shelf, 12, seed=1)
     assert set(first) <= {title.split()[-1] for title in TITLES}
-    assert len(sampled_codes(shelf, 1000)) == len(TITLES)
+    assert len(sample_codes(shelf, 1000)) == len(TITLES)
 
 
-def test_the_first_item_must_have_the_code(shelf: Shelf) -> None:
+def test_the_first_item_must_have_the_code(shelf: SearchCatalogue) -> None:
     class First:
         def __init__(self, *rows: int) -> None:
             self.rows = np.array(rows, np.int32)
@@ -203,25 +198,25 @@ def test_the_first_item_must_have_the_code(shelf: Shelf) -> None:
         def rank(self, text: str) -> Rows:
             return self.rows
 
-        def judge(self, text: str, rows: Rows) -> Floats:
+        def score(self, text: str, rows: Rows) -> Floats:
             return np.zeros(len(rows), np.float32)
 
     codes = [TITLES[0].split()[-1], TITLES[1].split()[-1], "item001"]
-    assert first_has_code(First(0, 1), shelf, codes).tolist() == [1, 0, 0]
-    assert first_has_code(First(1, 0), shelf, codes).tolist() == [0, 1, 1]
-    assert first_has_code(First(), shelf, codes).tolist() == [0, 0, 0]
+    assert identifier_hits(First(0, 1), shelf, codes).tolist() == [1, 0, 0]
+    assert identifier_hits(First(1, 0), shelf, codes).tolist() == [0, 1, 1]
+    assert identifier_hits(First(), shelf, codes).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["bm25", "dense_tuned", "hybrid", "nightshelf"])
-def test_a_contender_judges_as_it_ranks(every: dict[str, Contender], name: str) -> None:
+def test_a_contender_judges_as_it_ranks(every: dict[str, SearchSystem], name: str) -> None:
     ranked = every[name].rank("green lantern")[:6]
     assert TITLES[ranked[0]].startswith("green lantern")
-    judged_N = every[name].judge("green lantern", ranked)
+    judged_N = every[name].score("green lantern", ranked)
     assert (np.diff(judged_N) <= 1e-6).all()
     assert judged_N[0] > judged_N[-1]
 
 
-def test_words_bring_only_what_has_one(every: dict[str, Contender]) -> None:
+def test_words_bring_only_what_has_one(every: dict[str, SearchSystem]) -> None:
     assert {TITLES[row].split()[1] for row in every["bm25"].rank("mirror")} == {"mirror"}
     assert every["bm25"].rank("xyzzy").tolist() == []
     assert len(every["dense_tuned"].rank("xyzzy")) == len(TITLES)
@@ -323,7 +318,7 @@ def test_folders_of_one_name_do_not_share_models(
     seen: list[Path] = []
     monkeypatch.setattr(
         search,
-        "evaluate",
+        "evaluate_search",
         lambda folder, models, *_: seen.append(models) or [{"name": "x", "a": 0.5}],
     )
     for name in ("first", "second"):
@@ -339,7 +334,7 @@ def test_folders_of_one_name_do_not_share_models(
     assert len(set(seen)) == 2
 
 
-def test_the_table_prints_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_every_metric_once_with_its_interval() -> None:
     first: dict[str, Any] = {
         "recall@10": 0.12345,
         "recall@10/low": 0.1,
@@ -350,21 +345,19 @@ def test_the_table_prints_every_column(capsys: pytest.CaptureFixture[str]) -> No
         {"name": "random", **first, "p50_ms": 0.04},
         {"name": "nightshelf", **first, "p50_ms": 12.34},
     ]
-    evaluate_search.table(rows)
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["R@10", "accuracy", "p50_ms"],
-        ["random", "0.1235", "[0.100,", "0.200]", "0.2500", "0.0"],
-        ["nightshelf", "0.1235", "[0.100,", "0.200]", "0.2500", "12.3"],
+    table = text_table(rows, evaluate_search.columns(rows))
+    assert [line.split() for line in table.splitlines()] == [
+        ["recall@10", "accuracy", "p50_ms"],
+        ["random", "0.1235", "[0.1000,", "0.2000]", "0.2500", "0.0"],
+        ["nightshelf", "0.1235", "[0.1000,", "0.2000]", "0.2500", "12.3"],
     ]
 
 
-def test_the_table_has_all_that_is_measured(
-    measured: dict[str, dict[str, float]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    evaluate_search.table([{"name": name, **row} for name, row in measured.items()])
-    header, *lines = capsys.readouterr().out.splitlines()
+def test_the_table_has_all_that_is_measured(measured: dict[str, dict[str, float]]) -> None:
+    rows = [{"name": name, **row} for name, row in measured.items()]
+    header, *lines = text_table(rows, evaluate_search.columns(rows)).splitlines()
     columns = [*WITH_INTERVAL, "recall@10/lost_to_typo", "p50_ms", "p95_ms"]
-    assert header.split() == [name.replace("recall", "R") for name in columns]
+    assert header.split() == columns
     for line, (name, row) in zip(lines, measured.items(), strict=True):
         assert line.startswith(name)
         for column in columns:
@@ -418,10 +411,10 @@ def test_intents_are_measured_beside_a_linear_model(
     )
     monkeypatch.setattr(intents, "minilm", lambda: encoder)
     models, lines = tmp_path_factory.mktemp("models"), list[str]()
-    linear, ours = intents.evaluate(tmp_path, models, say=lines.append)
+    linear, ours = intents.evaluate_intents(tmp_path, models, say=lines.append)
     assert linear == {"name": "tfidf_linear", "accuracy": 1, "macro_f1": 1}
     assert ours["name"] == "nightshelf"
     assert ours["accuracy"] > 1 / 4
     assert lines[0] == f"{tmp_path.name}: 60 texts to train on, 20 to test, 4 classes"
-    assert intents.evaluate(tmp_path, models, say=lines.append) == [linear, ours]
+    assert intents.evaluate_intents(tmp_path, models, say=lines.append) == [linear, ours]
     assert lines[-1] == f"the classifier in {models / 'classifier'} is used as it is"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
-from recsys.evaluation import catalogue, histories, learned
+from recsys.evaluation import item_vectors, leave_one_out, systems
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE, Histories
 
@@ -46,7 +46,7 @@ SHELVES = pa.table(
 
 def test_who_has_one_field_loses_it():
     vectors_ID = np.array([[1], [1], [1], [0], [1], [0]], np.float32)
-    left, left_ID = histories.with_gaps(SHELVES, vectors_ID, 1, seed=0)
+    left, left_ID = item_vectors.drop_fields(SHELVES, vectors_ID, 1, seed=0)
     kept = left.select(["title", "category", "brand", "price"]).to_pylist()[1:]
     assert kept == [
         {"title": empty, "category": None, "brand": empty, "price": None}
@@ -54,7 +54,7 @@ def test_who_has_one_field_loses_it():
     ]
     assert left_ID[1:].tolist() == [[0], [1], [0], [1], [0]]
     assert (left.schema, left["item_id"]) == (SHELVES.schema, SHELVES["item_id"])
-    same, same_ID = histories.with_gaps(SHELVES, vectors_ID, 0, seed=0)
+    same, same_ID = item_vectors.drop_fields(SHELVES, vectors_ID, 0, seed=0)
     assert same.equals(SHELVES)
     assert same_ID.tolist() == vectors_ID.tolist() == [[1], [1], [1], [0], [1], [0]]
 
@@ -63,7 +63,7 @@ def test_who_has_one_field_loses_it():
 @given(st.floats(0.1, 0.9), st.integers(0, 9))
 def test_a_share_of_the_items_loses_one_field_each(share, seed):
     whole = SHELVES.take(np.zeros(3000, int))
-    left, left_ID = histories.with_gaps(whole, np.ones((3000, 2), np.float32), share, seed)
+    left, left_ID = item_vectors.drop_fields(whole, np.ones((3000, 2), np.float32), share, seed)
     lost_3I = np.array(
         [
             [value is None for value in left[name].to_pylist()]
@@ -74,13 +74,15 @@ def test_a_share_of_the_items_loses_one_field_each(share, seed):
     np.testing.assert_allclose(lost_3I.mean(axis=1), share / 3, atol=0.04)
     assert ((left_ID == 0).all(axis=1) == lost_3I[0]).all()
     assert set(left_ID[~lost_3I[0]].ravel()) == {1}
-    assert histories.with_gaps(whole, np.ones((3000, 2), np.float32), share, seed)[0].equals(left)
+    assert item_vectors.drop_fields(whole, np.ones((3000, 2), np.float32), share, seed)[0].equals(
+        left
+    )
 
 
 def test_a_vector_knows_nothing_of_a_lost_field(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     encoder = HashingEncoder(16)
-    left, left_ID = catalogue.with_gaps(
+    left, left_ID = item_vectors.with_dropped_fields(
         SHELVES.set_column(1, "title", SHELVES["item_id"]), encoder, 1
     )
     titled = [row for row, title in enumerate(left["title"].to_pylist()) if title]
@@ -116,14 +118,14 @@ def dialled(monkeypatch):
         made.append(f"seed {seed}")
         return ask, Falling()
 
-    monkeypatch.setattr(learned.Learned, "_trained", lambda *asked: None)
-    monkeypatch.setattr(learned, "mixture", mixture)
-    return learned.contenders(None), made
+    monkeypatch.setattr(systems.TrainedSystems, "_user_model", lambda *asked: None)
+    monkeypatch.setattr(systems, "fit_mixture", mixture)
+    return systems.next_item_systems(None), made
 
 
 def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
     """Items 0 to 7 are the tail; those of one ten are alike."""
-    monkeypatch.setattr(learned, "USERS_PER_BLOCK", 2)
+    monkeypatch.setattr(systems, "USERS_PER_BLOCK", 2)
     contenders, made = dialled
     log = logged(
         *np.arange(40).reshape(20, 2),
@@ -131,7 +133,7 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
         [39, 38, 37],
     )
     split, items_ID = (
-        histories.leave_one_out(log, 40),
+        leave_one_out.leave_one_out(log, 40),
         np.repeat(np.eye(4, dtype=np.float32), 10, axis=0),
     )
 
@@ -152,7 +154,7 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
 
 def test_memory_tells_apart_who_asks_and_for_how_many():
     asked = []
-    recall = learned.remembered(
+    recall = systems.cached(
         lambda past, k: asked.append(k) or np.full((len(past), k), past.items.sum())
     )
     later = replace(logged([1, 2]), days=np.array([5.0, 6.0]))
@@ -162,8 +164,8 @@ def test_memory_tells_apart_who_asks_and_for_how_many():
     assert asked == [3, 3, 3, 3, 4]
 
 
-@pytest.mark.parametrize("name", ["nightshelf", *learned.DIALS])
+@pytest.mark.parametrize("name", ["nightshelf", *systems.VARIANTS])
 def test_no_dial_is_turned_on_what_the_mixer_learned_from(dialled, name):
-    split = histories.leave_one_out(logged([0, 1, 2]), 3, "valid")
-    with pytest.raises(InputError, match="score the test items"):
+    split = leave_one_out.leave_one_out(logged([0, 1, 2]), 3, "valid")
+    with pytest.raises(InputError, match="evaluate the test items"):
         dialled[0][name](split, SHELVES, None, 0, print)

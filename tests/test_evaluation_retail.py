@@ -11,7 +11,7 @@ import pytest
 from jobs import evaluate_retail
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import NotFoundError
-from recsys.evaluation import retail
+from recsys.evaluation import retail, retail_split
 from recsys.interfaces import Chunk
 from recsys.pipeline import sources
 from recsys.ranking.linear import RETAIL_WEIGHTS
@@ -89,7 +89,7 @@ class Shop:
 
 @pytest.fixture
 def shop():
-    return retail.split(retail.purchases(Shop()), START, STOP)
+    return retail_split.split_at(retail_split.usable_purchases(Shop()), START, STOP)
 
 
 def plain_shelf(items):
@@ -97,13 +97,13 @@ def plain_shelf(items):
     category."""
     nobody = np.full((items, 1), -1, np.int32), np.full((items, 1), -np.inf, np.float32)
     table = pa.table({"item_id": [str(row) for row in range(items)]})
-    return retail.Shelf(
+    return retail_split.RetailItems(
         table, np.eye(items, dtype=np.float32), np.full(items, -1, np.int32), nobody
     )
 
 
 def contenders(shop):
-    return retail.contenders(shop, plain_shelf(shop.item_count), Mixer.of(RETAIL_WEIGHTS))
+    return retail.retail_systems(shop, plain_shelf(shop.item_count), Mixer.of(RETAIL_WEIGHTS))
 
 
 def names(rows):
@@ -112,7 +112,7 @@ def names(rows):
 
 
 def test_only_what_somebody_bought_is_a_purchase():
-    log = retail.purchases(Shop())
+    log = retail_split.usable_purchases(Shop())
     assert log.select(["user_id", "item_id"]).to_pylist() == [
         {"user_id": event["user_id"], "item_id": event["item_id"]} for event in Shop.events
     ]
@@ -120,9 +120,9 @@ def test_only_what_somebody_bought_is_a_purchase():
 
 def test_split_asks_who_bought_on_both_sides(shop):
     """ann and ben: `cal` never came back, `new` was not there before."""
-    assert (len(shop.histories), len(shop.asked), shop.item_count) == (8, 2, len(ROWS))
-    assert names(shop.asked.items) == ["milk", "milk", "tea", "milk", "jam"]
-    assert shop.asked.offsets.tolist() == [0, 3, 5]
+    assert (len(shop.histories), len(shop.users), shop.item_count) == (8, 2, len(ROWS))
+    assert names(shop.users.items) == ["milk", "milk", "tea", "milk", "jam"]
+    assert shop.users.offsets.tolist() == [0, 3, 5]
     assert (shop.all[0].tolist(), names(shop.all[1])) == ([0, 2, 3], ["jam", "milk", "milk"])
     assert (shop.new[0].tolist(), names(shop.new[1])) == ([0, 1, 1], ["jam"])
     assert shop.histories.days.max() < shop.now_days
@@ -132,9 +132,9 @@ def test_truth_is_from_the_start_until_before_the_stop():
     moment = timedelta(microseconds=1)
     times = {"early": START - moment, "first": START, "last": STOP - moment, "late": STOP}
     log = [{"user_id": "ann", "item_id": item, "time": time} for item, time in times.items()]
-    shop = retail.split(pa.Table.from_pylist(log), START, STOP)
+    shop = retail_split.split_at(pa.Table.from_pylist(log), START, STOP)
     rows = {item: row for row, item in enumerate(sorted(times))}
-    assert shop.asked.items.tolist() == [rows["early"]]
+    assert shop.users.items.tolist() == [rows["early"]]
     assert shop.all[1].tolist() == shop.new[1].tolist() == [rows["first"], rows["last"]]
 
 
@@ -150,7 +150,7 @@ def test_truth_is_from_the_start_until_before_the_stop():
     ],
 )
 def test_what_a_contender_tells_ann(shop, name, everything, new):
-    ours = [names(answer[0]) for answer in contenders(shop)[name](shop.asked)]
+    ours = [names(answer[0]) for answer in contenders(shop)[name](shop.users)]
     assert [ours[0][: len(everything)], ours[1][: len(new)]] == [everything, new]
 
 
@@ -158,7 +158,7 @@ def test_what_a_contender_tells_ann(shop, name, everything, new):
     "name", ["random", "popularity", "own_frequency", "item_knn", "fixed_blend", "nightshelf"]
 )
 def test_lists_repeat_nothing_and_new_ones_hold_nothing_bought(shop, name):
-    everything, new = contenders(shop)[name](shop.asked)
+    everything, new = contenders(shop)[name](shop.users)
     for answers in (everything, new):
         assert answers.shape == (2, retail.K)
         assert all(len(set(names(rows))) == len(names(rows)) for rows in answers)
@@ -169,7 +169,7 @@ def test_lists_repeat_nothing_and_new_ones_hold_nothing_bought(shop, name):
 def test_scores_of_a_list_told_to_everybody(shop):
     """lemon, milk, jam: both of ann's at places 2 and 3, ben's at 2. New: jam at place 2; ben has
     no truth there."""
-    row = retail.evaluate(shop, contenders(shop)["popularity"])
+    row = retail.basket_scores(shop, contenders(shop)["popularity"])
     second, third = 1 / np.log2(3), 1 / 2
     ideal = 1 + second
     np.testing.assert_allclose(row["ndcg@10/all"], ((second + third) / ideal + second) / 2)
@@ -181,22 +181,24 @@ def test_scores_of_a_list_told_to_everybody(shop):
 
 def test_what_he_bought_before_is_no_new_hit(shop):
     everything = np.array([[ROWS["milk"], ROWS["tea"]], [ROWS["milk"], ROWS["jam"]]])
-    row = retail.evaluate(shop, lambda asked: (everything, everything))
+    row = retail.basket_scores(shop, lambda asked: (everything, everything))
     assert (row["hits@10/all"], row["hits@10/new"]) == (3 / 4, 0)
 
 
 def test_blocks_of_users_add_up(shop, monkeypatch):
-    whole = [retail.evaluate(shop, contender) for contender in contenders(shop).values()]
+    whole = [retail.basket_scores(shop, contender) for contender in contenders(shop).values()]
     monkeypatch.setattr(retail, "USERS_PER_BLOCK", 1)
     monkeypatch.setattr(sources, "ITEMS_PER_BLOCK", 7)
-    assert [retail.evaluate(shop, contender) for contender in contenders(shop).values()] == whole
+    assert [
+        retail.basket_scores(shop, contender) for contender in contenders(shop).values()
+    ] == whole
 
 
 def test_a_shelf_stands_in_the_order_of_rows():
     """The first of milk's two rows counts; lemon, without a text, has no vector and is like
     nothing."""
     encoder = HashingEncoder(64)
-    shelf = retail.shelf(Shop(), retail.purchases(Shop()), encoder)
+    shelf = retail_split.retail_items(Shop(), retail_split.usable_purchases(Shop()), encoder)
     wanted = encoder.encode_items(
         [f"fresh {item}. DAIRY" if item == "milk" else f"fresh {item}" for item in ROWS]
     )
@@ -221,11 +223,12 @@ def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
     later = pa.Table.from_pylist(bought({"ann": ["jam"] * 3, "ben": ["tea"] * 3}, AFTER))
     shelf = plain_shelf(3)
     whole, known = (
-        retail.learned(log, START, STOP, shelf) for log in (pa.concat_tables([past, later]), past)
+        retail.train_retail_mixer(log, START, STOP, shelf)
+        for log in (pa.concat_tables([past, later]), past)
     )
     np.testing.assert_array_equal(whole.weights_GFV, known.weights_GFV)
     assert whole.feature_names == sources.SOURCES
-    assert whole.bias == known.bias > retail.learned(later, START, STOP, shelf).bias == 0
+    assert whole.bias == known.bias > retail.train_retail_mixer(later, START, STOP, shelf).bias == 0
 
 
 def run(monkeypatch, capsys, *flags):
@@ -238,7 +241,7 @@ def run(monkeypatch, capsys, *flags):
 def corner_shop(monkeypatch):
     monkeypatch.setattr(evaluate_retail, "DATASETS", {"corner": Shop})
     monkeypatch.setattr(evaluate_retail, "minilm", lambda: HashingEncoder(64))
-    monkeypatch.setitem(retail.TEST, "corner", (START, STOP))
+    monkeypatch.setitem(retail_split.TEST, "corner", (START, STOP))
 
 
 def test_the_job_s_last_line(corner_shop, monkeypatch, capsys):
@@ -265,7 +268,7 @@ def test_the_job_s_last_line(corner_shop, monkeypatch, capsys):
 def test_validation_is_the_week_before(corner_shop, monkeypatch, capsys):
     """Truth that ends where the test begins: with the test a week later, it is the test of
     above."""
-    monkeypatch.setitem(retail.TEST, "corner", (STOP, STOP + (STOP - START)))
+    monkeypatch.setitem(retail_split.TEST, "corner", (STOP, STOP + (STOP - START)))
     lines = run(monkeypatch, capsys, "--dataset", "corner", "--validation")
     assert lines[0] == "corner, truth from 2026-03-01 to 2026-03-08: 2 users"
     assert json.loads(lines[-1])["validation"] is True

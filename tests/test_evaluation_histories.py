@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from jobs import evaluate_histories as job
 from recsys import metrics
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
-from recsys.evaluation import histories, learned, rivals
+from recsys.evaluation import baselines, leave_one_out, next_item, systems
 from recsys.retrieval.behaviour import successors
 from recsys.retrieval.behaviour.successors import successor_weights
 from recsys.tables import ITEMS_IN
@@ -49,13 +49,13 @@ def catalogue(*titles):
 
 
 def contender(name, split, items=None, items_ID=NOBODY, seed=0):
-    return rivals.RIVALS[name](
+    return baselines.BASELINES[name](
         split, items or catalogue(*["word"] * split.item_count), items_ID, seed, print
     )
 
 
 def test_the_last_two_are_left_out():
-    split = histories.leave_one_out(logged([0, 1, 2, 3], [4, 5], [], [1, 0, 4]), 6)
+    split = leave_one_out.leave_one_out(logged([0, 1, 2, 3], [4, 5], [], [1, 0, 4]), 6)
     assert told(split.train) == [[0, 1], [4, 5], [], [1]]
     assert told(split.before_test) == [[0, 1, 2], [4, 5], [], [1, 0]]
     assert (told(split.valid.histories), split.valid.targets_U.tolist()) == ([[0, 1], [1]], [2, 0])
@@ -64,15 +64,15 @@ def test_the_last_two_are_left_out():
         [3, 4],
     )
     assert split.test.users_U.tolist() == [0, 3]
-    assert (split.asked, split.fitted) == (split.test, split.before_test)
+    assert (split.users, split.past) == (split.test, split.before_test)
     assert split.counts_I.tolist() == [2, 2, 1, 0, 1, 1]
-    valid = histories.leave_one_out(logged([0, 1, 2, 3]), 6, "valid")
-    assert (valid.asked, valid.fitted) == (valid.valid, valid.train)
+    valid = leave_one_out.leave_one_out(logged([0, 1, 2, 3]), 6, "valid")
+    assert (valid.users, valid.past) == (valid.valid, valid.train)
     assert valid.counts_I.tolist() == [1, 1, 0, 0, 0, 0]
 
 
 def test_a_target_that_was_there_before_is_not_asked():
-    split = histories.leave_one_out(logged([0, 1, 2, 0], [0, 1, 1, 2], [3, 4, 5]), 6)
+    split = leave_one_out.leave_one_out(logged([0, 1, 2, 0], [0, 1, 1, 2], [3, 4, 5]), 6)
     assert split.test.users_U.tolist() == [1, 2]
     assert split.valid.users_U.tolist() == [0, 2]
     assert told(split.before_test) == [[0, 1, 2], [0, 1, 1], [3, 4]]
@@ -80,15 +80,15 @@ def test_a_target_that_was_there_before_is_not_asked():
 
 def test_what_cannot_be_split_is_refused():
     with pytest.raises(InputError, match="no history has 3 events"):
-        histories.leave_one_out(logged([0, 1]), 2)
+        leave_one_out.leave_one_out(logged([0, 1]), 2)
     with pytest.raises(ValueError, match="part is 'train': score 'valid' or 'test'"):
-        histories.leave_one_out(logged([0, 1, 2]), 3, "train")
+        leave_one_out.leave_one_out(logged([0, 1, 2]), 3, "train")
     with pytest.raises(InputError, match="a share of 0 of the users"):
-        histories.sample(logged([0, 1, 2]), 0, 0)
+        leave_one_out.sample_users(logged([0, 1, 2]), 0, 0)
     with pytest.raises(InputError, match=r"0\.1 of 3 items is 0: of 1 targets give 1 to all"):
-        histories.without_items(logged([0, 1, 2]), 3, 0.1, 0)
+        leave_one_out.cold_start_split(logged([0, 1, 2]), 3, 0.1, 0)
     with pytest.raises(InputError, match="1 of 3 items is 3: of 1 targets"):
-        histories.without_items(logged([0, 1, 2]), 3, 1, 0)
+        leave_one_out.cold_start_split(logged([0, 1, 2]), 3, 1, 0)
 
 
 users_rows = st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=1, max_size=6)
@@ -99,7 +99,7 @@ users_rows = st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=1, max_s
 def test_nothing_of_the_future_is_fitted(users):
     """Every history is what is fitted and then its targets."""
     log = logged(*users)
-    split = histories.leave_one_out(log, 10)
+    split = leave_one_out.leave_one_out(log, 10)
     for user, train, before in zip(users, told(split.train), told(split.before_test), strict=True):
         cut = len(user) >= 3
         assert (train, before) == (user[: len(user) - 2 * cut], user[: len(user) - cut])
@@ -114,7 +114,7 @@ def test_nothing_of_the_future_is_fitted(users):
 @given(users_rows, st.integers(0, 3))
 def test_only_ascending_runs_are_shuffled(users, seed):
     log, ids = logged(*users), [f"{9 - row}" for row in range(10)]
-    shuffled = histories.ties_shuffled(log, ids, seed)
+    shuffled = leave_one_out.shuffle_ties(log, ids, seed)
     for user, other in zip(users, told(shuffled), strict=True):
         named, others = [ids[row] for row in user], [ids[row] for row in other]
         cuts = [0, *(at for at in range(1, len(named)) if named[at] <= named[at - 1]), len(named)]
@@ -125,9 +125,12 @@ def test_only_ascending_runs_are_shuffled(users, seed):
 
 def test_a_run_comes_out_in_every_order():
     log, ids = logged([2, 0, 1], [1]), ["a", "b", "c"]
-    ends = {tuple(told(histories.ties_shuffled(log, ids, seed))[0]) for seed in range(20)}
+    ends = {tuple(told(leave_one_out.shuffle_ties(log, ids, seed))[0]) for seed in range(20)}
     assert ends == {(2, 0, 1), (2, 1, 0)}
-    assert (histories.ascending_ends(log), histories.ascending_ends(logged([2, 1, 0], []))) == (
+    assert (
+        leave_one_out.ascending_ends(log),
+        leave_one_out.ascending_ends(logged([2, 1, 0], [])),
+    ) == (
         1,
         0,
     )
@@ -139,7 +142,7 @@ def test_a_run_comes_out_in_every_order():
 )
 def test_a_cold_item_is_seen_nowhere_but_as_a_test_target(users, seed):
     try:
-        split = histories.without_items(logged(*users), 10, 0.1, seed)
+        split = leave_one_out.cold_start_split(logged(*users), 10, 0.1, seed)
     except InputError:
         return  # nobody's history is long enough without it
     cold = set(split.test.targets_U.tolist())
@@ -163,15 +166,15 @@ def test_a_cold_item_is_seen_nowhere_but_as_a_test_target(users, seed):
 
 def test_a_share_of_the_users_keeps_whole_histories():
     log = logged(*[[user, user, user] for user in range(100)])
-    part = told(histories.sample(log, 0.3, seed=1))
+    part = told(leave_one_out.sample_users(log, 0.3, seed=1))
     assert 15 < len(part) < 45
     assert part == [[rows[0]] * 3 for rows in part]
-    assert histories.sample(log, 1, seed=1) is log
+    assert leave_one_out.sample_users(log, 1, seed=1) is log
 
 
 #: Two users, with 1 and 5 events, whose targets are found at places 2 and 11 of 20; item 30 is the
 #: tail.
-ASKED = histories.EvalUsers(
+ASKED = leave_one_out.EvalUsers(
     logged([0], [1, 2, 3, 4, 5]), np.array([31, 30], np.int32), np.array([0, 1])
 )
 ROWS_UK = np.array([[9, 31, *range(10, 28)], [*range(6, 16), 30, *range(16, 25)]])
@@ -179,7 +182,7 @@ ROWS_UK = np.array([[9, 31, *range(10, 28)], [*range(6, 16), 30, *range(16, 25)]
 
 def test_scores_of_a_worked_example():
     counts_I = np.array([5] * 29 + [0, 1, 60])
-    row = histories.evaluate([ROWS_UK], ASKED, counts_I)
+    row = next_item.next_item_scores([ROWS_UK], ASKED, counts_I)
     assert [row[f"recall@{k}"] for k in (5, 10, 20)] == [1 / 2, 1 / 2, 1]
     np.testing.assert_allclose(row["ndcg@10"], 1 / np.log2(3) / 2)
     np.testing.assert_allclose(row["mrr"], (1 / 2 + 1 / 11) / 2)
@@ -197,7 +200,7 @@ def test_scores_of_a_worked_example():
 
 def test_cold_targets_have_no_event():
     counts_I = np.array([5] * 31 + [0])
-    row = histories.evaluate([ROWS_UK], ASKED, counts_I)
+    row = next_item.next_item_scores([ROWS_UK], ASKED, counts_I)
     assert (row["cold_recall@10"], row["cold_recall@10/users"]) == (1, 1)
 
 
@@ -206,18 +209,18 @@ def test_seeds_are_averaged_and_their_spread_told():
         ROWS_UK, 10, axis=1
     )  # the first user's target falls to place 12, the other's rises to 1
     both = [ROWS_UK, np.where(ROWS_UK == 31, 28, ROWS_UK)]
-    row = histories.evaluate(both, ASKED, np.ones(32, int))
+    row = next_item.next_item_scores(both, ASKED, np.ones(32, int))
     assert row["recall@10"] == (1 / 2 + 0) / 2
     np.testing.assert_allclose(row["recall@10/std"], np.std([1 / 2, 0], ddof=1))
     assert row["recall@10/interval"] == [0, 1]
-    alone = histories.evaluate([other_UK], ASKED, np.ones(32, int))
+    alone = next_item.next_item_scores([other_UK], ASKED, np.ones(32, int))
     assert "recall@10/std" not in alone
     assert alone["recall@10"] == 1 / 2
 
 
 #: Nuts follow bolts for three users; screws, as popular, stand before them and far away.
 HARDWARE = catalogue("brass bolt", "brass nut", "steel screw", "red paint", "blue paint", "glue")
-SHED = histories.leave_one_out(
+SHED = leave_one_out.leave_one_out(
     logged(*[[2, 3, 0, 1, 4, 5]] * 3, [2, 4, 4, 4, 3, 1, 1], [4, 4, 2, 2], [5, 5, 0, 1, 3]),
     len(HARDWARE),
 )
@@ -281,15 +284,15 @@ def test_ease_is_the_least_squares_solution():
     once_UI = np.zeros((41, 7))
     once_UI[log.owners_E, log.items] = 1
     gram = once_UI.T @ once_UI
-    weights = rivals.ease_weights(log, 7)
+    weights = baselines.ease_weights(log, 7)
     assert (np.diag(weights) == 0).all()
     assert np.abs(weights).sum() > 0.1
-    gradient = gram @ weights - gram + rivals.RIDGE * weights
+    gradient = gram @ weights - gram + baselines.RIDGE * weights
     np.testing.assert_allclose(gradient - np.diag(np.diag(gradient)), 0, atol=1e-3)
 
 
 def test_ease_says_when_there_are_too_many_items():
-    wide = histories.leave_one_out(logged([0, 1, 2]), rivals.EASE_ITEMS + 1)
+    wide = leave_one_out.leave_one_out(logged([0, 1, 2]), baselines.EASE_ITEMS + 1)
     with pytest.raises(InputError, match="it takes up to 15,000 items"):
         contender("ease", wide)
 
@@ -299,9 +302,9 @@ def test_content_wants_a_vector_for_each_item():
         contender("content", SHED)
 
 
-@pytest.mark.parametrize("name", rivals.RIVALS)
+@pytest.mark.parametrize("name", baselines.BASELINES)
 def test_answers_repeat_nothing_and_hold_nothing_of_the_history(name, monkeypatch):
-    monkeypatch.setattr(rivals, "USERS_PER_BLOCK", 2)
+    monkeypatch.setattr(baselines, "USERS_PER_BLOCK", 2)
     asked = logged([0, 1], [], [5, 5, 5, 4], [2])
     rows_UK = contender(name, SHED, HARDWARE, np.eye(6, dtype=np.float32))(asked, 5)
     assert rows_UK.shape == (4, 5)
@@ -313,8 +316,8 @@ def test_answers_repeat_nothing_and_hold_nothing_of_the_history(name, monkeypatc
 
 
 def test_titles_without_a_word_are_no_error():
-    split = histories.leave_one_out(logged([0, 1, 2]), 3)
-    rows_UK = contender("tfidf", split, catalogue(None, "", "!"))(split.asked.histories, 2)
+    split = leave_one_out.leave_one_out(logged([0, 1, 2]), 3)
+    rows_UK = contender("tfidf", split, catalogue(None, "", "!"))(split.users.histories, 2)
     assert rows_UK.tolist() == [[2, -1]]
 
 
@@ -363,16 +366,14 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
     for row in summary["rows"]:
         low, high = row["recall@10/interval"]
         assert 0 <= low <= row["recall@10"] <= high <= 1
-        assert set(row) >= {*job.COLUMNS, *job.MORE, *job.STRANGERS, "ndcg@10/interval"}
+        assert set(row) >= {*chain(*job.TABLES), "ndcg@10/interval"}
         assert row["cold_recall@10"] is None or row["cold_recall@10/users"]
-    assert "60 users are asked for their test item" in lines
-    assert not set(learned.DIALS) & set(job.NAMES)
+    assert "60 users with a test item" in lines
+    assert not set(systems.VARIANTS) & set(job.NAMES)
 
 
 def test_the_job_needs_no_ray():
-    code = (
-        "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.parser()"
-    )
+    code = "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.flag_parser()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -397,8 +398,8 @@ def test_flags_of_the_job(shop, monkeypatch, capsys):
         1,
         True,
     )
-    assert job.parser().parse_args(["--data", "d", "--only", *learned.DIALS]).only == [
-        *learned.DIALS
+    assert job.flag_parser().parse_args(["--data", "d", "--only", *systems.VARIANTS]).only == [
+        *systems.VARIANTS
     ]
 
 
@@ -427,7 +428,7 @@ def test_the_job_refuses_with_a_sentence(shop, monkeypatch, capsys, flags, sente
 
 
 def test_who_cannot_take_part_is_named(shop, monkeypatch, capsys):
-    monkeypatch.setattr(rivals, "EASE_ITEMS", 39)
+    monkeypatch.setattr(baselines, "EASE_ITEMS", 39)
     code, printed = run(shop, monkeypatch, capsys, "--only", "ease", "popularity")
     assert code == 0
     assert "ease is left out: ease inverts 40 x 40" in printed.out

@@ -163,20 +163,50 @@ class FacetCount:
     selected: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The features that N items were ranked with: `values_NF` float32, a column a name.
+
+    It stays an array from the ranker to the event log; only the edge names its columns (`row`)."""
+
+    names: tuple[str, ...] = ()
+    values_NF: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    def __post_init__(self) -> None:
+        if self.values_NF.ndim != 2 or self.values_NF.shape[1] != len(self.names):
+            raise ValueError(
+                f"features of shape {self.values_NF.shape} have {len(self.names)} names: "
+                "give one a column"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values_NF)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, FeatureTable)
+            and self.names == other.names
+            and np.array_equal(self.values_NF, other.values_NF)
+        )
+
+    def row(self, place: int) -> dict[str, float]:
+        """One item's features by name."""
+        return dict(zip(self.names, self.values_NF[place].tolist(), strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoredItem:
-    """One place in an answer: its score, what the sources that brought it said, and all features it
-    was ranked with.
+    """One position of an answer: the item, its score, and the scores of the sources that retrieved
+    it.
 
-    `highlights` are the ranges (start, end) of the title's characters that the query hit.
-    `propensity` is the chance with which this item came to this place; `team` is the ranker that
-    chose it where two share one list; `moved` says in words what took it from where its score put
-    it."""
+    `highlights` are the ranges (start, end) of the title's characters that match the query.
+    `propensity` is the probability with which this item came to this position; `team` is the ranker
+    that chose it where two are interleaved; `moved` says in words why it does not stand where its
+    score puts it."""
 
     item: Item
     score: float
     sources: dict[str, float]
-    features: dict[str, float] = field(default_factory=dict)
     highlights: tuple[tuple[int, int], ...] = ()
     propensity: float = 1.0
     team: str = ""
@@ -185,16 +215,18 @@ class ScoredItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """An answer, best first, from exactly one release. `stages_ms` says where its time went.
+    """An answer, best first, from exactly one release. `stages_ms` is the latency of each stage.
 
-    `ranker` names who made the scores, `arms` the arm of each experiment that the request is in. A
-    search also has: its understanding; `total`, the items found; `facets`; `relaxed`, in words,
-    what of the request was given up to find them; `no_good_match` where even that found nothing
-    worth showing; `skipped`, the stages that the deadline left no time for."""
+    `features` are those of `items`, row by row, where a ranker saw them. `ranker` names the model
+    that made the scores, `arms` the arm of each experiment that the request is in. A search also
+    has its understanding; `total`, the number of matches; `facets`; `relaxed`, in words, which of
+    its constraints were dropped to find any; and `no_good_match` where even that found nothing
+    worth showing. `skipped` names the stages that the deadline left no time for."""
 
     request_id: str
     release: str
     items: tuple[ScoredItem, ...]
+    features: FeatureTable = field(default_factory=FeatureTable)
     personalised: bool = False
     understanding: QueryUnderstanding | None = None
     total: int | None = None
@@ -209,23 +241,22 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class Impression:
-    """What an answer showed, in order, with the features each item was ranked with: what rankers
-    learn from.
+    """A logged answer: the items shown, in order, with the features that they were ranked with.
+    Rankers are trained on these.
 
-    `features[i][f]` is the value of `feature_names[f]` for `item_ids[i]`, as the ranker saw it.
-    `scores[i]` is what the ranker `ranker` said of it, `propensities[i]` the chance with which it
-    came to place i (empty: nothing was left to chance), `teams[i]` the ranker that chose it where
-    two shared the list. `offset` places came before the first one. `arms` names the arm of each
-    experiment; `asked` is the rest of the request, plain values as JSON has them. `sequence` is its
-    number in the log it was read from."""
+    Row i of `features` is item i as the ranker saw it, `scores[i]` the score that the model
+    `ranker` gave it, `propensities[i]` the probability with which it came to position i (empty:
+    the order was deterministic), `teams[i]` the ranker that chose it where two were interleaved.
+    The page began at `offset`. `arms` names the arm of each experiment; `parameters` are the rest
+    of the request, plain values as JSON has them. `sequence` is its number in the log it was read
+    from."""
 
     request_id: str
     time: datetime
     release: str
     surface: str
     item_ids: tuple[str, ...]
-    feature_names: tuple[str, ...] = ()
-    features: tuple[tuple[float, ...], ...] = ()
+    features: FeatureTable = field(default_factory=FeatureTable)
     user_id: str | None = None
     query: str | None = None
     offset: int = 0
@@ -234,7 +265,7 @@ class Impression:
     teams: tuple[str, ...] = ()
     ranker: str = ""
     arms: Mapping[str, str] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = field(default=0, compare=False)
 
 

@@ -121,13 +121,12 @@ class ShopReplica:
     # Answers
 
     async def search(self, query: Query) -> Ranking:
-        recommender, started = self._recommender(), time.perf_counter()
+        recommender = self._recommender()
         assert query.text is not None
         text = await self._encode_text(recommender, query.text, query.deadline)
-        deadline = min(started + self.day.search_ms / 1000, query.deadline)
 
         def rank(query: Query, _: Sequence[Interaction]) -> Ranking:
-            return recommender.search(query, text.vector_D, text.parsed, deadline)
+            return recommender.search(query, text.vector_D, text.parsed)
 
         return await self._answer("search", query, recommender, rank, text)
 
@@ -162,7 +161,7 @@ class ShopReplica:
                 "answer, give the request_id of an answer"
             )
         recommender = await self._in_thread(self.live.inspect, impression.release)
-        text = impression.query or impression.asked.get("interest")
+        text = impression.query or impression.parameters.get("interest")
         encoded = await self._encode_text(recommender, text) if text else None
 
         def work() -> Explanation:

@@ -39,6 +39,7 @@ from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
 from recsys.types import (
     PURCHASE,
     Candidates,
+    FeatureTable,
     Floats,
     Histories,
     Impression,
@@ -533,8 +534,9 @@ class EventStoreContract:
             release="v7",
             surface="search",
             item_ids=("b", "a"),
-            feature_names=("bm25", "ann"),
-            features=((1.5, 0.0), (0.25, -1.0)),
+            features=FeatureTable(
+                ("bm25", "ann"), np.array(((1.5, 0.0), (0.25, -1.0)), np.float32)
+            ),
             user_id=None,
             query="茶",
             offset=10,
@@ -543,7 +545,7 @@ class EventStoreContract:
             teams=("net", "trees"),
             ranker="net@m1",
             arms={"new ranker": "treatment"},
-            asked={"k": 2, "brand": ["x"]},
+            parameters={"k": 2, "brand": ["x"]},
         )
         bare = Impression(
             request_id="r2", time=EVENING, release="v7", surface="home", item_ids=(), user_id="u"

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recsys.tables import LIVE_EVENTS
-from recsys.types import Impression, Interaction
+from recsys.types import FeatureTable, Impression, Interaction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
@@ -18,8 +19,7 @@ SEARCH = Impression(
     release="v1",
     surface="search",
     item_ids=("a", "b", "c"),
-    feature_names=("bm25", "ann"),
-    features=((3, 0), (2, 1), (1, 9)),
+    features=FeatureTable(("bm25", "ann"), np.array(((3, 0), (2, 1), (1, 9)), np.float32)),
     user_id="u",
     query="tea",
 )
@@ -29,8 +29,7 @@ HOME = Impression(
     release="v2",
     surface="home",
     item_ids=("b",),
-    feature_names=("ann", "new"),
-    features=((5, 6),),
+    features=FeatureTable(("ann", "new"), np.array(((5, 6),), np.float32)),
 )
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from recsys.config import Day
 from recsys.errors import NotFoundError, SpaceMismatchError
-from recsys.pipeline.explain import Explanation, Lost, Part
+from recsys.pipeline.attribution import Contribution
+from recsys.pipeline.exclusion import Exclusion
+from recsys.pipeline.explain import Explanation
 from recsys.privacy.receipts import Receipt
 from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
 from recsys.understanding.suggestion_builder import KINDS
@@ -67,7 +69,7 @@ class FakeShop:
     async def explain(self, request_id: str, item_id: str) -> Explanation:
         if request_id != "r1":
             raise NotFoundError(f"request {request_id!r} is not in the log")
-        parts = (Part("log_price", 2.3, 0.4), Part("taste vector", 0.0, -0.1))
+        parts = (Contribution("log_price", 2.3, 0.4), Contribution("taste vector", 0.0, -0.1))
         common: dict[str, Any] = {
             "release": "v1",
             "surface": "search",
@@ -91,7 +93,7 @@ class FakeShop:
             item_id,
             **common,
             shown=False,
-            lost=Lost("filter", "it does not pass brand"),
+            exclusion=Exclusion("filter", "it does not pass brand"),
         )
 
     async def item(self, item_id: str) -> tuple[str, Item]:

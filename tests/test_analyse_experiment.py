@@ -14,7 +14,7 @@ from recsys.config import Setup
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration, explore
 from recsys.ranking import trees
-from recsys.types import Impression, Interaction
+from recsys.types import FeatureTable, Impression, Interaction
 from tests.checkerboard import setup
 
 NOW = datetime.now(UTC) - timedelta(hours=1)
@@ -56,8 +56,9 @@ def traffic(requests: int = 400) -> None:
                 release="v1",
                 surface="recommend",
                 item_ids=tuple(f"i{item}" for item in places),
-                feature_names=("popularity",),
-                features=tuple((float(relevance_N[item]),) for item in places),
+                features=FeatureTable(
+                    ("popularity",), np.asarray(relevance_N[places], np.float32)[:, None]
+                ),
                 user_id=f"u{number % 100}",
                 scores=tuple(scores_N[places].tolist()),
                 propensities=tuple(propensities.tolist()),
@@ -167,8 +168,7 @@ def test_a_log_without_exploration_gives_no_estimate(
                 release="v1",
                 surface="search",
                 item_ids=("i1",),
-                feature_names=("popularity",),
-                features=((1.0,),),
+                features=FeatureTable(("popularity",), np.array(((1.0,),), np.float32)),
                 arms={"boost": "old"},
             )
         ]

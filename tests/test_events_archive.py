@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recsys.errors import InputError, StoreDownError
@@ -23,7 +24,7 @@ from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, ArchivableStore, EventStore, LogPosition
 from recsys.privacy.traces import find_log_traces
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Impression, Interaction, PrivacyState
+from recsys.types import FeatureTable, Impression, Interaction, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +34,7 @@ SHOWN = Impression(
     release="v7",
     surface="home",
     item_ids=("b", "a"),
-    feature_names=("f",),
-    features=((1.5,), (0.25,)),
+    features=FeatureTable(("f",), np.array(((1.5,), (0.25,)), np.float32)),
     user_id="u",
 )
 #: Drains, and is killed before the step that argv names.

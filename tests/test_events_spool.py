@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsys.errors import StoreDownError
@@ -20,7 +21,7 @@ from recsys.events.redis import RedisEventStore
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
 from recsys.interfaces import Appended, EventStore, LogState, UserEvents
-from recsys.types import Impression, PrivacyState
+from recsys.types import FeatureTable, Impression, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
 
@@ -32,8 +33,7 @@ SHOWN = Impression(
     release="v7",
     surface="home",
     item_ids=("b", "a"),
-    feature_names=("f",),
-    features=((1.5,), (0.25,)),
+    features=FeatureTable(("f",), np.array(((1.5,), (0.25,)), np.float32)),
     user_id="u",
 )
 #: Appends w0 and w1 to a spool whose log is down, says so and waits to be killed.

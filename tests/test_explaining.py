@@ -16,8 +16,9 @@ from recsys.events.joins import feature_names, label_examples
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
-from recsys.pipeline.explain import Explanation, explain, query_of
+from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
+from recsys.pipeline.replay import query_from_impression
 from recsys.pipeline.rerank import Reranker
 from recsys.pipeline.searcher import SearchChoices
 from recsys.ranking.linear import WeightedSum
@@ -52,7 +53,12 @@ def plain(shop_home: Path) -> Recommender:
 def dear(plain: Recommender) -> Recommender:
     return replace(
         plain,
-        reranker=Reranker(plain.release.item_features, {"dear": DEAR}, "dear", {"dear": "dear@m1"}),
+        reranker=Reranker(
+            item_features=plain.release.item_features,
+            rankers={"dear": DEAR},
+            serving="dear",
+            labels={"dear": "dear@m1"},
+        ),
     )
 
 
@@ -96,7 +102,11 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
     answer = shown(shop, query)
     for place, item in enumerate(answer.item_ids):
         explanation = told(shop, answer, item)
-        assert (explanation.shown, explanation.place, explanation.lost) == (True, place + 1, None)
+        assert (explanation.shown, explanation.place, explanation.exclusion) == (
+            True,
+            place + 1,
+            None,
+        )
         assert explanation.score == pytest.approx(answer.scores[place])
         assert (explanation.moved, explanation.propensity) == ("", 1)
         assert explanation.sources
@@ -168,10 +178,10 @@ def lost(
     shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None
 ) -> tuple[str, str]:
     explanation = told(shop, answer, item, live)
-    assert explanation.lost is not None
+    assert explanation.exclusion is not None
     assert not explanation.shown
-    assert explanation.lost.reason in explanation.summary
-    return explanation.lost.stage, explanation.lost.reason
+    assert explanation.exclusion.reason in explanation.summary
+    return explanation.exclusion.stage, explanation.exclusion.reason
 
 
 def test_filtered(plain: Recommender) -> None:
@@ -210,10 +220,10 @@ def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) 
     answer = shown(dear, Query(request_id="r", k=2))
     assert answer.item_ids == ("i15", "i14")
     explanation = told(dear, answer, "i03")
-    assert explanation.lost is not None
-    assert explanation.lost.stage == "ranking"
-    assert next(iter(explanation.lost.details["behind"])) == "log_price"
-    assert "behind the last of them by log_price" in explanation.lost.reason
+    assert explanation.exclusion is not None
+    assert explanation.exclusion.stage == "ranking"
+    assert next(iter(explanation.exclusion.details["behind"])) == "log_price"
+    assert "behind the last of them by log_price" in explanation.exclusion.reason
     adds_up(explanation)
 
 
@@ -244,7 +254,7 @@ def test_another_page_and_another_variant(plain: Recommender) -> None:
 
 def test_chance_is_told_of(plain: Recommender) -> None:
     shop = replace(
-        plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
+        plain, reranker=replace(plain.reranker, exploration=Exploration("swap", 1.0, depth=3))
     )
     answer = shown(shop, Query(request_id="r", k=3, user_id="u03"))
     moved = [told(shop, answer, item) for item in answer.item_ids]
@@ -254,7 +264,7 @@ def test_chance_is_told_of(plain: Recommender) -> None:
 
 def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
     shop = replace(
-        plain, reranker=replace(plain.reranker, explore=Exploration("swap", 1.0, depth=3))
+        plain, reranker=replace(plain.reranker, exploration=Exploration("swap", 1.0, depth=3))
     )
     for number in range(9):
         answer = shown(
@@ -298,7 +308,7 @@ def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Pat
             shown(plain, Query(request_id="s", interest="red vase", diversity=0.5)),
         ]
     )
-    again = [query_of(each) for each in store.impressions()]
+    again = [query_from_impression(each) for each in store.impressions()]
     assert again == [query, Query(request_id="s", interest="red vase", diversity=0.5)]
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.pipeline.facets import MOST_VALUES, collapsed, facets, order
+from recsys.pipeline.facets import MOST_VALUES, collapse, count_facets, sort_rows
 from recsys.release.release import Release
 from recsys.tables import ITEMS
 from recsys.types import SORTS, FacetCount, Filters
@@ -62,7 +62,7 @@ def counts(found: tuple[FacetCount, ...]) -> list[tuple[str, int]]:
 
 
 def test_a_category_counts_all_below_it_as_most_items_spell_it() -> None:
-    found = facets(SHOP, ALL, Filters())
+    found = count_facets(SHOP, ALL, Filters())
     assert counts(found["category"]) == [
         ("Tools", 3),
         ("Tools / Drills", 2),
@@ -73,15 +73,15 @@ def test_a_category_counts_all_below_it_as_most_items_spell_it() -> None:
 
 
 def test_a_facets_own_selection_shrinks_the_others_alone() -> None:
-    found = facets(SHOP, ALL, Filters(brand=("GLOBEX",)))
+    found = count_facets(SHOP, ALL, Filters(brand=("GLOBEX",)))
     assert found["brand"] == (FacetCount("acme", 3), FacetCount("Globex", 1, True))
     assert counts(found["category"]) == [("Tools", 1)]
-    found = facets(SHOP, ALL, Filters(brand=("GLOBEX", "acme"), category=("tools / drills",)))
+    found = count_facets(SHOP, ALL, Filters(brand=("GLOBEX", "acme"), category=("tools / drills",)))
     assert found["brand"] == (FacetCount("acme", 2, True), FacetCount("Globex", 0, True))
 
 
 def test_what_the_catalogue_does_not_have_is_shown_when_selected() -> None:
-    found = facets(SHOP, ALL, Filters(brand=("Initech", "initech")))
+    found = count_facets(SHOP, ALL, Filters(brand=("Initech", "initech")))
     assert found["brand"][-1] == FacetCount("initech", 0, True)
     assert len(found["brand"]) == 3
 
@@ -90,43 +90,43 @@ def test_price_ranges_have_round_borders_and_do_not_follow_the_price_filter() ->
     shop = Catalogue(
         [{"price": price} for price in [1.0, 4.2, 9.5, 11.0, 13.0, 24.0, 40.0, 66.0, 90.0, 180.0]]
     )
-    ranges = facets(shop, np.ones(10, bool), Filters())["price"]
+    ranges = count_facets(shop, np.ones(10, bool), Filters())["price"]
     assert counts(ranges) == [("0-10", 3), ("10-15", 2), ("15-40", 2), ("40-100", 3), ("100-", 1)]
-    chosen = facets(shop, np.ones(10, bool), Filters(min_price=10, max_price=15))["price"]
+    chosen = count_facets(shop, np.ones(10, bool), Filters(min_price=10, max_price=15))["price"]
     assert chosen == tuple(replace(each, selected=each.value == "10-15") for each in ranges)
-    own = facets(shop, np.ones(10, bool), Filters(min_price=11.5))["price"]
+    own = count_facets(shop, np.ones(10, bool), Filters(min_price=11.5))["price"]
     assert FacetCount("11.5-", 6, True) in own
     assert len(own) == len(ranges) + 1
 
 
 def test_nothing_found_has_no_values() -> None:
-    assert facets(SHOP, ~ALL, Filters()) == {"category": (), "brand": (), "price": ()}
+    assert count_facets(SHOP, ~ALL, Filters()) == {"category": (), "brand": (), "price": ()}
 
 
 def test_at_most_fifty_values_and_every_selected_one() -> None:
     many = Catalogue(
         [{"brand": f"b{n:03d}"} for n in range(200)] + [{"brand": f"b{n:03d}"} for n in range(100)]
     )
-    values = facets(many, np.ones(300, bool), Filters(brand=("B150",)))["brand"]
+    values = count_facets(many, np.ones(300, bool), Filters(brand=("B150",)))["brand"]
     assert len(values) == MOST_VALUES + 1
     assert values[-1] == FacetCount("b150", 1, True)
 
 
 def test_orders_with_those_that_do_not_say_last() -> None:
     rows = np.array([4, 3, 2, 1, 0], np.int32)
-    assert order(SHOP, rows, "relevance").tolist() == [4, 3, 2, 1, 0]
-    assert order(SHOP, rows, "price").tolist() == [4, 1, 0, 2, 3]
-    assert order(SHOP, rows, "-price").tolist() == [2, 0, 4, 1, 3]
-    assert order(SHOP, rows, "newest").tolist() == [2, 0, 4, 3, 1]
-    assert order(SHOP, rows, "popularity").tolist() == [2, 4, 1, 3, 0]
+    assert sort_rows(SHOP, rows, "relevance").tolist() == [4, 3, 2, 1, 0]
+    assert sort_rows(SHOP, rows, "price").tolist() == [4, 1, 0, 2, 3]
+    assert sort_rows(SHOP, rows, "-price").tolist() == [2, 0, 4, 1, 3]
+    assert sort_rows(SHOP, rows, "newest").tolist() == [2, 0, 4, 3, 1]
+    assert sort_rows(SHOP, rows, "popularity").tolist() == [2, 4, 1, 3, 0]
     with pytest.raises(ValueError, match="sort 'best' is unknown: use one of relevance, price"):
-        order(SHOP, rows, "best")
+        sort_rows(SHOP, rows, "best")
 
 
 def test_of_a_group_the_first_stays_and_no_group_is_none() -> None:
     assert SHOP.groups_I.tolist() == [0, 1, 0, -1, -1]
-    assert collapsed(np.array([4, 2, 0, 3, 1]), SHOP.groups_I).tolist() == [4, 2, 3, 1]
-    assert collapsed(np.empty(0, np.int32), SHOP.groups_I).tolist() == []
+    assert collapse(np.array([4, 2, 0, 3, 1]), SHOP.groups_I).tolist() == [4, 2, 3, 1]
+    assert collapse(np.empty(0, np.int32), SHOP.groups_I).tolist() == []
 
 
 names = st.sampled_from(
@@ -176,8 +176,8 @@ filters = st.builds(
 def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
     rows: list[tuple[dict[str, Any], bool]], filters: Filters
 ) -> None:
-    shop, found_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
-    for name, values in facets(shop, found_I, filters).items():
+    shop, matched_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
+    for name, values in count_facets(shop, matched_I, filters).items():
         assert len({each.value for each in values}) == len(values)
         for each in values:
             low, _, high = each.value.partition("-") if name == "price" else ("0", "", "")
@@ -187,7 +187,7 @@ def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
                 "price": {"min_price": float(low), "max_price": float(high) if high else None},
             }[name]
             allowed_I = shop.allowed(replace(filters, **alone))  # type: ignore[arg-type]
-            assert each.count == (found_I & (allowed_I if allowed_I is not None else True)).sum()
+            assert each.count == (matched_I & (allowed_I if allowed_I is not None else True)).sum()
 
 
 @settings(max_examples=200, deadline=None)
@@ -195,10 +195,10 @@ def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
 def test_every_priced_item_lies_in_a_range_and_every_label_in_a_value(
     rows: list[tuple[dict[str, Any], bool]], filters: Filters
 ) -> None:
-    shop, found_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
-    shown = facets(shop, found_I, Filters(in_stock=filters.in_stock))
+    shop, matched_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
+    shown = count_facets(shop, matched_I, Filters(in_stock=filters.in_stock))
     allowed_I = shop.allowed(Filters(in_stock=filters.in_stock))
-    kept_I = found_I & (allowed_I if allowed_I is not None else True)
+    kept_I = matched_I & (allowed_I if allowed_I is not None else True)
     if shown["price"]:
         assert (
             sum(each.count for each in shown["price"]) >= (~np.isnan(shop.prices_I[kept_I])).sum()
@@ -222,10 +222,10 @@ def test_an_order_loses_nothing_and_keeps_ties_as_they_came(
         Catalogue(rows),
         np.array(random.sample(range(len(rows)), len(rows)), np.int32),
     )
-    ordered = order(shop, given_rows, sort)
+    ordered = sort_rows(shop, given_rows, sort)
     assert sorted(ordered) == sorted(given_rows)
-    assert order(shop, ordered, sort).tolist() == ordered.tolist()
-    kept = collapsed(ordered, shop.groups_I)
+    assert sort_rows(shop, ordered, sort).tolist() == ordered.tolist()
+    kept = collapse(ordered, shop.groups_I)
     grouped = [int(group) for group in shop.groups_I[kept] if group >= 0]
     assert len(grouped) == len(set(grouped)) == len(set(shop.groups_I.tolist()) - {-1})
 
@@ -242,14 +242,14 @@ def test_facets_of_five_thousand_found_among_a_hundred_thousand_take_millisecond
             for n, price in enumerate(random.lognormal(3, 1, 100_000))
         ]
     )
-    found_I = np.zeros(100_000, bool)
-    found_I[random.choice(100_000, 5000, replace=False)] = True
+    matched_I = np.zeros(100_000, bool)
+    matched_I[random.choice(100_000, 5000, replace=False)] = True
     chosen = Filters(category=("D3", "d4 / c24"), brand=("brand 7",), max_price=50.0)
-    facets(shop, found_I, chosen)  # the labels are coded once a release
+    count_facets(shop, matched_I, chosen)  # the labels are coded once a release
     times = []
     for _ in range(20):
         started = time.perf_counter()
-        facets(shop, found_I, chosen)
-        facets(shop, found_I, Filters())
+        count_facets(shop, matched_I, chosen)
+        count_facets(shop, matched_I, Filters())
         times.append((time.perf_counter() - started) / 2)
     assert min(times) < 0.003

@@ -13,12 +13,12 @@ from recsys.events.joins import label_examples
 from recsys.ranking.examination import Examination
 from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split
 from recsys.tables import LIVE_EVENTS
-from recsys.types import Impression, Interaction
+from recsys.types import FeatureTable, Impression, Interaction
 from tests.toy_clicks import CURVE, NAMES, toy_lists, toy_log
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
-    request_id="r1", time=NOON, release="v1", surface="search", item_ids=("a", "b", "c"), feature_names=("bm25", "ann"), features=((3, 0), (2, 1), (1, 9)), user_id="u", query="tea",
+    request_id="r1", time=NOON, release="v1", surface="search", item_ids=("a", "b", "c"), features=FeatureTable(("bm25", "ann"), np.array(((3, 0), (2, 1), (1, 9)), np.float32)), user_id="u", query="tea",
     scores=(3, 2, 1), propensities=(0.5, 0.25, 0.25),
 )  # fmt: skip
 HOME = Impression(
@@ -27,8 +27,7 @@ HOME = Impression(
     release="v1",
     surface="home",
     item_ids=("d",),
-    feature_names=("new",),
-    features=((5,),),
+    features=FeatureTable(("new",), np.array(((5,),), np.float32)),
     offset=10,
 )
 HALVES = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
@@ -106,8 +105,7 @@ def test_what_is_no_number_is_refused(wrong):
         release="v",
         surface="home",
         item_ids=("a", "b"),
-        feature_names=("x", "age"),
-        features=((1, 2), (3, wrong)),
+        features=FeatureTable(("x", "age"), np.array(((1, 2), (3, wrong)), np.float32)),
     )
     with pytest.raises(
         InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"

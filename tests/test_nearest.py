@@ -118,7 +118,9 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
     manifest = run_night(begin(choices, UNTIL), print)
     release = Release.open(ArtifactStore(choices.home), manifest.version)
     ranker = choices.recommend_ranker()
-    asked = sources.sources(ranker.feature_names, funnel.fitted(release, ranker.feature_names))
+    asked = sources.make_sources(
+        ranker.feature_names, funnel.source_data_of(release, ranker.feature_names)
+    )
     assert nearest.SOURCE in ranker.feature_names
     known, sellable_I = histories_of(release.users), np.asarray(release.items["in_stock"])
     for user in range(len(known)):
@@ -130,7 +132,7 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
             histories=known.slice(user, user + 1),
             now_days=utc_days(UNTIL),
         )
-        found = funnel.find(asked, ranker, requests, 12, sellable_I)
+        found = funnel.retrieve_and_rank(asked, ranker, requests, 12, allowed=sellable_I)
         width = found.rows_BK.shape[1]
         np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], found.rows_BK[0])
         np.testing.assert_allclose(

@@ -31,7 +31,7 @@ from recsys.release.manifest import Manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, NET
 from recsys.training.influence import OnlineConfig
-from recsys.types import Impression, Interaction
+from recsys.types import FeatureTable, Impression, Interaction
 from tests.checkerboard import setup as checkerboard
 from tests.toy_clicks import toy_log
 from tests.toy_online import CURVES, flow, network
@@ -87,8 +87,7 @@ def shown(lists, at, release="v1"):
     """What was shown, as the answers logged it."""
     return [
         Impression(
-            request_id=request, time=at, release=release, surface="search", item_ids=tuple(f"i{place}" for place in range(10)), feature_names=lists.names,
-            features=tuple(map(tuple, features_KF.tolist())), user_id=user,
+            request_id=request, time=at, release=release, surface="search", item_ids=tuple(f"i{place}" for place in range(10)), features=FeatureTable(lists.names, np.array(tuple(map(tuple, features_KF.tolist())), np.float32)), user_id=user,
         )
         for request, user, features_KF in zip(lists.request_ids_B, lists.users_B, lists.features_BKF, strict=True)
     ]  # fmt: skip

@@ -76,7 +76,14 @@ def searcher(
 
     lexical, dense = LexicalRetriever(INDEX), ExactRetriever("dense", VECTORS)
     return HybridSearcher(
-        lexical, dense, VECTORS, ranker or search_ranker(), texts_of, POPULARITY, reader, choices
+        lexical=lexical,
+        dense=dense,
+        item_vectors_ID=VECTORS,
+        ranker=ranker or search_ranker(),
+        text_of=texts_of,
+        popularity_I=POPULARITY,
+        cross_encoder=reader,
+        choices=choices,
     )  # type: ignore[arg-type]
 
 
@@ -89,7 +96,7 @@ def asked(text: str) -> tuple[ParsedQuery, Floats]:
 
 
 def find(text: str, over: HybridSearcher | None = None, **choices: Any) -> Hits:
-    return (over or searcher()).find(*asked(text), **choices)
+    return (over or searcher()).search(*asked(text), **choices)
 
 
 def titles(hits: Hits) -> list[str]:
@@ -121,7 +128,7 @@ def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None
 )
 def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
     hits = find(
-        text, searcher(ranker=BY_TASTE, choices=SearchChoices(dense_k=50)), taste_D=VECTORS[0]
+        text, searcher(ranker=BY_TASTE, choices=SearchChoices(dense_k=50)), user_D=VECTORS[0]
     )
     assert hits.rows_N[0] == DRILL
     if text != IDS[DRILL]:  # of an id nothing but its item is found
@@ -134,7 +141,7 @@ def test_a_code_among_words_is_found_and_leaves_the_order_to_the_ranker(text: st
     hits = find(
         text,
         searcher(ranker=BY_TASTE, choices=SearchChoices(min_term_coverage=0.1, dense_k=1)),
-        taste_D=VECTORS[0],
+        user_D=VECTORS[0],
     )
     assert hits.rows_N[0] == 0
     assert DRILL in hits.rows_N[1:]
@@ -169,8 +176,8 @@ def test_words_that_no_item_has_are_named() -> None:
 def test_what_fits_nothing_finds_nothing(text: str) -> None:
     hits = find(text, allowed_I=EVERYTHING, fill=10)
     assert hits.no_good_match
-    assert (len(hits.rows_N), hits.total, hits.found_I.any()) == (0, 0, False)
-    assert hits.features_NF.shape == hits.brought_NF.shape == (0, len(FEATURES))
+    assert (len(hits.rows_N), hits.total, hits.matched_I.any()) == (0, 0, False)
+    assert hits.features_NF.shape == hits.retrieved_NF.shape == (0, len(FEATURES))
 
 
 @pytest.mark.parametrize(
@@ -192,12 +199,12 @@ def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
     over = searcher(choices=SearchChoices(dense_k=2, min_margin=0.3))
     understood = QueryParser(None, None, [], IDS.__getitem__).parse("xcarpetx")
     vector_D = ENCODER.encode_queries(["xcarpetx"])[0]
-    hits = over.find(understood, vector_D)
+    hits = over.search(understood, vector_D)
     assert {title.split()[-1] for title in titles(hits)} == {"carpet"}
     assert hits.relaxed == ("no item has 'xcarpetx': found without",)
     assert (
         searcher(choices=SearchChoices(dense_k=2, min_margin=0.9))
-        .find(understood, vector_D)
+        .search(understood, vector_D)
         .no_good_match
     )
 
@@ -217,12 +224,12 @@ def test_a_typo_finds_what_the_right_word_finds(typed: str, meant: str) -> None:
 def test_of_more_than_are_ranked_the_best_by_words_are_and_all_are_counted() -> None:
     narrow = searcher(choices=SearchChoices(dense_k=1, max_candidates=4))
     hits = find("red", narrow)
-    near = hits.rows_N[hits.brought_NF[:, 1]].tolist()
+    near = hits.rows_N[hits.retrieved_NF[:, 1]].tolist()
     assert sorted(hits.rows_N.tolist()) == sorted({20, 25, 30, 35, *near}), (
         "of equals the popular ones"
     )
     assert len(near) == 1
-    assert hits.total == int(hits.found_I.sum()) == len(THINGS)
+    assert hits.total == int(hits.matched_I.sum()) == len(THINGS)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # bm25s takes a mean of nothing
@@ -230,7 +237,12 @@ def test_an_empty_catalogue_finds_nothing() -> None:
     index, none = LexicalIndex.build({"title": []}, {}), np.empty((0, 1024), np.float32)
     lexical, dense = LexicalRetriever(index), ExactRetriever("dense", none)
     empty = HybridSearcher(
-        lexical, dense, none, search_ranker(), lambda rows: [], np.empty(0, np.float32)
+        lexical=lexical,
+        dense=dense,
+        item_vectors_ID=none,
+        ranker=search_ranker(),
+        text_of=lambda rows: [],
+        popularity_I=np.empty(0, np.float32),
     )
     for text in ("red chair", "", "under $20"):
         assert find(text, empty).no_good_match
@@ -264,10 +276,10 @@ def test_any_text_gives_each_found_row_once_in_falling_order(
     text: str, allowed_I: Mask | None, fill: int
 ) -> None:
     hits = find(text, searcher(Reader()), allowed_I=allowed_I, fill=fill)
-    passing = hits.found_I & (EVERYTHING if allowed_I is None else allowed_I)
+    passing = hits.matched_I & (EVERYTHING if allowed_I is None else allowed_I)
     assert sorted(hits.rows_N[: hits.total].tolist()) == np.flatnonzero(passing).tolist()
     assert len(set(hits.rows_N.tolist())) == len(hits.rows_N)
-    assert hits.no_good_match == (not hits.found_I.any())
+    assert hits.no_good_match == (not hits.matched_I.any())
     assert np.isfinite(hits.scores_N).all()
     if not QUERY_PARSER.parse(text).understanding.exact:
         assert (np.diff(hits.scores_N[: hits.total]) <= 0).all()
@@ -281,7 +293,7 @@ def test_where_filters_leave_too_little_the_nearest_follow_uncounted_and_told() 
     hits = find("blue lamp", allowed_I=allowed_I, fill=4)
     assert titles(hits)[0] == "red lamp"
     assert (len(hits.rows_N), hits.total) == (4, 1)
-    assert not hits.found_I[hits.rows_N[1:]].any()
+    assert not hits.matched_I[hits.rows_N[1:]].any()
     assert allowed_I[hits.rows_N].all()
     assert hits.relaxed == (
         "the filters leave 1 of what was found: the nearest that pass them follow",
@@ -322,7 +334,14 @@ def by_hand(few: list[str], nearness: list[float]) -> HybridSearcher:
     lexical, dense = LexicalRetriever(index), ExactRetriever("dense", vectors)
     ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(dense_k=1)
     return HybridSearcher(
-        lexical, dense, vectors, ranker, lambda rows: [], POPULARITY, None, choices
+        lexical=lexical,
+        dense=dense,
+        item_vectors_ID=vectors,
+        ranker=ranker,
+        text_of=lambda rows: [],
+        popularity_I=POPULARITY,
+        cross_encoder=None,
+        choices=choices,
     )
 
 
@@ -331,7 +350,9 @@ def test_what_fills_up_is_no_measure_for_what_was_found() -> None:
     near."""
     over = by_hand(["lamp", "tall lamp", "chair", "desk", "rug"], [0.1, 0.2, 0.8, 0.9, -2.0])
     for fill in (0, 3):
-        hits = over.find(asked("lamp")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill)
+        hits = over.search(
+            asked("lamp")[0], np.ones(5, np.float32), allowed_I=np.arange(5) < 3, fill=fill
+        )
         assert hits.rows_N.tolist() == [1, 0, 2][: len(hits.rows_N)]
         assert (hits.total, len(hits.rows_N)) == (2, max(2, fill))
 
@@ -341,8 +362,8 @@ def test_what_fills_up_is_in_the_order_of_nearness_whatever_words_it_has() -> No
     page has both."""
     over = by_hand(["lamp", "lamp shade", "vase", "chair", "rug"], [0.1, 0.05, 0.15, 0.9, -1.2])
     for fill in (1, 2, 3):
-        hits = over.find(
-            asked("lamp chair")[0], np.ones(5, np.float32), np.arange(5) < 3, fill=fill
+        hits = over.search(
+            asked("lamp chair")[0], np.ones(5, np.float32), allowed_I=np.arange(5) < 3, fill=fill
         )
         assert (hits.rows_N.tolist(), hits.total) == ([2, 0, 1][:fill], 0)
 
@@ -440,29 +461,31 @@ def test_a_judged_row_scores_as_it_does_when_found(text: str, reader: Reader | N
     over = searcher(reader, ranker=READS)
     hits = find(text, over)
     some = hits.rows_N[::-2]
-    assert over.judge(*asked(text), some) == pytest.approx(hits.scores_N[::-2], rel=1e-5)
+    assert over.score_rows(*asked(text), some) == pytest.approx(hits.scores_N[::-2], rel=1e-5)
 
 
 def test_a_row_that_is_not_found_can_be_judged() -> None:
     over = searcher(Reader(), ranker=READS)
     hits = find("red lamp", over)
-    others = np.flatnonzero(~hits.found_I).astype(np.int32)
+    others = np.flatnonzero(~hits.matched_I).astype(np.int32)
     assert len(others)
-    assert over.judge(*asked("red lamp"), others).max() < hits.scores_N[0]
-    assert len(over.judge(*asked("red lamp"), others[:0])) == 0
+    assert over.score_rows(*asked("red lamp"), others).max() < hits.scores_N[0]
+    assert len(over.score_rows(*asked("red lamp"), others[:0])) == 0
 
 
 def test_features_and_sources_are_those_of_their_rows() -> None:
-    hits = find("red lamp", taste_D=VECTORS[CHARGER])
+    hits = find("red lamp", user_D=VECTORS[CHARGER])
     vector_D = asked("red lamp")[1]
     lexical_I = INDEX.scores("red lamp")
-    for row, features, brought in zip(hits.rows_N, hits.features_NF, hits.brought_NF, strict=True):
+    for row, features, brought in zip(
+        hits.rows_N, hits.features_NF, hits.retrieved_NF, strict=True
+    ):
         above_mean = (VECTORS[row] - VECTORS.mean(axis=0)) @ vector_D
         expected = [lexical_I[row], above_mean, VECTORS[row] @ VECTORS[CHARGER], 0.0]
         assert features == pytest.approx(expected, abs=1e-6)
         assert brought[0] == (lexical_I[row] > 0)
         assert brought.any()
-    assert hits.brought_NF[:, 1].sum() == NARROW.dense_k
+    assert hits.retrieved_NF[:, 1].sum() == NARROW.dense_k
 
 
 def test_a_ranker_of_other_features_is_refused() -> None:

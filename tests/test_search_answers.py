@@ -54,13 +54,18 @@ def reading(shop: Recommender) -> Recommender:
     """With a cross-encoder that counts for more than all else."""
     ranker, reader = search_ranker({"lexical": 1.0, "dense": 0.1, "cross_encoder": 9.0}), Reader()
     return Recommender.over(
-        shop.release, shop.user_model, ranker, shop.recommend_ranker, reader, choices=NARROW
+        shop.release,
+        shop.user_model,
+        ranker,
+        shop.recommend_ranker,
+        cross_encoder=reader,
+        choices=NARROW,
     )  # type: ignore[arg-type]
 
 
 def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: Any) -> Ranking:
-    query = Query(request_id="r", text=text, **choices)
-    return shop.search(query, vector(shop, text), deadline=deadline)
+    query = Query(request_id="r", text=text, deadline=deadline, **choices)
+    return shop.search(query, vector(shop, text))
 
 
 def vector(shop: Recommender, text: str) -> Floats:
@@ -324,7 +329,7 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
     )
     ranking = reading.search(query, vector(reading, "red lamp"))
     shown = build_impression(ranking, "search", query)
-    assert (shown.feature_names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
+    assert (shown.features.names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
     assert shown.item_ids == tuple(ids(ranking))
     row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
     assert row is not None
@@ -336,7 +341,7 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
         vectors_ID[row] @ reading.release.user_vectors_UD[user],
         0.9 if "blue" in ranking.items[0].item.title else 0.1,
     ]
-    logged = dict(zip(TABLE, shown.features[0], strict=True))
+    logged = shown.features.row(0)
     assert [logged[name] for name in FEATURES] == pytest.approx(expected, rel=1e-4)
 
 

@@ -97,10 +97,12 @@ def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
     try:
         live = shop.live.recommender
         assert live is not None
-        searcher = replace(live.searcher, reader=reader, ranker=ranker)
+        searcher = replace(live.searcher, cross_encoder=reader, ranker=ranker)
         shop.live.recommender = replace(live, searcher=searcher)
         started = time.perf_counter()
-        ranking = asyncio.run(shop.search(Query(request_id="r1", text="red chair", k=3)))
+        ranking = asyncio.run(
+            shop.search(Query(request_id="r1", text="red chair", k=3, deadline=started + 1.0))
+        )
         seconds = time.perf_counter() - started
     finally:
         shop.close()

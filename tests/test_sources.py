@@ -9,7 +9,14 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.pipeline import sources
-from recsys.pipeline.sources import SOURCES, categories, fit, item_stats, read
+from recsys.pipeline.sources import (
+    SOURCES,
+    category_codes,
+    fit_item_stats,
+    fit_source_data,
+    make_sources,
+    read_source_data,
+)
 from recsys.types import PURCHASE, Histories, Requests
 from tests.contracts import answers, shoppers
 
@@ -46,8 +53,15 @@ def content() -> sources.Neighbours:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> sources.Fitted:
-    return fit(log(), NOW, VECTORS, content(), COLOURS, ADDED)
+def fitted() -> sources.SourceData:
+    return fit_source_data(
+        log(),
+        NOW,
+        items_ID=VECTORS,
+        content=content(),
+        categories_I=COLOURS,
+        added_days_I=ADDED,
+    )
 
 
 def asked(*users: int) -> Requests:
@@ -59,8 +73,8 @@ def asked(*users: int) -> Requests:
     )
 
 
-def told(of: sources.Fitted, name: str, requests: Requests, k: int = 4) -> list[list[int]]:
-    [source] = sources.sources([name], of)
+def told(of: sources.SourceData, name: str, requests: Requests, k: int = 4) -> list[list[int]]:
+    [source] = make_sources([name], of)
     assert source.source == name
     return answers(source.retrieve(requests, k))
 
@@ -98,7 +112,9 @@ def test_a_source_of_a_shop_without_events_is_silent_or_knows_the_catalogue(name
     """The day before it opens: only what needs no log speaks, and all that is there is an
     arrival."""
     nothing = np.full((ITEMS, 5), -1, np.int32), np.full((ITEMS, 5), -np.inf, np.float32)
-    of = fit(Histories.empty(0), NOW, VECTORS, nothing, COLOURS)
+    of = fit_source_data(
+        Histories.empty(0), NOW, items_ID=VECTORS, content=nothing, categories_I=COLOURS
+    )
     [rows] = told(of, name, asked(0))
     speak = ("buy_again", "discovery", "popularity", "category_popularity", "arrivals")
     assert bool(rows) == (name in speak)
@@ -123,8 +139,8 @@ def test_only_content_knows_who_is_like_what_nobody_bought(fitted):
 
 def test_sources_stand_in_the_ranker_s_order(fitted):
     names = ("tail", "popularity", "buy_again")
-    assert tuple(source.source for source in sources.sources(names, fitted)) == names
-    assert sources.sources((), fitted) == ()
+    assert tuple(source.source for source in make_sources(names, fitted)) == names
+    assert make_sources((), fitted) == ()
 
 
 def test_an_unknown_source_is_named_beside_those_there_are(fitted):
@@ -132,16 +148,18 @@ def test_an_unknown_source_is_named_beside_those_there_are(fitted):
         InputError,
         match="the ranker wants horoscope, dice: the sources are buy_again, co_occurrence",
     ):
-        sources.sources(["horoscope", "popularity", "dice"], fitted)
+        make_sources(["horoscope", "popularity", "dice"], fitted)
 
 
 def test_a_faiss_index_takes_the_place_of_exact_search(fitted):
-    [exact] = sources.sources(["discovery"], fitted)
-    [given] = sources.sources(["discovery"], sources.Fitted(**{**vars(fitted), "discovery": exact}))
+    [exact] = make_sources(["discovery"], fitted)
+    [given] = make_sources(
+        ["discovery"], sources.SourceData(**{**vars(fitted), "discovery": exact})
+    )
     assert given is exact
 
 
-def saved(of, folder) -> sources.Fitted:
+def saved(of, folder) -> sources.SourceData:
     """Written as a release's arrays and opened again."""
     arrays = {
         "popularity": of.popularity_I,
@@ -155,21 +173,21 @@ def saved(of, folder) -> sources.Fitted:
             arrays[f"{field.name}_rows"], arrays[f"{field.name}_scores"] = pair
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    return read(
+    return read_source_data(
         sources.SOURCES,
         lambda name: np.load(folder / f"{name}.npy", mmap_mode="r"),
-        of.items_ID,
-        NOW,
-        of.categories_I,
-        of.peers,
+        items_ID=of.items_ID,
+        now_days=NOW,
+        categories_I=of.categories_I,
+        peers=of.peers,
     )
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_is_read_answers_as_what_was_fitted(fitted, name, tmp_path):
     requests = asked(*range(SOLD))
-    [made] = sources.sources([name], fitted)
-    [opened] = sources.sources([name], saved(fitted, tmp_path))
+    [made] = make_sources([name], fitted)
+    [opened] = make_sources([name], saved(fitted, tmp_path))
     for left, right in zip(
         *(vars(source.retrieve(requests, 4)).values() for source in (made, opened)), strict=True
     ):
@@ -178,7 +196,14 @@ def test_what_is_read_answers_as_what_was_fitted(fitted, name, tmp_path):
 
 def test_neighbours_in_blocks_are_neighbours_at_once(fitted, monkeypatch):
     monkeypatch.setattr(sources, "ITEMS_PER_BLOCK", 4)
-    again = fit(log(), NOW, VECTORS, content(), COLOURS, ADDED)
+    again = fit_source_data(
+        log(),
+        NOW,
+        items_ID=VECTORS,
+        content=content(),
+        categories_I=COLOURS,
+        added_days_I=ADDED,
+    )
     for name in (
         field.name for field in fields(again) if isinstance(getattr(again, field.name), tuple)
     ):
@@ -199,15 +224,15 @@ def test_habits_are_counted_from_the_log(fitted):
         types=np.zeros(2, np.int8),
         days=np.array([3.0, 4.0]),
     )
-    without = item_stats(lambda: [gone], 2)
+    without = fit_item_stats(lambda: [gone], 2)
     assert (without.counts_I.tolist(), without.first_days_I.tolist()) == ([0, 1], [np.inf, 4.0])
 
 
 def test_habits_of_two_parts_are_those_of_one():
     known = shoppers(users=9)
     added = np.where(np.arange(60) % 3, np.nan, -5.0)
-    whole = item_stats(lambda: [known], 60, added)
-    parts = item_stats(lambda: iter([known.slice(0, 4), known.slice(4, 9)]), 60, added)
+    whole = fit_item_stats(lambda: [known], 60, added)
+    parts = fit_item_stats(lambda: iter([known.slice(0, 4), known.slice(4, 9)]), 60, added)
     np.testing.assert_array_equal(parts.counts_I, whole.counts_I)
     np.testing.assert_array_equal(parts.first_days_I, whole.first_days_I)
     np.testing.assert_allclose(
@@ -222,15 +247,15 @@ def test_a_category_is_one_in_any_case_and_blank_ones_are_none():
     labels = ["Garden ", " garden", None, "", "  ", "HOME", "home / chair", "home"]
     expected = [0, 0, -1, -1, -1, 1, 2, 1]
     column = pa.array(labels, pa.string())
-    assert categories(pa.table({"category": column})).tolist() == expected
+    assert category_codes(pa.table({"category": column})).tolist() == expected
     in_shards = pa.chunked_array([column[:3], column[3:3], column[3:]])
-    found = categories(pa.table({"category": in_shards}))
+    found = category_codes(pa.table({"category": in_shards}))
     assert (found.tolist(), found.dtype) == (expected, np.int32)
 
 
 def test_a_shop_without_categories_has_none():
-    assert categories(pa.table({"category": pa.array([None, None], pa.string())})).tolist() == [
+    assert category_codes(pa.table({"category": pa.array([None, None], pa.string())})).tolist() == [
         -1,
         -1,
     ]
-    assert categories(pa.table({"category": pa.array([], pa.string())})).tolist() == []
+    assert category_codes(pa.table({"category": pa.array([], pa.string())})).tolist() == []

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.ranking.merge import CandidateTable
 from recsys.ranking.mixer import Mixer
 from recsys.training.mixer import MixerExample, MixerRecipe, fit_mixer, mixer_examples
 from recsys.types import PURCHASE, Histories
@@ -144,7 +145,8 @@ def test_examples_are_asked_in_blocks(block):
     def ask(histories):
         sizes.append(len(histories))
         rows_BN = np.stack([np.full(len(histories), 5), histories.items], axis=1).astype(np.int32)
-        return rows_BN, rows_BN[:, :, None].astype(np.float32)
+        features_BNF = rows_BN[:, :, None].astype(np.float32)
+        return CandidateTable(("only",), rows_BN, features_BNF, features_BNF > 0)
 
     made = list(mixer_examples(ask, asked, truth, block))
     assert max(sizes) == block

@@ -12,7 +12,7 @@ from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.pipeline import sources
-from recsys.pipeline.candidates import find, packed
+from recsys.pipeline.candidates import pack_source_bits, retrieve_and_rank
 from recsys.release import files
 from recsys.release.arrow import histories_of, row_ranges
 from recsys.types import Histories, Requests, utc_days
@@ -44,7 +44,7 @@ def rank_candidates(night: NightRun, part: int) -> ShardResult:
     vectors_UD, n = night.read_array(files.USER_VECTORS, part), night.choices.candidates
     ranker, now_days = night.setup.recommend_ranker(), utc_days(night.plan.now)
     names = ranker.feature_names
-    retrievers = sources.sources(names, source_data(night, names))
+    retrievers = sources.make_sources(names, source_data(night, names))
     neighbours = nearest.NeighbourLists(night, part) if nearest.SOURCE in names else None
     sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
     rows_UN = np.full((len(histories), n), -1, np.int32)
@@ -54,16 +54,15 @@ def rank_candidates(night: NightRun, part: int) -> ShardResult:
         users = slice(block.start, block.stop)
         requests = Requests(
             size=len(block),
-            texts=None,
             vectors_BD=np.asarray(vectors_UD[users]),
             histories=histories.slice(block.start, block.stop),
             now_days=now_days,
         )
         of_block = neighbours.substitute_into(retrievers, block) if neighbours else retrievers
-        best = find(of_block, ranker, requests, n, sellable_I)
+        best = retrieve_and_rank(of_block, ranker, requests, n, allowed=sellable_I)
         width = slice(0, best.rows_BK.shape[1])
         rows_UN[users, width], features_UNF[users, width] = best.rows_BK, best.features_BKF
-        sources_UN[users, width] = packed(best.brought_BKF)
+        sources_UN[users, width] = pack_source_bits(best.retrieved_BKF)
     counts = {"empty": int((rows_UN < 0).all(axis=1).sum())}
     result = ShardResult(len(histories), counts=counts)
     arrays: tuple[np.ndarray, ...] = (rows_UN, features_UNF, sources_UN)
@@ -71,15 +70,15 @@ def rank_candidates(night: NightRun, part: int) -> ShardResult:
     return result
 
 
-def source_data(night: NightRun, names: Sequence[str]) -> sources.Fitted:
+def source_data(night: NightRun, names: Sequence[str]) -> sources.SourceData:
     """What the sources are made of by day, out of the release in the making."""
     items = night.open_table(files.ITEMS)
-    return sources.read(
+    return sources.read_source_data(
         names,
         night.open_array,
-        user_space_item_vectors(night),
+        items_ID=user_space_item_vectors(night),
         now_days=utc_days(night.plan.now),
-        categories_I=sources.categories(items),
+        categories_I=sources.category_codes(items),
         peers=histories_of(night.open_table(files.PEERS)),
     )
 

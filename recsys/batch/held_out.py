@@ -11,7 +11,7 @@ from recsys.batch.ingest import history_parts
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
-from recsys.pipeline.candidates import find
+from recsys.pipeline.candidates import retrieve_and_rank
 from recsys.release import files
 from recsys.release.arrow import added_days, row_ranges
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
@@ -53,16 +53,16 @@ def _recommend(night: NightRun, before: Histories) -> tuple[Rows, Rows]:
     items_ID, items = user_space_item_vectors(night), night.open_table(files.ITEMS)
     ranker, model = night.setup.recommend_ranker(), night.setup.user_model()
     now_days = float(before.days.max())
-    data = sources.fit(
+    data = sources.fit_source_data(
         before,
         now_days,
-        items_ID,
+        items_ID=items_ID,
         content=(night.open_array(files.CONTENT_ROWS), night.open_array(files.CONTENT_SCORES)),
-        categories_I=sources.categories(items),
+        categories_I=sources.category_codes(items),
         added_days_I=added_days(items),
         names=ranker.feature_names,
     )
-    retrievers = sources.sources(ranker.feature_names, data)
+    retrievers = sources.make_sources(ranker.feature_names, data)
     popularity, sellable_I = PopularityRetriever(data.popularity_I), np.asarray(items["in_stock"])
     newest, ours, popular = before.newest(night.choices.history), [], []
     for block in row_ranges(len(newest), night.choices.users_per_block):
@@ -74,7 +74,8 @@ def _recommend(night: NightRun, before: Histories) -> tuple[Rows, Rows]:
             histories=histories,
             now_days=now_days,
         )
-        ours.append(_pad(find(retrievers, ranker, requests, K, sellable_I).rows_BK))
+        ranked = retrieve_and_rank(retrievers, ranker, requests, K, allowed=sellable_I)
+        ours.append(_pad(ranked.rows_BK))
         popular.append(_pad(popularity.retrieve(Requests(size=len(block)), K, sellable_I).rows_BN))
     return np.concatenate(ours), np.concatenate(popular)
 

@@ -39,7 +39,7 @@ def compute_item_stats(night: NightRun, shard: int) -> ShardResult:
     def parts() -> Iterator[Histories]:
         return (histories for _, histories in history_parts(night))
 
-    stats = sources.item_stats(parts, items.num_rows, added_days(items))
+    stats = sources.fit_item_stats(parts, items.num_rows, added_days(items))
     arrays: dict[files.ReleaseFile, np.ndarray] = {
         files.POPULARITY: _popularity(night),
         files.INTERVALS: stats.repurchase_intervals.intervals_I,

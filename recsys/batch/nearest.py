@@ -16,7 +16,7 @@ from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.batch.stages import ActorWork, Stage
 from recsys.interfaces import Retriever
-from recsys.pipeline.candidates import depth
+from recsys.pipeline.candidates import retrieval_depth
 from recsys.release import files
 from recsys.release.arrow import histories_of, row_ranges
 from recsys.retrieval.vectors.exact import BLOCK_ITEMS, empty_top_k
@@ -73,7 +73,7 @@ class NearestActor:
         histories = histories_of(self.night.read_part(files.USERS, part))
         vectors_UD = self.night.read_array(files.USER_VECTORS, part)
         sellable_I = self.sellable_I[rows.start : rows.stop]
-        rows_UK, scores_UK = empty_top_k(len(histories), depth(choices.candidates))
+        rows_UK, scores_UK = empty_top_k(len(histories), retrieval_depth(choices.candidates))
         for block in row_ranges(len(histories), BLOCKS * choices.users_per_block):
             users = slice(block.start, block.stop)
             bought = histories.slice(block.start, block.stop).bought()

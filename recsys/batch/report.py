@@ -11,7 +11,7 @@ import numpy as np
 from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
 from recsys.models.composition import build_recommender
-from recsys.pipeline.candidates import unpacked
+from recsys.pipeline.candidates import unpack_source_bits
 from recsys.pipeline.recommender import Recommender
 from recsys.release.checks import Check
 from recsys.release.release import Release
@@ -56,7 +56,7 @@ def write_report(
 def _scores_by_source(release: Release) -> dict[str, np.ndarray]:
     """The scores that each source gave the candidates it brought."""
     sources, features_UNF = release.manifest.sources, release.candidate_features_UNF
-    brought_UNF = unpacked(np.asarray(release.candidate_sources_UN), len(sources))
+    brought_UNF = unpack_source_bits(np.asarray(release.candidate_sources_UN), len(sources))
     return {
         name: np.asarray(features_UNF[:, :, column])[brought_UNF[:, :, column]]
         for column, name in enumerate(sources)

@@ -19,8 +19,7 @@ from recsys.evaluation.retail_split import BasketSplit, RetailItems, split_at
 from recsys.interfaces import Ranker, UserModel
 from recsys.intervals import bootstrap_mean
 from recsys.pipeline import sources
-from recsys.pipeline.candidates import ranked
-from recsys.pipeline.mixing import asking
+from recsys.pipeline.candidates import candidate_generator, rank_table
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.behaviour.sparse import is_bought, sparse_rows
@@ -98,10 +97,14 @@ def _top(scores_BI: Floats) -> Ints:
     return np.take_along_axis(top_BK, order, axis=1)
 
 
-def fit_sources(split: BasketSplit, items: RetailItems) -> sources.Fitted:
+def fit_sources(split: BasketSplit, items: RetailItems) -> sources.SourceData:
     """Nightshelf's sources, fitted to the histories as in a night."""
-    return sources.fit(
-        split.histories, split.now_days, items.vectors_ID, items.content, items.categories_I
+    return sources.fit_source_data(
+        split.histories,
+        split.now_days,
+        items_ID=items.vectors_ID,
+        content=items.content,
+        categories_I=items.categories_I,
     )
 
 
@@ -125,19 +128,19 @@ def train_retail_mixer(
 def _examples(split: BasketSplit, items: RetailItems) -> Iterator[MixerExample]:
     from recsys.training.mixer import mixer_examples
 
-    ask = asking(fit_sources(split, items), sources.SOURCES, RecencyMean(), K)
-    return mixer_examples(lambda users: ask(users)[:2], split.users, split.all, USERS_PER_BLOCK)
+    generate = candidate_generator(fit_sources(split, items), sources.SOURCES, RecencyMean(), K)
+    return mixer_examples(generate, split.users, split.all, USERS_PER_BLOCK)
 
 
-def mixed_lists(fitted: sources.Fitted, ranker: Ranker, users: UserModel) -> BasketSystem:
+def mixed_lists(fitted: sources.SourceData, ranker: Ranker, users: UserModel) -> BasketSystem:
     """Nightshelf's lists: candidates of the ranker's sources, ranked; the list of new items is the
     same without those that the user bought."""
-    ask = asking(fitted, ranker.feature_names, users, K)
+    generate = candidate_generator(fitted, ranker.feature_names, users, K)
 
     def recommend(histories: Histories) -> Lists:
-        candidates = ask(histories)
-        most = candidates[0].shape[1]
-        rows_BN = ranked(ranker, ranker.feature_names, *candidates, most).rows_BK
+        candidates = generate(histories)
+        most = candidates.rows_BN.shape[1]
+        rows_BN = rank_table(ranker, candidates, most).rows_BK
         at = np.nonzero(rows_BN >= 0)
         bought_BN = rows_BN < 0
         bought_BN[at] = is_bought(histories, at[0], rows_BN[at])

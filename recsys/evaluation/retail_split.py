@@ -107,7 +107,9 @@ def retail_items(adapter: DatasetAdapter, log: pa.Table, encoder: Encoder) -> Re
     near = content_neighbours(
         items, texts_I, vectors_ID, range(len(texts_I)), CONTENT, allowed_I=allowed_I
     )
-    return RetailItems(items, vectors_ID, sources.categories(items), (near.rows_BN, near.scores_BN))
+    return RetailItems(
+        items, vectors_ID, sources.category_codes(items), (near.rows_BN, near.scores_BN)
+    )
 
 
 def _numbers(ids: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -109,11 +109,11 @@ class NightshelfSystem:
 
     def rank(self, text: str) -> Rows:
         parsed = self.parse(text)
-        return self.searcher.find(parsed, self._vector(parsed)).rows_N[:DEPTH]
+        return self.searcher.search(parsed, self._vector(parsed)).rows_N[:DEPTH]
 
     def score(self, text: str, rows: Rows) -> Floats:
         parsed = self.parse(text)
-        return self.searcher.judge(parsed, self._vector(parsed), rows)
+        return self.searcher.score_rows(parsed, self._vector(parsed), rows)
 
     def _vector(self, parsed: ParsedQuery) -> Floats:
         return self.encode(parsed.understanding.normalised)
@@ -163,10 +163,10 @@ def search_systems(
         ranker=setup.search_ranker(),
         text_of=lambda rows: [catalogue.texts[row] for row in rows],
         popularity_I=np.zeros(len(ids), np.float32),
-        reader=setup.cross_encoder() if setup.cross_encoder else None,
+        cross_encoder=setup.cross_encoder() if setup.cross_encoder else None,
         choices=setup.search,
     )
-    plain = replace(whole, reader=None, ranker=search_ranker(hybrid_weights))
+    plain = replace(whole, cross_encoder=None, ranker=search_ranker(hybrid_weights))
     return {
         "random": RandomSystem(len(ids)),
         "bm25": Bm25System(index),

@@ -19,10 +19,9 @@ from recsys.evaluation.leave_one_out import EvalUsers, LeaveOneOutSplit
 from recsys.evaluation.next_item import ground_truth
 from recsys.interfaces import Ranker, UserModel
 from recsys.pipeline import sources
-from recsys.pipeline.candidates import ranked
-from recsys.pipeline.mixing import Ask, asking
+from recsys.pipeline.candidates import CandidateGenerator, candidate_generator, rank_table
 from recsys.pipeline.recommender import POOL
-from recsys.ranking.diversity import reordered
+from recsys.ranking.diversity import diversify_with_tail
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.similar import content_neighbours
 from recsys.retrieval.vectors.exact import ExactRetriever
@@ -92,7 +91,7 @@ class TrainedSystems:
         return lambda histories, k: pool(histories, POOL * k)[:, :k]
 
     def reranked(self, diversity: float, tail_share: float) -> SystemFactory:
-        """nightshelf with its k chosen from the POOL x k best by `ranking.diversity.reordered`.
+        """nightshelf with its k chosen from the POOL x k best by `ranking.diversity.diversify_with_tail`.
 
         The tail is that of the metrics, `metrics.tail`; similarity is of the item vectors.
         """
@@ -107,8 +106,13 @@ class TrainedSystems:
                 rows_UN, lists = pool(histories, POOL * k), [np.empty((0, k), np.int32)]
                 for low in range(0, len(histories), USERS_PER_BLOCK):
                     rows_BN = rows_UN[low : low + USERS_PER_BLOCK]
-                    order_BK = reordered(
-                        rows_BN, items_ID, diversity, tail_I, tail_share=tail_share, k=k
+                    order_BK = diversify_with_tail(
+                        rows_BN,
+                        items_ID,
+                        k,
+                        diversity=diversity,
+                        tail_I=tail_I,
+                        tail_share=tail_share,
                     )
                     lists.append(np.take_along_axis(rows_BN, order_BK, axis=1))
                 return np.concatenate(lists)
@@ -167,7 +171,7 @@ class TrainedSystems:
 
 def fit_mixture(
     model: UserModel, split: LeaveOneOutSplit, items: pa.Table, items_ID: Floats, seed: int
-) -> tuple[Ask, Mixer]:
+) -> tuple[CandidateGenerator, Mixer]:
     """Sources fitted to `before_test`, and the mixer trained on those of `train`, in a catalogue
     with HIDDEN items."""
     texts_I = np.asarray(pa.array(item_texts(items)).dictionary_encode().indices).astype(np.int64)
@@ -176,10 +180,16 @@ def fit_mixture(
         items, texts_I, center_rows(items_ID), range(len(items_ID)), CONTENT, allowed_I=allowed_I
     )
 
-    def ask(log: Histories, user_space_ID: Floats) -> Ask:
+    def ask(log: Histories, user_space_ID: Floats) -> CandidateGenerator:
         now_days, content = float(log.days.max(initial=0)), (near.rows_BN, near.scores_BN)
-        fitted = sources.fit(log, now_days, user_space_ID, content, sources.categories(items))
-        return asking(fitted, SOURCES, model)
+        data = sources.fit_source_data(
+            log,
+            now_days,
+            items_ID=user_space_ID,
+            content=content,
+            categories_I=sources.category_codes(items),
+        )
+        return candidate_generator(data, SOURCES, model)
 
     hidden_I = np.random.default_rng(seed).random(len(items_ID)) < HIDDEN
     hidden = pc.if_else(pa.array(hidden_I), "", items["item_id"].combine_chunks())
@@ -194,24 +204,22 @@ def fit_mixture(
     )
 
 
-def train_mixture(ask: Ask, valid: EvalUsers) -> Mixer:
+def train_mixture(generate: CandidateGenerator, valid: EvalUsers) -> Mixer:
     """A mixer trained to rank the validation items of up to EXAMPLES users."""
     from recsys.training.mixer import fit_mixer, mixer_examples
 
     chosen_U = np.zeros(len(valid), bool)
     chosen_U[np.random.default_rng(0).permutation(len(valid))[:EXAMPLES]] = True
     some = valid.where(chosen_U)
-    examples = mixer_examples(
-        lambda histories: ask(histories)[:2], some.histories, ground_truth(some), USERS_PER_BLOCK
-    )
+    examples = mixer_examples(generate, some.histories, ground_truth(some), USERS_PER_BLOCK)
     return fit_mixer(examples, SOURCES, START)
 
 
-def mixed_system(ask: Ask, ranker: Ranker) -> Recommend:
+def mixed_system(generate: CandidateGenerator, ranker: Ranker) -> Recommend:
     """The candidates of all sources, ranked."""
 
     def recommend(histories: Histories, k: int) -> Rows:
-        return ranked(ranker, SOURCES, *ask(histories), k).rows_BK
+        return rank_table(ranker, generate(histories), k).rows_BK
 
     return in_blocks(recommend)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from recsys.errors import InputError
 from recsys.interfaces import ArchivableStore
 from recsys.tables import LIVE_EVENTS, NUMBERED_EVENTS
-from recsys.types import Impression, Interaction
+from recsys.types import FeatureTable, Impression, Interaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -71,9 +71,10 @@ def encode_impression(impression: Impression) -> tuple[bytes, bytes]:
         **vars(impression),
         "time": to_microseconds(impression.time),
         "arms": dict(impression.arms),
-        "asked": dict(impression.asked),
+        "feature_names": impression.features.names,
+        "asked": dict(impression.parameters),
     }
-    del fields["features"], fields["sequence"]
+    del fields["features"], fields["parameters"], fields["sequence"]
     return _utf8_json(fields), encode_features(impression)
 
 
@@ -82,19 +83,21 @@ def decode_impression(data: bytes, features: bytes, sequence: int = 0) -> Impres
     fields = json.loads(data)
     fields |= {name: tuple(fields[name]) for name in _TUPLES}
     fields["time"] = from_microseconds(fields["time"])
-    fields["features"] = decode_features(features, len(fields["feature_names"]))
+    fields["features"] = decode_features(features, fields.pop("feature_names"))
+    fields["parameters"] = fields.pop("asked")
     return Impression(**fields, sequence=sequence)
 
 
 def encode_features(impression: Impression) -> bytes:
     """The matrix [N, F] as float32, row by row."""
-    return np.asarray(impression.features, np.float32).tobytes()
+    return np.asarray(impression.features.values_NF, np.float32).tobytes()
 
 
-def decode_features(data: bytes, columns: int) -> tuple[tuple[float, ...], ...]:
+def decode_features(data: bytes, names: tuple[str, ...]) -> FeatureTable:
     """The inverse of `encode_features`; no rows where there are no columns."""
-    values_NF = np.frombuffer(data, np.float32).reshape(-1, max(1, columns))
-    return tuple(map(tuple, values_NF.tolist()))
+    if not names:
+        return FeatureTable()
+    return FeatureTable(names, np.frombuffer(data, np.float32).reshape(-1, len(names)))
 
 
 def to_batch(sequences: Sequence[int], events: Sequence[Interaction]) -> pa.RecordBatch:

@@ -20,8 +20,7 @@ def build_impression(ranking: Ranking, surface: str, query: Query) -> Impression
         release=ranking.release,
         surface=surface,
         item_ids=tuple(each.item.item_id for each in items),
-        feature_names=tuple(items[0].features) if items else (),
-        features=tuple(tuple(each.features.values()) for each in items),
+        features=ranking.features,
         user_id=query.user_id,
         query=query.text,
         offset=query.offset,
@@ -30,7 +29,7 @@ def build_impression(ranking: Ranking, surface: str, query: Query) -> Impression
         teams=teams if any(teams) else (),
         ranker=ranking.ranker,
         arms=dict(ranking.arms),
-        asked=_other_fields(query),
+        parameters=_other_fields(query),
     )
 
 

@@ -45,7 +45,7 @@ def label_examples(
     label nothing: `log_checks.count_anomalies` counts them."""
     newest_first = reversed(list(impressions))
     unique = list({each.request_id: each for each in newest_first}.values())[::-1]
-    names = tuple(dict.fromkeys(name for each in unique for name in each.feature_names))
+    names = tuple(dict.fromkeys(name for each in unique for name in each.features.names))
     items = shown_items(unique, names)
     events = gather(interactions, ["request_id", "item_id", "type", "time", "origin"])
     events = events.filter(events["request_id"].is_valid())
@@ -191,7 +191,7 @@ def _flatten(values: Iterable[Sequence[T]], counts: list[int], default: T) -> li
 def _features(impression: Impression, names: tuple[str, ...]) -> NDArray[np.float32]:
     """[N, F]: the impression's features in the columns of `names`, 0 elsewhere."""
     features_NF = np.zeros((len(impression.item_ids), len(names)), np.float32)
-    if names and impression.feature_names:
-        columns = [names.index(name) for name in impression.feature_names]
-        features_NF[:, columns] = impression.features
+    if len(impression.features):
+        columns = [names.index(name) for name in impression.features.names]
+        features_NF[:, columns] = impression.features.values_NF
     return features_NF

@@ -104,9 +104,11 @@ def impression_row(impression: Impression) -> tuple[Any, ...]:
         "time": to_microseconds(impression.time),
         "features": encode_features(impression),
         "place": impression.offset,
-        **{name: _json(getattr(impression, name)) for name in _TUPLES},
-        **{name: _json(dict(getattr(impression, name))) for name in _MAPPINGS},
+        "feature_names": impression.features.names,
+        "asked": impression.parameters,
     }
+    fields |= {name: _json(fields[name]) for name in _TUPLES}
+    fields |= {name: _json(dict(fields[name])) for name in _MAPPINGS}
     return tuple(fields[name] for name in _IMPRESSION_FIELDS)
 
 
@@ -118,7 +120,8 @@ def impression_of(row: Sequence[Any], sequence: int) -> Impression:
     features = fields["features"]
     if isinstance(features, str):  # as earlier versions wrote them
         features = np.asarray(json.loads(features), np.float32).tobytes()
-    fields["features"] = decode_features(features, len(fields["feature_names"]))
+    fields["features"] = decode_features(features, fields.pop("feature_names"))
+    fields["parameters"] = fields.pop("asked")
     fields["time"] = from_microseconds(fields["time"])
     return Impression(offset=fields.pop("place"), **fields, sequence=sequence)
 

@@ -15,11 +15,10 @@ from recsys.events.joins import label_examples
 from recsys.models.composition import build_recommender, serving_setup
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import TABLE
-from recsys.pipeline.search import SearchPage
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Floats, Impression, Query
+from recsys.types import FeatureTable, Floats, Impression, Query
 
 #: Judged queries that the gate evaluates at most.
 MAX_QUERIES = 500
@@ -43,19 +42,20 @@ def judged_lists(
     `encode` gives a text's vector. At most MAX_QUERIES queries. Raises InputError where no query
     retrieves two judged items."""
     judgements = _read_judgements(recommender.release, path)
-    page = SearchPage(recommender.release, recommender.searcher, recommender.reranker)
     impressions, gains = [], []
     for number, (text, grades) in enumerate(list(judgements.items())[:MAX_QUERIES]):
-        understood = recommender.understand(text)
-        vector_D = encode(understood.understanding.normalised)
-        hits = page.found(Query(request_id="judged", text=text), vector_D, understood)
-        positions = np.flatnonzero(np.isin(hits.pool.rows_N, list(grades)))
+        parsed = recommender.understand(text)
+        vector_D = encode(parsed.understanding.normalised)
+        query = Query(request_id="judged", text=text)
+        results = recommender.search_page.results(query, vector_D, parsed)
+        positions = np.flatnonzero(np.isin(results.pool.rows_N, list(grades)))
         # In order of rows, which says nothing of relevance.
-        positions = positions[np.argsort(hits.pool.rows_N[positions])]
+        positions = positions[np.argsort(results.pool.rows_N[positions])]
         if len(positions) > 1:
-            rows = hits.pool.rows_N[positions].tolist()
-            features = recommender.reranker.features(hits.pool.at(positions), hits.context)
-            impressions.append(_impression(recommender.release, number, text, rows, features))
+            rows = results.pool.rows_N[positions].tolist()
+            pool = results.pool.at(positions)
+            features_NF = recommender.reranker.feature_table(pool, results.context)
+            impressions.append(_impression(recommender.release, number, text, rows, features_NF))
             gains.append([grades[row] for row in rows])
     if not impressions:
         raise InputError(
@@ -91,8 +91,7 @@ def _impression(
         release=release.version,
         surface="search",
         item_ids=tuple(release.item_ids[row] for row in rows),
-        feature_names=TABLE,
-        features=tuple(map(tuple, features_NF.tolist())),
+        features=FeatureTable(TABLE, features_NF),
         user_id=text,
         query=text,
     )

@@ -8,8 +8,8 @@ from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.learning.options import TrainOptions
 from recsys.models.composition import catalogue_vectors, next_setup
-from recsys.pipeline.mixing import asking
-from recsys.pipeline.sources import SOURCES, categories, fit
+from recsys.pipeline.candidates import candidate_generator
+from recsys.pipeline.sources import SOURCES, category_codes, fit_source_data
 from recsys.ranking.linear import RETAIL_WEIGHTS
 from recsys.release import files
 from recsys.release.arrow import added_days, histories_of
@@ -39,16 +39,16 @@ def train_mixer(setup: Setup, options: TrainOptions) -> dict[str, float]:
     trained = next_setup(setup, options.folder)
     users = trained.user_model()
     vectors_ID = catalogue_vectors(release, trained.encoder(), options.folder)
-    fitted = fit(
+    data = fit_source_data(
         before,
         float(before.days.max()),
-        users.embed_items(release.items, vectors_ID),
-        (release.array(files.CONTENT_ROWS), release.array(files.CONTENT_SCORES)),
-        categories(release.items),
-        added_days(release.items),
+        items_ID=users.embed_items(release.items, vectors_ID),
+        content=(release.array(files.CONTENT_ROWS), release.array(files.CONTENT_SCORES)),
+        categories_I=category_codes(release.items),
+        added_days_I=added_days(release.items),
     )
-    ask = asking(fitted, SOURCES, users)
-    examples = mixer_examples(lambda histories: ask(histories)[:2], before, (offsets, items))
+    generate = candidate_generator(data, SOURCES, users)
+    examples = mixer_examples(generate, before, (offsets, items))
     mixer = fit_mixer(examples, SOURCES, RETAIL_WEIGHTS)
     options.folder.mkdir(parents=True, exist_ok=True)
     mixer.save(options.folder / MIXER)

@@ -176,7 +176,7 @@ class OnlineTrainer:
         assert self.learner is not None
         if self.choices.surfaces and shown.surface not in self.choices.surfaces:
             return False
-        known = not set(self.learner.feature_names).isdisjoint(shown.feature_names)
+        known = not set(self.learner.feature_names).isdisjoint(shown.features.names)
         return known and self._space_of(shown.release) == self.space
 
     def _space_of(self, version: str) -> str:

@@ -48,7 +48,7 @@ def read_ranking_log(setup: Setup, now: datetime | None = None) -> RankingLog:
     events = setup.event_store()
     try:
         impressions = [
-            each for each in events.impressions() if each.feature_names and each.time >= since
+            each for each in events.impressions() if each.features.names and each.time >= since
         ]
         interactions = list(events.interactions(events.end().interactions))
     finally:

@@ -141,13 +141,14 @@ def build_recommender(setup: Setup, release: Release) -> Recommender:
         setup.user_model(),
         setup.search_ranker(),
         setup.recommend_ranker(),
-        setup.cross_encoder() if setup.cross_encoder else None,
-        setup.intent() if setup.intent else None,
-        setup.search,
-        Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
-        encoder_vocabulary(setup.encoder()),
-        setup.day.tail_share,
-        build_reranker(setup, release),
+        cross_encoder=setup.cross_encoder() if setup.cross_encoder else None,
+        intent=setup.intent() if setup.intent else None,
+        choices=setup.search,
+        synonyms=Synonyms.read(Path(setup.synonyms)) if setup.synonyms else None,
+        vocabulary=encoder_vocabulary(setup.encoder()),
+        tail_share=setup.day.tail_share,
+        reranker=build_reranker(setup, release),
+        reserve_s=max(0.0, setup.day.deadline_ms - setup.day.search_ms) / 1000,
     )
 
 
@@ -160,13 +161,13 @@ def build_reranker(setup: Setup, release: Release) -> Reranker:
         for name in setup.rankers
     }
     return Reranker(
-        release.item_features,
-        {name: make() for name, make in setup.rankers.items()},
-        setup.ranker,
-        labels,
-        setup.experiments,
-        setup.day.explore,
-        setup.day.rerank_depth,
+        item_features=release.item_features,
+        rankers={name: make() for name, make in setup.rankers.items()},
+        serving=setup.ranker,
+        labels=labels,
+        experiments=setup.experiments,
+        exploration=setup.day.explore,
+        depth=setup.day.rerank_depth,
     )
 
 

@@ -1,13 +1,12 @@
-"""From sources to an order, for a block of requests: what recommendations are by day and candidate
-lists at night.
+"""Candidate generation and first-stage ranking of a block of requests.
 
-Every source is asked, what they bring is merged into one feature column a source, the ranker puts
-it in order."""
+By day this makes recommendations, at night the users' candidate lists: each source retrieves, their
+candidates are merged into one table with a feature column a source, and the ranker orders them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,91 +14,114 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interfaces import Ranker, Retriever, Scorer
+from recsys.interfaces import Ranker, Retriever, Scorer, UserModel
 from recsys.pipeline import sources
+from recsys.pipeline.sources import SourceData
 from recsys.ranking.linear import best
-from recsys.ranking.merge import merge
+from recsys.ranking.merge import CandidateTable, merge
 from recsys.release.arrow import histories_of
 from recsys.release.release import Release
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.retrieval.vectors.fp16 import Fp16Retriever
-from recsys.types import Floats, Mask, Requests, Rows, utc_days
+from recsys.types import Floats, Histories, Mask, Requests, Rows, utc_days
 
-#: How deep each source is asked before ranking.
-DEPTH = 100
+#: Candidates that each source retrieves before ranking, at least.
+RETRIEVAL_DEPTH = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RankedCandidates:
-    """Answers to a block, best first: rows_BK int32 (-1 pads), scores_BK, features_BKF, and which
-    source brought it."""
+    """A candidate table in order, best first: rows_BK (-1 pads come last) and their scores_BK."""
 
     names: tuple[str, ...]
     rows_BK: Rows
     scores_BK: Floats
     features_BKF: Floats
-    brought_BKF: Mask
+    retrieved_BKF: Mask
 
 
-def depth(k: int) -> int:
-    return max(k, DEPTH)
+#: Candidates of a block of histories.
+CandidateGenerator = Callable[[Histories], CandidateTable]
 
 
-def find(
+def retrieval_depth(k: int) -> int:
+    """How many candidates each source retrieves for the best k."""
+    return max(k, RETRIEVAL_DEPTH)
+
+
+def retrieve_and_rank(
     retrievers: Sequence[Retriever],
     ranker: Ranker,
     requests: Requests,
     k: int,
+    *,
     allowed: Mask | None = None,
     stages_ms: dict[str, float] | None = None,
-    kept: int | None = None,
+    depth: int | None = None,
 ) -> RankedCandidates:
-    """The k best of what all sources bring, asked for k; or the `kept` best of it."""
+    """The best k of what the sources retrieve for k; with `depth`, the best `depth` of the same."""
     stages_ms = {} if stages_ms is None else stages_ms
-    rows_BN, features_BNF, brought_BNF = gather(retrievers, requests, k, allowed, stages_ms)
+    table = retrieve(retrievers, requests, k, allowed=allowed, stages_ms=stages_ms)
     with timed(stages_ms, "rank"):
-        names = tuple(source.source for source in retrievers)
-        return ranked(ranker, names, rows_BN, features_BNF, brought_BNF, kept or k)
+        return rank_table(ranker, table, depth or k)
 
 
-def gather(
+def retrieve(
     retrievers: Sequence[Retriever],
     requests: Requests,
     k: int,
-    allowed: Mask | None,
+    *,
+    allowed: Mask | None = None,
     stages_ms: dict[str, float],
-) -> tuple[Rows, Floats, Mask]:
-    """rows_BN, features_BNF and who brought what, one column a source. Where a source can score
-    what others brought, it does: an item is then not ranked lower for having just missed its
-    list."""
-    brought = []
+) -> CandidateTable:
+    """`retrieval_depth(k)` candidates of each source, merged.
+
+    A source that is a `Scorer` also scores what the others retrieved: an item is then not ranked
+    lower for having just missed its list."""
+    lists, depth = [], retrieval_depth(k)
     for source in retrievers:
         with timed(stages_ms, source.source):
-            brought.append(source.retrieve(requests, depth(k), allowed))
+            lists.append(source.retrieve(requests, depth, allowed))
     with timed(stages_ms, "merge"):
-        rows_BN, features_BNF = merge(brought)
-        brought_BNF = features_BNF != 0
-        for place, source in enumerate(retrievers):
+        rows_BN, features_BNF = merge(lists)
+        retrieved_BNF = features_BNF != 0
+        for column, source in enumerate(retrievers):
             if isinstance(source, Scorer):
                 scores_BN = source.score(requests, rows_BN)
-                features_BNF[:, :, place] = np.where(rows_BN < 0, 0, scores_BN)
-    return rows_BN, features_BNF, brought_BNF
+                features_BNF[:, :, column] = np.where(rows_BN < 0, 0, scores_BN)
+    names = tuple(source.source for source in retrievers)
+    return CandidateTable(names, rows_BN, features_BNF, retrieved_BNF)
 
 
-def ranked(
-    ranker: Ranker,
-    names: tuple[str, ...],
-    rows_BN: Rows,
-    features_BNF: Floats,
-    brought_BNF: Mask,
-    k: int,
-) -> RankedCandidates:
-    """Score, cut."""
-    places_BK, scores_BK = best(rows_BN, ranker.score(features_BNF), k)
-    rows_BK = np.take_along_axis(rows_BN, places_BK, axis=1)
-    features_BKF = np.take_along_axis(features_BNF, places_BK[:, :, None], axis=1)
-    brought_BKF = np.take_along_axis(brought_BNF, places_BK[:, :, None], axis=1)
-    return RankedCandidates(names, rows_BK, scores_BK, features_BKF, brought_BKF)
+def rank_table(ranker: Ranker, table: CandidateTable, k: int) -> RankedCandidates:
+    """The best k of each request by the ranker's score."""
+    places_BK, scores_BK = best(table.rows_BN, ranker.score(table.features_BNF), k)
+    return RankedCandidates(
+        names=table.names,
+        rows_BK=np.take_along_axis(table.rows_BN, places_BK, axis=1),
+        scores_BK=scores_BK,
+        features_BKF=np.take_along_axis(table.features_BNF, places_BK[:, :, None], axis=1),
+        retrieved_BKF=np.take_along_axis(table.retrieved_BNF, places_BK[:, :, None], axis=1),
+    )
+
+
+def candidate_generator(
+    data: SourceData, names: Sequence[str], users: UserModel, k: int = 1
+) -> CandidateGenerator:
+    """What the sources `names` retrieve for histories at the time that their data is of, k or more
+    each: what a learned mixer is trained and measured on."""
+    retrievers = sources.make_sources(names, data)
+
+    def generate(histories: Histories) -> CandidateTable:
+        requests = Requests(
+            size=len(histories),
+            vectors_BD=users.encode_history(histories, data.items_ID),
+            histories=histories,
+            now_days=data.now_days,
+        )
+        return retrieve(retrievers, requests, k, stages_ms={})
+
+    return generate
 
 
 @contextmanager
@@ -110,9 +132,11 @@ def timed(stages_ms: dict[str, float], stage: str) -> Iterator[None]:
     stages_ms[stage] = stages_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000
 
 
-def dense_source(release: Release, source: str, items_ID: Floats, fp16: bool = False) -> Retriever:
-    """Exact search over the items, or the release's faiss index where the night made one of their
-    vectors. `fp16` is for requests that come one at a time."""
+def dense_source(
+    release: Release, source: str, items_ID: Floats, *, fp16: bool = False
+) -> Retriever:
+    """Exact nearest neighbours among the items, or the release's faiss index where the night built
+    one over their vectors. `fp16` suits one request at a time."""
     index = release.folder / "dense.ivf"
     if items_ID is release.item_vectors_ID and index.exists():
         from recsys.retrieval.vectors import ivf
@@ -121,25 +145,26 @@ def dense_source(release: Release, source: str, items_ID: Floats, fp16: bool = F
     return (Fp16Retriever if fp16 else ExactRetriever)(source, items_ID)
 
 
-def fitted(release: Release, names: Sequence[str]) -> sources.Fitted:
-    """What the sources of recommendations are made of, as the night left it."""
-    return sources.read(
+def source_data_of(release: Release, names: Sequence[str]) -> SourceData:
+    """The data of the recommendation sources `names`, as the night left it."""
+    items_ID = release.user_space_item_vectors_ID
+    return sources.read_source_data(
         names,
         release.array,
-        release.user_space_item_vectors_ID,
-        utc_days(datetime.fromisoformat(release.manifest.created)),
-        sources.categories(release.items),
-        histories_of(release.peers),
-        dense_source(release, "discovery", release.user_space_item_vectors_ID),
+        items_ID=items_ID,
+        now_days=utc_days(datetime.fromisoformat(release.manifest.created)),
+        categories_I=sources.category_codes(release.items),
+        peers=histories_of(release.peers),
+        discovery=dense_source(release, "discovery", items_ID),
     )
 
 
-def packed(brought_BKF: Mask) -> NDArray[np.uint16]:
-    """Who brought an item, as one number: bit f for source f, of at most 16."""
-    bits_F = np.left_shift(1, np.arange(brought_BKF.shape[2]))
-    return (brought_BKF @ bits_F).astype(np.uint16)
+def pack_source_bits(retrieved_BKF: Mask) -> NDArray[np.uint16]:
+    """Which of at most 16 sources retrieved an item, as one number: bit f for source f."""
+    bits_F = np.left_shift(1, np.arange(retrieved_BKF.shape[2]))
+    return (retrieved_BKF @ bits_F).astype(np.uint16)
 
 
-def unpacked(numbers_BK: NDArray[np.uint16], sources: int) -> Mask:
-    """What `packed` packed."""
-    return (numbers_BK[:, :, None] >> np.arange(sources)) % 2 == 1
+def unpack_source_bits(bits_BK: NDArray[np.uint16], source_count: int) -> Mask:
+    """The inverse of `pack_source_bits`."""
+    return (bits_BK[:, :, None] >> np.arange(source_count)) % 2 == 1

@@ -1,5 +1,4 @@
-"""What else a search found, by category, brand and price; and its items in another order, or one of
-each product."""
+"""Facet counts of a search by category, brand and price; sorting; collapsing of variants."""
 
 from __future__ import annotations
 
@@ -20,16 +19,18 @@ MOST_RANGES = 5
 _ROUND = np.outer(10.0 ** np.arange(-2, 13), [1, 1.5, 2, 2.5, 3, 4, 5, 7.5]).ravel().round(3)
 
 
-def facets(release: Release, found_I: Mask, filters: Filters) -> dict[str, tuple[FacetCount, ...]]:
-    """How many of the found items an answer would have if just one value of a facet were selected,
+def count_facets(
+    release: Release, matched_I: Mask, filters: Filters
+) -> dict[str, tuple[FacetCount, ...]]:
+    """How many of the matches an answer would have if just one value of a facet were selected,
     the other filters being what they are: a facet's own selection does not shrink its counts.
 
-    `found_I` is what the text found, not filtered. Values stand as the catalogue spells them, the
-    most frequent first, those that are selected always among them. A category counts everything
+    `matched_I` is what the text matches, not filtered. Values are spelled as the catalogue spells
+    them, the most frequent first, selected ones always among them. A category counts everything
     below it ("A" counts "A / B"). A price range "10-25" is min_price=10 and max_price=25, both
     inclusive, and "25-" has no end; an item on a border counts on both sides, one without a price
     nowhere."""
-    rows = np.flatnonzero(found_I)
+    rows = np.flatnonzero(matched_I)
     passing = release.passing(filters, rows)
     return {
         "category": _labels(
@@ -50,23 +51,21 @@ def _without(passing: Mapping[str, Mask], rows: Ints, *names: str) -> Ints:
 
 def _labels(labels: Labels, rows: Ints, selected: Iterable[str]) -> tuple[FacetCount, ...]:
     counts_V = labels.counts(rows)
-    chosen = {value.casefold(): value for value in selected}
-    there = {labels.value_index[folded] for folded in chosen if folded in labels.value_index}
-    found = np.flatnonzero(counts_V)
-    found = found[np.argsort(-counts_V[found], kind="stable")][: MOST_VALUES + 1].tolist()
-    named = [at for at in found if labels.spellings_V[at].strip()][
-        :MOST_VALUES
-    ]  # no brand is no value
-    counted = [
-        FacetCount(labels.spellings_V[at], int(counts_V[at]), at in there)
-        for at in {*named, *there}
+    spelled = {value.casefold(): value for value in selected}
+    selected_V = {labels.value_index[folded] for folded in spelled if folded in labels.value_index}
+    frequent_V = np.flatnonzero(counts_V)
+    frequent_V = frequent_V[np.argsort(-counts_V[frequent_V], kind="stable")]
+    top = [v for v in frequent_V[: MOST_VALUES + 1].tolist() if labels.spellings_V[v].strip()]
+    counts = [
+        FacetCount(labels.spellings_V[v], int(counts_V[v]), v in selected_V)
+        for v in {*top[:MOST_VALUES], *selected_V}  # the empty label is no value
     ]
     unknown = [
         FacetCount(value, 0, True)
-        for folded, value in chosen.items()
+        for folded, value in spelled.items()
         if folded not in labels.value_index
     ]
-    return tuple(sorted([*counted, *unknown], key=lambda facet: (-facet.count, facet.value)))
+    return tuple(sorted([*counts, *unknown], key=lambda facet: (-facet.count, facet.value)))
 
 
 def _ranges(prices: NDArray[np.float64], filters: Filters) -> tuple[FacetCount, ...]:
@@ -77,7 +76,7 @@ def _ranges(prices: NDArray[np.float64], filters: Filters) -> tuple[FacetCount, 
     selected = (
         None if low is None and high is None else (low or 0.0, np.inf if high is None else high)
     )
-    counted = [
+    counts = [
         FacetCount(
             _range(low, high),
             int(((prices >= low) & (prices <= high)).sum()),
@@ -85,7 +84,7 @@ def _ranges(prices: NDArray[np.float64], filters: Filters) -> tuple[FacetCount, 
         )
         for low, high in sorted({*bounds, *([selected] if selected else [])})
     ]
-    return tuple(facet for facet in counted if facet.count or facet.selected)
+    return tuple(facet for facet in counts if facet.count or facet.selected)
 
 
 def _borders(prices: NDArray[np.float64]) -> list[float]:
@@ -96,10 +95,8 @@ def _borders(prices: NDArray[np.float64]) -> list[float]:
     places = len(sample) * np.arange(1, MOST_RANGES) // MOST_RANGES
     quantiles = np.partition(sample, places)[places]
     above = np.clip(np.searchsorted(_ROUND, quantiles), 1, len(_ROUND) - 1)
-    below_it = (
-        quantiles**2 < _ROUND[above - 1] * _ROUND[above]
-    )  # nearer to the lower one, as a ratio
-    nearest = np.unique(np.where(below_it, _ROUND[above - 1], _ROUND[above]))
+    lower, upper = _ROUND[above - 1], _ROUND[above]
+    nearest = np.unique(np.where(quantiles**2 < lower * upper, lower, upper))  # as a ratio
     return nearest[(prices.min() < nearest) & (nearest <= prices.max())].tolist()
 
 
@@ -109,7 +106,7 @@ def _range(low: float, high: float) -> str:
     return f"{start}-{'' if high == np.inf else stop}"
 
 
-def order(release: Release, rows: Ints, sort: str, popularity_I: Floats | None = None) -> Rows:
+def sort_rows(release: Release, rows: Ints, sort: str, popularity_I: Floats | None = None) -> Rows:
     """The rows by one of `types.SORTS`; equal ones as they came, those without a price or date
     last."""
     if sort == "relevance":
@@ -127,9 +124,9 @@ def order(release: Release, rows: Ints, sort: str, popularity_I: Floats | None =
     return rows[np.argsort(keys[sort](), kind="stable")].astype(np.int32)  # NaN goes last
 
 
-def collapsed(rows: Ints, groups_I: NDArray[np.int32]) -> Rows:
+def collapse(rows: Ints, groups_I: NDArray[np.int32]) -> Rows:
     """The first row of each group, in their order; a row of group -1 is no variant of another."""
     groups = groups_I[rows]
-    kept = groups < 0
-    kept[np.unique(groups, return_index=True)[1]] = True
-    return rows[kept].astype(np.int32)
+    is_first = groups < 0
+    is_first[np.unique(groups, return_index=True)[1]] = True
+    return rows[is_first].astype(np.int32)

@@ -1,9 +1,10 @@
-"""The last order of an answer, and what of it is left to chance: the ranker that serves,
-experiments, exploration.
+"""Re-ranking and exploration; logs propensities.
 
-A first stage finds candidates and orders them by what their sources said. The reranker looks at the
-best of them again, with the whole feature table, and says how likely each item was to come to its
-place. What it saw is what is logged. Legend: N candidates, K places, F features."""
+A first stage retrieves candidates and orders them by their sources' scores. The reranker scores the
+best of them again with the whole feature table: by the serving model, or by that of an experiment's
+arm. Exploration then randomises what the `Exploration` policy allows, and every item carries the
+probability of its position. Legend: N candidates, M of them in the order to choose from, K
+positions, F features."""
 
 from __future__ import annotations
 
@@ -12,60 +13,77 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.errors import InputError
 from recsys.experiments.assignment import Experiment, assign_arms
-from recsys.experiments.exploration import Exploration, explore
+from recsys.experiments.exploration import Exploration, ExploredRanking, explore
 from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import team_draft
 from recsys.interfaces import Ranker
-from recsys.pipeline import searcher as search
+from recsys.pipeline import searcher
 from recsys.pipeline.sources import SOURCES
 from recsys.ranking import features
 from recsys.ranking.item_features import Context, ItemFeatures
 from recsys.ranking.projection import projected
 from recsys.release.release import Release
 from recsys.retrieval import interest
-from recsys.types import Floats, Histories, Ints, Item, Mask, Query, Rows, ScoredItem, utc_days
+from recsys.types import (
+    FeatureTable,
+    Floats,
+    Histories,
+    Ints,
+    Item,
+    Mask,
+    Query,
+    Rows,
+    ScoredItem,
+    utc_days,
+)
 
 #: The order of the first stage, as a ranker's name and as a feature.
 FIRST = "first"
-SIGNALS = (*SOURCES, *search.FEATURES, interest.SOURCE, FIRST)
+SIGNALS = (*SOURCES, *searcher.FEATURES, interest.SOURCE, FIRST)
 #: The columns of the feature log.
 TABLE = features.names(SIGNALS)
 #: The place of each column.
 COLUMN = {name: at for at, name in enumerate(TABLE)}
-#: What is said of an item that stands elsewhere than where its score puts it.
+#: Why an item does not stand where its score puts it, unless exploration moved it.
 RULED = "moved by a rule: diversity, the tail's share, a sort, or one of each group"
-#: So often must an item have been looked at before Thompson's sampling doubts it half as much.
-KNOWN_AFTER = 50.0
+#: Prior pseudo-impressions of Thompson sampling: an item that was examined so often has half the
+#: score variance of one that never was.
+PRIOR_EXPOSURE = 50.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A request's candidates as the first stage ordered them: rows_N, scores_N, and [N] of each
-    signal that it has."""
+    """One request's candidates in first-stage order: item rows_N, scores_N, the signals of the
+    sources `names` (signals_NF), and which of these sources retrieved each (retrieved_NF)."""
 
     rows_N: Rows
     scores_N: Floats
-    signals: Mapping[str, Floats]
+    names: tuple[str, ...]
+    signals_NF: Floats
+    retrieved_NF: Mask
 
     def __len__(self) -> int:
         return len(self.rows_N)
 
-    def at(self, places: Ints) -> Pool:
+    def at(self, places: Ints | slice) -> Pool:
         """These candidates, in this order."""
-        signals = {name: values_N[places] for name, values_N in self.signals.items()}
-        return Pool(self.rows_N[places], self.scores_N[places], signals)
+        return Pool(
+            rows_N=self.rows_N[places],
+            scores_N=self.scores_N[places],
+            names=self.names,
+            signals_NF=self.signals_NF[places],
+            retrieved_NF=self.retrieved_NF[places],
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reranked:
-    """A pool in its last order: places in the pool, best first; by place in the pool the score of
-    the ranker and the ranker that chose the item; the ranker's version; the arms that the request
-    is in; and the table of the first of the pool, as the ranker saw it, without a row where no
-    ranker looked."""
+    """A pool after re-ranking: `order_N`, its places best first; by place in the pool, scores_N and
+    the interleaved team that chose it; the ranker's version; the request's arms; and the feature
+    table of the first places of the pool as the ranker saw it (no row where none ranked)."""
 
     order_N: Ints
     scores_N: Floats
@@ -74,19 +92,44 @@ class Reranked:
     arms: Mapping[str, str] = field(default_factory=dict)
     features_NF: Floats = field(default_factory=lambda: np.empty((0, len(TABLE)), np.float32))
 
+    @classmethod
+    def unchanged(cls, pool: Pool, ranker: str, arms: Mapping[str, str] | None = None) -> Reranked:
+        """The first stage's order and scores."""
+        teams_N = [""] * len(pool)
+        order_N = np.arange(len(pool))
+        return cls(
+            order_N=order_N,
+            scores_N=pool.scores_N,
+            teams_N=teams_N,
+            ranker=ranker,
+            arms=arms or {},
+        )
 
-@dataclass(frozen=True)
+    def with_rest(self, scores_R: Floats) -> Reranked:
+        """With candidates behind the re-ranked ones, in the order of the pool."""
+        rest_R = np.arange(len(self.order_N), len(self.order_N) + len(scores_R))
+        return Reranked(
+            order_N=np.concatenate([self.order_N, rest_R]),
+            scores_N=np.concatenate([self.scores_N, scores_R]),
+            teams_N=[*self.teams_N, *[""] * len(rest_R)],
+            ranker=self.ranker,
+            arms=self.arms,
+            features_NF=self.features_NF,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reranker:
-    """Over one release. `rankers` by name, `serving` the one without an experiment; `labels` say
-    which version of each it is. The first `depth` candidates are ordered again. Raises InputError
-    for a ranker that wants a feature that nothing gives."""
+    """Re-ranks the requests of one release. `rankers` by name; `serving` is the one outside of
+    experiments; `labels` are their versions. The first `depth` candidates are re-ranked. Raises
+    InputError for a ranker with a feature that does not exist."""
 
     item_features: ItemFeatures
     rankers: Mapping[str, Ranker] = field(default_factory=dict)
     serving: str = FIRST
     labels: Mapping[str, str] = field(default_factory=dict)
     experiments: tuple[Experiment, ...] = ()
-    explore: Exploration = field(default_factory=Exploration)
+    exploration: Exploration = field(default_factory=Exploration)
     depth: int = 100
 
     def __post_init__(self) -> None:
@@ -100,130 +143,126 @@ class Reranker:
         """The arm of each experiment that the request is in."""
         return assign_arms(self.experiments, surface, query.user_id or query.request_id)
 
-    def teams(self, arms: Mapping[str, str]) -> dict[str, str]:
-        """The ranker that orders the request by its arm, or those of the two arms that share its
-        list: of the first experiment that has a word in it, else the one that serves. One that is
-        not there leaves the first stage's order."""
-        wanted = {"": self.serving}
+    def rankers_by_team(self, arms: Mapping[str, str]) -> dict[str, str]:
+        """The ranker of the request's arm (under the team ""), or those of both arms where they are
+        interleaved: of the first experiment that names rankers, else the serving one. A ranker that
+        is not loaded leaves the first stage's order."""
+        names = {"": self.serving}
         for experiment in self.experiments:
             if experiment.name in arms and experiment.rankers:
-                shared = experiment.kind == "interleave"
-                here = list(experiment.arms) if shared else [arms[experiment.name]]
-                wanted = {arm: experiment.ranker(arm) or self.serving for arm in here}
+                interleaved = experiment.kind == "interleave"
+                teams = list(experiment.arms) if interleaved else [arms[experiment.name]]
+                names = {arm: experiment.ranker(arm) or self.serving for arm in teams}
                 break
-        return {arm: name if name in self.rankers else FIRST for arm, name in wanted.items()}
+        return {team: name if name in self.rankers else FIRST for team, name in names.items()}
 
-    def looks(self, query: Query, surface: str) -> bool:
-        """Whether a ranker has a word in the request's order."""
-        return any(name != FIRST for name in self.teams(self.arms(query, surface)).values())
+    def needs_rerank(self, query: Query, surface: str) -> bool:
+        """Whether any ranker re-ranks the request."""
+        names = self.rankers_by_team(self.arms(query, surface))
+        return any(name != FIRST for name in names.values())
 
-    def wanted(self, query: Query, surface: str, k: int) -> int:
-        """How many candidates the first stage has to give for k places."""
-        looks = self.looks(query, surface)
-        return max(k, self.depth) if looks or self.explore.kind in ("epsilon", "thompson") else k
+    def pool_size(self, query: Query, surface: str, k: int) -> int:
+        """How many candidates the first stage has to give for k positions."""
+        explores = self.exploration.kind in ("epsilon", "thompson")
+        return max(k, self.depth) if explores or self.needs_rerank(query, surface) else k
 
-    def features(self, pool: Pool, context: Context) -> Floats:
-        """[N, F]: the table of the pool, columns as in TABLE."""
-        signals = {name: values_N[None] for name, values_N in pool.signals.items()} | {
-            FIRST: pool.scores_N[None]
-        }
+    def feature_table(self, pool: Pool, context: Context) -> Floats:
+        """[N, F]: the features of the pool, columns as in TABLE."""
+        signals = {FIRST: pool.scores_N[None]}
+        for column, name in enumerate(pool.names):
+            signals[name] = pool.signals_NF[None, :, column]
         return features.table(TABLE, self.item_features, context, pool.rows_N[None], signals)[0]
 
-    def look(self, query: Query, surface: str, pool: Pool, context: Context) -> Reranked:
-        """The first `depth` by the request's ranker, or by two in turns; the others behind them, as
-        they came. All of them as they came where the request is late.
-
-        Their scores go on falling by 1 a place: they say no more than that.
-        """
+    def rerank(self, query: Query, surface: str, pool: Pool, context: Context) -> Reranked:
+        """The first `depth` by the request's ranker, or by two interleaved ones; the others behind
+        them in first-stage order, with scores that fall by 1 a place and mean nothing else. After
+        the deadline, and without a ranker, the first stage's order."""
         arms = self.arms(query, surface)
-        names = self.teams(arms)
+        names = {"": FIRST} if query.past_deadline else self.rankers_by_team(arms)
         label = " and ".join(self.labels.get(name, name) for name in names.values())
-        if query.past_deadline:
-            names, label = {"": FIRST}, FIRST
         if set(names.values()) == {FIRST} or not len(pool):
-            return Reranked(np.arange(len(pool)), pool.scores_N, [""] * len(pool), label, arms)
-        first = pool.at(np.arange(min(self.depth, len(pool))))
-        features_NF = self.features(first, context)
-        scored = [self._scores(name, first.scores_N, features_NF) for name in names.values()]
-        orders = [np.lexsort((first.rows_N, -scores_N)) for scores_N in scored]
-        scores_N, order_N, teams_N = scored[0], orders[0], np.full(len(first), "", object)
+            return Reranked.unchanged(pool, label, arms)
+        first = pool.at(slice(0, self.depth))
+        features_NF = self.feature_table(first, context)
+        scores_TN = [self._scores(name, first.scores_N, features_NF) for name in names.values()]
+        orders_TN = [np.lexsort((first.rows_N, -scores_N)) for scores_N in scores_TN]
+        scores_N, order_N, teams_N = scores_TN[0], orders_TN[0], np.full(len(first), "", object)
         if len(names) > 1:
-            order_N, turns_N = team_draft(
-                orders[0], orders[1], len(first), seeded_rng(query.request_id, "interleave")
-            )
+            rng = seeded_rng(query.request_id, "interleave")
+            order_N, turns_N = team_draft(orders_TN[0], orders_TN[1], len(first), rng)
             teams_N[order_N] = np.array([*names, ""], object)[turns_N]
-            scores_N = np.where(teams_N == list(names)[1], scored[1], scored[0]).astype(np.float32)
-        rest = np.arange(len(first), len(pool))
-        below_N = scores_N.min() - 1 - np.arange(len(rest), dtype=np.float32)
+            from_second_N = teams_N == list(names)[1]
+            scores_N = np.where(from_second_N, scores_TN[1], scores_TN[0]).astype(np.float32)
+        below_R = scores_N.min() - 1 - np.arange(len(pool) - len(first), dtype=np.float32)
         return Reranked(
-            np.concatenate([order_N, rest]),
-            np.concatenate([scores_N, below_N]),
-            [*teams_N.tolist(), *[""] * len(rest)],
-            label,
-            arms,
-            features_NF,
-        )
+            order_N=order_N,
+            scores_N=scores_N,
+            teams_N=teams_N.tolist(),
+            ranker=label,
+            arms=arms,
+            features_NF=features_NF,
+        ).with_rest(below_R)
 
-    def chance(
-        self, query: Query, rows_N: Rows, scores_N: Floats, k: int, policy: Exploration
-    ) -> tuple[Ints, Floats, Sequence[str]]:
-        """Which of the candidates, best first, come to the k places; how likely each was to come
-        there; and, for those that chance moved, how."""
-        spread = float(scores_N[:k].std()) if len(scores_N) else 0.0
-        doubt_N = (
-            spread / np.sqrt(1 + self.item_features.exposure_I[rows_N] / KNOWN_AFTER)
-        ).astype(np.float32)
-        falling_N = -np.sort(-scores_N)  # a rule may have changed the order: it is kept
+    def explore(
+        self, query: Query, rows_M: Rows, scores_M: Floats, k: int, exploration: Exploration
+    ) -> ExploredRanking:
+        """Which of the candidates, best first, come to the k positions.
+
+        Thompson sampling's standard deviation is that of the k scores for an item without
+        impressions, and falls with its examined impressions as a posterior's does."""
+        spread = float(scores_M[:k].std()) if len(scores_M) else 0.0
+        observed_M = self.item_features.exposure_I[rows_M] / PRIOR_EXPOSURE
+        deviation_M = (spread / np.sqrt(1 + observed_M)).astype(np.float32)
+        falling_M = -np.sort(-scores_M)  # a rule may have changed the order: it is kept
         return explore(
-            falling_N,
+            falling_M,
             k,
-            policy,
+            exploration,
             seeded_rng(query.request_id, "explore"),
-            tail_N=self.item_features.tail_I[rows_N],
-            uncertainty_N=doubt_N,
+            tail_N=self.item_features.tail_I[rows_M],
+            uncertainty_N=deviation_M,
         )
 
-    def shown(
+    def select(
         self,
         query: Query,
         pool: Pool,
-        looked: Reranked,
+        reranked: Reranked,
         order_M: Ints,
+        *,
         context: Context,
         item_of: Callable[[int], Item],
-        by_chance: bool = True,
-    ) -> list[tuple[int, ScoredItem]]:
-        """The k to show, with their places in the pool: the candidates in `order_M`, but for what
-        is left to chance."""
-        count = min(query.k, len(order_M))
-        rows_M, scores_M = pool.rows_N[order_M], looked.scores_N[order_M]
-        explore = self.explore if by_chance else Exploration()
-        places, chances_K, words_K = self.chance(query, rows_M, scores_M, count, explore)
-        shown_K = order_M[places]
-        seen = len(looked.features_NF) > shown_K.max(initial=0)
-        features_KF = (
-            looked.features_NF[shown_K] if seen else self.features(pool.at(shown_K), context)
+        explore: bool = True,
+    ) -> tuple[tuple[ScoredItem, ...], FeatureTable]:
+        """The k items of the answer, and the features to log: the first candidates of `order_M`
+        (places in the pool), but for what exploration moves."""
+        k, exploration = min(query.k, len(order_M)), self.exploration if explore else Exploration()
+        rows_M, scores_M = pool.rows_N[order_M], reranked.scores_N[order_M]
+        places_K, propensities_K, moved_K = self.explore(query, rows_M, scores_M, k, exploration)
+        chosen_K = order_M[places_K]
+        if not len(chosen_K):
+            return (), FeatureTable()
+        if len(reranked.features_NF) > chosen_K.max():
+            features_KF = reranked.features_NF[chosen_K]
+        else:
+            features_KF = self.feature_table(pool.at(chosen_K), context)
+        ruled_K = chosen_K != reranked.order_N[query.offset + places_K]
+        items = tuple(
+            ScoredItem(
+                item=item_of(int(pool.rows_N[place])),
+                score=float(reranked.scores_N[place]),
+                sources=source_scores(pool.names, pool.retrieved_NF[place], features_F),
+                propensity=float(propensity),
+                team=reranked.teams_N[place],
+                moved=reason or (RULED if ruled else ""),
+            )
+            for place, features_F, propensity, reason, ruled in zip(
+                chosen_K.tolist(), features_KF, propensities_K, moved_K, ruled_K, strict=True
+            )
         )
-        ruled_K = order_M[places] != looked.order_N[query.offset + places]
-        return [
-            (
-                place,
-                ScoredItem(
-                    item=item_of(int(pool.rows_N[place])),
-                    score=float(looked.scores_N[place]),
-                    sources={},
-                    features=dict(zip(TABLE, values, strict=True)),
-                    propensity=float(chance),
-                    team=looked.teams_N[place],
-                    moved=word or (RULED if ruled else ""),
-                ),
-            )
-            for place, values, chance, word, ruled in zip(
-                shown_K.tolist(), features_KF.tolist(), chances_K, words_K, ruled_K, strict=True
-            )
-        ]
+        return items, FeatureTable(TABLE, features_KF)
 
-    def _scores(self, name: str, first_N: Floats, features_NF: NDArray[np.float32]) -> Floats:
+    def _scores(self, name: str, first_N: Floats, features_NF: Floats) -> Floats:
         if name == FIRST:
             return first_N
         ranker = self.rankers[name]
@@ -231,28 +270,33 @@ class Reranker:
         return ranker.score(features_NF[None][:, :, columns])[0]
 
 
-def context_of(
+def request_context(
     release: Release,
     surface: str,
     history: Histories,
+    *,
     user_D: Floats | None = None,
     query_D: Floats | None = None,
     intent: str | None = None,
     now: datetime | None = None,
 ) -> Context:
-    """Who asks, of one request: what he did, his vector, the query's, the category that it is
-    after, and when."""
-    of_texts_DP, of_taste_DP = release.projections
-    user_1P = None if user_D is None else projected(user_D[None], of_taste_DP)
-    query_1P = None if query_D is None else projected(query_D[None], of_texts_DP)
-    intent_1L = release.labels["category"].below([intent])[None] if intent else None
+    """The ranking context of one request: the user's history and vector, the query's vector and
+    intended category, and the time."""
+    text_DP, user_space_DP = release.projections
+    user_BP = None if user_D is None else projected(user_D[None], user_space_DP)
+    query_BP = None if query_D is None else projected(query_D[None], text_DP)
+    intent_BL = release.labels["category"].below([intent])[None] if intent else None
     return Context.of(
-        surface, utc_days(now or datetime.now(UTC)), history, user_1P, query_1P, intent_1L
+        surface,
+        utc_days(now or datetime.now(UTC)),
+        history,
+        user_BP=user_BP,
+        query_BP=query_BP,
+        intent_BL=intent_BL,
     )
 
 
-def brought(scored: ScoredItem, names: Sequence[str], brought_F: Mask) -> dict[str, float]:
-    """What the sources that brought an item said of it."""
-    return {
-        name: scored.features[name] for name, there in zip(names, brought_F, strict=True) if there
-    }
+def source_scores(names: Sequence[str], retrieved_F: Mask, features_F: Floats) -> dict[str, float]:
+    """The scores of the sources that retrieved an item, from its row of the feature table."""
+    hits = zip(names, retrieved_F.tolist(), strict=True)
+    return {name: float(features_F[COLUMN[name]]) for name, hit in hits if hit}

@@ -1,7 +1,6 @@
-"""What a recommendation is made of: the sources by name, and what a night fits for them.
+"""The candidate sources of recommendations, by name, and the data that a night fits for them.
 
-Night, day, the held-out check and the evaluations make their sources here, out of one `Fitted`.
-"""
+Night, day, the held-out check and the evaluations make their sources here from one `SourceData`."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ Neighbours = tuple[Rows, Floats]
 
 @dataclass(frozen=True)
 class ItemStats:
-    """What the log says of each item, [I]: when it is bought again, the day it was first seen, its
-    events by type (T, as in EVENT_TYPES)."""
+    """Statistics of each item over the event log: repurchase intervals, the day it was first seen
+    (first_days_I), and its events by type (touches_TI, T as in EVENT_TYPES)."""
 
     repurchase_intervals: RepurchaseIntervals
     first_days_I: NDArray[np.float64]
@@ -63,10 +62,12 @@ class ItemStats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What the sources are made of. `items_ID` are where the user vectors are; `discovery` may be a
-    faiss index over them. `categories_I` numbers categories from 0, -1 for none. `now_days` is the
-    night's time. `follows`, the dearest to fit, is there where a ranker weighs it."""
+class SourceData:
+    """Everything that the sources are built from, as of `now_days`.
+
+    `items_ID` are the items in the user vectors' space; `discovery` may be a faiss index over them.
+    `categories_I` numbers categories from 0, -1 for none. `follows`, the most expensive to fit, is
+    None where no ranker weighs it."""
 
     items_ID: Floats
     now_days: float
@@ -80,27 +81,25 @@ class Fitted:
     discovery: Retriever | None = None
 
 
-def read(
+def read_source_data(
     names: Sequence[str],
     array: Callable[[files.ReleaseFile], NDArray[Any]],
+    *,
     items_ID: Floats,
     now_days: float,
     categories_I: Ints,
     peers: Histories,
     discovery: Retriever | None = None,
-) -> Fitted:
+) -> SourceData:
     """For the sources `names`, from a release's arrays."""
-    return Fitted(
+    intervals = RepurchaseIntervals(array(files.INTERVALS), array(files.REPEATS))
+    return SourceData(
         items_ID=items_ID,
         now_days=now_days,
         popularity_I=np.asarray(array(files.POPULARITY)),
         co_occurrence=(array(files.CO_OCCURRENCE_ROWS), array(files.CO_OCCURRENCE_SCORES)),
         content=(array(files.CONTENT_ROWS), array(files.CONTENT_SCORES)),
-        item_stats=ItemStats(
-            RepurchaseIntervals(array(files.INTERVALS), array(files.REPEATS)),
-            array(files.FIRST_DAYS),
-            array(files.TOUCHES),
-        ),
+        item_stats=ItemStats(intervals, array(files.FIRST_DAYS), array(files.TOUCHES)),
         categories_I=categories_I,
         peers=peers,
         follows=(array(files.FOLLOWS_ROWS), array(files.FOLLOWS_SCORES))
@@ -110,15 +109,15 @@ def read(
     )
 
 
-def categories(items: pa.Table) -> Ints:
-    """[I]: the place of each item's category among all, -1 where it has none."""
+def category_codes(items: pa.Table) -> Ints:
+    """[I]: the number of each item's category, -1 where it has none."""
     labels = pc.utf8_trim_whitespace(pc.utf8_lower(items["category"]))
     labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
     coded = pa.chunked_array(labels).combine_chunks().dictionary_encode()
     return np.asarray(pc.fill_null(coded.indices, -1)).astype(np.int32)
 
 
-def item_stats(
+def fit_item_stats(
     parts: Callable[[], Iterable[Histories]],
     item_count: int,
     added_days_I: NDArray[np.float64] | None = None,
@@ -126,9 +125,9 @@ def item_stats(
     """From a log in parts that are disjoint in users; each call of `parts` reads it once more."""
     touches_TI = np.zeros((len(EVENT_TYPES), item_count), np.int64)
     for part in parts():
-        known_E = part.items >= 0
-        places_E = part.types[known_E].astype(np.int64) * item_count + part.items[known_E]
-        touches_TI += np.bincount(places_E, minlength=touches_TI.size).reshape(touches_TI.shape)
+        valid_E = part.items >= 0
+        cells_E = part.types[valid_E].astype(np.int64) * item_count + part.items[valid_E]
+        touches_TI += np.bincount(cells_E, minlength=touches_TI.size).reshape(touches_TI.shape)
     return ItemStats(
         repurchase_intervals(parts(), item_count),
         first_days(parts(), item_count, added_days_I),
@@ -136,43 +135,47 @@ def item_stats(
     )
 
 
-def fit(
+def fit_source_data(
     log: Histories,
     now_days: float,
+    *,
     items_ID: Floats,
     content: Neighbours,
     categories_I: Ints,
     added_days_I: NDArray[np.float64] | None = None,
     names: Sequence[str] = (),
-) -> Fitted:
+) -> SourceData:
     """For the sources `names`, by default all, from one log in memory, as a night does it from
     shards."""
     count = len(items_ID)
     blocks = [
         range(low, min(low + ITEMS_PER_BLOCK, count)) for low in range(0, count, ITEMS_PER_BLOCK)
     ]
-    near = [
+    co_occurrence = [
         co_occurrence_neighbours([log], block, count, NEIGHBOURS, now_days=now_days)
         for block in blocks
     ]
-    known = item_stats(lambda: [log], count, added_days_I)
-    new = cold_item_proxies(*content, known.counts_I)
-    wanted = blocks if not names or "follows" in names else []
-    next_to = [successor_neighbours([log], block, count, NEIGHBOURS, new) for block in wanted]
-    return Fitted(
+    stats = fit_item_stats(lambda: [log], count, added_days_I)
+    follows = None
+    if not names or "follows" in names:
+        new = cold_item_proxies(*content, stats.counts_I)
+        follows = _concatenate(
+            [successor_neighbours([log], block, count, NEIGHBOURS, new) for block in blocks]
+        )
+    return SourceData(
         items_ID=items_ID,
         now_days=now_days,
         popularity_I=decayed_popularity([log], count, now_days),
-        co_occurrence=_whole(near),
+        co_occurrence=_concatenate(co_occurrence),
         content=content,
-        item_stats=known,
+        item_stats=stats,
         categories_I=categories_I,
         peers=most_recent_users([log])[0],
-        follows=_whole(next_to) if next_to else None,
+        follows=follows,
     )
 
 
-def _there(follows: Neighbours | None) -> Neighbours:
+def _require_follows(follows: Neighbours | None) -> Neighbours:
     if follows is None:
         raise InputError(
             "nothing follows anything yet: run a night with a ranker that weighs follows"
@@ -180,40 +183,41 @@ def _there(follows: Neighbours | None) -> Neighbours:
     return follows
 
 
-def _whole(blocks: Sequence[Neighbours]) -> Neighbours:
-    return np.concatenate([rows for rows, _ in blocks]), np.concatenate(
-        [scores for _, scores in blocks]
-    )
+def _concatenate(blocks: Sequence[Neighbours]) -> Neighbours:
+    rows, scores = zip(*blocks, strict=True)
+    return np.concatenate(rows), np.concatenate(scores)
 
 
-MAKERS: Mapping[str, Callable[[Fitted], Retriever]] = {
-    "buy_again": lambda of: RepurchaseRetriever(
-        of.popularity_I, of.item_stats.repurchase_intervals, of.now_days
+MAKERS: Mapping[str, Callable[[SourceData], Retriever]] = {
+    "buy_again": lambda data: RepurchaseRetriever(
+        data.popularity_I, data.item_stats.repurchase_intervals, data.now_days
     ),
-    "co_occurrence": lambda of: CoOccurrenceRetriever(*of.co_occurrence),
-    "follows": lambda of: SuccessorRetriever(*_there(of.follows)),
-    "content": lambda of: SuccessorRetriever(*of.content, source="content"),
-    "discovery": lambda of: of.discovery or ExactRetriever("discovery", of.items_ID),
-    "peers": lambda of: UserKnnRetriever(of.peers, len(of.items_ID), of.now_days),
-    "popularity": lambda of: PopularityRetriever(of.popularity_I),
-    "category_popularity": lambda of: CategoryPopularityRetriever(of.popularity_I, of.categories_I),
-    "arrivals": lambda of: NewItemRetriever(
-        of.items_ID, of.popularity_I, new_item_mask(of.item_stats.first_days_I, of.now_days)
+    "co_occurrence": lambda data: CoOccurrenceRetriever(*data.co_occurrence),
+    "follows": lambda data: SuccessorRetriever(*_require_follows(data.follows)),
+    "content": lambda data: SuccessorRetriever(*data.content, source="content"),
+    "discovery": lambda data: data.discovery or ExactRetriever("discovery", data.items_ID),
+    "peers": lambda data: UserKnnRetriever(data.peers, len(data.items_ID), data.now_days),
+    "popularity": lambda data: PopularityRetriever(data.popularity_I),
+    "category_popularity": lambda data: CategoryPopularityRetriever(
+        data.popularity_I, data.categories_I
     ),
-    # What nobody has touched yet is an arrival.
-    "tail": lambda of: LongTailRetriever(
-        of.items_ID, tail(of.item_stats.counts_I) & (of.item_stats.counts_I > 0)
+    "arrivals": lambda data: NewItemRetriever(
+        data.items_ID, data.popularity_I, new_item_mask(data.item_stats.first_days_I, data.now_days)
+    ),
+    # Items without any event are arrivals.
+    "tail": lambda data: LongTailRetriever(
+        data.items_ID, tail(data.item_stats.counts_I) & (data.item_stats.counts_I > 0)
     ),
 }
 #: Every source there is, in the order of a mixer that was trained on all.
 SOURCES = tuple(MAKERS)
 
 
-def sources(names: Sequence[str], of: Fitted) -> tuple[Retriever, ...]:
-    """The sources that a ranker has features for, in its order. InputError for a feature that no
-    source gives."""
+def make_sources(names: Sequence[str], data: SourceData) -> tuple[Retriever, ...]:
+    """The sources that a ranker has features for, in its order. Raises InputError for a feature
+    that no source gives."""
     if unknown := [name for name in names if name not in MAKERS]:
         raise InputError(
             f"the ranker wants {', '.join(unknown)}: the sources are {', '.join(MAKERS)}"
         )
-    return tuple(MAKERS[name](of) for name in names)
+    return tuple(MAKERS[name](data) for name in names)

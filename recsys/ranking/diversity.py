@@ -1,7 +1,7 @@
-"""The last order of an answer: not ten of a kind, and a share of the places for what sells little.
+"""Diversification (maximal marginal relevance), and a guaranteed share of the long tail.
 
-Both take candidates best first, as `funnel.Found` has them, and say where in its request the k
-chosen stand, as `linear.best` does. Legend: B requests, N candidates, K answers, I items, D
+Both take candidates best first and return the places of the k chosen among their request's
+candidates, as `linear.best` does. Legend: B requests, N candidates, K answers, I items, D
 dimensions."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recsys.types import Floats, Mask, Rows
 Places = NDArray[np.int64]
 
 
-def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Places:
+def diversify(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Places:
     """places_BK, K = min(k, N): one after another the candidate of the largest (1 - diversity) x
     relevance - diversity x similarity to the nearest that was chosen before (maximal marginal
     relevance, Carbonell & Goldstein 1998).
@@ -33,11 +33,11 @@ def diversified(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Pl
     places_BK = _unchanged(rows_BN, k)
     if diversity == 0 or not rows_BN.size:
         return places_BK
-    there_BN = rows_BN >= 0
-    counts_B1 = np.maximum(there_BN.sum(axis=1, keepdims=True), 1)
+    filled_BN = rows_BN >= 0
+    counts_B1 = np.maximum(filled_BN.sum(axis=1, keepdims=True), 1)
     relevance_BN = (1 - diversity) * (1 - np.arange(rows_BN.shape[1]) / counts_B1)
     similar_BNN = diversity * _similarity(rows_BN, items_ID)
-    gain_BN = np.where(there_BN, relevance_BN, -2)  # below what any candidate can have
+    gain_BN = np.where(filled_BN, relevance_BN, -2)  # below what any candidate can have
     nearest_BN, requests = np.zeros(rows_BN.shape), np.arange(len(rows_BN))
     for place in range(places_BK.shape[1]):
         chosen_B = np.argmax(gain_BN - nearest_BN, axis=1)
@@ -91,15 +91,21 @@ def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
     return places_BK
 
 
-def reordered(
-    rows_BN: Rows, items_ID: Floats, diversity: float, tail_I: Mask, tail_share: float, k: int
+def diversify_with_tail(
+    rows_BN: Rows,
+    items_ID: Floats,
+    k: int,
+    *,
+    diversity: float,
+    tail_I: Mask,
+    tail_share: float,
 ) -> Places:
-    """places_BK, K = min(k, N): `diversified` candidates, of them the k that `with_tail` takes."""
+    """places_BK, K = min(k, N): diversified candidates, of them the k that `with_tail` chooses."""
     if tail_share == 0:
-        return diversified(rows_BN, items_ID, diversity, k)
-    places_BN = diversified(rows_BN, items_ID, diversity, max(k, rows_BN.shape[1]))
-    kept_BK = with_tail(np.take_along_axis(rows_BN, places_BN, axis=1), tail_I, tail_share, k)
-    return np.take_along_axis(places_BN, kept_BK, axis=1)
+        return diversify(rows_BN, items_ID, diversity, k)
+    places_BN = diversify(rows_BN, items_ID, diversity, max(k, rows_BN.shape[1]))
+    chosen_BK = with_tail(np.take_along_axis(rows_BN, places_BN, axis=1), tail_I, tail_share, k)
+    return np.take_along_axis(places_BN, chosen_BK, axis=1)
 
 
 def _check(name: str, dial: float, k: int) -> None:

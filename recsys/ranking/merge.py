@@ -1,14 +1,27 @@
-"""Several sources' candidates as one table: the union of their items, one feature column a
-source."""
+"""Merges the candidates of several sources: the union of their items, one feature column a source.
+
+Legend: B requests, N candidates, F features (one a source)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import Candidates, Floats
+from recsys.types import Candidates, Floats, Mask, Rows
+
+
+@dataclass(frozen=True)
+class CandidateTable:
+    """The union of what the sources `names` retrieved: rows_BN (ascending, -1 pads), a feature
+    column a source in features_BNF, and which of them retrieved the item."""
+
+    names: tuple[str, ...]
+    rows_BN: Rows
+    features_BNF: Floats
+    retrieved_BNF: Mask
 
 
 def merge(candidates: Sequence[Candidates]) -> tuple[NDArray[np.int32], Floats]:

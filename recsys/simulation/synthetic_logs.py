@@ -21,7 +21,7 @@ from recsys.simulation.click_models import ClickModel, ClickSpam
 from recsys.simulation.market import Market, RequestBatch, user_id
 from recsys.simulation.shoppers import Shoppers
 from recsys.tables import LIVE_EVENTS
-from recsys.types import EVENT_TYPES, Floats, Impression, Ints, Rows
+from recsys.types import EVENT_TYPES, FeatureTable, Floats, Impression, Ints, Rows
 
 #: What a shop observes of a candidate: its sales, its relative price, its affinity to the shopper
 #: (as from a user model) and its quality (as from ratings), both with noise, and whether it is of
@@ -189,8 +189,7 @@ def to_events(lists: LoggedRankings) -> tuple[list[Impression], pa.RecordBatch]:
             release="v",
             surface=lists.surfaces_B[b],
             item_ids=tuple(lists.items_BK[b]),
-            feature_names=lists.names,
-            features=tuple(map(tuple, lists.features_BKF[b].tolist())),
+            features=FeatureTable(lists.names, lists.features_BKF[b]),
             user_id=lists.users_B[b],
             scores=tuple(lists.scores_BK[b].tolist()),
             propensities=tuple(lists.propensities_BK[b].tolist()),

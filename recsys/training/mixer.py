@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.metrics import found
+from recsys.ranking.merge import CandidateTable
 from recsys.ranking.mixer import AGAIN, VIEWS, Mixer, views
 from recsys.types import Floats, Histories, Ints, Mask, Rows
 
 #: Who asks gets for histories rows_BN (-1 pads) and features_BNF: every source's best, merged.
-Ask = Callable[[Histories], tuple[Rows, Floats]]
+Ask = Callable[[Histories], CandidateTable]
 BLOCK = 256
 
 
@@ -57,11 +58,10 @@ def mixer_examples(
     offsets, items = truth
     for low in range(0, len(asked), block):
         high = min(low + block, len(asked))
-        rows_BN, features_BNF = ask(asked.slice(low, high))
+        table = ask(asked.slice(low, high))
         mine = items[offsets[low] : offsets[high]]
-        yield MixerExample(
-            rows_BN, features_BNF, found(rows_BN, offsets[low : high + 1] - offsets[low], mine)
-        )
+        labels_BN = found(table.rows_BN, offsets[low : high + 1] - offsets[low], mine)
+        yield MixerExample(table.rows_BN, table.features_BNF, labels_BN)
 
 
 def fit_mixer(

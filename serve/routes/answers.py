@@ -331,9 +331,13 @@ def explain_answer(request_id: str, explanation: Explanation) -> ExplainAnswer:
 
 
 def _lost_item(explanation: Explanation) -> LostItem | None:
-    if (lost := explanation.lost) is None:
+    if (excluded := explanation.exclusion) is None:
         return None
-    return {"stage": lost.stage, "reason": lost.reason, "details": dict(lost.details)}
+    return {
+        "stage": excluded.stage,
+        "reason": excluded.reason,
+        "details": dict(excluded.details),
+    }
 
 
 def item_answer(request_id: str, release: str, item: Item) -> ItemAnswer:

@@ -20,7 +20,7 @@ from recsys.batch.stages import Stage, StageLine, read_record, record_path, run_
 from recsys.config import Night, Setup, event_log, tiny
 from recsys.errors import InputError
 from recsys.evaluation.results import Column, Row, say, text_table
-from recsys.pipeline.candidates import depth
+from recsys.pipeline.candidates import retrieval_depth
 from recsys.ranking.linear import LinearRanker
 from recsys.release import files
 from recsys.storage.artifacts import ArtifactStore
@@ -140,7 +140,7 @@ def require_disk_space(benchmark: NightBenchmark) -> None:
     """Raises InputError where the disk has too little room for the largest moment of the run."""
     shop, options, home = benchmark.shop, benchmark.setup.night, benchmark.home
     vector, shards = 4 * shop.dim, len(nearest.shards_of(shop.items, options.items_resident))
-    shard_list, released_list = 8 * depth(options.candidates), 10 * options.candidates
+    shard_list, released_list = 8 * retrieval_depth(options.candidates), 10 * options.candidates
     user = max(vector + 200 + shard_list * shards + released_list, 2 * released_list)
     vectors = vector * shop.items
     need = (300 * shop.items + max(2 * vectors, vectors + user * shop.users)) / 2**30

@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 _NO_ITEM = -0x7FFFFFFFFFFFFFFF
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiling:
     """How the passes are cut: groups of `depth` items, tiles of `block_i`; up to `slack` groups
     more than k are scored again. The defaults are the fastest of those measured on an H200."""
@@ -147,10 +147,11 @@ class GpuFlatIndex:
         )
         tile_maxima_QT = queries_QD.new_empty((users, tiles), dtype=torch.float32)
         kernels.group_maxima[(min(tiles_q * tiles, _processors(queries_QD)),)](
-            TensorDescriptor.from_tensor(queries_QD, [t.block_q, t.block_d]),
-            TensorDescriptor.from_tensor(self.items_ID, [t.block_i, t.block_d]),
-            masked_I, maxima_QG, tile_maxima_QT, users, total,
-            D=dim, DEPTH=t.depth, MASKED=masked_I is not None, BLOCK_Q=t.block_q,
+            queries=TensorDescriptor.from_tensor(queries_QD, [t.block_q, t.block_d]),
+            items=TensorDescriptor.from_tensor(self.items_ID, [t.block_i, t.block_d]),
+            masked=masked_I, maxima=maxima_QG, tile_maxima=tile_maxima_QT,
+            n_queries=users, n_items=total, D=dim, DEPTH=t.depth,
+            MASKED=masked_I is not None, BLOCK_Q=t.block_q,
             BLOCK_I=t.block_i, BLOCK_D=t.block_d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         return maxima_QG, tile_maxima_QT
@@ -165,14 +166,15 @@ class GpuFlatIndex:
     ) -> None:
         entries, step = len(excluded.rows_E), 16
         kernels.mask_excluded_groups[(-(-entries // step),)](
-            queries_QD, self.items_ID, masked_I, excluded.owners_E, excluded.rows_E,
-            excluded.offsets, maxima_QG, entries, len(self), maxima_QG.shape[1],
-            queries_QD.stride(0), self.items_ID.stride(0),
+            queries=queries_QD, items=self.items_ID, masked=masked_I, owners=excluded.owners_E,
+            excluded=excluded.rows_E, offsets=excluded.offsets, maxima=maxima_QG,
+            n_entries=entries, n_items=len(self), n_groups=maxima_QG.shape[1],
+            stride_q=queries_QD.stride(0), stride_i=self.items_ID.stride(0),
             STEPS=excluded.steps, STEP=step, **self._shape(masked_I), num_warps=2,
         )  # fmt: skip
         kernels.mask_excluded_tiles[(-(-entries // 64),)](
-            excluded.owners_E, excluded.rows_E, maxima_QG, tile_maxima_QT, entries,
-            tile_maxima_QT.shape[1],
+            owners=excluded.owners_E, excluded=excluded.rows_E, maxima=maxima_QG,
+            tile_maxima=tile_maxima_QT, n_entries=entries, n_tiles=tile_maxima_QT.shape[1],
             GROUPS=self._groups, TILE=self.tiling.block_i, STEP=64, num_warps=2,
         )  # fmt: skip
 
@@ -221,10 +223,12 @@ class GpuFlatIndex:
         slots, shape = width * self.tiling.depth, self._shape(masked_I)
         step = max(8, 8192 // shape["BLOCK_D"])
         keys_QN = queries_QD.new_empty((users, slots), dtype=torch.int64)
-        exclusions = (excluded.rows_E, excluded.offsets) if excluded else (chosen_QC, chosen_QC)
+        # A kernel without exclusions reads neither pointer.
+        rows_E, offsets = (excluded.rows_E, excluded.offsets) if excluded else (chosen_QC,) * 2
         kernels.score_groups[(users, slots // step)](
-            queries_QD, self.items_ID, masked_I, chosen_QC, *exclusions, keys_QN, len(self),
-            queries_QD.stride(0), self.items_ID.stride(0),
+            queries=queries_QD, items=self.items_ID, masked=masked_I, chosen=chosen_QC,
+            excluded=rows_E, offsets=offsets, keys=keys_QN, n_items=len(self),
+            stride_q=queries_QD.stride(0), stride_i=self.items_ID.stride(0),
             C=width, STEPS=excluded.steps if excluded else 0, STEP=step, **shape, num_warps=1,
         )  # fmt: skip
         return keys_QN

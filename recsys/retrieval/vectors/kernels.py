@@ -175,7 +175,10 @@ def mask_excluded_groups(
         if MASKED:
             is_open = is_open & (tl.load(masked + rows, mask=is_open, other=1) == 0)
         is_open = is_open & (_is_excluded(rows, excluded, low, high, STEPS) == 0)
-        scores = _scores(query, rows, is_open, queries, items, stride_q, stride_i, D, BLOCK_D)
+        scores = _scores(
+            query, rows, is_open, queries, items,
+            stride_q=stride_q, stride_i=stride_i, D=D, BLOCK_D=BLOCK_D,
+        )  # fmt: skip
         best = tl.maximum(best, tl.where(is_open, scores, float("-inf")))
     tl.store(maxima + query.to(tl.int64) * n_groups + group, best, mask=valid)
 
@@ -222,8 +225,10 @@ def score_groups(
         high = tl.full((STEP,), 0, tl.int32) + tl.load(offsets + query + 1)
         valid = valid & (_is_excluded(rows, excluded, low, high, STEPS) == 0)
     same = tl.full((STEP,), 0, tl.int64) + query
-    scores = (
-        _scores(same, rows, valid, queries, items, stride_q, stride_i, D, BLOCK_D) + 0.0
-    )  # no -0.0
+    scores = _scores(
+        same, rows, valid, queries, items,
+        stride_q=stride_q, stride_i=stride_i, D=D, BLOCK_D=BLOCK_D,
+    )  # fmt: skip
+    scores += 0.0  # no -0.0
     key = (_ordered(scores).to(tl.int64) << 32) | (0x7FFFFFFF - rows).to(tl.int64)
     tl.store(keys + query * (C * DEPTH) + slots, tl.where(valid, key, -0x7FFFFFFFFFFFFFFF))

@@ -84,6 +84,7 @@ def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(
     store.append([interaction(f"e{number}", minute=number) for number in range(RECENT_EVENTS + 5)])
     store.acknowledge(LogPosition(interactions=RECENT_EVENTS))
     assert store.counts()["interactions"] == 5
+    assert store.traces("u")["interactions"] == RECENT_EVENTS  # those that left the stream, too
     assert len(store.user_events("u", LONG_AGO, 2 * RECENT_EVENTS).interactions) == RECENT_EVENTS
     assert store.append([interaction("e3")]) == Appended(0, 1)
     store.close()

@@ -1,2 +1,2 @@
-"""The live event log: what shoppers did and were shown. An implementation of
-`interfaces.EventStore` a file."""
+"""The live event log: its stores (`interfaces.EventStore`), and what is read from it: labelled
+examples, histories, item clicks."""

@@ -47,7 +47,7 @@ def label_examples(
     unique = list({each.request_id: each for each in newest_first}.values())[::-1]
     names = tuple(dict.fromkeys(name for each in unique for name in each.features.names))
     items = shown_items(unique, names)
-    events = gather(interactions, ["request_id", "item_id", "type", "time", "origin"])
+    events = to_events_table(interactions, ["request_id", "item_id", "type", "time", "origin"])
     events = events.filter(events["request_id"].is_valid())
     row_E = pc.index_in(request_item_keys(events), value_set=request_item_keys(items))
     events, row_E = events.filter(row_E.is_valid()), row_E.drop_null()
@@ -142,7 +142,7 @@ def shown_items(impressions: Sequence[Impression], names: tuple[str, ...]) -> pa
     return table.select([name for name in EXAMPLES.names if name not in ("label", "origin")])
 
 
-def gather(interactions: Iterable[pa.RecordBatch], columns: list[str]) -> pa.Table:
+def to_events_table(interactions: Iterable[pa.RecordBatch], columns: list[str]) -> pa.Table:
     """Some columns of the log's batches as one table."""
     schema = pa.schema([LIVE_EVENTS.field(name) for name in columns])
     batches = [batch.select(columns) for batch in interactions]

@@ -8,7 +8,13 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.events.joins import gather, is_before, is_in_future, request_item_keys, shown_items
+from recsys.events.joins import (
+    is_before,
+    is_in_future,
+    request_item_keys,
+    shown_items,
+    to_events_table,
+)
 from recsys.types import Impression
 
 
@@ -23,7 +29,7 @@ def count_anomalies(
     """
     impressions = list(impressions)
     items = shown_items(impressions, ())
-    events = gather(interactions, ["event_id", "request_id", "item_id", "time"])
+    events = to_events_table(interactions, ["event_id", "request_id", "item_id", "time"])
     joined = events.filter(events["request_id"].is_valid())
     row_E = pc.index_in(joined["request_id"], value_set=items["request_id"])
     is_known_E = row_E.is_valid()

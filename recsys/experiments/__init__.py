@@ -1,2 +1,1 @@
-"""Comparisons with people: who sees what, shared lists, chance in what is shown, and what the log
-says of it."""
+"""Controlled experiments: assignment, interleaving, exploration, off-policy estimators, analysis."""

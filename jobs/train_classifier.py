@@ -21,7 +21,7 @@ from recsys.training.classifier import (
     evaluate_classifier,
     train_classifier,
 )
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.understanding.intent import IntentClassifier
 
 

@@ -20,14 +20,13 @@ from recsys.errors import InputError, NotFoundError
 from recsys.training.calibration import softmax
 from recsys.training.classifier import (
     ClassifierRecipe,
-    check_labelled,
     evaluate_classifier,
-    stratified_split,
     supervised_contrastive,
     train_classifier,
 )
-from recsys.training.loop import Schedule
+from recsys.training.labelled import check_labelled, stratified_split
 from recsys.training.pooled import Pooled, Tokens
+from recsys.training.schedule import Schedule
 from recsys.understanding.intent import IntentClassifier
 from tests.test_encoders import needs_minilm, tiny  # noqa: F401
 

@@ -16,8 +16,9 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training import contrastive
 from recsys.training.contrastive import NEGATIVES, TEMPERATURE, tune_encoder
-from recsys.training.loop import FitResult, Schedule, seed_everything
+from recsys.training.loop import seed_everything
 from recsys.training.pooled import Pooled, Tokens
+from recsys.training.schedule import FitResult, Schedule
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
 SCHEDULE = Schedule(epochs=12, batch_size=32, learning_rate=3e-3, patience=0)

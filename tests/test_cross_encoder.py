@@ -14,7 +14,7 @@ from recsys.errors import NotFoundError
 from recsys.ranking.cross_encoder import CrossEncoder, bert_tiny, pair_batch, pair_tokenizer
 from recsys.training import cross_encoder
 from recsys.training.cross_encoder import UNJUDGED, judged_ndcg, with_negatives
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from tests.toy_search import TEXTS, VERBS, VOCABULARY, bert_folder, judged
 
 SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=3e-3, patience=0)

@@ -26,7 +26,7 @@ from recsys.evaluation.search import identifier_hits, sample_codes, search_score
 from recsys.evaluation.search_systems import SearchCatalogue, SearchSystem, search_systems
 from recsys.learning.search import SearchRecipe
 from recsys.tables import ITEMS_IN
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.types import Floats, Rows
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
@@ -256,7 +256,7 @@ def tiny_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(search, "minilm", lambda: encoder)
     monkeypatch.setattr(search, "bert_tiny", lambda: folder)
-    monkeypatch.setattr(SearchRecipe, "here", lambda seed: short)
+    monkeypatch.setattr(SearchRecipe, "for_machine", lambda seed: short)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

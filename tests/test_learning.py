@@ -36,7 +36,8 @@ from recsys.release.manifest import read_manifest
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training.influence import OnlineConfig
-from recsys.training.ranker import NetRecipe, TreeRecipe
+from recsys.training.lambdamart import TreeRecipe
+from recsys.training.ranker_net import NetRecipe
 from recsys.types import Interaction, Query
 from serve.live import LiveRelease
 from tests.checkerboard import USERS, setup

@@ -13,7 +13,8 @@ from torch import nn
 
 from recsys.errors import InputError, RecsysError
 from recsys.training.adapters import adapted, merged
-from recsys.training.loop import Schedule, fit, seed_everything
+from recsys.training.loop import fit, seed_everything
+from recsys.training.schedule import Schedule
 from tests.test_encoders import tiny  # noqa: F401
 
 SCHEDULE = Schedule(epochs=8, batch_size=8, learning_rate=0.05, patience=0)

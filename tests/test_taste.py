@@ -36,7 +36,7 @@ from recsys.release import files
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import USER_MODEL
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.training.splits import NextItemTargets
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.users import train_user_model
@@ -271,7 +271,9 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
         heads=2,
         length=6,
     )
-    monkeypatch.setattr(UserModelRecipe, "here", staticmethod(lambda seed=0, log_dir=None: short))
+    monkeypatch.setattr(
+        UserModelRecipe, "for_machine", staticmethod(lambda seed=0, log_dir=None: short)
+    )
     flags = [
         "--setup",
         "tests.checkerboard:setup",

@@ -12,7 +12,7 @@ from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, RecsysError
 from recsys.training.classifier import ClassifierRecipe, train_classifier
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.understanding.intent import IntentClassifier
 from tests.test_classifier import LABELS, TEST, TEXTS
 from tests.test_encoders import tiny  # noqa: F401

@@ -11,7 +11,7 @@ from recsys.batch.train import run_distributed
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.retrieval.text.bm25 import LexicalIndex
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from tests.toy_search import TEXTS, VERBS, bert_folder, judged
 
 

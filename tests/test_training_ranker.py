@@ -13,18 +13,16 @@ from recsys.ranking.examination import Examination, from_swaps
 from recsys.ranking.logged_rankings import ips_ndcg, split
 from recsys.ranking.network import NetRanker, Network, load
 from recsys.ranking.trees import TreeRanker
-from recsys.training.ranker import (
-    LambdaMartObjective,
+from recsys.training.lambdamart import LambdaMartObjective, TreeRecipe, train_trees
+from recsys.training.ranker_net import (
     ListTensors,
     NetRecipe,
-    TreeRecipe,
     list_tensors,
     listwise_ips_loss,
     perturb,
     ranker_loss,
     score_lists,
     train_net,
-    train_trees,
 )
 from tests.toy_clicks import CURVE, toy_lists, toy_log, toy_vector_log
 

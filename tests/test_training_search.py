@@ -24,7 +24,7 @@ from recsys.pipeline.searcher import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.training.vectors import item_vectors
 from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 

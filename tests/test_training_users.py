@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recsys.errors import InputError
-from recsys.training.loop import Schedule
 from recsys.training.next_item import NextItemLoss, Windows
+from recsys.training.schedule import Schedule
 from recsys.training.splits import NextItemTargets, leave_last_out
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.users import train_user_model

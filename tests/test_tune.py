@@ -17,7 +17,7 @@ from recsys.batch.tune import Trial, _best_first, _report, _TrialLog, search_par
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.users import score_recipe
 from tests.test_training_users import ITEMS, TRAIN, VALID, VECTORS

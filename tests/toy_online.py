@@ -14,7 +14,7 @@ from recsys.ranking.examination import Examination
 from recsys.ranking.logged_rankings import split
 from recsys.ranking.network import Shape
 from recsys.tables import EXAMPLES
-from recsys.training.ranker import NetRecipe, train_net
+from recsys.training.ranker_net import NetRecipe, train_net
 from tests.toy_clicks import CURVE, toy_log
 
 CURVES = Examination(*(CURVE.astype(np.float32) for _ in range(3)))

@@ -73,7 +73,7 @@ def _with_trained_parts(
 
     base = minilm()
     if not (folder / FUSION).exists():
-        recipe = SearchRecipe.here(seed)
+        recipe = SearchRecipe.for_machine(seed)
         bases = BaseModels(base, base.folder, bert_tiny())
         train_search(
             catalogue.texts,

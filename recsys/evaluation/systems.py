@@ -151,7 +151,7 @@ class TrainedSystems:
 
             folder = self.folder / f"user_model-{seed}"
             valid = NextItemTargets(split.valid.histories, split.valid.targets_U)
-            recipe = UserModelRecipe.here(seed)
+            recipe = UserModelRecipe.for_machine(seed)
             fitted = train_user_model(
                 split.train,
                 valid,

@@ -49,7 +49,7 @@ def train_parts(
     if "rankers" in parts and setup:
         graded = sources.gate_judgements
         judged = judged_lists_of_setup(setup, graded) if graded else None
-        metrics |= train_rankers(setup, RankerOptions.here(options.seed), options, judged)
+        metrics |= train_rankers(setup, RankerOptions.for_machine(options.seed), options, judged)
     return metrics
 
 

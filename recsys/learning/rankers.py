@@ -29,7 +29,8 @@ from recsys.ranking.logged_rankings import LoggedRankings, split
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, GATE, NET, TREES
-from recsys.training.ranker import NetRecipe, TreeRecipe, train_net, train_trees
+from recsys.training.lambdamart import TreeRecipe, train_trees
+from recsys.training.ranker_net import NetRecipe, train_net
 from recsys.types import Mask
 
 #: Randomised requests that intervention harvesting needs; with fewer the curve comes from
@@ -47,7 +48,7 @@ class RankerOptions:
     criteria: GateCriteria = field(default_factory=GateCriteria)
 
     @classmethod
-    def here(cls, seed: int = 0) -> RankerOptions:
+    def for_machine(cls, seed: int = 0) -> RankerOptions:
         """Both rankers."""
         return cls(TreeRecipe(seed=seed), NetRecipe(seed=seed))
 

@@ -27,7 +27,7 @@ from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE
 from recsys.training.adapters import Adapters
 from recsys.training.contrastive import tune_encoder
 from recsys.training.cross_encoder import train_cross_encoder, with_negatives
-from recsys.training.loop import FitResult, Schedule
+from recsys.training.schedule import FitResult, Schedule
 from recsys.training.vectors import item_vectors
 from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Requests, Rows
@@ -53,7 +53,7 @@ class SearchRecipe:
     distilled: int = 60
 
     @classmethod
-    def here(cls, seed: int = 0) -> SearchRecipe:
+    def for_machine(cls, seed: int = 0) -> SearchRecipe:
         """For this machine."""
         return (cls.on_gpu if torch.cuda.is_available() else cls.on_cpu)(seed)
 
@@ -104,7 +104,7 @@ def train_search_parts(
         "lexical": data.lexical,
         "pairs": data.pairs,
         "bases": BaseModels(encoder, encoder.folder, student or bert_tiny()),
-        "recipe": SearchRecipe.here(options.seed),
+        "recipe": SearchRecipe.for_machine(options.seed),
         "adapters": adapters,
     }
     intents = {
@@ -132,37 +132,31 @@ def train_search(
     """Trains on the pairs of `train`, selects on those of `valid`, writes ENCODER, CROSS_ENCODER
     and FUSION into `folder`.
 
-    `texts` are the items' (`encoders.text.item_texts`), `lexical` the index over them. Returns the
-    metrics on `valid`. Checkpoints and TensorBoard logs go to `folder`/logs; `resume` continues
-    from them. Under several workers each mines and ranks for itself, alike; the steps are shared.
-    """
+    `texts` are the items', `lexical` the index over them. Returns the metrics on `valid`. `resume`
+    continues from the checkpoints in `folder`/logs. Under several workers each mines and ranks for
+    itself, alike; the steps are shared."""
+    train, valid = pairs["train"], pairs["valid"]
     stages = _Stages(
         texts=texts,
         lexical=lexical,
-        train=pairs["train"],
-        valid=pairs["valid"],
+        train=train,
+        valid=valid,
         folder=folder,
         say=say,
         resume=resume,
     )
-    encoder, encoder_fit = stages.tune_encoder(bases.encoder, recipe.encoder, adapters)
+    encoder, bi_encoder = stages.tune_encoder(bases.encoder, recipe.encoder, adapters)
     dense = ExactRetriever("dense", subtract_mean(stages.item_vectors(encoder)))
     sources = LexicalRetriever(lexical), dense
-    signals = Signals.ask(sources, _requests(encoder, stages.valid), LIST_DEPTH, stages.valid)
-    weights = signals.fused(stages.valid, START)
-    train_signals = Signals.ask(sources, _requests(encoder, stages.train), LIST_DEPTH)
-    lists_QN = train_signals.ranked(weights, LIST_DEPTH)
-    cross_encoder_fit = stages.train_cross_encoder(bases, recipe, lists_QN)
+    signals = Signals.ask(sources, _requests(encoder, valid), LIST_DEPTH, valid)
+    weights = signals.fused(valid, START)
+    candidates = Signals.ask(sources, _requests(encoder, train), LIST_DEPTH)
+    reranker = stages.train_cross_encoder(bases, recipe, candidates.ranked(weights, LIST_DEPTH))
     cross_encoder = CrossEncoder(folder / CROSS_ENCODER, batch_size=512)
-    min_margin = choose_min_margin(dense, encoder, stages.valid)
-    fusion, metrics = fuse_signals(signals, weights, cross_encoder, texts, stages.valid)
-    _write_json(folder / FUSION, {**fusion, "weakest": min_margin})
+    fusion, metrics = fuse_signals(signals, weights, cross_encoder, texts, valid)
+    _write_json(folder / FUSION, fusion | {"weakest": choose_min_margin(dense, encoder, valid)})
     say(f"validation {metrics}")
-    return {
-        "encoder/recall@10": encoder_fit.best,
-        "cross_encoder/ndcg@10": cross_encoder_fit.best,
-        **metrics,
-    }
+    return {"encoder/recall@10": bi_encoder.best, "cross_encoder/ndcg@10": reranker.best} | metrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ def train_users(setup: Setup, options: TrainOptions) -> dict[str, float]:
         "items": release.items,
         "vectors_ID": catalogue_vectors(release, encoder, options.folder),
         "folder": options.folder / USER_MODEL,
-        "recipe": UserModelRecipe.here(options.seed, options.log_dir(USER_MODEL)).with_values(
-            setup.user_recipe
-        ),
+        "recipe": UserModelRecipe.for_machine(
+            options.seed, options.log_dir(USER_MODEL)
+        ).with_values(setup.user_recipe),
         "say": options.say,
         "resume": options.resume,
     }

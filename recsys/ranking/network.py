@@ -149,7 +149,7 @@ def load(folder: str | Path) -> Network:
     folder = Path(folder)
     if not (folder / SHAPE).exists():
         raise NotFoundError(
-            f"{folder} has no network: name a folder that training.ranker.train_net wrote"
+            f"{folder} has no network: name a folder that training.ranker_net.train_net wrote"
         )
     told = json.loads((folder / SHAPE).read_text())
     shape = Shape(**{**told["shape"], "hidden": tuple(told["shape"]["hidden"])})

@@ -28,7 +28,7 @@ class TreeRanker:
         self.folder, self.threads = Path(folder), threads
         if not (self.folder / NAMES).exists():
             raise NotFoundError(
-                f"{folder} has no trees: name a folder that training.ranker.train_trees wrote"
+                f"{folder} has no trees: name a folder that training.lambdamart.train_trees wrote"
             )
         self.feature_names: tuple[str, ...] = tuple(json.loads((self.folder / NAMES).read_text()))
 

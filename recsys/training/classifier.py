@@ -6,7 +6,6 @@ ordinary encoder's folder and one matrix."""
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +20,13 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training import calibration
 from recsys.training.adapters import Adapters
-from recsys.training.loop import Positions, Say, Schedule, fit, seed_everything
+from recsys.training.labelled import Labelled, check_labelled, class_rows, stratified_split
+from recsys.training.loop import Positions, Say, Validate, fit, seed_everything
 from recsys.training.pooled import Pooled, Tokens
+from recsys.training.schedule import Schedule
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
 from recsys.understanding.intent import HEAD, LABELS, IntentClassifier
-
-#: The longest text that is taken for a text, in characters.
-MAX_CHARS = 10_000
-Labelled = tuple[Sequence[str], Sequence[str]]
-
 
 #: banking77, validation / test accuracy: this .944 / .931 (another seed .944 / .931), with R-drop
 #: of weight 1 .946 / .927, with SupCon of weight .5 in batches of 64 .942 / .931. All within noise,
@@ -95,23 +91,13 @@ def train_classifier(
     """Fine-tunes `base` (its query prefix is written before each text) and writes an
     `IntentClassifier` to `folder`.
 
-    `valid` chooses the weights, the temperature and the threshold; without it a stratified tenth of
-    the texts does, drawn by the schedule's seed. Returns what labels.json holds under `metrics`,
-    measured on it. `fit` says what `resume` and several workers mean.
-
-    Raises InputError for no texts, texts and labels of different number, an empty or overlong text,
-    an empty label, a label not in `known_labels`, fewer than two classes, or nothing to validate
-    on."""
-    check_labelled(texts, labels, known_labels)
-    if len(set(labels)) < 2:
-        raise InputError(
-            f"all {len(labels)} texts have the label {labels[0]!r}: a classifier needs two or more"
-        )
-    if valid is None:
-        valid, (texts, labels) = stratified_split(texts, labels, 0.1, schedule.seed)
-    check_labelled(*valid, sorted(set(labels)))
+    `valid` selects the weights, the temperature and the threshold; without it a stratified tenth of
+    the texts does, drawn by the schedule's seed. Returns the metrics on it, as in labels.json. `fit`
+    says what `resume` and several workers mean. Raises InputError for what `check_labelled` refuses
+    (labels must be in `known_labels`), fewer than two classes, or nothing to validate on."""
+    (texts, labels), valid = _training_data((texts, labels), valid, known_labels, schedule.seed)
     classes = sorted(set(labels))
-    truth_N, valid_N = (class_rows(names, classes) for names in (labels, valid[1]))
+    truth_N = class_rows(labels, classes)
     seed_everything(schedule.seed)
     pooled = Pooled(base, recipe.adapters, recipe.rank, schedule.steps(len(texts)))
     model = ClassifierNet(pooled, len(classes), recipe)
@@ -120,36 +106,31 @@ def train_classifier(
     model.to(device).begin_at_centroids(
         _forward(model, tokens)[0].to(device), torch.from_numpy(truth_N).to(device)
     )
-
-    def accuracy(model: nn.Module) -> float:
-        """Less up to half a text's worth of log loss, which decides between equals."""
-        logits_NC = _forward(model, valid_tokens)[1].cpu().numpy()
-        loss = calibration.log_loss(logits_NC, valid_N)
-        return float(
-            (logits_NC.argmax(axis=1) == valid_N).mean() - loss / (1 + loss) / (2 * len(valid_N))
-        )
-
-    fitted = fit(
-        model,
-        len(texts),
-        _loss(tokens, truth_N, recipe),
-        accuracy,
-        schedule,
-        say=say,
-        resume=resume,
-    )
+    loss = _loss(tokens, truth_N, recipe)
+    validate = _accuracy(valid_tokens, class_rows(valid[1], classes))
+    fitted = fit(model, len(texts), loss, validate, schedule, say=say, resume=resume)
     metrics = None
     if rank() == 0:
         about = {"train": len(texts), "valid": len(valid[0]), **asdict(fitted)}
-        metrics = _save(
-            model,
-            Path(folder),
-            classes,
-            valid,
-            about,
-            {"seed": schedule.seed, "recipe": asdict(recipe)},
-        )
+        how = {"seed": schedule.seed, "recipe": asdict(recipe)}
+        metrics = _save(model, Path(folder), classes, valid, about=about, how=how)
     return from_first(metrics)
+
+
+def _training_data(
+    train: Labelled, valid: Labelled | None, known_labels: Sequence[str] | None, seed: int
+) -> tuple[Labelled, Labelled]:
+    """Training and validation texts, checked."""
+    check_labelled(*train, known_labels)
+    if len(set(train[1])) < 2:
+        raise InputError(
+            f"all {len(train[1])} texts have the label {train[1][0]!r}: "
+            "a classifier needs two or more"
+        )
+    if valid is None:
+        valid, train = stratified_split(*train, 0.1, seed)
+    check_labelled(*valid, sorted(set(train[1])))
+    return train, valid
 
 
 def evaluate_classifier(
@@ -166,93 +147,35 @@ def evaluate_classifier(
     truth_N = class_rows(labels, classifier.classes)
     logits_NC = classifier.logits(texts) / classifier.temperature
     scores_NC = calibration.softmax(logits_NC)
-    right_N, sure_N = scores_NC.argmax(axis=1) == truth_N, scores_NC.max(axis=1)
-    found = {
+    right_N, confidence_N = scores_NC.argmax(axis=1) == truth_N, scores_NC.max(axis=1)
+    metrics = {
         "accuracy": float(right_N.mean()),
         "macro_f1": calibration.macro_f1(
             truth_N, scores_NC.argmax(axis=1), len(classifier.classes)
         ),
         "calibration_error": calibration.calibration_error(scores_NC, truth_N),
         "log_loss": calibration.log_loss(logits_NC, truth_N),
-        "kept": float((sure_N[right_N] >= classifier.threshold).mean()) if right_N.any() else 0.0,
+        "kept": float((confidence_N[right_N] >= classifier.threshold).mean())
+        if right_N.any()
+        else 0.0,
     }
     if len(outside):
-        other_M = classifier.probabilities(outside).max(axis=1)
-        found["auroc"] = calibration.auroc(sure_N, other_M)
-        found["refused"] = float((other_M < classifier.threshold).mean())
-        answered = (right_N & (sure_N >= classifier.threshold)).sum() + (
-            other_M < classifier.threshold
+        outside_M = classifier.probabilities(outside).max(axis=1)
+        metrics["auroc"] = calibration.auroc(confidence_N, outside_M)
+        metrics["refused"] = float((outside_M < classifier.threshold).mean())
+        answered = (right_N & (confidence_N >= classifier.threshold)).sum() + (
+            outside_M < classifier.threshold
         ).sum()
-        found["accuracy/all"] = float(answered / (len(texts) + len(outside)))
-    return found
-
-
-def check_labelled(
-    texts: Sequence[str], labels: Sequence[str], known_labels: Sequence[str] | None = None
-) -> None:
-    """Raises InputError with the first thing that is wrong, and where."""
-    if len(texts) != len(labels):
-        raise InputError(
-            f"there are {len(texts)} texts and {len(labels)} labels: give each text one label"
-        )
-    if not len(texts):
-        raise InputError("there are no labelled texts: the file is empty")
-    for place, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-        if not text.strip():
-            raise InputError(f"text {place} (label {label!r}) is empty: fill it or remove the row")
-        if len(text) > MAX_CHARS:
-            raise InputError(
-                f"text {place} has {len(text):,} characters: cut it to {MAX_CHARS:,} or remove the row"
-            )
-        if not label.strip():
-            raise InputError(
-                f"text {place} ({text[:40]!r}) has no label: fill it or remove the row"
-            )
-    unknown = sorted(set(labels) - set(labels if known_labels is None else known_labels))
-    if unknown:
-        named = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
-        raise InputError(
-            f"{len(unknown)} labels are unknown: {named}; correct them or remove their rows"
-        )
-
-
-def stratified_split(
-    texts: Sequence[str], labels: Sequence[str], share: float, seed: int
-) -> tuple[Labelled, Labelled]:
-    """(A stratified `share`, the rest): of each class its rounded part, so none of a class of few;
-    where that is nothing at all, one of each class of two or more. Raises InputError where every
-    class has one text."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    sizes = Counter(labels)
-    wanted = {label: round(size * share) for label, size in sizes.items()}
-    if not any(wanted.values()):
-        wanted = {label: min(1, size - 1) for label, size in sizes.items()}
-    if not any(wanted.values()):
-        raise InputError(
-            f"each of {len(sizes)} classes has one text: add texts, or give some to validate on"
-        )
-    parts: tuple[list[int], list[int]] = ([], [])
-    for place in order:
-        taken = wanted[labels[place]] > 0
-        wanted[labels[place]] -= taken
-        parts[not taken].append(place)
-    first, rest = (
-        ([texts[at] for at in sorted(part)], [labels[at] for at in sorted(part)]) for part in parts
-    )
-    return first, rest
-
-
-def class_rows(labels: Sequence[str], classes: Sequence[str]) -> Ints:
-    place = {name: at for at, name in enumerate(classes)}
-    return np.array([place[label] for label in labels], np.int64)
+        metrics["accuracy/all"] = float(answered / (len(texts) + len(outside)))
+    return metrics
 
 
 def _loss(tokens: Tokens, truth_N: Ints, recipe: ClassifierRecipe) -> Any:
-    def loss(model: nn.Module, places: Positions) -> Tensor:
+    def loss(model: nn.Module, positions: Positions) -> Tensor:
         copies = 2 if recipe.rdrop else 1
         device = next(model.parameters()).device
-        truth_B = torch.from_numpy(truth_N[np.tile(places, copies)]).to(device)
-        vectors_BD, logits_BC = model(*tokens.batch(np.tile(places, copies), device))
+        truth_B = torch.from_numpy(truth_N[np.tile(positions, copies)]).to(device)
+        vectors_BD, logits_BC = model(*tokens.batch(np.tile(positions, copies), device))
         total = functional.cross_entropy(logits_BC, truth_B, label_smoothing=recipe.label_smoothing)
         if recipe.rdrop:
             total = total + recipe.rdrop * _disagreement(*logits_BC.log_softmax(dim=1).chunk(2))
@@ -261,6 +184,19 @@ def _loss(tokens: Tokens, truth_N: Ints, recipe: ClassifierRecipe) -> Any:
         return total
 
     return loss
+
+
+def _accuracy(tokens: Tokens, truth_N: Ints) -> Validate:
+    """Accuracy less up to half a text's worth of log loss, which breaks ties."""
+
+    def accuracy(model: nn.Module) -> float:
+        logits_NC = _forward(model, tokens)[1].cpu().numpy()
+        loss = calibration.log_loss(logits_NC, truth_N)
+        return float(
+            (logits_NC.argmax(axis=1) == truth_N).mean() - loss / (1 + loss) / (2 * len(truth_N))
+        )
+
+    return accuracy
 
 
 def _disagreement(logs_BC: Tensor, others_BC: Tensor) -> Tensor:
@@ -303,43 +239,50 @@ def _save(
     folder: Path,
     classes: list[str],
     valid: Labelled,
+    *,
     about: dict[str, Any],
     how: dict[str, Any],
 ) -> dict[str, Any]:
-    """The encoder, the head and, last, labels.json; calibrated by the very code that will
-    answer."""
-    from safetensors.numpy import save_file
-
+    """Writes the encoder, the head and, last, labels.json, calibrated by the same code that will
+    serve; returns the metrics."""
     base = model.pooled.base
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LABELS).unlink(missing_ok=True)
     model.pooled.save(folder)
+    _save_head(model, folder)
+    usage = {
+        "query_prefix": base.query_prefix,
+        "max_tokens": base.max_tokens,
+        "pooling": base.pooling,
+    }
+    labels = {"classes": classes, "temperature": 1.0, "threshold": 0.0, **usage, **how}
+    _write_labels(folder, labels)
+    classifier = IntentClassifier(folder, base.device, threads=base.threads)
+    _calibrate(classifier, valid)
+    labels["temperature"], labels["threshold"] = classifier.temperature, classifier.threshold
+    labels["metrics"] = {**about, **evaluate_classifier(classifier, *valid)}
+    _write_labels(folder, labels)
+    return labels["metrics"]
+
+
+def _save_head(model: ClassifierNet, folder: Path) -> None:
+    from safetensors.numpy import save_file
+
     weight_CD, bias_C = (
         part.detach().float().cpu().numpy() for part in (model.head.weight, model.head.bias)
     )
     save_file(
         {"weight": np.ascontiguousarray(weight_CD * model.scale), "bias": bias_C}, folder / HEAD
     )
-    reading = {
-        "query_prefix": base.query_prefix,
-        "max_tokens": base.max_tokens,
-        "pooling": base.pooling,
-    }
-    labels = {"classes": classes, "temperature": 1.0, "threshold": 0.0, **reading, **how}
-    _write(folder, labels)
-    classifier, truth_N = (
-        IntentClassifier(folder, base.device, threads=base.threads),
-        class_rows(valid[1], classes),
-    )
-    logits_NC = classifier.logits(valid[0])
-    labels["temperature"] = calibration.temperature(logits_NC, truth_N)
-    sure_NC = calibration.softmax(logits_NC / labels["temperature"])
-    labels["threshold"] = calibration.threshold(sure_NC, truth_N)
-    classifier.temperature, classifier.threshold = labels["temperature"], labels["threshold"]
-    labels["metrics"] = {**about, **evaluate_classifier(classifier, *valid)}
-    _write(folder, labels)
-    return labels["metrics"]
 
 
-def _write(folder: Path, labels: dict[str, Any]) -> None:
+def _calibrate(classifier: IntentClassifier, valid: Labelled) -> None:
+    """Sets temperature and threshold (temperature scaling, Guo et al. 2017)."""
+    logits_NC, truth_N = classifier.logits(valid[0]), class_rows(valid[1], classifier.classes)
+    classifier.temperature = calibration.temperature(logits_NC, truth_N)
+    probabilities_NC = calibration.softmax(logits_NC / classifier.temperature)
+    classifier.threshold = calibration.threshold(probabilities_NC, truth_N)
+
+
+def _write_labels(folder: Path, labels: dict[str, Any]) -> None:
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -14,8 +14,9 @@ from recsys.datasets.judgments import GOOD, USABLE, JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError
 from recsys.training.adapters import Adapters
-from recsys.training.loop import FitResult, Positions, Schedule, fit
+from recsys.training.loop import Positions, fit
 from recsys.training.pooled import Pooled, Tokens
+from recsys.training.schedule import FitResult, Schedule
 from recsys.training.workers import from_first, rank
 from recsys.types import Ints
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,12 @@ from torch import nn
 from recsys.datasets.judgments import JudgedPairs
 from recsys.metrics import graded_ndcg, mean
 from recsys.ranking.cross_encoder import on_device, pair_batch, pair_tokenizer
-from recsys.training.loop import FitResult, Schedule, fit, seed_everything
+from recsys.training.loop import fit, seed_everything
+from recsys.training.schedule import FitResult, Schedule
 from recsys.training.workers import from_first, rank
 from recsys.types import Floats, Ints
 
-#: What an unjudged candidate counts as. It was not looked at, which is not the same as wrong.
+#: Grade of an unjudged candidate: unlabelled, which is not the same as irrelevant.
 UNJUDGED = 0.25
 
 
@@ -68,34 +71,51 @@ def train_cross_encoder(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1, dtype=torch.float32
     )
-    tokenizer = pair_tokenizer(base, max_tokens)
-
-    def logits(model: nn.Module, asked: JudgedPairs, places: Ints) -> torch.Tensor:
-        batch = pair_batch(
-            tokenizer,
-            [asked.queries[q] for q in asked.query_P[places]],
-            [texts[row] for row in asked.rows_P[places]],
-        )
-        return model(**on_device(batch, next(model.parameters()).device)).logits[:, 0].float()
-
-    def loss(model: nn.Module, places: Ints) -> torch.Tensor:
-        logits_B = logits(model, pairs, places)
-        grades_B = torch.from_numpy(pairs.grades_P[places]).to(logits_B.device)
-        return nn.functional.binary_cross_entropy_with_logits(logits_B, grades_B)
-
-    def validate(model: nn.Module) -> float:
-        blocks = np.array_split(np.arange(len(valid.query_P)), -(-len(valid.query_P) // 256))
-        return judged_ndcg(
-            valid, np.concatenate([logits(model, valid, block).cpu().numpy() for block in blocks])
-        )
-
-    fitted = fit(model, len(pairs.query_P), loss, validate, schedule, say=say, resume=resume)
+    objective = _PairGrades(pair_tokenizer(base, max_tokens), texts, pairs, valid)
+    fitted = fit(
+        model,
+        len(pairs.query_P),
+        objective.loss,
+        objective.ndcg,
+        schedule,
+        say=say,
+        resume=resume,
+    )
     if rank() == 0:
         model.save_pretrained(folder)
         for file in base.glob("tokenizer*.json"):
             shutil.copyfile(file, folder / file.name)
-    from_first(None)  # nobody opens it before it is there
+    from_first(None)  # no worker opens it before it is written
     return fitted
+
+
+@dataclass(frozen=True)
+class _PairGrades:
+    """Binary cross-entropy of the training pairs' grades, and the validation's nDCG@10."""
+
+    tokenizer: Any
+    texts: Sequence[str]
+    pairs: JudgedPairs
+    valid: JudgedPairs
+
+    def loss(self, model: nn.Module, positions: Ints) -> torch.Tensor:
+        logits_B = self._logits(model, self.pairs, positions)
+        grades_B = torch.from_numpy(self.pairs.grades_P[positions]).to(logits_B.device)
+        return nn.functional.binary_cross_entropy_with_logits(logits_B, grades_B)
+
+    def ndcg(self, model: nn.Module) -> float:
+        count = len(self.valid.query_P)
+        blocks = np.array_split(np.arange(count), -(-count // 256))
+        logits = [self._logits(model, self.valid, block).cpu().numpy() for block in blocks]
+        return judged_ndcg(self.valid, np.concatenate(logits))
+
+    def _logits(self, model: nn.Module, pairs: JudgedPairs, positions: Ints) -> torch.Tensor:
+        batch = pair_batch(
+            self.tokenizer,
+            [pairs.queries[query] for query in pairs.query_P[positions]],
+            [self.texts[row] for row in pairs.rows_P[positions]],
+        )
+        return model(**on_device(batch, next(model.parameters()).device)).logits[:, 0].float()
 
 
 def judged_ndcg(pairs: JudgedPairs, scores_P: Floats, k: int = 10) -> float:

@@ -38,7 +38,7 @@ from recsys.intervals import cluster_ids, clustered_mean
 from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
 from recsys.ranking.network import Network, load, save
 from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
-from recsys.training.ranker import list_tensors
+from recsys.training.ranker_net import list_tensors
 from recsys.types import Floats
 
 Values = NDArray[np.float64]

@@ -1,8 +1,9 @@
-"""One training loop for every model: shuffles, steps, validates, keeps the best, resumes.
+"""One training loop for every model: shuffling, AdamW steps, validation, early stopping on the best
+weights, checkpoints.
 
-What is learned stands in the caller's `loss(model, places)` and `validate(model)`; this file knows
+What is learned is the caller's `loss(model, positions)` and `validate(model)`; this file knows
 neither texts nor labels. Under an initialised `torch.distributed` every worker calls `fit` with the
-same arguments."""
+same arguments (data parallelism)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from recsys.errors import InputError, RecsysError
 from recsys.training.adapters import allocators, orthogonality
+from recsys.training.schedule import FitResult, Schedule
 from recsys.training.workers import from_first, rank, share_weights, workers
 from recsys.types import Ints
 
@@ -36,75 +38,7 @@ Say = Callable[[str], None]
 CHECKPOINT = "checkpoint.pt"
 #: Parameters whose names begin so take `head_rate` times the learning rate.
 HEAD = "head."
-TELL_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast. The learning rate rises over the share `warmup` of the steps, then
-    falls to 0.
-
-    `batch_size` is of one step over all workers: with N workers each takes 1/N of it and the step
-    is the same (an in-batch contrastive loss sees only its worker's share: multiply the size by N
-    to keep as many negatives). `evaluations` validations are made an epoch; `patience` of them in a
-    row that are no better stop the run, 0 never. Weight decay spares biases, norms and everything
-    else of one dimension. `clip` bounds the gradient's norm. `average` keeps an exponential mean of
-    the weights, this share of it old at each step (0.999 is common; less at first); it is what is
-    validated and kept. `log_dir` takes TensorBoard logs and the checkpoint. `device` is this
-    worker's GPU where there is one."""
-
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    evaluations: int = 1
-    patience: int = 3
-    seed: int = 0
-    device: str | None = None
-    log_dir: Path | None = None
-    clip: float = 1.0
-    head_rate: float = 1.0
-    average: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "evaluations", "clip", "head_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}: give more than 0")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}: give 0 or more")
-        for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give a share, 0 to 1")
-
-    def steps_an_epoch(self, examples: int) -> int:
-        """The incomplete last batch of an epoch is left out, unless it is the only one."""
-        return max(1, examples // self.batch_size)
-
-    def steps(self, examples: int) -> int:
-        return max(1, round(self.epochs * self.steps_an_epoch(examples)))
-
-    def rate(self, step: int, steps: int) -> float:
-        """The share of the full learning rate at `step` of 0..steps-1."""
-        rising = math.ceil(self.warmup * steps)
-        return (
-            (step + 1) / (rising + 1) if step < rising else (steps - step) / max(1, steps - rising)
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """`best` is the best validation, reached after `step` of the `steps` made; `start` is that of
-    the given weights.
-
-    `seconds` counts this process only, not what a resumed run did before.
-    """
-
-    best: float
-    step: int
-    steps: int
-    seconds: float
-    start: float
+LOG_INTERVAL_S = 30.0
 
 
 def fit(
@@ -143,7 +77,8 @@ def fit(
         raise InputError(
             f"{examples} examples cannot be shared by {workers()} workers: train with fewer"
         )
-    return _Run(model, examples, loss, validate, schedule, say).run(resume)
+    run = _Run(model, examples, loss=loss, validate=validate, schedule=schedule, say=say)
+    return run.run(resume)
 
 
 def seed_everything(seed: int) -> None:
@@ -154,7 +89,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _mixed(*numbers: int) -> int:
+def _mix_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
@@ -165,31 +100,27 @@ class _Run:
         self,
         model: nn.Module,
         examples: int,
+        *,
         loss: Loss,
         validate: Validate,
         schedule: Schedule,
         say: Say,
     ) -> None:
-        self.examples, self.loss, self.validate, self.schedule, self.say = (
-            examples,
-            loss,
-            validate,
-            schedule,
-            say,
-        )
+        self.examples, self.loss, self.validate = examples, loss, validate
+        self.schedule, self.say = schedule, say
         self.device = torch.device(
             schedule.device or ("cuda" if torch.cuda.is_available() else "cpu")
         )
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.model = model.to(self.device)
-        self.kept = copy.deepcopy(model) if schedule.average else model  # what is validated
+        self.averaged = copy.deepcopy(model) if schedule.average else model  # validated and saved
         self.steps = schedule.steps(examples)
         self.every = max(1, round(schedule.steps_an_epoch(examples) / schedule.evaluations))
         self.optimizer = _optimizer(model, schedule, fused=self.device.type == "cuda")
         self.allocators = allocators(model)
         self.step, self.stale, self.begun = 0, 0, time.perf_counter()
-        self.told = self.begun
+        self.logged_at = self.begun
         self.best, self.best_step, self.start = -math.inf, 0, -math.inf
         self.best_state: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
@@ -205,7 +136,7 @@ class _Run:
             while self.step < self.steps and not (patience and self.stale >= patience):
                 self._train(wrapped, next(batches))
                 bar.update(self.schedule.batch_size)
-                self._tell_now_and_then()
+                self._log_progress()
                 if self.step % self.every == 0 or self.step == self.steps:
                     self._evaluate()
                     bar.set_postfix(best=f"{self.best:.4f}")
@@ -225,21 +156,25 @@ class _Run:
             start=self.start,
         )
 
-    def _tell_now_and_then(self) -> None:
-        """Where no bar is drawn, a line every TELL_S seconds."""
-        if time.perf_counter() - self.told > TELL_S and rank() == 0 and not sys.stderr.isatty():
-            self.told = time.perf_counter()
-            self.say(f"step {self.step:,} of {self.steps:,}  {self.told - self.begun:.0f} s")
+    def _log_progress(self) -> None:
+        """Without a progress bar, a line every LOG_INTERVAL_S seconds."""
+        if (
+            time.perf_counter() - self.logged_at > LOG_INTERVAL_S
+            and rank() == 0
+            and not sys.stderr.isatty()
+        ):
+            self.logged_at = time.perf_counter()
+            self.say(f"step {self.step:,} of {self.steps:,}  {self.logged_at - self.begun:.0f} s")
 
-    def _train(self, model: nn.Module, places: Positions) -> None:
+    def _train(self, model: nn.Module, positions: Positions) -> None:
         """One step on this worker's share of the batch."""
-        seed_everything(_mixed(self.schedule.seed, self.step, rank()))
+        seed_everything(_mix_seed(self.schedule.seed, self.step, rank()))
         share = self.schedule.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = share * group["full_lr"]
         model.train()
         with self._precision():
-            loss = self.loss(model, places)
+            loss = self.loss(model, positions)
         for allocator in self.allocators:
             loss = loss + orthogonality(allocator)
         loss.backward()
@@ -256,9 +191,11 @@ class _Run:
     def _average(self) -> None:
         """Step n moves the mean by 9 / (10 + n) where that is more: it forgets the weights as
         given."""
-        if self.kept is not self.model:
+        if self.averaged is not self.model:
             share = max(1 - self.schedule.average, 9 / (10 + self.step))
-            for mean, weights in zip(self.kept.parameters(), self.model.parameters(), strict=True):
+            for mean, weights in zip(
+                self.averaged.parameters(), self.model.parameters(), strict=True
+            ):
                 mean.lerp_(weights, share)
 
     def _batches(self) -> Iterator[Positions]:
@@ -266,16 +203,16 @@ class _Run:
         size, an_epoch = self.schedule.batch_size, self.schedule.steps_an_epoch(self.examples)
         for epoch in range(self.step // an_epoch, math.ceil(self.steps / an_epoch)):
             order = np.random.default_rng([self.schedule.seed, epoch]).permutation(self.examples)
-            done = self.step - epoch * an_epoch
-            for at in range(done * size, an_epoch * size, size):
+            first_step = self.step - epoch * an_epoch
+            for at in range(first_step * size, an_epoch * size, size):
                 batch = order[at : at + size]
                 shared = len(batch) - len(batch) % workers()
                 yield batch[:shared][rank() :: workers()]
 
     def _evaluate(self) -> None:
-        """Validates on the first worker, tells the others, keeps the weights if they are the best
-        so far."""
-        self.kept.eval()
+        """Validates on the first worker, broadcasts the result, keeps the weights if they are the
+        best so far."""
+        self.averaged.eval()
         loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
         self.losses.clear()
         if not math.isfinite(loss):
@@ -283,7 +220,7 @@ class _Run:
                 f"the loss is {loss} after {self.step} steps: lower the learning rate"
             )
         with torch.no_grad(), self._precision():
-            value = from_first(float(self.validate(self.kept)) if rank() == 0 else 0.0)
+            value = from_first(float(self.validate(self.averaged)) if rank() == 0 else 0.0)
         self.start = value if self.step == 0 else self.start
         better = value > self.best
         self.stale = 0 if better else self.stale + 1
@@ -292,7 +229,7 @@ class _Run:
         if rank() == 0:
             if better:
                 self.best_state = {
-                    name: _copied(tensor) for name, tensor in self.kept.state_dict().items()
+                    name: _copied(tensor) for name, tensor in self.averaged.state_dict().items()
                 }
             self._log(loss, value)
             self._save()
@@ -319,7 +256,7 @@ class _Run:
         state = {
             "recipe": self._recipe(),
             "model": self.model.state_dict(),
-            "kept": self.kept.state_dict(),
+            "kept": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "numbers": [self.step, self.stale, self.best, self.best_step, self.start],
             "best": self.best_state,
@@ -330,13 +267,13 @@ class _Run:
         path.with_suffix(".new").replace(path)
 
     def _load(self) -> bool:
-        """Takes up the checkpoint, which only the first worker has to see; False where there is
+        """Resumes from the checkpoint, which only the first worker has to see; False where there is
         none."""
         path = Path(self.schedule.log_dir or ".") / CHECKPOINT
-        there = self.schedule.log_dir is not None and path.exists()
+        exists = self.schedule.log_dir is not None and path.exists()
         state = from_first(
             torch.load(path, map_location="cpu", weights_only=True)
-            if there and rank() == 0
+            if exists and rank() == 0
             else None
         )
         if state is None:
@@ -345,7 +282,7 @@ class _Run:
             raise InputError(
                 f"{path} is of another schedule or number of examples: remove it, or train without resume"
             )
-        self.kept.load_state_dict(state["kept"])
+        self.averaged.load_state_dict(state["kept"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.stale, self.best, self.best_step, self.start = state["numbers"]
@@ -355,7 +292,7 @@ class _Run:
         return True
 
     def _recipe(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be taken up."""
+        """What a checkpoint must agree with to be resumed."""
         chosen = {
             k: v
             for k, v in asdict(self.schedule).items()
@@ -381,10 +318,10 @@ class _Run:
 
     def _bar(self) -> tqdm:
         quiet = True if rank() else None  # None: where stderr is no terminal
-        total, done = self.steps * self.schedule.batch_size, self.step * self.schedule.batch_size
+        batch_size = self.schedule.batch_size
         return tqdm(
-            total=total,
-            initial=done,
+            total=self.steps * batch_size,
+            initial=self.step * batch_size,
             unit=" examples",
             unit_scale=True,
             file=sys.stderr,

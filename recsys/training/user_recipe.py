@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from recsys.errors import InputError
-from recsys.training.loop import Schedule
+from recsys.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class UserModelRecipe:
         }
 
     @classmethod
-    def here(cls, seed: int = 0, log_dir: Path | None = None) -> UserModelRecipe:
+    def for_machine(cls, seed: int = 0, log_dir: Path | None = None) -> UserModelRecipe:
         """For this machine."""
         return (cls.on_gpu if torch.cuda.is_available() else cls.on_cpu)(seed, log_dir)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import InputError
-from recsys.training.loop import FitResult, Say, fit, seed_everything
+from recsys.training.loop import Say, fit, seed_everything
 from recsys.training.next_item import NextItemLoss, NextItemNdcg, TrainableUserModel, Windows
+from recsys.training.schedule import FitResult
 from recsys.training.splits import NextItemTargets
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.workers import from_first, rank
@@ -41,37 +42,35 @@ def train_user_model(
     where there is no such event."""
     content = ContentFeatures.fit(items, vectors_ID)
     features_IC = content.features(items, vectors_ID)
-    windows = Windows.of(histories, recipe.length)
+    windows = _windows(histories, recipe.length)
+    seed_everything(recipe.schedule.seed)
+    events_I = np.bincount(histories.items, minlength=items.num_rows)
+    model = TrainableUserModel(recipe, features_IC, events_I)
+    loss, validate = NextItemLoss(windows, recipe, events_I), NextItemNdcg(valid, recipe.length)
+    count, schedule = len(windows.starts_W), recipe.schedule
+    fitted = fit(model, count, loss, validate, schedule, say=say, resume=resume)
+    if rank() == 0:
+        save_sequence_model(
+            folder,
+            model.network,
+            content,
+            items["item_id"].combine_chunks(),
+            features_IC=features_IC,
+            residuals_ID=model.residuals(),
+            events_I=events_I,
+        )
+    from_first(None)  # no worker opens it before it is written
+    return fitted
+
+
+def _windows(histories: Histories, length: int) -> Windows:
+    windows = Windows.of(histories, length)
     if not len(windows.starts_W):
         raise InputError(
             f"{len(histories):,} histories hold no second item to predict from a first: "
             "wait for more events"
         )
-    seed_everything(recipe.schedule.seed)
-    events_I = np.bincount(histories.items, minlength=items.num_rows)
-    model = TrainableUserModel(recipe, features_IC, events_I)
-    fitted = fit(
-        model,
-        len(windows.starts_W),
-        NextItemLoss(windows, recipe, events_I),
-        NextItemNdcg(valid, recipe.length),
-        recipe.schedule,
-        say=say,
-        resume=resume,
-    )
-    if rank() == 0:
-        item_ids, residuals_ID = items["item_id"].combine_chunks(), model.residuals()
-        save_sequence_model(
-            folder,
-            model.network,
-            content,
-            item_ids,
-            features_IC=features_IC,
-            residuals_ID=residuals_ID,
-            events_I=events_I,
-        )
-    from_first(None)  # no worker opens it before it is written
-    return fitted
+    return windows
 
 
 def score_recipe(

@@ -46,7 +46,7 @@ def debiasing_gain(
 
 def _gain(market: Market, model: ClickModel, folder: Path, count: int, seed: int) -> float:
     from recsys.ranking.trees import TreeRanker
-    from recsys.training.ranker import TreeRecipe, train_trees
+    from recsys.training.lambdamart import TreeRecipe, train_trees
 
     candidates = CandidateSets.draw(market, count, seed)
     test = CandidateSets.draw(market, count // 2, seed + 1_000_000)

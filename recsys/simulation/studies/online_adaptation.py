@@ -63,7 +63,7 @@ def _trained_learner(
 ) -> OnlineLearner:
     from recsys.training.influence import OnlineConfig
     from recsys.training.last_layer import OnlineLearner
-    from recsys.training.ranker import NetRecipe, train_net
+    from recsys.training.ranker_net import NetRecipe, train_net
 
     past = CandidateSets.draw(market, count, seed)
     lists = simulate_log(past, sales_scores(past), policy=SWAPS, model=model, seed=seed)

@@ -28,7 +28,7 @@ def title(item: int) -> str:
 
 
 def left_out(user: int) -> int:
-    """The one item of the user's colour that he did not buy."""
+    """The one item of the user's colour that they did not buy."""
     return 2 * (user // 2 % (ITEMS // 2)) + user % 2
 
 

@@ -186,7 +186,7 @@ def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
                 "brand": {"brand": (each.value,)},
                 "price": {"min_price": float(low), "max_price": float(high) if high else None},
             }[name]
-            allowed_I = shop.allowed(replace(filters, **alone))  # type: ignore[arg-type]
+            allowed_I = shop.filter_mask(replace(filters, **alone))  # type: ignore[arg-type]
             assert each.count == (matched_I & (allowed_I if allowed_I is not None else True)).sum()
 
 
@@ -197,7 +197,7 @@ def test_every_priced_item_lies_in_a_range_and_every_label_in_a_value(
 ) -> None:
     shop, matched_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
     shown = count_facets(shop, matched_I, Filters(in_stock=filters.in_stock))
-    allowed_I = shop.allowed(Filters(in_stock=filters.in_stock))
+    allowed_I = shop.filter_mask(Filters(in_stock=filters.in_stock))
     kept_I = matched_I & (allowed_I if allowed_I is not None else True)
     if shown["price"]:
         assert (

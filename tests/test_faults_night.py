@@ -124,13 +124,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 3 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(
+    mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)],
         capture_output=True,
         check=False,
     )
-    if made.returncode:
-        pytest.skip(f"a disk of its own cannot be mounted here: {made.stderr.decode().strip()}")
+    if mount.returncode:
+        pytest.skip(f"a disk of its own cannot be mounted here: {mount.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -215,7 +215,9 @@ def test_an_actor_with_several_shards_encodes_one_at_a_time(home: Path) -> None:
     message = pa.record_batch([*columns, encoder.tokenize(texts)], schema=embed._MESSAGE)
     prepared = write_arrow([message], embed._MESSAGE).to_pybytes()
     with ThreadPoolExecutor(4) as pool:
-        rows = [done.rows for done in pool.map(partial(actor.process, prepared=prepared), range(4))]
+        rows = [
+            result.rows for result in pool.map(partial(actor.process, prepared=prepared), range(4))
+        ]
     assert (rows, actor.encoder.most) == ([3] * 4, 1)  # type: ignore[attr-defined]
     for shard in range(4):
         np.testing.assert_array_equal(

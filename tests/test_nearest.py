@@ -90,20 +90,22 @@ def test_lists_do_not_depend_on_the_item_shards(ray_session: None, tmp_path: Pat
     assert (len(nearest.item_shards(whole)), len(nearest.item_shards(cut))) == (1, 3)
     assert released(whole) == released(cut)
     for part in range(PARTS):
-        known = histories_of(cut.read_part(files.USERS, part))
+        histories = histories_of(cut.read_part(files.USERS, part))
         requests = Requests(
-            size=len(known),
+            size=len(histories),
             texts=None,
             vectors_BD=np.array(cut.read_array(files.USER_VECTORS, part)),
-            histories=known,
+            histories=histories,
         )
         sellable_I = np.asarray(cut.open_table(files.ITEMS)["in_stock"])
         exact = ExactRetriever("discovery", cut.open_array(files.ITEM_VECTORS))
-        (listed,) = nearest.NeighbourLists(cut, part).substitute_into([exact], range(len(known)))
-        wanted = exact.retrieve(requests, 120, sellable_I)
-        found = listed.retrieve(requests, 120, sellable_I)
-        np.testing.assert_array_equal(found.rows_BN, wanted.rows_BN)
-        np.testing.assert_allclose(found.scores_BN, wanted.scores_BN, rtol=1e-5)
+        (listed,) = nearest.NeighbourLists(cut, part).substitute_into(
+            [exact], range(len(histories))
+        )
+        expected = exact.retrieve(requests, 120, sellable_I)
+        actual = listed.retrieve(requests, 120, sellable_I)
+        np.testing.assert_array_equal(actual.rows_BN, expected.rows_BN)
+        np.testing.assert_allclose(actual.scores_BN, expected.scores_BN, rtol=1e-5)
 
 
 @pytest.mark.parametrize("items_resident", [1_000_000, 6])
@@ -118,25 +120,25 @@ def test_a_night_releases_the_lists_that_a_search_of_its_own_makes(
     manifest = run_night(begin(choices, UNTIL), print)
     release = Release.open(ArtifactStore(choices.home), manifest.version)
     ranker = choices.recommend_ranker()
-    asked = sources.make_sources(
+    retrievers = sources.make_sources(
         ranker.feature_names, funnel.source_data_of(release, ranker.feature_names)
     )
     assert nearest.SOURCE in ranker.feature_names
-    known, sellable_I = histories_of(release.users), np.asarray(release.items["in_stock"])
-    for user in range(len(known)):
+    histories, sellable_I = histories_of(release.users), np.asarray(release.items["in_stock"])
+    for user in range(len(histories)):
         vector_D = np.array(release.user_vectors_UD[user : user + 1])
         requests = Requests(
             size=1,
             texts=None,
             vectors_BD=vector_D,
-            histories=known.slice(user, user + 1),
+            histories=histories.slice(user, user + 1),
             now_days=utc_days(UNTIL),
         )
-        found = funnel.retrieve_and_rank(asked, ranker, requests, 12, allowed=sellable_I)
-        width = found.rows_BK.shape[1]
-        np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], found.rows_BK[0])
+        actual = funnel.retrieve_and_rank(retrievers, ranker, requests, 12, allowed=sellable_I)
+        width = actual.rows_BK.shape[1]
+        np.testing.assert_array_equal(release.candidate_rows_UN[user, :width], actual.rows_BK[0])
         np.testing.assert_allclose(
-            release.candidate_features_UNF[user, :width], found.features_BKF[0], rtol=1e-5
+            release.candidate_features_UNF[user, :width], actual.features_BKF[0], rtol=1e-5
         )
 
 

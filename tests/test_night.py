@@ -107,8 +107,10 @@ def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> 
 
 
 def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None:
-    given = {
-        "user_id is 'Ann: her': it must have 200 characters or fewer": "user_id: it must have 200 characters or fewer",
+    rules = {
+        "user_id is 'Ann: her': it must have 200 characters or fewer": (
+            "user_id: it must have 200 characters or fewer"
+        ),
         "event_id 'Ann: 1' repeats row 3 of Ann: x.csv: the first is kept": (
             "event_id stands there before: the first is kept"
         ),
@@ -119,9 +121,9 @@ def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None
             "text: the encoder fails on it (ValueError: a: b)"
         ),
     }
-    rows = [["events"] * 4, [""] * 4, range(4), list(given), [""] * 4]
+    rows = [["events"] * 4, [""] * 4, range(4), list(rules), [""] * 4]
     assert count_rules(pa.table(rows, QUARANTINE)) == {
-        f"events: {rule}": 1 for rule in given.values()
+        f"events: {rule}": 1 for rule in rules.values()
     }
 
 
@@ -129,8 +131,8 @@ def test_a_title_finds_its_item_first(recommender: Recommender) -> None:
     encoder = setup().encoder()
     for item in range(ITEMS):
         query = Query(request_id="r", k=3, text=title(item))
-        found = recommender.search(query, encoder.encode_queries([title(item)])[0])
-        assert found.items[0].item.item_id == f"i{item:02d}"
+        ranking = recommender.search(query, encoder.encode_queries([title(item)])[0])
+        assert ranking.items[0].item.item_id == f"i{item:02d}"
 
 
 def test_a_release_knows_variants_dates_and_completions(release: Release) -> None:
@@ -169,13 +171,13 @@ def test_similar_is_the_same_thing_in_the_other_colour_or_what_shared_its_basket
     recommender: Recommender,
 ) -> None:
     for item in range(ITEMS):
-        found = [
+        similar = [
             int(each.item.item_id[1:])
             for each in recommender.similar(Query(request_id="r", k=5), f"i{item:02d}").items
         ]
-        assert all(other == item ^ 1 or other % 2 == item % 2 for other in found[:3])
-        assert item ^ 1 in found
-        assert item not in found
+        assert all(other == item ^ 1 or other % 2 == item % 2 for other in similar[:3])
+        assert item ^ 1 in similar
+        assert item not in similar
 
 
 def test_the_second_night_encodes_nothing_and_makes_the_same_vectors(shop_home: Path) -> None:
@@ -246,7 +248,7 @@ def test_live_events_and_queries_are_in_the_next_night(home: Path) -> None:
         [Interaction(event_id="e1", user_id="newcomer", item_id="i00", type="cart", time=before)]
     )
     for query, users in (("Reading  Chair", 3), ("red secret", 2)):
-        shown = [
+        impressions = [
             Impression(
                 request_id=f"{query}{n}",
                 time=before,
@@ -258,7 +260,7 @@ def test_live_events_and_queries_are_in_the_next_night(home: Path) -> None:
             )
             for n in range(users)
         ]
-        events.append_impressions(shown)
+        events.append_impressions(impressions)
     events.close()
     release = night(shop)
     row = release.user_ids.row("newcomer")
@@ -289,8 +291,8 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
     )
     for item in range(ITEMS):
         query = Query(request_id="r", k=20, text=title(item), filters=Filters(brand=("acme",)))
-        found = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
-        assert len(found.items) == ITEMS // 2
+        ranking = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
+        assert len(ranking.items) == ITEMS // 2
 
 
 class Unvisited(Checkerboard):
@@ -308,10 +310,10 @@ def test_a_shop_without_a_single_event_can_be_searched(home: Path) -> None:
     recommender = Recommender.over(
         first, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
     )
-    found = recommender.search(
+    ranking = recommender.search(
         Query(request_id="r", k=3, text=title(4)), shop.encoder().encode_queries([title(4)])[0]
     )
-    assert found.items[0].item.item_id == "i04"
+    assert ranking.items[0].item.item_id == "i04"
     assert len(recommender.recommend(Query(request_id="r", k=3, user_id="nobody")).items) == 3
 
 

@@ -145,12 +145,12 @@ def test_a_failed_check_is_what_one_sees_first() -> None:
 def test_a_first_release_with_nothing_to_plot() -> None:
     page = render(
         ReportData(
-            "v1",
-            None,
-            "tiny",
-            "minilm-384",
-            "0c1b93c",
-            {"items": 0},
+            version="v1",
+            previous=None,
+            setup="tiny",
+            space="minilm-384",
+            commit="0c1b93c",
+            counts={"items": 0},
             prices=np.array([np.nan, 0.0]),
         )
     )
@@ -160,4 +160,4 @@ def test_a_first_release_with_nothing_to_plot() -> None:
 
 
 def test_one_price_for_all_is_a_plot_too() -> None:
-    assert "<figure>" in render(ReportData("v1", None, "s", "s", "c", {}, prices=np.full(10, 2.5)))
+    assert "<figure>" in render(replace(example_report(), prices=np.full(10, 2.5)))

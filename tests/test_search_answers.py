@@ -150,7 +150,7 @@ def test_a_page_is_as_full_as_its_filters_allow(
     ranking = search(shop, text, k=k, filters=filters, collapse=collapse)
     if filters == Filters() or shop.understand(text).understanding.facts:
         return
-    allowed_I = shop.release.allowed(filters)
+    allowed_I = shop.release.filter_mask(filters)
     assert allowed_I is not None
     passing = np.flatnonzero(allowed_I)
     there = len(set(shop.release.groups_I[passing].tolist())) if collapse else len(passing)

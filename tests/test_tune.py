@@ -78,15 +78,15 @@ def test_a_number_that_cannot_be_is_refused(values, sentence):
 
 
 def test_validated_is_the_score_of_the_model_with_these_values():
-    known = {
+    arguments = {
         "histories": TRAIN,
         "valid": VALID,
         "items": ITEMS,
         "vectors_ID": VECTORS,
         "recipe": RING_RECIPE,
     }
-    untrained = score_recipe({"learning_rate": 1e-9, "epochs": 1}, **known)
-    assert score_recipe({"epochs": 10}, **known) > 0.9 > 0.6 > untrained
+    untrained = score_recipe({"learning_rate": 1e-9, "epochs": 1}, **arguments)
+    assert score_recipe({"epochs": 10}, **arguments) > 0.9 > 0.6 > untrained
 
 
 def test_a_search_of_nothing_is_refused():
@@ -120,13 +120,13 @@ def test_a_line_for_each_trial_that_ends():
     """Trials as Ray Tune hands them over: one ended, one whose process raised, one whose process
     was killed."""
     said = []
-    told = _TrialLog(said.append, 3)
+    log = _TrialLog(said.append, 3)
     last = {"score": 0.5, "time_total_s": 61.4, "error": ""}
-    told.on_trial_complete(
+    log.on_trial_complete(
         1, [], SimpleNamespace(config={"dim": 64, "dropout": 0.2}, last_result=last)
     )
     for text in ("Traceback\n  line 1\nKeyError: 'layers'\n", None):
-        told.on_trial_error(
+        log.on_trial_error(
             2,
             [],
             SimpleNamespace(config={"dim": 32}, last_result={}, get_error=lambda text=text: text),
@@ -136,7 +136,7 @@ def test_a_line_for_each_trial_that_ends():
         "trial 2 of 3  failed: KeyError: 'layers'  0 s  dim 32",
         "trial 3 of 3  failed: its process died  0 s  dim 32",
     ]
-    assert [trial.error for trial in told.ended] == ["", "KeyError: 'layers'", "its process died"]
+    assert [trial.error for trial in log.trials] == ["", "KeyError: 'layers'", "its process died"]
 
 
 def test_what_a_job_prints_of_trials(capsys):
@@ -182,15 +182,15 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
     (tmp_path / "items.csv").write_text(
         "item_id,title\n" + "".join(f"i{n},word{n}\n" for n in range(6)) + "t00,last\n"
     )
-    asked = []
+    calls = []
 
-    def here(function, arguments, space, trials, seed, first, gpus, say):
+    def search(function, arguments, space, trials, seed, first, gpus, say):
         """What `search_parameters` does, in this process."""
-        asked.append(arguments)
+        calls.append(arguments)
         draws = [*first, {**first[0], "learning_rate": 1e-9}]
         return _best_first([Trial(values, function(values, **arguments), 0.1) for values in draws])
 
-    monkeypatch.setattr(job, "search_parameters", here)
+    monkeypatch.setattr(job, "search_parameters", search)
     monkeypatch.setattr(job, "minilm", lambda: HashingEncoder(8))
     monkeypatch.setattr(job.ray, "init", lambda **_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -198,9 +198,9 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", ["tune_user_model", *words])
     assert job.main() == 0
     assert (
-        np.bincount(asked[0]["histories"].items).tolist() == [15] * 6
+        np.bincount(calls[0]["histories"].items).tolist() == [15] * 6
     )  # neither the last item nor the last but one
-    assert asked[0]["valid"].next_B.tolist() == [(user + 3) % 6 for user in range(30)]
+    assert calls[0]["valid"].next_B.tolist() == [(user + 3) % 6 for user in range(30)]
     *_, line, last = capsys.readouterr().out.splitlines()
     assert line == "the best of 2 as a setup has it: user_recipe={'epochs': 8.0}"
     summary = json.loads(last)
@@ -214,7 +214,7 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
 @pytest.mark.ray
 def test_two_trials_on_the_ring(ray_session):
     """The first point is bad on purpose, the other one that there is to draw is good."""
-    known = {
+    arguments = {
         "histories": TRAIN,
         "valid": VALID,
         "items": ITEMS,
@@ -224,7 +224,7 @@ def test_two_trials_on_the_ring(ray_session):
     said, bad = [], {"learning_rate": 1e-9, "dim": 16}
     space = {"learning_rate": [5e-3], "dim": [16]}
     best, worst = search_parameters(
-        score_recipe, known, space, 2, first=[bad], cpus=0.5, say=said.append
+        score_recipe, arguments, space, 2, first=[bad], cpus=0.5, say=said.append
     )
     assert (worst.values, best.values) == (bad, {"learning_rate": 5e-3, "dim": 16})
     assert best.score > 0.9 > 0.6 > worst.score

@@ -17,7 +17,7 @@ from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestion_builder import build_suggestion_file
 
 
-def stages(night: NightRun) -> list[Stage]:
+def index_stages(night: NightRun) -> list[Stage]:
     """All of them; faiss's only where the catalogue is larger than `ann_above`."""
     items = len(night.open_array(files.ITEM_VECTORS))
     return [

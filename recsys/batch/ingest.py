@@ -67,9 +67,9 @@ def read_events(night: NightRun, shard: int) -> ShardResult:
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
-    allowed = night.decisions.filter_events(checked)
-    result = _scatter(night, "events", shard, allowed, "user_id")
-    result.counts["forgotten"] = checked.good.num_rows - allowed.good.num_rows
+    remaining = night.decisions.filter_events(checked)
+    result = _scatter(night, "events", shard, remaining, "user_id")
+    result.counts["forgotten"] = checked.good.num_rows - remaining.good.num_rows
     return result
 
 

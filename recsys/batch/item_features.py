@@ -23,7 +23,7 @@ from recsys.storage.streams import npy_pieces
 from recsys.types import Floats, Histories
 
 
-def stages() -> list[Stage]:
+def feature_stages() -> list[Stage]:
     """All of them, over the whole catalogue: one shard each."""
     return [
         Stage("habits", 1, compute_item_stats),

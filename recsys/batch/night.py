@@ -41,8 +41,8 @@ def run_night(night: NightRun, say: Say) -> Manifest:
     run(
         Stage("embed users", plan.user_parts, candidates.embed_users, files.EMBEDDED_USERS),
         Stage("co_occurrence", blocks, item_lists.compute_co_occurrence, files.CO_OCCURRENCE),
-        *item_features.stages(),
-        *indexes.stages(night),
+        *item_features.feature_stages(),
+        *indexes.index_stages(night),
     )
     larger_blocks = len(item_lists.similar_blocks(night))
     run(Stage("similar", larger_blocks, item_lists.compute_similar, files.SIMILAR))

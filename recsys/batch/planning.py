@@ -58,11 +58,7 @@ def _plan(
     """Writes the plan of a new night; what is planned does not change any more."""
     dataset, choices, previous = setup.dataset(until), setup.night, _previous_manifest(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
-    items = sum(chunk.rows for chunk in item_chunks)
-    if not items:
-        raise InputError(
-            f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items"
-        )
+    items = _require_items(setup, item_chunks)
     with closing(setup.event_store()) as events:
         events.drain()
         live = copy_log(events, until, store, f"work/{version}", _examination(setup, models))
@@ -86,6 +82,15 @@ def _plan(
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
     return NightRun(store, setup, plan, decisions)
+
+
+def _require_items(setup: Setup, chunks: list[Chunk]) -> int:
+    """How many rows the catalogue has."""
+    if items := sum(chunk.rows for chunk in chunks):
+        return items
+    raise InputError(
+        f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items"
+    )
 
 
 def _parts(rows: int, rows_per_shard: int) -> int:

@@ -58,10 +58,8 @@ def search_parameters(
     them failed."""
     count = math.prod(map(len, space.values())) if trials is None else trials
     if not space or count < max(1, len(first)):
-        raise InputError(
-            f"a search of {count} trials over {len(space)} parameters finds nothing: "
-            "give at least one"
-        )
+        search = f"a search of {count} trials over {len(space)} parameters"
+        raise InputError(f"{search} finds nothing: give at least one")
     log, draw = _TrialLog(say, count), tune.grid_search if trials is None else tune.choice
     points = [dict(point) for point in first]
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:

@@ -223,7 +223,7 @@ class Recommender:
     ) -> CandidatePool:
         """The best `depth` candidates of the sources, queried with the user's live events."""
         with timed(stages_ms, "filter"):
-            allowed = self.release.allowed(replace(query.filters, in_stock=True))
+            allowed = self.release.filter_mask(replace(query.filters, in_stock=True))
         with timed(stages_ms, "user vector"):
             history = self._history(query.user_id, live)
             vector_1D = self._user_vector(history)
@@ -265,7 +265,7 @@ class Recommender:
             raise NotFoundError(
                 f"item {item_id!r} is not in release {release.version}: take an id from /search"
             )
-        allowed = release.allowed(query.filters)
+        allowed = release.filter_mask(query.filters)
         rows_S, scores_S = release.similar_rows_IS[row], release.similar_scores_IS[row]
         passing_S = (rows_S >= 0) & (allowed[rows_S] if allowed is not None else True)
         rows_K, scores_K = rows_S[passing_S][: query.k], scores_S[passing_S][: query.k]
@@ -345,7 +345,7 @@ class Recommender:
         if row is None:
             return None
         with timed(stages_ms, "filter"):
-            allowed = release.allowed(replace(query.filters, in_stock=True))
+            allowed = release.filter_mask(replace(query.filters, in_stock=True))
         with timed(stages_ms, "nightly"):
             user, names = slice(row, row + 1), tuple(release.manifest.sources)
             rows_1N = np.array(release.candidate_rows_UN[user])

@@ -175,7 +175,7 @@ class SearchPage:
         """At least `fill` hits, or as many groups of them where the query collapses groups, if so
         many pass."""
         with timed(stages_ms, "filter"):
-            allowed_I = self.release.allowed(filters)
+            allowed_I = self.release.filter_mask(filters)
         groups = fill
         while True:
             hits = search(allowed_I=allowed_I, fill=fill)

@@ -44,7 +44,7 @@ def check_release(release: Release, previous: Release | None) -> list[Check]:
         _finite("taste vectors", release.user_space_item_vectors_ID),
         _finite("user vectors", release.user_vectors_UD),
         _no_empty_lists(release),
-        _known_events(manifest.counts),
+        _events_of_catalogue(manifest.counts),
         *(_near_yesterday(release, previous) if previous else []),
         *([_not_under_popularity(manifest.metrics)] if manifest.metrics else []),
     ]
@@ -92,7 +92,7 @@ def _no_empty_lists(release: Release) -> Check:
     )
 
 
-def _known_events(counts: dict[str, int]) -> Check:
+def _events_of_catalogue(counts: dict[str, int]) -> Check:
     unknown, events = counts["unknown_item_events"], counts["events"]
     share = 1 - unknown / events if events else 1.0
     sentence = (

@@ -169,7 +169,7 @@ class Release:
             for name in ("category", "brand")
         }
 
-    def allowed(self, filters: Filters) -> Mask | None:
+    def filter_mask(self, filters: Filters) -> Mask | None:
         """Which items pass the filters, or None when nothing is filtered.
 
         Of several categories or brands one must fit. A category also names everything below it:
@@ -180,9 +180,9 @@ class Release:
     def passing(self, filters: Filters, rows: Ints | slice) -> dict[str, Mask]:
         """Which of the rows pass each filter that is set, by its field's name."""
         masks: dict[str, Mask] = {}
-        for name, wanted in (("category", filters.category), ("brand", filters.brand)):
-            if wanted:
-                masks[name] = self.labels[name].below(wanted)[self.labels[name].codes_I[rows]]
+        for name, values in (("category", filters.category), ("brand", filters.brand)):
+            if values:
+                masks[name] = self.labels[name].below(values)[self.labels[name].codes_I[rows]]
         if filters.min_price is not None:
             masks["min_price"] = self.prices_I[rows] >= filters.min_price
         if filters.max_price is not None:

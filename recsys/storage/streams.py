@@ -1,5 +1,5 @@
-"""Files piece by piece, for what is larger than memory: .npy and Arrow, as `ArtifactStore.write`
-takes them."""
+"""Streaming writers of .npy and Arrow files, for what is larger than memory: pieces for
+`FileStore.write`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def npy_pieces(parts: Iterable[NDArray[Any]], rows: int | None = None) -> Iterat
             yield np.ascontiguousarray(part[block]).tobytes()
 
 
-def npy_kept(array: NDArray[Any], kept_N: NDArray[np.bool_]) -> Iterator[bytes]:
+def npy_kept(array: NDArray[Any], mask_N: NDArray[np.bool_]) -> Iterator[bytes]:
     """The rows that are kept, as one .npy file."""
-    yield _header(array, int(kept_N.sum()))
+    yield _header(array, int(mask_N.sum()))
     for rows in _blocks(array):
-        yield np.ascontiguousarray(array[rows][kept_N[rows]]).tobytes()
+        yield np.ascontiguousarray(array[rows][mask_N[rows]]).tobytes()
 
 
 def arrow_pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Buffer]:
@@ -40,8 +40,8 @@ def arrow_pieces(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterat
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-            yield from sink.taken()
-    yield from sink.taken()
+            yield from sink.take()
+    yield from sink.take()
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
@@ -80,6 +80,6 @@ class _Pieces:
 
     def close(self) -> None: ...
 
-    def taken(self) -> list[bytes]:
+    def take(self) -> list[bytes]:
         pieces, self.pieces = self.pieces, []
         return pieces

@@ -11,12 +11,12 @@ def code_commit() -> str:
     if commit := os.environ.get("NIGHTSHELF_COMMIT"):
         return commit
     try:
-        asked = subprocess.run(
+        git = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=True,
         )
-        return asked.stdout.strip()
+        return git.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

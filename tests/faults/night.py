@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.faults.cluster import node_environment
-from tests.faults.processes import eventually, track_processes
+from tests.faults.processes import TrackedProcesses, eventually, track_processes
 from tests.faults.scenarios import Row
 from tests.faults.shop import EVEN, UNTIL
 
@@ -37,13 +38,7 @@ def workers_killed(home: Path, folder: Path) -> Row:
             environment=environment,
             node="killed-night",
         )
-        began, killed = time.monotonic(), 0
-        while night.poll() is None and killed < KILLS:
-            if working := [pid for title in WORK for pid in processes.find(title)]:
-                processes.kill(max(working))
-                killed += 1
-                time.sleep(1)
-            time.sleep(0.02)
+        began, killed = time.monotonic(), _kill_workers(processes, night)
         eventually(lambda: night.poll() is not None, "the night ends", 300)
         whole_s = time.monotonic() - began
     assert night.returncode == 0, f"the night failed: see {folder}/killed-night.log"
@@ -59,6 +54,18 @@ def workers_killed(home: Path, folder: Path) -> Row:
         failures={},
         note=f"{killed} killed, {same} files",
     )
+
+
+def _kill_workers(processes: TrackedProcesses, night: subprocess.Popen[bytes]) -> int:
+    """Kills a worker a second, until the night ends or KILLS are killed; how many."""
+    killed = 0
+    while night.poll() is None and killed < KILLS:
+        if working := [pid for title in WORK for pid in processes.find(title)]:
+            processes.kill(max(working))
+            killed += 1
+            time.sleep(1)
+        time.sleep(0.02)
+    return killed
 
 
 def files(home: Path) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Controlled experiments: assignment, interleaving, exploration, off-policy estimators, analysis."""
+"""Controlled experiments: assignment, interleaving, exploration, estimators, analysis."""

@@ -93,7 +93,10 @@ class TestJourneyFiles(DatasetAdapterContract):
             (8, 1, 0, 1.0, 0.0, 0.0, end - timedelta(days=91)),
             (8, 2, 9_000, 20.0, 0.0, 0.0, end),
         ]
-        names = "household_id product_id quantity sales_value retail_disc coupon_match_disc transaction_timestamp"
+        names = (
+            "household_id product_id quantity sales_value retail_disc coupon_match_disc "
+            "transaction_timestamp"
+        )
         write_rows(data / "transactions.parquet", names, sales)
         return CompleteJourney()
 

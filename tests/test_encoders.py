@@ -99,13 +99,13 @@ def test_pooling_is_what_it_says(tiny):
     with torch.inference_mode():
         hidden = AutoModel.from_pretrained(tiny)(torch.tensor([ids])).last_hidden_state[0].numpy()
     tokens = pa.array([[3] * 10, ids], pa.list_(pa.int32()))
-    for pooling, wanted in (
+    for pooling, expected in (
         ("mean", hidden.mean(axis=0)),
         ("cls", hidden[0]),
         ("last", hidden[-1]),
     ):
         ours = TransformerEncoder(str(tiny), pooling=pooling, device="cpu").encode_tokens(tokens)[1]
-        np.testing.assert_allclose(ours, wanted / np.linalg.norm(wanted), atol=1e-5)
+        np.testing.assert_allclose(ours, expected / np.linalg.norm(expected), atol=1e-5)
 
 
 def test_an_empty_text_without_special_tokens_is_one_pad(tiny):
@@ -232,8 +232,10 @@ class TestMiniLM(EncoderContract):
         with torch.inference_mode():
             hidden = AutoModel.from_pretrained(folder)(**batch).last_hidden_state
         mask = batch["attention_mask"][:, :, None]
-        wanted = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()
-        np.testing.assert_allclose(self.make().encode_items(texts), wanted, atol=1e-5)
+        expected = torch.nn.functional.normalize(
+            (hidden * mask).sum(1) / mask.sum(1), dim=1
+        ).numpy()
+        np.testing.assert_allclose(self.make().encode_items(texts), expected, atol=1e-5)
 
 
 def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
@@ -248,10 +250,10 @@ def test_packed_layers_take_the_place_of_all_linear_ones_and_say_the_same():
     model = torch.nn.Sequential(torch.nn.LayerNorm(16), inner)
     tokens = torch.randn(2, 5, 16)
     with torch.inference_mode():
-        wanted = model(tokens)
-        found = prepack_linear_weights(model)(tokens)
+        expected = model(tokens)
+        actual = prepack_linear_weights(model)(tokens)
     assert not any(type(module) is torch.nn.Linear for module in model.modules())
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -38,7 +38,7 @@ def logged(*users):
     )
 
 
-def told(part):
+def as_lists(part):
     return [part.slice(user, user + 1).items.tolist() for user in range(len(part))]
 
 
@@ -56,10 +56,13 @@ def contender(name, split, items=None, items_ID=NOBODY, seed=0):
 
 def test_the_last_two_are_left_out():
     split = leave_one_out.leave_one_out(logged([0, 1, 2, 3], [4, 5], [], [1, 0, 4]), 6)
-    assert told(split.train) == [[0, 1], [4, 5], [], [1]]
-    assert told(split.before_test) == [[0, 1, 2], [4, 5], [], [1, 0]]
-    assert (told(split.valid.histories), split.valid.targets_U.tolist()) == ([[0, 1], [1]], [2, 0])
-    assert (told(split.test.histories), split.test.targets_U.tolist()) == (
+    assert as_lists(split.train) == [[0, 1], [4, 5], [], [1]]
+    assert as_lists(split.before_test) == [[0, 1, 2], [4, 5], [], [1, 0]]
+    assert (as_lists(split.valid.histories), split.valid.targets_U.tolist()) == (
+        [[0, 1], [1]],
+        [2, 0],
+    )
+    assert (as_lists(split.test.histories), split.test.targets_U.tolist()) == (
         [[0, 1, 2], [1, 0]],
         [3, 4],
     )
@@ -75,7 +78,7 @@ def test_a_target_that_was_there_before_is_not_asked():
     split = leave_one_out.leave_one_out(logged([0, 1, 2, 0], [0, 1, 1, 2], [3, 4, 5]), 6)
     assert split.test.users_U.tolist() == [1, 2]
     assert split.valid.users_U.tolist() == [0, 2]
-    assert told(split.before_test) == [[0, 1, 2], [0, 1, 1], [3, 4]]
+    assert as_lists(split.before_test) == [[0, 1, 2], [0, 1, 1], [3, 4]]
 
 
 def test_what_cannot_be_split_is_refused():
@@ -100,14 +103,18 @@ def test_nothing_of_the_future_is_fitted(users):
     """Every history is what is fitted and then its targets."""
     log = logged(*users)
     split = leave_one_out.leave_one_out(log, 10)
-    for user, train, before in zip(users, told(split.train), told(split.before_test), strict=True):
+    for user, train, before in zip(
+        users, as_lists(split.train), as_lists(split.before_test), strict=True
+    ):
         cut = len(user) >= 3
         assert (train, before) == (user[: len(user) - 2 * cut], user[: len(user) - cut])
-    for part, asked in ((split.before_test, split.test), (split.train, split.valid)):
-        assert told(asked.histories) == [told(part)[user] for user in asked.users_U]
-        for user, target in zip(asked.users_U, asked.targets_U, strict=True):
-            assert target == users[user][len(told(part)[user])]
-            assert target not in told(part)[user]
+    for part, eval_users in ((split.before_test, split.test), (split.train, split.valid)):
+        assert as_lists(eval_users.histories) == [
+            as_lists(part)[user] for user in eval_users.users_U
+        ]
+        for user, target in zip(eval_users.users_U, eval_users.targets_U, strict=True):
+            assert target == users[user][len(as_lists(part)[user])]
+            assert target not in as_lists(part)[user]
 
 
 @settings(max_examples=50, deadline=None)
@@ -115,7 +122,7 @@ def test_nothing_of_the_future_is_fitted(users):
 def test_only_ascending_runs_are_shuffled(users, seed):
     log, ids = logged(*users), [f"{9 - row}" for row in range(10)]
     shuffled = leave_one_out.shuffle_ties(log, ids, seed)
-    for user, other in zip(users, told(shuffled), strict=True):
+    for user, other in zip(users, as_lists(shuffled), strict=True):
         named, others = [ids[row] for row in user], [ids[row] for row in other]
         cuts = [0, *(at for at in range(1, len(named)) if named[at] <= named[at - 1]), len(named)]
         for low, high in pairwise(cuts):
@@ -125,7 +132,7 @@ def test_only_ascending_runs_are_shuffled(users, seed):
 
 def test_a_run_comes_out_in_every_order():
     log, ids = logged([2, 0, 1], [1]), ["a", "b", "c"]
-    ends = {tuple(told(leave_one_out.shuffle_ties(log, ids, seed))[0]) for seed in range(20)}
+    ends = {tuple(as_lists(leave_one_out.shuffle_ties(log, ids, seed))[0]) for seed in range(20)}
     assert ends == {(2, 0, 1), (2, 1, 0)}
     assert (
         leave_one_out.ascending_ends(log),
@@ -158,15 +165,15 @@ def test_a_cold_item_is_seen_nowhere_but_as_a_test_target(users, seed):
     if not cold:
         return
     (row,) = cold
-    asked = {user for user, rows in enumerate(users) if len(rows) >= 3 and rows[-1] == row}
+    eval_users = {user for user, rows in enumerate(users) if len(rows) >= 3 and rows[-1] == row}
     assert set(split.test.users_U.tolist()) == {
-        u for u in asked if sum(other != row for other in users[u]) >= 2
+        u for u in eval_users if sum(other != row for other in users[u]) >= 2
     }
 
 
 def test_a_share_of_the_users_keeps_whole_histories():
     log = logged(*[[user, user, user] for user in range(100)])
-    part = told(leave_one_out.sample_users(log, 0.3, seed=1))
+    part = as_lists(leave_one_out.sample_users(log, 0.3, seed=1))
     assert 15 < len(part) < 45
     assert part == [[rows[0]] * 3 for rows in part]
     assert leave_one_out.sample_users(log, 1, seed=1) is log
@@ -174,7 +181,7 @@ def test_a_share_of_the_users_keeps_whole_histories():
 
 #: Two users, with 1 and 5 events, whose targets are found at places 2 and 11 of 20; item 30 is the
 #: tail.
-ASKED = leave_one_out.EvalUsers(
+EVAL_USERS = leave_one_out.EvalUsers(
     logged([0], [1, 2, 3, 4, 5]), np.array([31, 30], np.int32), np.array([0, 1])
 )
 ROWS_UK = np.array([[9, 31, *range(10, 28)], [*range(6, 16), 30, *range(16, 25)]])
@@ -182,7 +189,7 @@ ROWS_UK = np.array([[9, 31, *range(10, 28)], [*range(6, 16), 30, *range(16, 25)]
 
 def test_scores_of_a_worked_example():
     counts_I = np.array([5] * 29 + [0, 1, 60])
-    row = next_item.next_item_scores([ROWS_UK], ASKED, counts_I)
+    row = next_item.next_item_scores([ROWS_UK], EVAL_USERS, counts_I)
     assert [row[f"recall@{k}"] for k in (5, 10, 20)] == [1 / 2, 1 / 2, 1]
     np.testing.assert_allclose(row["ndcg@10"], 1 / np.log2(3) / 2)
     np.testing.assert_allclose(row["mrr"], (1 / 2 + 1 / 11) / 2)
@@ -200,7 +207,7 @@ def test_scores_of_a_worked_example():
 
 def test_cold_targets_have_no_event():
     counts_I = np.array([5] * 31 + [0])
-    row = next_item.next_item_scores([ROWS_UK], ASKED, counts_I)
+    row = next_item.next_item_scores([ROWS_UK], EVAL_USERS, counts_I)
     assert (row["cold_recall@10"], row["cold_recall@10/users"]) == (1, 1)
 
 
@@ -209,11 +216,11 @@ def test_seeds_are_averaged_and_their_spread_told():
         ROWS_UK, 10, axis=1
     )  # the first user's target falls to place 12, the other's rises to 1
     both = [ROWS_UK, np.where(ROWS_UK == 31, 28, ROWS_UK)]
-    row = next_item.next_item_scores(both, ASKED, np.ones(32, int))
+    row = next_item.next_item_scores(both, EVAL_USERS, np.ones(32, int))
     assert row["recall@10"] == (1 / 2 + 0) / 2
     np.testing.assert_allclose(row["recall@10/std"], np.std([1 / 2, 0], ddof=1))
     assert row["recall@10/interval"] == [0, 1]
-    alone = next_item.next_item_scores([other_UK], ASKED, np.ones(32, int))
+    alone = next_item.next_item_scores([other_UK], EVAL_USERS, np.ones(32, int))
     assert "recall@10/std" not in alone
     assert alone["recall@10"] == 1 / 2
 
@@ -259,7 +266,8 @@ def test_the_newest_event_counts_most():
 @pytest.mark.parametrize("name", ["item_knn", "tfidf", "item_knn+tfidf"])
 def test_who_has_no_history_is_told_what_is_popular(name):
     popular, theirs = (
-        contender(known, SHED, HARDWARE)(logged([]), 3).tolist() for known in ("popularity", name)
+        contender(entries, SHED, HARDWARE)(logged([]), 3).tolist()
+        for entries in ("popularity", name)
     )
     assert theirs == popular
 
@@ -305,10 +313,10 @@ def test_content_wants_a_vector_for_each_item():
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_answers_repeat_nothing_and_hold_nothing_of_the_history(name, monkeypatch):
     monkeypatch.setattr(baselines, "USERS_PER_BLOCK", 2)
-    asked = logged([0, 1], [], [5, 5, 5, 4], [2])
-    rows_UK = contender(name, SHED, HARDWARE, np.eye(6, dtype=np.float32))(asked, 5)
+    eval_users = logged([0, 1], [], [5, 5, 5, 4], [2])
+    rows_UK = contender(name, SHED, HARDWARE, np.eye(6, dtype=np.float32))(eval_users, 5)
     assert rows_UK.shape == (4, 5)
-    for rows, past in zip(rows_UK.tolist(), told(asked), strict=True):
+    for rows, past in zip(rows_UK.tolist(), as_lists(eval_users), strict=True):
         answered = [row for row in rows if row >= 0]
         assert len(answered) == len(set(answered)) == min(5, 6 - len(set(past)))
         assert not set(answered) & set(past)
@@ -373,9 +381,14 @@ def test_the_job_s_last_line(shop, monkeypatch, capsys):
 
 
 def test_the_job_needs_no_ray():
-    code = "import sys; sys.modules['ray'] = None; import jobs.evaluate_histories as job; job.flag_parser()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys; sys.modules['ray'] = None; "
+        "import jobs.evaluate_histories as job; job.flag_parser()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
 
 
 def test_flags_of_the_job(shop, monkeypatch, capsys):

@@ -107,8 +107,8 @@ def contenders(shop):
 
 
 def names(rows):
-    known = list(ROWS)
-    return [known[row] for row in rows if row >= 0]
+    names = list(ROWS)
+    return [names[row] for row in rows if row >= 0]
 
 
 def test_only_what_somebody_bought_is_a_purchase():
@@ -181,7 +181,7 @@ def test_scores_of_a_list_told_to_everybody(shop):
 
 def test_what_he_bought_before_is_no_new_hit(shop):
     everything = np.array([[ROWS["milk"], ROWS["tea"]], [ROWS["milk"], ROWS["jam"]]])
-    row = retail.basket_scores(shop, lambda asked: (everything, everything))
+    row = retail.basket_scores(shop, lambda histories: (everything, everything))
     assert (row["hits@10/all"], row["hits@10/new"]) == (3 / 4, 0)
 
 
@@ -199,12 +199,12 @@ def test_a_shelf_stands_in_the_order_of_rows():
     nothing."""
     encoder = HashingEncoder(64)
     shelf = retail_split.retail_items(Shop(), retail_split.usable_purchases(Shop()), encoder)
-    wanted = encoder.encode_items(
+    expected = encoder.encode_items(
         [f"fresh {item}. DAIRY" if item == "milk" else f"fresh {item}" for item in ROWS]
     )
-    wanted[ROWS["lemon"]] = 0
+    expected[ROWS["lemon"]] = 0
     assert shelf.items["item_id"].to_pylist() == list(ROWS)
-    np.testing.assert_array_equal(shelf.vectors_ID, wanted)
+    np.testing.assert_array_equal(shelf.vectors_ID, expected)
     assert np.flatnonzero(shelf.categories_I >= 0).tolist() == [ROWS["milk"]]
     rows_IN, scores_IN = shelf.content
     assert (rows_IN[ROWS["lemon"]] == -1).all()
@@ -222,13 +222,18 @@ def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
     past = pa.Table.from_pylist([event for week in weeks for event in week])
     later = pa.Table.from_pylist(bought({"ann": ["jam"] * 3, "ben": ["tea"] * 3}, AFTER))
     shelf = plain_shelf(3)
-    whole, known = (
+    whole, past_only = (
         retail.train_retail_mixer(log, START, STOP, shelf)
         for log in (pa.concat_tables([past, later]), past)
     )
-    np.testing.assert_array_equal(whole.weights_GFV, known.weights_GFV)
+    np.testing.assert_array_equal(whole.weights_GFV, past_only.weights_GFV)
     assert whole.feature_names == sources.SOURCES
-    assert whole.bias == known.bias > retail.train_retail_mixer(later, START, STOP, shelf).bias == 0
+    assert (
+        whole.bias
+        == past_only.bias
+        > retail.train_retail_mixer(later, START, STOP, shelf).bias
+        == 0
+    )
 
 
 def run(monkeypatch, capsys, *flags):

@@ -56,8 +56,8 @@ TEST = JudgedPairs.from_unsorted(
 
 
 def items(of: Sequence[str]) -> pa.Table:
-    known = {"item_id": [f"item{row:03d}" for row in range(len(of))], "title": list(of)}
-    return pa.table({f.name: known.get(f.name, pa.nulls(len(of), f.type)) for f in ITEMS_IN})
+    columns = {"item_id": [f"item{row:03d}" for row in range(len(of))], "title": list(of)}
+    return pa.table({f.name: columns.get(f.name, pa.nulls(len(of), f.type)) for f in ITEMS_IN})
 
 
 class Reader:
@@ -368,9 +368,9 @@ def test_the_table_has_all_that_is_measured(measured: dict[str, dict[str, float]
 
 def test_titles_are_measured_beside_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["手机壳", "耳机", "茶杯", "雨伞", "毛巾", "台灯", "书包", "袜子", "风扇", "水壶"]
-    shown = [f"新款{name}{at}" for name in names for at in range(5)]
+    texts = [f"新款{name}{at}" for name in names for at in range(5)]
     relevant = {name: list(range(5 * at, 5 * at + 5)) for at, name in enumerate(names)}
-    monkeypatch.setattr(taobao_types, "read_tagged_titles", lambda: (shown, relevant))
+    monkeypatch.setattr(taobao_types, "read_tagged_titles", lambda: (texts, relevant))
     monkeypatch.setattr(titles, "multilingual_e5", lambda: ENCODER)
     rows = {row.pop("name"): row for row in titles.evaluate_titles(lambda _: None)}
     assert list(rows) == [

@@ -47,8 +47,8 @@ SHELVES = pa.table(
 def test_who_has_one_field_loses_it():
     vectors_ID = np.array([[1], [1], [1], [0], [1], [0]], np.float32)
     left, left_ID = item_vectors.drop_fields(SHELVES, vectors_ID, 1, seed=0)
-    kept = left.select(["title", "category", "brand", "price"]).to_pylist()[1:]
-    assert kept == [
+    remaining = left.select(["title", "category", "brand", "price"]).to_pylist()[1:]
+    assert remaining == [
         {"title": empty, "category": None, "brand": empty, "price": None}
         for empty in [None] * 4 + [""]
     ]
@@ -109,16 +109,16 @@ def dialled(monkeypatch):
     for them."""
     made = []
 
-    def ask(asked):
-        made.append(len(asked))
-        rows_BN = np.tile(np.arange(40, dtype=np.int32)[::-1], (len(asked), 1))
+    def ask(histories):
+        made.append(len(histories))
+        rows_BN = np.tile(np.arange(40, dtype=np.int32)[::-1], (len(histories), 1))
         return rows_BN, rows_BN[:, :, None].astype(np.float32), np.ones((*rows_BN.shape, 1), bool)
 
     def mixture(model, split, items, items_ID, seed):
         made.append(f"seed {seed}")
         return ask, Falling()
 
-    monkeypatch.setattr(systems.TrainedSystems, "_user_model", lambda *asked: None)
+    monkeypatch.setattr(systems.TrainedSystems, "_user_model", lambda *histories: None)
     monkeypatch.setattr(systems, "fit_mixture", mixture)
     return systems.next_item_systems(None), made
 
@@ -137,31 +137,33 @@ def test_a_dial_changes_the_order_alone(dialled, monkeypatch):
         np.repeat(np.eye(4, dtype=np.float32), 10, axis=0),
     )
 
-    def told_by(name, seed=0):
+    def recommended(name, seed=0):
         rows_UK = contenders[name](split, SHELVES, items_ID, seed, print)(logged([], [], []), 8)
         assert rows_UK.tolist() == [rows_UK[0].tolist()] * 3
         return rows_UK[0].tolist()
 
     assert (
-        told_by("nightshelf") == told_by("nightshelf_tail_.1") == [39, 38, 37, 36, 35, 34, 33, 32]
+        recommended("nightshelf")
+        == recommended("nightshelf_tail_.1")
+        == [39, 38, 37, 36, 35, 34, 33, 32]
     )
-    assert told_by("nightshelf_tail_.3") == [39, 38, 37, 7, 36, 35, 6, 34]
-    assert told_by("nightshelf_diverse_.5")[:4] == [39, 29, 19, 9]
+    assert recommended("nightshelf_tail_.3") == [39, 38, 37, 7, 36, 35, 6, 34]
+    assert recommended("nightshelf_diverse_.5")[:4] == [39, 29, 19, 9]
     assert made == ["seed 0", 2, 1]
-    told_by("nightshelf_tail_.3", seed=1)
+    recommended("nightshelf_tail_.3", seed=1)
     assert made[3:] == ["seed 1", 2, 1]
 
 
 def test_memory_tells_apart_who_asks_and_for_how_many():
-    asked = []
+    sizes = []
     recall = systems.cached(
-        lambda past, k: asked.append(k) or np.full((len(past), k), past.items.sum())
+        lambda past, k: sizes.append(k) or np.full((len(past), k), past.items.sum())
     )
     later = replace(logged([1, 2]), days=np.array([5.0, 6.0]))
     for past in (logged([1, 2]), logged([1, 2]), logged([2, 1]), logged([1], [2]), later):
         np.testing.assert_array_equal(recall(past, 3), np.full((len(past), 3), 3))
     assert recall(logged([1, 2]), 4).shape == (1, 4)
-    assert asked == [3, 3, 3, 3, 4]
+    assert sizes == [3, 3, 3, 3, 4]
 
 
 @pytest.mark.parametrize("name", ["nightshelf", *systems.VARIANTS])

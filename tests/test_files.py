@@ -95,7 +95,10 @@ def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
 
 
 UGLY_CSV = b'item_id,price\na,1\n\nb\n"c\nc",2\nd,3,4\ne\xff,5\nf,6\xff,7\n\xe8\x8c\xb6,8\n'
-UGLY_JSONL = b'{"item_id": "a", "price": 1}\n\n{"item_id": "b"\n{"item_id": "\\ud800", "price": 2}\n[3]\n{"item_id": 4}\n\xff'
+UGLY_JSONL = (
+    b'{"item_id": "a", "price": 1}\n\n{"item_id": "b"\n{"item_id": "\\ud800", "price": 2}\n'
+    b'[3]\n{"item_id": 4}\n\xff'
+)
 
 
 def test_variants_and_dates_are_mapped_like_any_column(tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ def of(users: list[list[Event]], priced: bool = True) -> Histories:
     )
 
 
-def same(known: Histories, users: list[list[Event]], priced: bool) -> None:
+def same(actual: Histories, users: list[list[Event]], priced: bool) -> None:
     expected = of(users)
     for name in ("offsets", "items", "types", "days"):
-        np.testing.assert_array_equal(getattr(known, name), getattr(expected, name))
-    assert (known.prices is not None) == priced
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))
+    assert (actual.prices is not None) == priced
     prices = expected.known_prices if priced else np.full(len(expected.items), np.nan)
-    np.testing.assert_array_equal(known.known_prices, prices)
+    np.testing.assert_array_equal(actual.known_prices, prices)
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,16 +42,16 @@ def same(known: Histories, users: list[list[Event]], priced: bool) -> None:
 def test_events_stay_whole_whatever_is_taken(
     users: list[list[Event]], priced: bool, data: st.DataObject
 ) -> None:
-    known = of(users, priced)
-    same(known, users, priced)
+    actual = of(users, priced)
+    same(actual, users, priced)
     start = data.draw(st.integers(0, len(users)))
-    same(known.slice(start, len(users)), users[start:], priced)
+    same(actual.slice(start, len(users)), users[start:], priced)
     chosen = data.draw(st.lists(st.integers(0, len(users) - 1), max_size=5))
-    same(known.users(np.array(chosen, np.int64)), [users[at] for at in chosen], priced)
-    late = known.days > 4
-    same(known.where(late), [[event for event in user if event[2] > 4] for user in users], priced)
+    same(actual.users(np.array(chosen, np.int64)), [users[at] for at in chosen], priced)
+    late = actual.days > 4
+    same(actual.where(late), [[event for event in user if event[2] > 4] for user in users], priced)
     most = data.draw(st.integers(1, 5))
-    same(known.newest(most), [user[-most:] for user in users], priced)
+    same(actual.newest(most), [user[-most:] for user in users], priced)
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,13 +60,13 @@ def test_what_follows_stands_after_a_users_own(
     users: list[list[Event]], first: bool, then: bool
 ) -> None:
     """Where only one of the two knows prices, those of the other are unknown."""
-    told = of(users, first).followed_by(of(users[::-1], then))
+    as_lists = of(users, first).followed_by(of(users[::-1], then))
     both = [
         [event if first else (*event[:3], np.nan) for event in own]
         + [event if then else (*event[:3], np.nan) for event in later]
         for own, later in zip(users, users[::-1], strict=True)
     ]
-    same(told, both, first or then)
+    same(as_lists, both, first or then)
 
 
 def test_nobody_has_no_prices() -> None:

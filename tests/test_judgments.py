@@ -54,8 +54,8 @@ def test_nothing_is_lost_and_the_order_within_a_query_stays(judged):
     pairs = JudgedPairs.from_texts(texts, np.array(rows), np.array(grades))
     assert pairs.queries == tuple(dict.fromkeys(texts))
     for query, (rows_N, grades_N) in zip(pairs.queries, pairs.by_query(), strict=True):
-        wanted = [(row, grade) for text, row, grade in judged if text == query]
-        assert list(zip(rows_N.tolist(), grades_N.tolist(), strict=True)) == wanted
+        expected = [(row, grade) for text, row, grade in judged if text == query]
+        assert list(zip(rows_N.tolist(), grades_N.tolist(), strict=True)) == expected
 
 
 def test_no_pair_is_said():

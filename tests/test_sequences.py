@@ -14,7 +14,10 @@ from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE
 
 LINES = "ann tea milk\nben jam\n"
-ITEMS = "asin,s3rec_id,title,llm_text_id,attribute_ids\ntea,3,Green Tea,tea words,7 9\nmilk,1,,milk words,\njam,2,Jam,,1\n"
+ITEMS = (
+    "asin,s3rec_id,title,llm_text_id,attribute_ids\n"
+    "tea,3,Green Tea,tea words,7 9\nmilk,1,,milk words,\njam,2,Jam,,1\n"
+)
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def test_the_longest_history_is_one_day_in_its_order(folder):
 
 @pytest.mark.parametrize("kind", ["csv.gz", "jsonl", "jsonl.gz", "parquet", "parquet.gz"])
 def test_other_files_say_the_same(folder, kind):
-    wanted = sequences.read_histories(folder)
+    expected = sequences.read_histories(folder)
     table = pa.table({"asin": ["tea", "milk", "jam"], "title": ["Green Tea", "", "Jam"]})
     table = table.append_column("text", [["", "milk words", "ignored"]])
     table = table.append_column("attribute_ids", [["7 9", None, "1"]])
@@ -112,8 +115,8 @@ def test_other_files_say_the_same(folder, kind):
     (folder / "user_sequences.txt").unlink()
     (folder / "anything.txt.gz").write_bytes(gzip.compress(LINES.encode()))
     read = sequences.read_histories(folder)
-    assert read.items.equals(wanted.items)
-    assert names(read) == names(wanted)
+    assert read.items.equals(expected.items)
+    assert names(read) == names(expected)
 
 
 def test_columns_of_other_kinds(folder):

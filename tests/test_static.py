@@ -91,9 +91,9 @@ def test_fitted_finds_the_table_that_made_the_vectors():
     counts = random.integers(0, 3, (400, 20)).astype(np.float32)
     means = csr_array(counts / counts.sum(axis=1, keepdims=True))
     vectors = means @ truth
-    found = means @ fit_token_vectors(means, vectors, truth, dim=6)
+    actual = means @ fit_token_vectors(means, vectors, truth, dim=6)
     centred = vectors - vectors.mean(axis=0)
-    np.testing.assert_allclose(found @ found.T, centred @ centred.T, atol=0.01)
+    np.testing.assert_allclose(actual @ actual.T, centred @ centred.T, atol=0.01)
 
 
 def test_a_token_that_no_text_has_keeps_its_prior():

@@ -133,16 +133,16 @@ def strings(path: Path) -> set[str]:
 
 
 def test_a_tokenizer_that_looks_past_a_space_is_asked_for_whole_texts() -> None:
-    told = json.loads(bytelevel().to_str())
-    assert splits_at_spaces(told)
-    assert not splits_at_spaces(told | {"pre_tokenizer": None})
-    assert not splits_at_spaces(told | {"normalizer": {"type": "Prepend", "prepend": "▁"}})
+    config = json.loads(bytelevel().to_str())
+    assert splits_at_spaces(config)
+    assert not splits_at_spaces(config | {"pre_tokenizer": None})
+    assert not splits_at_spaces(config | {"normalizer": {"type": "Prepend", "prepend": "▁"}})
     spaces = {"type": "Replace", "pattern": {"Regex": r"\s"}, "content": ""}
     assert not splits_at_spaces(
-        told | {"normalizer": {"type": "Sequence", "normalizers": [spaces]}}
+        config | {"normalizer": {"type": "Sequence", "normalizers": [spaces]}}
     )
     mark = {"content": "<x>", "rstrip": True}
-    assert not splits_at_spaces(told | {"added_tokens": [mark]})
+    assert not splits_at_spaces(config | {"added_tokens": [mark]})
     whole = bytelevel()
     whole.pre_tokenizer = None
     ours = WordTokenizer(whole, MAX, 0)
@@ -165,8 +165,8 @@ def test_texts_are_cut_at_single_spaces_between_letters_alone() -> None:
     texts = ["ab cd  e", "", " f g ", "ж é", "k \u0301l"]
     content = "".join(texts).encode()
     ends = np.cumsum([0, *(len(text.encode()) for text in texts)])
-    found = word_starts(np.frombuffer(content, np.uint8), ends)
-    words = [content[low:high].decode() for low, high in pairwise(found)]
+    actual = word_starts(np.frombuffer(content, np.uint8), ends)
+    words = [content[low:high].decode() for low, high in pairwise(actual)]
     assert words == ["ab", " cd  e", " f", " g ", "ж", " é", "k \u0301l"]
 
 

@@ -62,8 +62,11 @@ def test_a_bad_row_is_told_its_place_its_reason_and_what_it_was() -> None:
     (row,) = checked.quarantined.to_pylist()
     assert json.loads(row.pop("source")) == {"item_id": "i1", "price": -3.0, "colour": "blue"}
     assert row == {
-        "table": "items", "path": "shop.csv", "row": 101, "reason": "price is -3.0: it must be zero or more"
-    }  # fmt: skip
+        "table": "items",
+        "path": "shop.csv",
+        "row": 101,
+        "reason": "price is -3.0: it must be zero or more",
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,8 +215,9 @@ def test_a_missing_column_is_named_beside_those_there_are() -> None:
 
 
 CELLS = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=5), st.binary(max_size=3),
-    st.datetimes(), st.dates(), st.decimals(-(10**6), 10**6, places=2), st.lists(st.integers(0, 9), max_size=2),
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(),
+    st.text(max_size=5), st.binary(max_size=3), st.datetimes(), st.dates(),
+    st.decimals(-(10**6), 10**6, places=2), st.lists(st.integers(0, 9), max_size=2),
     st.sampled_from(["view", "2025-01-01", "2025-01-01T00:00:00Z", "1.5", "true", "i1"]),
     st.dictionaries(st.sampled_from("ab"), st.integers(0, 9), max_size=2),
 )  # fmt: skip

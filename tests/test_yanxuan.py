@@ -11,7 +11,8 @@ from recsys.datasets.yanxuan import Yanxuan
 from recsys.errors import NotFoundError
 from tests.contracts import DatasetAdapterContract
 
-GOODS = """goods_id,name,category,brand,keywords,brief,image_url,unit,counter_price,retail_price,attributes
+GOODS = """goods_id,name,category,brand,keywords,brief,image_url,\
+unit,counter_price,retail_price,attributes
 7,羊毛被,被枕,,,澳洲羊毛,http://x/7.png,件,479.0,459.0,"材质: 羊毛
 产地: 中国"
 8,牵引绳,宠物,甲,,实心,,件,49.0,29.0,

@@ -29,6 +29,9 @@ def main() -> None:
         factory=True,
         port=arguments.port,
         workers=arguments.workers,
+        # A worker that imports Ray on a busy machine does not answer within the usual 5 s, and
+        # would be killed and started again for ever.
+        timeout_worker_healthcheck=120,
         log_level="error",
         access_log=False,
     )

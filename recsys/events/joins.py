@@ -191,7 +191,7 @@ def _flatten(values: Iterable[Sequence[T]], counts: list[int], default: T) -> li
 def _features(impression: Impression, names: tuple[str, ...]) -> NDArray[np.float32]:
     """[N, F]: the impression's features in the columns of `names`, 0 elsewhere."""
     features_NF = np.zeros((len(impression.item_ids), len(names)), np.float32)
-    if len(impression.features):
+    if names and len(impression.features):
         columns = [names.index(name) for name in impression.features.names]
         features_NF[:, columns] = impression.features.values_NF
     return features_NF

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Under xdist one process has the Ray and every test that needs it; others keep to their file."""
+    """Under xdist one process has the Ray and all tests that need it; others keep to their file."""
     for item in items:
         shares_ray = item.get_closest_marker("ray") or "ray_session" in item.fixturenames
         item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.path.name))
@@ -51,19 +51,21 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shop_home(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home with two published releases of the checkerboard shop, a day apart. Read-only: copy it
-    to change it."""
-    from recsys.batch.night import run_night
+def shop_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with two published releases of the checkerboard shop, a day apart, made without Ray.
+    Read-only: copy it to change it."""
+    from recsys.batch import night
     from recsys.batch.planning import begin
     from tests.checkerboard import UNTIL, setup
+    from tests.in_process import in_this_process
 
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("shop")
         patch.setenv("NIGHTSHELF_HOME", str(folder))
         patch.setenv("NIGHTSHELF_COMMIT", "test")
+        patch.setattr(night, "run_stages", in_this_process)
         for until in (UNTIL, UNTIL + timedelta(days=1)):
-            run_night(begin(setup(), until), print)
+            night.run_night(begin(setup(), until), print)
         yield folder
 
 

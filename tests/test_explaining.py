@@ -28,7 +28,6 @@ from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Filters, Impression, Interaction, Query
 from tests.checkerboard import ITEMS, UNTIL, USERS, left_out, setup
 
-pytestmark = pytest.mark.ray
 #: Dear things first; the vectors count too, so that the numbers of a block have something to add
 #: up.
 DEAR = WeightedSum(

@@ -29,7 +29,7 @@ from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION
 from recsys.types import PURCHASE, Impression, Interaction, utc_days
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, setup
-from tests.test_taste import in_this_process
+from tests.in_process import in_this_process
 
 SEEN = UNTIL + timedelta(hours=1)
 

@@ -11,8 +11,6 @@ import pytest
 from jobs import nightly, promote_release
 from recsys.storage.artifacts import ArtifactStore
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.fixture
 def home(shop_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -41,9 +41,8 @@ from recsys.training.ranker_net import NetRecipe
 from recsys.types import Interaction, Query
 from serve.live import LiveRelease
 from tests.checkerboard import USERS, setup
-from tests.test_taste import in_this_process
+from tests.in_process import in_this_process
 
-pytestmark = pytest.mark.ray
 CHEAP = 5
 SMALL = RankerOptions(
     TreeRecipe(rounds=30, smallest_leaf=20, threads=1),

@@ -35,7 +35,6 @@ from recsys.training.influence import OnlineConfig
 from recsys.types import Impression, Interaction, PrivacyState
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 
-pytestmark = pytest.mark.ray
 USER, OTHER = "u03", "u04"
 NOW = UNTIL + timedelta(days=2)
 ROOT = Path(__file__).parent.parent

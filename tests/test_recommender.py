@@ -25,8 +25,6 @@ from recsys.types import EVENT_TYPES, Filters, Floats, Interaction, Query, Ranki
 from recsys.understanding.query_parser import ParsedQuery
 from tests.checkerboard import ITEMS, THINGS, UNTIL, bought, left_out, setup, title
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.fixture(scope="module")
 def shop(shop_home: Path) -> Recommender:

@@ -26,7 +26,6 @@ from recsys.storage.artifacts import ArtifactStore
 from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking
 from tests.checkerboard import ITEMS, setup, title
 
-pytestmark = pytest.mark.ray
 #: Few by vector: the shop has 16 items, and all would be near.
 NARROW = SearchChoices(dense_k=2, rerank_batch=2)
 laws = hypothesis_settings(

@@ -21,7 +21,6 @@ from serve.encoder import EncoderReplica
 from serve.replicas import ShopReplica
 from tests.checkerboard import setup
 
-pytestmark = pytest.mark.ray
 WORDS_ALONE = ("encode: found by words alone",)
 
 

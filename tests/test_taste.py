@@ -19,8 +19,6 @@ import pytest
 
 from jobs import train_models
 from recsys.batch import night, planning
-from recsys.batch.plan import NightRun, ShardResult
-from recsys.batch.stages import ActorWork, Stage, StageLine
 from recsys.config import Setup
 from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
@@ -43,29 +41,11 @@ from recsys.training.users import train_user_model
 from recsys.types import PURCHASE, Histories, Interaction, Query
 from recsys.users.sequence import SequenceModel
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
+from tests.in_process import in_this_process
 
 DIM = 16
 #: The night's sources, of which only the one by taste counts.
 BY_TASTE = LinearRanker(dict.fromkeys(RETAIL_WEIGHTS, 0.0) | {"discovery": 1.0})
-
-
-def in_this_process(run: NightRun, *stages: Stage) -> dict[str, StageLine]:
-    """What `run_stages` does, one shard after the other and without Ray."""
-    lines = {stage.name: StageLine(name=stage.name, shards=stage.shards) for stage in stages}
-    for stage in stages:
-        for result in shard_results(run, stage):
-            lines[stage.name].add(result)
-        for file in stage.leaves:
-            run.join_parts(file, stage.shards)
-    return lines
-
-
-def shard_results(run: NightRun, stage: Stage) -> Iterator[ShardResult]:
-    work, shards = stage.work, range(stage.shards)
-    if not isinstance(work, ActorWork):
-        return (work(run, shard) for shard in shards)
-    actor, prepare = work.actor(run), work.prepare or (lambda run, shard: b"")
-    return (actor.process(shard, prepare(run, shard)) for shard in shards)
 
 
 def ring(starts: range, length: int) -> Histories:

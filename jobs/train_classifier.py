@@ -26,23 +26,7 @@ from recsys.understanding.intent import IntentClassifier
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--train", required=True, help="CSV, Parquet or JSONL with text and label")
-    parser.add_argument("--test", required=True)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the classifier, its logs and checkpoint"
-    )
-    parser.add_argument("--model", help="folder or Hugging Face id of the encoder; MiniLM")
-    parser.add_argument(
-        "--outside", type=float, default=0.0, help="share of classes held out to test none of these"
-    )
-    parser.add_argument(
-        "--change",
-        default="{}",
-        help='JSON over Schedule and Recipe: {"epochs": 5, "adapters": "lora"}',
-    )
-    parser.add_argument("--resume", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     begun = time.perf_counter()
     schedule, recipe = _changed(json.loads(arguments.change), arguments.out)
     base = TransformerEncoder(arguments.model, max_tokens=64) if arguments.model else minilm()
@@ -66,9 +50,29 @@ def main() -> None:
     print(
         f"accuracy {row['accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}  on {len(inside[0]):,} texts"
     )
-    summary = {"job": "train_classifier", "dataset": arguments.test}
     rows = [row, {"name": "validation", **valid}]
+    summary = {"job": "train_classifier", "dataset": arguments.test}
     print(json.dumps({**summary, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", required=True, help="CSV, Parquet or JSONL with text and label")
+    parser.add_argument("--test", required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the classifier, its logs and checkpoint"
+    )
+    parser.add_argument("--model", help="folder or Hugging Face id of the encoder; MiniLM")
+    parser.add_argument(
+        "--outside", type=float, default=0.0, help="share of classes held out to test none of these"
+    )
+    parser.add_argument(
+        "--change",
+        default="{}",
+        help='JSON over Schedule and Recipe: {"epochs": 5, "adapters": "lora"}',
+    )
+    parser.add_argument("--resume", action="store_true")
+    return parser.parse_args()
 
 
 def _changed(changes: dict[str, Any], out: Path) -> tuple[Schedule, ClassifierRecipe]:

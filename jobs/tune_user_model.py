@@ -72,21 +72,25 @@ def main() -> int:
     arguments = parser().parse_args()
     begun = time.perf_counter()
     try:
-        known, values = of_setup(arguments) if arguments.setup else of_data(arguments)
+        data, values = (
+            of_setup(arguments.setup, arguments.seed)
+            if arguments.setup
+            else of_data(arguments.data or data_folder(arguments.dataset))
+        )
         ray.init(ignore_reinit_error=True)
         gpus = share_of_gpu(arguments.gpus)
         usual = (UserModelRecipe.on_gpu if gpus else UserModelRecipe.on_cpu)(arguments.seed)
         start = usual.with_values(
             values | ({"epochs": arguments.epochs} if arguments.epochs else {})
         )
-        trials = searched(known, start, arguments, gpus)
+        trials = search_recipes(data, start, count=arguments.trials, seed=arguments.seed, gpus=gpus)
     except RecsysError as error:
         print(f"nothing was search_parameters: {error}", file=sys.stderr)
         return 1
     rows = [row(trial, start) for trial in trials]
     table(rows)
-    found = changed(usual, start.with_values(trials[0].values))
-    print(f"\nthe best of {len(rows)} as a setup has it: user_recipe={found}")
+    best = changed(usual, start.with_values(trials[0].values))
+    print(f"\nthe best of {len(rows)} as a setup has it: user_recipe={best}")
     name = arguments.setup or arguments.dataset or arguments.data.resolve().name
     summary = {
         "job": "tune_user_model",
@@ -96,33 +100,33 @@ def main() -> int:
         "seed": arguments.seed,
     }
     seconds = round(time.perf_counter() - begun, 1)
-    print(json.dumps({**summary, "seconds": seconds, "user_recipe": found, "rows": rows}))
+    print(json.dumps({**summary, "seconds": seconds, "user_recipe": best, "rows": rows}))
     return 0
 
 
-def of_setup(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
+def of_setup(name: str, seed: int) -> tuple[dict[str, Any], dict[str, float]]:
     """What jobs.train_models would train the user model with now, and the setup's numbers for its
     recipe."""
-    setup = load(arguments.setup)
+    setup = load(name)
     release = Release.open(ArtifactStore(setup.home))
-    histories, valid = leave_last_out(histories_of(release.users), arguments.seed)
+    histories, valid = leave_last_out(histories_of(release.users), seed)
     with tempfile.TemporaryDirectory(prefix="nightshelf-tune-") as folder:
         vectors_ID = np.array(
             catalogue_vectors(release, next_setup(setup, Path(folder)).encoder(), Path(folder))
         )
-    known = {
+    data = {
         "histories": histories,
         "valid": valid,
         "items": release.items,
         "vectors_ID": vectors_ID,
     }
-    return known, dict(setup.user_recipe)
+    return data, dict(setup.user_recipe)
 
 
-def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
+def of_data(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """A data set without its test items, cut as jobs.evaluate_histories --valid cuts it; there is
     no recipe with it."""
-    log = sequences.read_histories(arguments.data or data_folder(arguments.dataset))
+    log = sequences.read_histories(folder)
     split = leave_one_out(log.histories, log.items.num_rows, "valid")
     valid = NextItemTargets(split.valid.histories, split.valid.targets_U)
     vectors_ID = encoded_items(log.items, minilm())
@@ -134,29 +138,27 @@ def of_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, fl
     }, {}
 
 
-def share_of_gpu(asked: float | None) -> float:
+def share_of_gpu(share: float | None) -> float:
     """Of each trial: a whole one where Ray has any."""
-    return asked if asked is not None else float(ray.cluster_resources().get("GPU", 0) >= 1)
+    return share if share is not None else float(ray.cluster_resources().get("GPU", 0) >= 1)
 
 
-def searched(
-    known: dict[str, Any], start: UserModelRecipe, arguments: argparse.Namespace, gpus: float
+def search_recipes(
+    data: dict[str, Any], start: UserModelRecipe, *, count: int, seed: int, gpus: float
 ) -> list[Trial]:
     """The trials, the recipe as it is among them."""
     now = {name: start.values()[name] for name in SPACE}
     space = {name: sorted({*choices, now[name]}) for name, choices in SPACE.items()}
-    events, users = len(known["histories"].items), len(known["valid"].next_B)
+    events, users = len(data["histories"].items), len(data["valid"].next_B)
     epochs = start.schedule.epochs
-    say(
-        f"{arguments.trials} trials of {epochs:g} epochs on {events:,} events, {users:,} users to foretell"
-    )
-    known = {**known, "recipe": start}
+    say(f"{count} trials of {epochs:g} epochs on {events:,} events, {users:,} users to predict")
+    data = {**data, "recipe": start}
     return search_parameters(
         score_recipe,
-        known,
+        data,
         space,
-        arguments.trials,
-        seed=arguments.seed,
+        count,
+        seed=seed,
         first=[now],
         gpus=gpus,
         say=say,
@@ -167,17 +169,17 @@ def row(trial: Trial, start: UserModelRecipe) -> dict[str, Any]:
     """A trial as the table and the last line have it."""
     as_it_is = all(start.values()[name] == value for name, value in trial.values.items())
     score = None if trial.error else trial.score
-    told = {"ndcg@10": score, "seconds": round(trial.seconds, 1), **trial.values}
+    values = {"ndcg@10": score, "seconds": round(trial.seconds, 1), **trial.values}
     return {
         "name": "as it is" if as_it_is else "drawn",
-        **told,
+        **values,
         **({"error": trial.error} if trial.error else {}),
     }
 
 
-def changed(usual: UserModelRecipe, found: UserModelRecipe) -> dict[str, float]:
+def changed(usual: UserModelRecipe, recipe: UserModelRecipe) -> dict[str, float]:
     """The numbers of a recipe that are not this machine's usual ones."""
-    return {name: value for name, value in found.values().items() if value != usual.values()[name]}
+    return {name: value for name, value in recipe.values().items() if value != usual.values()[name]}
 
 
 def table(rows: list[dict[str, Any]]) -> None:

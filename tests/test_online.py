@@ -219,7 +219,7 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
     again = OnlineLearner(nightly, OnlineConfig(), CURVES)
     again.restore(tmp_path, learner.state())
     np.testing.assert_allclose(again.theta_H, learner.theta_H, atol=1e-4)
-    assert again.guard.told() == learner.guard.told()
+    assert again.guard.state() == learner.guard.state()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -273,7 +273,7 @@ def test_a_guard_goes_on_from_what_it_told() -> None:
     guard = InfluenceBudget(OnlineConfig(user_votes=1.0))
     guard.admitted(1.0, "u", ["o"], ["i"], NOON)
     assert (
-        InfluenceBudget(OnlineConfig(user_votes=1.0), guard.told()).admitted(
+        InfluenceBudget(OnlineConfig(user_votes=1.0), guard.state()).admitted(
             1.0, "u", ["o"], ["j"], NOON
         )
         == 0
@@ -293,4 +293,4 @@ def test_the_guard_forgets_what_somebody_spent() -> None:
     for user in ("him", "her"):
         guard.admitted(0.5, user, [None], ["i01"], NOON)
     guard.forget({"him"})
-    assert {key.split("\x1f")[1] for key in guard.told()["votes"]} == {"her"}
+    assert {key.split("\x1f")[1] for key in guard.state()["votes"]} == {"her"}

@@ -1,5 +1,5 @@
-"""The trainer: reads the live log as it grows, learns by day within `training.last_layer`'s bounds,
-publishes snapshots."""
+"""Online learning from the live event log: tails it, learns within the bounds of
+`training.last_layer`, publishes snapshots."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class OnlineTrainer:
         self._waiting: dict[str, _Waiting] = {}
         self._touched: dict[str, list[pa.Table]] = {}
         self._standings: dict[str, PrivacyState] = {}
-        self._done = dict(done or {})
+        self._processed = dict(done or {})
         self._published = self.now()
         self._news = 0
 
@@ -151,11 +151,11 @@ class OnlineTrainer:
         """What came since the last step. A click may be in the log before what it clicked: it
         waits."""
         read_before = self.sequence
-        for shown in islice(self.events.impressions(self.position), MOST):
-            self.position = shown.sequence
-            if shown.request_id not in self._done and self._fits(shown):
-                self._waiting[shown.request_id] = _Waiting(
-                    self._nameless(shown), self.position, read_before
+        for impression in islice(self.events.impressions(self.position), MOST):
+            self.position = impression.sequence
+            if impression.request_id not in self._processed and self._fits(impression):
+                self._waiting[impression.request_id] = _Waiting(
+                    self._nameless(impression), self.position, read_before
                 )
         until = self.events.end().interactions
         for batch in self.events.interactions(until, self.sequence):
@@ -167,7 +167,7 @@ class OnlineTrainer:
     def _touch(self, events: pa.Table) -> None:
         events = events.filter(events["request_id"].is_valid())
         for at, request in enumerate(events["request_id"].to_pylist()):
-            if request not in self._done:
+            if request not in self._processed:
                 self._touched.setdefault(request, []).append(events.slice(at, 1))
 
     def _fits(self, shown: Impression) -> bool:
@@ -200,7 +200,9 @@ class OnlineTrainer:
             ):
                 del self._touched[request]
         kept = self._low_water()[0]
-        self._done = {request: number for request, number in self._done.items() if number > kept}
+        self._processed = {
+            request: number for request, number in self._processed.items() if number > kept
+        }
 
     def _nameless(self, shown: Impression) -> Impression:
         """Whoever learns by day knows users by their digest alone, and so do his snapshots."""
@@ -257,7 +259,7 @@ class OnlineTrainer:
         }
         for each in ready:
             del self._waiting[each.shown.request_id]
-            self._done[each.shown.request_id] = each.number
+            self._processed[each.shown.request_id] = each.number
         try:
             self._taught(ready, touched)
         except Exception:
@@ -297,7 +299,7 @@ class OnlineTrainer:
         state = {
             "impressions": impressions,
             "sequence": sequence,
-            "done": self._done,
+            "done": self._processed,
             "learner": self.learner.state(),
         }
         with tempfile.TemporaryDirectory() as folder:
@@ -315,11 +317,11 @@ class OnlineTrainer:
 
     def metrics(self) -> dict[str, float]:
         """Numbers of a snapshot, and for a monitor; what was not measured is left out."""
-        told = asdict(self.report) if self.report else {}
+        report = asdict(self.report) if self.report else {}
         named = {
-            name: float(told[name])
+            name: float(report[name])
             for name in ("distance", "difference", "low", "high", "fallbacks")
-            if told
+            if report
         }
         counts = {
             "learned": float(self.learned),

@@ -168,5 +168,7 @@ def _on(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
 def _unjudged(train: JudgedPairs, hard_QN: Ints, width: int) -> list[Ints]:
     """The mined rows that nobody judged for the query."""
     keys = np.unique(train.query_P * width + train.rows_P)
-    kept_QN = (hard_QN >= 0) & ~np.isin(np.arange(len(hard_QN))[:, None] * width + hard_QN, keys)
-    return [rows[kept].astype(np.int64) for rows, kept in zip(hard_QN, kept_QN, strict=True)]
+    unjudged_QN = (hard_QN >= 0) & ~np.isin(
+        np.arange(len(hard_QN))[:, None] * width + hard_QN, keys
+    )
+    return [rows[mask].astype(np.int64) for rows, mask in zip(hard_QN, unjudged_QN, strict=True)]

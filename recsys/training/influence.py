@@ -122,7 +122,7 @@ class InfluenceBudget:
         self.day: str = (spent or {}).get("day", "")
         self.spent: dict[str, float] = defaultdict(float, (spent or {}).get("votes", {}))
 
-    def told(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """What `InfluenceBudget(choices, spent)` goes on from, as JSON has it."""
         return {"day": self.day, "votes": dict(self.spent)}
 

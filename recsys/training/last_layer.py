@@ -131,16 +131,16 @@ class OnlineLearner:
         counts = {"learned": 0, "refused": 0, "held_out": 0}
         for at, one in enumerate(self._listed(lists)):
             counts[self._take(one, self._share(one, lists.where(np.array([at])), sources))] += 1
-        told = self._difference()
-        fell_back = self._check(*told)
+        difference, low, high = self._difference()
+        fell_back = self._check(difference, low, high)
         distance = float(np.linalg.norm(self.theta_H)) / self.radius
         return LearnReport(
             lists=len(lists),
             **counts,
             distance=distance,
-            difference=told[0],
-            low=told[1],
-            high=told[2],
+            difference=difference,
+            low=low,
+            high=high,
             fell_back=fell_back,
             fallbacks=self.fallbacks,
         )
@@ -192,7 +192,7 @@ class OnlineLearner:
     def state(self) -> dict[str, Any]:
         """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew
         after a restart."""
-        return {"fallbacks": self.fallbacks, "votes": self.guard.told()}
+        return {"fallbacks": self.fallbacks, "votes": self.guard.state()}
 
     def restore(self, folder: str | Path, state: Mapping[str, Any]) -> None:
         """Goes on from a snapshot of the same night and its state."""
@@ -293,16 +293,16 @@ class OnlineLearner:
     def _listed(self, lists: LoggedRankings) -> Iterator[ListExample]:
         for start in range(0, len(lists), _BLOCK):
             block = lists.where(np.arange(start, min(start + _BLOCK, len(lists))))
-            told = list_tensors(block, self.feature_names, self.examination, self.choices.clip)
-            base_BK, hidden_BKH = self._hidden(told.features)
+            inputs = list_tensors(block, self.feature_names, self.examination, self.choices.clip)
+            base_BK, hidden_BKH = self._hidden(inputs.features)
             targets_BK, offsets_BK = (
-                part.numpy().astype(np.float64) for part in (told.targets, told.offsets)
+                part.numpy().astype(np.float64) for part in (inputs.targets, inputs.offsets)
             )
-            for at, there_K in enumerate(block.there_BK):
-                z_KH = hidden_BKH[at][there_K] * self.scale_H.astype(np.float32)
+            for at, mask_K in enumerate(block.there_BK):
+                z_KH = hidden_BKH[at][mask_K] * self.scale_H.astype(np.float32)
                 who = block.request_ids_B[at], block.users_B[at]
-                base_K = base_BK[at][there_K].astype(np.float64)
-                yield self._one(who, base_K, z_KH, targets_BK[at][there_K], offsets_BK[at][there_K])
+                base_K = base_BK[at][mask_K].astype(np.float64)
+                yield self._one(who, base_K, z_KH, targets_BK[at][mask_K], offsets_BK[at][mask_K])
 
     def _one(
         self,

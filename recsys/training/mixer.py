@@ -51,14 +51,14 @@ class MixerExample:
 
 
 def mixer_examples(
-    ask: Ask, asked: Histories, truth: tuple[Ints, Ints], block: int = BLOCK
+    ask: Ask, histories: Histories, truth: tuple[Ints, Ints], block: int = BLOCK
 ) -> Iterator[MixerExample]:
     """One example a block of histories. `truth` is offsets [U + 1] and item rows, as `metrics`
     takes it."""
     offsets, items = truth
-    for low in range(0, len(asked), block):
-        high = min(low + block, len(asked))
-        table = ask(asked.slice(low, high))
+    for low in range(0, len(histories), block):
+        high = min(low + block, len(histories))
+        table = ask(histories.slice(low, high))
         mine = items[offsets[low] : offsets[high]]
         labels_BN = found(table.rows_BN, offsets[low : high + 1] - offsets[low], mine)
         yield MixerExample(table.rows_BN, table.features_BNF, labels_BN)
@@ -93,11 +93,11 @@ def fit_mixer(
         return loss
 
     optimizer.step(step)
-    told = learned.detach().numpy()
+    weights = learned.detach().numpy()
     return Mixer(
         first.feature_names,
-        told[:-1].reshape(first.weights_GFV.shape),
-        float(told[-1]),
+        weights[:-1].reshape(first.weights_GFV.shape),
+        float(weights[-1]),
         first.again,
     )
 
@@ -107,7 +107,7 @@ class _Block:
     """An example as tensors: views [B, N, F * V]; masks and labels [B, N]."""
 
     views: Tensor
-    known: Tensor
+    mask: Tensor
     labels: Tensor
     again: Tensor
 
@@ -116,7 +116,7 @@ class _Block:
         weights_VG = learned[:-1].view(2, -1).T
         scores_BNG = self.views @ weights_VG
         scores = torch.where(self.again, scores_BNG[..., 1] + learned[-1], scores_BNG[..., 0])
-        everything, new = self.known, self.known & ~self.again
+        everything, new = self.mask, self.mask & ~self.again
         return (1 - new_share) * _listwise(scores, self.labels, everything) + new_share * _listwise(
             scores, self.labels, new
         )

@@ -89,7 +89,7 @@ class Tokens:
     def batch(self, places: Positions, device: Any) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, T] int64, as long as the longest of the batch."""
         ids_BT, lengths_B = pad_batch(self._tokens.take(pa.array(places)), self._pad)
-        there_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]
-        return torch.from_numpy(ids_BT).to(device), torch.from_numpy(there_BT.astype(np.int64)).to(
-            device
-        )
+        is_token_BT = np.arange(ids_BT.shape[1]) < lengths_B[:, None]
+        return torch.from_numpy(ids_BT).to(device), torch.from_numpy(
+            is_token_BT.astype(np.int64)
+        ).to(device)

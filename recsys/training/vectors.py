@@ -14,19 +14,19 @@ from recsys.types import Floats
 
 
 def item_vectors(encoder: Encoder, texts: Sequence[str], folder: Path) -> Floats:
-    """`encode_items`, kept in `folder`/logs for who asks again with the same encoder and the same
+    """`encode_items`, cached in `folder`/logs for who asks again with the same encoder and the same
     texts."""
     digest = blake2b(digest_size=8)
     for text in texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
-    kept = folder / "logs" / f"items-{encoder.space}-{digest.hexdigest()}.npy"
-    if kept.exists():
-        return np.load(kept, mmap_mode="r")
+    cached = folder / "logs" / f"items-{encoder.space}-{digest.hexdigest()}.npy"
+    if cached.exists():
+        return np.load(cached, mmap_mode="r")
     vectors_ID = encoder.encode_items(texts)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_name(
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = cached.with_name(
         f".{uuid.uuid4().hex}.npy"
     )  # renamed when whole: several workers may write it
     np.save(unfinished, vectors_ID)
-    unfinished.replace(kept)
+    unfinished.replace(cached)
     return vectors_ID

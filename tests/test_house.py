@@ -24,6 +24,7 @@ ORDER = [
     "recsys.learning",
     "recsys.privacy",
     "recsys.models",
+    "recsys.conformance",
     "recsys.config",
     "recsys.pipeline",
     "recsys.training",

@@ -78,7 +78,19 @@ def setup(tmp_path, night, monkeypatch):
 def release(setup, version, with_models, space="space"):
     """A night's release as far as the trainer reads it."""
     manifest = Manifest(
-        version, space, setup.name, "", None, START.isoformat(), None, None, {}, {}, [], {}, {}
+        version=version,
+        space=space,
+        setup=setup.name,
+        commit="",
+        previous=None,
+        created=START.isoformat(),
+        events_from=None,
+        events_until=None,
+        counts={},
+        quarantined={},
+        sources=[],
+        metrics={},
+        files={},
     )
     ArtifactStore(setup.home).publish(version, replace(manifest, models=with_models).to_json())
 

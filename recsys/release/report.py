@@ -3,8 +3,6 @@ in, HTML out."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,32 +13,10 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from recsys.release.checks import Check
+from recsys.release.plots import bar_shares, log_histogram, rank_curve, score_ridges, svg
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# matplotlib writes these two; the page turns them into its own colours, which follow light and
-# dark.
-_INK, _ACCENT = "#010203", "#040506"
-_STYLE: dict[Any, Any] = {
-    **{
-        "svg.fonttype": "none",
-        "svg.hashsalt": "nightshelf",
-        "font.family": "sans-serif",
-        "font.size": 9.0,
-    },
-    **dict.fromkeys(
-        ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], _INK
-    ),
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.5},
-    **{
-        "xtick.major.width": 0.5,
-        "ytick.major.width": 0.5,
-        "xtick.minor.size": 0,
-        "ytick.minor.size": 0,
-    },
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,100 +104,28 @@ def _plots(report: ReportData) -> list[tuple[str, str]]:
         (
             "Prices",
             prices.size,
-            lambda figure: _log_histogram(figure.subplots(), prices, "price", "items"),
+            lambda figure: log_histogram(figure.subplots(), prices, "price", "items"),
         ),
         (
             "Events a user",
             users.size,
-            lambda figure: _log_histogram(figure.subplots(), users, "events", "users"),
+            lambda figure: log_histogram(figure.subplots(), users, "events", "users"),
         ),
-        ("Popularity", items.size, lambda figure: _rank_curve(figure.subplots(), items)),
+        ("Popularity", items.size, lambda figure: rank_curve(figure.subplots(), items)),
         (
             "Who brings the candidates",
             len(report.source_share),
-            lambda figure: _bars(figure, report.source_share),
+            lambda figure: bar_shares(figure, report.source_share),
         ),
         (
             "Scores in the lists",
             len(report.list_scores),
-            lambda figure: _ridges(figure, report.list_scores),
+            lambda figure: score_ridges(figure, report.list_scores),
         ),
     ]
-    return [(caption, _svg(draw)) for caption, size, draw in plots if size]
+    return [(caption, svg(draw)) for caption, size, draw in plots if size]
 
 
 def _positive(values: NDArray[Any]) -> NDArray[np.float64]:
     numbers = np.asarray(values, np.float64)
     return numbers[np.isfinite(numbers) & (numbers > 0)]
-
-
-def _svg(draw: Callable[[Figure], None]) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(4.4, 2.7), layout="constrained")
-        draw(figure)
-        page = io.StringIO()
-        figure.savefig(
-            page,
-            format="svg",
-            transparent=True,
-            metadata=dict.fromkeys(["Date", "Creator", "Format", "Type"]),
-        )
-    svg = page.getvalue()[page.getvalue().index("<svg") :]
-    svg = re.sub(
-        r'<metadata>.*?</metadata>| (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"',
-        "",
-        svg,
-        flags=re.DOTALL,
-    )
-    return (
-        svg.replace("xlink:href", "href")
-        .replace(_INK, "currentColor")
-        .replace(_ACCENT, "var(--accent)")
-    )
-
-
-def _log_axis(axis: Any) -> None:
-    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-
-
-def _log_histogram(axes: Axes, values: NDArray[np.float64], unit: str, what: str) -> None:
-    low, high = values.min(), values.max()
-    axes.hist(values, bins=np.geomspace(low, max(high, low * 1.01), 33).tolist(), color=_ACCENT)
-    axes.set(xscale="log", xlabel=f"{unit} (median {np.median(values):,.4g})", ylabel=what)
-    _log_axis(axes.xaxis)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-
-
-def _rank_curve(axes: Axes, events: NDArray[np.float64]) -> None:
-    ranked = np.sort(events)[::-1]
-    # 300 points on a log scale: a million would draw the same line.
-    ranks = np.unique(np.geomspace(1, len(ranked), 300).astype(int))
-    axes.plot(ranks, ranked[ranks - 1], color=_ACCENT, linewidth=1.8)
-    axes.set(xscale="log", yscale="log", xlabel="rank of the item", ylabel="events")
-    _log_axis(axes.xaxis)
-    _log_axis(axes.yaxis)
-
-
-def _bars(figure: Figure, share: Mapping[str, float]) -> None:
-    axes, total = figure.subplots(), sum(share.values()) or 1.0
-    names = sorted(share, key=lambda name: share[name])
-    bars = axes.barh(names, [share[name] / total for name in names], color=_ACCENT, height=0.6)
-    axes.bar_label(bars, [f"{share[name] / total:.0%}" for name in names], padding=4)
-    axes.spines[["bottom", "left"]].set_visible(False)
-    axes.margins(x=0.12)
-    axes.tick_params(left=False, bottom=False, labelbottom=False)
-
-
-def _ridges(figure: Figure, scores: Mapping[str, NDArray[Any]]) -> None:
-    """One histogram a source, each on its own scale: scores of two sources do not compare."""
-    ridges = figure.subplots(len(scores), squeeze=False)[:, 0]
-    for axes, (source, values) in zip(ridges, scores.items(), strict=True):
-        numbers = np.asarray(values, np.float64)
-        axes.hist(numbers[np.isfinite(numbers)], bins=48, color=_ACCENT)
-        axes.set_ylabel(source, rotation=0, ha="right", va="center")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(left=False, labelleft=False, labelsize=7, pad=1, length=2)
-        axes.locator_params(axis="x", nbins=5)

@@ -232,7 +232,7 @@ def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
     for trainer in (other, one):
         assert trainer.step().lists == second.teaches_B.sum()
     np.testing.assert_allclose(other.learner.theta_H, one.learner.theta_H, atol=1e-3)
-    assert other.learner.guard.told() == one.learner.guard.told()
+    assert other.learner.guard.state() == one.learner.guard.state()
 
 
 def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:

@@ -12,17 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from recsys.types import (
-    Candidates,
-    Floats,
-    Histories,
-    Impression,
-    Interaction,
-    Mask,
-    PrivacyState,
-    Requests,
-    Rows,
-)
+from recsys.arrays import Candidates, Histories, Requests
+from recsys.types import Floats, Impression, Interaction, Mask, PrivacyState, Rows
 
 
 class Encoder(Protocol):

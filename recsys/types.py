@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,8 @@ class Query:
 
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each
     group (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as
-    ranked) to 1 (as little alike as can be), and say what the user is interested in, in his own
-    words.
+    ranked) to 1 (as little alike as can be), and say what the user is interested in, in their
+    own words.
 
     `deadline` is a time of `time.perf_counter`: optional stages that have not begun by then are
     skipped."""
@@ -271,10 +271,10 @@ class Impression:
 
 @dataclass(frozen=True)
 class PrivacyState:
-    """What a user decided about what is known of him.
+    """What a user decided about what is known of them.
 
-    What he did up to `forgotten` does not exist any more. While he has `opted_out` nothing that he
-    does is logged, and his answers are those of a stranger."""
+    What they did up to `forgotten` does not exist any more. While they have `opted_out` nothing
+    that they do is logged, and their answers are those of a stranger."""
 
     forgotten: datetime | None = None
     opted_out: bool = False
@@ -297,145 +297,3 @@ class Vectors:
             raise ValueError(
                 f"{len(self.ids)} ids for {len(self.matrix_ND)} vectors: give one vector an id"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histories:
-    """What B users did, each oldest first, laid end to end.
-
-    User b owns the events offsets[b]:offsets[b+1] of `items` (int32 item rows), `types` (int8,
-    places in EVENT_TYPES) and `days` (float64, days since 1970-01-01 UTC). `prices` (float32) are
-    what one piece cost then, NaN where the event does not say; None where none does."""
-
-    offsets: NDArray[np.int64]
-    items: NDArray[np.int32]
-    types: NDArray[np.int8]
-    days: NDArray[np.float64]
-    prices: Floats | None = None
-
-    def __post_init__(self) -> None:
-        if not len(self.items) == len(self.types) == len(self.days) == self.offsets[-1]:
-            raise ValueError(
-                f"a history of {self.offsets[-1]} events has {len(self.items)} items, "
-                f"{len(self.types)} types and {len(self.days)} days: make them equally long"
-            )
-        if self.prices is not None and len(self.prices) != len(self.items):
-            raise ValueError(
-                f"{len(self.items)} events have {len(self.prices)} prices: give one an event, or None"
-            )
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def known_prices(self) -> Floats:
-        """[E]: `prices`, NaN where there are none."""
-        return np.full(len(self.items), np.nan, np.float32) if self.prices is None else self.prices
-
-    @property
-    def owners_E(self) -> NDArray[np.int64]:
-        """The user (0..B-1) of each event."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
-
-    def slice(self, start: int, stop: int) -> Histories:
-        """Users start..stop-1."""
-        low, high = self.offsets[start], self.offsets[stop]
-        return _events_of(self, self.offsets[start : stop + 1] - low, slice(low, high))
-
-    def users(self, chosen: Ints) -> Histories:
-        """These users, in this order."""
-        starts, counts = self.offsets[chosen], np.diff(self.offsets)[chosen]
-        events = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return _events_of(self, offsets, events)
-
-    def where(self, kept_E: Mask) -> Histories:
-        """All users, with these events only."""
-        sizes = np.bincount(self.owners_E[kept_E], minlength=len(self))
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        return _events_of(self, offsets, kept_E)
-
-    def newest(self, most: int) -> Histories:
-        """All users, each with his newest `most` events."""
-        if int(np.diff(self.offsets).max(initial=0)) <= most:
-            return self
-        from_end_E = np.repeat(self.offsets[1:], np.diff(self.offsets)) - np.arange(len(self.items))
-        return self.where(from_end_E <= most)
-
-    def followed_by(self, later: Histories) -> Histories:
-        """The same users, each with `later`'s events after his own."""
-        order = np.argsort(np.concatenate([self.owners_E, later.owners_E]), kind="stable")
-        return Histories(
-            offsets=self.offsets + later.offsets,
-            items=np.concatenate([self.items, later.items])[order],
-            types=np.concatenate([self.types, later.types])[order],
-            days=np.concatenate([self.days, later.days])[order],
-            prices=None
-            if self.prices is later.prices is None
-            else np.concatenate([self.known_prices, later.known_prices])[order],
-        )
-
-    def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Exclusion lists for `top_k`: offsets [B+1] and, per user, the item rows he bought
-        (repeats allowed)."""
-        kept = self.types == PURCHASE
-        counts = np.bincount(self.owners_E[kept], minlength=len(self))
-        return np.concatenate([[0], np.cumsum(counts)]), self.items[kept]
-
-    @classmethod
-    def empty(cls, users: int = 1) -> Histories:
-        return cls(
-            offsets=np.zeros(users + 1, np.int64),
-            items=np.empty(0, np.int32),
-            types=np.empty(0, np.int8),
-            days=np.empty(0, np.float64),
-        )
-
-
-def _events_of(
-    known: Histories, offsets: NDArray[np.int64], events: Ints | Mask | slice
-) -> Histories:
-    prices = None if known.prices is None else known.prices[events]
-    return Histories(
-        offsets=offsets,
-        items=known.items[events],
-        types=known.types[events],
-        days=known.days[events],
-        prices=prices,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requests:
-    """A block of B requests, as retrievers take them: one request by day, a few hundred users at
-    night.
-
-    A retriever uses what it needs (texts, vectors, histories) and answers with no candidates where
-    that is missing. `vectors_BD` are query vectors when there are texts, user vectors otherwise; a
-    row of zeros is no vector. `now_days` (days since 1970 UTC) is when they ask; None is unknown.
-    """
-
-    size: int
-    texts: tuple[str, ...] | None = None
-    vectors_BD: Floats | None = None
-    histories: Histories | None = None
-    now_days: float | None = None
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """For each of B requests up to N item rows, best first: `rows_BN` int32 (-1 pads), `scores_BN`
-    float32."""
-
-    source: str
-    rows_BN: NDArray[np.int32]
-    scores_BN: Floats
-
-    @classmethod
-    def none(cls, source: str, size: int) -> Candidates:
-        return cls(source, np.empty((size, 0), np.int32), np.empty((size, 0), np.float32))
-
-
-def utc_days(time: datetime) -> float:
-    """Days since 1970-01-01 UTC, the unit of `Histories.days`."""
-    return time.astimezone(UTC).timestamp() / 86400.0

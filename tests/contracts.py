@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.datasets.validate import LINE, check_events, check_items
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.interfaces import (
@@ -36,17 +37,7 @@ from recsys.interfaces import (
 )
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
-from recsys.types import (
-    PURCHASE,
-    Candidates,
-    FeatureTable,
-    Floats,
-    Histories,
-    Impression,
-    Interaction,
-    PrivacyState,
-    Requests,
-)
+from recsys.types import PURCHASE, FeatureTable, Floats, Impression, Interaction, PrivacyState
 
 
 def publish_release(store: ArtifactStore, version: str) -> None:

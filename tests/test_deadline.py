@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories
 from recsys.config import search_ranker
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import FIRST, Reranker
@@ -22,7 +23,7 @@ from recsys.ranking.linear import LinearRanker, WeightedSum
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import Filters, Floats, Histories, Interaction, Item, Query, QueryUnderstanding
+from recsys.types import Filters, Floats, Interaction, Item, Query, QueryUnderstanding
 from recsys.understanding.query_parser import ParsedQuery
 
 TITLES = ["red chair", "red table", "red lamp", "red vase"]

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from jobs import evaluate_histories as job
 from recsys import metrics
+from recsys.arrays import Histories
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import baselines, leave_one_out, next_item, systems
 from recsys.retrieval.behaviour import successors
 from recsys.retrieval.behaviour.successors import successor_weights
 from recsys.tables import ITEMS_IN
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 
 NOBODY = np.empty((0, 1), np.float32)
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import item_vectors, leave_one_out, systems
 from recsys.tables import ITEMS_IN
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 
 
 def logged(*users):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories
 from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, names, table
 from recsys.ranking.item_features import (
     EVENTS,
@@ -21,7 +22,7 @@ from recsys.ranking.item_features import (
     ItemFeatures,
 )
 from recsys.ranking.projection import P
-from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories
+from recsys.types import EVENT_TYPES, PURCHASE, Floats
 
 NOW = 100.0
 VIEW, MINUTE = 0, 1 / (24 * 60)

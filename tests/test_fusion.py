@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Candidates, Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.ranking.fusion import BLOCK, GRID, Signals, ascended
 from recsys.retrieval.vectors.exact import top_k
-from recsys.types import Candidates, Floats, Requests, Rows
+from recsys.types import Floats, Rows
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.types import Histories
+from recsys.arrays import Histories
 
 #: Of (item, type, day, price); a price of NaN is unknown.
 EVENT = st.tuples(

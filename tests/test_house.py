@@ -44,6 +44,7 @@ ORDER = [
     "recsys.tables",
     "recsys.interfaces",
     "recsys.errors",
+    "recsys.arrays",
     "recsys.types",
 ]
 #: Only these rooms may know Ray.

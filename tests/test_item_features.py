@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys.arrays import utc_days
 from recsys.batch import night, planning
 from recsys.config import Setup
 from recsys.encoders.hashing import HashingEncoder
@@ -27,7 +28,7 @@ from recsys.release.arrow import histories_of
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION
-from recsys.types import PURCHASE, Impression, Interaction, utc_days
+from recsys.types import PURCHASE, Impression, Interaction
 from tests.checkerboard import ITEMS, UNTIL, USERS, Checkerboard, setup
 from tests.in_process import in_this_process
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.arrays import Requests, utc_days
 from recsys.batch import candidates, nearest, synthetic
 from recsys.batch.night import run_night
 from recsys.batch.plan import NightRun, ShardResult
@@ -30,7 +31,6 @@ from recsys.release.arrow import histories_of
 from recsys.release.release import Release
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Requests, utc_days
 from tests.checkerboard import UNTIL, setup
 
 pytestmark = pytest.mark.ray

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Candidates
 from recsys.ranking.linear import LinearRanker, WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.interest import InterestRanker
-from recsys.types import Candidates
 
 
 def brought(source, rows, scores):

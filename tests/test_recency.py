@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.types import Histories
+from recsys.arrays import Histories
 from recsys.users.recency import RecencyMean
 from tests.contracts import UserModelContract
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
 from recsys.pipeline.rerank import FIRST, TABLE, Pool, Reranked, Reranker
 from recsys.ranking.item_features import Context, ItemFeatures
 from recsys.ranking.linear import WeightedSum
-from recsys.types import FeatureTable, Floats, Histories, Item, Query, ScoredItem
+from recsys.types import FeatureTable, Floats, Item, Query, ScoredItem
 
 ITEMS = 8
 CHEAP, DEAR = WeightedSum({"log_price": -1.0}), WeightedSum({"log_price": 1.0})

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories, Requests
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError
 from recsys.retrieval.text.analysis import index_terms
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import ScorerContract, shoppers
 
 TITLES = [

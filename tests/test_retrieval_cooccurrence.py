@@ -3,13 +3,14 @@ import time
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour.cooccurrence import (
     SHRINKAGE,
     CoOccurrenceRetriever,
     co_occurrence_neighbours,
     likelihood_ratio,
 )
-from recsys.types import EVENT_TYPES, PURCHASE, Histories, Requests
+from recsys.types import EVENT_TYPES, PURCHASE
 from tests.contracts import RetrieverContract, answers
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.vectors.exact import ExactRetriever, merge_top_k, top_k, top_k_columns
-from recsys.types import Histories, Requests
 from tests.contracts import ScorerContract, shoppers
 
 

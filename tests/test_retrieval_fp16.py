@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.retrieval.vectors.fp16 import Fp16Retriever
-from recsys.types import Floats, Histories, Requests
+from recsys.types import Floats
 from tests.contracts import ScorerContract, shoppers
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys.arrays import Requests
 from recsys.interfaces import Retriever
 from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.interest import DeclaredInterest, InterestRanker
-from recsys.types import Requests
 from tests.contracts import ScorerContract
 
 

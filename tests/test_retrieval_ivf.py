@@ -3,9 +3,10 @@ import sys
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.vectors import ivf
 from recsys.retrieval.vectors.exact import ExactRetriever, top_k
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import ScorerContract, shoppers
 
 pytest.importorskip("faiss", reason="faiss is not installed: pip install faiss-cpu")

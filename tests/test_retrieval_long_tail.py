@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.arrays import Requests
 from recsys.metrics import tail
 from recsys.retrieval.behaviour.long_tail import LongTailRetriever
-from recsys.types import Requests
 from tests.contracts import ScorerContract, answers, shoppers
 
 

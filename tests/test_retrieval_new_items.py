@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour.new_items import NewItemRetriever, first_days, new_item_mask
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import ScorerContract, answers, shoppers
 
 

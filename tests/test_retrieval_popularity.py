@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour.popularity import (
     CategoryPopularityRetriever,
     PopularityRetriever,
     decayed_popularity,
 )
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import ScorerContract, answers
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour.repurchase import (
     INTERVAL_POWER,
     ITEM_PRIOR,
@@ -11,7 +12,7 @@ from recsys.retrieval.behaviour.repurchase import (
     repurchase_factors,
     repurchase_intervals,
 )
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import RetrieverContract, answers, shoppers
 
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories, Requests
 from recsys.release.arrow import row_ranges
 from recsys.retrieval.vectors.exact import ExactRetriever, merge_top_k
 from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
 from recsys.retrieval.vectors.resident import resident_vectors, shard_exclusions
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.test_retrieval_exact import questions
 
 

@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories
 from recsys.retrieval.behaviour.sparse import (
     EVENT_WEIGHTS,
     decayed_interests,
@@ -9,7 +10,7 @@ from recsys.retrieval.behaviour.sparse import (
     pad_lists,
     ragged_top_k,
 )
-from recsys.types import EVENT_TYPES, PURCHASE, Histories
+from recsys.types import EVENT_TYPES, PURCHASE
 
 scores = st.dictionaries(st.integers(0, 30), st.sampled_from([-1.5, 0.0, 0.25, 2.0]), max_size=12)
 

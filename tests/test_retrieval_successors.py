@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour import successors
 from recsys.retrieval.behaviour.successors import (
     SuccessorRetriever,
@@ -8,7 +9,7 @@ from recsys.retrieval.behaviour.successors import (
     successor_neighbours,
     successor_weights,
 )
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import RetrieverContract
 
 

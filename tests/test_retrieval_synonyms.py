@@ -1,10 +1,10 @@
 import pytest
 
+from recsys.arrays import Requests
 from recsys.errors import InputError, NotFoundError
 from recsys.retrieval.text.analysis import tokenize
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.text.synonyms import Synonyms
-from recsys.types import Requests
 
 FILE = """# furniture
 sofa, couch, settee

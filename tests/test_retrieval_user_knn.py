@@ -1,7 +1,8 @@
 import numpy as np
 
+from recsys.arrays import Histories, Requests
 from recsys.retrieval.behaviour.user_knn import UserKnnRetriever, most_recent_users
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import ScorerContract, answers, shoppers
 
 

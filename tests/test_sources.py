@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys.arrays import Histories, Requests
 from recsys.errors import InputError
 from recsys.pipeline import sources
 from recsys.pipeline.sources import (
@@ -17,7 +18,7 @@ from recsys.pipeline.sources import (
     make_sources,
     read_source_data,
 )
-from recsys.types import PURCHASE, Histories, Requests
+from recsys.types import PURCHASE
 from tests.contracts import answers, shoppers
 
 #: Things 0..7 are sold since the log began, even ones red and odd ones blue. Of two paler reds

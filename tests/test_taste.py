@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from jobs import train_models
+from recsys.arrays import Histories
 from recsys.batch import night, planning
 from recsys.config import Setup
 from recsys.datasets.validate import check_items, deduplicate
@@ -38,7 +39,7 @@ from recsys.training.schedule import Schedule
 from recsys.training.splits import NextItemTargets
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.users import train_user_model
-from recsys.types import PURCHASE, Histories, Interaction, Query
+from recsys.types import PURCHASE, Interaction, Query
 from recsys.users.sequence import SequenceModel
 from tests.checkerboard import ITEMS, UNTIL, Checkerboard, setup
 from tests.in_process import in_this_process

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.arrays import Histories
 from recsys.ranking.merge import CandidateTable
 from recsys.ranking.mixer import Mixer
 from recsys.training.mixer import MixerExample, MixerRecipe, fit_mixer, mixer_examples
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 
 START = {"buy_again": 1.0, "sold": 0.05, "near": 0.05}
 NAMES = tuple(START)

@@ -6,13 +6,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.training.next_item import NextItemLoss, Windows
 from recsys.training.schedule import Schedule
 from recsys.training.splits import NextItemTargets, leave_last_out
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.users import train_user_model
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 from recsys.users.sasrec import gap_buckets
 from recsys.users.sequence import SequenceModel
 from tests.contracts import UserModelContract

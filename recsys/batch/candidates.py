@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys.arrays import Histories, Requests, utc_days
 from recsys.batch import nearest
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import USERS, users_table
@@ -15,7 +16,6 @@ from recsys.pipeline import sources
 from recsys.pipeline.candidates import pack_source_bits, retrieve_and_rank
 from recsys.release import files
 from recsys.release.arrow import histories_of, row_ranges
-from recsys.types import Histories, Requests, utc_days
 
 
 def embed_users(night: NightRun, part: int) -> ShardResult:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from recsys.arrays import Histories, Requests
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import NightRun, ShardResult
@@ -16,7 +17,7 @@ from recsys.release import files
 from recsys.release.arrow import added_days, row_ranges
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.training.splits import split_last_days
-from recsys.types import Histories, Requests, Rows
+from recsys.types import Rows
 
 #: Recall is measured over so many recommendations.
 K = 10

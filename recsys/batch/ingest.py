@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories, utc_days
 from recsys.batch.log_copy import LIVE
 from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.validate import (
@@ -30,7 +31,6 @@ from recsys.release import files
 from recsys.release.arrow import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
-from recsys.types import Histories, utc_days
 
 #: A user with more events than this is counted by their newest: a bot, or a shop's own till.
 MAX_EVENTS = 20_000

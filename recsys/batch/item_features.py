@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.batch import log_copy
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
@@ -20,7 +21,7 @@ from recsys.release import files
 from recsys.release.arrow import IdMap, added_days, write_arrow
 from recsys.retrieval.behaviour.user_knn import most_recent_users
 from recsys.storage.streams import npy_pieces
-from recsys.types import Floats, Histories
+from recsys.types import Floats
 
 
 def feature_stages() -> list[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.arrays import Candidates, utc_days
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.ranking.linear import WeightedSum, best
@@ -14,7 +15,6 @@ from recsys.release.arrow import row_ranges
 from recsys.retrieval.behaviour.cooccurrence import co_occurrence_neighbours
 from recsys.retrieval.behaviour.successors import cold_item_proxies, successor_neighbours
 from recsys.retrieval.similar import content_neighbours
-from recsys.types import Candidates, utc_days
 
 #: Both are cosines; that of baskets is shrunk towards 0 where little was bought, so a chance
 #: meeting weighs little.

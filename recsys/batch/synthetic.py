@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import NightRun, Plan, ShardResult, one_batch
 from recsys.interfaces import Chunk
@@ -19,7 +20,7 @@ from recsys.release import files
 from recsys.release.arrow import row_ranges, write_arrow
 from recsys.storage.streams import npy_pieces
 from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
-from recsys.types import EVENT_TYPES, PURCHASE, Floats, Histories, Ints
+from recsys.types import EVENT_TYPES, PURCHASE, Floats, Ints
 
 CLUSTERS = 1024
 #: Length of the noise beside a centre of length 1: cosines within a cluster are about .67.

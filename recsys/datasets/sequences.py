@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.arrays import Histories
 from recsys.datasets.casts import to_array
 from recsys.datasets.item_tables import find_item_table, read_item_table, read_text
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import ITEMS_IN
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 
 DATASETS = ("amazon2014_beauty", "amazon2014_sports")
 #: A history without dates has one event every 86 seconds, so that all of it is one day's basket.

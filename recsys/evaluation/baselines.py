@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.evaluation.leave_one_out import LeaveOneOutSplit
 from recsys.retrieval.behaviour.sparse import sparse_rows
 from recsys.retrieval.behaviour.successors import recency_weights, successor_weights
 from recsys.retrieval.vectors.exact import top_k_columns
-from recsys.types import Floats, Histories, Ints, Rows
+from recsys.types import Floats, Ints, Rows
 
 USERS_PER_BLOCK = 256
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
-from recsys.types import Histories, Ints, Mask
+from recsys.types import Ints, Mask
 
 #: Users with shorter histories are not evaluated; their events are training data.
 MIN_EVENTS = 3

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys import metrics
+from recsys.arrays import Histories
 from recsys.evaluation.retail_split import BasketSplit, RetailItems, split_at
 from recsys.interfaces import Ranker, UserModel
 from recsys.intervals import bootstrap_mean
@@ -23,7 +24,7 @@ from recsys.pipeline.candidates import candidate_generator, rank_table
 from recsys.ranking.linear import RETAIL_WEIGHTS, LinearRanker
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.behaviour.sparse import is_bought, sparse_rows
-from recsys.types import Floats, Histories, Ints
+from recsys.types import Floats, Ints
 from recsys.users.recency import RecencyMean
 
 if TYPE_CHECKING:

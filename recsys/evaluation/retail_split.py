@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories, utc_days
 from recsys.datasets.validate import check_items, deduplicate
 from recsys.encoders.text import item_texts
 from recsys.interfaces import DatasetAdapter, Encoder
 from recsys.pipeline import sources
 from recsys.retrieval.behaviour.sparse import is_bought
 from recsys.retrieval.similar import content_neighbours
-from recsys.types import PURCHASE, Floats, Histories, Ints, utc_days
+from recsys.types import PURCHASE, Floats, Ints
 
 #: Content neighbours of an item.
 CONTENT = 50

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import metrics
+from recsys.arrays import Histories, Requests
 from recsys.encoders.text import item_texts
 from recsys.errors import InputError
 from recsys.evaluation.baselines import Recommend, Say, SystemFactory
@@ -25,7 +26,7 @@ from recsys.ranking.diversity import diversify_with_tail
 from recsys.ranking.mixer import Mixer
 from recsys.retrieval.similar import content_neighbours
 from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import Floats, Histories, Requests, Rows
+from recsys.types import Floats, Rows
 
 #: Content neighbours of an item.
 CONTENT = 100

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.events.joins import event_codes
-from recsys.types import PURCHASE, Histories
+from recsys.types import PURCHASE
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.interfaces import Encoder, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.fusion import Signals, Weights
-from recsys.types import Floats, Ints, Requests
+from recsys.types import Floats, Ints
 
 #: A query's best candidates that the cross-encoder re-ranks online.
 RERANK_DEPTH = 50

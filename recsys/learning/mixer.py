@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.arrays import Histories
 from recsys.config import Setup
 from recsys.errors import InputError
 from recsys.learning.options import TrainOptions
@@ -18,7 +19,6 @@ from recsys.storage.artifacts import ArtifactStore
 from recsys.training import MIXER
 from recsys.training.mixer import fit_mixer, mixer_examples
 from recsys.training.splits import split_last_days
-from recsys.types import Histories
 
 #: Purchases of so many days are the mixer's targets, or of a tenth of the log where that is less.
 TARGET_DAYS = 7

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recsys.arrays import Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.interfaces import Encoder
@@ -30,7 +31,7 @@ from recsys.training.cross_encoder import train_cross_encoder, with_negatives
 from recsys.training.schedule import FitResult, Schedule
 from recsys.training.vectors import item_vectors
 from recsys.training.workers import from_first, rank
-from recsys.types import Floats, Requests, Rows
+from recsys.types import Floats, Rows
 
 #: Depth of the lists that negatives are mined from, and of the candidates that are fused.
 LIST_DEPTH = 100

@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories, Requests, utc_days
 from recsys.interfaces import Ranker, Retriever, Scorer, UserModel
 from recsys.pipeline import sources
 from recsys.pipeline.sources import SourceData
@@ -23,7 +24,7 @@ from recsys.release.arrow import histories_of
 from recsys.release.release import Release
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.retrieval.vectors.fp16 import Fp16Retriever
-from recsys.types import Floats, Histories, Mask, Requests, Rows, utc_days
+from recsys.types import Floats, Mask, Rows
 
 #: Candidates that each source retrieves before ranking, at least.
 RETRIEVAL_DEPTH = 100

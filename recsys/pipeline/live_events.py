@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys.arrays import Histories, utc_days
 from recsys.release.release import Release
-from recsys.types import EVENT_TYPES, Histories, Interaction, utc_days
+from recsys.types import EVENT_TYPES, Interaction
 
 
 def live_history(release: Release, events: Sequence[Interaction]) -> Histories:

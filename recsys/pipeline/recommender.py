@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recsys.arrays import Histories, Requests, utc_days
 from recsys.errors import NotFoundError
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.pipeline.candidates import (
@@ -36,18 +37,7 @@ from recsys.release.release import Release
 from recsys.retrieval.interest import DeclaredInterest, InterestRanker
 from recsys.retrieval.text.bm25 import LexicalRetriever
 from recsys.retrieval.text.synonyms import Synonyms
-from recsys.types import (
-    FeatureTable,
-    Floats,
-    Histories,
-    Interaction,
-    Mask,
-    Query,
-    Ranking,
-    Requests,
-    ScoredItem,
-    utc_days,
-)
+from recsys.types import FeatureTable, Floats, Interaction, Mask, Query, Ranking, ScoredItem
 from recsys.understanding.query_parser import ParsedQuery, QueryParser
 from recsys.understanding.spelling import Speller
 

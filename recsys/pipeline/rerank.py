@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from recsys.arrays import Histories, utc_days
 from recsys.errors import InputError
 from recsys.experiments.assignment import Experiment, assign_arms
 from recsys.experiments.exploration import Exploration, ExploredRanking, explore
@@ -27,18 +28,7 @@ from recsys.ranking.item_features import Context, ItemFeatures
 from recsys.ranking.projection import projected
 from recsys.release.release import Release
 from recsys.retrieval import interest
-from recsys.types import (
-    FeatureTable,
-    Floats,
-    Histories,
-    Ints,
-    Item,
-    Mask,
-    Query,
-    Rows,
-    ScoredItem,
-    utc_days,
-)
+from recsys.types import FeatureTable, Floats, Ints, Item, Mask, Query, Rows, ScoredItem
 
 #: The order of the first stage, as a ranker's name and as a feature.
 FIRST = "first"

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from recsys.arrays import Histories
 from recsys.pipeline.candidates import timed
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
 from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_context
@@ -16,7 +17,7 @@ from recsys.pipeline.searcher import FEATURES, Hits, HybridSearcher
 from recsys.ranking.item_features import Context
 from recsys.release.release import Release
 from recsys.retrieval.text.highlights import highlight_ranges
-from recsys.types import Filters, Floats, Histories, Ints, Query, Ranking, Rows, ScoredItem
+from recsys.types import Filters, Floats, Ints, Query, Ranking, Rows, ScoredItem
 from recsys.understanding.query_parser import ParsedQuery
 
 

@@ -14,12 +14,13 @@ from functools import cached_property
 
 import numpy as np
 
+from recsys.arrays import Requests
 from recsys.errors import InputError
 from recsys.interfaces import Ranker, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
-from recsys.types import Floats, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 from recsys.understanding.query_parser import ParsedQuery
 
 #: The features that a search's ranker may weigh, in the order of the table.

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.interfaces import Retriever
 from recsys.metrics import tail
@@ -38,7 +39,7 @@ from recsys.retrieval.behaviour.successors import (
 )
 from recsys.retrieval.behaviour.user_knn import UserKnnRetriever, most_recent_users
 from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import EVENT_TYPES, Floats, Histories, Ints, Rows
+from recsys.types import EVENT_TYPES, Floats, Ints, Rows
 
 NEIGHBOURS = 100
 ITEMS_PER_BLOCK = 8_192

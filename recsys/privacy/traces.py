@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.arrays import utc_days
 from recsys.config import Setup
 from recsys.errors import NotFoundError, ReleaseError
 from recsys.interfaces import EventStore
@@ -20,7 +21,6 @@ from recsys.privacy.decisions import users_named
 from recsys.privacy.erasure import PEERS, QUARANTINE, USERS, release_time
 from recsys.release.manifest import Manifest, read_manifest
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import utc_days
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

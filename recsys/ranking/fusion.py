@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from recsys.arrays import Candidates, Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.interfaces import Retriever, Scorer
 from recsys.metrics import graded_ndcg, mean, recall_at_k
 from recsys.ranking.linear import LinearRanker, best
 from recsys.ranking.merge import merge
-from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 Weights = dict[str, float]
 #: What a weight may be, beside another that is 1.

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.metrics import tail
 from recsys.ranking.projection import P
-from recsys.types import PURCHASE, Floats, Histories, Ints, Mask
+from recsys.types import PURCHASE, Floats, Ints, Mask
 
 #: Of a longer history the newest events count.
 EVENTS = 1_000

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import Candidates, Floats, Mask, Rows
+from recsys.arrays import Candidates
+from recsys.types import Floats, Mask, Rows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.types import Histories
+from recsys.arrays import Histories
 
 
 class IdMap:

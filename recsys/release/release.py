@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.encoders.text import item_texts
 from recsys.errors import NotFoundError, RecsysError, ReleaseError
 from recsys.ranking.item_features import ItemFeatures
@@ -25,7 +26,7 @@ from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Filters, Floats, Histories, Ints, Item, Mask
+from recsys.types import Filters, Floats, Ints, Item, Mask
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.interfaces import Explained, Ranker
 from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.behaviour.sparse import is_bought, ragged_top_k
 from recsys.retrieval.vectors.exact import check_k
-from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Rows
 
 SOURCE = "interest"
 #: The weight of the interest against all other sources together: without a history, and after a

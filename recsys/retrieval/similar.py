@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates
 from recsys.retrieval.text.tfidf import inverse_document_frequencies, term_counts, tfidf_vectors
 from recsys.retrieval.vectors.exact import empty_top_k, top_k, top_k_columns
-from recsys.types import Candidates, Floats, Ints, Mask, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

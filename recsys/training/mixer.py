@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recsys.arrays import Histories
 from recsys.metrics import found
 from recsys.ranking.merge import CandidateTable
 from recsys.ranking.mixer import AGAIN, VIEWS, Mixer, views
-from recsys.types import Floats, Histories, Ints, Mask, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 #: Who asks gets for histories rows_BN (-1 pads) and features_BNF: every source's best, merged.
 Ask = Callable[[Histories], CandidateTable]

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.arrays import Histories
 from recsys.retrieval.behaviour.sparse import EVENT_WEIGHTS
 from recsys.training.loop import Positions
 from recsys.training.splits import VALIDATED, NextItemTargets, is_first_interaction
 from recsys.training.user_recipe import UserModelRecipe
-from recsys.types import PURCHASE, Floats, Histories, Ints
+from recsys.types import PURCHASE, Floats, Ints
 from recsys.users.sasrec import SASRec, SequenceConfig
 from recsys.users.sequence import pad_histories
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import PURCHASE, Histories, Rows
+from recsys.arrays import Histories
+from recsys.types import PURCHASE, Rows
 
 #: Users whose next item is predicted at each validation.
 VALIDATED = 5_000

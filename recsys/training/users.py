@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.training.loop import Say, fit, seed_everything
 from recsys.training.next_item import NextItemLoss, NextItemNdcg, TrainableUserModel, Windows
@@ -17,7 +18,7 @@ from recsys.training.schedule import FitResult
 from recsys.training.splits import NextItemTargets
 from recsys.training.user_recipe import UserModelRecipe
 from recsys.training.workers import from_first, rank
-from recsys.types import Floats, Histories
+from recsys.types import Floats
 from recsys.users.content import ContentFeatures
 from recsys.users.sequence import save_sequence_model
 

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from recsys.types import EVENT_TYPES, Floats, Histories
+from recsys.arrays import Histories
+from recsys.types import EVENT_TYPES, Floats
 
 
 class RecencyMean:

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from recsys.arrays import Histories
 from recsys.retrieval.vectors.exact import top_k
-from recsys.types import Floats, Histories, Ints
+from recsys.types import Floats, Ints
 from recsys.users.content import ContentFeatures
 from recsys.users.recency import unit_rows
 from recsys.users.sasrec import SASRec, SequenceConfig

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.behaviour.sparse import (
     EVENT_WEIGHTS,
     decayed_interests,
@@ -20,7 +21,7 @@ from recsys.retrieval.behaviour.sparse import (
     top_unbought,
 )
 from recsys.retrieval.vectors.exact import check_k
-from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.arrays import Candidates, Requests
 from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import Candidates, Floats, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Rows
 
 
 class LongTailRetriever:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever, check_k
-from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Rows
 
 NEW_ITEM_DAYS = 30.0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.behaviour.sparse import (
     EVENT_WEIGHTS,
     decayed_interests,
@@ -16,7 +17,7 @@ from recsys.retrieval.behaviour.sparse import (
     sparse_rows,
 )
 from recsys.retrieval.vectors.exact import check_k
-from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

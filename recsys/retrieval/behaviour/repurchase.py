@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.behaviour.sparse import decayed_interests, is_bought, ragged_top_k
 from recsys.retrieval.vectors.exact import check_k
-from recsys.types import PURCHASE, Candidates, Floats, Histories, Ints, Mask, Requests
+from recsys.types import PURCHASE, Floats, Ints, Mask
 
 HALF_LIFE_DAYS = 90.0
 POPULARITY_POWER = 0.1

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import EVENT_TYPES, Candidates, Floats, Histories, Ints, Mask, Requests, Rows
+from recsys.arrays import Candidates, Histories, Requests
+from recsys.types import EVENT_TYPES, Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

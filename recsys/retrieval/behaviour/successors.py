@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.arrays import Histories
 from recsys.retrieval.behaviour.cooccurrence import CoOccurrenceRetriever
 from recsys.retrieval.behaviour.sparse import pad_lists, ragged_top_k, sparse_rows
-from recsys.types import Floats, Histories, Ints, Rows
+from recsys.types import Floats, Ints, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.behaviour.sparse import EVENT_WEIGHTS, sparse_rows, top_unbought
 from recsys.retrieval.vectors.exact import check_k
-from recsys.types import Candidates, Floats, Histories, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

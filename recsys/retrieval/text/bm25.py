@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Candidates, Requests
 from recsys.retrieval.text.analysis import index_terms
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.retrieval.vectors.exact import check_k, empty_top_k, top_k_columns
-from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 #: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
 #: and rarely repeat a word.

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import Candidates, Floats, Ints, Mask, Requests, Rows
+from recsys.arrays import Candidates, Requests
+from recsys.types import Floats, Ints, Mask, Rows
 
 #: (offsets, rows): query q excludes the item rows `rows[offsets[q]:offsets[q + 1]]`; repeats and -1
 #: do no harm.

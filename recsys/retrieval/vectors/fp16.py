@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Candidates, Requests
 from recsys.retrieval.vectors.exact import ExactRetriever, check_k
 from recsys.retrieval.vectors.ivf import allowed_selector, import_faiss
-from recsys.types import Candidates, Floats, Mask, Requests
+from recsys.types import Floats, Mask
 
 #: Vectors that are copied at once.
 BLOCK = 65_536

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Candidates, Histories, Requests
 from recsys.retrieval.vectors.exact import (
     Exclude,
     check_k,
@@ -17,7 +18,7 @@ from recsys.retrieval.vectors.exact import (
     merge_top_k,
     top_k,
 )
-from recsys.types import Candidates, Floats, Histories, Ints, Mask, Requests, Rows
+from recsys.types import Floats, Ints, Mask, Rows
 
 
 def build_ivf(items_ID: Floats, seed: int = 0) -> Any:

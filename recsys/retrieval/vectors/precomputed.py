@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys.arrays import Candidates, Requests
 from recsys.retrieval.vectors.exact import check_k, inner_products, merge_top_k
-from recsys.types import Candidates, Floats, Mask, Requests, Rows
+from recsys.types import Floats, Mask, Rows
 
 
 class PrecomputedNeighbours:

@@ -81,7 +81,6 @@ class FakeShop:
                 request_id,
                 item_id,
                 **common,
-                shown=True,
                 place=1,
                 score=0.5,
                 base=0.2,
@@ -92,7 +91,6 @@ class FakeShop:
             request_id,
             item_id,
             **common,
-            shown=False,
             exclusion=Exclusion("filter", "it does not pass brand"),
         )
 

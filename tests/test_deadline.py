@@ -81,7 +81,7 @@ class FourItems:
     candidate_features_UNF: Any = field(default_factory=lambda: POPULARITY[None, :, None])
     candidate_sources_UN: Any = field(default_factory=lambda: np.ones((1, 4), np.uint16))
 
-    def allowed(self, filters: Filters) -> Any:
+    def filter_mask(self, filters: Filters) -> Any:
         return np.ones(4, bool)
 
     def history(self, row: int) -> Histories:

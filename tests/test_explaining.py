@@ -101,7 +101,7 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
     answer = shown(shop, query)
     for place, item in enumerate(answer.item_ids):
         explanation = told(shop, answer, item)
-        assert (explanation.shown, explanation.place, explanation.exclusion) == (
+        assert (explanation.in_answer, explanation.place, explanation.exclusion) == (
             True,
             place + 1,
             None,
@@ -178,7 +178,7 @@ def lost(
 ) -> tuple[str, str]:
     explanation = told(shop, answer, item, live)
     assert explanation.exclusion is not None
-    assert not explanation.shown
+    assert not explanation.in_answer
     assert explanation.exclusion.reason in explanation.summary
     return explanation.exclusion.stage, explanation.exclusion.reason
 

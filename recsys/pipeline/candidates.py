@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from recsys.arrays import Histories, Requests, utc_days
 from recsys.interfaces import Ranker, Retriever, Scorer, UserModel
 from recsys.pipeline import sources
+from recsys.pipeline.rerank import Pool
 from recsys.pipeline.sources import SourceData
+from recsys.ranking.item_features import Context
 from recsys.ranking.linear import best
 from recsys.ranking.merge import CandidateTable, merge
 from recsys.release.arrow import histories_of
@@ -39,6 +41,33 @@ class RankedCandidates:
     scores_BK: Floats
     features_BKF: Floats
     retrieved_BKF: Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidatePool:
+    """The first stage's result for a recommendation: candidates ordered by `ranker`, and the
+    request that the sources were asked with."""
+
+    candidates: RankedCandidates
+    context: Context
+    personalised: bool
+    requests: Requests
+    sources: tuple[Retriever, ...]
+    ranker: Ranker
+    allowed: Mask | None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def pool(self) -> Pool:
+        """The candidates without pads, which come last."""
+        filled = slice(0, int((self.candidates.rows_BK[0] >= 0).sum()))
+        return Pool(
+            rows_N=self.candidates.rows_BK[0, filled],
+            scores_N=self.candidates.scores_BK[0, filled],
+            names=self.candidates.names,
+            signals_NF=self.candidates.features_BKF[0, filled],
+            retrieved_NF=self.candidates.retrieved_BKF[0, filled],
+        )
 
 
 #: Candidates of a block of histories.

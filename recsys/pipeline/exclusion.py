@@ -10,9 +10,9 @@ import numpy as np
 
 from recsys.interfaces import Scorer
 from recsys.pipeline.attribution import attribute, replayed_row
-from recsys.pipeline.candidates import RETRIEVAL_DEPTH
+from recsys.pipeline.candidates import RETRIEVAL_DEPTH, CandidatePool
 from recsys.pipeline.facets import collapse
-from recsys.pipeline.recommender import CandidatePool, Recommender
+from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.replay import ALL, Replay
 from recsys.pipeline.rerank import FIRST
 from recsys.pipeline.searcher import EncodedText
@@ -115,7 +115,7 @@ def _outranked(shop: Recommender, replay: Replay, place: int) -> Exclusion:
     query, reranked = replay.query, replay.reranked
     order_N = reranked.order_N
     rank = order_N.tolist().index(place)
-    shown = query.offset + query.k
+    end = query.offset + query.k
     details: dict[str, Any] = {"place": rank + 1}
     if query.offset and rank < query.offset:
         return Exclusion("page", f"it is on an earlier page, at place {rank + 1}", details)
@@ -123,13 +123,13 @@ def _outranked(shop: Recommender, replay: Replay, place: int) -> Exclusion:
         replay.pool.rows_N[order_N], shop.release.groups_I
     ):
         return Exclusion("page", "another item of its group stands for it (collapse)", details)
-    details["shown"] = shown
-    reason = f"it came to place {rank + 1} of {len(order_N):,}, and {shown} were shown"
+    details["shown"] = end
+    reason = f"it came to place {rank + 1} of {len(order_N):,}, and {end} were shown"
     depth = shop.reranker.depth
     if place >= depth and reranked.ranker != FIRST:
         reason = f"{reason}: the first stage put it behind the {depth} that are ranked"
         return Exclusion("depth", reason, details)
-    last = int(order_N[min(shown, len(order_N)) - 1])
+    last = int(order_N[min(end, len(order_N)) - 1])
     behind = _feature_gaps(shop, replay, place, last)
     details |= {
         "behind": behind,

@@ -14,6 +14,7 @@ from recsys.errors import InputError, NotFoundError
 from recsys.pipeline.attribution import (
     Attribution,
     Contribution,
+    ScoredRow,
     attribute,
     logged_row,
     replayed_row,
@@ -40,7 +41,6 @@ class Explanation:
     release: str
     surface: str
     ranker: str
-    shown: bool
     place: int | None = None
     score: float | None = None
     base: float = 0.0
@@ -51,6 +51,11 @@ class Explanation:
     propensity: float = 1.0
     exclusion: Exclusion | None = None
     note: str = ""
+
+    @property
+    def in_answer(self) -> bool:
+        """Whether the answer has the item."""
+        return self.exclusion is None
 
     @property
     def summary(self) -> str:
@@ -83,17 +88,10 @@ def explain(
     replayed = replay(shop, impression, live, encoded)
     place = next(iter(np.flatnonzero(replayed.pool.rows_N == row).tolist()), None)
     position = impression.item_ids.index(item_id) if item_id in impression.item_ids else None
-    scored, attribution = None, Attribution()
-    if position is not None:
-        scored = logged_row(replayed, item_id, place)
-    elif place is not None:
-        scored = replayed_row(replayed, place)
+    scored = _scored_row(replayed, item_id, position, place)
+    attribution = Attribution()
     if scored is not None:
         attribution = attribute(shop, replayed, scored, impression.arms)
-    terms: Mapping[str, float] = {}
-    if encoded is not None:
-        index = shop.searcher.lexical.index
-        terms = index.explain(encoded[0].understanding.normalised, row)
     return Explanation(
         request_id=impression.request_id,
         item_id=item_id,
@@ -101,13 +99,12 @@ def explain(
         release=impression.release,
         surface=impression.surface,
         ranker=impression.ranker or FIRST,
-        shown=position is not None,
         place=None if position is None else impression.offset + position + 1,
         score=None if scored is None else scored.score,
         base=attribution.base,
         parts=attribution.parts,
         sources={} if place is None else _source_signals(replayed, place),
-        terms=terms,
+        terms=_term_scores(shop, encoded, row),
         moved="" if position is None else _moved(replayed, position, place),
         propensity=_propensity(impression, position),
         exclusion=None if position is not None else find_exclusion(shop, replayed, row),
@@ -135,6 +132,23 @@ def _checked_row(shop: Recommender, impression: Impression, item_id: str) -> int
     return row
 
 
+def _scored_row(
+    replayed: Replay, item_id: str, position: int | None, place: int | None
+) -> ScoredRow | None:
+    """The item as it was ranked: by the log where it was shown, else by the replay; None where it
+    was not ranked."""
+    if position is not None:
+        return logged_row(replayed, item_id, place)
+    return None if place is None else replayed_row(replayed, place)
+
+
+def _term_scores(shop: Recommender, encoded: EncodedText | None, row: int) -> Mapping[str, float]:
+    """What each word of the query added to the lexical score."""
+    if encoded is None:
+        return {}
+    return shop.searcher.lexical.index.explain(encoded[0].understanding.normalised, row)
+
+
 def _source_signals(replayed: Replay, place: int) -> dict[str, float]:
     """The scores of the sources that retrieved a candidate."""
     pool = replayed.pool
@@ -158,9 +172,9 @@ def _moved(replayed: Replay, position: int, place: int | None) -> str:
             "answer"
         )
     score_rank = replayed.reranked.order_N.tolist().index(place) + 1
-    shown_at = replayed.impression.offset + position + 1
-    if score_rank == shown_at:
+    place_in_answer = replayed.impression.offset + position + 1
+    if score_rank == place_in_answer:
         return ""
     propensity = _propensity(replayed.impression, position)
     cause = f"chance (a propensity of {propensity:.3g})" if propensity < 0.5 else "a rule or chance"
-    return f"its score puts it at place {score_rank}, {cause} at place {shown_at}"
+    return f"its score puts it at place {score_rank}, {cause} at place {place_in_answer}"

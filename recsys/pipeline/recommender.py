@@ -16,7 +16,7 @@ from recsys.arrays import Histories, Requests, utc_days
 from recsys.errors import NotFoundError
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.pipeline.candidates import (
-    RankedCandidates,
+    CandidatePool,
     dense_source,
     rank_table,
     retrieve_and_rank,
@@ -25,7 +25,7 @@ from recsys.pipeline.candidates import (
     unpack_source_bits,
 )
 from recsys.pipeline.live_events import live_history, purchased_rows
-from recsys.pipeline.rerank import Pool, Reranker, request_context
+from recsys.pipeline.rerank import Reranker, request_context
 from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import EncodedText, HybridSearcher, SearchChoices
 from recsys.pipeline.sources import make_sources
@@ -43,33 +43,6 @@ from recsys.understanding.spelling import Speller
 
 #: A diversified answer is chosen from this many times as many ranked candidates.
 POOL = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidatePool:
-    """The first stage's result for a recommendation: candidates ordered by `ranker`, and the
-    request that the sources were asked with."""
-
-    candidates: RankedCandidates
-    context: Context
-    personalised: bool
-    requests: Requests
-    sources: tuple[Retriever, ...]
-    ranker: Ranker
-    allowed: Mask | None
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def pool(self) -> Pool:
-        """The candidates without pads, which come last."""
-        filled = slice(0, int((self.candidates.rows_BK[0] >= 0).sum()))
-        return Pool(
-            rows_N=self.candidates.rows_BK[0, filled],
-            scores_N=self.candidates.scores_BK[0, filled],
-            names=self.candidates.names,
-            signals_NF=self.candidates.features_BKF[0, filled],
-            retrieved_NF=self.candidates.retrieved_BKF[0, filled],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +81,12 @@ class Recommender:
         """`vocabulary` are words that are never corrected. Without a `reranker` the first stage's
         order is final. `reserve_s`: see `HybridSearcher`. Raises InputError for a ranker with a
         feature that no source gives."""
-        searcher = HybridSearcher(
-            lexical=LexicalRetriever(release.lexical, synonyms),
-            dense=dense_source(release, "dense", release.item_vectors_ID, fp16=True),
-            item_vectors_ID=release.item_vectors_ID,
-            ranker=search_ranker,
-            text_of=release.texts,
-            popularity_I=np.asarray(release.popularity_I),
+        searcher = _searcher(
+            release,
+            search_ranker,
             cross_encoder=cross_encoder,
             choices=choices or SearchChoices(),
-            user_space_item_vectors_ID=release.user_space_item_vectors_ID,
+            synonyms=synonyms,
             reserve_s=reserve_s,
         )
         names = recommend_ranker.feature_names
@@ -212,19 +181,15 @@ class Recommender:
         depth: int,
     ) -> CandidatePool:
         """The best `depth` candidates of the sources, queried with the user's live events."""
-        with timed(stages_ms, "filter"):
-            allowed = self.release.filter_mask(replace(query.filters, in_stock=True))
+        allowed = self._allowed(query, live, stages_ms)
         with timed(stages_ms, "user vector"):
             history = self._history(query.user_id, live)
             vector_1D = self._user_vector(history)
-        if allowed is not None:
-            allowed[purchased_rows(self.release, live)] = False
         requests = Requests(size=1, vectors_BD=vector_1D, histories=history, now_days=utc_days(now))
         retrievers, ranker = self.recommend_sources, self.recommend_ranker
         personalised = len(history.items) > 0
         if query.interest is not None:
-            with timed(stages_ms, "interest"):
-                declared = self._declared_interest(query.interest, interest, allowed)
+            declared = self._declared_interest(query.interest, interest, allowed, stages_ms)
             retrievers, ranker = (*retrievers, declared), InterestRanker(ranker, len(history.items))
             personalised = personalised or len(declared) > 0
         candidates = retrieve_and_rank(
@@ -238,9 +203,7 @@ class Recommender:
         )
         return CandidatePool(
             candidates=candidates,
-            context=request_context(
-                self.release, "recommend", history, user_D=vector_1D[0], now=now
-            ),
+            context=self._context(history, vector_1D, now),
             personalised=personalised,
             requests=requests,
             sources=retrievers,
@@ -317,12 +280,17 @@ class Recommender:
         return max(size, self.reranker.pool_size(query, "recommend", query.k))
 
     def _declared_interest(
-        self, text: str, encoded: EncodedText | None, allowed: Mask | None
+        self,
+        text: str,
+        encoded: EncodedText | None,
+        allowed: Mask | None,
+        stages_ms: dict[str, float],
     ) -> DeclaredInterest:
         """The matches of the text, without the cross-encoder."""
-        zeros_D = np.zeros(self.release.item_vectors_ID.shape[1], np.float32)
-        parsed, vector_D = encoded or (self.understand(text), zeros_D)
-        hits = self.searcher.search(parsed, vector_D, allowed_I=allowed, cross_encode=False)
+        with timed(stages_ms, "interest"):
+            zeros_D = np.zeros(self.release.item_vectors_ID.shape[1], np.float32)
+            parsed, vector_D = encoded or (self.understand(text), zeros_D)
+            hits = self.searcher.search(parsed, vector_D, allowed_I=allowed, cross_encode=False)
         return DeclaredInterest(hits.rows_N, hits.scores_N)
 
     def _nightly(
@@ -334,8 +302,7 @@ class Recommender:
         row = release.user_ids.row(query.user_id) if query.user_id else None
         if row is None:
             return None
-        with timed(stages_ms, "filter"):
-            allowed = release.filter_mask(replace(query.filters, in_stock=True))
+        allowed = self._allowed(query, (), stages_ms)
         with timed(stages_ms, "nightly"):
             user, names = slice(row, row + 1), tuple(release.manifest.sources)
             rows_1N = np.array(release.candidate_rows_UN[user])
@@ -353,13 +320,26 @@ class Recommender:
         history, vector_1D = release.history(row), release.user_vectors_UD[user]
         return CandidatePool(
             candidates=candidates,
-            context=request_context(release, "recommend", history, user_D=vector_1D[0], now=now),
+            context=self._context(history, vector_1D, now),
             personalised=True,
             requests=Requests(size=1, vectors_BD=vector_1D, histories=history),
             sources=self.recommend_sources,
             ranker=self.recommend_ranker,
             allowed=allowed,
         )
+
+    def _allowed(
+        self, query: Query, live: Sequence[Interaction], stages_ms: dict[str, float]
+    ) -> Mask | None:
+        """[I]: items in stock that pass the filters, without what was bought since the night."""
+        with timed(stages_ms, "filter"):
+            allowed = self.release.filter_mask(replace(query.filters, in_stock=True))
+        if allowed is not None:
+            allowed[purchased_rows(self.release, live)] = False
+        return allowed
+
+    def _context(self, history: Histories, vector_1D: Floats, now: datetime) -> Context:
+        return request_context(self.release, "recommend", history, user_D=vector_1D[0], now=now)
 
     def _history(self, user_id: str | None, live: Sequence[Interaction]) -> Histories:
         row = self.release.user_ids.row(user_id) if user_id else None
@@ -368,6 +348,30 @@ class Recommender:
 
     def _user_vector(self, history: Histories) -> Floats:
         return self.user_model.encode_history(history, self.release.user_space_item_vectors_ID)
+
+
+def _searcher(
+    release: Release,
+    ranker: Ranker,
+    *,
+    cross_encoder: CrossEncoder | None,
+    choices: SearchChoices,
+    synonyms: Synonyms | None,
+    reserve_s: float,
+) -> HybridSearcher:
+    """Hybrid search over a release's items."""
+    return HybridSearcher(
+        lexical=LexicalRetriever(release.lexical, synonyms),
+        dense=dense_source(release, "dense", release.item_vectors_ID, fp16=True),
+        item_vectors_ID=release.item_vectors_ID,
+        ranker=ranker,
+        text_of=release.texts,
+        popularity_I=np.asarray(release.popularity_I),
+        cross_encoder=cross_encoder,
+        choices=choices,
+        user_space_item_vectors_ID=release.user_space_item_vectors_ID,
+        reserve_s=reserve_s,
+    )
 
 
 def _parser(release: Release, vocabulary: Collection[str]) -> QueryParser:

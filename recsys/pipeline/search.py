@@ -17,7 +17,18 @@ from recsys.pipeline.searcher import FEATURES, Hits, HybridSearcher
 from recsys.ranking.item_features import Context
 from recsys.release.release import Release
 from recsys.retrieval.text.highlights import highlight_ranges
-from recsys.types import Filters, Floats, Ints, Query, Ranking, Rows, ScoredItem
+from recsys.types import (
+    FacetCount,
+    FeatureTable,
+    Filters,
+    Floats,
+    Ints,
+    Query,
+    QueryUnderstanding,
+    Ranking,
+    Rows,
+    ScoredItem,
+)
 from recsys.understanding.query_parser import ParsedQuery
 
 
@@ -54,14 +65,36 @@ class SearchPage:
         min(k, matches). The user vector is last night's, so that pages fit together while the user
         acts. A sort other than by relevance orders the matches, at most the best `max_candidates`
         of them. After the deadline there is no re-ranking, and there are no facets."""
-        results = self.results(query, vector_D, parsed)
-        hits, stages_ms, understanding = results.hits, results.stages_ms, parsed.understanding
-        with timed(stages_ms, "page"):
+        results, understanding = self.results(query, vector_D, parsed), parsed.understanding
+        items, features, total = self._page(query, results, understanding)
+        facets, skipped = self._facets(query, results)
+        return Ranking(
+            request_id=query.request_id,
+            release=self.release.version,
+            items=items,
+            features=features,
+            personalised=bool(results.context.user_BP.any()),
+            understanding=understanding,
+            total=total,
+            facets=facets,
+            relaxed=(*results.relaxed, *results.hits.relaxed),
+            no_good_match=results.hits.no_good_match,
+            skipped=(*results.hits.skipped, *results.skipped, *skipped),
+            stages_ms=results.stages_ms,
+            ranker=results.reranked.ranker,
+            arms=results.reranked.arms,
+        )
+
+    def _page(
+        self, query: Query, results: SearchResults, understanding: QueryUnderstanding
+    ) -> tuple[tuple[ScoredItem, ...], FeatureTable, int]:
+        """The items of the requested page, their features, and how many matches all pages have."""
+        with timed(results.stages_ms, "page"):
             # Price words alone match everything: best sellers first.
             browses = query.sort == "relevance" and not understanding.normalised
             sort = "popularity" if browses else query.sort
-            places, total = self._sorted_places(query, sort, hits, results.reranked)
-        with timed(stages_ms, "explain"):
+            places, total = self._sorted_places(query, sort, results.hits, results.reranked)
+        with timed(results.stages_ms, "explain"):
             items, features = self.reranker.select(
                 query,
                 results.pool,
@@ -72,27 +105,17 @@ class SearchPage:
                 explore=sort == "relevance" and not query.offset and not understanding.exact,
             )
             items = tuple(self._highlighted(item, understanding.normalised) for item in items)
-        skips_facets = query.facets and query.past_deadline
-        with timed(stages_ms, "facets"):
-            counts = {}
-            if query.facets and not skips_facets:
-                counts = count_facets(self.release, hits.matched_I, results.filters)
-        return Ranking(
-            request_id=query.request_id,
-            release=self.release.version,
-            items=items,
-            features=features,
-            personalised=bool(results.context.user_BP.any()),
-            understanding=understanding,
-            total=total,
-            facets=counts,
-            relaxed=(*results.relaxed, *hits.relaxed),
-            no_good_match=hits.no_good_match,
-            skipped=(*hits.skipped, *results.skipped, *(("facets",) if skips_facets else ())),
-            stages_ms=stages_ms,
-            ranker=results.reranked.ranker,
-            arms=results.reranked.arms,
-        )
+        return items, features, total
+
+    def _facets(
+        self, query: Query, results: SearchResults
+    ) -> tuple[Mapping[str, tuple[FacetCount, ...]], tuple[str, ...]]:
+        """The requested facets; after the deadline none, and the name of the skipped stage."""
+        skips = query.facets and query.past_deadline
+        with timed(results.stages_ms, "facets"):
+            if not query.facets or skips:
+                return {}, ("facets",) if skips else ()
+            return count_facets(self.release, results.hits.matched_I, results.filters), ()
 
     def results(self, query: Query, vector_D: Floats, parsed: ParsedQuery) -> SearchResults:
         """All hits, in the order that all pages share."""
@@ -155,17 +178,17 @@ class SearchPage:
                 name: float(facts[name]) for name in ("min_price", "max_price") if name in facts
             }
         if not bounds:
-            return self._filled(query, own, fill, search, stages_ms), own, ()
+            return self._search_to_fill(query, own, fill, search, stages_ms), own, ()
         within = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
-        hits = self._filled(query, within, 0, search, stages_ms)
+        hits = self._search_to_fill(query, within, 0, search, stages_ms)
         if hits.total or hits.no_good_match:
             return hits, within, ()
-        unbounded = self._filled(query, own, fill, search, stages_ms)
+        unbounded = self._search_to_fill(query, own, fill, search, stages_ms)
         if not len(unbounded.rows_N):
             return hits, within, ()
         return unbounded, own, _dropped_bounds(bounds)
 
-    def _filled(
+    def _search_to_fill(
         self,
         query: Query,
         filters: Filters,

@@ -8,7 +8,7 @@ gives the same order on every page."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -85,19 +85,35 @@ class Hits:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Matches:
-    """Retrieval scores of a text: BM25 and term coverage of all items, the nearest neighbours by
-    vector, and how far the nearest lies above the catalogue's mean cosine."""
+    """What a text matches in the whole catalogue, and its retrieval scores: BM25 and term coverage
+    of all items, the nearest neighbours by vector."""
 
+    matched_I: Mask
     scores_I: Floats
     coverage_I: Floats
     nearest_N: Rows
-    margin: float
 
     @property
     def best_coverage(self) -> float:
         return float(self.coverage_I.max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """A search's candidates before they are ranked: `match_count` matches, ascending by row, then
+    the fill-ins."""
+
+    rows_N: Rows
+    match_count: int
+    features_NF: Floats
+    retrieved_NF: Mask
+
+    @property
+    def rows_M(self) -> Rows:
+        """The matches."""
+        return self.rows_N[: self.match_count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,85 +168,85 @@ class HybridSearcher:
         unless `cross_encode` is False, until `reserve_s` before the deadline (of
         time.perf_counter)."""
         clock, text = _Clock(), parsed.understanding.normalised
-        matches = self._match(text, vector_D)
+        matches = self._match(parsed, vector_D)
         clock.lap("match")
-        matched_I = self._matched(matches, parsed)
-        if not matched_I.any():
-            return replace(Hits.none(matched_I), stages_ms=clock.stages_ms)
-        rows_M = self._candidates(matches, matched_I, parsed.code_rows, allowed_I)
-        fill_R = self._nearest_others(vector_D, allowed_I, matched_I, fill - len(rows_M))
-        rows_N = np.concatenate([rows_M, fill_R])
-        features_NF, retrieved_NF = self._features(rows_N, matches, vector_D, user_D)
+        if not matches.matched_I.any():
+            return replace(Hits.none(matches.matched_I), stages_ms=clock.stages_ms)
+        candidates = self._candidates(
+            matches, parsed.code_rows, vector_D, user_D=user_D, allowed_I=allowed_I, fill=fill
+        )
         clock.lap("features")
         skipped: tuple[str, ...] = ()
         if cross_encode:
-            skipped = self._cross_encode(text, rows_M, features_NF, deadline - self.reserve_s)
+            skipped = self._cross_encode(text, candidates, deadline - self.reserve_s)
         clock.lap("cross_encoder")
-        scores_N = self._scores(features_NF, len(rows_M))
-        first = parsed.code_rows if parsed.understanding.exact else rows_M[:0]
-        order_N = self._order(rows_M, scores_N, first)
+        hits = self._rank(candidates, matches, parsed, allowed_I)
         clock.lap("rank")
-        total = self._total(rows_M, matched_I, allowed_I)
-        relaxed = self._relaxed(text, matches, parsed)
-        return Hits(
-            rows_N=rows_N[order_N],
-            scores_N=scores_N[order_N],
-            features_NF=features_NF[order_N],
-            retrieved_NF=retrieved_NF[order_N],
-            matched_I=matched_I,
-            total=total,
-            relaxed=(*relaxed, *(_filled(total) if len(fill_R) else ())),
-            skipped=skipped,
-            stages_ms=clock.stages_ms,
-        )
+        return replace(hits, skipped=skipped, stages_ms=clock.stages_ms)
 
     def score_rows(self, parsed: ParsedQuery, vector_D: Floats, rows: Rows) -> Floats:
         """The score of each of these rows for the text, matched or not, all of them scored by the
         cross-encoder."""
         text = parsed.understanding.normalised
-        matches = self._match(text, vector_D)
-        matched_I = self._matched(matches, parsed)
-        top = self._candidates(matches, matched_I, parsed.code_rows, None)
-        features_NF, _ = self._features(np.concatenate([rows, top]), matches, vector_D, None)
-        self._cross_encode(text, top, features_NF[len(rows) :], np.inf)
+        matches = self._match(parsed, vector_D)
+        top = self._candidates(matches, parsed.code_rows, vector_D)
+        self._cross_encode(text, top, np.inf)
+        features_NF, _ = self._features(rows, matches, vector_D, None)
         if self.cross_encoder:
-            features_NF[: len(rows), CROSS_ENCODER] = self.cross_encoder.scores(
+            features_NF[:, CROSS_ENCODER] = self.cross_encoder.scores(
                 [text] * len(rows), self.text_of(rows)
             )
-        return self.ranker.score(features_NF[None])[0][: len(rows)]
+        # Beside the best matches: a ranker may look at the whole list.
+        scores_N = self.ranker.score(np.concatenate([features_NF, top.features_NF])[None])[0]
+        return scores_N[: len(rows)]
 
-    def _match(self, text: str, vector_D: Floats) -> Matches:
-        index, synonyms = self.lexical.index, self.lexical.synonyms
-        k = min(self.choices.dense_k, max(1, index.items))
-        nearest = self.dense.retrieve(_dense_request(vector_D), k)
-        margin = float(nearest.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
-        nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
-        scores_I, coverage_I = index.scores(text, synonyms), index.coverage(text, synonyms)
-        return Matches(scores_I, coverage_I, nearest_N, margin)
-
-    def _matched(self, matches: Matches, parsed: ParsedQuery) -> Mask:
-        """[I]: enough terms or near enough; nothing where neither terms nor meaning fit.
+    def _match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
+        """What the text matches: items with enough of its terms, or near enough by vector; nothing
+        where neither terms nor meaning fit.
 
         Where no item covers `min_term_coverage`, those that cover the most match. A text that is
         nothing but facts, such as a price, matches everything."""
-        if not parsed.understanding.normalised:
-            return np.full(len(matches.coverage_I), bool(parsed.understanding.facts))
-        enough = min(self.choices.min_term_coverage, matches.best_coverage)
-        if enough > 0:
-            matched_I = matches.coverage_I >= enough
+        index, synonyms = self.lexical.index, self.lexical.synonyms
+        understanding = parsed.understanding
+        scores_I = index.scores(understanding.normalised, synonyms)
+        coverage_I = index.coverage(understanding.normalised, synonyms)
+        k = min(self.choices.dense_k, max(1, index.items))
+        nearest = self.dense.retrieve(_dense_request(vector_D), k)
+        nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
+        if understanding.normalised:
+            margin = float(nearest.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
+            min_coverage = min(self.choices.min_term_coverage, coverage_I.max(initial=0.0))
+            matched_I = (coverage_I >= min_coverage) & (min_coverage > 0)
+            if min_coverage > 0 or margin >= self.choices.min_margin:
+                matched_I[nearest_N] = True
+            matched_I[parsed.code_rows] = True
         else:
-            matched_I = np.zeros(len(matches.coverage_I), bool)
-        if enough > 0 or matches.margin >= self.choices.min_margin:
-            matched_I[matches.nearest_N] = True
-        matched_I[parsed.code_rows] = True
-        return matched_I
+            matched_I = np.full(len(coverage_I), bool(understanding.facts))
+        return Matches(
+            matched_I=matched_I, scores_I=scores_I, coverage_I=coverage_I, nearest_N=nearest_N
+        )
 
     def _candidates(
-        self, matches: Matches, matched_I: Mask, code_rows: Rows, allowed_I: Mask | None
-    ) -> Rows:
+        self,
+        matches: Matches,
+        code_rows: Rows,
+        vector_D: Floats,
+        *,
+        user_D: Floats | None = None,
+        allowed_I: Mask | None = None,
+        fill: int = 0,
+    ) -> _Candidates:
+        """The allowed matches; where they are fewer than `fill`, the nearest others too."""
+        rows_M = self._allowed_matches(matches, code_rows, allowed_I)
+        others_R = self._nearest_others(vector_D, allowed_I, matches.matched_I, fill - len(rows_M))
+        rows_N = np.concatenate([rows_M, others_R])
+        features_NF, retrieved_NF = self._features(rows_N, matches, vector_D, user_D)
+        return _Candidates(rows_N, len(rows_M), features_NF, retrieved_NF)
+
+    def _allowed_matches(self, matches: Matches, code_rows: Rows, allowed_I: Mask | None) -> Rows:
         """The allowed matches, ascending; of more than `max_candidates` the best by BM25, ties by
         popularity, and all that are nearest neighbours or named by a code."""
-        rows = np.flatnonzero(_and(matched_I, allowed_I)).astype(np.int32)
+        rows = np.flatnonzero(_and(matches.matched_I, allowed_I)).astype(np.int32)
         limit = self.choices.max_candidates
         if len(rows) <= limit:
             return rows
@@ -266,11 +282,10 @@ class HybridSearcher:
         retrieved_NF[:, 1] = np.isin(rows_N, matches.nearest_N)
         return np.stack([lexical_N, dense_N, personal_N, zeros_N], axis=1), retrieved_NF
 
-    def _cross_encode(
-        self, text: str, rows_M: Rows, features_NF: Floats, deadline: float
-    ) -> tuple[str, ...]:
-        """Fills the cross-encoder's column for the best `rerank_depth`, best first, until the
-        deadline; says where it stopped."""
+    def _cross_encode(self, text: str, candidates: _Candidates, deadline: float) -> tuple[str, ...]:
+        """Fills the cross-encoder's column for the best `rerank_depth` matches, best first, until
+        the deadline; says where it stopped."""
+        rows_M, features_NF = candidates.rows_M, candidates.features_NF
         if self.cross_encoder is None or not len(rows_M):
             return ()
         scores_M = self.ranker.score(features_NF[None, : len(rows_M)])[0]
@@ -283,6 +298,33 @@ class HybridSearcher:
                 [text] * len(batch), self.text_of(rows_M[batch])
             )
         return ()
+
+    def _rank(
+        self,
+        candidates: _Candidates,
+        matches: Matches,
+        parsed: ParsedQuery,
+        allowed_I: Mask | None,
+    ) -> Hits:
+        """The candidates in order: those that a code identifies, the other matches by score, the
+        fill-ins."""
+        rows_M, match_count = candidates.rows_M, candidates.match_count
+        scores_N = self._scores(candidates.features_NF, match_count)
+        first = parsed.code_rows if parsed.understanding.exact else rows_M[:0]
+        order_N = self._order(rows_M, scores_N, first)
+        total = self._total(rows_M, matches.matched_I, allowed_I)
+        relaxed = self._relaxed(parsed, matches)
+        if match_count < len(candidates.rows_N):
+            relaxed = (*relaxed, _fill_reason(total))
+        return Hits(
+            rows_N=candidates.rows_N[order_N],
+            scores_N=scores_N[order_N],
+            features_NF=candidates.features_NF[order_N],
+            retrieved_NF=candidates.retrieved_NF[order_N],
+            matched_I=matches.matched_I,
+            total=total,
+            relaxed=relaxed,
+        )
 
     def _scores(self, features_NF: Floats, match_count: int) -> Floats:
         """Of the first `match_count` rows without regard to the fill-ins: how many of these there
@@ -304,8 +346,9 @@ class HybridSearcher:
             return len(rows_M)
         return int(_and(matched_I, allowed_I).sum())
 
-    def _relaxed(self, text: str, matches: Matches, parsed: ParsedQuery) -> tuple[str, ...]:
+    def _relaxed(self, parsed: ParsedQuery, matches: Matches) -> tuple[str, ...]:
         """In words, where no item has all terms of the query."""
+        text = parsed.understanding.normalised
         if not text or parsed.understanding.exact or matches.best_coverage > 0.999:
             return ()
         missing = self.lexical.index.missing_terms(text, self.lexical.synonyms)
@@ -334,5 +377,5 @@ def _and(matched_I: Mask, allowed_I: Mask | None) -> Mask:
     return matched_I if allowed_I is None else matched_I & allowed_I
 
 
-def _filled(total: int) -> Sequence[str]:
-    return (f"the filters leave {total} of what was found: the nearest that pass them follow",)
+def _fill_reason(total: int) -> str:
+    return f"the filters leave {total} of what was found: the nearest that pass them follow"

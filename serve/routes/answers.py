@@ -312,7 +312,7 @@ def explain_answer(request_id: str, explanation: Explanation) -> ExplainAnswer:
         "ranker": explanation.ranker,
         "item_id": explanation.item_id,
         "title": explanation.title,
-        "shown": explanation.shown,
+        "shown": explanation.in_answer,
         "place": explanation.place,
         "score": explanation.score,
         "base": explanation.base,

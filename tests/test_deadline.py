@@ -211,7 +211,7 @@ def test_price_bounds_are_dropped_where_nothing_passes(monkeypatch: pytest.Monke
         prices_I = np.array([10.0, 20, 30, 40])
         return None if filters.max_price is None else prices_I <= filters.max_price
 
-    monkeypatch.setattr(over.release, "allowed", allowed)
+    monkeypatch.setattr(over.release, "filter_mask", allowed)
     for bound, shown, relaxed in (
         (20.0, "01", ()),
         (5.0, "0123", ("nothing found costs at most 5: shown at any price",)),

@@ -44,7 +44,7 @@ class Histories:
         return len(self.offsets) - 1
 
     @property
-    def known_prices(self) -> Floats:
+    def prices_E(self) -> Floats:
         """[E]: `prices`, NaN where there are none."""
         return np.full(len(self.items), np.nan, np.float32) if self.prices is None else self.prices
 
@@ -88,7 +88,7 @@ class Histories:
             days=np.concatenate([self.days, later.days])[order],
             prices=None
             if self.prices is later.prices is None
-            else np.concatenate([self.known_prices, later.known_prices])[order],
+            else np.concatenate([self.prices_E, later.prices_E])[order],
         )
 
     def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

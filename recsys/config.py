@@ -130,8 +130,9 @@ class Setup:
 
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
-    `models.composition.with_models`. The numbers in `user_recipe` replace those by which the user model is trained
-    (`training.user_recipe.UserModelRecipe.with_values`); `jobs.tune_user_model` finds them.
+    `models.composition.with_models`. The numbers in `user_recipe` replace those by which the user
+    model is trained (`training.user_recipe.UserModelRecipe.with_values`); `jobs.tune_user_model`
+    finds them.
 
     `rankers` by name put a request's candidates in their last order, by features that
     `rerank.TABLE` names; training adds its own (`models.RANKERS`). `ranker` is the one that serves;

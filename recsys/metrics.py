@@ -21,7 +21,7 @@ Values = NDArray[np.floating[Any]]
 TAIL = 0.2
 
 
-def found(rows_UK: Ints, offsets: Ints, items: Ints) -> Mask:
+def hit_mask(rows_UK: Ints, offsets: Ints, items: Ints) -> Mask:
     """[U, K]: whether the item in each place is in its user's truth."""
     users = len(rows_UK)
     if len(offsets) != users + 1 or offsets[-1] != len(items):
@@ -42,12 +42,14 @@ def _truth_sizes(offsets: Ints) -> Values:
 def hits_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
     """[U]: hits in the first k places / min(k, size of the truth), so that a perfect answer is
     1."""
-    return found(rows_UK[:, :k], offsets, items).sum(axis=1) / np.minimum(_truth_sizes(offsets), k)
+    return hit_mask(rows_UK[:, :k], offsets, items).sum(axis=1) / np.minimum(
+        _truth_sizes(offsets), k
+    )
 
 
 def recall_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
     """[U]: the share of the truth in the first k places."""
-    return found(rows_UK[:, :k], offsets, items).sum(axis=1) / _truth_sizes(offsets)
+    return hit_mask(rows_UK[:, :k], offsets, items).sum(axis=1) / _truth_sizes(offsets)
 
 
 def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
@@ -56,7 +58,7 @@ def ndcg_at_k(rows_UK: Ints, offsets: Ints, items: Ints, k: int) -> Values:
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
     sizes = _truth_sizes(offsets)
     ideal = np.cumsum(discounts_K)[np.clip(np.nan_to_num(sizes), 1, k).astype(int) - 1]
-    hits_UK = found(rows_UK[:, :k], offsets, items)
+    hits_UK = hit_mask(rows_UK[:, :k], offsets, items)
     return np.where(np.isnan(sizes), np.nan, hits_UK @ discounts_K[: hits_UK.shape[1]] / ideal)
 
 
@@ -79,7 +81,7 @@ def graded_ndcg(scores_P: Values, gains_P: Values, offsets: Ints, k: int) -> Val
 
 def reciprocal_rank(rows_UK: Ints, offsets: Ints, items: Ints) -> Values:
     """[U]: 1 / place of the first hit, 0 without one. Its mean is the MRR."""
-    hits_UK = found(rows_UK, offsets, items)
+    hits_UK = hit_mask(rows_UK, offsets, items)
     places = hits_UK.argmax(axis=1) + 1 if hits_UK.shape[1] else np.ones(len(hits_UK))
     return np.where(np.diff(offsets) > 0, hits_UK.any(axis=1) / places, np.nan)
 
@@ -127,8 +129,8 @@ def tail(counts_I: Ints | Values, share: float = TAIL) -> Mask:
 def share_of_places(rows_UK: Ints, chosen_I: Mask) -> float:
     """The share of all filled places that hold an item of `chosen_I` (the tail's, say); NaN where
     none is filled."""
-    shown = rows_UK[rows_UK >= 0]
-    return float(chosen_I[shown].mean()) if len(shown) else float("nan")
+    rows = rows_UK[rows_UK >= 0]
+    return float(chosen_I[rows].mean()) if len(rows) else float("nan")
 
 
 def novelty(rows_UK: Ints, counts_I: Ints) -> float:
@@ -137,12 +139,12 @@ def novelty(rows_UK: Ints, counts_I: Ints) -> float:
 
     p(i) = (n_i + 1) / (n + I): by Laplace's rule an item without an event is the rarest, not
     infinitely rare."""
-    shown = rows_UK[rows_UK >= 0]
+    rows = rows_UK[rows_UK >= 0]
     information_I = np.log2(counts_I.sum() + len(counts_I)) - np.log2(counts_I + 1)
-    return float(information_I[shown].mean()) if len(shown) else float("nan")
+    return float(information_I[rows].mean()) if len(rows) else float("nan")
 
 
 def mean(values_U: Values) -> float:
     """The mean over users with a truth; NaN when there are none."""
-    known = values_U[~np.isnan(values_U)]
-    return float(known.mean()) if len(known) else float("nan")
+    values = values_U[~np.isnan(values_U)]
+    return float(values.mean()) if len(values) else float("nan")

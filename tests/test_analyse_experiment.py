@@ -138,7 +138,7 @@ def test_a_candidate_is_estimated(
     traffic(1500)
     x = np.linspace(0, 1, 500)
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x[:, None], x), 20)
-    trees.save(booster, ("popularity",), home / "models" / "ranker_trees")
+    trees.save_trees(booster, ("popularity",), home / "models" / "ranker_trees")
     assert call(monkeypatch, "boost", "--candidate", str(home / "models")) == 0
     _, result = summary(capsys)
     rows = {row["name"]: row for row in result["rows"] if row["kind"] == "estimate"}

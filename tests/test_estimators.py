@@ -17,7 +17,7 @@ from recsys.experiments.estimators import (
     target_positions,
 )
 from recsys.experiments.exploration import Exploration, explore
-from recsys.ranking.examination import Examination, from_swaps
+from recsys.ranking.examination import Examination, intervention_harvesting
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.types import Floats, Mask
 
@@ -270,7 +270,7 @@ def covered(
 
     def repeat(seed: int) -> tuple[float, list[Estimate]]:
         lists = (drawn := log(requests, 5000 + seed, policy)).lists()
-        curve = from_swaps(lists, draws=50) if from_log else KNOWN
+        curve = intervention_harvesting(lists, draws=50) if from_log else KNOWN
         return TRUTH, estimate_clicks(lists, target_scores(drawn), curve, policy, seed)
 
     return coverage(repeat, repetitions)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.ranking.examination import Examination, from_swaps, regression_em
+from recsys.ranking.examination import Examination, intervention_harvesting, regression_em
 from tests.toy_clicks import CURVE, toy_lists, toy_log
 
 FOLD = np.array([1, 0.95, 0.9, 0.85, 0.3, 0.28, 0.27, 0.25, 0.2, 0.2])
@@ -20,16 +20,18 @@ def test_swaps_show_the_curve(seed, curve):
     lists, _ = toy_log(20_000, seed, epsilon=0.3, curve=curve)
     rates_K = lists.clicked_BK.mean(axis=0)
     assert np.abs(rates_K / rates_K[0] - curve).max() > 0.1
-    found = from_swaps(lists, draws=100)
+    found = intervention_harvesting(lists, draws=100)
     assert furthest(found, curve) < 0.05
     assert ((found.low_K <= curve) & (curve <= found.high_K)).sum() >= 8
 
 
 def test_shuffles_show_it_too_and_what_was_not_left_to_chance_is_not_asked():
     lists, _ = toy_log(20_000, 1, shuffled=0.2)
-    assert furthest(from_swaps(lists, draws=0)) < 0.05
+    assert furthest(intervention_harvesting(lists, draws=0)) < 0.05
     tied = toy_lists(lists.features_BKF, lists.gains_BK, lists.propensities_BK)
-    assert furthest(from_swaps(tied, draws=0)) < 0.05, "without scores all items are one group"
+    assert furthest(intervention_harvesting(tied, draws=0)) < 0.05, (
+        "without scores all items are one group"
+    )
 
 
 def test_features_show_the_curve_where_nothing_was_left_to_chance():
@@ -38,13 +40,15 @@ def test_features_show_the_curve_where_nothing_was_left_to_chance():
 
 
 def test_few_clicks_have_wide_intervals():
-    few, many = (from_swaps(toy_log(size, 3, epsilon=0.3)[0]) for size in (1000, 16_000))
+    few, many = (
+        intervention_harvesting(toy_log(size, 3, epsilon=0.3)[0]) for size in (1000, 16_000)
+    )
     assert (few.high_K - few.low_K)[1:].mean() > 2 * (many.high_K - many.low_K)[1:].mean()
 
 
 def test_the_same_seed_the_same_interval():
     lists, _ = toy_log(1000, 3, epsilon=0.3)
-    one, other = (from_swaps(lists, draws=20, seed=5) for _ in range(2))
+    one, other = (intervention_harvesting(lists, draws=20, seed=5) for _ in range(2))
     np.testing.assert_array_equal(one.low_K, other.low_K)
     one, other = (regression_em(lists, draws=5, rounds=10) for _ in range(2))
     np.testing.assert_array_equal(one.curve_K, other.curve_K)
@@ -55,23 +59,23 @@ def test_without_a_click_the_curve_is_flat():
     silent = toy_lists(
         lists.features_BKF, 0 * lists.gains_BK, lists.propensities_BK, lists.scores_BK
     )
-    for estimate in (from_swaps, regression_em):
+    for estimate in (intervention_harvesting, regression_em):
         assert estimate(silent).curve_K.tolist() == [1] * 10
 
 
 def test_a_place_without_a_click_keeps_a_chance():
     lists, _ = toy_log(500, 0, epsilon=0.5, curve=np.array([1, 0.5, 0.3, 0, 0]))
-    assert 0 < from_swaps(lists, draws=0).curve_K[-1] < 0.1
+    assert 0 < intervention_harvesting(lists, draws=0).curve_K[-1] < 0.1
 
 
 def test_a_log_that_cannot_say_it_is_refused():
     lists, _ = toy_log(50)
-    with pytest.raises(InputError, match="no place of 50 requests was left to chance"):
-        from_swaps(lists)
+    with pytest.raises(InputError, match="no position of 50 requests was left to chance"):
+        intervention_harvesting(lists)
     with pytest.raises(InputError, match="0 shown items with 3 features are too few"):
         regression_em(lists.where(np.zeros(50, bool)))
     with pytest.raises(InputError, match="500 shown items with 0 features"):
-        regression_em(lists.named(()))
+        regression_em(lists.with_features(()))
 
 
 def test_a_position_behind_the_curve_is_its_last(tmp_path):

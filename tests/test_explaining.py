@@ -330,8 +330,8 @@ def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_p
     assert set(DEAR.feature_names) <= set(feature_names(examples))
     lists = LoggedRankings.of(examples, DEAR.feature_names)
     assert len(lists) == 2 * USERS
-    there_BK = lists.there_BK
+    present_BK = lists.present_BK
     np.testing.assert_allclose(
-        DEAR.score(lists.features_BKF)[there_BK], lists.scores_BK[there_BK], rtol=1e-5
+        DEAR.score(lists.features_BKF)[present_BK], lists.scores_BK[present_BK], rtol=1e-5
     )
     assert len(np.unique(lists.scores_BK)) > ITEMS

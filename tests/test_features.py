@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.arrays import Histories
-from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, names, table
+from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, column_names, feature_table
 from recsys.ranking.item_features import (
     EVENTS,
-    EXPOSURE_OF_THE_MEAN,
-    TOUCHES_OF_THE_MEAN,
+    PRIOR_EXPOSURE,
+    PRIOR_TOUCHES,
     Context,
     ItemFeatures,
 )
@@ -127,13 +127,13 @@ def test_popularity_touches_and_exposure_are_logs() -> None:
 
 def test_conversion_is_smoothed_to_the_mean_of_the_shop() -> None:
     """Two purchases in ten events."""
-    c = TOUCHES_OF_THE_MEAN
+    c = PRIOR_TOUCHES
     assert value("conversion") == close((2 + 0.2 * c) / (8 + c), 0.2 * c / (2 + c), 0.2, 0.2)
 
 
 def test_attraction_is_smoothed_to_the_mean_of_the_shop() -> None:
     """Ten clicks in fifty examined impressions."""
-    c = EXPOSURE_OF_THE_MEAN
+    c = PRIOR_EXPOSURE
     assert value("attraction") == close(
         (8 + 0.2 * c) / (40 + c), 0.2, (2 + 0.2 * c) / (10 + c), 0.2
     )
@@ -218,7 +218,9 @@ def test_users_do_not_see_each_others_events() -> None:
 def test_vector_blocks_stand_in_their_columns() -> None:
     context = Context.of("search", NOW, KNOWN, user_BP=projected(7), query_BP=projected(9))
     columns = [f"{block}.{at}" for block in BLOCKS for at in range(P)]
-    query, item, user, taste = np.split(table(columns, SHELF, context, ALL, {})[0], 4, axis=1)
+    query, item, user, taste = np.split(
+        feature_table(columns, SHELF, context, ALL, {})[0], 4, axis=1
+    )
     np.testing.assert_array_equal(query, np.repeat(projected(9), 4, axis=0))
     np.testing.assert_array_equal(user, np.repeat(projected(7), 4, axis=0))
     np.testing.assert_array_equal(item, SHELF.item_projected_IP)
@@ -227,12 +229,12 @@ def test_vector_blocks_stand_in_their_columns() -> None:
 
 def test_signals_are_taken_as_they_are_where_they_are_finite() -> None:
     given = {"bm25": np.array([[1.5, -np.inf, np.nan, 2]], np.float32)}
-    told = table(("unheard", "bm25"), SHELF, Context.of("search", NOW, KNOWN), ALL, given)
+    told = feature_table(("unheard", "bm25"), SHELF, Context.of("search", NOW, KNOWN), ALL, given)
     assert told[0].tolist() == [[0, 1.5], [0, 0], [0, 0], [0, 2]]
 
 
 def test_the_whole_table_has_signals_features_and_blocks() -> None:
-    every = names(["bm25", "in_stock"])
+    every = column_names(["bm25", "in_stock"])
     assert every[:2] == ("bm25", "in_stock")
     assert len(every) == len(set(every)) == 1 + len(FEATURES) + len(BLOCKS) * P
 
@@ -291,15 +293,17 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
         "search", NOW, known, *vectors, rng.random((len(sizes), rng.integers(0, 4))) < 0.5
     )
     signals = {"s": rng.normal(size=rows_BN.shape).astype(np.float32)}
-    every = names(signals)
-    whole = table(every, item_features, context, rows_BN, signals)
+    every = column_names(signals)
+    whole = feature_table(every, item_features, context, rows_BN, signals)
     assert whole.shape == (*rows_BN.shape, len(every))
     assert whole.dtype == np.float32
     assert np.isfinite(whole).all()
     assert not whole[rows_BN < 0].any()
     some = data.draw(st.lists(st.sampled_from(every), max_size=6))
     expected = whole[:, :, [every.index(name) for name in some]]
-    np.testing.assert_array_equal(table(some, item_features, context, rows_BN, signals), expected)
+    np.testing.assert_array_equal(
+        feature_table(some, item_features, context, rows_BN, signals), expected
+    )
 
 
 def test_an_event_of_an_unknown_item_says_nothing() -> None:
@@ -321,6 +325,8 @@ def test_a_hundred_candidates_take_no_time_however_much_a_user_did() -> None:
     known, took = some_histories(rng, [100_000], items), []
     for _ in range(30):
         started = time.perf_counter()
-        table(names(()), item_features, Context.of("search", NOW, known), rows_BN, {})
+        feature_table(
+            column_names(()), item_features, Context.of("search", NOW, known), rows_BN, {}
+        )
         took.append(time.perf_counter() - started)
     assert min(took) < 0.01

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.arrays import Candidates, Requests
 from recsys.datasets.judgments import JudgedPairs
-from recsys.ranking.fusion import BLOCK, GRID, Signals, ascended
+from recsys.ranking.fusion import BLOCK, GRID, SignalTable, coordinate_ascent
 from recsys.retrieval.vectors.exact import top_k
 from recsys.types import Floats, Rows
 
@@ -56,8 +56,8 @@ DENSE_QI = [[0.1, 0.2, 0.8, 0.3, 0.4], [0.6, 0.5, 0.1, 0.2, 0.3]]
 JUDGED = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 0.0])
 
 
-def signals(judged: JudgedPairs | None = JUDGED) -> Signals:
-    return Signals.ask(
+def signals(judged: JudgedPairs | None = JUDGED) -> SignalTable:
+    return SignalTable.collect(
         (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, judged
     )
 
@@ -68,27 +68,27 @@ def test_ask_tables_what_each_source_thinks_of_every_row() -> None:
     assert asked.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, 4]]
     np.testing.assert_allclose(asked.features_QNF[0], [[4, 0.1], [2, 0.2], [0, 0.8], [0, 0.4]])
     np.testing.assert_allclose(asked.features_QNF[1], [[0, 0.6], [0, 0.5], [5, 0.2], [0, 0.3]])
-    assert asked.brought_QN.tolist() == [[True, True, True, True], [True, True, True, False]]
+    assert asked.retrieved_QN.tolist() == [[True, True, True, True], [True, True, True, False]]
     assert asked.judged_QN.tolist() == [[False, True, False, False], [True, False, False, True]]
 
 
 def test_without_judgments_only_what_was_brought_is_in_the_table() -> None:
     asked = signals(None)
     assert asked.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, -1]]
-    assert asked.brought_QN.tolist() == [[True] * 4, [True, True, True, False]]
+    assert asked.retrieved_QN.tolist() == [[True] * 4, [True, True, True, False]]
     assert asked.features_QNF[1, 3].tolist() == [0, 0]
 
 
 def test_queries_without_a_judgment_or_a_candidate() -> None:
-    nothing = Signals.ask(
+    nothing = SignalTable.collect(
         (Written("words", np.zeros((2, 3))),),
         requests(2),
         2,
         JudgedPairs.from_unsorted("ab", [1], [2], [1.0]),
     )
     assert nothing.rows_QN.tolist() == [[-1], [2]]
-    assert not nothing.brought_QN.any()
-    assert nothing.ranked({"words": 1.0}, 2).tolist() == [[-1, -1], [-1, -1]]
+    assert not nothing.retrieved_QN.any()
+    assert nothing.top_rows({"words": 1.0}, 2).tolist() == [[-1, -1], [-1, -1]]
 
 
 def test_blocks_are_one_table() -> None:
@@ -101,23 +101,23 @@ def test_blocks_are_one_table() -> None:
     judged = JudgedPairs.from_unsorted(
         tuple(map(str, range(count))), query_P, rows_P, np.ones(2 * count)
     )
-    asked = Signals.ask((Told("told", scores_QI),), requests(count), 3, judged)
+    asked = SignalTable.collect((Told("told", scores_QI),), requests(count), 3, judged)
     for query, (rows, _) in enumerate(judged.by_query()):
         best = np.argsort(-scores_QI[query], kind="stable")[:3]
         brought = set(best[scores_QI[query, best] > 0].tolist())
         there = asked.rows_QN[query] >= 0
         assert asked.rows_QN[query, there].tolist() == sorted(brought | set(rows.tolist()))
-        assert set(asked.rows_QN[query, asked.brought_QN[query]].tolist()) == brought
+        assert set(asked.rows_QN[query, asked.retrieved_QN[query]].tolist()) == brought
         told = scores_QI[query, asked.rows_QN[query, there]]
         np.testing.assert_allclose(asked.features_QNF[query, there, 0], told, rtol=1e-6)
 
 
 def test_ranked_is_the_weighted_order_of_what_was_brought() -> None:
-    assert signals().ranked({"words": 1.0}, 2).tolist() == [[0, 1], [3, 0]]
-    assert signals().ranked({"dense": 1.0}, 3).tolist() == [[2, 4, 1], [0, 1, 3]]
+    assert signals().top_rows({"words": 1.0}, 2).tolist() == [[0, 1], [3, 0]]
+    assert signals().top_rows({"dense": 1.0}, 3).tolist() == [[2, 4, 1], [0, 1, 3]]
     #: Divided by the largest of the query: words 1, .5 and 1; vectors .125, .25, 1, .5 and 1, 5/6,
     #: 1/3, (1/2).
-    assert signals().ranked({"words": 1.0, "dense": 0.9}, 6).tolist() == [
+    assert signals().top_rows({"words": 1.0, "dense": 0.9}, 6).tolist() == [
         [0, 2, 1, 4, -1, -1],
         [3, 0, 1, -1, -1, -1],
     ]
@@ -130,7 +130,7 @@ def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
         asked.extend(zip(queries.tolist(), rows.tolist(), strict=True))
         return (10 * queries + rows + 1).astype(np.float32)
 
-    read = signals().reranked({"words": 1.0}, 1, "reader", score)
+    read = signals().with_reranker({"words": 1.0}, 1, "reader", score)
     assert sorted(asked) == [(0, 0), (0, 1), (1, 0), (1, 3), (1, 4)]
     assert read.names == ("words", "dense", "reader")
     assert read.features_QNF[:, :, 2].tolist() == [[1, 0, 0, 0], [0, 0, 14, 0]], (
@@ -138,7 +138,7 @@ def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
     )
     assert read.judged_QNF[:, :, 2].tolist() == [[1, 2, 0, 0], [11, 0, 14, 15]]
     np.testing.assert_array_equal(read.features_QNF[:, :, :2], signals().features_QNF)
-    assert read.ranked({"reader": 1.0}, 1).tolist() == [[0], [3]], (
+    assert read.top_rows({"reader": 1.0}, 1).tolist() == [[0], [3]], (
         "what was only judged is never brought"
     )
 
@@ -146,39 +146,39 @@ def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
 def test_judged_items_are_compared_by_the_new_signal_wherever_they_stand() -> None:
     """The window of one is item 3, which nobody judged; the reader tells 0 from 4, of which only 0
     was brought."""
-    read = signals().reranked(
+    read = signals().with_reranker(
         {"words": 1.0}, 1, "reader", lambda _, rows: (5.0 - rows).astype(np.float32)
     )
-    assert read.measured({"reader": 1.0}, JUDGED)["ndcg@10"] == 1
-    against = signals().reranked(
+    assert read.metrics({"reader": 1.0}, JUDGED)["ndcg@10"] == 1
+    against = signals().with_reranker(
         {"words": 1.0}, 1, "reader", lambda _, rows: (1.0 + rows).astype(np.float32)
     )
-    assert against.measured({"reader": 1.0}, JUDGED)["ndcg@10"] == pytest.approx(
+    assert against.metrics({"reader": 1.0}, JUDGED)["ndcg@10"] == pytest.approx(
         (1 + 1 / np.log2(3)) / 2
     )
 
 
 def test_measured() -> None:
-    measured = signals().measured({"dense": 1.0}, JUDGED)
+    measured = signals().metrics({"dense": 1.0}, JUDGED)
     assert measured == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
-    by_words = signals().measured(
+    by_words = signals().metrics(
         {"words": 1.0}, JUDGED
     )  # of the second's judged both score 0: ties stay
     assert by_words == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
     turned = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
-    words_first = Signals.ask(
+    words_first = SignalTable.collect(
         (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, turned
     )
-    assert words_first.measured({"words": 1.0}, turned)["ndcg@10"] == pytest.approx(
+    assert words_first.metrics({"words": 1.0}, turned)["ndcg@10"] == pytest.approx(
         (1 + 1 / np.log2(3)) / 2
     )
-    assert words_first.measured({"dense": 1.0}, turned)["ndcg@10"] == 1
+    assert words_first.metrics({"dense": 1.0}, turned)["ndcg@10"] == 1
 
 
 def test_recall_counts_only_what_was_brought() -> None:
     """Item 4 is judged right for the second query, and no source brings it."""
     missed = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 1.0])
-    assert signals(missed).measured({"dense": 1.0}, missed)["recall@100"] == pytest.approx(
+    assert signals(missed).metrics({"dense": 1.0}, missed)["recall@100"] == pytest.approx(
         (1 + 1 / 2) / 2
     )
 
@@ -197,13 +197,15 @@ def test_a_useless_source_gets_no_weight() -> None:
     judged = JudgedPairs.from_unsorted(
         list(map(str, range(40))), query_P, rows_P, np.tile([1.0, *[0.0] * 7], 40)
     )
-    found = Signals.ask((Told("good", good_QI), Told("noise", noise_QI)), requests(40), 60, judged)
-    assert found.fused(judged, {"good": 1.0, "noise": 1.0}) == {"good": 1.0, "noise": 0.0}
-    weights = found.fused(judged, {"noise": 1.0})
+    found = SignalTable.collect(
+        (Told("good", good_QI), Told("noise", noise_QI)), requests(40), 60, judged
+    )
+    assert found.fit_weights(judged, {"good": 1.0, "noise": 1.0}) == {"good": 1.0, "noise": 0.0}
+    weights = found.fit_weights(judged, {"noise": 1.0})
     assert weights["good"] == max(GRID), (
         "the first weight above 0 stays, so the other must outgrow it"
     )
-    assert found.measured(weights, judged)["ndcg@10"] > 0.95
+    assert found.metrics(weights, judged)["ndcg@10"] > 0.95
 
 
 def test_ascended_finds_the_known_best() -> None:
@@ -211,12 +213,16 @@ def test_ascended_finds_the_known_best() -> None:
         b, c = weights["b"], weights["c"]
         return -2 * abs(b - 0.4) - abs(c - 0.8) - abs(b * c - 0.32)
 
-    assert ascended(objective, {"a": 1.0, "b": 0.0, "c": 5.0}) == {"a": 1.0, "b": 0.4, "c": 0.8}
+    assert coordinate_ascent(objective, {"a": 1.0, "b": 0.0, "c": 5.0}) == {
+        "a": 1.0,
+        "b": 0.4,
+        "c": 0.8,
+    }
 
 
 def test_ascended_keeps_the_start_where_nothing_is_better() -> None:
     start = {"a": 0.0, "b": 0.33, "c": 0.7}
-    assert ascended(lambda _: 1.0, start) == start
+    assert coordinate_ascent(lambda _: 1.0, start) == start
     assert start == {"a": 0.0, "b": 0.33, "c": 0.7}
 
 
@@ -233,7 +239,7 @@ def test_ascended_never_ends_worse_than_its_start_nor_where_one_step_is_better(
         return first[b] + second[c] + first[c] * second[b]
 
     begun = {"a": 1.0, "b": start[0], "c": start[1]}
-    reached = ascended(objective, begun)
+    reached = coordinate_ascent(objective, begun)
     assert reached["a"] == 1.0
     assert objective(reached) >= objective(begun)
     steps = [{**reached, name: value} for name in "bc" for value in GRID]

@@ -118,7 +118,7 @@ def test_slices_by_feature_tail_and_surface(day) -> None:
     gains = np.zeros((4, 10), np.float32)
     gains[1, 2] = gains[2, 1] = 1
     few = replace(
-        few.named(("known_user", "wanted")),
+        few.with_features(("known_user", "wanted")),
         items_BK=items,
         gains_BK=gains,
         surfaces_B=np.array(["search", "recommend", "search", "search"], object),

@@ -33,8 +33,8 @@ def same(actual: Histories, users: list[list[Event]], priced: bool) -> None:
     for name in ("offsets", "items", "types", "days"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))
     assert (actual.prices is not None) == priced
-    prices = expected.known_prices if priced else np.full(len(expected.items), np.nan)
-    np.testing.assert_array_equal(actual.known_prices, prices)
+    prices = expected.prices_E if priced else np.full(len(expected.items), np.nan)
+    np.testing.assert_array_equal(actual.prices_E, prices)
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,7 +71,7 @@ def test_what_follows_stands_after_a_users_own(
 
 def test_nobody_has_no_prices() -> None:
     assert Histories.empty(2).prices is None
-    assert len(Histories.empty(2).known_prices) == 0
+    assert len(Histories.empty(2).prices_E) == 0
 
 
 def test_prices_are_one_an_event() -> None:

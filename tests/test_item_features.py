@@ -20,9 +20,9 @@ from recsys.events.item_clicks import dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.store import publish_models
 from recsys.ranking.examination import Examination
-from recsys.ranking.features import FEATURES, names, table
+from recsys.ranking.features import FEATURES, column_names, feature_table
 from recsys.ranking.item_features import Context
-from recsys.ranking.projection import P, projection
+from recsys.ranking.projection import P, fit_projection
 from recsys.release import files
 from recsys.release.arrow import histories_of
 from recsys.release.release import Release
@@ -40,16 +40,18 @@ class Repainted(Checkerboard):
     """Every thing is green a day later, and costs a coin less than what was paid."""
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        table = super().read_items(chunk)
+        feature_table = super().read_items(chunk)
         if chunk.path == "bad items":
-            return table
+            return feature_table
         titles = pa.array(
             [
                 f"green {title.split()[1]} {at}"
-                for at, title in enumerate(table["title"].to_pylist())
+                for at, title in enumerate(feature_table["title"].to_pylist())
             ]
         )
-        return table.set_column(table.schema.get_field_index("title"), "title", titles)
+        return feature_table.set_column(
+            feature_table.schema.get_field_index("title"), "title", titles
+        )
 
     def read_events(self, chunk: Chunk) -> pa.Table:
         events = super().read_events(chunk)
@@ -169,10 +171,10 @@ def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Rel
     np.testing.assert_allclose(
         change[0], np.log(release.item_features.prices_I[known.items] / known.prices), rtol=1e-5
     )
-    assert np.isnan(nights["one"].history(user).known_prices).all()
+    assert np.isnan(nights["one"].history(user).prices_E).all()
     live = release.user_ids.row("u00")
     assert live is not None
-    assert 3.5 in release.history(live).known_prices.tolist()
+    assert 3.5 in release.history(live).prices_E.tolist()
 
 
 def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, Release]) -> None:
@@ -181,7 +183,7 @@ def test_a_projection_is_carried_while_the_space_is_the_same(nights: dict[str, R
         assert (two.folder / name).read_bytes() == (one.folder / name).read_bytes()
         assert np.load(three.folder / name).shape == (32, P), "another encoder"
     assert not np.array_equal(
-        projection(np.asarray(two.item_vectors_ID)), two.array(files.PROJECTION)
+        fit_projection(np.asarray(two.item_vectors_ID)), two.array(files.PROJECTION)
     ), "items changed"
     for release in (one, two, three):
         expected = release.item_vectors_ID @ release.array(files.PROJECTION)
@@ -195,11 +197,16 @@ def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
     users = np.arange(5)
     known = histories_of(release.users).users(users)
     rows_BN = np.tile(np.arange(ITEMS, dtype=np.int32), (len(users), 1))
-    night_BNF = table(
-        names(()), release.item_features, Context.of("recommend", 20_000.0, known), rows_BN, {}
+    night_BNF = feature_table(
+        column_names(()),
+        release.item_features,
+        Context.of("recommend", 20_000.0, known),
+        rows_BN,
+        {},
     )
     for user in users:
         day = Context.of("recommend", 20_000.0, release.history(int(user)))
         np.testing.assert_array_equal(
-            table(names(()), release.item_features, day, rows_BN[:1], {})[0], night_BNF[user]
+            feature_table(column_names(()), release.item_features, day, rows_BN[:1], {})[0],
+            night_BNF[user],
         )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recsys.errors import InputError
 from recsys.events.joins import label_examples
 from recsys.ranking.examination import Examination
-from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split
+from recsys.ranking.logged_rankings import LoggedRankings, ips_ndcg, is_vector, split_by_user
 from recsys.tables import LIVE_EVENTS
 from recsys.types import FeatureTable, Impression, Interaction
 from tests.toy_clicks import CURVE, NAMES, toy_lists, toy_log
@@ -66,8 +66,8 @@ def test_a_log_becomes_a_row_a_request_and_a_place_an_item():
     )
     assert [lists.users_B.tolist(), lists.surfaces_B.tolist()] == [["u", None], ["search", "home"]]
     assert lists.times_B.tolist() == [NOON.replace(tzinfo=None), NOON.replace(hour=13, tzinfo=None)]
-    assert lists.teaches_B.tolist() == [True, False]
-    assert lists.where(~lists.teaches_B).request_ids_B.tolist() == ["r2"]
+    assert lists.has_gain_B.tolist() == [True, False]
+    assert lists.where(~lists.has_gain_B).request_ids_B.tolist() == ["r2"]
 
 
 def test_the_order_of_the_log_does_not_matter():
@@ -142,11 +142,11 @@ def test_what_was_not_clicked_was_seen_by_bayes_rule():
     """One click where 1.75 places were looked at: g = 1 / 1.75. At place 2, .5 x (1 - g) / (1 - .5
     g) = .3."""
     lists = toy_lists(np.zeros((1, 3, 1)), np.array([[0, 0, 1]]), names=["x"])
-    np.testing.assert_allclose(lists.seen_BK(HALVES), [[1, 0.3, 1]], atol=1e-6)
+    np.testing.assert_allclose(lists.examination_posterior_BK(HALVES), [[1, 0.3, 1]], atol=1e-6)
     lists, relevance_BK = toy_log(20_000, level=-1, strength=0)
     looked = Examination(CURVE, CURVE, CURVE)
     truth_K = CURVE * (1 - relevance_BK[0]) / (1 - CURVE * relevance_BK[0])
-    unclicked = lists.seen_BK(looked)[~lists.clicked_BK]
+    unclicked = lists.examination_posterior_BK(looked)[~lists.clicked_BK]
     np.testing.assert_allclose(np.unique(unclicked.round(3))[::-1], truth_K, atol=0.01)
 
 
@@ -171,13 +171,13 @@ def test_ndcg_of_clicks_is_that_of_what_is_wanted():
         scores_BK = lists.features_BKF[:, :, feature]
         discounted = [ips_ndcg(scores_BK, clicks, by, 5) * _ideal(clicks, by, 5) for clicks, by in
                       ((wanted, None), (lists, curve))]  # fmt: skip
-        assert np.nanmean(discounted[1]) * lists.teaches_B.mean() / 0.75 == pytest.approx(
+        assert np.nanmean(discounted[1]) * lists.has_gain_B.mean() / 0.75 == pytest.approx(
             discounted[0].mean(), rel=0.02
         )
 
 
 def _ideal(lists, by, k):
-    worth_BK = -np.sort(-lists.gains_BK * lists.ips_weights(by))[:, :k][lists.teaches_B]
+    worth_BK = -np.sort(-lists.gains_BK * lists.ips_weights(by))[:, :k][lists.has_gain_B]
     return (worth_BK / np.log2(np.arange(2, k + 2))).sum(axis=1).mean()
 
 
@@ -194,10 +194,12 @@ def test_a_user_is_in_one_part_only():
     lists, _ = toy_log(2000)
     users = np.array([f"u{at % 200}" for at in range(2000)], object)
     lists = toy_lists(lists.features_BKF, lists.gains_BK, users=users)
-    train, valid = split(lists, 0.2)
+    train, valid = split_by_user(lists, 0.2)
     assert not set(train.users_B) & set(valid.users_B)
     assert len(train) + len(valid) == 2000
     assert 0.1 < len(valid) / 2000 < 0.3
-    nobody = split(toy_lists(lists.features_BKF, lists.gains_BK, users=np.full(2000, None, object)))
+    nobody = split_by_user(
+        toy_lists(lists.features_BKF, lists.gains_BK, users=np.full(2000, None, object))
+    )
     assert 0.07 < len(nobody[1]) / 2000 < 0.13
     assert nobody[0].names == NAMES

@@ -30,9 +30,9 @@ def test_worked_example():
 def test_a_user_is_never_given_anothers_hits():
     """Keys of (user, item) must not run into each other."""
     rows_UK, offsets, items = np.array([[1], [0]]), np.array([0, 1, 2]), np.array([5, 3])
-    assert not metrics.found(rows_UK, offsets, items).any()
+    assert not metrics.hit_mask(rows_UK, offsets, items).any()
     pad_UK = np.array([[0], [-1]])
-    assert not metrics.found(pad_UK, np.array([0, 1, 2]), np.array([9, 9])).any()
+    assert not metrics.hit_mask(pad_UK, np.array([0, 1, 2]), np.array([9, 9])).any()
 
 
 def test_no_answer_and_no_user():
@@ -49,7 +49,7 @@ def test_truth_of_other_users_is_refused():
     with pytest.raises(
         ValueError, match="3 answers need 4 truth offsets ending in 4, not 3 ending in 4"
     ):
-        metrics.found(ROWS_UK, OFFSETS[1:], ITEMS)
+        metrics.hit_mask(ROWS_UK, OFFSETS[1:], ITEMS)
 
 
 @settings(max_examples=50, deadline=None)

@@ -8,7 +8,7 @@ import torch
 
 from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Explained
-from recsys.ranking.network import NetRanker, Network, Shape, load, save
+from recsys.ranking.network import NetRanker, Network, Shape, load_network, save_network
 from tests.contracts import ExplainedContract
 
 NAMES = (
@@ -21,20 +21,20 @@ NAMES = (
 def network(seed=0):
     torch.manual_seed(seed)
     made = Network(NAMES, Shape(hidden=(8, 4), rank=4))
-    made.normalise_by(np.random.default_rng(0).normal(100, 20, size=(500, len(NAMES))))
+    made.fit_normalisation(np.random.default_rng(0).normal(100, 20, size=(500, len(NAMES))))
     return made
 
 
 @pytest.fixture
 def ranker(tmp_path):
-    save(network(), tmp_path)
+    save_network(network(), tmp_path)
     return NetRanker(tmp_path)
 
 
 class TestNetwork(ExplainedContract):
     @pytest.fixture(autouse=True)
     def _saved(self, tmp_path):
-        save(network(), tmp_path)
+        save_network(network(), tmp_path)
         self.folder = tmp_path
 
     def make(self) -> Explained:
@@ -47,7 +47,7 @@ def drawn(size=2, candidates=5):
 
 def test_the_base_is_the_score_of_the_mean_without_vectors(ranker):
     """What the quadrature misses goes there too: it is small."""
-    nothing = ranker.network.scored(torch.zeros(1, 1, len(NAMES))).item()
+    nothing = ranker.network.score_inputs(torch.zeros(1, 1, len(NAMES))).item()
     np.testing.assert_allclose(ranker.contributions(drawn())[..., -1], nothing, atol=1e-4)
     mean_F = np.zeros(len(NAMES), np.float32)
     mean_F[:2] = np.expm1(ranker.network.mean_S.numpy())
@@ -74,8 +74,8 @@ def test_a_vector_that_is_not_there_makes_no_product():
 
 def test_what_never_varied_and_what_is_far_out_do_not_shout():
     made = Network(("constant", "price"))
-    made.normalise_by(np.array([[3, 1], [3, 1000]], np.float32))
-    entering = made.entering(torch.tensor([[3.0, 1.0], [4.0, 1e30]]))
+    made.fit_normalisation(np.array([[3, 1], [3, 1000]], np.float32))
+    entering = made.inputs(torch.tensor([[3.0, 1.0], [4.0, 1e30]]))
     assert entering[0, 0].abs() < 1e-6
     assert entering[1].abs().max() == pytest.approx(8)
     assert entering[1, 0] < 0.3
@@ -83,8 +83,8 @@ def test_what_never_varied_and_what_is_far_out_do_not_shout():
 
 def test_it_comes_back_as_it_was_saved(tmp_path):
     made = network().eval()
-    save(made, tmp_path)
-    again = load(tmp_path)
+    save_network(made, tmp_path)
+    again = load_network(tmp_path)
     assert (again.names, again.shape) == (made.names, made.shape)
     features = torch.from_numpy(drawn())
     np.testing.assert_array_equal(again(features).detach(), made(features).detach())
@@ -104,7 +104,7 @@ def test_a_hundred_candidates_are_scored_in_milliseconds(tmp_path):
     names = [f"s{at}" for at in range(16)] + [
         f"{b}.{at}" for b in ("query", "item", "user", "taste") for at in range(16)
     ]
-    save(Network(names), tmp_path)
+    save_network(Network(names), tmp_path)
     ranker, features_BNF = NetRanker(tmp_path), np.zeros((1, 100, 80), np.float32)
     seconds = []
     for _ in range(50):

@@ -167,7 +167,7 @@ def test_the_held_out_are_never_learned_from(nightly) -> None:
     learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     report = learner.learn(examples(lists.where(held)))
     assert (report.learned, report.distance) == (0, 0)
-    assert report.held_out == int(lists.where(held).teaches_B.sum())
+    assert report.held_out == int(lists.where(held).has_gain_B.sum())
 
 
 def test_what_gets_worse_falls_back_and_is_counted(nightly) -> None:

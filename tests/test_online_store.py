@@ -146,7 +146,7 @@ def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> Non
     clock.after(31)
     report = trainer.step()
     assert report is not None
-    assert report.lists == lists.teaches_B.sum()
+    assert report.lists == lists.has_gain_B.sum()
     snapshot, ranker = opened(setup)
     assert (snapshot.base, snapshot.metrics["learned"]) == ("m1", report.learned)
     np.testing.assert_allclose(told(ranker), told(trainer.learner), atol=1e-4)
@@ -175,7 +175,7 @@ def test_a_late_click_teaches_until_the_window_closes(setup) -> None:
     assert trainer.step() is None
     events, half = setup.event_store(), lists.where(np.arange(20))
     events.append(clicks(half, clock.now))
-    assert trainer.step().lists == half.teaches_B.sum()
+    assert trainer.step().lists == half.has_gain_B.sum()
     clock.after(400)
     trainer.step()
     events.append(clicks(lists.where(np.arange(20, 40)), clock.now))
@@ -211,7 +211,7 @@ def test_a_bad_row_stops_nobody(setup) -> None:
     happens(setup, lists, clock.now)
     clock.after(31)
     trainer.step()
-    assert trainer.bad == int(lists.teaches_B[3])
+    assert trainer.bad == int(lists.has_gain_B[3])
     assert trainer.learned > 10
     assert np.isfinite(trainer.learner.theta_H).all()
 
@@ -230,7 +230,7 @@ def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
     other.step()
     clock.after(31)
     for trainer in (other, one):
-        assert trainer.step().lists == second.teaches_B.sum()
+        assert trainer.step().lists == second.has_gain_B.sum()
     np.testing.assert_allclose(other.learner.theta_H, one.learner.theta_H, atol=1e-3)
     assert other.learner.guard.state() == one.learner.guard.state()
 

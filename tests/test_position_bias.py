@@ -34,7 +34,7 @@ def test_five_hundred_randomised_requests_are_enough(
 
         return curve
 
-    monkeypatch.setattr(rankers, "from_swaps", estimate("swaps"))
+    monkeypatch.setattr(rankers, "intervention_harvesting", estimate("swaps"))
     monkeypatch.setattr(rankers, "regression_em", estimate("regression-EM"))
     rankers.estimate_position_bias(lists, Exploration(kind, 0.5))
     assert calls == [estimator]

@@ -9,9 +9,9 @@ import torch
 
 from recsys.errors import InputError
 from recsys.intervals import two_way_bootstrap_mean
-from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.logged_rankings import ips_ndcg, split
-from recsys.ranking.network import NetRanker, Network, load
+from recsys.ranking.examination import Examination, intervention_harvesting
+from recsys.ranking.logged_rankings import ips_ndcg, split_by_user
+from recsys.ranking.network import NetRanker, Network, load_network
 from recsys.ranking.trees import TreeRanker
 from recsys.training.lambdamart import LambdaMartObjective, TreeRecipe, train_trees
 from recsys.training.ranker_net import (
@@ -50,10 +50,10 @@ def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
     gained_SB = []
     for seed in range(3):
         lists, _ = toy_log(5000, seed, epsilon=0.3)
-        train, valid = split(lists)
+        train, valid = split_by_user(lists)
         raw, ips = (
             ips_ndcg(learn(train, valid, by, tmp_path).score(unseen.features_BKF), wanted, None)
-            for by in (None, from_swaps(lists, draws=0))
+            for by in (None, intervention_harvesting(lists, draws=0))
         )
         assert ips.mean() > 0.97 > 0.95 > raw.mean()
         gained_SB.append(ips - raw)
@@ -63,7 +63,7 @@ def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
 @pytest.mark.parametrize("learn", [trees, net])
 def test_the_same_seed_the_same_ranker(learn, tmp_path):
     lists, _ = toy_log(1500)
-    train, valid = split(lists)
+    train, valid = split_by_user(lists)
     one, other, third = (
         learn(train, valid, TRUE, tmp_path / str(seed), replace(NET if learn is net else TREES, seed=seed))
         .score(lists.features_BKF) for seed in (0, 0, 1)
@@ -139,7 +139,7 @@ def test_pads_take_no_part():
 def test_the_network_learns_from_vectors(tmp_path):
     lists, _ = toy_vector_log(5000)
     unseen, relevance_BK = toy_vector_log(500, 9)
-    train, valid = split(lists)
+    train, valid = split_by_user(lists)
     ranker = net(train, valid, TRUE, tmp_path, NetRecipe(epochs=10))
     values_B = ips_ndcg(
         ranker.score(unseen.features_BKF),
@@ -156,8 +156,13 @@ def test_an_attack_raises_the_loss_and_training_for_it_less(tmp_path):
     held = list_tensors(lists, lists.names, TRUE)
     raised = []
     for epsilon in (0.0, 0.1):
-        net(*split(lists), TRUE, tmp_path, replace(NET, epochs=6, adversarial=epsilon, patience=0))
-        network = load(tmp_path)
+        net(
+            *split_by_user(lists),
+            TRUE,
+            tmp_path,
+            replace(NET, epochs=6, adversarial=epsilon, patience=0),
+        )
+        network = load_network(tmp_path)
         with torch.no_grad():
             losses = [
                 listwise_ips_loss(network(t.features), t).item()

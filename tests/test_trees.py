@@ -6,7 +6,7 @@ import pytest
 
 from recsys.errors import NotFoundError
 from recsys.interfaces import Explained
-from recsys.ranking.trees import TreeRanker, save
+from recsys.ranking.trees import TreeRanker, save_trees
 from tests.contracts import ExplainedContract
 
 NAMES = ("good", "bad", "idle")
@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     features_NF = np.random.default_rng(0).normal(size=(2000, 3))
     data = lightgbm.Dataset(features_NF, features_NF[:, 0] - features_NF[:, 1])
     folder = tmp_path_factory.mktemp("trees")
-    save(
+    save_trees(
         lightgbm.train({"verbose": -1, "num_threads": 1, "num_leaves": 8}, data, 40), NAMES, folder
     )
     return folder

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys.datasets.judgments import GRADES
 from recsys.ranking.examination import Examination
-from recsys.ranking.logged_rankings import split
+from recsys.ranking.logged_rankings import split_by_user
 from recsys.ranking.network import Shape
 from recsys.tables import EXAMPLES
 from recsys.training.ranker_net import NetRecipe, train_net
@@ -22,7 +22,7 @@ CURVES = Examination(*(CURVE.astype(np.float32) for _ in range(3)))
 
 def network(folder: Path) -> Path:
     """Learned from people who want by `wanted`."""
-    train, valid = split(toy_log(1500, seed=1, epsilon=0.5)[0])
+    train, valid = split_by_user(toy_log(1500, seed=1, epsilon=0.5)[0])
     train_net(
         train,
         valid,
@@ -52,7 +52,7 @@ def flow(
 def examples(lists, origins=None) -> pa.Table:
     """As `joins.label_examples` makes them; each user at an address of his own, or all at
     `origins`."""
-    owner, place = np.nonzero(lists.there_BK)
+    owner, place = np.nonzero(lists.present_BK)
     count, names = len(owner), lists.names
     label_of = {float(np.float32(grade)): label for label, grade in enumerate(GRADES)}
     offsets = np.arange(count + 1, dtype=np.int32) * len(names)

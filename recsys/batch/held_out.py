@@ -95,7 +95,7 @@ def _sample(night: NightRun) -> Histories:
         items=np.concatenate([part.items for part in parts]),
         types=np.concatenate([part.types for part in parts]),
         days=np.concatenate([part.days for part in parts]),
-        prices=np.concatenate([part.known_prices for part in parts]),
+        prices=np.concatenate([part.prices_E for part in parts]),
     )
 
 

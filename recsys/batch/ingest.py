@@ -121,7 +121,7 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
 def users_table(user_ids: pa.Array, histories: Histories) -> pa.Table:
     """Histories as a table, one row a user."""
     offsets = pa.array(histories.offsets.astype(np.int32))
-    columns = (histories.items, histories.types, histories.days, histories.known_prices)
+    columns = (histories.items, histories.types, histories.days, histories.prices_E)
     lists = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in columns]
     return pa.table([user_ids, *lists], schema=USERS)
 

@@ -16,7 +16,7 @@ from recsys.batch.ingest import USERS, history_parts, users_table
 from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.batch.stages import Stage
 from recsys.pipeline import sources
-from recsys.ranking.projection import projected, projection
+from recsys.ranking.projection import fit_projection, project
 from recsys.release import files
 from recsys.release.arrow import IdMap, added_days, write_arrow
 from recsys.retrieval.behaviour.user_knn import most_recent_users
@@ -100,11 +100,11 @@ def project_vectors(night: NightRun, shard: int) -> ShardResult:
         (files.TASTE_PROJECTION, plan.taste_from, items_Id, files.TASTE_PROJECTED),
     ):
         previous = night.previous_file(version, file)
-        projection_DP = np.load(previous) if previous else projection(vectors_ID)
+        projection_DP = np.load(previous) if previous else fit_projection(vectors_ID)
         if len(projection_DP) != vectors_ID.shape[1]:  # the user model's own code changed
-            previous, projection_DP = None, projection(vectors_ID)
+            previous, projection_DP = None, fit_projection(vectors_ID)
         same = previous.read_bytes() if previous else npy_pieces([projection_DP])
         night.assemble(file.name, same)
-        night.assemble(of_items.name, npy_pieces([projected(vectors_ID, projection_DP)]))
+        night.assemble(of_items.name, npy_pieces([project(vectors_ID, projection_DP)]))
         result.counts[f"{file}_kept"] = int(previous is not None)
     return result

@@ -12,7 +12,7 @@ import numpy as np
 from recsys.datasets import taobao_types
 from recsys.datasets.taobao_types import Relevant
 from recsys.encoders import multilingual_e5
-from recsys.ranking.fusion import GRID, ascended
+from recsys.ranking.fusion import GRID, coordinate_ascent
 from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.types import Floats
@@ -53,7 +53,7 @@ def _systems(
     def recall(weights: Mapping[str, float]) -> float:
         return title_recall(partial(_hybrid, lexical, dense, weights), valid)["recall@10"]
 
-    weights = ascended(recall, {"lexical": 1.0, "dense": 0.0}, GRID)
+    weights = coordinate_ascent(recall, {"lexical": 1.0, "dense": 0.0}, GRID)
     say(f"weights {weights}")
     rng = np.random.default_rng(0)
     return {

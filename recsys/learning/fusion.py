@@ -12,7 +12,7 @@ from recsys.arrays import Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.interfaces import Encoder, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
-from recsys.ranking.fusion import Signals, Weights
+from recsys.ranking.fusion import SignalTable, Weights
 from recsys.types import Floats, Ints
 
 #: A query's best candidates that the cross-encoder re-ranks online.
@@ -20,7 +20,7 @@ RERANK_DEPTH = 50
 
 
 def fuse_signals(
-    signals: Signals,
+    signals: SignalTable,
     first_weights: Weights,
     cross_encoder: CrossEncoder,
     texts: Sequence[str],
@@ -36,10 +36,10 @@ def fuse_signals(
             [valid.queries[query] for query in queries], [texts[row] for row in rows]
         )
 
-    reranked = signals.reranked(first_weights, RERANK_DEPTH, "cross_encoder", score)
-    weights = reranked.fused(valid, first_weights)
+    reranked = signals.with_reranker(first_weights, RERANK_DEPTH, "cross_encoder", score)
+    weights = reranked.fit_weights(valid, first_weights)
     fusion = {"weights": weights, "without_cross_encoder": first_weights}
-    return fusion, reranked.measured(weights, valid)
+    return fusion, reranked.metrics(weights, valid)
 
 
 def choose_min_margin(dense: Retriever, encoder: Encoder, valid: JudgedPairs) -> float:

@@ -173,7 +173,9 @@ def _scores(ranker: Ranker | None, lists: LoggedRankings) -> Floats:
     scores_BK = np.zeros(lists.positions_BK.shape, np.float32)
     for start in range(0, len(lists), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(lists)))
-        scores_BK[block] = ranker.score(lists.where(block).named(ranker.feature_names).features_BKF)
+        scores_BK[block] = ranker.score(
+            lists.where(block).with_features(ranker.feature_names).features_BKF
+        )
     return scores_BK
 
 

@@ -17,7 +17,7 @@ from recsys.experiments.estimators import estimate_clicks
 from recsys.interfaces import Ranker
 from recsys.learning.ranking_log import read_ranking_log
 from recsys.models.composition import RANKERS, load_ranker
-from recsys.ranking.examination import Examination, from_swaps
+from recsys.ranking.examination import Examination, intervention_harvesting
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.training import EXAMINATION
 
@@ -56,7 +56,7 @@ def _estimate(
     """One row a ranker and estimator."""
     rows = []
     for name, ranker in rankers:
-        scores_BK = ranker.score(lists.named(ranker.feature_names).features_BKF)
+        scores_BK = ranker.score(lists.with_features(ranker.feature_names).features_BKF)
         rows += [
             {
                 "kind": "estimate",
@@ -86,4 +86,4 @@ def _load_rankers(folder: Path) -> list[tuple[str, Ranker]]:
 def _examination(folder: Path, lists: LoggedRankings) -> Examination:
     """The candidate's curve, else the one that the log's exchanges give."""
     path = folder / EXAMINATION
-    return Examination.load(path) if path.exists() else from_swaps(lists)
+    return Examination.load(path) if path.exists() else intervention_harvesting(lists)

@@ -23,9 +23,9 @@ from recsys.learning.ranking_log import hold_out_last_day, read_ranking_log
 from recsys.models.composition import RANKERS, with_models, with_parts
 from recsys.models.store import current_models
 from recsys.pipeline.rerank import FIRST
-from recsys.ranking.examination import Examination, from_swaps, regression_em
+from recsys.ranking.examination import Examination, intervention_harvesting, regression_em
 from recsys.ranking.linear import WeightedSum
-from recsys.ranking.logged_rankings import LoggedRankings, split
+from recsys.ranking.logged_rankings import LoggedRankings, split_by_user
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import EXAMINATION, GATE, NET, TREES
@@ -66,7 +66,7 @@ def train_rankers(
     no ranker passed: the sentence says why, and the report is in the folder."""
     folder, say = options.folder, options.say
     log = read_ranking_log(setup)
-    clicked = int(log.lists.teaches_B.sum())
+    clicked = int(log.lists.has_gain_B.sum())
     say(f"{len(log.lists):,} ranked answers, {clicked:,} of them led to something")
     say("of the log: " + ", ".join(f"{name} {count:,}" for name, count in log.counts.items()))
     past, day = hold_out_last_day(log.lists)
@@ -101,10 +101,10 @@ def estimate_position_bias(
 
     `explore` is the policy that the log was made with: one that inserts items from behind the list
     identifies no position's bias."""
-    randomised_B = np.any(lists.there_BK & (lists.propensities_BK < 1), axis=1)
+    randomised_B = np.any(lists.present_BK & (lists.propensities_BK < 1), axis=1)
     count = int(randomised_B.sum())
     if count >= MIN_RANDOMISED and explore.kind in ("swap", "thompson"):
-        curve = from_swaps(lists.where(randomised_B), seed=seed)
+        curve = intervention_harvesting(lists.where(randomised_B), seed=seed)
         method = f"{count:,} requests with something left to chance"
     else:
         curve, method = regression_em(lists, seed=seed), "regression-EM"
@@ -124,7 +124,7 @@ def _fit_rankers(
     past: LoggedRankings, curve: Examination, rankers: RankerOptions, folder: Path, say: Say
 ) -> dict[str, float]:
     """The best validation metric of each ranker, by name."""
-    train, valid = split(past)
+    train, valid = split_by_user(past)
     metrics = {}
     if rankers.trees is not None:
         metrics["trees"] = train_trees(

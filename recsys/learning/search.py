@@ -21,7 +21,7 @@ from recsys.learning.intents import train_intents
 from recsys.learning.options import Say, TrainOptions
 from recsys.learning.search_data import SearchData
 from recsys.ranking.cross_encoder import CrossEncoder, bert_tiny
-from recsys.ranking.fusion import Signals
+from recsys.ranking.fusion import SignalTable
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE
@@ -149,10 +149,10 @@ def train_search(
     encoder, bi_encoder = stages.tune_encoder(bases.encoder, recipe.encoder, adapters)
     dense = ExactRetriever("dense", subtract_mean(stages.item_vectors(encoder)))
     sources = LexicalRetriever(lexical), dense
-    signals = Signals.ask(sources, _requests(encoder, valid), LIST_DEPTH, valid)
-    weights = signals.fused(valid, START)
-    candidates = Signals.ask(sources, _requests(encoder, train), LIST_DEPTH)
-    reranker = stages.train_cross_encoder(bases, recipe, candidates.ranked(weights, LIST_DEPTH))
+    signals = SignalTable.collect(sources, _requests(encoder, valid), LIST_DEPTH, valid)
+    weights = signals.fit_weights(valid, START)
+    candidates = SignalTable.collect(sources, _requests(encoder, train), LIST_DEPTH)
+    reranker = stages.train_cross_encoder(bases, recipe, candidates.top_rows(weights, LIST_DEPTH))
     cross_encoder = CrossEncoder(folder / CROSS_ENCODER, batch_size=512)
     fusion, metrics = fuse_signals(signals, weights, cross_encoder, texts, valid)
     _write_json(folder / FUSION, fusion | {"weakest": choose_min_margin(dense, encoder, valid)})

@@ -25,7 +25,7 @@ from recsys.pipeline import searcher
 from recsys.pipeline.sources import SOURCES
 from recsys.ranking import features
 from recsys.ranking.item_features import Context, ItemFeatures
-from recsys.ranking.projection import projected
+from recsys.ranking.projection import project
 from recsys.release.release import Release
 from recsys.retrieval import interest
 from recsys.types import FeatureTable, Floats, Ints, Item, Mask, Query, Rows, ScoredItem
@@ -34,7 +34,7 @@ from recsys.types import FeatureTable, Floats, Ints, Item, Mask, Query, Rows, Sc
 FIRST = "first"
 SIGNALS = (*SOURCES, *searcher.FEATURES, interest.SOURCE, FIRST)
 #: The columns of the feature log.
-TABLE = features.names(SIGNALS)
+TABLE = features.column_names(SIGNALS)
 #: The place of each column.
 COLUMN = {name: at for at, name in enumerate(TABLE)}
 #: Why an item does not stand where its score puts it, unless exploration moved it.
@@ -161,7 +161,9 @@ class Reranker:
         signals = {FIRST: pool.scores_N[None]}
         for column, name in enumerate(pool.names):
             signals[name] = pool.signals_NF[None, :, column]
-        return features.table(TABLE, self.item_features, context, pool.rows_N[None], signals)[0]
+        return features.feature_table(
+            TABLE, self.item_features, context, pool.rows_N[None], signals
+        )[0]
 
     def rerank(self, query: Query, surface: str, pool: Pool, context: Context) -> Reranked:
         """The first `depth` by the request's ranker, or by two interleaved ones; the others behind
@@ -273,8 +275,8 @@ def request_context(
     """The ranking context of one request: the user's history and vector, the query's vector and
     intended category, and the time."""
     text_DP, user_space_DP = release.projections
-    user_BP = None if user_D is None else projected(user_D[None], user_space_DP)
-    query_BP = None if query_D is None else projected(query_D[None], text_DP)
+    user_BP = None if user_D is None else project(user_D[None], user_space_DP)
+    query_BP = None if query_D is None else project(query_D[None], text_DP)
     intent_BL = release.labels["category"].below([intent])[None] if intent else None
     return Context.of(
         surface,

@@ -1,4 +1,4 @@
-"""A query and an item read together by one small transformer: the order of the few best
+"""A cross-encoder: one small transformer reads the query and an item together, for the few best
 candidates."""
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def bert_tiny() -> Path:
 
 
 class CrossEncoder:
-    """A sequence classifier with one output, from a folder that `training.cross_encoder.train_cross_encoder`
-    wrote.
+    """A sequence classifier with one output, from a folder that
+    `training.cross_encoder.train_cross_encoder` wrote.
 
     Made cheaply: the first pair loads the model, in bf16 on a GPU and in fp32 on a CPU. Query and
     item text together are cut at `max_tokens`, the longer one first. `device`, `batch_size` and
@@ -48,12 +48,8 @@ class CrossEncoder:
             raise NotFoundError(
                 f"{folder} has no cross-encoder: name a folder that its training wrote"
             )
-        self.max_tokens, self.device, self.batch_size, self.threads = (
-            max_tokens,
-            device,
-            batch_size,
-            threads,
-        )
+        self.max_tokens, self.device = max_tokens, device
+        self.batch_size, self.threads = batch_size, threads
 
     def scores(self, queries: Sequence[str], texts: Sequence[str]) -> Floats:
         """[N] float32 in 0..1: how good an answer text n is to query n. The same pair scores the
@@ -68,8 +64,8 @@ class CrossEncoder:
         )
         scores_N = np.empty(len(texts), np.float32)
         with torch.inference_mode():
-            for at in range(0, len(order), self.batch_size):
-                batch = order[at : at + self.batch_size]
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
                 arrays = pair_batch(
                     self._tokenizer, [queries[n] for n in batch], [texts[n] for n in batch]
                 )
@@ -104,15 +100,12 @@ def pair_batch(tokenizer: Any, queries: Sequence[str], texts: Sequence[str]) -> 
     """input_ids, token_type_ids and attention_mask [B, T] int64, padded with zeros on the right."""
     encodings = tokenizer.encode_batch(list(zip(queries, texts, strict=True)))
     width = max(len(encoding.ids) for encoding in encodings)
-    ids_BT, types_BT, there_BT = (np.zeros((len(encodings), width), np.int64) for _ in range(3))
+    ids_BT, types_BT, mask_BT = (np.zeros((len(encodings), width), np.int64) for _ in range(3))
     for row, encoding in enumerate(encodings):
         length = len(encoding.ids)
-        ids_BT[row, :length], types_BT[row, :length], there_BT[row, :length] = (
-            encoding.ids,
-            encoding.type_ids,
-            1,
-        )
-    return {"input_ids": ids_BT, "token_type_ids": types_BT, "attention_mask": there_BT}
+        ids_BT[row, :length], types_BT[row, :length] = encoding.ids, encoding.type_ids
+        mask_BT[row, :length] = 1
+    return {"input_ids": ids_BT, "token_type_ids": types_BT, "attention_mask": mask_BT}
 
 
 def on_device(arrays: dict[str, Ints], device: Any) -> dict[str, Any]:

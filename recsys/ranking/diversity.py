@@ -30,7 +30,7 @@ def diversify(rows_BN: Rows, items_ID: Floats, diversity: float, k: int) -> Plac
     # good at equal relevance (similarity within an answer .35, nearest pair .60 at .92 of the
     # scores, both), but longer and its dial has no upper end.
     _check("diversity", diversity, k)
-    places_BK = _unchanged(rows_BN, k)
+    places_BK = _first_places(rows_BN, k)
     if diversity == 0 or not rows_BN.size:
         return places_BK
     filled_BN = rows_BN >= 0
@@ -52,18 +52,18 @@ def _similarity(rows_BN: Rows, items_ID: Floats) -> Floats:
     itself."""
     vectors_BND = items_ID[rows_BN]
     lengths_BN = np.linalg.norm(vectors_BND, axis=2)
-    known_BN = (rows_BN >= 0) & (lengths_BN > 0)
+    has_vector_BN = (rows_BN >= 0) & (lengths_BN > 0)
     vectors_BND = np.where(
-        known_BN[:, :, None], vectors_BND / np.maximum(lengths_BN, 1e-12)[:, :, None], 0
+        has_vector_BN[:, :, None], vectors_BND / np.maximum(lengths_BN, 1e-12)[:, :, None], 0
     )
     cosines_BNN = vectors_BND @ vectors_BND.transpose(0, 2, 1)
-    known_BNN = known_BN[:, :, None] & known_BN[:, None, :]
-    lowest_B = np.where(known_BNN, cosines_BNN, 1).min(axis=(1, 2))[:, None, None]
+    has_both_BNN = has_vector_BN[:, :, None] & has_vector_BN[:, None, :]
+    lowest_B = np.where(has_both_BNN, cosines_BNN, 1).min(axis=(1, 2))[:, None, None]
     similar_BNN = np.clip((cosines_BNN - lowest_B) / np.maximum(1 - lowest_B, 1e-6), 0, 1)
-    means_B = similar_BNN.sum(axis=(1, 2), where=known_BNN) / np.maximum(
-        known_BNN.sum(axis=(1, 2)), 1
+    means_B = similar_BNN.sum(axis=(1, 2), where=has_both_BNN) / np.maximum(
+        has_both_BNN.sum(axis=(1, 2)), 1
     )
-    return np.where(known_BNN, similar_BNN, means_B[:, None, None]).astype(np.float32)
+    return np.where(has_both_BNN, similar_BNN, means_B[:, None, None]).astype(np.float32)
 
 
 def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
@@ -75,7 +75,7 @@ def with_tail(rows_BN: Rows, tail_I: Mask, share: float, k: int) -> Places:
     Ambler & Kenthapadi 2019). With share 0 the order stays; pads (row -1) stay last. Raises
     ValueError for a share not within 0..1 and for k < 1."""
     _check("tail_share", share, k)
-    places_BK = _unchanged(rows_BN, k)
+    places_BK = _first_places(rows_BN, k)
     if share == 0 or not rows_BN.size:
         return places_BK
     tail_BN = tail_I[rows_BN] & (rows_BN >= 0)
@@ -115,5 +115,5 @@ def _check(name: str, dial: float, k: int) -> None:
         raise ValueError(f"k is {k}: ask for at least 1 item")
 
 
-def _unchanged(rows_BN: Rows, k: int) -> Places:
+def _first_places(rows_BN: Rows, k: int) -> Places:
     return np.tile(np.arange(min(k, rows_BN.shape[1])), (len(rows_BN), 1))

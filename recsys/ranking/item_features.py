@@ -1,4 +1,5 @@
-"""What is known when a list is ranked: of the items (`ItemFeatures`), and of who asks (`Context`).
+"""Inputs of the feature table: what a release knows of its items (`ItemFeatures`), and the request
+(`Context`).
 
 Legend: B requests, N candidates, I items, E events of the histories, P numbers of a projected
 vector, T types of EVENT_TYPES, L category labels."""
@@ -21,8 +22,8 @@ from recsys.types import PURCHASE, Floats, Ints, Mask
 EVENTS = 1_000
 #: Events no older than this are the session.
 SESSION_DAYS = 30 / (24 * 60)
-#: How many touches, or examined impressions, the shop's mean weighs against an item's own.
-TOUCHES_OF_THE_MEAN, EXPOSURE_OF_THE_MEAN = 20.0, 20.0
+#: How many events, or examined impressions, the shop's mean weighs against an item's own.
+PRIOR_TOUCHES, PRIOR_EXPOSURE = 20.0, 20.0
 
 Values = NDArray[np.float64]
 
@@ -33,8 +34,8 @@ class ItemFeatures:
 
     Prices are NaN where unknown; categories and brands numbered, -1 for none; `first_days_I` are
     days since 1970, infinite where unknown. `touches_TI` counts events by type. `exposure_I` are
-    impressions in examined places (an impression counts by the chance that its place was looked
-    at), `clicks_I` what was clicked among them. The last two are the items' vectors, projected."""
+    examined impressions (each counts by the probability that its position was examined),
+    `clicks_I` the clicks among them. The last two are the items' vectors, projected."""
 
     prices_I: Floats | Values
     in_stock_I: Mask
@@ -53,7 +54,8 @@ class ItemFeatures:
             items = value.shape[1] if name == "touches_TI" else len(value)
             if items != len(self.prices_I):
                 raise ValueError(
-                    f"{name} is of {items} items, prices_I of {len(self.prices_I)}: give one each an item"
+                    f"{name} is of {items} items, prices_I of {len(self.prices_I)}: "
+                    "give one each an item"
                 )
 
     def __len__(self) -> int:
@@ -83,18 +85,18 @@ class ItemFeatures:
     @cached_property
     def conversion_I(self) -> Floats:
         """[I]: purchases over touches, smoothed."""
-        return _rate(self.touches_TI[PURCHASE], self.touches_TI.sum(axis=0), TOUCHES_OF_THE_MEAN)
+        return _rate(self.touches_TI[PURCHASE], self.touches_TI.sum(axis=0), PRIOR_TOUCHES)
 
     @cached_property
     def attraction_I(self) -> Floats:
         """[I]: clicks over exposure, smoothed."""
-        return _rate(self.clicks_I, self.exposure_I, EXPOSURE_OF_THE_MEAN)
+        return _rate(self.clicks_I, self.exposure_I, PRIOR_EXPOSURE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Who asks, of B requests, when (`now_days` since 1970), and on which surface ("search" or
-    "recommend").
+    """B requests as rankers see them: the users' histories, the time (`now_days` since 1970), and
+    the surface ("search" or "recommend").
 
     `user_BP` and `query_BP` are their projected vectors, zeros where there is none. `intent_BL[b,
     c]` says whether category c is, or lies below, the one that request b is after; without an L it
@@ -113,28 +115,28 @@ class Context:
         surface: str,
         now_days: float,
         histories: Histories,
+        *,
         user_BP: Floats | None = None,
         query_BP: Floats | None = None,
         intent_BL: Mask | None = None,
     ) -> Context:
         """Of each history the newest EVENTS, without those of unknown items (row -1)."""
-        known, size = histories.newest(EVENTS), len(histories)
-        if len(known.items) and known.items.min() < 0:
-            known = known.where(known.items >= 0)
-        nothing_BP = np.zeros((size, P), np.float32)
-        user_BP, query_BP = (
-            nothing_BP if given is None else given for given in (user_BP, query_BP)
-        )
+        newest, size = histories.newest(EVENTS), len(histories)
+        if len(newest.items) and newest.items.min() < 0:
+            newest = newest.where(newest.items >= 0)
+        zeros_BP = np.zeros((size, P), np.float32)
+        user_BP = zeros_BP if user_BP is None else user_BP
+        query_BP = zeros_BP if query_BP is None else query_BP
         intent_BL = np.zeros((size, 0), bool) if intent_BL is None else intent_BL
         if not len(user_BP) == len(query_BP) == len(intent_BL) == size:
             raise ValueError(
-                f"{size} histories, {len(user_BP)} user vectors, {len(query_BP)} query vectors and {len(intent_BL)} "
-                "intents: give one of each a request"
+                f"{size} histories, {len(user_BP)} user vectors, {len(query_BP)} query vectors and "
+                f"{len(intent_BL)} intents: give one of each a request"
             )
         return cls(
             surface=surface,
             now_days=now_days,
-            histories=known,
+            histories=newest,
             user_BP=user_BP,
             query_BP=query_BP,
             intent_BL=intent_BL,
@@ -149,8 +151,8 @@ class Context:
 
     @cached_property
     def log_prices_E(self) -> Floats:
-        """[E]: of what the events say that one piece cost; NaN where they do not."""
-        return logs(self.histories.known_prices)
+        """[E]: of the price of one piece in each event; NaN where it has none."""
+        return logs(self.histories.prices_E)
 
     @cached_property
     def lengths_B(self) -> Ints:
@@ -161,59 +163,58 @@ class Context:
         return self.histories.days >= self.now_days - SESSION_DAYS
 
     @cached_property
-    def touched(self) -> Runs:
-        return Runs.of(self.owners_E, self.histories.items)
+    def touched(self) -> EventGroups:
+        return EventGroups.of(self.owners_E, self.histories.items)
 
     @cached_property
-    def bought(self) -> Runs:
-        return Runs.of(self.owners_E, self.histories.items, self.histories.types == PURCHASE)
+    def bought(self) -> EventGroups:
+        return EventGroups.of(self.owners_E, self.histories.items, self.histories.types == PURCHASE)
 
     @cached_property
-    def priced(self) -> Runs:
-        return Runs.of(self.owners_E, self.histories.items, np.isfinite(self.log_prices_E))
+    def priced(self) -> EventGroups:
+        return EventGroups.of(self.owners_E, self.histories.items, np.isfinite(self.log_prices_E))
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Events by who (b) and what (an item, or a code): how many, and the newest one's place among
-    all events."""
+class EventGroups:
+    """Events grouped by request and item (or another code): their number, and the newest one's
+    place among all events."""
 
     keys: NDArray[np.int64]
     counts: Ints
     newest: Ints
 
     @classmethod
-    def of(cls, owners_E: Ints, codes_E: Ints, kept_E: Mask | None = None) -> Runs:
+    def of(cls, owners_E: Ints, codes_E: Ints, mask_E: Mask | None = None) -> EventGroups:
         """Codes below 0 are left out."""
-        kept = np.flatnonzero(codes_E >= 0 if kept_E is None else (codes_E >= 0) & kept_E)
-        keys = _keys(owners_E[kept], codes_E[kept])
+        events = np.flatnonzero(codes_E >= 0 if mask_E is None else (codes_E >= 0) & mask_E)
+        keys = _keys(owners_E[events], codes_E[events])
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)[: len(keys)])
-        return cls(keys[ends], np.diff(ends, prepend=-1), kept[order[ends]])
+        return cls(keys[ends], np.diff(ends, prepend=-1), events[order[ends]])
 
     def count(self, codes_BN: Ints) -> Ints:
         """[B, N]: how many events of request b have code n; 0 for a code below 0."""
-        places_BN, there_BN = self.find(codes_BN)
-        return np.where(there_BN, np.append(self.counts, 0)[places_BN], 0)
+        places_BN, has_group_BN = self.find(codes_BN)
+        return np.where(has_group_BN, np.append(self.counts, 0)[places_BN], 0)
 
     def last(self, codes_BN: Ints, values_E: NDArray[Any]) -> Values:
         """[B, N] float64: the value of the newest of them, NaN where there is none."""
-        places_BN, there_BN = self.find(codes_BN)
-        return np.where(there_BN, np.append(values_E[self.newest], np.nan)[places_BN], np.nan)
+        places_BN, has_group_BN = self.find(codes_BN)
+        return np.where(has_group_BN, np.append(values_E[self.newest], np.nan)[places_BN], np.nan)
 
     def find(self, codes_BN: Ints) -> tuple[Ints, Mask]:
-        """Where among the runs each one is, and whether it is there."""
-        wanted_BN = _keys(np.arange(len(codes_BN))[:, None], codes_BN)
-        places_BN = np.searchsorted(self.keys, wanted_BN)
-        there_BN = np.append(self.keys, np.iinfo(np.int64).min)[places_BN] == wanted_BN
-        return places_BN, there_BN
+        """The place of each code's group, and whether it has one."""
+        keys_BN = _keys(np.arange(len(codes_BN))[:, None], codes_BN)
+        places_BN = np.searchsorted(self.keys, keys_BN)
+        return places_BN, np.append(self.keys, np.iinfo(np.int64).min)[places_BN] == keys_BN
 
 
 def logs(prices: NDArray[Any]) -> Floats:
     """Float32; NaN where a price is not above 0 or not finite."""
-    known = np.isfinite(prices) & (prices > 0)
-    return np.log(np.where(known, prices, np.nan)).astype(np.float32)
+    valid = np.isfinite(prices) & (prices > 0)
+    return np.log(np.where(valid, prices, np.nan)).astype(np.float32)
 
 
 def _rate(of_I: NDArray[Any], among_I: NDArray[Any], weight: float) -> Floats:
@@ -225,8 +226,8 @@ def _rate(of_I: NDArray[Any], among_I: NDArray[Any], weight: float) -> Floats:
 
 def medians(values_E: NDArray[Any], owners_E: Ints, size: int) -> Values:
     """[size]: the median of each owner's values that are not NaN, NaN where there is none."""
-    known = np.flatnonzero(~np.isnan(values_E))
-    values, owners = values_E[known], owners_E[known]
+    events = np.flatnonzero(~np.isnan(values_E))
+    values, owners = values_E[events], owners_E[events]
     values = values[np.lexsort((values, owners))]
     counts = np.bincount(owners, minlength=size)
     starts, some, middle = np.cumsum(counts) - counts, counts > 0, np.full(size, np.nan)

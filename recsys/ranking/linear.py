@@ -11,9 +11,9 @@ from recsys.types import Floats
 
 #: Found by `jobs.evaluate_retail --validation` on both retail sets together.
 RETAIL_WEIGHTS = {"buy_again": 1.0, "co_occurrence": 0.05, "discovery": 0.05, "popularity": 0.05}
-#: Words and untuned MiniLM, by `fusion.Signals.fused` on Home Depot's validation queries: recall@10
-#: .545, words alone .531, as much of both .526. Taste only breaks near ties; no data set here
-#: judges it.
+#: Words and untuned MiniLM, by `fusion.SignalTable.fit_weights` on Home Depot's validation queries:
+#: recall@10 .545, words alone .531, as much of both .526. Taste only breaks near ties; no data set
+#: here judges it.
 SEARCH_WEIGHTS = {"lexical": 1.0, "dense": 0.15, "personal": 0.05}
 
 
@@ -28,8 +28,8 @@ class WeightedSum:
     def score(self, features_BNF: Floats) -> Floats:
         if features_BNF.shape[-1] != len(self.feature_names):
             raise ValueError(
-                f"{features_BNF.shape[-1]} features came for the weights of {', '.join(self.feature_names)}: "
-                "merge exactly these sources, in this order"
+                f"{features_BNF.shape[-1]} features came for the weights of "
+                f"{', '.join(self.feature_names)}: merge exactly these sources, in this order"
             )
         return features_BNF @ self._weights_F
 

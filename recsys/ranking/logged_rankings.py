@@ -1,9 +1,9 @@
-"""Logged answers as padded arrays: what rankers learn from, and what they are measured by without
+"""Logged rankings as padded arrays: training data of rankers, and counterfactual evaluation without
 position bias.
 
 Legend: B requests, K places of the longest answer, F features. A place without an item is a pad:
-its position is 0. The click model is the position-based one: an item is clicked where its place is
-looked at and it is wanted, and the one does not depend on the other (Craswell et al. 2008;
+its position is 0. The click model is the position-based one: an item is clicked where its position
+is examined and it is relevant, and the one does not depend on the other (Craswell et al. 2008;
 Joachims, Swaminathan & Schnabel, WSDM 2017)."""
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from recsys.errors import InputError
 from recsys.ranking.features import BLOCKS
 from recsys.types import Floats, Ints, Mask
 
-#: No place counts more than this many times the first.
+#: No click weighs more than this many times one at the first position.
 CLIP = 10.0
 _VECTOR = re.compile(rf"({'|'.join(BLOCKS)})\.\d+")
 _VALID = b"ranker valid"
 
 
 class PositionBias(Protocol):
-    """How likely a place is looked at: `examination.Examination`."""
+    """How likely each position is examined: `examination.Examination`."""
 
     def at(self, positions: Ints) -> Floats: ...
 
@@ -63,8 +63,8 @@ class LoggedRankings:
 
     @classmethod
     def of(cls, examples: pa.Table, names: Sequence[str] | None = None) -> LoggedRankings:
-        """Requests in order of first appearance. `names`: see `named`; None takes all the log's
-        features.
+        """Requests in order of first appearance. `names`: see `with_features`; None takes all the
+        log's features.
 
         Raises InputError where a feature is no finite number, or a propensity none from above 0 to
         1."""
@@ -99,9 +99,9 @@ class LoggedRankings:
             request_ids_B=_objects(heads["request_id"]),
             times_B=heads["time"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
         )
-        return lists if names is None else lists.named(names)
+        return lists if names is None else lists.with_features(names)
 
-    def named(self, names: Sequence[str]) -> LoggedRankings:
+    def with_features(self, names: Sequence[str]) -> LoggedRankings:
         """With these features, in this order; one that the log does not know is 0, as in
         `joins.label_examples`.
 
@@ -109,26 +109,24 @@ class LoggedRankings:
         """
         if tuple(names) == self.names:
             return self
-        place = {name: at for at, name in enumerate(self.names)}
-        if names and self.names and not place.keys() & set(names):
+        column = {name: at for at, name in enumerate(self.names)}
+        if names and self.names and not column.keys() & set(names):
             raise InputError(
-                f"the log has none of the features {', '.join(names[:5])}: it has {', '.join(self.names[:5])}, "
-                "so take the log of the ranker's own surface"
+                f"the log has none of the features {', '.join(names[:5])}: it has "
+                f"{', '.join(self.names[:5])}, so take the log of the ranker's own surface"
             )
         features_BKF = np.zeros((*self.positions_BK.shape, len(names)), np.float32)
-        known = [(to, place[name]) for to, name in enumerate(names) if name in place]
-        features_BKF[:, :, [to for to, _ in known]] = self.features_BKF[
-            :, :, [at for _, at in known]
-        ]
+        logged = [at for at, name in enumerate(names) if name in column]
+        features_BKF[:, :, logged] = self.features_BKF[:, :, [column[names[at]] for at in logged]]
         return replace(self, names=tuple(names), features_BKF=features_BKF)
 
     def where(self, mask_B: Mask | Ints) -> LoggedRankings:
         """These requests: a mask, or their places."""
-        kept = {name: value[mask_B] for name, value in vars(self).items() if name != "names"}
-        return replace(self, **kept)
+        arrays = {name: value[mask_B] for name, value in vars(self).items() if name != "names"}
+        return replace(self, **arrays)
 
     @property
-    def there_BK(self) -> Mask:
+    def present_BK(self) -> Mask:
         """Which places hold an item."""
         return self.positions_BK > 0
 
@@ -138,37 +136,37 @@ class LoggedRankings:
         return self.gains_BK > 0
 
     @property
-    def teaches_B(self) -> Mask:
-        """Which requests say that something is better than something else: those with a gain."""
+    def has_gain_B(self) -> Mask:
+        """Requests with a gain: only these say that one item is better than another."""
         return np.any(self.gains_BK > 0, axis=1)
 
-    def looked_BK(self, examination: PositionBias | None) -> Floats:
-        """The chance that each place was looked at, whatever came of it; 0 at pads, 1 without an
+    def examination_BK(self, examination: PositionBias | None) -> Floats:
+        """The probability that each position was examined, clicked or not; 0 at pads, 1 without an
         examination."""
         if examination is None:
-            return self.there_BK.astype(np.float32)
-        return np.where(self.there_BK, examination.at(self.positions_BK), 0).astype(np.float32)
+            return self.present_BK.astype(np.float32)
+        return np.where(self.present_BK, examination.at(self.positions_BK), 0).astype(np.float32)
 
     def ips_weights(self, examination: PositionBias | None, clip: float = CLIP) -> Floats:
-        """[B, K] 1 / max(chance that the place is looked at, 1 / clip): by this a click stands for
-        those that were not made as nobody looked (inverse propensity scoring, Joachims et al.
+        """[B, K] 1 / max(examination probability, 1 / clip): a click stands for those that were not
+        made because nobody examined the position (inverse propensity scoring, Joachims et al.
         2017). 0 at pads; 1 without an examination."""
         if not clip >= 1:
             raise InputError(f"clip is {clip}: give 1 (raw clicks) or more")
         return np.where(
-            self.there_BK, 1 / np.maximum(self.looked_BK(examination), 1 / clip), 0
+            self.present_BK, 1 / np.maximum(self.examination_BK(examination), 1 / clip), 0
         ).astype(np.float32)
 
-    def seen_BK(self, examination: PositionBias | None) -> Floats:
-        """How likely each place was looked at, knowing whether it was clicked: 1 where it was, 0 at
-        pads.
+    def examination_posterior_BK(self, examination: PositionBias | None) -> Floats:
+        """The probability that each position was examined, given whether it was clicked: 1 where it
+        was, 0 at pads.
 
-        P(looked | no click) = t (1 - g) / (1 - t g) by Bayes' rule in the position-based model,
-        with t the place's chance to be looked at and g how often what is looked at is clicked, as a
-        mean over these lists."""
-        looked_BK = self.looked_BK(examination)
-        rate = min(float(self.clicked_BK.sum() / max(looked_BK.sum(), 1)), 0.99)
-        unclicked_BK = looked_BK * (1 - rate) / (1 - rate * looked_BK)
+        P(examined | no click) = t (1 - g) / (1 - t g) by Bayes' rule in the position-based model,
+        with t the position's examination probability and g the click rate of what is examined, as
+        a mean over these lists."""
+        examination_BK = self.examination_BK(examination)
+        rate = min(float(self.clicked_BK.sum() / max(examination_BK.sum(), 1)), 0.99)
+        unclicked_BK = examination_BK * (1 - rate) / (1 - rate * examination_BK)
         return np.where(self.clicked_BK, 1, unclicked_BK).astype(np.float32)
 
 
@@ -177,16 +175,17 @@ def is_vector(name: str) -> bool:
     return _VECTOR.fullmatch(name) is not None
 
 
-def split(lists: LoggedRankings, share: float = 0.1) -> tuple[LoggedRankings, LoggedRankings]:
+def split_by_user(
+    lists: LoggedRankings, share: float = 0.1
+) -> tuple[LoggedRankings, LoggedRankings]:
     """To train on, and about `share` to choose by: all requests of a user, by hash, are in one of
     both.
 
     A request without a user goes by its own id.
     """
-    told = (
-        user if user is not None else request for user, request in zip(*_who(lists), strict=True)
-    )
-    valid_B = np.fromiter((_hashed(one) < share for one in told), bool, len(lists))
+    users = zip(lists.users_B.tolist(), lists.request_ids_B.tolist(), strict=True)
+    keys = (request if user is None else user for user, request in users)
+    valid_B = np.fromiter((_hash01(key) < share for key in keys), bool, len(lists))
     return lists.where(~valid_B), lists.where(valid_B)
 
 
@@ -197,25 +196,27 @@ def ips_ndcg(
     k: int = 10,
     clip: float = CLIP,
 ) -> NDArray[np.float64]:
-    """[B] what nDCG@k of this order would be if every place had been looked at; NaN for requests
-    that teach nothing.
+    """[B] counterfactual nDCG@k, as if every position had been examined; NaN for requests without a
+    gain.
 
-    Gains are weighed by `LoggedRankings.ips_weights`, and divided by the mean over these lists of the best
-    that can be had: the mean is self-normalised (Swaminathan & Joachims 2015) and from 0 to 1, one
-    value may be above 1. A ratio of a request's own would lose its weight with one click. Ties stay
-    in the order that was shown. Raises InputError for scores that are no numbers."""
-    if not np.isfinite(scores_BK[lists.there_BK]).all():
+    Gains are weighted by `LoggedRankings.ips_weights`, and divided by the mean over these lists of
+    the best that can be had: the mean is self-normalised (Swaminathan & Joachims 2015) and from 0
+    to 1, one value may be above 1. A ratio of a request's own would lose its weight with one click.
+    Ties stay in the logged order. Raises InputError for scores that are no numbers."""
+    if not np.isfinite(scores_BK[lists.present_BK]).all():
         raise InputError(
             "some scores are not finite numbers: this ranker cannot be measured, train it again"
         )
-    worth_BK = lists.gains_BK * lists.ips_weights(examination, clip)
-    order_BK = np.argsort(np.where(lists.there_BK, -scores_BK, np.inf), axis=1, kind="stable")
-    discounts_K = 1 / np.log2(np.arange(2, 2 + min(k, worth_BK.shape[1])))
-    best_B = -np.sort(-worth_BK, axis=1)[:, : len(discounts_K)] @ discounts_K
-    reached_B = np.take_along_axis(worth_BK, order_BK, axis=1)[:, : len(discounts_K)] @ discounts_K
-    teaches_B = lists.teaches_B
-    whole = best_B[teaches_B].mean() if teaches_B.any() else np.nan
-    return np.where(teaches_B, reached_B / whole, np.nan)
+    weighted_gains_BK = lists.gains_BK * lists.ips_weights(examination, clip)
+    order_BK = np.argsort(np.where(lists.present_BK, -scores_BK, np.inf), axis=1, kind="stable")
+    discounts_K = 1 / np.log2(np.arange(2, 2 + min(k, weighted_gains_BK.shape[1])))
+    best_B = -np.sort(-weighted_gains_BK, axis=1)[:, : len(discounts_K)] @ discounts_K
+    reached_B = (
+        np.take_along_axis(weighted_gains_BK, order_BK, axis=1)[:, : len(discounts_K)] @ discounts_K
+    )
+    has_gain_B = lists.has_gain_B
+    mean_best = best_B[has_gain_B].mean() if has_gain_B.any() else np.nan
+    return np.where(has_gain_B, reached_B / mean_best, np.nan)
 
 
 def _logged_names(examples: pa.Table) -> tuple[str, ...]:
@@ -227,8 +228,8 @@ def _features(examples: pa.Table, names: tuple[str, ...]) -> Floats:
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if set(lengths) - {len(names)}:
         raise InputError(
-            f"examples with {sorted(lengths)} features came under {len(names)} names: take them from "
-            "joins.label_examples"
+            f"examples with {sorted(lengths)} features came under {len(names)} names: "
+            "take them from joins.label_examples"
         )
     features_NF = (
         column.flatten()
@@ -236,22 +237,22 @@ def _features(examples: pa.Table, names: tuple[str, ...]) -> Floats:
         .astype(np.float32)
         .reshape(len(column), len(names))
     )
-    wrong_NF = ~np.isfinite(features_NF)
-    if wrong_NF.any():
-        name = names[int(wrong_NF.any(axis=0).argmax())]
+    invalid_NF = ~np.isfinite(features_NF)
+    if invalid_NF.any():
+        name = names[int(invalid_NF.any(axis=0).argmax())]
         raise InputError(
-            f"{wrong_NF.any(axis=1).sum():,} of {len(column):,} examples have a feature that is no finite number, "
-            f"{name} first: mend what computes it, or leave their requests out"
+            f"{invalid_NF.any(axis=1).sum():,} of {len(column):,} examples have a feature that is no finite "
+            f"number, {name} first: mend what computes it, or leave their requests out"
         )
     return features_NF
 
 
 def _propensities(examples: pa.Table) -> Floats:
     propensity_N = examples["propensity"].to_numpy().astype(np.float32)
-    wrong_N = ~((propensity_N > 0) & (propensity_N <= 1))
-    if wrong_N.any():
+    invalid_N = ~((propensity_N > 0) & (propensity_N <= 1))
+    if invalid_N.any():
         raise InputError(
-            f"a propensity is {propensity_N[wrong_N][0]}, of {wrong_N.sum():,} that are none: "
+            f"a propensity is {propensity_N[invalid_N][0]}, of {invalid_N.sum():,} that are none: "
             "log the chance, above 0 and up to 1, with which an item came to its place"
         )
     return propensity_N
@@ -263,11 +264,7 @@ def _objects(column: pa.ChunkedArray) -> NDArray[np.object_]:
     return values
 
 
-def _who(lists: LoggedRankings) -> tuple[list[str | None], list[str]]:
-    return lists.users_B.tolist(), lists.request_ids_B.tolist()
-
-
-def _hashed(text: str) -> float:
+def _hash01(text: str) -> float:
     """A number from 0 to 1 that is always the same for this text."""
     digest = blake2b(text.encode("utf-8", "replace"), digest_size=8, person=_VALID).digest()
     return int.from_bytes(digest, "big") / 2**64

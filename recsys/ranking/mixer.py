@@ -3,7 +3,7 @@ shop.
 
 Its weights are learned by `training.mixer` from what users did next. Legend: B requests, N
 candidates, F features (one a source), V views of a feature, G groups of items: 0 those new to the
-user, 1 those he has had before."""
+user, 1 those they have had before."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ GROUPS = ("new", "again")
 
 
 class Mixer:
-    """Scores an item by the views of its features, with weights of their own for what the user has
-    had before.
+    """A linear ranker over VIEWS of each source's score, with weights of their own for items that
+    the user has had before.
 
     `weights_GFV` float32; `bias` is added to what any of the sources `again` brought (a score above
     0). A silent source (0) has only views of 0. Raises ValueError where the weights do not fit the
@@ -44,11 +44,11 @@ class Mixer:
         self.feature_names, self.again = tuple(feature_names), tuple(again)
         self.weights_GFV, self.bias = np.asarray(weights_GFV, np.float32), bias
         self._again_F = np.isin(self.feature_names, self.again)
-        wanted = (len(GROUPS), len(self.feature_names), len(VIEWS))
-        if self.weights_GFV.shape != wanted:
+        shape = (len(GROUPS), len(self.feature_names), len(VIEWS))
+        if self.weights_GFV.shape != shape:
             raise ValueError(
-                f"weights of shape {self.weights_GFV.shape} came for {', '.join(self.feature_names)}: "
-                f"give {wanted}, by group, feature and view"
+                f"weights of shape {self.weights_GFV.shape} came for "
+                f"{', '.join(self.feature_names)}: give {shape}, by group, feature and view"
             )
 
     @classmethod
@@ -65,8 +65,8 @@ class Mixer:
     def score(self, features_BNF: Floats) -> Floats:
         if features_BNF.shape[-1] != len(self.feature_names):
             raise ValueError(
-                f"{features_BNF.shape[-1]} features came for the mixer of {', '.join(self.feature_names)}: "
-                "merge exactly these sources, in this order"
+                f"{features_BNF.shape[-1]} features came for the mixer of "
+                f"{', '.join(self.feature_names)}: merge exactly these sources, in this order"
             )
         scores_BNG = np.einsum(
             "bnfv,gfv->bng", views(features_BNF), self.weights_GFV, optimize=True
@@ -75,15 +75,15 @@ class Mixer:
         return np.where(again_BN, scores_BNG[:, :, 1] + np.float32(self.bias), scores_BNG[:, :, 0])
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """The views of each source, weighed as the item's group weighs them; the group's bias to
-        begin from."""
-        told_BNFG = np.einsum(
+        """[B, N, F + 1]: each source's views by the weights of the item's group; last, the group's
+        bias."""
+        parts_BNFG = np.einsum(
             "bnfv,gfv->bnfg", views(features_BNF), self.weights_GFV, optimize=True
         )
         again_BN1 = self.is_again(features_BNF)[:, :, None]
-        told_BNF = np.where(again_BN1, told_BNFG[..., 1], told_BNFG[..., 0])
+        parts_BNF = np.where(again_BN1, parts_BNFG[..., 1], parts_BNFG[..., 0])
         return np.concatenate(
-            [told_BNF, np.where(again_BN1, np.float32(self.bias), np.float32(0))], axis=2
+            [parts_BNF, np.where(again_BN1, np.float32(self.bias), np.float32(0))], axis=2
         )
 
     def is_again(self, features_BNF: Floats) -> Mask:
@@ -97,27 +97,27 @@ class Mixer:
             group: dict(zip(self.feature_names, weights_FV.tolist(), strict=True))
             for group, weights_FV in zip(GROUPS, self.weights_GFV, strict=True)
         }
-        told = {
+        content = {
             "views": VIEWS,
             "features": self.feature_names,
             "again": self.again,
             "bias": self.bias,
         }
-        path.write_text(json.dumps({**told, "weights": groups}, indent=2) + "\n")
+        path.write_text(json.dumps({**content, "weights": groups}, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Mixer:
         """What `save` wrote. Raises InputError when it was saved by a version of other views."""
-        told: dict[str, Any] = json.loads(path.read_text())
-        if tuple(told["views"]) != VIEWS:
+        content: dict[str, Any] = json.loads(path.read_text())
+        if tuple(content["views"]) != VIEWS:
             raise InputError(
-                f"the mixer {path} weighs {told['views']} and not {list(VIEWS)}: train it again"
+                f"the mixer {path} weighs {content['views']} and not {list(VIEWS)}: train it again"
             )
-        names = tuple(told["features"])
+        names = tuple(content["features"])
         weights_GFV = np.array(
-            [[told["weights"][group][name] for name in names] for group in GROUPS], np.float32
+            [[content["weights"][group][name] for name in names] for group in GROUPS], np.float32
         )
-        return cls(names, weights_GFV, told["bias"], told["again"])
+        return cls(names, weights_GFV, content["bias"], content["again"])
 
 
 def views(features_BNF: Floats) -> Floats:
@@ -129,8 +129,8 @@ def views(features_BNF: Floats) -> Floats:
     brought_BNF = features_BNF > 0
     log_share_BNF = np.log1p(99 * np.maximum(share_BNF, 0)) / np.log(100)
     rank_BNF = brought_BNF / np.log2(1 + ranks(features_BNF))
-    seen = (share_BNF, log_share_BNF, rank_BNF, brought_BNF, np.log1p(above_BNF))
-    return np.stack([view_BNF.astype(np.float32) for view_BNF in seen], axis=3)
+    columns = (share_BNF, log_share_BNF, rank_BNF, brought_BNF, np.log1p(above_BNF))
+    return np.stack([view_BNF.astype(np.float32) for view_BNF in columns], axis=3)
 
 
 def ranks(features_BNF: Floats) -> Ints:

@@ -2,7 +2,7 @@
 beside a small MLP.
 
 Loads torch with the module, so it is imported where a trained model is. Legend: B requests, N
-candidates, F features, S of them scalars, X what enters the network, H hidden."""
+candidates, F features, S of them scalars, X numbers of the first layer, H hidden."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Shape:
 
 
 class Network(nn.Module):
-    """Scores candidates by features named so; `mean_S` and `std_S` are of the scalars' signed
+    """A DCN-v2 over the features `names`; `mean_S` and `std_S` are of the scalars' signed
     logarithms.
 
     Scalars enter as sign(x) log(1 + |x|), normalised. Vectors of unit length enter so that a number
@@ -70,40 +70,40 @@ class Network(nn.Module):
         self.out = nn.Linear(width + hidden, 1)
 
     @torch.no_grad()
-    def normalise_by(self, features_NF: Floats) -> None:
-        """Takes the mean and the standard deviation of these examples' scalars."""
+    def fit_normalisation(self, features_NF: Floats) -> None:
+        """Sets the mean and the standard deviation to those of these examples' scalars."""
         logs_NS = _signed_log(
             torch.from_numpy(np.asarray(features_NF[:, self.scalars], np.float32))
         )
         self.mean_S.copy_(logs_NS.mean(dim=0))
-        # What never varied says nothing, and must not shout the day it does.
+        # A scalar that never varied has no scale: it must not dominate the day it does vary.
         std_S = logs_NS.std(dim=0, correction=0)
         self.std_S.copy_(torch.where(std_S > 1e-4, std_S, 1.0))
 
-    def entering(self, features_BNF: Tensor) -> Tensor:
+    def inputs(self, features_BNF: Tensor) -> Tensor:
         """[B, N, F]: each feature as the network takes it, 0 at what integrated gradients begin
         from."""
-        entering_BNF = features_BNF.clone()
+        inputs_BNF = features_BNF.clone()
         logs_BNS = (_signed_log(features_BNF[..., self.scalars]) - self.mean_S) / self.std_S
-        entering_BNF[..., self.scalars] = logs_BNS.clamp(-FURTHEST, FURTHEST)
+        inputs_BNF[..., self.scalars] = logs_BNS.clamp(-FURTHEST, FURTHEST)
         for pair in self.blocks:
             for block in pair:
-                entering_BNF[..., block] *= math.sqrt(len(block))
-        return entering_BNF
+                inputs_BNF[..., block] *= math.sqrt(len(block))
+        return inputs_BNF
 
-    def scored(self, entering_BNF: Tensor) -> Tensor:
-        """[B, N] of what `entering` gave."""
+    def score_inputs(self, inputs_BNF: Tensor) -> Tensor:
+        """[B, N] the scores of what `inputs` gave."""
         products = [
-            entering_BNF[..., one] * entering_BNF[..., other] for one, other in self.blocks if one
+            inputs_BNF[..., one] * inputs_BNF[..., other] for one, other in self.blocks if one
         ]
-        first_BNX = torch.cat([entering_BNF, *products], dim=-1)
+        first_BNX = torch.cat([inputs_BNF, *products], dim=-1)
         crossed_BNX = first_BNX
         for cross in self.crosses:
             crossed_BNX = cross(first_BNX, crossed_BNX)
         return self.out(torch.cat([crossed_BNX, self.deep(first_BNX)], dim=-1))[..., 0]
 
     def forward(self, features_BNF: Tensor) -> Tensor:
-        return self.scored(self.entering(features_BNF))
+        return self.score_inputs(self.inputs(features_BNF))
 
 
 class Cross(nn.Module):
@@ -125,35 +125,45 @@ def _signed_log(values: Tensor) -> Tensor:
 def _paired(names: tuple[str, ...], one: str, other: str) -> tuple[list[int], list[int]]:
     """Where the numbers of both blocks stand, in their order; empty where a block is not there at
     all."""
-    found = [{int(n.split(".")[1]): at for at, n in enumerate(names) if n.startswith(f"{b}.") and is_vector(n)}
-             for b in (one, other)]  # fmt: skip
-    if found[0].keys() != found[1].keys():
+    first, second = _columns_of(names, one), _columns_of(names, other)
+    if first.keys() != second.keys():
         raise InputError(
-            f"the features have {len(found[0])} numbers of {one} and {len(found[1])} of {other}: "
+            f"the features have {len(first)} numbers of {one} and {len(second)} of {other}: "
             "give vectors of one space, with all numbers of both or of none"
         )
-    return tuple([block[number] for number in sorted(block)] for block in found)  # type: ignore[return-value]
+    numbers = sorted(first)
+    return [first[number] for number in numbers], [second[number] for number in numbers]
 
 
-def save(network: Network, folder: Path) -> None:
-    """Writes what `load` and `NetRanker` open."""
+def _columns_of(names: tuple[str, ...], block: str) -> dict[int, int]:
+    """The column of each number of a block: 3 of `query.3`."""
+    return {
+        int(name.split(".")[1]): column
+        for column, name in enumerate(names)
+        if name.startswith(f"{block}.") and is_vector(name)
+    }
+
+
+def save_network(network: Network, folder: Path) -> None:
+    """Writes what `load_network` and `NetRanker` open."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
-              folder / WEIGHTS)  # fmt: skip
-    told = {"feature_names": network.names, "shape": asdict(network.shape)}
-    (folder / SHAPE).write_text(json.dumps(told, indent=2) + "\n")
+    state = network.state_dict()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / WEIGHTS)
+    content = {"feature_names": network.names, "shape": asdict(network.shape)}
+    (folder / SHAPE).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def load(folder: str | Path) -> Network:
+def load_network(folder: str | Path) -> Network:
     """The network in eval mode, on the CPU. Raises NotFoundError where the folder has none."""
     folder = Path(folder)
     if not (folder / SHAPE).exists():
         raise NotFoundError(
             f"{folder} has no network: name a folder that training.ranker_net.train_net wrote"
         )
-    told = json.loads((folder / SHAPE).read_text())
-    shape = Shape(**{**told["shape"], "hidden": tuple(told["shape"]["hidden"])})
-    network = Network(told["feature_names"], shape)
+    content = json.loads((folder / SHAPE).read_text())
+    shape = Shape(**{**content["shape"], "hidden": tuple(content["shape"]["hidden"])})
+    network = Network(content["feature_names"], shape)
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval()
 
@@ -162,12 +172,12 @@ class NetRanker:
     """Scores by the network in a folder, on the CPU with `threads` threads of this process.
     `Ranker` and `Explained`.
 
-    An item's score does not depend on what stands beside it, to rounding.
+    An item's score does not depend on the other candidates, to rounding.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         torch.set_num_threads(threads)
-        self.network = load(folder)
+        self.network = load_network(folder)
         for weights in self.network.parameters():
             weights.requires_grad_(False)
         self.feature_names = self.network.names
@@ -183,21 +193,23 @@ class NetRanker:
         The path is straight, in what enters the network, from the mean of every scalar's logarithm
         and no vectors: the base is the score of that, and the error of the quadrature, so that the
         sum is the score."""
-        entering_BNF = self.network.entering(self._checked(features_BNF))
+        inputs_BNF = self.network.inputs(self._checked(features_BNF))
         points, weights = np.polynomial.legendre.leggauss(POINTS)
-        slopes_BNF = torch.zeros_like(entering_BNF)
+        slopes_BNF = torch.zeros_like(inputs_BNF)
         for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
-            on_path_BNF = (entering_BNF * point).requires_grad_()
-            (slope_BNF,) = torch.autograd.grad(self.network.scored(on_path_BNF).sum(), on_path_BNF)
+            on_path_BNF = (inputs_BNF * point).requires_grad_()
+            (slope_BNF,) = torch.autograd.grad(
+                self.network.score_inputs(on_path_BNF).sum(), on_path_BNF
+            )
             slopes_BNF += weight * slope_BNF
-        told_BNF = (slopes_BNF * entering_BNF).numpy()
-        base_BN = self.score(features_BNF) - told_BNF.sum(axis=2)
-        return np.concatenate([told_BNF, base_BN[:, :, None]], axis=2)
+        parts_BNF = (slopes_BNF * inputs_BNF).numpy()
+        base_BN = self.score(features_BNF) - parts_BNF.sum(axis=2)
+        return np.concatenate([parts_BNF, base_BN[:, :, None]], axis=2)
 
     def _checked(self, features_BNF: Floats) -> Tensor:
         if features_BNF.shape[-1] != len(self.feature_names):
             raise InputError(
-                f"{features_BNF.shape[-1]} features came for a network of {len(self.feature_names)}: "
-                f"give {', '.join(self.feature_names[:5])} and so on, in its order"
+                f"{features_BNF.shape[-1]} features came for a network of "
+                f"{len(self.feature_names)}: give {', '.join(self.feature_names[:5])} and so on, in its order"
             )
         return torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32))

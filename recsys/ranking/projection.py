@@ -1,4 +1,4 @@
-"""Long vectors as a few numbers that a ranker can take as features."""
+"""Uncentred PCA: long vectors as a few numbers that a ranker can take as features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P = 16
 _NOISE = 1e-6
 
 
-def projection(vectors_ID: Floats, size: int = P, block: int = 65_536) -> Floats:
+def fit_projection(vectors_ID: Floats, size: int = P, block: int = 65_536) -> Floats:
     """[D, size] float32: the orthonormal directions that keep most of the vectors' inner products
     (Eckart and Young, 1936), the strongest first.
 
@@ -25,16 +25,16 @@ def projection(vectors_ID: Floats, size: int = P, block: int = 65_536) -> Floats
     for part_ID in _blocks(vectors_ID, block):
         moment_DD += part_ID.T @ part_ID
     strengths_D, directions_DD = np.linalg.eigh(moment_DD)
-    kept = np.argsort(-strengths_D, kind="stable")[:size]
-    kept = kept[strengths_D[kept] > _NOISE * strengths_D.max(initial=0.0)]
-    chosen_DP = directions_DD[:, kept]
-    strongest_P = np.take_along_axis(chosen_DP, np.abs(chosen_DP).argmax(axis=0)[None], axis=0)
+    chosen = np.argsort(-strengths_D, kind="stable")[:size]
+    chosen = chosen[strengths_D[chosen] > _NOISE * strengths_D.max(initial=0.0)]
+    basis_DP = directions_DD[:, chosen]
+    strongest_P = np.take_along_axis(basis_DP, np.abs(basis_DP).argmax(axis=0)[None], axis=0)
     padded_DP = np.zeros((dim, size), np.float32)
-    padded_DP[:, : len(kept)] = chosen_DP * np.sign(strongest_P)
+    padded_DP[:, : len(chosen)] = basis_DP * np.sign(strongest_P)
     return padded_DP
 
 
-def projected(vectors_ND: Floats, projection_DP: Floats, block: int = 65_536) -> Floats:
+def project(vectors_ND: Floats, projection_DP: Floats, block: int = 65_536) -> Floats:
     """[N, P] float32, a block of vectors at a time: they may be mapped from disk."""
     parts = [part_ND.astype(np.float32) @ projection_DP for part_ND in _blocks(vectors_ND, block)]
     return np.concatenate([np.empty((0, projection_DP.shape[1]), np.float32), *parts])

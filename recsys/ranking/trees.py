@@ -33,26 +33,26 @@ class TreeRanker:
         self.feature_names: tuple[str, ...] = tuple(json.loads((self.folder / NAMES).read_text()))
 
     def score(self, features_BNF: Floats) -> Floats:
-        return self._told(features_BNF).reshape(features_BNF.shape[:2])
+        return self._predict(features_BNF).reshape(features_BNF.shape[:2])
 
     def contributions(self, features_BNF: Floats) -> Floats:
         """[B, N, F + 1]: SHAP values (TreeSHAP, Lundberg et al. 2020), last the mean over what it
         was trained on."""
-        told_NF = self._told(features_BNF, pred_contrib=True)
-        return told_NF.reshape(*features_BNF.shape[:2], features_BNF.shape[2] + 1)
+        shap_NF = self._predict(features_BNF, pred_contrib=True)
+        return shap_NF.reshape(*features_BNF.shape[:2], features_BNF.shape[2] + 1)
 
-    def _told(self, features_BNF: Floats, **how: Any) -> Floats:
+    def _predict(self, features_BNF: Floats, **options: Any) -> Floats:
         names = len(self.feature_names)
         if features_BNF.shape[-1] != names:
             raise InputError(
-                f"{features_BNF.shape[-1]} features came for trees of {names}: give {self.feature_names}"
+                f"{features_BNF.shape[-1]} features came for trees of {names}: "
+                f"give {self.feature_names}"
             )
         if not features_BNF.size:
             return np.zeros(features_BNF.shape[:2], np.float32)
         features_NF = features_BNF.reshape(-1, names)
-        return np.asarray(
-            self._booster.predict(features_NF, num_threads=self.threads, **how), np.float32
-        )
+        predictions = self._booster.predict(features_NF, num_threads=self.threads, **options)
+        return np.asarray(predictions, np.float32)
 
     @cached_property
     def _booster(self) -> Any:
@@ -61,7 +61,7 @@ class TreeRanker:
         return lightgbm.Booster(model_file=str(self.folder / BOOSTER))
 
 
-def save(booster: Any, names: tuple[str, ...], folder: Path) -> None:
+def save_trees(booster: Any, names: tuple[str, ...], folder: Path) -> None:
     """Writes what `TreeRanker` opens: LightGBM's text form up to its best round, and the features'
     names."""
     folder.mkdir(parents=True, exist_ok=True)

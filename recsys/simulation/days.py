@@ -19,7 +19,7 @@ from recsys.errors import RecsysError, ReleaseError
 from recsys.evaluation.results import Criterion, say
 from recsys.events.joins import label_examples
 from recsys.events.sqlite import SqliteEventStore
-from recsys.ranking.examination import Examination, from_swaps
+from recsys.ranking.examination import Examination, intervention_harvesting
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.release.manifest import Manifest
 from recsys.simulation import truth_metrics
@@ -157,10 +157,12 @@ def estimate_examination(simulation: ShopSimulation) -> tuple[Examination, Value
     requests."""
     lists, rng = read_log(simulation.setup), np.random.default_rng(0)
     draws = [
-        from_swaps(lists.where(rng.integers(len(lists), size=len(lists))), draws=1).curve_K
+        intervention_harvesting(
+            lists.where(rng.integers(len(lists), size=len(lists))), draws=1
+        ).curve_K
         for _ in range(simulation.bootstrap_draws)
     ]
-    return from_swaps(lists), np.stack(draws).astype(np.float64)
+    return intervention_harvesting(lists), np.stack(draws).astype(np.float64)
 
 
 def read_log(setup: Setup) -> LoggedRankings:

@@ -55,7 +55,7 @@ def train_trees(
     started = time.perf_counter()
     names = tuple(name for name in train.names if not is_vector(name))
     train, valid = (
-        clicked_lists(lists, part).named(names)
+        clicked_lists(lists, part).with_features(names)
         for lists, part in ((train, "train"), (valid, "valid"))
     )
 
@@ -67,7 +67,7 @@ def train_trees(
 
     objective = LambdaMartObjective(train, examination, recipe.clip)
     booster, values = _boost(train, valid, objective, validation, recipe)
-    trees.save(booster, names, folder)
+    trees.save_trees(booster, names, folder)
     start, best = validate(np.zeros_like(valid.gains_BK)), max(values)
     seconds, rounds = time.perf_counter() - started, booster.best_iteration
     say(f"trees {rounds} of {len(values)}  validation {best:.4f}  {seconds:.0f} s")
@@ -131,19 +131,21 @@ class LambdaMartObjective:
         self.lists = lists
         gains_BK = lists.gains_BK
         requests_C, clicked_C = np.nonzero(lists.clicked_BK)
-        worse_CK = (gains_BK[requests_C] < gains_BK[requests_C, clicked_C, None]) & lists.there_BK[
-            requests_C
-        ]
+        worse_CK = (
+            gains_BK[requests_C] < gains_BK[requests_C, clicked_C, None]
+        ) & lists.present_BK[requests_C]
         which_P, worse_P = np.nonzero(worse_CK)
         owner_P, better_P = requests_C[which_P], clicked_C[which_P]
-        weights_BK = lists.ips_weights(examination, clip) * lists.seen_BK(examination)
+        weights_BK = lists.ips_weights(examination, clip) * lists.examination_posterior_BK(
+            examination
+        )
         discounts_K = _discounts(gains_BK.shape[1])
         ideal_B = -np.sort(-gains_BK, axis=1) @ discounts_K
         self.weight_P = gains_BK[owner_P, better_P] - gains_BK[owner_P, worse_P]
         self.weight_P *= (
             weights_BK[owner_P, better_P] * weights_BK[owner_P, worse_P] / ideal_B[owner_P]
         )
-        row_BK = np.cumsum(lists.there_BK.ravel()).reshape(gains_BK.shape) - 1
+        row_BK = np.cumsum(lists.present_BK.ravel()).reshape(gains_BK.shape) - 1
         self.better_P, self.worse_P = row_BK[owner_P, better_P], row_BK[owner_P, worse_P]
 
     def __call__(self, scores_N: NDArray[Any], _: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -151,7 +153,7 @@ class LambdaMartObjective:
         order_BK = np.argsort(-_spread(scores_N, self.lists), axis=1, kind="stable")
         discounts_BK = np.empty(order_BK.shape)
         np.put_along_axis(discounts_BK, order_BK, _discounts(order_BK.shape[1])[None], axis=1)
-        discounts_N = discounts_BK[self.lists.there_BK]
+        discounts_N = discounts_BK[self.lists.present_BK]
         moved_P = self.weight_P * np.abs(discounts_N[self.better_P] - discounts_N[self.worse_P])
         wrong_P = 1 / (
             1 + np.exp(np.clip(scores_N[self.better_P] - scores_N[self.worse_P], -50, 50))
@@ -173,20 +175,20 @@ def _discounts(places: int) -> NDArray[np.float64]:
 def _spread(values_N: NDArray[Any], lists: LoggedRankings) -> NDArray[Any]:
     """[B, K] of one value an item; -inf at pads."""
     values_BK = np.full(lists.positions_BK.shape, -np.inf)
-    values_BK[lists.there_BK] = values_N
+    values_BK[lists.present_BK] = values_N
     return values_BK
 
 
 def _dataset(lists: LoggedRankings, reference: Any = None) -> Any:
     import lightgbm
 
-    features_NF = lists.features_BKF[lists.there_BK]
+    features_NF = lists.features_BKF[lists.present_BK]
     names = [
         f"f{at}" for at in range(features_NF.shape[1])
     ]  # LightGBM refuses names that JSON would have to quote
     return lightgbm.Dataset(
         features_NF,
-        lists.gains_BK[lists.there_BK],
+        lists.gains_BK[lists.present_BK],
         reference,
         feature_name=names,
         params={"verbose": -1},

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from recsys.experiments.hashing import seeded_rng
 from recsys.intervals import cluster_ids, clustered_mean
 from recsys.ranking.logged_rankings import LoggedRankings, PositionBias
-from recsys.ranking.network import Network, load, save
+from recsys.ranking.network import Network, load_network, save_network
 from recsys.training.influence import InfluenceBudget, OnlineConfig, is_held_out
 from recsys.training.ranker_net import list_tensors
 from recsys.types import Floats
@@ -110,7 +110,7 @@ class OnlineLearner:
         self, folder: str | Path, choices: OnlineConfig, examination: PositionBias | None = None
     ) -> None:
         self.choices, self.examination = choices, examination
-        self.nightly: Network = load(folder)
+        self.nightly: Network = load_network(folder)
         self.feature_names = self.nightly.names
         weights_H = self.nightly.out.weight.detach().numpy()[0].astype(np.float64)
         self.scale_H = np.abs(weights_H) + FLOOR * np.abs(weights_H).mean()
@@ -187,7 +187,7 @@ class OnlineLearner:
         network = copy.deepcopy(self.nightly)
         with torch.no_grad():
             network.out.weight += torch.from_numpy((self.scale_H * self.theta_H).astype(np.float32))
-        save(network, folder)
+        save_network(network, folder)
 
     def state(self) -> dict[str, Any]:
         """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew
@@ -196,7 +196,7 @@ class OnlineLearner:
 
     def restore(self, folder: str | Path, state: Mapping[str, Any]) -> None:
         """Goes on from a snapshot of the same night and its state."""
-        weights_H = load(folder).out.weight.detach().numpy()[0].astype(np.float64)
+        weights_H = load_network(folder).out.weight.detach().numpy()[0].astype(np.float64)
         nightly_H = self.nightly.out.weight.detach().numpy()[0]
         self.theta_H = self._within((weights_H - nightly_H) / self.scale_H)
         self.good_H = self.theta_H.copy()
@@ -288,7 +288,7 @@ class OnlineLearner:
 
     def _teaching(self, examples: pa.Table) -> LoggedRankings:
         lists = self._lists(examples)
-        return lists.where(lists.teaches_B)
+        return lists.where(lists.has_gain_B)
 
     def _listed(self, lists: LoggedRankings) -> Iterator[ListExample]:
         for start in range(0, len(lists), _BLOCK):
@@ -298,7 +298,7 @@ class OnlineLearner:
             targets_BK, offsets_BK = (
                 part.numpy().astype(np.float64) for part in (inputs.targets, inputs.offsets)
             )
-            for at, mask_K in enumerate(block.there_BK):
+            for at, mask_K in enumerate(block.present_BK):
                 z_KH = hidden_BKH[at][mask_K] * self.scale_H.astype(np.float32)
                 who = block.request_ids_B[at], block.users_B[at]
                 base_K = base_BK[at][mask_K].astype(np.float64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.arrays import Histories
-from recsys.metrics import found
+from recsys.metrics import hit_mask
 from recsys.ranking.merge import CandidateTable
 from recsys.ranking.mixer import AGAIN, VIEWS, Mixer, views
 from recsys.types import Floats, Ints, Mask, Rows
@@ -61,7 +61,7 @@ def mixer_examples(
         high = min(low + block, len(histories))
         table = ask(histories.slice(low, high))
         mine = items[offsets[low] : offsets[high]]
-        labels_BN = found(table.rows_BN, offsets[low : high + 1] - offsets[low], mine)
+        labels_BN = hit_mask(table.rows_BN, offsets[low : high + 1] - offsets[low], mine)
         yield MixerExample(table.rows_BN, table.features_BNF, labels_BN)
 
 

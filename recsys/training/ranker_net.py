@@ -19,7 +19,7 @@ from recsys.errors import InputError
 from recsys.metrics import mean
 from recsys.ranking.features import BLOCKS
 from recsys.ranking.logged_rankings import CLIP, LoggedRankings, PositionBias, ips_ndcg, is_vector
-from recsys.ranking.network import Network, Shape, save
+from recsys.ranking.network import Network, Shape, save_network
 from recsys.training.loop import Say, fit, seed_everything
 from recsys.training.schedule import FitResult, Schedule
 from recsys.training.workers import from_first, rank
@@ -73,7 +73,7 @@ def train_net(
     train, valid = clicked_lists(train, "train"), clicked_lists(valid, "valid")
     seed_everything(recipe.seed)
     network = Network(train.names, recipe.shape)
-    network.normalise_by(train.features_BKF[train.there_BK])
+    network.fit_normalisation(train.features_BKF[train.present_BK])
     train_tensors, valid_tensors = (
         list_tensors(lists, train.names, examination, recipe.clip) for lists in (train, valid)
     )
@@ -88,7 +88,7 @@ def train_net(
 
     fitted = fit(network, len(train_tensors), loss, validate, recipe.schedule(), say=say)
     if rank() == 0:
-        save(network, folder)
+        save_network(network, folder)
     from_first(None)  # no worker opens it before it is written
     return fitted
 
@@ -127,17 +127,17 @@ def list_tensors(
     """The lists with the features `names` (see `LoggedRankings.named`), on the CPU; raw clicks without an
     examination."""
     weights_BK = lists.ips_weights(examination, clip)
-    shares_BK = lists.looked_BK(examination) * weights_BK
-    offsets_BK = np.where(lists.there_BK, np.log(np.maximum(shares_BK, 1e-30)), _PAD).astype(
+    shares_BK = lists.examination_BK(examination) * weights_BK
+    offsets_BK = np.where(lists.present_BK, np.log(np.maximum(shares_BK, 1e-30)), _PAD).astype(
         np.float32
     )
     if examination is None:
-        offsets_BK = np.where(lists.there_BK, 0, _PAD).astype(np.float32)
+        offsets_BK = np.where(lists.present_BK, 0, _PAD).astype(np.float32)
     columns = (
         [at for at, name in enumerate(names) if is_vector(name) and name.split(".")[0] == b]
         for b in BLOCKS
     )
-    arrays = (lists.named(names).features_BKF, lists.gains_BK * weights_BK, offsets_BK)
+    arrays = (lists.with_features(names).features_BKF, lists.gains_BK * weights_BK, offsets_BK)
     features, targets, offsets = (
         torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays
     )
@@ -197,7 +197,7 @@ def score_lists(network: nn.Module, lists: ListTensors) -> Floats:
 
 def clicked_lists(lists: LoggedRankings, part: str) -> LoggedRankings:
     """The requests with a click. Raises InputError where there are none."""
-    clicked = lists.where(lists.teaches_B)
+    clicked = lists.where(lists.has_gain_B)
     if not len(clicked):
         raise InputError(
             f"nobody clicked anything in the {len(lists):,} requests of the {part} part: "

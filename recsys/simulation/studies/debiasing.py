@@ -9,8 +9,8 @@ import numpy as np
 
 from recsys.evaluation.results import Criterion
 from recsys.intervals import clustered_mean
-from recsys.ranking.examination import Examination, from_swaps
-from recsys.ranking.logged_rankings import split
+from recsys.ranking.examination import Examination, intervention_harvesting
+from recsys.ranking.logged_rankings import split_by_user
 from recsys.simulation.click_models import ClickModel
 from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import SWAPS, CandidateSets, sales_scores, simulate_log
@@ -52,7 +52,7 @@ def _gain(market: Market, model: ClickModel, folder: Path, count: int, seed: int
     test = CandidateSets.draw(market, count // 2, seed + 1_000_000)
     scores_BN = sales_scores(candidates)
     lists = simulate_log(candidates, scores_BN, policy=SWAPS, model=model, seed=seed)
-    train, valid = split(lists)
+    train, valid = split_by_user(lists)
 
     def ndcg(name: str, examination: Examination | None) -> float:
         train_trees(
@@ -60,4 +60,4 @@ def _gain(market: Market, model: ClickModel, folder: Path, count: int, seed: int
         )
         return float(test.true_ndcg(TreeRanker(folder / name).score(test.features_BNF)).mean())
 
-    return ndcg("debiased", from_swaps(lists, draws=20)) / ndcg("raw", None) - 1
+    return ndcg("debiased", intervention_harvesting(lists, draws=20)) / ndcg("raw", None) - 1

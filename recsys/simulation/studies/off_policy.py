@@ -8,7 +8,7 @@ import numpy as np
 from recsys.evaluation.results import Criterion
 from recsys.experiments.estimators import Estimate, estimate_clicks
 from recsys.intervals import bootstrap_interval, wilson_interval
-from recsys.ranking.examination import from_swaps
+from recsys.ranking.examination import intervention_harvesting
 from recsys.simulation.click_models import PositionBasedModel
 from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import (
@@ -83,6 +83,6 @@ def _estimate(
     examination curve is estimated too."""
     scores_BN = sales_scores(candidates)
     lists = simulate_log(candidates, scores_BN, policy=SWAPS, model=model, seed=seed)
-    examination = from_swaps(lists, draws=50)
+    examination = intervention_harvesting(lists, draws=50)
     results = estimate_clicks(lists, target_scores(lists.features_BKF), examination, SWAPS, seed)
     return {each.name: each for each in results}

@@ -10,8 +10,8 @@ import numpy as np
 
 from recsys.evaluation.results import Criterion
 from recsys.events.joins import label_examples
-from recsys.ranking.examination import from_swaps
-from recsys.ranking.logged_rankings import split
+from recsys.ranking.examination import intervention_harvesting
+from recsys.ranking.logged_rankings import split_by_user
 from recsys.simulation.click_models import ClickModel
 from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import (
@@ -67,8 +67,8 @@ def _trained_learner(
 
     past = CandidateSets.draw(market, count, seed)
     lists = simulate_log(past, sales_scores(past), policy=SWAPS, model=model, seed=seed)
-    examination = from_swaps(lists, draws=20)
-    train_net(*split(lists), examination, folder, recipe=NetRecipe(seed=seed))
+    examination = intervention_harvesting(lists, draws=20)
+    train_net(*split_by_user(lists), examination, folder, recipe=NetRecipe(seed=seed))
     return OnlineLearner(folder, OnlineConfig(), examination)
 
 

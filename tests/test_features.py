@@ -288,9 +288,10 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     rng, items = np.random.default_rng(seed), 7
     item_features, known = a_shop(rng, items), some_histories(rng, sizes, items)
     rows_BN = rng.integers(-1, items, (len(sizes), data.draw(st.integers(0, 5)))).astype(np.int32)
-    vectors = rng.normal(size=(2, len(sizes), P)).astype(np.float32)
+    user_BP, query_BP = rng.normal(size=(2, len(sizes), P)).astype(np.float32)
+    intent_BL = rng.random((len(sizes), rng.integers(0, 4))) < 0.5
     context = Context.of(
-        "search", NOW, known, *vectors, rng.random((len(sizes), rng.integers(0, 4))) < 0.5
+        "search", NOW, known, user_BP=user_BP, query_BP=query_BP, intent_BL=intent_BL
     )
     signals = {"s": rng.normal(size=rows_BN.shape).astype(np.float32)}
     every = column_names(signals)

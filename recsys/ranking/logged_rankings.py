@@ -240,9 +240,10 @@ def _features(examples: pa.Table, names: tuple[str, ...]) -> Floats:
     invalid_NF = ~np.isfinite(features_NF)
     if invalid_NF.any():
         name = names[int(invalid_NF.any(axis=0).argmax())]
+        count = invalid_NF.any(axis=1).sum()
         raise InputError(
-            f"{invalid_NF.any(axis=1).sum():,} of {len(column):,} examples have a feature that is no finite "
-            f"number, {name} first: mend what computes it, or leave their requests out"
+            f"{count:,} of {len(column):,} examples have a feature that is no finite number, "
+            f"{name} first: mend what computes it, or leave their requests out"
         )
     return features_NF
 

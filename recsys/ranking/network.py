@@ -210,6 +210,7 @@ class NetRanker:
         if features_BNF.shape[-1] != len(self.feature_names):
             raise InputError(
                 f"{features_BNF.shape[-1]} features came for a network of "
-                f"{len(self.feature_names)}: give {', '.join(self.feature_names[:5])} and so on, in its order"
+                f"{len(self.feature_names)}: give {', '.join(self.feature_names[:5])} "
+                "and so on, in its order"
             )
         return torch.from_numpy(np.ascontiguousarray(features_BNF, np.float32))

@@ -59,12 +59,26 @@ class Repainted(Checkerboard):
         return events.append_column("price", pa.array(paid))
 
 
+def impression(request_id: str, item_ids: tuple[str, ...], user_id: str) -> Impression:
+    return Impression(
+        request_id=request_id,
+        time=SEEN,
+        release="one",
+        surface="search",
+        item_ids=item_ids,
+        user_id=user_id,
+    )
+
+
 def in_the_log(shop: Setup) -> None:
     """Between the nights two answers, and a click in the third place of one."""
     store = shop.event_store()
-    shown = ("i04", "gone", "i06")
-    store.append_impressions([Impression(request_id="r1", time=SEEN, release="one", surface="search", item_ids=shown, user_id="u00"),
-                              Impression(request_id="r2", time=SEEN, release="one", surface="search", item_ids=("i01",), user_id="stranger")])  # fmt: skip
+    store.append_impressions(
+        [
+            impression("r1", ("i04", "gone", "i06"), "u00"),
+            impression("r2", ("i01",), "stranger"),
+        ]
+    )
     store.append(
         [
             Interaction(

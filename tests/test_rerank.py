@@ -58,6 +58,7 @@ def select(
     query: Query,
     reranked: Reranked,
     order_M: np.ndarray,
+    *,
     pool: Pool = POOL,
     explore: bool = True,
 ) -> tuple[tuple[ScoredItem, ...], FeatureTable]:
@@ -210,6 +211,6 @@ def test_an_empty_pool_and_features_that_nobody_gives() -> None:
         exploration=Exploration("swap", 1.0),
     )
     reranked = reranker.rerank(query, "recommend", empty, context())
-    assert select(reranker, query, reranked, reranked.order_N, empty) == ((), FeatureTable())
+    assert select(reranker, query, reranked, reranked.order_N, pool=empty) == ((), FeatureTable())
     with pytest.raises(InputError, match="ranker stars wants horoscope"):
         Reranker(item_features=item_features(), rankers={"stars": WeightedSum({"horoscope": 1.0})})

@@ -1,496 +1,386 @@
-"""A search over rows: codes, words and meaning, the cross-encoder's window and time, and what fills
-up."""
+"""Whole answers to searches, over the release of a real night: pages, facets, price words,
+variants, what the answer says."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from recsys.config import search_ranker
-from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
-from recsys.pipeline.searcher import CROSS_ENCODER, FEATURES, Hits, HybridSearcher, SearchChoices
-from recsys.ranking.linear import LinearRanker
-from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
-from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import Floats, Mask
-from recsys.understanding.codes import CodeIndex
-from recsys.understanding.query_parser import ParsedQuery, QueryParser
-from recsys.understanding.spelling import Speller
+from recsys.events.impressions import build_impression
+from recsys.pipeline.recommender import Recommender
+from recsys.pipeline.rerank import TABLE
+from recsys.pipeline.searcher import FEATURES, SearchChoices
+from recsys.release.release import Release
+from recsys.storage.artifacts import ArtifactStore
+from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking
+from tests.checkerboard import ITEMS, setup, title
 
-COLOURS = ["red", "blue", "green", "white", "black"]
-THINGS = ["chair", "table", "lamp", "shelf", "clock", "mirror", "vase", "carpet"]
-TITLES = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
-DRILL, BITS, CHARGER = len(TITLES), len(TITLES) + 1, len(TITLES) + 2
-TITLES += [
-    "cordless drill SC-14100",
-    "drill bits, ten of them",
-    "charger for every cordless drill: drill, drill, drill",
-]
-IDS = [f"item{row:05d}" for row in range(len(TITLES))]
-POPULARITY = np.arange(len(TITLES), dtype=np.float32)
-
-ENCODER = HashingEncoder(1024)
-VECTORS = ENCODER.encode_items(TITLES)
-INDEX = LexicalIndex.build({"title": TITLES}, {})
-QUERY_PARSER = QueryParser(
-    Speller(INDEX.terms, INDEX.frequencies, INDEX.rows_of_term),
-    CodeIndex.build(IDS, TITLES),
-    [],
-    IDS.__getitem__,
+#: Few by vector: the shop has 16 items, and all would be near.
+NARROW = SearchChoices(dense_k=2, rerank_batch=2)
+laws = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-#: Few by vector: what has none of the words is found by few texts.
-NARROW = SearchChoices(dense_k=3)
-BY_TASTE = search_ranker({"personal": 1.0, "lexical": 0.001})
-EVERYTHING = np.ones(len(TITLES), bool)
 
 
-@dataclass
-class Reader:
-    """Likes texts with a word; keeps what it read; its second call ends no earlier than `until`."""
-
-    word: str = "blue"
-    until: float = 0.0
-    read: list[list[str]] = field(default_factory=list)
+class FakeCrossEncoder:
+    """Likes blue things."""
 
     def scores(self, queries: Sequence[str], texts: Sequence[str]) -> Floats:
-        assert len(queries) == len(texts)
-        self.read.append(list(texts))
-        if len(self.read) == 2:
-            time.sleep(max(0.0, self.until - time.perf_counter()))
-        return np.array([0.9 if self.word in text else 0.1 for text in texts], np.float32)
+        return np.array([0.9 if "blue" in text else 0.1 for text in texts], np.float32)
 
 
-def searcher(
-    reader: Reader | None = None, choices: SearchChoices = NARROW, ranker: Any = None
-) -> HybridSearcher:
-    def texts_of(rows: Any) -> list[str]:
-        return [TITLES[row] for row in rows]
+@pytest.fixture(scope="module")
+def shop(shop_home: Path) -> Recommender:
+    release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
+    return Recommender.over(
+        release, parts.user_model(), parts.search_ranker(), parts.recommend_ranker(), choices=NARROW
+    )
 
-    lexical, dense = LexicalRetriever(INDEX), ExactRetriever("dense", VECTORS)
-    return HybridSearcher(
-        lexical=lexical,
-        dense=dense,
-        item_vectors_ID=VECTORS,
-        ranker=ranker or search_ranker(),
-        text_of=texts_of,
-        popularity_I=POPULARITY,
+
+@pytest.fixture(scope="module")
+def reading(shop: Recommender) -> Recommender:
+    """With a cross-encoder that counts for more than all else."""
+    ranker, reader = (
+        search_ranker({"lexical": 1.0, "dense": 0.1, "cross_encoder": 9.0}),
+        FakeCrossEncoder(),
+    )
+    return Recommender.over(
+        shop.release,
+        shop.user_model,
+        ranker,
+        shop.recommend_ranker,
         cross_encoder=reader,
-        choices=choices,
+        choices=NARROW,
     )  # type: ignore[arg-type]
 
 
-def asked(text: str) -> tuple[ParsedQuery, Floats]:
-    understood = QUERY_PARSER.parse(text)
-    normalised = understood.understanding.normalised
-    return understood, ENCODER.encode_queries([normalised])[0] if normalised else np.zeros(
-        1024, np.float32
+def search(shop: Recommender, text: str, deadline: float = np.inf, **choices: Any) -> Ranking:
+    query = Query(request_id="r", text=text, deadline=deadline, **choices)
+    return shop.search(query, vector(shop, text))
+
+
+def vector(shop: Recommender, text: str) -> Floats:
+    normalised = shop.understand(text).understanding.normalised
+    return (
+        setup().encoder().encode_queries([normalised])[0]
+        if normalised
+        else np.zeros(64, np.float32)
     )
 
 
-def find(text: str, over: HybridSearcher | None = None, **choices: Any) -> Hits:
-    return (over or searcher()).search(*asked(text), **choices)
+def ids(ranking: Ranking) -> list[str]:
+    return [each.item.item_id for each in ranking.items]
 
 
-def titles(hits: Hits) -> list[str]:
-    return [TITLES[row] for row in hits.rows_N]
+def prices(ranking: Ranking) -> list[float]:
+    return [each.item.price for each in ranking.items if each.item.price is not None]
 
 
-def rows_with(word: str) -> set[int]:
-    return {row for row, title in enumerate(TITLES) if word in title.split()}
-
-
-# What is found
-
-
-def test_words_find_what_has_them_and_the_best_has_all() -> None:
-    hits = find("blue lamp")
-    assert titles(hits)[0] == "blue lamp"
-    assert rows_with("lamp") <= set(hits.rows_N.tolist()) <= rows_with("lamp") | rows_with("blue")
-    assert hits.relaxed == ()
-    assert not hits.no_good_match
-
-
-def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None:
-    hits = find("cordless drill charger white", searcher(choices=SearchChoices(dense_k=1)))
-    assert set(hits.rows_N.tolist()) == {DRILL, CHARGER}
-
-
-@pytest.mark.parametrize(
-    "text", ["SC-14100", "sc14100", "sc 14100", "#SC/14100", "SC-14100 under $20", "item00040"]
-)
-def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
-    hits = find(
-        text, searcher(ranker=BY_TASTE, choices=SearchChoices(dense_k=50)), user_D=VECTORS[0]
-    )
-    assert hits.rows_N[0] == DRILL
-    if text != IDS[DRILL]:  # of an id nothing but its item is found
-        assert len(hits.rows_N) > 1
-        assert hits.scores_N[0] < hits.scores_N[1]
-
-
-@pytest.mark.parametrize("text", ["red chair SC-14100", "red chair item00040"])
-def test_a_code_among_words_is_found_and_leaves_the_order_to_the_ranker(text: str) -> None:
-    hits = find(
-        text,
-        searcher(ranker=BY_TASTE, choices=SearchChoices(min_term_coverage=0.1, dense_k=1)),
-        user_D=VECTORS[0],
-    )
-    assert hits.rows_N[0] == 0
-    assert DRILL in hits.rows_N[1:]
-
-
-def test_an_id_is_found_though_no_text_has_it() -> None:
-    hits = find("ITEM00007")
-    assert (hits.rows_N[0], hits.total) == (7, len(hits.rows_N))
-
-
-def test_words_that_no_item_has_are_named() -> None:
-    hits = find("zeppelin chair hovercraft red")
-    assert hits.relaxed == ("no item has 'zeppelin', 'hovercraft': found without",)
-    assert titles(hits)[0] == "red chair"
-    assert find("chair lamp").relaxed == ("no item has all of the words: found by most of them",)
-
-
-@pytest.mark.parametrize(
-    "text",
+texts = st.sampled_from(
     [
-        "xqzvkj wwqplt",
-        "🔨👍🏽",
-        "\x00\x07\u200b",
-        "",
-        "   ",
-        "!?",
-        "سماعات لاسلكية",
-        "qqqqqqqq" * 1250,
-        "\ud800",
-    ],
+        "red chair",
+        "blue",
+        "blue or red things",
+        "zeppelin lamp",
+        "i07",
+        "i03 table",
+        "table under $14",
+        "over $12",
+        "lmap",
+    ]
 )
-def test_what_fits_nothing_finds_nothing(text: str) -> None:
-    hits = find(text, allowed_I=EVERYTHING, fill=10)
-    assert hits.no_good_match
-    assert (len(hits.rows_N), hits.total, hits.matched_I.any()) == (0, 0, False)
-    assert hits.features_NF.shape == hits.retrieved_NF.shape == (0, len(FEATURES))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "red chair'; DROP TABLE items; --",
-        "red chair " * 1000,
-        "\x00red\x00 \u200bchair🔨",
-        "سماعات red chair",
-        "ＲＥＤ chair",
-    ],
-)
-def test_words_among_rubbish_find_their_items(text: str) -> None:
-    assert titles(find(text))[0] == "red chair"
-
-
-def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
-    """Half a word beside another: no term is the catalogue's, the trigrams are."""
-    over = searcher(choices=SearchChoices(dense_k=2, min_margin=0.3))
-    understood = QueryParser(None, None, [], IDS.__getitem__).parse("xcarpetx")
-    vector_D = ENCODER.encode_queries(["xcarpetx"])[0]
-    hits = over.search(understood, vector_D)
-    assert {title.split()[-1] for title in titles(hits)} == {"carpet"}
-    assert hits.relaxed == ("no item has 'xcarpetx': found without",)
-    assert (
-        searcher(choices=SearchChoices(dense_k=2, min_margin=0.9))
-        .search(understood, vector_D)
-        .no_good_match
-    )
-
-
-def test_a_price_alone_finds_everything_and_gives_nothing_up() -> None:
-    hits = find("under $20")
-    assert (hits.total, hits.relaxed, hits.no_good_match) == (len(TITLES), (), False)
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("blue lmap", "blue lamp"), ("cordles drill", "cordless drill")]
-)
-def test_a_typo_finds_what_the_right_word_finds(typed: str, meant: str) -> None:
-    assert find(typed).rows_N.tolist() == find(meant).rows_N.tolist()
-
-
-def test_of_more_than_are_ranked_the_best_by_words_are_and_all_are_counted() -> None:
-    narrow = searcher(choices=SearchChoices(dense_k=1, max_candidates=4))
-    hits = find("red", narrow)
-    near = hits.rows_N[hits.retrieved_NF[:, 1]].tolist()
-    assert sorted(hits.rows_N.tolist()) == sorted({20, 25, 30, 35, *near}), (
-        "of equals the popular ones"
-    )
-    assert len(near) == 1
-    assert hits.total == int(hits.matched_I.sum()) == len(THINGS)
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # bm25s takes a mean of nothing
-def test_an_empty_catalogue_finds_nothing() -> None:
-    index, none = LexicalIndex.build({"title": []}, {}), np.empty((0, 1024), np.float32)
-    lexical, dense = LexicalRetriever(index), ExactRetriever("dense", none)
-    empty = HybridSearcher(
-        lexical=lexical,
-        dense=dense,
-        item_vectors_ID=none,
-        ranker=search_ranker(),
-        text_of=lambda rows: [],
-        popularity_I=np.empty(0, np.float32),
-    )
-    for text in ("red chair", "", "under $20"):
-        assert find(text, empty).no_good_match
-
-
-PIECES = [
-    "red",
-    "chair",
-    " ",
-    "blue lamp ",
-    "SC-14100",
-    "item00007",
-    "under $20 ",
-    "xqzv",
-    "🔨",
-    "'; --",
-    "耳机",
-    "\x00",
-]
-texts = st.text(max_size=30) | st.lists(
-    st.sampled_from(PIECES) | st.text(max_size=3), max_size=6
-).map("".join)
-masks = st.none() | st.lists(st.booleans(), min_size=len(TITLES), max_size=len(TITLES)).map(
-    np.array
+filters = st.builds(
+    Filters,
+    category=st.sampled_from([(), ("home",), ("home / chair", "HOME / LAMP"), ("garden",)]),
+    brand=st.sampled_from([(), ("acme",), ("GLOBEX", "nobody"), ("acme", "globex")]),
+    min_price=st.sampled_from([None, 0.0, 11.0, 16.5]),
+    max_price=st.sampled_from([None, 12.0, 20.0, 99.0]),
+    in_stock=st.sampled_from([None, True]),
 )
 
 
-@given(texts, masks, st.integers(0, 60))
-@settings(deadline=None, max_examples=150)
-def test_any_text_gives_each_found_row_once_in_falling_order(
-    text: str, allowed_I: Mask | None, fill: int
-) -> None:
-    hits = find(text, searcher(Reader()), allowed_I=allowed_I, fill=fill)
-    passing = hits.matched_I & (EVERYTHING if allowed_I is None else allowed_I)
-    assert sorted(hits.rows_N[: hits.total].tolist()) == np.flatnonzero(passing).tolist()
-    assert len(set(hits.rows_N.tolist())) == len(hits.rows_N)
-    assert hits.no_good_match == (not hits.matched_I.any())
-    assert np.isfinite(hits.scores_N).all()
-    if not QUERY_PARSER.parse(text).understanding.exact:
-        assert (np.diff(hits.scores_N[: hits.total]) <= 0).all()
-
-
-# What fills up
-
-
-def test_where_filters_leave_too_little_the_nearest_follow_uncounted_and_told() -> None:
-    allowed_I = np.array([title.startswith("red") for title in TITLES])
-    hits = find("blue lamp", allowed_I=allowed_I, fill=4)
-    assert titles(hits)[0] == "red lamp"
-    assert (len(hits.rows_N), hits.total) == (4, 1)
-    assert not hits.matched_I[hits.rows_N[1:]].any()
-    assert allowed_I[hits.rows_N].all()
-    assert hits.relaxed == (
-        "the filters leave 1 of what was found: the nearest that pass them follow",
-    )
-    assert find("blue lamp", allowed_I=allowed_I, fill=1).relaxed == ()
-    assert find("blue lamp", fill=40).total == find("blue lamp").total
-
-
-some_words = st.lists(
-    st.sampled_from([*COLOURS, *THINGS, "drill", "zeppelin"]), min_size=1, max_size=4
-).map(" ".join)
-few_rows = st.sets(st.integers(0, len(TITLES) - 1), max_size=12).map(
-    lambda rows: np.isin(range(len(TITLES)), [*rows])
-)
-
-
-@given(some_words, masks | few_rows, st.integers(0, 60), st.integers(0, 60))
-@settings(deadline=None, max_examples=200)
-def test_a_shorter_list_is_the_beginning_of_a_longer_one(
-    text: str, allowed_I: Mask | None, one: int, other: int
-) -> None:
-    """Though what fills up may have more of the words, and be nearer, than what was found and
-    passes."""
-    over = searcher(
-        Reader(), SearchChoices(dense_k=1), search_ranker({"lexical": 1.0, "dense": 0.3})
-    )
-    short, long = (
-        find(text, over, allowed_I=allowed_I, fill=fill) for fill in sorted([one, other])
-    )
-    assert short.rows_N.tolist() == long.rows_N[: len(short.rows_N)].tolist()
-    assert short.total == long.total
-    assert short.scores_N[: short.total].tolist() == long.scores_N[: short.total].tolist()
-
-
-def by_hand(few: list[str], nearness: list[float]) -> HybridSearcher:
-    """A catalogue whose items are so near to the vector of ones, 0 on the average."""
-    vectors, index = np.diag(nearness).astype(np.float32), LexicalIndex.build({"title": few}, {})
-    lexical, dense = LexicalRetriever(index), ExactRetriever("dense", vectors)
-    ranker, choices = search_ranker({"lexical": 1.0, "dense": 1.0}), SearchChoices(dense_k=1)
-    return HybridSearcher(
-        lexical=lexical,
-        dense=dense,
-        item_vectors_ID=vectors,
-        ranker=ranker,
-        text_of=lambda rows: [],
-        popularity_I=POPULARITY,
-        cross_encoder=None,
-        choices=choices,
-    )
-
-
-def test_what_fills_up_is_no_measure_for_what_was_found() -> None:
-    """The tall lamp is the nearer of two; beside a chair that is nearer by far they would be alike
-    near."""
-    over = by_hand(["lamp", "tall lamp", "chair", "desk", "rug"], [0.1, 0.2, 0.8, 0.9, -2.0])
-    for fill in (0, 3):
-        hits = over.search(
-            asked("lamp")[0], np.ones(5, np.float32), allowed_I=np.arange(5) < 3, fill=fill
-        )
-        assert hits.rows_N.tolist() == [1, 0, 2][: len(hits.rows_N)]
-        assert (hits.total, len(hits.rows_N)) == (2, max(2, fill))
-
-
-def test_what_fills_up_is_in_the_order_of_nearness_whatever_words_it_has() -> None:
-    """Lamps have less than half of the query; the ranker would put one before the vase, once the
-    page has both."""
-    over = by_hand(["lamp", "lamp shade", "vase", "chair", "rug"], [0.1, 0.05, 0.15, 0.9, -1.2])
-    for fill in (1, 2, 3):
-        hits = over.search(
-            asked("lamp chair")[0], np.ones(5, np.float32), allowed_I=np.arange(5) < 3, fill=fill
-        )
-        assert (hits.rows_N.tolist(), hits.total) == ([2, 0, 1][:fill], 0)
+# Pages
 
 
 @given(
-    st.sampled_from(["red chair", "cordless drill", "zeppelin lamp", "SC-14100"]),
-    masks,
-    st.integers(0, 60),
+    text=texts,
+    filters=filters,
+    sort=st.sampled_from(SORTS),
+    collapse=st.booleans(),
+    k=st.integers(1, 5),
+    user=st.sampled_from([None, "u01"]),
 )
-@settings(deadline=None, max_examples=50)
-def test_a_filtered_search_gives_as_many_as_pass(
-    text: str, allowed_I: Mask | None, fill: int
+@laws
+def test_the_pages_of_a_search_are_one_list(
+    reading: Recommender,
+    *,
+    text: str,
+    filters: Filters,
+    sort: str,
+    collapse: bool,
+    k: int,
+    user: str | None,
 ) -> None:
-    hits = find(text, allowed_I=allowed_I, fill=fill)
-    if allowed_I is not None:
-        assert len(hits.rows_N) == max(hits.total, min(fill, int(allowed_I.sum())))
+    choices: Any = {"filters": filters, "sort": sort, "collapse": collapse, "user_id": user}
+    whole = search(reading, text, k=30, **choices)
+    pages = [search(reading, text, k=k, offset=offset, **choices) for offset in range(0, 30, k)]
+    assert [found for page in pages for found in ids(page)] == ids(whole)
+    assert len(set(ids(whole))) == len(whole.items) >= (whole.total or 0)
+    assert {page.total for page in pages} == {whole.total}
+    assert search(reading, text, k=30, **choices) == whole
+    if collapse:
+        groups = [each.item.group_id for each in whole.items]
+        assert len(groups) == len(set(groups))
 
 
-# The cross-encoder
-
-
-READS = search_ranker({"lexical": 1.0, "dense": 1.0, "cross_encoder": 5.0})
-
-
-def order_of(reader: Reader | None, **choices: Any) -> list[str]:
-    return titles(find("red lamp", searcher(reader, SearchChoices(dense_k=3, **choices), READS)))
-
-
-@pytest.mark.parametrize("window", [1, 5, 7])
-def test_the_cross_encoder_orders_the_best_window_and_no_more(window: int) -> None:
-    unread, reader = order_of(None), Reader("green")
-    read = order_of(reader, rerank_depth=window)
-    assert sum(map(len, reader.read)) == window
-    assert sorted(read[:window]) == sorted(unread[:window])
-    assert read[window:] == unread[window:]
-    if window == 7:
-        assert (unread[0], read[0]) == ("red lamp", "green lamp")
-
-
-def test_what_is_read_is_read_in_order_and_some_at_once() -> None:
-    unread, reader = order_of(None), Reader()
-    order_of(reader, rerank_depth=7, rerank_batch=3)
-    assert [len(texts) for texts in reader.read] == [3, 3, 1]
-    assert [text for texts in reader.read for text in texts] == unread[:7]
-
-
-def test_a_deadline_that_has_passed_reads_nothing_and_says_so() -> None:
-    reader = Reader("green")
-    hits = find("red lamp", searcher(reader, ranker=READS), deadline=time.perf_counter())
-    assert reader.read == []
-    assert titles(hits) == order_of(None)
-    assert hits.skipped == (f"cross_encoder: read 0 of the best {len(hits.rows_N)}",)
-    assert not hits.features_NF[:, CROSS_ENCODER].any()
-
-
-def test_a_slow_cross_encoder_stops_in_between_and_the_unread_stay_in_their_order() -> None:
-    deadline, choices = (
-        time.perf_counter() + 0.5,
-        SearchChoices(dense_k=3, rerank_depth=7, rerank_batch=2),
-    )
-    reader = Reader("nothing has this", deadline)
-    hits = find("red lamp", searcher(reader, choices, READS), deadline=deadline)
-    assert hits.skipped == ("cross_encoder: read 4 of the best 7",)
-    assert [text for texts in reader.read for text in texts] == order_of(None)[:4]
-    assert titles(hits) == order_of(None)
-    assert (hits.features_NF[:, CROSS_ENCODER] > 0).tolist() == [True] * 4 + [False] * (
-        len(hits.rows_N) - 4
+@given(texts, filters, st.integers(1, 20), st.booleans())
+@laws
+def test_a_page_is_as_full_as_its_filters_allow(
+    shop: Recommender, text: str, filters: Filters, k: int, collapse: bool
+) -> None:
+    """Fewer than k only where price words are a filter too, or fewer items pass."""
+    ranking = search(shop, text, k=k, filters=filters, collapse=collapse)
+    if filters == Filters() or shop.understand(text).understanding.facts:
+        return
+    allowed_I = shop.release.filter_mask(filters)
+    assert allowed_I is not None
+    passing = np.flatnonzero(allowed_I)
+    there = len(set(shop.release.groups_I[passing].tolist())) if collapse else len(passing)
+    assert len(ranking.items) == min(k, there)
+    assert (len(ranking.items) > (ranking.total or 0)) == any(
+        "that pass them follow" in told for told in ranking.relaxed
     )
 
 
-def test_time_enough_skips_nothing() -> None:
-    assert (
-        find(
-            "red lamp", searcher(Reader(), ranker=READS), deadline=time.perf_counter() + 60
-        ).skipped
-        == ()
+def test_each_sort_orders_what_was_found(shop: Recommender) -> None:
+    cheapest, dearest = (search(shop, "red", k=20, sort=sort) for sort in ("price", "-price"))
+    newest, selling = (search(shop, "red", k=20, sort=sort) for sort in ("newest", "popularity"))
+    assert prices(cheapest) == sorted(prices(cheapest)) == prices(dearest)[::-1]
+    added = [found.item.added for found in newest.items if found.item.added]
+    assert added == sorted(added, reverse=True)
+    assert ids(newest)[-1] == "i00", "it does not say"
+    popularity = [
+        shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(selling)
+    ]
+    assert popularity == sorted(popularity, reverse=True)
+    for each in (cheapest, newest, selling):
+        assert sorted(ids(each)) == sorted(ids(search(shop, "red", k=20)))
+
+
+def test_of_variants_the_best_stays_and_products_are_counted(shop: Recommender) -> None:
+    apart = search(shop, "blue chair", k=20)
+    together = search(shop, "blue chair", k=20, collapse=True)
+    assert ids(apart)[:2] == ["i01", "i00"]
+    assert ids(together)[0] == "i01"
+    assert "i00" not in ids(together)
+    assert together.total == len({found.item.group_id for found in apart.items[: apart.total]})
+    assert ids(search(shop, "blue chair", k=20, collapse=True, sort="price"))[0] == "i00"
+
+
+# Facets
+
+
+@given(texts, filters)
+@laws
+def test_a_facets_count_is_the_total_of_the_search_that_selects_its_value(
+    shop: Recommender, text: str, filters: Filters
+) -> None:
+    """Unless price words are given up on one side and not on the other."""
+    ranking = search(shop, text, k=1, filters=filters, facets=True)
+    for name, facet in ranking.facets.items():
+        for value in facet:
+            selected = search(shop, text, k=1, filters=selecting(filters, name, value))
+            if given_up(selected) == given_up(ranking):
+                assert value.count == selected.total, (name, value)
+
+
+def selecting(filters: Filters, name: str, value: FacetCount) -> Filters:
+    if name != "price":
+        return replace(filters, **{name: (value.value,)})  # type: ignore[arg-type]
+    low, _, high = value.value.partition("-")
+    return replace(filters, min_price=float(low), max_price=float(high) if high else None)
+
+
+def given_up(ranking: Ranking) -> bool:
+    return any("at any price" in told for told in ranking.relaxed)
+
+
+def test_facets_count_what_was_found_and_only_when_asked(shop: Recommender) -> None:
+    found = search(shop, "chair", k=1, facets=True, filters=Filters(brand=("globex",)))
+    assert {facet.value: facet.count for facet in found.facets["brand"]}["acme"] >= 2
+    assert FacetCount("home / chair", 0) not in found.facets["category"]
+    assert set(found.facets) == {"category", "brand", "price"}
+    assert search(shop, "chair").facets == {}
+
+
+def test_facets_follow_price_words(shop: Recommender) -> None:
+    """Of 16 items from 10 to 25, half are acme's: 10 to 17."""
+    found = search(shop, "under $19", k=1, facets=True)
+    assert [(facet.value, facet.count) for facet in found.facets["brand"]] == [
+        ("acme", 8),
+        ("globex", 2),
+    ]
+    assert FacetCount("0-19", 10, True) in found.facets["price"]
+
+
+# Price words
+
+
+def test_price_words_filter_and_do_not_search(shop: Recommender) -> None:
+    cheap = search(shop, "red or blue vase or chair under $20", k=20)
+    assert cheap.items
+    assert max(prices(cheap)) <= 20
+    assert len(cheap.items) == cheap.total
+    everything = search(shop, "red or blue vase or chair", k=20)
+    assert set(ids(cheap)) == {
+        each.item.item_id for each in everything.items if (each.item.price or 0) <= 20
+    }
+    assert cheap.understanding
+    assert cheap.understanding.facts["max_price"] == 20
+
+
+def test_price_words_that_nothing_passes_are_given_up_and_it_is_said(shop: Recommender) -> None:
+    found = search(shop, "red chair under $5")
+    assert found.relaxed == ("nothing found costs at most 5: shown at any price",)
+    assert ids(found) == ids(search(shop, "red chair"))
+    between = search(shop, "red chair between $1 and $2")
+    assert between.relaxed == ("nothing found costs at least 1 and at most 2: shown at any price",)
+
+
+def test_price_words_stay_where_giving_them_up_would_not_help(shop: Recommender) -> None:
+    found = search(shop, "red chair under $5", filters=Filters(brand=("nobody",)), facets=True)
+    assert (found.items, found.total, found.relaxed) == ((), 0, ())
+    assert [facet.count for facet in found.facets["brand"]] == [0]
+
+
+def test_the_requests_own_price_bounds_count_alone(shop: Recommender) -> None:
+    found = search(shop, "vase under $20", k=20, filters=Filters(min_price=21.0))
+    assert prices(found)
+    assert min(prices(found)) >= 21
+    assert not given_up(found)
+    assert found.total == search(shop, "vase", k=20, filters=Filters(min_price=21.0)).total
+
+
+def test_a_price_alone_lists_what_sells_within_it(shop: Recommender) -> None:
+    found = search(shop, "under $15.50", k=20)
+    assert found.total == len(found.items) == 6
+    popularity = [shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(found)]
+    assert popularity == sorted(popularity, reverse=True)
+    assert found.relaxed == ()
+    assert prices(search(shop, "under $15.50", sort="-price", k=2)) == [15.0, 14.0]
+
+
+# What is told
+
+
+def test_a_code_comes_first_even_before_what_the_reader_likes(reading: Recommender) -> None:
+    assert ids(search(reading, "I06"))[0] == "i06"
+    assert ids(search(reading, "red lamp"))[0] == "i05"
+
+
+def test_nothing_fits_gibberish(shop: Recommender) -> None:
+    found = search(shop, "xqzvkj wwqplt", facets=True, filters=Filters(brand=("acme",)))
+    assert (found.items, found.total, found.no_good_match) == ((), 0, True)
+    assert [facet.count for facet in found.facets["brand"]] == [0]
+
+
+def test_a_correction_is_told_and_finds_what_the_right_word_finds(shop: Recommender) -> None:
+    found = search(shop, "Red MIROR", k=20)
+    assert found.understanding
+    assert found.understanding.corrections == (("miror", "mirror"),)
+    assert (found.understanding.text, found.understanding.normalised) == ("Red MIROR", "red mirror")
+    assert ids(found) == ids(search(shop, "red mirror", k=20))
+    assert ids(found)[0] == "i10"
+
+
+def test_highlights_are_where_the_words_are(shop: Recommender) -> None:
+    for found in search(shop, "chairs in rde", k=20).items:
+        marked = [found.item.title[start:end] for start, end in found.highlights]
+        assert marked == [word for word in found.item.title.split() if word in ("red", "chair")]
+    assert [found.highlights for found in search(shop, "i07").items][:1] == [()]
+
+
+def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(
+    reading: Recommender,
+) -> None:
+    late, unread = (search(reading, "red lamp", deadline=at) for at in (0.0, time.perf_counter()))
+    read = search(reading, "red lamp")
+    assert late == unread
+    assert late.skipped == (f"cross_encoder: read 0 of the best {late.total}",)
+    assert (ids(late)[0], ids(read)[0], read.skipped) == ("i04", "i05", ())
+
+
+def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommender) -> None:
+    query = Query(
+        request_id="r7",
+        k=3,
+        user_id="u00",
+        text="red lamp",
+        filters=Filters(brand=("acme",)),
+        offset=1,
     )
-    assert find("red lamp", deadline=0.0).skipped == ()
+    ranking = reading.search(query, vector(reading, "red lamp"))
+    shown = build_impression(ranking, "search", query)
+    assert (shown.features.names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
+    assert shown.item_ids == tuple(ids(ranking))
+    row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
+    assert row is not None
+    assert user is not None
+    vectors_ID = reading.release.item_vectors_ID
+    expected = [
+        reading.release.lexical.scores("red lamp")[row],
+        (vectors_ID[row] - vectors_ID.mean(axis=0)) @ vector(reading, "red lamp"),
+        vectors_ID[row] @ reading.release.user_vectors_UD[user],
+        0.9 if "blue" in ranking.items[0].item.title else 0.1,
+    ]
+    logged = shown.features.row(0)
+    assert [logged[name] for name in FEATURES] == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_only_fills_up_is_not_read() -> None:
-    allowed_I, reader = np.array([title.startswith("red") for title in TITLES]), Reader()
-    find("blue lamp", searcher(reader), allowed_I=allowed_I, fill=4)
-    assert reader.read == [["red lamp"]]
+def test_a_ranker_of_other_features_is_refused(shop: Recommender) -> None:
+    with pytest.raises(
+        InputError, match="the search ranker weighs buy_again, co_occurrence, discovery, popularity"
+    ):
+        Recommender.over(
+            shop.release, shop.user_model, shop.recommend_ranker, shop.recommend_ranker
+        )
 
 
-# Scores
+@given(st.text(max_size=40), filters, st.sampled_from(SORTS), st.booleans())
+@laws
+def test_any_text_has_an_answer(
+    reading: Recommender, text: str, filters: Filters, sort: str, collapse: bool
+) -> None:
+    ranking = search(reading, text, filters=filters, sort=sort, collapse=collapse, facets=True)
+    assert ranking.total is not None
+    assert ranking.total <= ITEMS
+    assert not (ranking.no_good_match and ranking.items)
+    assert all(found.item.title in map(title, range(ITEMS)) for found in ranking.items)
+    assert ranking.understanding
+    assert ranking.understanding.text == text
+    for found in ranking.items:
+        assert all(0 <= start < end <= len(found.item.title) for start, end in found.highlights)
+
+
+@pytest.mark.parametrize("text", ["🔨👍🏽", "\x00\x07\u200b", "سماعات لاسلكية", "耳机"])
+def test_what_the_shop_has_no_words_for_has_an_empty_answer(shop: Recommender, text: str) -> None:
+    found = search(shop, text, facets=True)
+    assert (found.items, found.total, found.no_good_match, found.relaxed) == ((), 0, True, ())
 
 
 @pytest.mark.parametrize(
-    "text", ["red lamp", "cordless drill", "zeppelin chair", "SC-14100", "green chair item00007"]
+    "text", ["red chair " * 1000, "red chair'; DELETE FROM shop; --", "\x00red\x00 chair🔨"]
 )
-@pytest.mark.parametrize("reader", [None, Reader()])
-def test_a_judged_row_scores_as_it_does_when_found(text: str, reader: Reader | None) -> None:
-    over = searcher(reader, ranker=READS)
-    hits = find(text, over)
-    some = hits.rows_N[::-2]
-    assert over.score_rows(*asked(text), some) == pytest.approx(hits.scores_N[::-2], rel=1e-5)
-
-
-def test_a_row_that_is_not_found_can_be_judged() -> None:
-    over = searcher(Reader(), ranker=READS)
-    hits = find("red lamp", over)
-    others = np.flatnonzero(~hits.matched_I).astype(np.int32)
-    assert len(others)
-    assert over.score_rows(*asked("red lamp"), others).max() < hits.scores_N[0]
-    assert len(over.score_rows(*asked("red lamp"), others[:0])) == 0
-
-
-def test_features_and_sources_are_those_of_their_rows() -> None:
-    hits = find("red lamp", user_D=VECTORS[CHARGER])
-    vector_D = asked("red lamp")[1]
-    lexical_I = INDEX.scores("red lamp")
-    for row, features, brought in zip(
-        hits.rows_N, hits.features_NF, hits.retrieved_NF, strict=True
-    ):
-        above_mean = (VECTORS[row] - VECTORS.mean(axis=0)) @ vector_D
-        expected = [lexical_I[row], above_mean, VECTORS[row] @ VECTORS[CHARGER], 0.0]
-        assert features == pytest.approx(expected, abs=1e-6)
-        assert brought[0] == (lexical_I[row] > 0)
-        assert brought.any()
-    assert hits.retrieved_NF[:, 1].sum() == NARROW.dense_k
-
-
-def test_a_ranker_of_other_features_is_refused() -> None:
-    with pytest.raises(
-        InputError,
-        match=r"the search ranker weighs lexical, dense: make one of lexical, dense, pers",
-    ):
-        searcher(ranker=LinearRanker({"lexical": 1.0, "dense": 1.0}))
+def test_words_among_rubbish_find_their_items(shop: Recommender, text: str) -> None:
+    assert ids(search(shop, text))[0] == "i00"

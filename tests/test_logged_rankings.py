@@ -18,9 +18,17 @@ from tests.toy_clicks import CURVE, NAMES, toy_lists, toy_log
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEARCH = Impression(
-    request_id="r1", time=NOON, release="v1", surface="search", item_ids=("a", "b", "c"), features=FeatureTable(("bm25", "ann"), np.array(((3, 0), (2, 1), (1, 9)), np.float32)), user_id="u", query="tea",
-    scores=(3, 2, 1), propensities=(0.5, 0.25, 0.25),
-)  # fmt: skip
+    request_id="r1",
+    time=NOON,
+    release="v1",
+    surface="search",
+    item_ids=("a", "b", "c"),
+    features=FeatureTable(("bm25", "ann"), np.array(((3, 0), (2, 1), (1, 9)), np.float32)),
+    user_id="u",
+    query="tea",
+    scores=(3, 2, 1),
+    propensities=(0.5, 0.25, 0.25),
+)
 HOME = Impression(
     request_id="r2",
     time=NOON + timedelta(hours=1),

@@ -120,7 +120,7 @@ def retail_ranker() -> Ranker:
 
 
 def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
-    """A ranker of `search.FEATURES`; a feature without a weight does not count."""
+    """A ranker of `searcher.FEATURES`; a feature without a weight does not count."""
     return LinearRanker({name: weights.get(name, 0.0) for name in FEATURES})
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation measures: pure functions over arrays.
+"""Metrics of rankings (recall, nDCG, MRR, coverage, novelty, ...): pure functions over arrays.
 
 Legend: U users (or queries), K places of an answer. An answer is `rows_UK` int item rows, best
 first, -1 pads at the end, no row twice. The truth is ragged: user u's relevant items are

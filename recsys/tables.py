@@ -113,7 +113,7 @@ QUERIES = pa.schema(
     [pa.field("query", pa.string(), nullable=False), pa.field("users", pa.int64(), nullable=False)]
 )
 
-#: Completions (`suggest.Suggestions`): sorted by `key`; `row` is the suggestion's place in the
+#: Completions (`suggestions.Suggestions`): sorted by `key`; `row` is the suggestion's place in the
 #: first record batch, which alone has `text` and `kind`.
 SUGGESTIONS = pa.schema(
     [

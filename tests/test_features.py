@@ -16,8 +16,8 @@ from recsys.arrays import Histories
 from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, column_names, feature_table
 from recsys.ranking.item_features import (
     EVENTS,
-    PRIOR_EXPOSURE,
-    PRIOR_TOUCHES,
+    SMOOTHING_EXPOSURE,
+    SMOOTHING_TOUCHES,
     Context,
     ItemFeatures,
 )
@@ -127,13 +127,13 @@ def test_popularity_touches_and_exposure_are_logs() -> None:
 
 def test_conversion_is_smoothed_to_the_mean_of_the_shop() -> None:
     """Two purchases in ten events."""
-    c = PRIOR_TOUCHES
+    c = SMOOTHING_TOUCHES
     assert value("conversion") == close((2 + 0.2 * c) / (8 + c), 0.2 * c / (2 + c), 0.2, 0.2)
 
 
 def test_attraction_is_smoothed_to_the_mean_of_the_shop() -> None:
     """Ten clicks in fifty examined impressions."""
-    c = PRIOR_EXPOSURE
+    c = SMOOTHING_EXPOSURE
     assert value("attraction") == close(
         (8 + 0.2 * c) / (40 + c), 0.2, (2 + 0.2 * c) / (10 + c), 0.2
     )

@@ -38,7 +38,7 @@ TABLE = features.column_names(SIGNALS)
 #: The place of each column.
 COLUMN = {name: at for at, name in enumerate(TABLE)}
 #: Why an item does not stand where its score puts it, unless exploration moved it.
-RULED = "moved by a rule: diversity, the tail's share, a sort, or one of each group"
+MOVED_BY_RULE = "moved by a rule: diversity, the tail's share, a sort, or one of each group"
 #: Prior pseudo-impressions of Thompson sampling: an item that was examined so often has half the
 #: score variance of one that never was.
 PRIOR_EXPOSURE = 50.0
@@ -246,7 +246,7 @@ class Reranker:
                 sources=source_scores(pool.names, pool.retrieved_NF[place], features_F),
                 propensity=float(propensity),
                 team=reranked.teams_N[place],
-                moved=reason or (RULED if ruled else ""),
+                moved=reason or (MOVED_BY_RULE if ruled else ""),
             )
             for place, features_F, propensity, reason, ruled in zip(
                 chosen_K.tolist(), features_KF, propensities_K, moved_K, ruled_K, strict=True

@@ -1,9 +1,9 @@
-"""What a ranker sees of an item: one table, computed by the same functions by day and at night.
+"""The feature table of rankers, computed by the same functions by day and at night.
 
-A column is one of three things. A signal is what the caller knows of each candidate already (the
+A column is one of three things. A signal is what the caller has of each candidate already (the
 sources' scores, a search's lexical and dense scores, the first stage's score). A feature is a
-function of FEATURES over what the release knows (`ItemFeatures`) and who asks (`Context`). A vector
-block is 16 columns named `query.0`..`query.15`, and `item`, `user` and `taste` alike: the query and
+function of FEATURES over the items (`ItemFeatures`) and the request (`Context`). A vector block is
+16 columns named `query.0`..`query.15`, and `item`, `user` and `taste` alike: the query and
 the item in the space of texts, the user and the item in that of the user model.
 
 Every column is finite, float32, and 0 where it is unknown; a pad (row -1) has 0 everywhere. Legend
@@ -21,8 +21,8 @@ from recsys.ranking.item_features import Context, EventGroups, ItemFeatures, med
 from recsys.ranking.projection import P
 from recsys.types import Floats, Ints, Mask, Rows
 
-#: How many events of none weigh against a user's own in their affinities.
-PRIOR_EVENTS = 5.0
+#: Pseudo-events that shrink a user's affinities towards 0.
+SMOOTHING_EVENTS = 5.0
 #: The newness of an item halves in so many days.
 NEW_DAYS = 30.0
 #: Logs of price ratios stay within this: a factor of 20.
@@ -42,7 +42,7 @@ def feature_table(
     """[B, N, F] float32, the columns `names` in their order; a name that nobody has a value for
     is 0 all over.
 
-    `signals` are [B, N] each, by name. One of the name of a feature goes before it. What is not
+    `signals` are [B, N] each, by name; a signal replaces the feature of its name. What is not
     finite in them counts as unknown."""
     table_BNF = np.zeros((*rows_BN.shape, len(names)), np.float32)
     blocks = _Blocks(item_features, context, rows_BN)
@@ -147,13 +147,13 @@ def touches_feature(item_features: ItemFeatures, context: Context, rows_BN: Rows
 
 
 def conversion_feature(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
-    """(purchases + m c) / (events of any type + c) with c = PRIOR_TOUCHES and m the same
+    """(purchases + m c) / (events of any type + c) with c = SMOOTHING_TOUCHES and m the same
     share in the whole shop: 0 to 1. An item without events has m; a shop without any 0."""
     return item_features.conversion_I[rows_BN]
 
 
 def attraction_feature(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
-    """(clicks + m c) / (examined impressions + c) with c = PRIOR_EXPOSURE and m the same rate
+    """(clicks + m c) / (examined impressions + c) with c = SMOOTHING_EXPOSURE and m the same rate
     in the whole shop: what `item_clicks.count_item_clicks` counts, the click rate without the
     effect of the place. An item that nobody was shown has m; a shop that logged none 0."""
     return item_features.attraction_I[rows_BN]
@@ -192,17 +192,17 @@ def times_bought_feature(item_features: ItemFeatures, context: Context, rows_BN:
 
 
 def brand_affinity_feature(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
-    """This user's events with the item's brand over (all their events + PRIOR_EVENTS): 0 to 1. No
-    brand: 0."""
-    return _share(context, item_features.brands_I, rows_BN, None, PRIOR_EVENTS)
+    """This user's events with the item's brand over (all their events + SMOOTHING_EVENTS): 0 to 1.
+    No brand: 0."""
+    return _share(context, item_features.brands_I, rows_BN, None, SMOOTHING_EVENTS)
 
 
 def category_affinity_feature(
     item_features: ItemFeatures, context: Context, rows_BN: Rows
 ) -> Floats:
-    """This user's events with the item's category over (all their events + PRIOR_EVENTS): 0 to 1.
-    No category: 0."""
-    return _share(context, item_features.categories_I, rows_BN, None, PRIOR_EVENTS)
+    """This user's events with the item's category over (all their events + SMOOTHING_EVENTS): 0 to
+    1. No category: 0."""
+    return _share(context, item_features.categories_I, rows_BN, None, SMOOTHING_EVENTS)
 
 
 def session_category_feature(

@@ -86,8 +86,7 @@ class SignalTable:
         """With one more signal, a reranker's, for the best `depth` by `weights`. The others have 0
         online; among the judged items all have it.
 
-        `score` gets queries and rows, and gives one score for each.
-        """
+        `score` gets queries and rows, and gives one score for each."""
         depth_QN = np.zeros(self.rows_QN.shape, bool)
         np.put_along_axis(depth_QN, self._best_places(weights, depth), True, axis=1)
         depth_QN &= self.retrieved_QN
@@ -175,6 +174,7 @@ def _collect_block(
     judged: JudgedPairs | None,
     block: range,
 ) -> tuple[Rows, Floats, Mask, Mask]:
+    """rows_BN, features_BNF, retrieved_BN, and judged_BN of a block of queries."""
     answers = [source.retrieve(requests, depth) for source in sources]
     candidates_BN, _ = merge(answers)
     if judged is not None:

@@ -23,7 +23,7 @@ EVENTS = 1_000
 #: Events no older than this are the session.
 SESSION_DAYS = 30 / (24 * 60)
 #: How many events, or examined impressions, the shop's mean weighs against an item's own.
-PRIOR_TOUCHES, PRIOR_EXPOSURE = 20.0, 20.0
+SMOOTHING_TOUCHES, SMOOTHING_EXPOSURE = 20.0, 20.0
 
 Values = NDArray[np.float64]
 
@@ -85,12 +85,12 @@ class ItemFeatures:
     @cached_property
     def conversion_I(self) -> Floats:
         """[I]: purchases over touches, smoothed."""
-        return _rate(self.touches_TI[PURCHASE], self.touches_TI.sum(axis=0), PRIOR_TOUCHES)
+        return _rate(self.touches_TI[PURCHASE], self.touches_TI.sum(axis=0), SMOOTHING_TOUCHES)
 
     @cached_property
     def attraction_I(self) -> Floats:
         """[I]: clicks over exposure, smoothed."""
-        return _rate(self.clicks_I, self.exposure_I, PRIOR_EXPOSURE)
+        return _rate(self.clicks_I, self.exposure_I, SMOOTHING_EXPOSURE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from recsys.evaluation.results import Criterion
 from recsys.events.item_clicks import count_item_clicks
 from recsys.intervals import bootstrap_interval
 from recsys.ranking.examination import Examination
-from recsys.ranking.item_features import PRIOR_EXPOSURE
+from recsys.ranking.item_features import SMOOTHING_EXPOSURE
 from recsys.simulation.click_models import ClickSpam, PositionBasedModel
 from recsys.simulation.market import Market, RequestBatch
 from recsys.simulation.synthetic_logs import SWAPS, CandidateSets, simulate_log, to_events
@@ -100,7 +100,7 @@ def _estimated_attraction(
     exposure_I, clicks_I = np.zeros((2, len(market.ids)))
     exposure_I[rows], clicks_I[rows] = counts["exposure"], counts["clicks"]
     prior = clicks_I.sum() / exposure_I.sum()
-    return (clicks_I + prior * PRIOR_EXPOSURE) / (exposure_I + PRIOR_EXPOSURE)
+    return (clicks_I + prior * SMOOTHING_EXPOSURE) / (exposure_I + SMOOTHING_EXPOSURE)
 
 
 def _rank(market: Market, attraction_I: Floats, row: int) -> int:

@@ -71,6 +71,8 @@ class FakeShop:
             raise NotFoundError(f"request {request_id!r} is not in the log")
         parts = (Contribution("log_price", 2.3, 0.4), Contribution("taste vector", 0.0, -0.1))
         common: dict[str, Any] = {
+            "request_id": request_id,
+            "item_id": item_id,
             "release": "v1",
             "surface": "search",
             "ranker": "net@m1",
@@ -78,8 +80,6 @@ class FakeShop:
         }
         if item_id == "i1":
             return Explanation(
-                request_id,
-                item_id,
                 **common,
                 place=1,
                 score=0.5,
@@ -87,12 +87,7 @@ class FakeShop:
                 parts=parts,
                 sources={"dense": 1.0},
             )
-        return Explanation(
-            request_id,
-            item_id,
-            **common,
-            exclusion=Exclusion("filter", "it does not pass brand"),
-        )
+        return Explanation(**common, exclusion=Exclusion("filter", "it does not pass brand"))
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         for item in (CHAIR, LAMP):

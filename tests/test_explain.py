@@ -61,7 +61,9 @@ def dear(plain: Recommender) -> Recommender:
     )
 
 
-def shown(shop: Recommender, query: Query, live: list[Interaction] | None = None) -> Impression:
+def impression_of(
+    shop: Recommender, query: Query, live: list[Interaction] | None = None
+) -> Impression:
     if query.text is None:
         return build_impression(shop.recommend(query, live or ()), "recommend", query)
     understood = shop.understand(query.text)
@@ -72,7 +74,7 @@ def vector(text: str) -> np.ndarray:
     return setup().encoder().encode_queries([text])[0]
 
 
-def told(
+def explanation_of(
     shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None
 ) -> Explanation:
     read = (shop.understand(answer.query), vector(answer.query)) if answer.query else None
@@ -98,9 +100,9 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
     which: str, query: Query, request: pytest.FixtureRequest
 ) -> None:
     shop: Recommender = request.getfixturevalue(which)
-    answer = shown(shop, query)
+    answer = impression_of(shop, query)
     for place, item in enumerate(answer.item_ids):
-        explanation = told(shop, answer, item)
+        explanation = explanation_of(shop, answer, item)
         assert (explanation.in_answer, explanation.place, explanation.exclusion) == (
             True,
             place + 1,
@@ -113,8 +115,8 @@ def test_the_numbers_of_what_is_shown_add_up_to_its_score(
 
 
 def test_of_the_first_ranker_the_parts_are_named_and_a_vector_is_one(dear: Recommender) -> None:
-    answer = shown(dear, Query(request_id="r", k=2, user_id="u03"))
-    explanation = told(dear, answer, answer.item_ids[0])
+    answer = impression_of(dear, Query(request_id="r", k=2, user_id="u03"))
+    explanation = explanation_of(dear, answer, answer.item_ids[0])
     assert {part.feature for part in explanation.parts} == {
         "log_price",
         "brand_affinity",
@@ -135,48 +137,48 @@ def test_an_arm_is_explained_by_its_own_ranker(dear: Recommender, kind: str) -> 
     shop = replace(dear, reranker=replace(dear.reranker, serving="first", experiments=(test,)))
     seen = set()
     for user in range(12):
-        answer = shown(shop, Query(request_id=f"r{user}", k=3, user_id=f"u{user:02d}"))
+        answer = impression_of(shop, Query(request_id=f"r{user}", k=3, user_id=f"u{user:02d}"))
         for item in answer.item_ids:
-            explanation = told(shop, answer, item)
+            explanation = explanation_of(shop, answer, item)
             adds_up(explanation)
             seen.add("log_price" in {part.feature for part in explanation.parts})
     assert seen == {True, False}
 
 
-def test_what_no_source_brings_any_more_keeps_its_score(dear: Recommender) -> None:
-    answer = shown(dear, Query(request_id="r", k=2))
+def test_an_item_that_no_source_retrieves_any_more_keeps_its_score(dear: Recommender) -> None:
+    answer = impression_of(dear, Query(request_id="r", k=2))
     sources = tuple(source for source in dear.recommend_sources if source.source == "co_occurrence")
     forgetful = replace(
         dear, recommend_sources=sources, recommend_ranker=WeightedSum({"co_occurrence": 1.0})
     )
-    explanation = told(forgetful, answer, answer.item_ids[0])
+    explanation = explanation_of(forgetful, answer, answer.item_ids[0])
     adds_up(explanation)
     assert (explanation.place, explanation.score) == (1, pytest.approx(answer.scores[0]))
-    assert "no source brings it" in explanation.moved
+    assert "no source retrieves it" in explanation.moved
 
 
 def test_a_ranker_that_has_learned_since_is_named(dear: Recommender) -> None:
-    answer = shown(dear, Query(request_id="r", k=2))
+    answer = impression_of(dear, Query(request_id="r", k=2))
     other = WeightedSum(dict.fromkeys(DEAR.feature_names, 2.0))
     since = replace(
         dear, reranker=replace(dear.reranker, rankers={"dear": other}, labels={"dear": "dear@m2"})
     )
-    explanation = told(since, answer, answer.item_ids[0])
+    explanation = explanation_of(since, answer, answer.item_ids[0])
     assert explanation.note.startswith("dear@m1 ranked then; the parts are of dear@m2")
     assert explanation.score == pytest.approx(answer.scores[0])
 
 
 def test_a_search_says_which_words_hit(plain: Recommender) -> None:
-    answer = shown(plain, Query(request_id="r", k=3, text="red chair"))
+    answer = impression_of(plain, Query(request_id="r", k=3, text="red chair"))
     assert answer.item_ids[0] == "i00"
-    assert set(told(plain, answer, "i00").terms) == {"red", "chair"}
-    assert set(told(plain, answer, "i01").terms) == {"chair"}
+    assert set(explanation_of(plain, answer, "i00").terms) == {"red", "chair"}
+    assert set(explanation_of(plain, answer, "i01").terms) == {"chair"}
 
 
 def lost(
     shop: Recommender, answer: Impression, item: str, live: list[Interaction] | None = None
 ) -> tuple[str, str]:
-    explanation = told(shop, answer, item, live)
+    explanation = explanation_of(shop, answer, item, live)
     assert explanation.exclusion is not None
     assert not explanation.in_answer
     assert explanation.exclusion.reason in explanation.summary
@@ -184,7 +186,7 @@ def lost(
 
 
 def test_filtered(plain: Recommender) -> None:
-    answer = shown(
+    answer = impression_of(
         plain,
         Query(request_id="r", k=3, user_id="u03", filters=Filters(brand=("acme",), max_price=15.0)),
     )
@@ -192,7 +194,9 @@ def test_filtered(plain: Recommender) -> None:
 
 
 def test_not_found_by_a_search(plain: Recommender) -> None:
-    stage, reason = lost(plain, shown(plain, Query(request_id="r", k=3, text="red chair")), "i15")
+    stage, reason = lost(
+        plain, impression_of(plain, Query(request_id="r", k=3, text="red chair")), "i15"
+    )
     assert stage == "retrieval"
     assert "0% of the query's words by weight (50% needed)" in reason
 
@@ -211,14 +215,14 @@ def test_not_brought_by_any_source(plain: Recommender) -> None:
             time=UNTIL + timedelta(days=2),
         )
     ]
-    answer = shown(shop, Query(request_id="r", k=3, user_id="stranger"), events)
+    answer = impression_of(shop, Query(request_id="r", k=3, user_id="stranger"), events)
     assert lost(shop, answer, "i05", events)[0] == "retrieval"
 
 
 def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) -> None:
-    answer = shown(dear, Query(request_id="r", k=2))
+    answer = impression_of(dear, Query(request_id="r", k=2))
     assert answer.item_ids == ("i15", "i14")
-    explanation = told(dear, answer, "i03")
+    explanation = explanation_of(dear, answer, "i03")
     assert explanation.exclusion is not None
     assert explanation.exclusion.stage == "ranking"
     assert next(iter(explanation.exclusion.details["behind"])) == "log_price"
@@ -228,7 +232,7 @@ def test_ranked_below_by_the_features_that_cost_it_its_place(dear: Recommender) 
 
 def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
     shop = replace(dear, reranker=replace(dear.reranker, depth=4))
-    answer = shown(shop, Query(request_id="r", k=6, text="chair table lamp shelf"))
+    answer = impression_of(shop, Query(request_id="r", k=6, text="chair table lamp shelf"))
     assert len(answer.item_ids) >= 5
     stages = {
         lost(shop, answer, f"i{item:02d}")[0]
@@ -239,11 +243,11 @@ def test_behind_what_is_ranked_at_all(dear: Recommender) -> None:
 
 
 def test_another_page_and_another_variant(plain: Recommender) -> None:
-    second = shown(plain, Query(request_id="r", k=1, text="chair", offset=1))
+    second = impression_of(plain, Query(request_id="r", k=1, text="chair", offset=1))
     assert lost(plain, second, {"i00": "i01", "i01": "i00"}[second.item_ids[0]]) == (
         "page", "it is on an earlier page, at place 1"
     )  # fmt: skip
-    one_each = shown(plain, Query(request_id="r", k=1, text="chair", collapse=True))
+    one_each = impression_of(plain, Query(request_id="r", k=1, text="chair", collapse=True))
     other = {"i00": "i01", "i01": "i00"}[one_each.item_ids[0]]
     assert lost(plain, one_each, other) == (
         "page",
@@ -255,8 +259,8 @@ def test_chance_is_told_of(plain: Recommender) -> None:
     shop = replace(
         plain, reranker=replace(plain.reranker, exploration=Exploration("swap", 1.0, depth=3))
     )
-    answer = shown(shop, Query(request_id="r", k=3, user_id="u03"))
-    moved = [told(shop, answer, item) for item in answer.item_ids]
+    answer = impression_of(shop, Query(request_id="r", k=3, user_id="u03"))
+    moved = [explanation_of(shop, answer, item) for item in answer.item_ids]
     assert sum("chance" in each.moved for each in moved) == 2
     assert all(each.propensity == pytest.approx(1 / 3) for each in moved)
 
@@ -266,20 +270,20 @@ def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
         plain, reranker=replace(plain.reranker, exploration=Exploration("swap", 1.0, depth=3))
     )
     for number in range(9):
-        answer = shown(
+        answer = impression_of(
             shop, Query(request_id=f"r{number}", k=3, text="i05", filters=Filters(in_stock=True))
         )
         assert (answer.item_ids[0], len(answer.item_ids), answer.propensities) == ("i05", 3, ())
 
 
 def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
-    answer = shown(plain, Query(request_id="r", k=3, user_id="u03"))
+    answer = impression_of(plain, Query(request_id="r", k=3, user_id="u03"))
     with pytest.raises(NotFoundError, match="'i99' is not in release"):
-        told(plain, answer, "i99")
+        explanation_of(plain, answer, "i99")
     with pytest.raises(InputError, match="release yesterday"):
-        told(plain, replace(answer, release="yesterday"), "i00")
+        explanation_of(plain, replace(answer, release="yesterday"), "i00")
     with pytest.raises(InputError, match="surface client"):
-        told(plain, replace(answer, surface="client"), "i00")
+        explanation_of(plain, replace(answer, surface="client"), "i00")
 
 
 def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Path) -> None:
@@ -303,8 +307,8 @@ def test_an_impression_holds_its_whole_request(plain: Recommender, tmp_path: Pat
     store = SqliteEventStore(tmp_path / "log")
     store.append_impressions(
         [
-            shown(plain, query),
-            shown(plain, Query(request_id="s", interest="red vase", diversity=0.5)),
+            impression_of(plain, query),
+            impression_of(plain, Query(request_id="s", interest="red vase", diversity=0.5)),
         ]
     )
     again = [query_from_impression(each) for each in store.impressions()]
@@ -325,7 +329,7 @@ def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_p
         )
         for user in range(USERS)
     ]
-    store.append_impressions([shown(dear, query) for query in queries])
+    store.append_impressions([impression_of(dear, query) for query in queries])
     examples = label_examples(store.impressions(), store.interactions(0))
     assert set(DEAR.feature_names) <= set(feature_names(examples))
     lists = LoggedRankings.of(examples, DEAR.feature_names)

@@ -87,7 +87,7 @@ def test_an_explanation_has_numbers_that_add_up_and_a_sentence(client: TestClien
         part["contribution"] for part in body["contributions"]
     ) == pytest.approx(body["score"])
     assert body["summary"] == (
-        "Place 1 with 0.5 of net@m1, brought by dense; "
+        "Place 1 with 0.5 of net@m1, retrieved by dense; "
         "most of it from log_price (+0.4), taste vector (-0.1)."
     )
     lost = strict_json(client.get("/explain?request_id=r1&item_id=i9"))

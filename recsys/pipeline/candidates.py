@@ -46,7 +46,7 @@ class RankedCandidates:
 @dataclass(frozen=True, kw_only=True)
 class CandidatePool:
     """The first stage's result for a recommendation: candidates ordered by `ranker`, and the
-    request that the sources were asked with."""
+    request that the sources were queried with."""
 
     candidates: RankedCandidates
     context: Context

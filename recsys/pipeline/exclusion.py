@@ -63,7 +63,7 @@ def _not_retrieved(first_stage: CandidatePool, row: int) -> Exclusion:
             "depth", "the night's list ends before it, and it is that list which answered"
         )
     if requests.histories is not None and row in requests.histories.bought()[1].tolist():
-        reason = "the user has bought it, and no source of what is bought again brought it"
+        reason = "the user has bought it, and no source of repeat purchases retrieved it"
         return Exclusion("retrieval", reason)
     details = {}
     for source in first_stage.sources:
@@ -78,7 +78,7 @@ def _not_retrieved(first_stage: CandidatePool, row: int) -> Exclusion:
         f"{name} {each['score']:.3g} of {each['needed']:.3g} needed"
         for name, each in details.items()
     )
-    reason = f"no source brought it among the candidates ({listed})"
+    reason = f"no source retrieved it as a candidate ({listed})"
     return Exclusion("retrieval", reason, details)
 
 

@@ -62,10 +62,9 @@ class Explanation:
         """All of it in a sentence or two."""
         if self.exclusion:
             return f"Not shown: {self.exclusion.reason}."
-        brought = (
-            f"brought by {', '.join(self.sources)}" if self.sources else "brought by no source"
-        )
-        clauses = [f"Place {self.place} with {self.score or 0:.3g} of {self.ranker}, {brought}"]
+        sources = ", ".join(self.sources) or "no source"
+        score = f"{self.score or 0:.3g} of {self.ranker}"
+        clauses = [f"Place {self.place} with {score}, retrieved by {sources}"]
         if self.parts:
             largest = (f"{part.feature} ({part.contribution:+.3g})" for part in self.parts[:3])
             clauses.append(f"most of it from {', '.join(largest)}")
@@ -167,10 +166,7 @@ def _propensity(impression: Impression, position: int | None) -> float:
 def _moved(replayed: Replay, position: int, place: int | None) -> str:
     """Why a shown item does not stand where its score puts it."""
     if place is None:
-        return (
-            "asked again, no source brings it: the user's history or the clock has changed its "
-            "answer"
-        )
+        return "queried again, no source retrieves it: the user's history or the time has changed"
     score_rank = replayed.reranked.order_N.tolist().index(place) + 1
     place_in_answer = replayed.impression.offset + position + 1
     if score_rank == place_in_answer:

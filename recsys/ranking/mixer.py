@@ -30,9 +30,9 @@ class Mixer:
     """A linear ranker over VIEWS of each source's score, with weights of their own for items that
     the user has had before.
 
-    `weights_GFV` float32; `bias` is added to what any of the sources `again` brought (a score above
-    0). A silent source (0) has only views of 0. Raises ValueError where the weights do not fit the
-    names."""
+    `weights_GFV` float32; `bias` is added to what any of the sources `again` retrieved (a score
+    above 0). A silent source (0) has only views of 0. Raises ValueError where the weights do not
+    fit the names."""
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ def views(features_BNF: Floats) -> Floats:
     largest_B1F = np.abs(features_BNF).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)
     share_BNF = features_BNF / largest_B1F
     above_BNF = np.maximum(features_BNF, 0)
-    brought_BNF = features_BNF > 0
+    retrieved_BNF = features_BNF > 0
     log_share_BNF = np.log1p(99 * np.maximum(share_BNF, 0)) / np.log(100)
-    rank_BNF = brought_BNF / np.log2(1 + ranks(features_BNF))
-    columns = (share_BNF, log_share_BNF, rank_BNF, brought_BNF, np.log1p(above_BNF))
+    rank_BNF = retrieved_BNF / np.log2(1 + ranks(features_BNF))
+    columns = (share_BNF, log_share_BNF, rank_BNF, retrieved_BNF, np.log1p(above_BNF))
     return np.stack([view_BNF.astype(np.float32) for view_BNF in columns], axis=3)
 
 

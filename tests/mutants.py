@@ -2,7 +2,7 @@
 
 Cosmic Ray makes small faults in the rooms where a silent fault costs most, one at a time, each in a
 copy of the checkout; a mutant is killed when a unit test fails or takes too long. First the tests
-that import the mutated module run, then those that import a module which imports it. Survivors are
+that import the mutated module run, then those of modules in its room that import it. Survivors are
 printed as the line before and after: kill them with a test, or say why not in docs/testing.md.
 Test files that fail without a mutant are named and left out. Numbers of three digits and more are
 not mutated: a page of 5,001 rows is as good as one of 5,000.
@@ -163,12 +163,12 @@ def _module(path: str) -> str:
 
 @cache
 def tests_of(path: str, steps: int) -> tuple[str, ...]:
-    """Test files that import the module, through at most `steps` other modules."""
+    """Test files that import the module, through at most `steps` other modules of its room."""
     targets = {_module(path)}
-    sources = {_module(str(f.relative_to(ROOT))): f for f in (ROOT / "recsys").rglob("*.py")}
+    room = {_module(str(f.relative_to(ROOT))): f for f in (ROOT / path).parent.glob("*.py")}
     helpers = {_module(str(f.relative_to(ROOT))): f for f in (ROOT / "tests").glob("*.py")}
     for _ in range(steps):
-        targets |= {name for name, file in sources.items() if _imports(file) & targets}
+        targets |= {name for name, file in room.items() if _imports(file) & targets}
     targets |= {name for name, file in helpers.items() if _imports(file) & targets}
     files = [file for file in (ROOT / "tests").glob("test_*.py") if _imports(file) & targets]
     return tuple(sorted(str(file.relative_to(ROOT)) for file in files))

@@ -61,7 +61,7 @@ def item_features() -> ItemFeatures:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FourItems:
     """What a recommender reads of a release; user u0 has the nightly list 0, 1, 2, 3."""
 
@@ -130,7 +130,7 @@ def ids(ranking: Any) -> str:
     return "".join(each.item.item_id[1:] for each in ranking.items)
 
 
-def asked(deadline: float, **choices: Any) -> Query:
+def make_query(deadline: float, **choices: Any) -> Query:
     return Query(**{"request_id": "r", "k": 4, "user_id": "u0", **choices}, deadline=deadline)
 
 
@@ -143,14 +143,14 @@ RED = ParsedQuery(QueryUnderstanding(text="red", normalised="red"), np.empty(0, 
 
 def test_a_late_recommendation_is_not_ranked_again() -> None:
     over = shop(reranker=dear())
-    in_time, late = (over.recommend(asked(deadline)) for deadline in (IN_TIME, LATE))
+    in_time, late = (over.recommend(make_query(deadline)) for deadline in (IN_TIME, LATE))
     assert (ids(in_time), in_time.ranker, in_time.skipped) == ("3210", "dear", ())
     assert (ids(late), late.ranker, late.skipped) == ("0123", FIRST, ("rerank",))
 
 
 def test_a_late_recommendation_is_not_diversified() -> None:
     in_time, late = (
-        shop().recommend(asked(deadline, k=2, diversity=1.0)) for deadline in (IN_TIME, LATE)
+        shop().recommend(make_query(deadline, k=2, diversity=1.0)) for deadline in (IN_TIME, LATE)
     )
     assert (ids(in_time), in_time.skipped) == ("03", ())
     assert (ids(late), late.skipped) == ("01", ("diversity",))
@@ -158,14 +158,14 @@ def test_a_late_recommendation_is_not_diversified() -> None:
 
 def test_a_late_recommendation_is_last_night_s_whatever_was_done_since() -> None:
     in_time, late = (
-        shop().recommend(asked(deadline, k=2), [bought("i0")]) for deadline in (IN_TIME, LATE)
+        shop().recommend(make_query(deadline, k=2), [bought("i0")]) for deadline in (IN_TIME, LATE)
     )
     assert (ids(in_time), in_time.skipped) == ("12", ())
     assert (ids(late), late.skipped) == ("01", ("live events and declared interest",))
 
 
 def test_without_a_nightly_list_the_sources_are_asked_however_late() -> None:
-    stranger = shop().recommend(asked(LATE, k=2, user_id="u9"), [bought("i0")])
+    stranger = shop().recommend(make_query(LATE, k=2, user_id="u9"), [bought("i0")])
     assert (ids(stranger), stranger.skipped) == ("12", ())
 
 
@@ -181,7 +181,7 @@ def test_a_late_search_is_neither_ranked_again_nor_counted(
 
     monkeypatch.setattr("recsys.pipeline.search.count_facets", count)
     over = shop(reranker=dear())
-    query = asked(LATE if late else IN_TIME, text="red", facets=True)
+    query = make_query(LATE if late else IN_TIME, text="red", facets=True)
     ranking = over.search(query, np.zeros(2, np.float32), RED)
     assert sorted(ids(ranking)) == list("0123")
     assert (ranking.ranker, ranking.skipped) == (
@@ -192,7 +192,7 @@ def test_a_late_search_is_neither_ranked_again_nor_counted(
 
 
 def test_a_late_search_that_wants_no_facets_skips_none() -> None:
-    ranking = shop().search(asked(LATE, text="red"), np.zeros(2, np.float32), RED)
+    ranking = shop().search(make_query(LATE, text="red"), np.zeros(2, np.float32), RED)
     assert ranking.skipped == ()
 
 
@@ -212,12 +212,12 @@ def test_price_bounds_are_dropped_where_nothing_passes(monkeypatch: pytest.Monke
         return None if filters.max_price is None else prices_I <= filters.max_price
 
     monkeypatch.setattr(over.release, "filter_mask", allowed)
-    for bound, shown, relaxed in (
+    for bound, expected, relaxed in (
         (20.0, "01", ()),
         (5.0, "0123", ("nothing found costs at most 5: shown at any price",)),
     ):
         parsed = replace(RED, understanding=replace(RED.understanding, facts={"max_price": bound}))
-        ranking = over.search(asked(IN_TIME, text="red"), np.zeros(2, np.float32), parsed)
-        assert (sorted(ids(ranking)), ranking.relaxed) == (list(shown), relaxed)
-    own = asked(IN_TIME, text="red", filters=Filters(max_price=5.0))
+        ranking = over.search(make_query(IN_TIME, text="red"), np.zeros(2, np.float32), parsed)
+        assert (sorted(ids(ranking)), ranking.relaxed) == (list(expected), relaxed)
+    own = make_query(IN_TIME, text="red", filters=Filters(max_price=5.0))
     assert over.search(own, np.zeros(2, np.float32), parsed).items == (), "their own bound stands"

@@ -77,10 +77,10 @@ def test_it_chooses_without_repeats_and_pads_stay_last(seed: int, diversity: flo
     assert places_BK.shape == (6, min(k, 12))
     for rows_N, places_K in zip(rows_BN, places_BK, strict=True):
         assert len(set(places_K.tolist())) == len(places_K)
-        there = int((rows_N >= 0).sum())
-        assert (rows_N[places_K[:there]] >= 0).all()
-        assert places_K[there:].tolist() == list(range(there, len(places_K)))
-        assert not there or places_K[0] == 0
+        filled = int((rows_N >= 0).sum())
+        assert (rows_N[places_K[:filled]] >= 0).all()
+        assert places_K[filled:].tolist() == list(range(filled, len(places_K)))
+        assert not filled or places_K[0] == 0
 
 
 @given(seed=st.integers(0, 999), k=st.integers(1, 15))
@@ -115,13 +115,13 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     )
     for request, rows_N in enumerate(rows_BN):
         alone_1N = rows_N[rows_N >= 0][None]
-        there = min(k, alone_1N.shape[1])
+        width = min(k, alone_1N.shape[1])
         assert (
             diversify(alone_1N, items_ID, diversity, k)[0].tolist()
-            == together_BK[request][:there].tolist()
+            == together_BK[request][:width].tolist()
         )
         assert (
-            with_tail(alone_1N, tail_I, share, k)[0].tolist() == quota_BK[request][:there].tolist()
+            with_tail(alone_1N, tail_I, share, k)[0].tolist() == quota_BK[request][:width].tolist()
         )
 
 

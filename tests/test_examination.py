@@ -20,9 +20,9 @@ def test_swaps_show_the_curve(seed, curve):
     lists, _ = toy_log(20_000, seed, epsilon=0.3, curve=curve)
     rates_K = lists.clicked_BK.mean(axis=0)
     assert np.abs(rates_K / rates_K[0] - curve).max() > 0.1
-    found = intervention_harvesting(lists, draws=100)
-    assert furthest(found, curve) < 0.05
-    assert ((found.low_K <= curve) & (curve <= found.high_K)).sum() >= 8
+    examination = intervention_harvesting(lists, draws=100)
+    assert furthest(examination, curve) < 0.05
+    assert ((examination.low_K <= curve) & (curve <= examination.high_K)).sum() >= 8
 
 
 def test_shuffles_show_it_too_and_what_was_not_left_to_chance_is_not_asked():

@@ -57,33 +57,35 @@ SHOP = Catalogue(TOOLS)
 ALL = np.ones(len(TOOLS), bool)
 
 
-def counts(found: tuple[FacetCount, ...]) -> list[tuple[str, int]]:
-    return [(each.value, each.count) for each in found]
+def counts(facets: tuple[FacetCount, ...]) -> list[tuple[str, int]]:
+    return [(each.value, each.count) for each in facets]
 
 
 def test_a_category_counts_all_below_it_as_most_items_spell_it() -> None:
-    found = count_facets(SHOP, ALL, Filters())
-    assert counts(found["category"]) == [
+    facets = count_facets(SHOP, ALL, Filters())
+    assert counts(facets["category"]) == [
         ("Tools", 3),
         ("Tools / Drills", 2),
         ("Tools / Drills / Bits", 1),
         ("Toolshed", 1),
     ]
-    assert counts(found["brand"]) == [("acme", 3), ("Globex", 1)]
+    assert counts(facets["brand"]) == [("acme", 3), ("Globex", 1)]
 
 
 def test_a_facets_own_selection_shrinks_the_others_alone() -> None:
-    found = count_facets(SHOP, ALL, Filters(brand=("GLOBEX",)))
-    assert found["brand"] == (FacetCount("acme", 3), FacetCount("Globex", 1, True))
-    assert counts(found["category"]) == [("Tools", 1)]
-    found = count_facets(SHOP, ALL, Filters(brand=("GLOBEX", "acme"), category=("tools / drills",)))
-    assert found["brand"] == (FacetCount("acme", 2, True), FacetCount("Globex", 0, True))
+    facets = count_facets(SHOP, ALL, Filters(brand=("GLOBEX",)))
+    assert facets["brand"] == (FacetCount("acme", 3), FacetCount("Globex", 1, True))
+    assert counts(facets["category"]) == [("Tools", 1)]
+    facets = count_facets(
+        SHOP, ALL, Filters(brand=("GLOBEX", "acme"), category=("tools / drills",))
+    )
+    assert facets["brand"] == (FacetCount("acme", 2, True), FacetCount("Globex", 0, True))
 
 
 def test_what_the_catalogue_does_not_have_is_shown_when_selected() -> None:
-    found = count_facets(SHOP, ALL, Filters(brand=("Initech", "initech")))
-    assert found["brand"][-1] == FacetCount("initech", 0, True)
-    assert len(found["brand"]) == 3
+    facets = count_facets(SHOP, ALL, Filters(brand=("Initech", "initech")))
+    assert facets["brand"][-1] == FacetCount("initech", 0, True)
+    assert len(facets["brand"]) == 3
 
 
 def test_price_ranges_have_round_borders_and_do_not_follow_the_price_filter() -> None:
@@ -159,12 +161,12 @@ items = st.fixed_dictionaries(
         "group_id": names,
     }
 )
-wanted = st.lists(st.sampled_from(["a", "A / b", "ss", "", "zz", "a /"]), max_size=3).map(tuple)
+labels = st.lists(st.sampled_from(["a", "A / b", "ss", "", "zz", "a /"]), max_size=3).map(tuple)
 bounds = st.none() | st.sampled_from([0.0, 1.0, 10.0]) | st.floats(0, 300)
 filters = st.builds(
     Filters,
-    category=wanted,
-    brand=wanted,
+    category=labels,
+    brand=labels,
     min_price=bounds,
     max_price=bounds,
     in_stock=st.none() | st.booleans(),
@@ -176,7 +178,10 @@ filters = st.builds(
 def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
     rows: list[tuple[dict[str, Any], bool]], filters: Filters
 ) -> None:
-    shop, matched_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
+    shop, matched_I = (
+        Catalogue([item for item, _ in rows]),
+        np.array([matches for _, matches in rows]),
+    )
     for name, values in count_facets(shop, matched_I, filters).items():
         assert len({each.value for each in values}) == len(values)
         for each in values:
@@ -195,21 +200,25 @@ def test_a_count_is_the_length_of_the_answer_that_selecting_just_it_would_give(
 def test_every_priced_item_lies_in_a_range_and_every_label_in_a_value(
     rows: list[tuple[dict[str, Any], bool]], filters: Filters
 ) -> None:
-    shop, matched_I = Catalogue([item for item, _ in rows]), np.array([found for _, found in rows])
-    shown = count_facets(shop, matched_I, Filters(in_stock=filters.in_stock))
+    shop, matched_I = (
+        Catalogue([item for item, _ in rows]),
+        np.array([matches for _, matches in rows]),
+    )
+    facets = count_facets(shop, matched_I, Filters(in_stock=filters.in_stock))
     allowed_I = shop.filter_mask(Filters(in_stock=filters.in_stock))
-    kept_I = matched_I & (allowed_I if allowed_I is not None else True)
-    if shown["price"]:
+    passing_I = matched_I & (allowed_I if allowed_I is not None else True)
+    if facets["price"]:
         assert (
-            sum(each.count for each in shown["price"]) >= (~np.isnan(shop.prices_I[kept_I])).sum()
+            sum(each.count for each in facets["price"])
+            >= (~np.isnan(shop.prices_I[passing_I])).sum()
         )
     brands = [
         item["brand"]
-        for (item, _), kept in zip(rows, kept_I, strict=True)
-        if kept and (item["brand"] or "").strip()
+        for (item, _), passes in zip(rows, passing_I, strict=True)
+        if passes and (item["brand"] or "").strip()
     ]
-    assert sum(each.count for each in shown["brand"]) == len(brands)
-    assert {each.value.casefold() for each in shown["brand"]} == {
+    assert sum(each.count for each in facets["brand"]) == len(brands)
+    assert {each.value.casefold() for each in facets["brand"]} == {
         brand.casefold() for brand in brands
     }
 
@@ -218,15 +227,15 @@ def test_every_priced_item_lies_in_a_range_and_every_label_in_a_value(
 def test_an_order_loses_nothing_and_keeps_ties_as_they_came(
     rows: list[dict[str, Any]], sort: str, random: Any
 ) -> None:
-    shop, given_rows = (
+    shop, rows = (
         Catalogue(rows),
         np.array(random.sample(range(len(rows)), len(rows)), np.int32),
     )
-    ordered = sort_rows(shop, given_rows, sort)
-    assert sorted(ordered) == sorted(given_rows)
+    ordered = sort_rows(shop, rows, sort)
+    assert sorted(ordered) == sorted(rows)
     assert sort_rows(shop, ordered, sort).tolist() == ordered.tolist()
-    kept = collapse(ordered, shop.groups_I)
-    grouped = [int(group) for group in shop.groups_I[kept] if group >= 0]
+    first_rows = collapse(ordered, shop.groups_I)
+    grouped = [int(group) for group in shop.groups_I[first_rows] if group >= 0]
     assert len(grouped) == len(set(grouped)) == len(set(shop.groups_I.tolist()) - {-1})
 
 

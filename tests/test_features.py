@@ -68,10 +68,10 @@ KNOWN = history(
 
 
 def value(
-    name: str, known: Histories = KNOWN, surface: str = "recommend", **others: Any
+    name: str, histories: Histories = KNOWN, surface: str = "recommend", **others: Any
 ) -> list[float]:
     """One feature of each of the four items."""
-    [row] = FEATURES[name](SHELF, Context.of(surface, NOW, known, **others), ALL)
+    [row] = FEATURES[name](SHELF, Context.of(surface, NOW, histories, **others), ALL)
     assert row.dtype == np.float32
     return row.tolist()  # type: ignore[no-any-return]
 
@@ -184,10 +184,10 @@ def test_matches_are_inner_products_of_what_is_projected() -> None:
 
 
 def test_every_feature_has_a_known_answer_here() -> None:
-    told = {
+    informative = {
         word for name in globals() if name.startswith("test_") for word in _texts(globals()[name])
     }
-    assert set(FEATURES) <= told
+    assert set(FEATURES) <= informative
 
 
 def _texts(test: Any) -> list[str]:
@@ -228,9 +228,11 @@ def test_vector_blocks_stand_in_their_columns() -> None:
 
 
 def test_signals_are_taken_as_they_are_where_they_are_finite() -> None:
-    given = {"bm25": np.array([[1.5, -np.inf, np.nan, 2]], np.float32)}
-    told = feature_table(("unheard", "bm25"), SHELF, Context.of("search", NOW, KNOWN), ALL, given)
-    assert told[0].tolist() == [[0, 1.5], [0, 0], [0, 0], [0, 2]]
+    signals = {"bm25": np.array([[1.5, -np.inf, np.nan, 2]], np.float32)}
+    columns = feature_table(
+        ("unheard", "bm25"), SHELF, Context.of("search", NOW, KNOWN), ALL, signals
+    )
+    assert columns[0].tolist() == [[0, 1.5], [0, 0], [0, 0], [0, 2]]
 
 
 def test_the_whole_table_has_signals_features_and_blocks() -> None:
@@ -286,12 +288,12 @@ def test_any_table_is_finite_has_zeros_at_pads_and_takes_any_columns(
     seed: int, sizes: list[int], data: st.DataObject
 ) -> None:
     rng, items = np.random.default_rng(seed), 7
-    item_features, known = a_shop(rng, items), some_histories(rng, sizes, items)
+    item_features, histories = a_shop(rng, items), some_histories(rng, sizes, items)
     rows_BN = rng.integers(-1, items, (len(sizes), data.draw(st.integers(0, 5)))).astype(np.int32)
     user_BP, query_BP = rng.normal(size=(2, len(sizes), P)).astype(np.float32)
     intent_BL = rng.random((len(sizes), rng.integers(0, 4))) < 0.5
     context = Context.of(
-        "search", NOW, known, user_BP=user_BP, query_BP=query_BP, intent_BL=intent_BL
+        "search", NOW, histories, user_BP=user_BP, query_BP=query_BP, intent_BL=intent_BL
     )
     signals = {"s": rng.normal(size=rows_BN.shape).astype(np.float32)}
     every = column_names(signals)
@@ -323,11 +325,11 @@ def test_a_hundred_candidates_take_no_time_however_much_a_user_did() -> None:
     """2 ms on one idle thread, measured; here with room for a busy machine."""
     rng, items = np.random.default_rng(0), 10_000
     item_features, rows_BN = a_shop(rng, items), rng.integers(0, items, (1, 100)).astype(np.int32)
-    known, took = some_histories(rng, [100_000], items), []
+    histories, took = some_histories(rng, [100_000], items), []
     for _ in range(30):
         started = time.perf_counter()
         feature_table(
-            column_names(()), item_features, Context.of("search", NOW, known), rows_BN, {}
+            column_names(()), item_features, Context.of("search", NOW, histories), rows_BN, {}
         )
         took.append(time.perf_counter() - started)
     assert min(took) < 0.01

@@ -34,7 +34,7 @@ class Written:
         return [int(text) for text in requests.texts or ()]
 
 
-class Told(Written):
+class WrittenScorer(Written):
     """One that also scores any row."""
 
     def score(self, requests: Requests, rows_BN: Rows) -> Floats:
@@ -58,25 +58,35 @@ JUDGED = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 0, 4], [1.0, 1.0, 
 
 def signals(judged: JudgedPairs | None = JUDGED) -> SignalTable:
     return SignalTable.collect(
-        (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, judged
+        (Written("words", WORDS_QI), WrittenScorer("dense", DENSE_QI)), requests(2), 2, judged
     )
 
 
 def test_ask_tables_what_each_source_thinks_of_every_row() -> None:
-    asked = signals()
-    assert asked.names == ("words", "dense")
-    assert asked.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, 4]]
-    np.testing.assert_allclose(asked.features_QNF[0], [[4, 0.1], [2, 0.2], [0, 0.8], [0, 0.4]])
-    np.testing.assert_allclose(asked.features_QNF[1], [[0, 0.6], [0, 0.5], [5, 0.2], [0, 0.3]])
-    assert asked.retrieved_QN.tolist() == [[True, True, True, True], [True, True, True, False]]
-    assert asked.judged_QN.tolist() == [[False, True, False, False], [True, False, False, True]]
+    signal_table = signals()
+    assert signal_table.names == ("words", "dense")
+    assert signal_table.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, 4]]
+    np.testing.assert_allclose(
+        signal_table.features_QNF[0], [[4, 0.1], [2, 0.2], [0, 0.8], [0, 0.4]]
+    )
+    np.testing.assert_allclose(
+        signal_table.features_QNF[1], [[0, 0.6], [0, 0.5], [5, 0.2], [0, 0.3]]
+    )
+    assert signal_table.retrieved_QN.tolist() == [
+        [True, True, True, True],
+        [True, True, True, False],
+    ]
+    assert signal_table.judged_QN.tolist() == [
+        [False, True, False, False],
+        [True, False, False, True],
+    ]
 
 
 def test_without_judgments_only_what_was_brought_is_in_the_table() -> None:
-    asked = signals(None)
-    assert asked.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, -1]]
-    assert asked.retrieved_QN.tolist() == [[True] * 4, [True, True, True, False]]
-    assert asked.features_QNF[1, 3].tolist() == [0, 0]
+    signal_table = signals(None)
+    assert signal_table.rows_QN.tolist() == [[0, 1, 2, 4], [0, 1, 3, -1]]
+    assert signal_table.retrieved_QN.tolist() == [[True] * 4, [True, True, True, False]]
+    assert signal_table.features_QNF[1, 3].tolist() == [0, 0]
 
 
 def test_queries_without_a_judgment_or_a_candidate() -> None:
@@ -101,15 +111,21 @@ def test_blocks_are_one_table() -> None:
     judged = JudgedPairs.from_unsorted(
         tuple(map(str, range(count))), query_P, rows_P, np.ones(2 * count)
     )
-    asked = SignalTable.collect((Told("told", scores_QI),), requests(count), 3, judged)
+    signal_table = SignalTable.collect(
+        (WrittenScorer("told", scores_QI),), requests(count), 3, judged
+    )
     for query, (rows, _) in enumerate(judged.by_query()):
         best = np.argsort(-scores_QI[query], kind="stable")[:3]
-        brought = set(best[scores_QI[query, best] > 0].tolist())
-        there = asked.rows_QN[query] >= 0
-        assert asked.rows_QN[query, there].tolist() == sorted(brought | set(rows.tolist()))
-        assert set(asked.rows_QN[query, asked.retrieved_QN[query]].tolist()) == brought
-        told = scores_QI[query, asked.rows_QN[query, there]]
-        np.testing.assert_allclose(asked.features_QNF[query, there, 0], told, rtol=1e-6)
+        retrieved = set(best[scores_QI[query, best] > 0].tolist())
+        filled = signal_table.rows_QN[query] >= 0
+        assert signal_table.rows_QN[query, filled].tolist() == sorted(
+            retrieved | set(rows.tolist())
+        )
+        assert (
+            set(signal_table.rows_QN[query, signal_table.retrieved_QN[query]].tolist()) == retrieved
+        )
+        expected = scores_QI[query, signal_table.rows_QN[query, filled]]
+        np.testing.assert_allclose(signal_table.features_QNF[query, filled, 0], expected, rtol=1e-6)
 
 
 def test_ranked_is_the_weighted_order_of_what_was_brought() -> None:
@@ -124,14 +140,14 @@ def test_ranked_is_the_weighted_order_of_what_was_brought() -> None:
 
 
 def test_reranked_asks_for_the_window_and_for_what_was_judged() -> None:
-    asked: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
 
     def score(queries: np.ndarray, rows: np.ndarray) -> Floats:
-        asked.extend(zip(queries.tolist(), rows.tolist(), strict=True))
+        pairs.extend(zip(queries.tolist(), rows.tolist(), strict=True))
         return (10 * queries + rows + 1).astype(np.float32)
 
     read = signals().with_reranker({"words": 1.0}, 1, "reader", score)
-    assert sorted(asked) == [(0, 0), (0, 1), (1, 0), (1, 3), (1, 4)]
+    assert sorted(pairs) == [(0, 0), (0, 1), (1, 0), (1, 3), (1, 4)]
     assert read.names == ("words", "dense", "reader")
     assert read.features_QNF[:, :, 2].tolist() == [[1, 0, 0, 0], [0, 0, 14, 0]], (
         "by day only the window is read"
@@ -167,7 +183,7 @@ def test_measured() -> None:
     assert by_words == {"recall@10": 1, "recall@100": 1, "ndcg@10": 1}
     turned = JudgedPairs.from_unsorted(["0", "1"], [0, 1, 1], [1, 4, 0], [1.0, 0.0, 1.0])
     words_first = SignalTable.collect(
-        (Written("words", WORDS_QI), Told("dense", DENSE_QI)), requests(2), 2, turned
+        (Written("words", WORDS_QI), WrittenScorer("dense", DENSE_QI)), requests(2), 2, turned
     )
     assert words_first.metrics({"words": 1.0}, turned)["ndcg@10"] == pytest.approx(
         (1 + 1 / np.log2(3)) / 2
@@ -197,15 +213,18 @@ def test_a_useless_source_gets_no_weight() -> None:
     judged = JudgedPairs.from_unsorted(
         list(map(str, range(40))), query_P, rows_P, np.tile([1.0, *[0.0] * 7], 40)
     )
-    found = SignalTable.collect(
-        (Told("good", good_QI), Told("noise", noise_QI)), requests(40), 60, judged
+    signal_table = SignalTable.collect(
+        (WrittenScorer("good", good_QI), WrittenScorer("noise", noise_QI)), requests(40), 60, judged
     )
-    assert found.fit_weights(judged, {"good": 1.0, "noise": 1.0}) == {"good": 1.0, "noise": 0.0}
-    weights = found.fit_weights(judged, {"noise": 1.0})
+    assert signal_table.fit_weights(judged, {"good": 1.0, "noise": 1.0}) == {
+        "good": 1.0,
+        "noise": 0.0,
+    }
+    weights = signal_table.fit_weights(judged, {"noise": 1.0})
     assert weights["good"] == max(GRID), (
         "the first weight above 0 stays, so the other must outgrow it"
     )
-    assert found.metrics(weights, judged)["ndcg@10"] > 0.95
+    assert signal_table.metrics(weights, judged)["ndcg@10"] > 0.95
 
 
 def test_ascended_finds_the_known_best() -> None:

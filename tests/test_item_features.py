@@ -177,13 +177,13 @@ def test_prices_paid_are_kept_from_the_log_to_the_features(nights: dict[str, Rel
     release = nights["two"]
     user = release.user_ids.row("u02")
     assert user is not None
-    known = release.history(user)
-    assert known.prices is not None
-    np.testing.assert_allclose(known.prices, release.item_features.prices_I[known.items] + 1)
-    context = Context.of("recommend", utc_days(UNTIL), known)
-    change = FEATURES["price_change"](release.item_features, context, known.items[None])
+    history = release.history(user)
+    assert history.prices is not None
+    np.testing.assert_allclose(history.prices, release.item_features.prices_I[history.items] + 1)
+    context = Context.of("recommend", utc_days(UNTIL), history)
+    change = FEATURES["price_change"](release.item_features, context, history.items[None])
     np.testing.assert_allclose(
-        change[0], np.log(release.item_features.prices_I[known.items] / known.prices), rtol=1e-5
+        change[0], np.log(release.item_features.prices_I[history.items] / history.prices), rtol=1e-5
     )
     assert np.isnan(nights["one"].history(user).prices_E).all()
     live = release.user_ids.row("u00")
@@ -209,12 +209,12 @@ def test_day_and_night_make_the_same_table(nights: dict[str, Release]) -> None:
     """A block of users at night, one by day."""
     release = nights["two"]
     users = np.arange(5)
-    known = histories_of(release.users).users(users)
+    histories = histories_of(release.users).users(users)
     rows_BN = np.tile(np.arange(ITEMS, dtype=np.int32), (len(users), 1))
     night_BNF = feature_table(
         column_names(()),
         release.item_features,
-        Context.of("recommend", 20_000.0, known),
+        Context.of("recommend", 20_000.0, histories),
         rows_BN,
         {},
     )

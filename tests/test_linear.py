@@ -10,13 +10,13 @@ from recsys.ranking.mixer import Mixer
 from recsys.retrieval.interest import InterestRanker
 
 
-def brought(source, rows, scores):
+def candidates(source, rows, scores):
     return Candidates(source, np.array(rows, np.int32), np.array(scores, np.float32))
 
 
 def test_merge_is_the_union_with_a_column_a_source():
-    near = brought("near", [[7, 2], [5, -1]], [[0.9, 0.1], [0.4, -np.inf]])
-    sold = brought("sold", [[2], [-1]], [[30], [-np.inf]])
+    near = candidates("near", [[7, 2], [5, -1]], [[0.9, 0.1], [0.4, -np.inf]])
+    sold = candidates("sold", [[2], [-1]], [[30], [-np.inf]])
     rows_BN, features_BNF = merge([near, sold])
     assert rows_BN.tolist() == [[2, 7], [5, -1]]
     np.testing.assert_allclose(features_BNF, [[[0.1, 30], [0.9, 0]], [[0.4, 0], [0, 0]]], rtol=1e-6)
@@ -53,8 +53,8 @@ def test_merge_keeps_every_score(sources):
             {row for answer in sources for row in answer[request]}
         )
         for at, answer in enumerate(sources):
-            wanted = [row + 1.0 + at if row in answer[request] else 0 for row in merged]
-            np.testing.assert_allclose(features_BNF[request, :, at], wanted)
+            expected = [row + 1.0 + at if row in answer[request] else 0 for row in merged]
+            np.testing.assert_allclose(features_BNF[request, :, at], expected)
 
 
 def test_linear_ranker_weighs_shares_of_the_largest():
@@ -103,8 +103,8 @@ def test_contributions_of_the_first_stage_add_up_to_the_score(rows, again):
     linear = LinearRanker({"buy_again": 1.0, "near": -0.5, "sold": 0.25})
     both = InterestRanker(LinearRanker({"near": 1.0, "sold": 0.5}), events=3)
     for ranker in (linear, mixer, both, WeightedSum({"a": 1.0, "b": 2.0, "c": 0.0})):
-        told_BNF = ranker.contributions(features_BNF)
-        assert told_BNF.shape == (1, len(rows), 4)
+        parts_BNF = ranker.contributions(features_BNF)
+        assert parts_BNF.shape == (1, len(rows), 4)
         np.testing.assert_allclose(
-            told_BNF.sum(axis=2), ranker.score(features_BNF), rtol=1e-4, atol=1e-4
+            parts_BNF.sum(axis=2), ranker.score(features_BNF), rtol=1e-4, atol=1e-4
         )

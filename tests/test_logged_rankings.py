@@ -41,7 +41,7 @@ HOME = Impression(
 HALVES = Examination(np.array([1, 0.5, 0.25]), np.ones(3), np.ones(3))
 
 
-def examples(*shown, clicks=()):
+def examples(*impressions, clicks=()):
     rows = [
         vars(
             Interaction(
@@ -55,7 +55,7 @@ def examples(*shown, clicks=()):
         )
         for at, (item, kind, request) in enumerate(clicks)
     ]
-    return label_examples(shown, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
+    return label_examples(impressions, [pa.RecordBatch.from_pylist(rows, LIVE_EVENTS)])
 
 
 def test_a_log_becomes_a_row_a_request_and_a_place_an_item():
@@ -107,7 +107,7 @@ def test_an_empty_log_has_no_lists():
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(wrong):
-    shown = Impression(
+    impression = Impression(
         request_id="r",
         time=NOON,
         release="v",
@@ -118,7 +118,7 @@ def test_what_is_no_number_is_refused(wrong):
     with pytest.raises(
         InputError, match=r"1 of 2 examples have a feature that is no finite number, age first"
     ):
-        LoggedRankings.of(examples(shown))
+        LoggedRankings.of(examples(impression))
 
 
 def test_a_chance_is_above_nothing():
@@ -174,11 +174,11 @@ def test_ndcg_of_clicks_is_that_of_what_is_wanted():
     better than it is."""
     lists, relevance_BK = toy_log(20_000)
     curve = Examination(CURVE, CURVE, CURVE)
-    wanted = toy_lists(lists.features_BKF, relevance_BK)
+    relevance = toy_lists(lists.features_BKF, relevance_BK)
     for feature in range(3):
         scores_BK = lists.features_BKF[:, :, feature]
         discounted = [ips_ndcg(scores_BK, clicks, by, 5) * _ideal(clicks, by, 5) for clicks, by in
-                      ((wanted, None), (lists, curve))]  # fmt: skip
+                      ((relevance, None), (lists, curve))]  # fmt: skip
         assert np.nanmean(discounted[1]) * lists.has_gain_B.mean() / 0.75 == pytest.approx(
             discounted[0].mean(), rel=0.02
         )

@@ -155,12 +155,12 @@ def test_exposure_and_gini_worked_example():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=9).filter(any))
-def test_gini_is_the_mean_difference_of_all_pairs(shown):
+def test_gini_is_the_mean_difference_of_all_pairs(exposures):
     """Its definition: the mean absolute difference of two items over twice the mean."""
-    shown_I = np.array(shown)
-    pairs = np.abs(shown_I[:, None] - shown_I).mean() / (2 * shown_I.mean())
-    np.testing.assert_allclose(metrics.gini(shown_I), pairs)
-    assert metrics.gini(shown_I[::-1]) == metrics.gini(shown_I)
+    exposure_I = np.array(exposures)
+    pairs = np.abs(exposure_I[:, None] - exposure_I).mean() / (2 * exposure_I.mean())
+    np.testing.assert_allclose(metrics.gini(exposure_I), pairs)
+    assert metrics.gini(exposure_I[::-1]) == metrics.gini(exposure_I)
 
 
 def test_the_tail_has_a_fifth_of_the_interactions():

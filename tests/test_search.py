@@ -135,7 +135,7 @@ def test_the_pages_of_a_search_are_one_list(
     choices: Any = {"filters": filters, "sort": sort, "collapse": collapse, "user_id": user}
     whole = search(reading, text, k=30, **choices)
     pages = [search(reading, text, k=k, offset=offset, **choices) for offset in range(0, 30, k)]
-    assert [found for page in pages for found in ids(page)] == ids(whole)
+    assert [item_id for page in pages for item_id in ids(page)] == ids(whole)
     assert len(set(ids(whole))) == len(whole.items) >= (whole.total or 0)
     assert {page.total for page in pages} == {whole.total}
     assert search(reading, text, k=30, **choices) == whole
@@ -156,10 +156,10 @@ def test_a_page_is_as_full_as_its_filters_allow(
     allowed_I = shop.release.filter_mask(filters)
     assert allowed_I is not None
     passing = np.flatnonzero(allowed_I)
-    there = len(set(shop.release.groups_I[passing].tolist())) if collapse else len(passing)
-    assert len(ranking.items) == min(k, there)
+    available = len(set(shop.release.groups_I[passing].tolist())) if collapse else len(passing)
+    assert len(ranking.items) == min(k, available)
     assert (len(ranking.items) > (ranking.total or 0)) == any(
-        "that pass them follow" in told for told in ranking.relaxed
+        "that pass them follow" in sentence for sentence in ranking.relaxed
     )
 
 
@@ -167,7 +167,7 @@ def test_each_sort_orders_what_was_found(shop: Recommender) -> None:
     cheapest, dearest = (search(shop, "red", k=20, sort=sort) for sort in ("price", "-price"))
     newest, selling = (search(shop, "red", k=20, sort=sort) for sort in ("newest", "popularity"))
     assert prices(cheapest) == sorted(prices(cheapest)) == prices(dearest)[::-1]
-    added = [found.item.added for found in newest.items if found.item.added]
+    added = [each.item.added for each in newest.items if each.item.added]
     assert added == sorted(added, reverse=True)
     assert ids(newest)[-1] == "i00", "it does not say"
     popularity = [
@@ -184,7 +184,7 @@ def test_of_variants_the_best_stays_and_products_are_counted(shop: Recommender) 
     assert ids(apart)[:2] == ["i01", "i00"]
     assert ids(together)[0] == "i01"
     assert "i00" not in ids(together)
-    assert together.total == len({found.item.group_id for found in apart.items[: apart.total]})
+    assert together.total == len({each.item.group_id for each in apart.items[: apart.total]})
     assert ids(search(shop, "blue chair", k=20, collapse=True, sort="price"))[0] == "i00"
 
 
@@ -201,7 +201,7 @@ def test_a_facets_count_is_the_total_of_the_search_that_selects_its_value(
     for name, facet in ranking.facets.items():
         for value in facet:
             selected = search(shop, text, k=1, filters=selecting(filters, name, value))
-            if given_up(selected) == given_up(ranking):
+            if drops_price_bounds(selected) == drops_price_bounds(ranking):
                 assert value.count == selected.total, (name, value)
 
 
@@ -212,26 +212,26 @@ def selecting(filters: Filters, name: str, value: FacetCount) -> Filters:
     return replace(filters, min_price=float(low), max_price=float(high) if high else None)
 
 
-def given_up(ranking: Ranking) -> bool:
-    return any("at any price" in told for told in ranking.relaxed)
+def drops_price_bounds(ranking: Ranking) -> bool:
+    return any("at any price" in sentence for sentence in ranking.relaxed)
 
 
 def test_facets_count_what_was_found_and_only_when_asked(shop: Recommender) -> None:
-    found = search(shop, "chair", k=1, facets=True, filters=Filters(brand=("globex",)))
-    assert {facet.value: facet.count for facet in found.facets["brand"]}["acme"] >= 2
-    assert FacetCount("home / chair", 0) not in found.facets["category"]
-    assert set(found.facets) == {"category", "brand", "price"}
+    ranking = search(shop, "chair", k=1, facets=True, filters=Filters(brand=("globex",)))
+    assert {facet.value: facet.count for facet in ranking.facets["brand"]}["acme"] >= 2
+    assert FacetCount("home / chair", 0) not in ranking.facets["category"]
+    assert set(ranking.facets) == {"category", "brand", "price"}
     assert search(shop, "chair").facets == {}
 
 
 def test_facets_follow_price_words(shop: Recommender) -> None:
     """Of 16 items from 10 to 25, half are acme's: 10 to 17."""
-    found = search(shop, "under $19", k=1, facets=True)
-    assert [(facet.value, facet.count) for facet in found.facets["brand"]] == [
+    ranking = search(shop, "under $19", k=1, facets=True)
+    assert [(facet.value, facet.count) for facet in ranking.facets["brand"]] == [
         ("acme", 8),
         ("globex", 2),
     ]
-    assert FacetCount("0-19", 10, True) in found.facets["price"]
+    assert FacetCount("0-19", 10, True) in ranking.facets["price"]
 
 
 # Price words
@@ -251,33 +251,35 @@ def test_price_words_filter_and_do_not_search(shop: Recommender) -> None:
 
 
 def test_price_words_that_nothing_passes_are_given_up_and_it_is_said(shop: Recommender) -> None:
-    found = search(shop, "red chair under $5")
-    assert found.relaxed == ("nothing found costs at most 5: shown at any price",)
-    assert ids(found) == ids(search(shop, "red chair"))
+    ranking = search(shop, "red chair under $5")
+    assert ranking.relaxed == ("nothing found costs at most 5: shown at any price",)
+    assert ids(ranking) == ids(search(shop, "red chair"))
     between = search(shop, "red chair between $1 and $2")
     assert between.relaxed == ("nothing found costs at least 1 and at most 2: shown at any price",)
 
 
 def test_price_words_stay_where_giving_them_up_would_not_help(shop: Recommender) -> None:
-    found = search(shop, "red chair under $5", filters=Filters(brand=("nobody",)), facets=True)
-    assert (found.items, found.total, found.relaxed) == ((), 0, ())
-    assert [facet.count for facet in found.facets["brand"]] == [0]
+    ranking = search(shop, "red chair under $5", filters=Filters(brand=("nobody",)), facets=True)
+    assert (ranking.items, ranking.total, ranking.relaxed) == ((), 0, ())
+    assert [facet.count for facet in ranking.facets["brand"]] == [0]
 
 
 def test_the_requests_own_price_bounds_count_alone(shop: Recommender) -> None:
-    found = search(shop, "vase under $20", k=20, filters=Filters(min_price=21.0))
-    assert prices(found)
-    assert min(prices(found)) >= 21
-    assert not given_up(found)
-    assert found.total == search(shop, "vase", k=20, filters=Filters(min_price=21.0)).total
+    ranking = search(shop, "vase under $20", k=20, filters=Filters(min_price=21.0))
+    assert prices(ranking)
+    assert min(prices(ranking)) >= 21
+    assert not drops_price_bounds(ranking)
+    assert ranking.total == search(shop, "vase", k=20, filters=Filters(min_price=21.0)).total
 
 
 def test_a_price_alone_lists_what_sells_within_it(shop: Recommender) -> None:
-    found = search(shop, "under $15.50", k=20)
-    assert found.total == len(found.items) == 6
-    popularity = [shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(found)]
+    ranking = search(shop, "under $15.50", k=20)
+    assert ranking.total == len(ranking.items) == 6
+    popularity = [
+        shop.release.popularity_I[shop.release.item_ids.row(each)] for each in ids(ranking)
+    ]
     assert popularity == sorted(popularity, reverse=True)
-    assert found.relaxed == ()
+    assert ranking.relaxed == ()
     assert prices(search(shop, "under $15.50", sort="-price", k=2)) == [15.0, 14.0]
 
 
@@ -290,25 +292,28 @@ def test_a_code_comes_first_even_before_what_the_reader_likes(reading: Recommend
 
 
 def test_nothing_fits_gibberish(shop: Recommender) -> None:
-    found = search(shop, "xqzvkj wwqplt", facets=True, filters=Filters(brand=("acme",)))
-    assert (found.items, found.total, found.no_good_match) == ((), 0, True)
-    assert [facet.count for facet in found.facets["brand"]] == [0]
+    ranking = search(shop, "xqzvkj wwqplt", facets=True, filters=Filters(brand=("acme",)))
+    assert (ranking.items, ranking.total, ranking.no_good_match) == ((), 0, True)
+    assert [facet.count for facet in ranking.facets["brand"]] == [0]
 
 
 def test_a_correction_is_told_and_finds_what_the_right_word_finds(shop: Recommender) -> None:
-    found = search(shop, "Red MIROR", k=20)
-    assert found.understanding
-    assert found.understanding.corrections == (("miror", "mirror"),)
-    assert (found.understanding.text, found.understanding.normalised) == ("Red MIROR", "red mirror")
-    assert ids(found) == ids(search(shop, "red mirror", k=20))
-    assert ids(found)[0] == "i10"
+    ranking = search(shop, "Red MIROR", k=20)
+    assert ranking.understanding
+    assert ranking.understanding.corrections == (("miror", "mirror"),)
+    assert (ranking.understanding.text, ranking.understanding.normalised) == (
+        "Red MIROR",
+        "red mirror",
+    )
+    assert ids(ranking) == ids(search(shop, "red mirror", k=20))
+    assert ids(ranking)[0] == "i10"
 
 
 def test_highlights_are_where_the_words_are(shop: Recommender) -> None:
-    for found in search(shop, "chairs in rde", k=20).items:
-        marked = [found.item.title[start:end] for start, end in found.highlights]
-        assert marked == [word for word in found.item.title.split() if word in ("red", "chair")]
-    assert [found.highlights for found in search(shop, "i07").items][:1] == [()]
+    for each in search(shop, "chairs in rde", k=20).items:
+        marked = [each.item.title[start:end] for start, end in each.highlights]
+        assert marked == [word for word in each.item.title.split() if word in ("red", "chair")]
+    assert [each.highlights for each in search(shop, "i07").items][:1] == [()]
 
 
 def test_a_deadline_that_has_passed_is_told_and_the_order_is_the_rankers(
@@ -331,10 +336,17 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
         offset=1,
     )
     ranking = reading.search(query, vector(reading, "red lamp"))
-    shown = build_impression(ranking, "search", query)
-    assert (shown.features.names, shown.query, shown.user_id) == (TABLE, "red lamp", "u00")
-    assert shown.item_ids == tuple(ids(ranking))
-    row, user = reading.release.item_ids.row(shown.item_ids[0]), reading.release.user_ids.row("u00")
+    impression = build_impression(ranking, "search", query)
+    assert (impression.features.names, impression.query, impression.user_id) == (
+        TABLE,
+        "red lamp",
+        "u00",
+    )
+    assert impression.item_ids == tuple(ids(ranking))
+    row, user = (
+        reading.release.item_ids.row(impression.item_ids[0]),
+        reading.release.user_ids.row("u00"),
+    )
     assert row is not None
     assert user is not None
     vectors_ID = reading.release.item_vectors_ID
@@ -344,7 +356,7 @@ def test_an_impression_carries_what_each_item_was_ranked_with(reading: Recommend
         vectors_ID[row] @ reading.release.user_vectors_UD[user],
         0.9 if "blue" in ranking.items[0].item.title else 0.1,
     ]
-    logged = shown.features.row(0)
+    logged = impression.features.row(0)
     assert [logged[name] for name in FEATURES] == pytest.approx(expected, rel=1e-4)
 
 
@@ -366,17 +378,22 @@ def test_any_text_has_an_answer(
     assert ranking.total is not None
     assert ranking.total <= ITEMS
     assert not (ranking.no_good_match and ranking.items)
-    assert all(found.item.title in map(title, range(ITEMS)) for found in ranking.items)
+    assert all(each.item.title in map(title, range(ITEMS)) for each in ranking.items)
     assert ranking.understanding
     assert ranking.understanding.text == text
-    for found in ranking.items:
-        assert all(0 <= start < end <= len(found.item.title) for start, end in found.highlights)
+    for each in ranking.items:
+        assert all(0 <= start < end <= len(each.item.title) for start, end in each.highlights)
 
 
 @pytest.mark.parametrize("text", ["🔨👍🏽", "\x00\x07\u200b", "سماعات لاسلكية", "耳机"])
 def test_what_the_shop_has_no_words_for_has_an_empty_answer(shop: Recommender, text: str) -> None:
-    found = search(shop, text, facets=True)
-    assert (found.items, found.total, found.no_good_match, found.relaxed) == ((), 0, True, ())
+    ranking = search(shop, text, facets=True)
+    assert (ranking.items, ranking.total, ranking.no_good_match, ranking.relaxed) == (
+        (),
+        0,
+        True,
+        (),
+    )
 
 
 @pytest.mark.parametrize(

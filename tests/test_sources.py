@@ -65,7 +65,7 @@ def fitted() -> sources.SourceData:
     )
 
 
-def asked(*users: int) -> Requests:
+def requests_of(*users: int) -> Requests:
     histories = log().users(np.array(users))
     sums_BD = np.add.reduceat(VECTORS[histories.items], histories.offsets[:-1])
     vectors_BD = sums_BD / np.linalg.norm(sums_BD, axis=1, keepdims=True)
@@ -74,7 +74,9 @@ def asked(*users: int) -> Requests:
     )
 
 
-def told(of: sources.SourceData, name: str, requests: Requests, k: int = 4) -> list[list[int]]:
+def retrieved_rows(
+    of: sources.SourceData, name: str, requests: Requests, k: int = 4
+) -> list[list[int]]:
     [source] = make_sources([name], of)
     assert source.source == name
     return answers(source.retrieve(requests, k))
@@ -87,7 +89,7 @@ FIRST = {"buy_again": 2, "arrivals": NEW, "tail": RARE, "popularity": None}
 @pytest.mark.parametrize("name", SOURCES)
 def test_each_source_knows_what_a_user_left_out(fitted, name):
     """What sells is the same for all, and has the left-out thing among it."""
-    [rows] = told(fitted, name, asked(0))
+    [rows] = retrieved_rows(fitted, name, requests_of(0))
     best = FIRST.get(name, 0)
     assert rows[0] == best if best is not None else 0 in rows
     bought = {2, 4, 6}
@@ -103,7 +105,7 @@ def test_a_stranger_hears_what_sells_and_what_is_new(fitted, name):
         histories=Histories.empty(),
         now_days=NOW,
     )
-    [rows] = told(fitted, name, nobody)
+    [rows] = retrieved_rows(fitted, name, nobody)
     assert rows == {"popularity": rows, "arrivals": [NEW]}.get(name, [])
     assert name != "popularity" or len(rows) == 4
 
@@ -116,7 +118,7 @@ def test_a_source_of_a_shop_without_events_is_silent_or_knows_the_catalogue(name
     of = fit_source_data(
         Histories.empty(0), NOW, items_ID=VECTORS, content=nothing, categories_I=COLOURS
     )
-    [rows] = told(of, name, asked(0))
+    [rows] = retrieved_rows(of, name, requests_of(0))
     speak = ("buy_again", "discovery", "popularity", "category_popularity", "arrivals")
     assert bool(rows) == (name in speak)
     assert len(set(rows)) == len(rows)
@@ -132,10 +134,10 @@ def test_only_content_knows_who_is_like_what_nobody_bought(fitted):
     requests = Requests(
         size=1, texts=None, vectors_BD=VECTORS[[NEW]], histories=viewed, now_days=NOW
     )
-    assert [told(fitted, name, requests) for name in ("co_occurrence", "peers", "buy_again")] == [
-        [[]]
-    ] * 3
-    assert told(fitted, "content", requests) == [[0, 2, 4, 6]]
+    assert [
+        retrieved_rows(fitted, name, requests) for name in ("co_occurrence", "peers", "buy_again")
+    ] == [[[]]] * 3
+    assert retrieved_rows(fitted, "content", requests) == [[0, 2, 4, 6]]
 
 
 def test_sources_stand_in_the_ranker_s_order(fitted):
@@ -154,10 +156,10 @@ def test_an_unknown_source_is_named_beside_those_there_are(fitted):
 
 def test_a_faiss_index_takes_the_place_of_exact_search(fitted):
     [exact] = make_sources(["discovery"], fitted)
-    [given] = make_sources(
+    [source] = make_sources(
         ["discovery"], sources.SourceData(**{**vars(fitted), "discovery": exact})
     )
-    assert given is exact
+    assert source is exact
 
 
 def saved(of, folder) -> sources.SourceData:
@@ -186,7 +188,7 @@ def saved(of, folder) -> sources.SourceData:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_is_read_answers_as_what_was_fitted(fitted, name, tmp_path):
-    requests = asked(*range(SOLD))
+    requests = requests_of(*range(SOLD))
     [made] = make_sources([name], fitted)
     [opened] = make_sources([name], saved(fitted, tmp_path))
     for left, right in zip(
@@ -215,10 +217,10 @@ def test_neighbours_in_blocks_are_neighbours_at_once(fitted, monkeypatch):
 def test_habits_are_counted_from_the_log(fitted):
     """Thing 2: bought by 0, 4 and 6, and again by 0. An event of an item that is gone is
     nobody's."""
-    found = fitted.item_stats
-    assert found.counts_I.tolist() == [6, 6, 4, 4, 3, 3, 3, 3, 0, 1]
-    assert found.first_days_I.tolist() == [60.0] * SOLD + [NOW - 5, 60.0]
-    np.testing.assert_allclose(found.repurchase_intervals.intervals_I, 20, rtol=1e-6)
+    stats = fitted.item_stats
+    assert stats.counts_I.tolist() == [6, 6, 4, 4, 3, 3, 3, 3, 0, 1]
+    assert stats.first_days_I.tolist() == [60.0] * SOLD + [NOW - 5, 60.0]
+    np.testing.assert_allclose(stats.repurchase_intervals.intervals_I, 20, rtol=1e-6)
     gone = Histories(
         offsets=np.array([0, 2]),
         items=np.array([-1, 1], np.int32),
@@ -230,10 +232,10 @@ def test_habits_are_counted_from_the_log(fitted):
 
 
 def test_habits_of_two_parts_are_those_of_one():
-    known = shoppers(users=9)
+    log = shoppers(users=9)
     added = np.where(np.arange(60) % 3, np.nan, -5.0)
-    whole = fit_item_stats(lambda: [known], 60, added)
-    parts = fit_item_stats(lambda: iter([known.slice(0, 4), known.slice(4, 9)]), 60, added)
+    whole = fit_item_stats(lambda: [log], 60, added)
+    parts = fit_item_stats(lambda: iter([log.slice(0, 4), log.slice(4, 9)]), 60, added)
     np.testing.assert_array_equal(parts.counts_I, whole.counts_I)
     np.testing.assert_array_equal(parts.first_days_I, whole.first_days_I)
     np.testing.assert_allclose(
@@ -250,8 +252,8 @@ def test_a_category_is_one_in_any_case_and_blank_ones_are_none():
     column = pa.array(labels, pa.string())
     assert category_codes(pa.table({"category": column})).tolist() == expected
     in_shards = pa.chunked_array([column[:3], column[3:3], column[3:]])
-    found = category_codes(pa.table({"category": in_shards}))
-    assert (found.tolist(), found.dtype) == (expected, np.int32)
+    codes = category_codes(pa.table({"category": in_shards}))
+    assert (codes.tolist(), codes.dtype) == (expected, np.int32)
 
 
 def test_a_shop_without_categories_has_none():

@@ -73,7 +73,7 @@ def catalogue() -> pa.Table:
 def train(folder: Path) -> None:
     items = catalogue()
     vectors_ID = setup().encoder().encode_items(item_texts(items))
-    asked = NextItemTargets(
+    targets = NextItemTargets(
         ring(range(ITEMS), 3), ((np.arange(ITEMS) + 3) % ITEMS).astype(np.int32)
     )
     every = [at for at in range(ITEMS) for _ in range(8)]
@@ -89,7 +89,9 @@ def train(folder: Path) -> None:
     by_residuals = replace(
         recipe, residual_dropout=0.0, shrinkage=0.5
     )  # the two colours of a thing read alike
-    train_user_model(log, asked, items, vectors_ID, folder=folder / USER_MODEL, recipe=by_residuals)
+    train_user_model(
+        log, targets, items, vectors_ID, folder=folder / USER_MODEL, recipe=by_residuals
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +152,9 @@ def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender
     assert release.user_space_item_vectors_ID.shape == (ITEMS, DIM) != release.item_vectors_ID.shape
     placed = model.embed_items(release.items, np.asarray(release.item_vectors_ID))
     np.testing.assert_allclose(release.user_space_item_vectors_ID, placed, atol=1e-5)
-    known = release.history(3)
+    history = release.history(3)
     np.testing.assert_allclose(
-        release.user_vectors_UD[3], model.encode_history(known, placed)[0], atol=1e-5
+        release.user_vectors_UD[3], model.encode_history(history, placed)[0], atol=1e-5
     )
 
 
@@ -200,9 +202,9 @@ def test_what_the_projected_columns_mean_changes_with_their_space_alone(shop: Se
     plain, tasted = (Release.open(store, version) for version in ("plain", "tasted"))
     assert tasted.array(files.PROJECTION).tobytes() == plain.array(files.PROJECTION).tobytes()
     assert plain.array(files.TASTE_PROJECTION).shape == (tasted.item_vectors_ID.shape[1], P)
-    kept_DP = tasted.array(files.TASTE_PROJECTION)
+    projection_DP = tasted.array(files.TASTE_PROJECTION)
     np.testing.assert_allclose(
-        tasted.user_space_item_vectors_ID @ kept_DP,
+        tasted.user_space_item_vectors_ID @ projection_DP,
         tasted.item_features.taste_projected_IP,
         atol=1e-5,
     )
@@ -218,16 +220,16 @@ def test_a_search_takes_the_taste_of_the_night(shop: Setup) -> None:
     """Of dot products in the model's space, which is not the one that the text is compared in."""
     tasted, text = opened(shop, "tasted"), "vase"
     vector_D = shop.encoder().encode_queries([text])[0]
-    found = tasted.search(Query(request_id="r", k=2, user_id="u03", text=text), vector_D)
-    rows = tasted.release.item_ids.rows(pa.array([each.item.item_id for each in found.items]))
+    ranking = tasted.search(Query(request_id="r", k=2, user_id="u03", text=text), vector_D)
+    rows = tasted.release.item_ids.rows(pa.array([each.item.item_id for each in ranking.items]))
     user = tasted.release.user_ids.row("u03")
-    assert found.personalised
+    assert ranking.personalised
     liked = (
         np.asarray(tasted.release.user_space_item_vectors_ID)[rows]
         @ np.asarray(tasted.release.user_vectors_UD)[user]
     )
     np.testing.assert_allclose(
-        [found.features.row(place)["personal"] for place in range(2)], liked, atol=1e-5
+        [ranking.features.row(place)["personal"] for place in range(2)], liked, atol=1e-5
     )
 
 
@@ -266,19 +268,19 @@ def test_the_job_trains_user_model_and_mixer_and_the_next_night_takes_them(
     ]
     monkeypatch.setattr(sys, "argv", ["train_models", *flags])
     assert train_models.main() == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["user_model/ndcg@10"] >= 0
-    assert told["mixer/buyers"] > 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["user_model/ndcg@10"] >= 0
+    assert summary["mixer/buyers"] > 0
     manifest = night.run_night(planning.begin(shop, UNTIL, "mixed"), print)
     assert tuple(manifest.sources) == SOURCES
     served = build_recommender(
         with_models(shop, manifest.models), Release.open(ArtifactStore(shop.home), "mixed")
     )
     assert isinstance(served.recommend_ranker, Mixer)
-    known = str(served.release.users["user_id"][0])
+    user_id = str(served.release.users["user_id"][0])
     nightly, live = (
-        served.recommend(Query(request_id="r", k=5, user_id=known)),
-        served.recommend(Query(request_id="r", k=5, user_id=known), buys(3, user=known)),
+        served.recommend(Query(request_id="r", k=5, user_id=user_id)),
+        served.recommend(Query(request_id="r", k=5, user_id=user_id), buys(3, user=user_id)),
     )
     assert len(nightly.items) == len(live.items) == 5
     assert "follows" in {source for item in live.items for source in item.sources}

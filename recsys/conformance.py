@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         DatasetAdapter,
         Encoder,
         EventStore,
-        Explained,
+        ExplainableRanker,
         Ranker,
         Retriever,
         Scorer,
@@ -83,12 +83,12 @@ if TYPE_CHECKING:
 
     def linear_rankers(
         a: WeightedSum, b: LinearRanker, c: InterestRanker
-    ) -> tuple[list[Ranker], list[Explained]]:
+    ) -> tuple[list[Ranker], list[ExplainableRanker]]:
         return [a, b, c], [a, b, c]
 
     def learned_rankers(
         a: Mixer, b: TreeRanker, c: NetRanker
-    ) -> tuple[list[Ranker], list[Explained]]:
+    ) -> tuple[list[Ranker], list[ExplainableRanker]]:
         return [a, b, c], [a, b, c]
 
     def classifiers(a: IntentClassifier) -> Classifier:

@@ -120,7 +120,7 @@ class Ranker(Protocol):
 
 
 @runtime_checkable
-class Explained(Protocol):
+class ExplainableRanker(Protocol):
     """A ranker that can say what each feature did to a score."""
 
     feature_names: tuple[str, ...]
@@ -132,7 +132,7 @@ class Explained(Protocol):
 
 
 @dataclass(frozen=True)
-class Appended:
+class AppendResult:
     """Outcome of an append: `duplicates` had an `event_id` that the log has already, `dropped` are
     of users who opted out, or not later than their user's `forgotten`."""
 
@@ -177,7 +177,7 @@ class EventLog(Protocol):
     numbered by `sequence`, in order of arrival, from 1 and with gaps: a night reads up to a fixed
     position while more arrive, and a follower of the log resumes where it stopped."""
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         """All or none; an `event_id` that the log has already is counted and skipped."""
         ...
 

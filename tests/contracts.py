@@ -22,12 +22,12 @@ from recsys.arrays import Candidates, Histories, Requests
 from recsys.datasets.validate import LINE, check_events, check_items
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.interfaces import (
-    Appended,
+    AppendResult,
     Chunk,
     DatasetAdapter,
     Encoder,
     EventStore,
-    Explained,
+    ExplainableRanker,
     LogPosition,
     Ranker,
     Retriever,
@@ -424,7 +424,7 @@ class EventStoreContract:
         assert store.counts() == {"interactions": 0, "impressions": 0, "quarantined": 0}
         assert store.end() == LogPosition(0, 0)
         assert list(store.interactions(10)) == list(store.impressions()) == []
-        assert store.append([]) == Appended(0, 0)
+        assert store.append([]) == AppendResult(0, 0)
 
     def test_interactions_come_back_as_they_were_in_order_of_arrival(
         self, store: EventStore
@@ -440,7 +440,7 @@ class EventStoreContract:
             price=9.99,
         )
         early = interaction("e2", minute=-5)
-        assert store.append([late, early]) == Appended(2, 0)
+        assert store.append([late, early]) == AppendResult(2, 0)
         (batch,) = store.interactions(store.end().interactions)
         assert batch.schema == LIVE_EVENTS
         assert [Interaction(**row) for row in batch.to_pylist()] == [late, early]
@@ -448,7 +448,7 @@ class EventStoreContract:
     def test_an_event_seen_before_is_counted_and_skipped(self, store: EventStore) -> None:
         store.append([interaction("e1")])
         again = [interaction("e1", minute=9), interaction("e2"), interaction("e2")]
-        assert store.append(again) == Appended(1, 2)
+        assert store.append(again) == AppendResult(1, 2)
         assert store.user_events("u", EVENING - timedelta(days=1), 10).interactions == [
             interaction("e1"),
             interaction("e2"),
@@ -459,7 +459,7 @@ class EventStoreContract:
         with pytest.raises(InputError):
             store.append([interaction("e1"), interaction("\ud800")])
         assert store.counts()["interactions"] == 0
-        assert store.append([interaction("e1")]) == Appended(1, 0)
+        assert store.append([interaction("e1")]) == AppendResult(1, 0)
 
     def test_user_events_are_the_newest_of_one_user_oldest_first(self, store: EventStore) -> None:
         def minutes(after: int, limit: int) -> list[str]:
@@ -583,7 +583,7 @@ class EventStoreContract:
         gone = {"interactions": 1, "impressions": 1, "quarantined": 1}
         store.set_privacy_state("u", PrivacyState(forgotten=EVENING + timedelta(minutes=2)))
         assert store.traces("u") == store.forget("u") == gone
-        assert store.append([interaction("late", minute=2)]) == Appended(0, 0, 1)
+        assert store.append([interaction("late", minute=2)]) == AppendResult(0, 0, 1)
         store.append_impressions([replace(shown, request_id="r3")])
         assert store.traces("u") == store.forget("u") == dict.fromkeys(gone, 0)
         assert (
@@ -594,7 +594,7 @@ class EventStoreContract:
             [],
         )
         assert store.counts() == gone
-        assert store.append([interaction("back again", minute=3)]) == Appended(1, 0)
+        assert store.append([interaction("back again", minute=3)]) == AppendResult(1, 0)
         other = self.open(tmp_path)
         assert other.traces("u") == {"interactions": 1, "impressions": 0, "quarantined": 0}
         other.close()
@@ -615,7 +615,7 @@ class EventStoreContract:
 
     def test_who_opted_out_leaves_nothing(self, store: EventStore) -> None:
         store.set_privacy_state("u", PrivacyState(opted_out=True))
-        assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(
+        assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == AppendResult(
             1, 0, 1
         )
         store.append_impressions(
@@ -632,7 +632,7 @@ class EventStoreContract:
         )
         assert store.counts() == {"interactions": 1, "impressions": 0, "quarantined": 0}
         store.set_privacy_state("u", PrivacyState())
-        assert store.append([interaction("e1")]) == Appended(1, 0)
+        assert store.append([interaction("e1")]) == AppendResult(1, 0)
 
     def test_every_opener_and_thread_sees_what_was_appended(
         self, store: EventStore, tmp_path: Path
@@ -855,7 +855,7 @@ class ExplainedContract(RankerContract):
 
     def test_contributions_make_the_score(self) -> None:
         ranker = self.make()
-        assert isinstance(ranker, Explained)
+        assert isinstance(ranker, ExplainableRanker)
         for size in ((3, 7), (1, 1), (2, 0)):
             told_BNF = ranker.contributions(self.features(*size))
             assert told_BNF.dtype == np.float32

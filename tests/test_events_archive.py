@@ -21,7 +21,7 @@ from recsys.events.archive import ArchivedEventLog
 from recsys.events.archive_files import KINDS
 from recsys.events.redis import RedisEventStore
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, ArchivableStore, EventStore, LogPosition
+from recsys.interfaces import AppendResult, ArchivableStore, EventStore, LogPosition
 from recsys.privacy.traces import find_log_traces
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import FeatureTable, Impression, Interaction, PrivacyState
@@ -61,7 +61,7 @@ store.drain()
 class DrainedAtOnce(ArchivedEventLog):
     """Nothing stays in the live log for longer than a call."""
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         appended = super().append(interactions)
         self.drain()
         return appended

@@ -13,7 +13,7 @@ import pytest
 from recsys.errors import InputError, StoreDownError
 from recsys.events.redis import RedisEventStore
 from recsys.events.redis_scripts import RECENT_EVENTS
-from recsys.interfaces import Appended, EventStore, LogPosition
+from recsys.interfaces import AppendResult, EventStore, LogPosition
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
 
@@ -39,7 +39,7 @@ def test_an_acknowledged_event_survives_kill_9_of_the_server(tmp_path: Path) -> 
         with pytest.raises(StoreDownError, match="cannot be reached"):
             store.append([interaction("e3")])
         server.start()
-        assert store.append([interaction("e2"), interaction("e3")]) == Appended(1, 1)
+        assert store.append([interaction("e2"), interaction("e3")]) == AppendResult(1, 1)
         assert [event.event_id for event in store.user_events("u", LONG_AGO, 9).interactions] == [
             "e1",
             "e2",
@@ -72,7 +72,7 @@ def test_a_full_server_takes_nothing_and_says_so(tmp_path: Path) -> None:
         with pytest.raises(StoreDownError):
             store.append([interaction("e2")])
         store.client.config_set("maxmemory", 0)
-        assert store.append([interaction("e2")]) == Appended(1, 0)
+        assert store.append([interaction("e2")]) == AppendResult(1, 0)
     finally:
         server.kill()
 
@@ -86,7 +86,7 @@ def test_recent_is_bounded_and_acknowledged_rows_leave_it_alone(
     assert store.counts()["interactions"] == 5
     assert store.traces("u")["interactions"] == RECENT_EVENTS  # those that left the stream, too
     assert len(store.user_events("u", LONG_AGO, 2 * RECENT_EVENTS).interactions) == RECENT_EVENTS
-    assert store.append([interaction("e3")]) == Appended(0, 1)
+    assert store.append([interaction("e3")]) == AppendResult(0, 1)
     store.close()
 
 

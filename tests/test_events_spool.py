@@ -20,7 +20,7 @@ from recsys.errors import StoreDownError
 from recsys.events.redis import RedisEventStore
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, EventStore, LogState, UserEvents
+from recsys.interfaces import AppendResult, EventStore, LogState, UserEvents
 from recsys.types import FeatureTable, Impression, PrivacyState
 from tests.contracts import EVENING, EventStoreContract, interaction
 from tests.redis_server import RedisServer
@@ -91,7 +91,7 @@ def test_what_comes_while_the_log_is_down_is_there_once_and_in_order(
     store.append([interaction("e0")])
     server.kill()
     for number in range(1, 6):
-        assert store.append([interaction(f"e{number}", minute=number)]) == Appended(1, 0)
+        assert store.append([interaction(f"e{number}", minute=number)]) == AppendResult(1, 0)
     store.append([interaction("e0")])
     store.append_impressions([SHOWN])
     store.quarantine([("no such item", {"user_id": "u", "time": EVENING})])
@@ -106,7 +106,7 @@ def test_what_comes_while_the_log_is_down_is_there_once_and_in_order(
     assert ids(store) == [f"e{number}" for number in range(6)]
     assert list(store.impressions()) == [SHOWN]
     assert store.counts() == {"interactions": 6, "impressions": 1, "quarantined": 1}
-    assert store.append([interaction("e5"), interaction("e6")]) == Appended(1, 1)
+    assert store.append([interaction("e5"), interaction("e6")]) == AppendResult(1, 1)
     store.close()
 
 
@@ -175,7 +175,9 @@ def test_privacy_states_hold_while_the_log_is_down(server: RedisServer, tmp_path
     store = spooled(server, tmp_path)
     store.set_privacy_state("u", PrivacyState(opted_out=True))
     server.kill()
-    assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == Appended(1, 0, 1)
+    assert store.append([interaction("e1"), interaction("e2", user_id="v")]) == AppendResult(
+        1, 0, 1
+    )
     store.append_impressions([SHOWN, replace(SHOWN, request_id="r2", user_id=None)])
     assert store.privacy_state("u") == PrivacyState(opted_out=True)
     assert store.user_events("u", LONG_AGO, 9) == UserEvents(PrivacyState(opted_out=True), [])

@@ -202,7 +202,7 @@ def test_not_found_by_a_search(plain: Recommender) -> None:
 
 
 def test_not_brought_by_any_source(plain: Recommender) -> None:
-    """Without buy-again nothing brings what he bought last."""
+    """Without buy-again no source retrieves what they bought last."""
     sources = tuple(source for source in plain.recommend_sources if source.source != "buy_again")
     weights = WeightedSum({source.source: 1.0 for source in sources})
     shop = replace(plain, recommend_sources=sources, recommend_ranker=weights)

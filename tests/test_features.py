@@ -61,7 +61,7 @@ def history(*events: tuple[int, int, float, float]) -> Histories:
     )
 
 
-#: A day ago he bought item 0 for 20 each; then he looked at it, and ten minutes ago at item 2.
+#: A day ago they bought item 0 for 20 each; then viewed it, and ten minutes ago at item 2.
 KNOWN = history(
     (0, PURCHASE, NOW - 1, 20.0), (0, VIEW, NOW - 0.5, np.nan), (2, VIEW, NOW - 10 * MINUTE, np.nan)
 )
@@ -91,7 +91,7 @@ def test_a_price_is_compared_with_its_category() -> None:
 
 
 def test_a_price_is_compared_with_what_the_user_usually_pays() -> None:
-    """He paid 20, looked at what costs 10 now, and at what costs 5."""
+    """They paid 20, viewed what costs 10 now, and what costs 5."""
     assert value("price_to_usual") == close(0, np.log(4), -np.log(2), 0)
     assert value("price_to_usual", Histories.empty()) == [0, 0, 0, 0]
 
@@ -103,7 +103,7 @@ def test_the_usual_of_an_even_number_is_in_the_middle() -> None:
 
 
 def test_a_price_level_is_compared_with_his() -> None:
-    """He looks at what costs half as much as its category; what has no category has no level."""
+    """They view what costs half as much as its category; what has no category has no level."""
     cheap = history((0, VIEW, NOW, np.nan))
     assert value("price_level", cheap) == close(0, np.log(4), np.log(2), 0)
     assert value("price_level", Histories.empty()) == [0, 0, 0, 0]

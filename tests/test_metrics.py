@@ -6,7 +6,7 @@ from sklearn.metrics import ndcg_score
 
 from recsys import metrics
 
-#: Three users: two of his three items found, none of his one, no truth.
+#: Three users: two of their three items are hits, none of their one, no truth.
 ROWS_UK = np.array([[4, 9, 2, -1], [1, 2, 3, -1], [5, -1, -1, -1]])
 OFFSETS, ITEMS = np.array([0, 3, 4, 4]), np.array([2, 4, 7, 9])
 

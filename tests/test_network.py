@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.errors import InputError, NotFoundError
-from recsys.interfaces import Explained
+from recsys.interfaces import ExplainableRanker
 from recsys.ranking.network import NetRanker, Network, Shape, load_network, save_network
 from tests.contracts import ExplainedContract
 
@@ -37,7 +37,7 @@ class TestNetwork(ExplainedContract):
         save_network(network(), tmp_path)
         self.folder = tmp_path
 
-    def make(self) -> Explained:
+    def make(self) -> ExplainableRanker:
         return NetRanker(self.folder)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.interfaces import Appended, LogState, UserEvents
+from recsys.interfaces import AppendResult, LogState, UserEvents
 from recsys.types import Filters, Impression, Interaction, PrivacyState, Query, Ranking, Vectors
 from serve.replicas import ShopReplica
 from serve.routes.shop import NotReadyError, RecordedEvents
@@ -63,9 +63,9 @@ class FakeLog:
     def set_privacy_state(self, user_id: str, state: PrivacyState) -> None:
         self.privacy[user_id] = state
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         self.stored += interactions
-        return Appended(len(interactions), 0)
+        return AppendResult(len(interactions), 0)
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         self.impressions += impressions

@@ -159,14 +159,15 @@ def test_the_release_has_the_items_where_the_model_puts_them(tasted: Recommender
 
 
 def test_the_next_request_after_an_event_knows_it(tasted: Recommender) -> None:
-    """A stranger's second event and his fourth: what he is shown is what follows in the ring."""
+    """A stranger's second event and their fourth: what they are shown is what follows in the
+    ring."""
     assert not tasted.recommend(Query(request_id="r", k=1, user_id="nobody")).personalised
     assert foretold(tasted, 2) > 0.7
     assert foretold(tasted, 4) > 0.7
 
 
 def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recommender) -> None:
-    """u03 bought odd things alone; as soon as he goes along the ring he is offered what follows
+    """u03 bought odd things alone; as soon as they go along the ring they are offered what follows
     there, odd or even."""
     release = tasted.release
     nearest = (
@@ -175,7 +176,7 @@ def test_an_event_moves_the_answer_of_one_who_has_a_nightly_list(tasted: Recomme
     ).argmax()
     before = first(tasted, user="u03")
     assert f"i{before:02d}" == release.item_ids[int(nearest)], (
-        "the night made his list with the same model"
+        "the night made their list with the same model"
     )
     assert foretold(tasted, 4, "u03") > 0.7
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import NotFoundError
-from recsys.interfaces import Explained
+from recsys.interfaces import ExplainableRanker
 from recsys.ranking.trees import TreeRanker, save_trees
 from tests.contracts import ExplainedContract
 
@@ -29,7 +29,7 @@ class TestTrees(ExplainedContract):
     def _opened(self, folder):
         self.folder = folder
 
-    def make(self) -> Explained:
+    def make(self) -> ExplainableRanker:
         return TreeRanker(self.folder)
 
 

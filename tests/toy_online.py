@@ -50,7 +50,7 @@ def flow(
 
 
 def examples(lists, origins=None) -> pa.Table:
-    """As `joins.label_examples` makes them; each user at an address of his own, or all at
+    """As `joins.label_examples` makes them; each user at an address of their own, or all at
     `origins`."""
     owner, place = np.nonzero(lists.present_BK)
     count, names = len(owner), lists.names

@@ -22,7 +22,7 @@ from recsys.events.archive_files import (
     to_impression,
     to_impression_batch,
 )
-from recsys.interfaces import Appended, ArchivableStore, LogPosition, LogState, UserEvents
+from recsys.interfaces import AppendResult, ArchivableStore, LogPosition, LogState, UserEvents
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import LIVE_EVENTS
 from recsys.types import Impression, Interaction, PrivacyState
@@ -46,7 +46,7 @@ class ArchivedEventLog:
 
     # Delegated to the live log
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         assert self._is_synchronised
         return self.live.append(interactions)
 

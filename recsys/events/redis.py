@@ -31,7 +31,7 @@ from recsys.events.codec import (
     to_microseconds,
 )
 from recsys.events.redis_client import call, connect, warn_unless_durable
-from recsys.interfaces import Appended, LogPosition, LogState, UserEvents
+from recsys.interfaces import AppendResult, LogPosition, LogState, UserEvents
 from recsys.types import Impression, Interaction, PrivacyState
 
 logger = logging.getLogger(__name__)
@@ -76,13 +76,13 @@ class RedisEventStore:
 
     # The log
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         rows: list[Any] = []
         for event in interactions:
             data = encode_interaction(event)
             user, time = self.digest(event.user_id), to_microseconds(event.time)
             rows += [self.digest(event.event_id), user, event.user_id, time, data]
-        return Appended(*call(self._append, args=[self.prefix, self.remembered_s, *rows]))
+        return AppendResult(*call(self._append, args=[self.prefix, self.remembered_s, *rows]))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows: list[Any] = []

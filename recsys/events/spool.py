@@ -29,7 +29,7 @@ from recsys.events.codec import (
     encode_interaction,
 )
 from recsys.events.spool_file import SpoolFile, orphans, read_lines
-from recsys.interfaces import Appended, EventStore, LogPosition, LogState, UserEvents
+from recsys.interfaces import AppendResult, EventStore, LogPosition, LogState, UserEvents
 from recsys.types import Impression, Interaction, PrivacyState
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class SpooledEventLog:
 
     # Works while the log is down
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         appended = self._unless_down(lambda: self.store.append(interactions))
         if appended is not None:
             return appended
@@ -79,7 +79,7 @@ class SpooledEventLog:
         ]
         events = [event for _, event in permitted]
         self._spool("interactions", [row for row, _ in permitted], events)
-        return Appended(len(events), 0, len(rows) - len(events))
+        return AppendResult(len(events), 0, len(rows) - len(events))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         if self._written(lambda: self.store.append_impressions(impressions)):

@@ -33,7 +33,7 @@ from recsys.events.sqlite_schema import (
     interaction_row,
     privacy_state_of,
 )
-from recsys.interfaces import Appended, LogPosition, LogState, UserEvents
+from recsys.interfaces import AppendResult, LogPosition, LogState, UserEvents
 from recsys.tables import NUMBERED_EVENTS
 from recsys.types import Impression, Interaction, PrivacyState
 
@@ -73,12 +73,12 @@ class SqliteEventStore:
 
     # The log
 
-    def append(self, interactions: Sequence[Interaction]) -> Appended:
+    def append(self, interactions: Sequence[Interaction]) -> AppendResult:
         rows = [interaction_row(event) for event in self._permitted(interactions)]
         accepted = self.database.insert(
             "interactions", INTERACTION, rows, "ON CONFLICT (event_id) DO NOTHING"
         )
-        return Appended(accepted, len(rows) - accepted, len(interactions) - len(rows))
+        return AppendResult(accepted, len(rows) - accepted, len(interactions) - len(rows))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
         rows = [impression_row(each) for each in self._permitted(impressions)]

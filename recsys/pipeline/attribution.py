@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.interfaces import Explained, Ranker
+from recsys.interfaces import ExplainableRanker, Ranker
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.replay import Replay
 from recsys.pipeline.rerank import COLUMN, TABLE
@@ -116,7 +116,7 @@ def _contributions(
 ) -> tuple[float, tuple[Contribution, ...]]:
     """Base and contributions, largest first, the numbers of a vector summed; none where the ranker
     cannot explain itself."""
-    if not isinstance(ranker, Explained):
+    if not isinstance(ranker, ExplainableRanker):
         return 0.0, ()
     added_F = ranker.contributions(features_NF[None])[0, place].astype(float)
     sums: dict[str, tuple[float, float]] = {}

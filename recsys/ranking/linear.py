@@ -34,7 +34,7 @@ class WeightedSum:
         return features_BNF @ self._weights_F
 
     def contributions(self, features_BNF: Floats) -> Floats:
-        """Weight x score of each source, and 0 to begin from (`interfaces.Explained`)."""
+        """Weight x score of each source, and 0 to begin from (`interfaces.ExplainableRanker`)."""
         base_BN1 = np.zeros((*features_BNF.shape[:2], 1), np.float32)
         return np.concatenate([features_BNF * self._weights_F, base_BN1], axis=2)
 

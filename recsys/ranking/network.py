@@ -170,7 +170,7 @@ def load_network(folder: str | Path) -> Network:
 
 class NetRanker:
     """Scores by the network in a folder, on the CPU with `threads` threads of this process.
-    `Ranker` and `Explained`.
+    `Ranker` and `ExplainableRanker`.
 
     An item's score does not depend on the other candidates, to rounding.
     """

@@ -19,7 +19,8 @@ BOOSTER, NAMES = "trees.txt", "features.json"
 
 
 class TreeRanker:
-    """Scores by the LightGBM booster in a folder, with `threads` threads. `Ranker` and `Explained`.
+    """Scores by the LightGBM booster in a folder, with `threads` threads. `Ranker` and
+    `ExplainableRanker`.
 
     Made cheaply: the first score loads the trees. Raises NotFoundError where the folder has none.
     """

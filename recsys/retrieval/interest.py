@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.arrays import Candidates, Histories, Requests
-from recsys.interfaces import Explained, Ranker
+from recsys.interfaces import ExplainableRanker, Ranker
 from recsys.ranking.linear import LinearRanker
 from recsys.retrieval.behaviour.sparse import is_bought, ragged_top_k
 from recsys.retrieval.vectors.exact import check_k
@@ -76,7 +76,7 @@ class InterestRanker:
     def contributions(self, features_BNF: Floats) -> Floats:
         """Of a ranker that explains itself: its contributions, scaled to the share that its score
         has, then the interest's."""
-        assert isinstance(self._ranker, Explained)
+        assert isinstance(self._ranker, ExplainableRanker)
         others_BN = self._ranker.score(features_BNF[:, :, :-1])
         both_BN3 = self._both.contributions(np.stack([others_BN, features_BNF[:, :, -1]], axis=2))
         nonzero_BN1 = others_BN[:, :, None] != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -16,8 +17,6 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Triton's kernels come in with a part that runs on a GPU, whose torch brings Triton.
 ON_GPUS = {
-    "recsys.encoders.attention",
-    "recsys.encoders.packed",
     "recsys.retrieval.vectors.gpu",
     "recsys.retrieval.vectors.kernels",
 }
@@ -52,11 +51,11 @@ def closure(requirements: list[str]) -> set[str]:
         need, extra = queue.pop()
         if need.marker and not need.marker.evaluate({"extra": extra}):
             continue
-        for wanted_extra in ("", *need.extras):
-            pair = (canonicalize_name(need.name), wanted_extra)
+        for its_extra in ("", *need.extras):
+            pair = (canonicalize_name(need.name), its_extra)
             if pair not in reached:
                 reached.add(pair)
-                queue += [(Requirement(each), wanted_extra) for each in requires(need.name)]
+                queue += [(Requirement(each), its_extra) for each in requires(need.name)]
     return {name for name, _ in reached}
 
 
@@ -68,11 +67,14 @@ def requires(name: str) -> list[str]:
 
 
 def undeclared() -> set[str]:
-    """Top-level modules installed here that a base install would not have."""
+    """Top-level modules installed here that a base install would not have. Asked of a new process:
+    Ray puts packages of its own on the path of this one."""
     installed = closure(PROJECT["dependencies"])
+    code = "import json; from importlib.metadata import packages_distributions as all_packages; "
+    packages = json.loads(run(code + "print(json.dumps(all_packages()))").stdout)
     return {
         module
-        for module, names in metadata.packages_distributions().items()
+        for module, names in packages.items()
         if not {canonicalize_name(name) for name in names} & installed
     } - {"recsys", "serve", "jobs"}
 

@@ -292,6 +292,7 @@ def test_banking77_begins_at_the_nearest_centroid(tmp_path):
     assert len(IntentClassifier(tmp_path).classes) == 77
 
 
+@pytest.mark.slow
 def test_the_job_prints_its_numbers_as_json(tiny, tmp_path, monkeypatch, capsys):  # noqa: F811
     rows = [f"{text},{label}" for text, label in zip(TEXTS, LABELS, strict=True)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))

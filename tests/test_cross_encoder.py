@@ -17,6 +17,8 @@ from recsys.training.cross_encoder import UNJUDGED, judged_ndcg, with_negatives
 from recsys.training.schedule import Schedule
 from tests.toy_search import TEXTS, VERBS, VOCABULARY, bert_folder, judged
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=3e-3, patience=0)
 
 

@@ -359,6 +359,7 @@ def run(shop, monkeypatch, capsys, *flags):
     return code, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_job_s_last_line(shop, monkeypatch, capsys):
     code, printed = run(shop, monkeypatch, capsys, "--seeds", "2")
     lines = printed.out.splitlines()

@@ -213,6 +213,7 @@ def test_a_shelf_stands_in_the_order_of_rows():
     assert scores_IN[ROWS["milk"]][others - 1] == 0 < scores_IN[ROWS["milk"]][others - 2]
 
 
+@pytest.mark.slow
 def test_the_mixer_learns_from_earlier_periods_and_sees_nothing_later():
     """Three weeks in which everybody buys milk again, and whatever comes after them."""
     weeks = [

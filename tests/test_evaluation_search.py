@@ -264,6 +264,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return evaluate_search.main()
 
 
+@pytest.mark.slow
 def test_the_job_trains_measures_and_prints(
     shop: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -392,6 +393,7 @@ def test_titles_are_measured_beside_the_baseline(monkeypatch: pytest.MonkeyPatch
     assert rows["nightshelf"]["recall@10/valid"] >= rows["bm25"]["recall@10/valid"]
 
 
+@pytest.mark.slow
 def test_intents_are_measured_beside_a_linear_model(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

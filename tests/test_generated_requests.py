@@ -40,6 +40,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "ray.serve")
 
 
+@pytest.mark.slow
 def test_no_generated_request_breaks_a_route(
     record_property: Callable[[str, object], None],
 ) -> None:

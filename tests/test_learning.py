@@ -253,6 +253,7 @@ def test_what_was_logged_in_another_space_teaches_nothing(shop: Setup, tmp_path:
     assert "early" not in read_ranking_log(replace(shop, home=str(home))).lists.request_ids_B
 
 
+@pytest.mark.slow
 def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     shop: Setup, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,6 +246,7 @@ def test_a_loss_that_is_no_number():
         )
 
 
+@pytest.mark.slow
 def test_two_workers_take_the_steps_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

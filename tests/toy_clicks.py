@@ -29,6 +29,7 @@ def swap_pairs(orders_BK, epsilon, rng):
 def toy_log(
     requests=2000,
     seed=0,
+    *,
     epsilon=0.0,
     curve=CURVE,
     shuffled=0.0,
@@ -61,7 +62,7 @@ def toy_log(
 
 
 def toy_lists(
-    features_BKF, gains_BK, propensities_BK=None, scores_BK=None, names=NAMES, users=None
+    features_BKF, gains_BK, propensities_BK=None, scores_BK=None, *, names=NAMES, users=None
 ):
     """`LoggedRankings` of full lists from the first position on."""
     size, places = gains_BK.shape
@@ -85,7 +86,7 @@ def toy_lists(
     )
 
 
-def toy_vector_log(requests=2000, seed=0, dim=8, strength=4.0, weight=0.0, curve=CURVE):
+def toy_vector_log(requests=2000, seed=0, *, dim=8, strength=4.0, weight=0.0, curve=CURVE):
     """As `toy_log`, but relevance depends on the similarities of item and query, and of user and
     the item's taste, and with `weight` on a scalar. In random order."""
     rng = np.random.default_rng(seed)

@@ -30,14 +30,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(
     base: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, cross_encoder.Fitted]:
+) -> tuple[Path, cross_encoder.FitResult]:
     folder = tmp_path_factory.mktemp("cross-encoder")
     return folder, cross_encoder.train_cross_encoder(
         base, TEXTS, judged(VERBS[:3]), judged(VERBS[3:], 1), folder=folder, schedule=SCHEDULE
     )
 
 
-def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.Fitted]) -> None:
+def test_training_learns_to_compare(trained: tuple[Path, cross_encoder.FitResult]) -> None:
     """Queries with a verb that training never saw: which items say the "bb" of their "aa"?"""
     folder, fitted = trained
     assert fitted.best > 0.9 > 0.6 > fitted.start
@@ -66,7 +66,7 @@ def test_same_seed_same_scores(base: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_pair_scores_the_same_in_any_batch(trained: tuple[Path, cross_encoder.Fitted]) -> None:
+def test_a_pair_scores_the_same_in_any_batch(trained: tuple[Path, cross_encoder.FitResult]) -> None:
     queries = ["buy aa1", "aa1", "find cheap aa3 black c1 c2 c3", "", "aa7"] * 5
     texts = ["bb1 red c0", "bb2 " * 30, "bb3", "bb4 green", ""] * 5
     together = CrossEncoder(trained[0], batch_size=32).scores(queries, texts)
@@ -81,14 +81,14 @@ def test_a_pair_scores_the_same_in_any_batch(trained: tuple[Path, cross_encoder.
     assert len(np.unique(together.round(5))) > 2
 
 
-def test_nothing_to_score(trained: tuple[Path, cross_encoder.Fitted]) -> None:
+def test_nothing_to_score(trained: tuple[Path, cross_encoder.FitResult]) -> None:
     reader = CrossEncoder(trained[0])
     assert reader.scores([], []).shape == (0,)
     assert "_model" not in vars(reader), "nothing was loaded for it"
 
 
 def test_queries_and_texts_of_other_numbers_are_refused(
-    trained: tuple[Path, cross_encoder.Fitted],
+    trained: tuple[Path, cross_encoder.FitResult],
 ) -> None:
     with pytest.raises(ValueError, match="longer"):
         CrossEncoder(trained[0]).scores(["aa1"], ["bb1", "bb2"])

@@ -140,7 +140,8 @@ def test_recsys_loads_nothing_heavy() -> None:
     ]
     code = (
         f"import importlib, sys\nfor name in {light}:\n    importlib.import_module(name)\n"
-        f"    loaded = {HEAVY} & set(sys.modules)\n    assert not loaded, f'import {{name}} loads {{loaded}}'"
+        f"    loaded = {HEAVY} & set(sys.modules)\n"
+        "    assert not loaded, f'import {name} loads {loaded}'"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
@@ -306,5 +307,8 @@ def untrue(text: str, folder: Path) -> list[str]:
 
 
 def test_an_untrue_document_is_found() -> None:
-    text = "See [x](gone.md), `recsys/gone.py`, `python -m jobs.gone`, `make gone` and recsys/types.py, jobs/__init__.py."
+    text = (
+        "See [x](gone.md), `recsys/gone.py`, `python -m jobs.gone`, `make gone` and "
+        "recsys/types.py, jobs/__init__.py."
+    )
     assert untrue(text, ROOT) == ["gone.md", "recsys/gone.py", "jobs.gone", "make gone"]

@@ -13,7 +13,7 @@ from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Mask
 from recsys.understanding.query_parser import QueryParser
-from tests.toy_search import (
+from tests.toy_searcher import (
     BY_TASTE,
     CHARGER,
     DRILL,

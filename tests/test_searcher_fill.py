@@ -11,7 +11,7 @@ from recsys.pipeline.searcher import HybridSearcher, SearchChoices
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Mask
-from tests.toy_search import (
+from tests.toy_searcher import (
     COLOURS,
     POPULARITY,
     THINGS,

@@ -12,7 +12,7 @@ from recsys.config import search_ranker
 from recsys.errors import InputError
 from recsys.pipeline.searcher import CROSS_ENCODER, SearchChoices
 from recsys.ranking.linear import LinearRanker
-from tests.toy_search import (
+from tests.toy_searcher import (
     CHARGER,
     INDEX,
     NARROW,

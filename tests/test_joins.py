@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from recsys.events.joins import feature_names, label_examples
+from recsys.errors import InputError
+from recsys.events.joins import feature_names, label_examples, query_pairs
 from recsys.events.log_checks import count_anomalies
 from recsys.tables import EXAMPLES
-from recsys.types import Impression
+from recsys.types import Impression, Rows
 from tests.event_log import HOME, NOON, SEARCH, batches, event
 
 
@@ -107,3 +110,80 @@ def test_sanity_counts_each_fault_once() -> None:
         "clock_skew": 1,
     }
     assert set(count_anomalies([], [], NOON).values()) == {0}
+
+
+def rows_of(item_ids: pa.ChunkedArray) -> Rows:
+    """a, b, c are the rows 0, 1, 2; no other item is known."""
+    return np.array(["abc".find(item) for item in item_ids.to_pylist()], np.int32)
+
+
+def searches(*queries: str | None) -> list[Impression]:
+    """Answers r0, r1, ... to these queries, each of the items a, b and an unknown one."""
+    return [
+        replace(HOME, request_id=f"r{at}", query=query, item_ids=("a", "b", "?"))
+        for at, query in enumerate(queries)
+    ]
+
+
+def test_searches_that_led_to_something_are_pairs_split_by_query() -> None:
+    """Of these queries the hash puts "pot" into the part to choose on."""
+    events = batches(
+        event("b", "click", "r0"),
+        event("b", "purchase", "r1"),  # the same query in another spelling
+        event("a", "view", "r0"),
+        event("?", "purchase", "r0"),
+        event("a", "cart", "r2"),
+        event("b", "view", "r2"),
+        event("a", "click", "r3"),
+        event("a", "click", "r4"),
+    )
+    shown = searches("Tea", " tea ", "pot", "  ", None, "mug")
+    pairs = query_pairs(label_examples(shown, events), rows_of)
+    assert {name: part.queries for name, part in pairs.items()} == {
+        "train": ("tea",),
+        "valid": ("pot",),
+    }
+    triples = {
+        name: list(zip(part.query_P, part.rows_P, part.grades_P.round(3).tolist(), strict=True))
+        for name, part in pairs.items()
+    }
+    assert triples == {
+        "train": [(0, 0, 0.5), (0, 1, 1.0)],
+        "valid": [(0, 0, pytest.approx(0.9)), (0, 1, 0.5)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("pot", "2 items were touched after a search, none of them for a query of the train part"),
+        ("tea", "2 items were touched after a search, none of them for a query of the valid part"),
+        (None, "0 items were touched after a search, none of them for a query of the train part"),
+    ],
+)
+def test_a_log_without_a_query_to_train_or_to_choose_on_is_refused(
+    query: str | None, reason: str
+) -> None:
+    events = batches(event("a", "click", "r0"), event("b", "click", "r0"))
+    with pytest.raises(InputError, match=reason):
+        query_pairs(label_examples(searches(query), events), rows_of)
+
+
+def test_the_first_origin_and_the_strongest_interaction_count() -> None:
+    events = batches(
+        event("a", "view", origin="first"),
+        event("a", "purchase", event_id="2", origin="second"),
+        event("a", "click", event_id="3", origin="third"),
+    )
+    row = label_examples([SEARCH], events).to_pylist()[0]
+    assert (row["label"], row["origin"]) == (4, "first")
+
+
+def test_an_event_five_minutes_before_its_answer_or_after_now_still_labels() -> None:
+    skew = timedelta(minutes=5)
+    edges = event("a", "click", time=NOON - skew), event("b", "click", time=NOON + skew)
+    labels = label_examples([SEARCH], batches(*edges), NOON)["label"].to_pylist()
+    assert labels == [2, 2, 0]
+    more = timedelta(microseconds=1)
+    beyond = replace(edges[0], time=NOON - skew - more), replace(edges[1], time=NOON + skew + more)
+    assert not any(label_examples([SEARCH], batches(*beyond), NOON)["label"].to_pylist())

@@ -198,3 +198,21 @@ def test_a_release_without_a_time_zone_is_of_utc(store: ArtifactStore) -> None:
     east = publish_users(store, "v2", created="2026-01-03T02:00:00+01:00")
     assert release_time(plain) == datetime(2026, 1, 3, 2, tzinfo=UTC)
     assert release_time(east) == datetime(2026, 1, 3, 1, tzinfo=UTC)
+
+
+def test_an_erasure_whose_files_another_replaced_and_deleted_begins_again(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_users(store, "v1")
+    local_folder, raced = ArtifactStore.local_folder, list[str]()
+
+    def slow(self: ArtifactStore, folder: str, files: dict[str, str]) -> Path:
+        if not raced:
+            raced.append(folder)
+            erase_users_from_release(store, "v1", forgetting("b"))
+            delete_replaced_files(store, "v1", 0.0)
+        return local_folder(self, folder, files)
+
+    monkeypatch.setattr(ArtifactStore, "local_folder", slow)
+    assert erase_users_from_release(store, "v1", forgetting("a")) == 2
+    assert users_of(store, read_manifest(store, "v1")) == [["c"]]

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,14 +18,21 @@ from recsys.datasets.labelled_texts import read_labelled_texts
 from recsys.encoders import minilm
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.errors import InputError, NotFoundError
+from recsys.training import classifier
 from recsys.training.calibration import softmax
 from recsys.training.classifier import (
     ClassifierRecipe,
+    classifier_choices,
     evaluate_classifier,
     supervised_contrastive,
     train_classifier,
 )
-from recsys.training.labelled import check_labelled, stratified_split
+from recsys.training.labelled import (
+    check_labelled,
+    hold_out_classes,
+    split_by_class,
+    stratified_split,
+)
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.schedule import Schedule
 from recsys.understanding.intent import IntentClassifier
@@ -202,6 +210,27 @@ def test_a_split_is_stratified(labels, seed):
     assert [text[0] for text in valid + train] == valid_labels + train_labels
     assert set(train_labels) == set(labels)
     assert all(abs(Counter(valid_labels)[label] - size / 10) <= 1 for label, size in sizes.items())
+
+
+def test_classes_kept_out_of_training_have_all_their_texts_on_one_side():
+    labels = [label for label in "abcde" for _ in range(3)]
+    texts = [f"{label}{place}" for place, label in enumerate(labels)]
+    classes = hold_out_classes(labels, 0.4, seed=1)
+    assert len(classes) == 2
+    assert classes == hold_out_classes(labels, 0.4, seed=1)
+    (train, train_labels), (outside, outside_labels) = split_by_class((texts, labels), classes)
+    assert set(outside_labels) == classes
+    assert train == [text for text in texts if text[0] not in classes]
+    assert [text[0] for text in train + outside] == train_labels + outside_labels
+    assert hold_out_classes(labels, 0.0, seed=1) == set()
+
+
+def test_choices_are_the_schedule_s_or_the_recipe_s(tmp_path):
+    schedule, recipe = classifier_choices({"epochs": 3, "rdrop": 0.5}, tmp_path)
+    assert (schedule, recipe) == (
+        replace(classifier.SCHEDULE, log_dir=tmp_path, epochs=3),
+        ClassifierRecipe(rdrop=0.5),
+    )
 
 
 def test_a_class_of_one_is_trained_on():

@@ -6,8 +6,8 @@ ordinary encoder's folder and one matrix."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,16 @@ class ClassifierRecipe:
     rank: int = 16
 
 
+def classifier_choices(
+    changes: Mapping[str, Any], log_dir: Path
+) -> tuple[Schedule, ClassifierRecipe]:
+    """`SCHEDULE` and the default recipe with `changes`, each a field of either."""
+    names = {field.name for field in fields(ClassifierRecipe)}
+    recipe = {name: value for name, value in changes.items() if name in names}
+    schedule = {name: value for name, value in changes.items() if name not in names}
+    return replace(SCHEDULE, log_dir=log_dir, **schedule), ClassifierRecipe(**recipe)
+
+
 class ClassifierNet(nn.Module):
     """Unit vectors and logits of token ids."""
 
@@ -92,9 +102,10 @@ def train_classifier(
     `IntentClassifier` to `folder`.
 
     `valid` selects the weights, the temperature and the threshold; without it a stratified tenth of
-    the texts does, drawn by the schedule's seed. Returns the metrics on it, as in labels.json. `fit`
-    says what `resume` and several workers mean. Raises InputError for what `check_labelled` refuses
-    (labels must be in `known_labels`), fewer than two classes, or nothing to validate on."""
+    the texts does, drawn by the schedule's seed. Returns the metrics on it, as in labels.json.
+    `fit` says what `resume` and several workers mean. Raises InputError for what `check_labelled`
+    refuses (labels must be in `known_labels`), fewer than two classes, or nothing to validate
+    on."""
     (texts, labels), valid = _training_data((texts, labels), valid, known_labels, schedule.seed)
     classes = sorted(set(labels))
     truth_N = class_rows(labels, classes)
@@ -103,9 +114,8 @@ def train_classifier(
     model = ClassifierNet(pooled, len(classes), recipe)
     tokens, valid_tokens = (Tokens(base, part, base.query_prefix) for part in (texts, valid[0]))
     device = schedule.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).begin_at_centroids(
-        _forward(model, tokens)[0].to(device), torch.from_numpy(truth_N).to(device)
-    )
+    vectors_ND = _forward(model.to(device), tokens)[0]
+    model.begin_at_centroids(vectors_ND.to(device), torch.from_numpy(truth_N).to(device))
     loss = _loss(tokens, truth_N, recipe)
     validate = _accuracy(valid_tokens, class_rows(valid[1], classes))
     fitted = fit(model, len(texts), loss, validate, schedule, say=say, resume=resume)

@@ -1,9 +1,9 @@
-"""Labelled texts: checked, split and turned into class indices."""
+"""Labelled texts: validation, stratified and class-wise splits, class indices."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -31,7 +31,8 @@ def check_labelled(
             raise InputError(f"text {place} (label {label!r}) is empty: fill it or remove the row")
         if len(text) > MAX_CHARS:
             raise InputError(
-                f"text {place} has {len(text):,} characters: cut it to {MAX_CHARS:,} or remove the row"
+                f"text {place} has {len(text):,} characters: "
+                f"cut it to {MAX_CHARS:,} or remove the row"
             )
         if not label.strip():
             raise InputError(
@@ -39,9 +40,9 @@ def check_labelled(
             )
     unknown = sorted(set(labels) - set(labels if known_labels is None else known_labels))
     if unknown:
-        named = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        examples = ", ".join(unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise InputError(
-            f"{len(unknown)} labels are unknown: {named}; correct them or remove their rows"
+            f"{len(unknown)} labels are unknown: {examples}; correct them or remove their rows"
         )
 
 
@@ -75,3 +76,19 @@ def class_rows(labels: Sequence[str], classes: Sequence[str]) -> Ints:
     """[N] each label's index in `classes`."""
     place = {name: at for at, name in enumerate(classes)}
     return np.array([place[label] for label in labels], np.int64)
+
+
+def hold_out_classes(labels: Sequence[str], share: float, seed: int) -> set[str]:
+    """A random `share` of the classes, to be kept out of training."""
+    classes = sorted(set(labels))
+    order = np.random.default_rng(seed).permutation(classes)
+    return set(order[: round(share * len(classes))].tolist())
+
+
+def split_by_class(rows: Labelled, classes: Collection[str]) -> tuple[Labelled, Labelled]:
+    """(The texts of all other classes, those of `classes`), in their order."""
+    parts: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    for text, label in zip(*rows, strict=True):
+        parts[label in classes].append((text, label))
+    first, second = (([text for text, _ in part], [label for _, label in part]) for part in parts)
+    return first, second

@@ -19,7 +19,7 @@ from recsys.training.contrastive import NEGATIVES, TEMPERATURE, tune_encoder
 from recsys.training.loop import seed_everything
 from recsys.training.pooled import Pooled, Tokens
 from recsys.training.schedule import FitResult, Schedule
-from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
+from tests.toy_kinds import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
 SCHEDULE = Schedule(epochs=12, batch_size=32, learning_rate=3e-3, patience=0)
 TRAIN, VALID = judged(VERBS[:3]), judged(VERBS[3:], 1)
@@ -29,7 +29,10 @@ NONE_QN = np.full((len(TRAIN.queries), 1), -1)
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> TransformerEncoder:
     return TransformerEncoder(
-        str(bert_folder(tmp_path_factory.mktemp("bert"))), "find ", "red ", max_tokens=16
+        str(bert_folder(tmp_path_factory.mktemp("bert"))),
+        query_prefix="find ",
+        item_prefix="red ",
+        max_tokens=16,
     )
 
 
@@ -44,7 +47,7 @@ def tuned(
 
 
 def opened(folder: Path) -> TransformerEncoder:
-    return TransformerEncoder(str(folder), "find ", "red ", max_tokens=16)
+    return TransformerEncoder(str(folder), query_prefix="find ", item_prefix="red ", max_tokens=16)
 
 
 def recall(encoder: TransformerEncoder) -> float:
@@ -68,7 +71,9 @@ def test_what_is_saved_is_an_encoder_of_another_space(
     assert again.dim == encoder.dim
     assert again.space.rsplit("-", 1)[1] != encoder.space.rsplit("-", 1)[1]
     assert again.tokenize(["buy aa3"]).to_pylist() == encoder.tokenize(["buy aa3"]).to_pylist()
-    fresh = TransformerEncoder(str(encoder.folder), "find ", "red ", max_tokens=16)
+    fresh = TransformerEncoder(
+        str(encoder.folder), query_prefix="find ", item_prefix="red ", max_tokens=16
+    )
     assert fresh.space == encoder.space, "the base is left as it was"
     np.testing.assert_array_equal(fresh.encode_items(TEXTS[:3]), encoder.encode_items(TEXTS[:3]))
 

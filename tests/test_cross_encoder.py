@@ -15,7 +15,7 @@ from recsys.ranking.cross_encoder import CrossEncoder, bert_tiny, pair_batch, pa
 from recsys.training import cross_encoder
 from recsys.training.cross_encoder import UNJUDGED, judged_ndcg, with_negatives
 from recsys.training.schedule import Schedule
-from tests.toy_search import TEXTS, VERBS, VOCABULARY, bert_folder, judged
+from tests.toy_kinds import TEXTS, VERBS, VOCABULARY, bert_folder, judged
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from recsys.learning.search import SearchRecipe
 from recsys.tables import ITEMS_IN
 from recsys.training.schedule import Schedule
 from recsys.types import Floats, Rows
-from tests.toy_search import TEXTS, VERBS, bert_folder, judged
+from tests.toy_kinds import TEXTS, VERBS, bert_folder, judged
 
 COLOURS, THINGS = (
     ["red", "blue", "green", "white", "black"],

@@ -13,6 +13,7 @@ from recsys.arrays import Histories
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError
 from recsys.evaluation import item_vectors, leave_one_out, systems
+from recsys.ranking.merge import CandidateTable
 from recsys.tables import ITEMS_IN
 from recsys.types import PURCHASE
 
@@ -113,7 +114,12 @@ def dialled(monkeypatch):
     def ask(histories):
         made.append(len(histories))
         rows_BN = np.tile(np.arange(40, dtype=np.int32)[::-1], (len(histories), 1))
-        return rows_BN, rows_BN[:, :, None].astype(np.float32), np.ones((*rows_BN.shape, 1), bool)
+        return CandidateTable(
+            ("falling",),
+            rows_BN,
+            rows_BN[:, :, None].astype(np.float32),
+            np.ones((*rows_BN.shape, 1), bool),
+        )
 
     def mixture(model, split, items, items_ID, seed):
         made.append(f"seed {seed}")

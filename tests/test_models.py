@@ -23,7 +23,7 @@ from recsys.release.manifest import Manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, USAGE, USER_MODEL
 from tests.checkerboard import setup as checkerboard
-from tests.toy_search import bert_folder
+from tests.toy_kinds import bert_folder
 
 WEIGHTS = {"lexical": 0.3, "dense": 1.0, "cross_encoder": 0.6}
 

@@ -12,7 +12,7 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training.schedule import Schedule
-from tests.toy_search import TEXTS, VERBS, bert_folder, judged
+from tests.toy_kinds import TEXTS, VERBS, bert_folder, judged
 
 
 @pytest.mark.ray

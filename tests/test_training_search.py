@@ -26,7 +26,7 @@ from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive
 from recsys.training.schedule import Schedule
 from recsys.training.vectors import item_vectors
-from tests.toy_search import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
+from tests.toy_kinds import EACH, KINDS, TEXTS, VERBS, bert_folder, judged
 
 TRAIN, VALID = judged(VERBS[:3]), judged(VERBS[3:], 1)
 #: The teacher learns what the grades say; the student gets one pass over what the teacher thinks.

@@ -23,7 +23,7 @@ from recsys.experiments.analysis import analyse
 from recsys.learning.off_policy import estimate_candidates
 
 
-def parse_arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    arguments, started = parse_arguments(), time.perf_counter()
+    arguments, started = _parse_arguments(), time.perf_counter()
     try:
         setup, now = load(arguments.setup), datetime.now(UTC)
         with closing(setup.event_store()) as store:

@@ -19,7 +19,7 @@ from recsys.privacy.bulk import check_receipts, forget_users, read_ids
 from recsys.privacy.erasure import GRACE_S
 
 
-def parse_arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    arguments, started = parse_arguments(), time.perf_counter()
+    arguments, started = _parse_arguments(), time.perf_counter()
     try:
         setup, lines = load(arguments.setup), read_ids(arguments.file)
         with closing(setup.event_store()) as events:

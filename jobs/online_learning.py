@@ -51,14 +51,12 @@ def main() -> int:
         + (f", reset at {decided.mark}" if decided.mark else "")
     )
     if base is None:
-        print(
-            "the live release was made without trained models: there is no network to go on learning"
-        )
+        print("the live release has no trained models: there is no network to update online")
     elif snapshot is None:
         print(f"the night's network of models {base} serves")
     else:
-        told = "  ".join(f"{name} {value:.4g}" for name, value in snapshot.metrics.items())
-        print(f"snapshot {snapshot.version} serves, grown from models {base}: {told}")
+        metrics = "  ".join(f"{name} {value:.4g}" for name, value in snapshot.metrics.items())
+        print(f"snapshot {snapshot.version} serves, learned from models {base}: {metrics}")
     summary = {
         "job": "online_learning",
         "action": arguments.action,

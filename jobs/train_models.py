@@ -29,7 +29,7 @@ from recsys.privacy.forget import finish_erasures
 
 
 def main() -> int:
-    arguments = parse_arguments()
+    arguments = _parse_arguments()
     begun = time.perf_counter()
     try:
         setup = load(arguments.setup) if arguments.setup else None
@@ -74,7 +74,7 @@ def run_on(workers: int) -> Run:
     return partial(run_distributed, workers=workers, use_gpu=use_gpu)
 
 
-def parse_arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

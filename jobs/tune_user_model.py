@@ -26,6 +26,7 @@ from recsys.encoders import minilm
 from recsys.errors import RecsysError
 from recsys.evaluation.item_vectors import encoded_items
 from recsys.evaluation.leave_one_out import leave_one_out
+from recsys.evaluation.results import say
 from recsys.models.composition import catalogue_vectors, next_setup
 from recsys.release.arrow import histories_of
 from recsys.release.release import Release
@@ -85,7 +86,7 @@ def main() -> int:
         )
         trials = search_recipes(data, start, count=arguments.trials, seed=arguments.seed, gpus=gpus)
     except RecsysError as error:
-        print(f"nothing was search_parameters: {error}", file=sys.stderr)
+        print(f"no recipe was tuned: {error}", file=sys.stderr)
         return 1
     rows = [row(trial, start) for trial in trials]
     table(rows)
@@ -191,10 +192,6 @@ def table(rows: list[dict[str, Any]]) -> None:
         score = "failed" if row["ndcg@10"] is None else f"{row['ndcg@10']:.4f}"
         cells = "".join(f"{row[column]:>{len(column) + 2}g}" for column in columns)
         print(f"{row['name']:10}{score:>9}{cells}")
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def test_the_held_out_are_never_learned_from(nightly) -> None:
     learner = OnlineLearner(nightly, OnlineConfig(), CURVES)
     report = learner.learn(examples(lists.where(held)))
     assert (report.learned, report.distance) == (0, 0)
-    assert report.held_out == int(lists.where(held).has_gain_B.sum())
+    assert report.holdout == int(lists.where(held).has_gain_B.sum())
 
 
 def test_what_gets_worse_falls_back_and_is_counted(nightly) -> None:
@@ -176,8 +176,11 @@ def test_what_gets_worse_falls_back_and_is_counted(nightly) -> None:
     for call in range(8):
         lists, bad = flow(150, seed=600 + call), flow(150, seed=600 + call, strength=-3.0)
         held = np.array([is_held_out(request, 0.1) for request in lists.request_ids_B])
-        mixed = replace(bad, gains_BK=np.where(held[:, None], lists.gains_BK, bad.gains_BK),
-                        features_BKF=np.where(held[:, None, None], lists.features_BKF, bad.features_BKF))  # fmt: skip
+        mixed = replace(
+            bad,
+            gains_BK=np.where(held[:, None], lists.gains_BK, bad.gains_BK),
+            features_BKF=np.where(held[:, None, None], lists.features_BKF, bad.features_BKF),
+        )
         report = learner.learn(examples(mixed))
         fallbacks += report.fell_back
         if report.fell_back:
@@ -228,7 +231,7 @@ def test_a_list_whose_numbers_overflow_teaches_nothing(nightly) -> None:
     with torch.no_grad():
         learner.nightly.crosses[0].up.bias.fill_(float("inf"))
     report = learner.learn(examples(flow(20, seed=1)))
-    assert (report.learned, report.held_out, report.distance) == (0, 0, 0)
+    assert (report.learned, report.holdout, report.distance) == (0, 0, 0)
     assert report.refused == report.lists > 0
 
 

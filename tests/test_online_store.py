@@ -41,7 +41,7 @@ CHOICES = OnlineConfig(patience_s=30, window_s=600, snapshot_s=0.001)
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Stands still until `after` moves it."""
 
     def __init__(self) -> None:
         self.now = START
@@ -95,40 +95,53 @@ def release(setup, version, with_models, space="space"):
     ArtifactStore(setup.home).publish(version, replace(manifest, models=with_models).to_json())
 
 
-def shown(lists, at, release="v1"):
-    """What was shown, as the answers logged it."""
+def impressions(lists, at, release="v1"):
+    """The impressions of the lists, as the answers logged them."""
+    item_ids = tuple(f"i{place}" for place in range(10))
+    rows = zip(lists.request_ids_B, lists.users_B, lists.features_BKF, strict=True)
     return [
         Impression(
-            request_id=request, time=at, release=release, surface="search", item_ids=tuple(f"i{place}" for place in range(10)), features=FeatureTable(lists.names, np.array(tuple(map(tuple, features_KF.tolist())), np.float32)), user_id=user,
+            request_id=request,
+            time=at,
+            release=release,
+            surface="search",
+            item_ids=item_ids,
+            features=FeatureTable(lists.names, np.asarray(features_KF, np.float32)),
+            user_id=user,
         )
-        for request, user, features_KF in zip(lists.request_ids_B, lists.users_B, lists.features_BKF, strict=True)
-    ]  # fmt: skip
+        for request, user, features_KF in rows
+    ]
 
 
 def clicks(lists, at):
-    """What was done with it, each user from an address of his own."""
+    """The lists' clicks, each user from their own address."""
     return [
         Interaction(
-            event_id=f"{lists.request_ids_B[row]}-{place}", user_id=lists.users_B[row], item_id=f"i{place}", type="click", time=at,
-            request_id=lists.request_ids_B[row], origin=lists.users_B[row],
+            event_id=f"{lists.request_ids_B[row]}-{place}",
+            user_id=lists.users_B[row],
+            item_id=f"i{place}",
+            type="click",
+            time=at,
+            request_id=lists.request_ids_B[row],
+            origin=lists.users_B[row],
         )
         for row, place in zip(*np.nonzero(lists.clicked_BK), strict=True)
-    ]  # fmt: skip
+    ]
 
 
-def happens(setup, lists, at, clicked=True):
+def log_traffic(setup, lists, at, clicked=True):
     events = setup.event_store()
-    events.append_impressions(shown(lists, at))
+    events.append_impressions(impressions(lists, at))
     if clicked:
         events.append(clicks(lists, at))
     events.close()
 
 
-def told(ranker):
+def sample_scores(ranker):
     return ranker.score(toy_log(20, seed=98)[0].features_BKF)
 
 
-def opened(setup):
+def open_snapshot(setup):
     snapshot = current_snapshot(setup, "m1")
     assert snapshot is not None
     return snapshot, NetRanker(snapshot_network(setup, snapshot))
@@ -140,22 +153,22 @@ def test_it_learns_what_comes_and_publishes_what_it_learned(setup, night) -> Non
     assert trainer.step() is None
     assert current_snapshot(setup, "m1") is None
     lists = flow(60, seed=1, strength=-1.5)
-    happens(setup, lists, clock.now)
+    log_traffic(setup, lists, clock.now)
     report = trainer.step()
     assert report is None  # too young
     clock.after(31)
     report = trainer.step()
     assert report is not None
     assert report.lists == lists.has_gain_B.sum()
-    snapshot, ranker = opened(setup)
+    snapshot, ranker = open_snapshot(setup)
     assert (snapshot.base, snapshot.metrics["learned"]) == ("m1", report.learned)
-    np.testing.assert_allclose(told(ranker), told(trainer.learner), atol=1e-4)
-    assert not np.allclose(told(ranker), told(NetRanker(night / NET)), atol=1e-3)
+    np.testing.assert_allclose(sample_scores(ranker), sample_scores(trainer.learner), atol=1e-4)
+    assert not np.allclose(sample_scores(ranker), sample_scores(NetRanker(night / NET)), atol=1e-3)
     trainer.close()
 
 
 def test_what_was_there_before_is_not_learned_but_remembered(setup) -> None:
-    happens(setup, flow(60, seed=1), START - timedelta(hours=1))
+    log_traffic(setup, flow(60, seed=1), START - timedelta(hours=1))
     clock = Clock()
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
@@ -169,7 +182,7 @@ def test_a_late_click_teaches_until_the_window_closes(setup) -> None:
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(40, seed=1)
-    happens(setup, lists, clock.now, clicked=False)
+    log_traffic(setup, lists, clock.now, clicked=False)
     trainer.step()
     clock.after(300)
     assert trainer.step() is None
@@ -189,7 +202,7 @@ def test_a_list_teaches_once(setup) -> None:
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
     lists = flow(30, seed=1)
-    happens(setup, lists, clock.now)
+    log_traffic(setup, lists, clock.now)
     clock.after(31)
     trainer.step()
     before = trainer.learned
@@ -208,7 +221,7 @@ def test_a_bad_row_stops_nobody(setup) -> None:
     trainer.step()
     lists = flow(30, seed=1)
     lists.features_BKF[3] = np.nan
-    happens(setup, lists, clock.now)
+    log_traffic(setup, lists, clock.now)
     clock.after(31)
     trainer.step()
     assert trainer.bad == int(lists.has_gain_B[3])
@@ -222,8 +235,8 @@ def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
     one = OnlineTrainer(setup, choices, clock)
     one.step()
     first, second = flow(40, seed=1, strength=-1.5), flow(40, seed=2, strength=-1.5)
-    happens(setup, first, clock.now)
-    happens(setup, second, clock.now + timedelta(seconds=20))
+    log_traffic(setup, first, clock.now)
+    log_traffic(setup, second, clock.now + timedelta(seconds=20))
     clock.after(31)
     one.step()  # the second half is too young, and the snapshot knows that it waits
     other = OnlineTrainer(setup, choices, clock)
@@ -239,12 +252,12 @@ def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
     clock = Clock()
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
-    happens(setup, flow(40, seed=1), clock.now)
+    log_traffic(setup, flow(40, seed=1), clock.now)
     clock.after(31)
     trainer.step()
-    learned, (snapshot, _) = trainer.learned, opened(setup)
+    learned, (snapshot, _) = trainer.learned, open_snapshot(setup)
     freeze_learning(setup)
-    happens(setup, flow(40, seed=2), clock.now)
+    log_traffic(setup, flow(40, seed=2), clock.now)
     clock.after(31)
     assert trainer.step() is None
     assert current_snapshot(setup, "m1") == snapshot
@@ -252,7 +265,7 @@ def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:
     clock.after(31)
     assert trainer.step() is None
     assert trainer.learned == learned
-    happens(setup, flow(40, seed=3), clock.now)
+    log_traffic(setup, flow(40, seed=3), clock.now)
     clock.after(31)
     assert trainer.step().learned > 0
 
@@ -261,13 +274,15 @@ def test_a_reset_puts_the_night_back_at_once(setup, night) -> None:
     clock = Clock()
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
-    happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
+    log_traffic(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
     trainer.step()
     reset_learning(setup, clock.now)
     assert current_snapshot(setup, "m1") is None  # before the trainer has seen it
     trainer.step()
-    np.testing.assert_allclose(told(trainer.learner), told(NetRanker(night / NET)), atol=1e-5)
+    np.testing.assert_allclose(
+        sample_scores(trainer.learner), sample_scores(NetRanker(night / NET)), atol=1e-5
+    )
     assert current_snapshot(setup, "m1") is None
 
 
@@ -275,7 +290,7 @@ def test_new_models_begin_anew_and_old_snapshots_do_not_count(setup, night) -> N
     clock = Clock()
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
-    happens(setup, flow(40, seed=1, strength=-1.5), clock.now)
+    log_traffic(setup, flow(40, seed=1, strength=-1.5), clock.now)
     clock.after(31)
     trainer.step()
     publish_models(setup, "m2", night, {})
@@ -297,7 +312,7 @@ def test_lists_of_another_space_are_left_out(setup) -> None:
     trainer.step()
     lists = flow(20, seed=1)
     events = setup.event_store()
-    events.append_impressions(shown(lists, clock.now, release="v0"))
+    events.append_impressions(impressions(lists, clock.now, release="v0"))
     events.append(clicks(lists, clock.now))
     clock.after(31)
     assert trainer.step() is None
@@ -317,10 +332,10 @@ def test_a_damaged_snapshot_is_begun_anew_from_the_night(setup) -> None:
     clock = Clock()
     trainer = OnlineTrainer(setup, CHOICES, clock)
     trainer.step()
-    happens(setup, flow(40, seed=1), clock.now)
+    log_traffic(setup, flow(40, seed=1), clock.now)
     clock.after(31)
     trainer.step()
-    snapshot, _ = opened(setup)
+    snapshot, _ = open_snapshot(setup)
     next(
         Path(setup.home).glob(f"online/releases/{snapshot.version}/{NET}/*.safetensors")
     ).write_bytes(b"broken")

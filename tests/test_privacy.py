@@ -489,7 +489,7 @@ def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     trainer.learner = learner = Learner()
     monkeypatch.setattr(trainer, "_fits", lambda shown: True)
     trainer._read()
-    assert {each.shown.user_id for each in trainer._waiting.values()} == {
+    assert {each.impression.user_id for each in trainer._waiting.values()} == {
         events.digest(USER),
         events.digest(OTHER),
     }

@@ -38,13 +38,21 @@ def positional_calls(tree: ast.Module) -> list[str]:
 
 
 def participles(tree: ast.Module) -> list[str]:
+    """Fields of a TypedDict are exempt: they are the names on the wire."""
+    wire = {id(name) for node in ast.walk(tree) for name in _wire_fields(node)}
     return [
         f"line {node.lineno}: {node.id}"
         for node in ast.walk(tree)
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Store)
         and node.id.split("_")[0] in PARTICIPLES
+        and id(node) not in wire
     ]
+
+
+def _wire_fields(node: ast.AST) -> Iterator[ast.expr]:
+    if isinstance(node, ast.ClassDef) and "TypedDict" in map(ast.unparse, node.bases):
+        yield from (each.target for each in node.body if isinstance(each, ast.AnnAssign))
 
 
 def positional_dataclasses(tree: ast.Module) -> list[str]:
@@ -105,7 +113,8 @@ def test_each_check_finds_its_fault(check, source) -> None:  # type: ignore[no-u
 def test_what_is_right_passes() -> None:
     source = (
         "def f():\n" + "    a = 1\n" * 39 + "f(1, 2, 3, 4, 5, *a, b=1)\n"
-        "hits = 1\n@dataclass(frozen=True, kw_only=True)\nclass A:\n"
+        "hits = 1\n"
+        "class W(TypedDict):\n    done: bool\n@dataclass(frozen=True, kw_only=True)\nclass A:\n"
         + "".join(f"    a{n}: int\n" for n in range(5))
     )
     assert [check(ast.parse(source)) for check in CHECKS] == [[], [], [], []]

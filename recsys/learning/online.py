@@ -47,11 +47,11 @@ Now = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """An impression, its number in the log, and the last interaction that had been read before
-    it."""
+class _Pending:
+    """An impression awaiting feedback, its sequence number in the log, and that of the last
+    interaction read before it."""
 
-    shown: Impression
+    impression: Impression
     number: int
     sequence: int
 
@@ -124,13 +124,13 @@ class OnlineTrainer:
             self._begin_empty(state["impressions"], state["sequence"], state["done"])
 
     def _begin_empty(
-        self, position: int, sequence: int, done: Mapping[str, int] | None = None
+        self, position: int, sequence: int, processed: Mapping[str, int] | None = None
     ) -> None:
         self.position, self.sequence = position, sequence
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _Pending] = {}
         self._touched: dict[str, list[pa.Table]] = {}
         self._standings: dict[str, PrivacyState] = {}
-        self._processed = dict(done or {})
+        self._processed = dict(processed or {})
         self._published = self.now()
         self._news = 0
 
@@ -139,11 +139,13 @@ class OnlineTrainer:
         assert self.learner is not None
         recent = self.events.impressions(max(0, self.position - PAST))
         before = takewhile(lambda each: each.sequence <= self.position, recent)
-        shown = [self._nameless(each) for each in before if self._fits(each)]
-        done = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
-        known = [batch for each in done for batch in self._nameless_rows(each).to_batches()]
+        impressions = [self._pseudonymise(each) for each in before if self._fits(each)]
+        batches = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
+        interactions = [
+            batch for each in batches for batch in self._pseudonymise_rows(each).to_batches()
+        ]
         with suppress(RecsysError, ValueError):  # a bad row among them: without
-            self.learner.remember(label_examples(shown, known, self.now()))
+            self.learner.remember(label_examples(impressions, interactions, self.now()))
 
     # Reading
 
@@ -154,12 +156,12 @@ class OnlineTrainer:
         for impression in islice(self.events.impressions(self.position), MOST):
             self.position = impression.sequence
             if impression.request_id not in self._processed and self._fits(impression):
-                self._waiting[impression.request_id] = _Waiting(
-                    self._nameless(impression), self.position, read_before
+                self._waiting[impression.request_id] = _Pending(
+                    self._pseudonymise(impression), self.position, read_before
                 )
         until = self.events.end().interactions
         for batch in self.events.interactions(until, self.sequence):
-            self._touch(self._nameless_rows(batch))
+            self._touch(self._pseudonymise_rows(batch))
         self.sequence = until
         self._forget()
         self._obey()
@@ -170,14 +172,15 @@ class OnlineTrainer:
             if request not in self._processed:
                 self._touched.setdefault(request, []).append(events.slice(at, 1))
 
-    def _fits(self, shown: Impression) -> bool:
+    def _fits(self, impression: Impression) -> bool:
         """Whether the learner can use its features: of its surface, with its names, in its
         space."""
         assert self.learner is not None
-        if self.choices.surfaces and shown.surface not in self.choices.surfaces:
+        if self.choices.surfaces and impression.surface not in self.choices.surfaces:
             return False
-        known = not set(self.learner.feature_names).isdisjoint(shown.features.names)
-        return known and self._space_of(shown.release) == self.space
+        if set(self.learner.feature_names).isdisjoint(impression.features.names):
+            return False
+        return self._space_of(impression.release) == self.space
 
     def _space_of(self, version: str) -> str:
         if version not in self._spaces:
@@ -189,7 +192,7 @@ class OnlineTrainer:
     def _forget(self) -> None:
         """What waited too long, and what came too late."""
         oldest = self.now() - timedelta(seconds=self.choices.window_s)
-        late = [request for request, each in self._waiting.items() if each.shown.time < oldest]
+        late = [request for request, each in self._waiting.items() if each.impression.time < oldest]
         for request in late + list(self._waiting)[: max(0, len(self._waiting) - WAITING)]:
             self._waiting.pop(request, None)
             self._touched.pop(request, None)
@@ -199,20 +202,18 @@ class OnlineTrainer:
                 or len(self._touched) > WAITING
             ):
                 del self._touched[request]
-        kept = self._low_water()[0]
+        restart = self._low_water()[0]
         self._processed = {
-            request: number for request, number in self._processed.items() if number > kept
+            request: number for request, number in self._processed.items() if number > restart
         }
 
-    def _nameless(self, shown: Impression) -> Impression:
-        """Whoever learns by day knows users by their digest alone, and so do his snapshots."""
-        return (
-            shown
-            if shown.user_id is None
-            else replace(shown, user_id=self.events.digest(shown.user_id))
-        )
+    def _pseudonymise(self, impression: Impression) -> Impression:
+        """Online learning and its snapshots hold users by their digest alone."""
+        if impression.user_id is None:
+            return impression
+        return replace(impression, user_id=self.events.digest(impression.user_id))
 
-    def _nameless_rows(self, batch: pa.RecordBatch) -> pa.Table:
+    def _pseudonymise_rows(self, batch: pa.RecordBatch) -> pa.Table:
         digests = pa.array(
             [self.events.digest(user) for user in batch["user_id"].to_pylist()], pa.string()
         )
@@ -226,9 +227,9 @@ class OnlineTrainer:
         self._standings = standings
         if news := {user for user, standing in standings.items() if before.get(user) != standing}:
             for request, each in list(self._waiting.items()):
-                if each.shown.user_id in news and not standings[each.shown.user_id].allows(
-                    each.shown.time
-                ):
+                if each.impression.user_id in news and not standings[
+                    each.impression.user_id
+                ].allows(each.impression.time):
                     del self._waiting[request]
                     self._touched.pop(request, None)
             assert self.learner is not None
@@ -241,25 +242,26 @@ class OnlineTrainer:
 
     # Learning
 
-    def _ready(self) -> list[_Waiting]:
-        shown_before = self.now() - timedelta(seconds=self.choices.patience_s)
+    def _ready(self) -> list[_Pending]:
+        latest = self.now() - timedelta(seconds=self.choices.patience_s)
         return [
             each
             for request, each in self._waiting.items()
-            if request in self._touched and each.shown.time <= shown_before
+            if request in self._touched and each.impression.time <= latest
         ]
 
-    def _learn(self, ready: Sequence[_Waiting]) -> LearnReport | None:
+    def _learn(self, ready: Sequence[_Pending]) -> LearnReport | None:
         """All at once; where a row among them is bad, one by one without the bad ones."""
         assert self.learner is not None
         if not ready:
             return None
         touched = {
-            each.shown.request_id: self._touched.pop(each.shown.request_id) for each in ready
+            each.impression.request_id: self._touched.pop(each.impression.request_id)
+            for each in ready
         }
         for each in ready:
-            del self._waiting[each.shown.request_id]
-            self._processed[each.shown.request_id] = each.number
+            del self._waiting[each.impression.request_id]
+            self._processed[each.impression.request_id] = each.number
         try:
             self._taught(ready, touched)
         except Exception:
@@ -270,16 +272,16 @@ class OnlineTrainer:
                     self.bad += 1
         return self.report
 
-    def _taught(self, ready: Sequence[_Waiting], touched: Mapping[str, Sequence[pa.Table]]) -> None:
+    def _taught(self, ready: Sequence[_Pending], touched: Mapping[str, Sequence[pa.Table]]) -> None:
         assert self.learner is not None
         rows = (
             batch
             for each in ready
-            for table in touched[each.shown.request_id]
+            for table in touched[each.impression.request_id]
             for batch in table.to_batches()
         )
         self.report = self.learner.learn(
-            label_examples([each.shown for each in ready], rows, self.now())
+            label_examples([each.impression for each in ready], rows, self.now())
         )
         self.learned += self.report.learned
         self._news += self.report.learned + self.report.fell_back

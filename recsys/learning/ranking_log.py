@@ -1,4 +1,5 @@
-"""The feature log as ranked lists to learn from: read, limited in anyone's influence, split by time.
+"""The feature log as ranked lists to learn from: read, limited in anyone's influence, split by
+time.
 
 Nothing is computed again: features, scores and propensities are those that the answers were made
 with."""

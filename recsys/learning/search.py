@@ -1,5 +1,5 @@
-"""Learning to search from query-item pairs, in stages: contrastive encoder, cross-encoder (distilled
-from a larger teacher where there is one), fusion of the signals."""
+"""Learning to search from query-item pairs, in stages: contrastive encoder, cross-encoder
+(distilled from a larger teacher where there is one), fusion of the signals."""
 
 from __future__ import annotations
 

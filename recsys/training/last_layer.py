@@ -63,7 +63,7 @@ class LearnReport:
     lists: int
     learned: int
     refused: int
-    held_out: int
+    holdout: int
     distance: float
     difference: float
     low: float
@@ -128,7 +128,7 @@ class OnlineLearner:
         number."""
         lists = self._teaching(examples)
         sources = _origins(examples)
-        counts = {"learned": 0, "refused": 0, "held_out": 0}
+        counts = {"learned": 0, "refused": 0, "holdout": 0}
         for at, one in enumerate(self._listed(lists)):
             counts[self._take(one, self._share(one, lists.where(np.array([at])), sources))] += 1
         difference, low, high = self._difference()
@@ -177,8 +177,8 @@ class OnlineLearner:
 
     def reach(self, examples: pa.Table) -> float:
         """The most by which one source can have changed the difference of two scores in any of
-        these lists, in a day: `OnlineConfig.source_reach` times the largest distance of two of one list's
-        items."""
+        these lists, in a day: `OnlineConfig.source_reach` times the largest distance of two of one
+        list's items."""
         distances = [_diameter(one.z_KH) for one in self._listed(self._lists(examples))]
         return self.choices.source_reach * max(distances, default=0.0)
 
@@ -228,7 +228,7 @@ class OnlineLearner:
             self._judged.append(
                 (one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H)))
             )
-            return "held_out"
+            return "holdout"
         self._learn(one, share)
         return "learned"
 

@@ -76,7 +76,8 @@ def holes() -> int:
     skipped = sum("skip_reason" in p for p in packages)
     if skipped:
         print(
-            f"{skipped} of {len(packages)} packages could not be audited: no vulnerability data for them from here"
+            f"{skipped} of {len(packages)} packages could not be audited: "
+            "no vulnerability data for them from here"
         )
     print(
         "\n".join(found)

@@ -131,7 +131,8 @@ def test_slices_by_feature_tail_and_surface(day) -> None:
 
 
 def test_a_ranker_just_as_good_passes_two_times_of_three_or_more() -> None:
-    """As the docstring of `GateCriteria` has it: 2,000 requests, another order of the same worth."""
+    """As the docstring of `GateCriteria` has it: 2,000 requests, another order of the same
+    worth."""
     passed = 0
     for seed in range(6):
         lists, _ = toy_log(

@@ -1,5 +1,5 @@
-"""The feature log as training data: nobody's clicks alone move a ranker far, and the newest requests
-are held out."""
+"""The feature log as training data: nobody's clicks alone move a ranker far, and the newest
+requests are held out."""
 
 from __future__ import annotations
 

@@ -64,10 +64,12 @@ def test_clicks_alone_teach_the_wrong_order(learn, tmp_path):
 def test_the_same_seed_the_same_ranker(learn, tmp_path):
     lists, _ = toy_log(1500)
     train, valid = split_by_user(lists)
-    one, other, third = (
-        learn(train, valid, TRUE, tmp_path / str(seed), replace(NET if learn is net else TREES, seed=seed))
-        .score(lists.features_BKF) for seed in (0, 0, 1)
-    )  # fmt: skip
+    recipe = NET if learn is net else TREES
+    rankers = (
+        learn(train, valid, TRUE, tmp_path / str(seed), replace(recipe, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    one, other, third = (ranker.score(lists.features_BKF) for ranker in rankers)
     np.testing.assert_array_equal(one, other)
     assert learn is trees or not np.array_equal(one, third)
 
@@ -124,8 +126,12 @@ def test_of_equally_wanted_items_no_place_wins(clip):
 
 def test_pads_take_no_part():
     lists, _ = toy_log(30)
-    wide = replace(lists, **{name: np.concatenate([array, np.zeros_like(array[:, :3])], axis=1)
-                             for name, array in vars(lists).items() if name.endswith(("_BK", "_BKF"))})  # fmt: skip
+    padded_arrays = {
+        name: np.concatenate([array, np.zeros_like(array[:, :3])], axis=1)
+        for name, array in vars(lists).items()
+        if name.endswith(("_BK", "_BKF"))
+    }
+    wide = replace(lists, **padded_arrays)
     narrow, padded = (list_tensors(one, lists.names, TRUE) for one in (lists, wide))
     scores = torch.randn(30, 13, generator=torch.Generator().manual_seed(0))
     assert listwise_ips_loss(scores, padded) == pytest.approx(

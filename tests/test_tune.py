@@ -184,7 +184,7 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
     )
     calls = []
 
-    def search(function, arguments, space, trials, seed, first, gpus, say):
+    def search(function, arguments, space, trials, *, seed, first, gpus, say):
         """What `search_parameters` does, in this process."""
         calls.append(arguments)
         draws = [*first, {**first[0], "learning_rate": 1e-9}]

@@ -92,7 +92,8 @@ class TrainedSystems:
         return lambda histories, k: pool(histories, POOL * k)[:, :k]
 
     def reranked(self, diversity: float, tail_share: float) -> SystemFactory:
-        """nightshelf with its k chosen from the POOL x k best by `ranking.diversity.diversify_with_tail`.
+        """nightshelf with its k chosen from the POOL x k best by
+        `ranking.diversity.diversify_with_tail`.
 
         The tail is that of the metrics, `metrics.tail`; similarity is of the item vectors.
         """

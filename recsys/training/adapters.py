@@ -38,7 +38,8 @@ def adapted(model: Any, adapters: Adapters | None, rank: int = 16, steps: int | 
         raise InputError(f"adapters {adapters!r} are unknown: use lora, adalora or none")
     if steps is None or steps < 10:
         raise InputError(
-            f"AdaLoRA over {steps} steps has no time to move its ranks: give 10 or more, or use lora"
+            f"AdaLoRA over {steps} steps has no time to move its ranks: "
+            "give 10 or more, or use lora"
         )
     config = peft.AdaLoraConfig(
         init_r=round(1.5 * rank),

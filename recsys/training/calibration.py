@@ -66,7 +66,7 @@ def macro_f1(truth_N: Ints, predicted_N: Ints, classes: int) -> float:
     """The mean of the classes' F1 over those that occur in `truth_N` or `predicted_N`; a prediction
     of -1 is none."""
     hits_C = np.bincount(truth_N[truth_N == predicted_N], minlength=classes)
-    given_C = np.bincount(predicted_N[predicted_N >= 0], minlength=classes)
+    predicted_C = np.bincount(predicted_N[predicted_N >= 0], minlength=classes)
     true_C = np.bincount(truth_N, minlength=classes)
-    seen_C = (given_C + true_C) > 0
-    return float(np.mean(2 * hits_C[seen_C] / (given_C + true_C)[seen_C]))
+    seen_C = (predicted_C + true_C) > 0
+    return float(np.mean(2 * hits_C[seen_C] / (predicted_C + true_C)[seen_C]))

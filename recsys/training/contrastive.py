@@ -53,7 +53,8 @@ def tune_encoder(
     good = train.positives()
     if not len(good):
         raise InputError(
-            f"no pair of the training file is graded {USABLE} or better: there is nothing to learn from"
+            f"no pair of the training file is graded {USABLE} or better: "
+            "there is nothing to learn from"
         )
     model = Pooled(encoder, adapters, steps=schedule.steps(len(good)))
     loss = _Contrast(encoder, texts, train, good, hard_QN)

@@ -80,7 +80,9 @@ class OnlineConfig:
             and self.patience_s >= 0
         ):
             raise InputError(
-                "of online learning, give a replay of 0 to 1, a holdout of more than 0, a clip from 1 on"
+                f"online learning has replay {self.replay}, holdout {self.holdout}, "
+                f"clip {self.clip} and patience_s {self.patience_s}: give a replay of 0 to 1, "
+                "a holdout between 0 and 1, a clip of 1 or more and a patience_s of 0 or more"
             )
         if self.least > self.recent:
             raise InputError(

@@ -23,8 +23,8 @@ from recsys.training.schedule import FitResult
 
 @dataclass(frozen=True, kw_only=True)
 class TreeRecipe:
-    """How the trees are grown. `clip` bounds a click's weight, see `LoggedRankings.ips_weights`; `patience`
-    rounds without a better validation end it."""
+    """How the trees are grown. `clip` bounds a click's weight, see `LoggedRankings.ips_weights`;
+    `patience` rounds without a better validation end it."""
 
     rounds: int = 300
     patience: int = 30

@@ -71,7 +71,8 @@ def fit(
         raise InputError("there are 0 examples to train on: give at least one")
     if schedule.batch_size % workers():
         raise InputError(
-            f"a batch of {schedule.batch_size} cannot be shared by {workers()} workers: give a multiple"
+            f"a batch of {schedule.batch_size} cannot be shared by {workers()} workers: "
+            "give a multiple"
         )
     if examples < workers():
         raise InputError(
@@ -237,7 +238,8 @@ class _Run:
     def _log(self, loss: float, value: float) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
         self.say(
-            f"step {self.step:,} of {self.steps:,}  loss {loss:.4f}  validation {value:.4f}  best {self.best:.4f}"
+            f"step {self.step:,} of {self.steps:,}  loss {loss:.4f}  "
+            f"validation {value:.4f}  best {self.best:.4f}"
         )
         if self.board:
             for name, number in (("loss", loss), ("validation", value), ("learning_rate", rate)):
@@ -280,7 +282,8 @@ class _Run:
             return False
         if state["recipe"] != self._recipe():
             raise InputError(
-                f"{path} is of another schedule or number of examples: remove it, or train without resume"
+                f"{path} is of another schedule or number of examples: "
+                "remove it, or train without resume"
             )
         self.averaged.load_state_dict(state["kept"])
         self.model.load_state_dict(state["model"])

@@ -1,5 +1,5 @@
-"""The neural ranker: listwise softmax cross-entropy of clicks by inverse propensity (Ai et al., SIGIR
-2018), optionally with adversarial perturbation of its vectors.
+"""The neural ranker: listwise softmax cross-entropy of clicks by inverse propensity (Ai et al.,
+SIGIR 2018), optionally with adversarial perturbation of its vectors.
 
 Legend: B requests, K places, F features."""
 
@@ -124,8 +124,8 @@ def list_tensors(
     examination: PositionBias | None,
     clip: float = CLIP,
 ) -> ListTensors:
-    """The lists with the features `names` (see `LoggedRankings.named`), on the CPU; raw clicks without an
-    examination."""
+    """The lists with the features `names` (see `LoggedRankings.named`), on the CPU; raw clicks
+    without an examination."""
     weights_BK = lists.ips_weights(examination, clip)
     shares_BK = lists.examination_BK(examination) * weights_BK
     offsets_BK = np.where(lists.present_BK, np.log(np.maximum(shares_BK, 1e-30)), _PAD).astype(

@@ -44,8 +44,8 @@ def leave_last_out(histories: Histories, seed: int = 0) -> tuple[Histories, Next
 def split_last_days(
     histories: Histories, count: int = 1
 ) -> tuple[Histories, NDArray[np.int64], NDArray[np.int32]]:
-    """Users with a history before the log's last `count` days who bought on them: that history, and what
-    they bought (offsets, item rows).
+    """Users with a history before the log's last `count` days who bought on them: that history, and
+    what they bought (offsets, item rows).
 
     The last day is the last UTC day with MIN_BUYERS buyers, or the one with most: the night may
     come when a new day has barely begun. Later events are left out."""

@@ -44,7 +44,8 @@ class UserModelRecipe:
             raise InputError(f"shrinkage is {self.shrinkage}: give 0 events or more")
         if self.dim % self.heads:
             raise InputError(
-                f"{self.dim} dimensions cannot be shared by {self.heads} heads: give a multiple as dim"
+                f"{self.dim} dimensions cannot be shared by {self.heads} heads: "
+                "give a multiple as dim"
             )
 
     def with_values(self, values: Mapping[str, float]) -> UserModelRecipe:
@@ -56,7 +57,8 @@ class UserModelRecipe:
         kinds = own | of_schedule
         if unknown := sorted(set(values) - set(kinds)):
             raise InputError(
-                f"a recipe of the user model has no {', '.join(unknown)}: its numbers are {', '.join(kinds)}"
+                f"a recipe of the user model has no {', '.join(unknown)}: "
+                f"its numbers are {', '.join(kinds)}"
             )
         numbers = {
             name: _whole(name, value) if kinds[name] == "int" else float(value)

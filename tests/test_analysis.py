@@ -203,3 +203,34 @@ def test_nothing_clicked_prefers_nobody() -> None:
     )
     assert math.isnan(rows[-1]["p/sign"])
     assert "no request prefers" in notes[0]
+
+
+def test_a_preference_is_of_the_second_arm_over_the_control() -> None:
+    impressions, events = shared(0.4)
+    interleaved = Experiment(name="boost", arms={"old": 1, "new": 1}, kind="interleave")
+    row = analysed(impressions, events, [interleaved])[0][-1]
+    assert row["name"] == "new over old"
+    assert row["wins"] > row["losses"]
+    row = analysed(impressions, events)[0][-1]  # without the experiment, by name
+    assert row["name"] == "old over new"
+    assert row["wins"] < row["losses"]
+
+
+def test_without_the_experiment_the_two_teams_of_most_lists_are_compared() -> None:
+    lists = [("z", "y", ""), ("z", "y", ""), ("a", "y", "")]
+    impressions = [
+        shown(number, f"u{number}", INTERLEAVED, teams=teams) for number, teams in enumerate(lists)
+    ]
+    events = [event(0, "a"), event(1, "a"), event(2, "a"), event(2, "b", "view")]
+    row = analysed(impressions, events)[0][-1]
+    assert row["name"] == "z over y"
+    assert (row["wins"], row["losses"], row["ties"], row["requests"]) == (2, 0, 1, 3)
+
+
+def test_a_view_touches_and_is_no_click_and_a_purchase_is_one() -> None:
+    impressions = [shown(number, f"u{number}", "old") for number in range(5)]
+    events = [event(0, "a", "view"), event(1, "a", "cart"), event(2, "a", "purchase")]
+    events += [event(3, "a"), event(3, "b"), event(3, "c", "view")]
+    old = of(analysed(impressions, events, [BOOST])[0], "old")
+    assert (old["clicks"], old["purchases"], old["touched"]) == (4 / 5, 1 / 5, 4 / 5)
+    assert (old["requests"], old["users"]) == (5, 5)

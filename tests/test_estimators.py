@@ -12,6 +12,7 @@ from recsys.experiments.estimators import (
     doubly_robust,
     estimate_clicks,
     ips,
+    predict_relevance,
     snips,
     swap_aware_examination,
     target_positions,
@@ -289,3 +290,49 @@ def test_the_interval_of_dr_holds(requests: int, policy: Exploration, from_log: 
     results = covered(requests, policy, 20, from_log)
     assert results["dr"].share >= 0.8, results  # 200 repetitions are in docs/experiments.md
     assert results["dr"].width <= 0.5 * results["ips"].width, results
+
+
+@pytest.mark.parametrize("policy", [None, Exploration("thompson", 0.3), SWAP])
+def test_only_swaps_are_corrected_by_their_own_propensities(policy: Exploration | None) -> None:
+    """Without the policy an item counts as examined where it was shown."""
+    drawn = log(200, 7)
+    lists, scores_BK = drawn.lists(), target_scores(drawn)
+    dr = estimate_clicks(lists, scores_BK, KNOWN, policy, seed=3)[3]
+    clicks = LoggedClicks(lists.positions_BK, lists.clicked_BK, lists.propensities_BK)
+    swapped_BK = swap_aware_examination(clicks.positions_BK, clicks.propensities_BK, KNOWN)
+    own_BK = CURVE[clicks.positions_BK - 1]
+    rho_BK = swapped_BK if policy is SWAP else own_BK
+    target_BK = target_positions(scores_BK, clicks.positions_BK)
+    largest = (CURVE[target_BK - 1] / rho_BK).max()
+    assert dr.name == "dr"
+    assert dr.weight == pytest.approx(largest, rel=1e-5)
+    assert not np.allclose(swapped_BK, own_BK)
+
+
+def test_relevance_is_learned_from_the_other_fold_alone() -> None:
+    """Lists of two folds; in the first the second item is clicked, in the second the first one."""
+    features_BKF = np.zeros((800, 2, 1), np.float32)
+    features_BKF[:, 1, 0] = 1
+    folds_B = np.repeat([0, 1], 400)
+    clicks_BK = np.stack([folds_B == 1, folds_B == 0], axis=1)
+    ones_BK = np.ones((800, 2), np.float32)
+    clicks = LoggedClicks(np.tile([1, 2], (800, 1)), clicks_BK, ones_BK)
+    flat = Examination.flat(2)
+    relevance_BK = predict_relevance(clicks, features_BKF, flat, folds_B)
+    np.testing.assert_allclose(relevance_BK[:400], np.tile([1, 0], (400, 1)), atol=0.01)
+    np.testing.assert_allclose(relevance_BK[400:], np.tile([0, 1], (400, 1)), atol=0.01)
+    alone_BK = predict_relevance(clicks, features_BKF, flat, np.zeros(800, int))
+    assert not alone_BK.any(), "of one fold nothing is learned"
+
+
+def test_what_is_clicked_half_as_often_because_half_is_examined_is_as_relevant() -> None:
+    """Position 2 is examined half the time: clicked in half of the lists, it is fully relevant."""
+    clicks_BK = np.stack([np.ones(800, bool), np.arange(800) % 2 == 0], axis=1)
+    curve = np.array([1, 0.5], np.float32)
+    clicks = LoggedClicks(np.tile([1, 2], (800, 1)), clicks_BK, np.ones((800, 2), np.float32))
+    features_BKF = np.tile(np.float32([[0], [1]]), (800, 1, 1))
+    folds_B = np.arange(800) // 2 % 2
+    relevance_BK = predict_relevance(
+        clicks, features_BKF, Examination(curve, curve, curve), folds_B
+    )
+    np.testing.assert_allclose(relevance_BK, 1, atol=0.01)

@@ -278,3 +278,12 @@ def test_no_click_counts_more_than_ten_times() -> None:
     lists = toy_lists(np.zeros((2, 2, 2)), np.eye(2), names=("live", "new"))
     row = judge(LIVE, LIVE, lists, examination=curve).rows[0]
     assert row.live == pytest.approx((1 + 10 * SECOND) / 11)
+
+
+def test_the_page_gives_the_numbers_of_what_was_measured() -> None:
+    page = render_page("trees", judge(NEW, LIVE, opposed(0.021)))
+    for number in ("-0.0210", "+0.0210"):
+        assert number in page
+    empty = render_page("trees", judge(NEW, LIVE, equal(3).where(np.zeros(3, bool))))
+    assert "nan" not in empty
+    assert "trees: refused" in empty

@@ -173,10 +173,12 @@ def test_the_first_origin_and_the_strongest_interaction_count() -> None:
     events = batches(
         event("a", "view", origin="first"),
         event("a", "purchase", event_id="2", origin="second"),
-        event("a", "click", event_id="3", origin="third"),
+        event("b", "click", event_id="3", origin="third"),
+        event("a", "click", event_id="4", origin="fourth"),
     )
-    row = label_examples([SEARCH], events).to_pylist()[0]
-    assert (row["label"], row["origin"]) == (4, "first")
+    rows = label_examples([SEARCH], events).to_pylist()
+    labelled = [(row["label"], row["origin"]) for row in rows]
+    assert labelled == [(4, "first"), (2, "third"), (0, None)]
 
 
 def test_an_event_five_minutes_before_its_answer_or_after_now_still_labels() -> None:

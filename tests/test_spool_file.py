@@ -88,7 +88,22 @@ def test_what_was_cleared_is_written_anew_in_the_same_file(tmp_path: Path) -> No
     file.append(b"two\n")
     assert (content(tmp_path), file.read(0, 4)) == ([b"two\n"], b"two\n")
     file.close()
-    file.close()  # again does nothing
+
+
+def test_a_file_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second time the descriptor may be another file's."""
+    file, closed, close = SpoolFile(tmp_path), list[int](), os.close
+    file.append(b"one\n")
+
+    def count(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", count)
+        file.close()
+        file.close()
+    assert len(closed) == 1
 
 
 def test_whole_lines_are_read_a_piece_at_a_time(

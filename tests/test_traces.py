@@ -158,6 +158,15 @@ def test_replaced_arrays_count_until_they_are_deleted(shop: Setup, store: Artifa
     assert store.exists(f"releases/v1/{other}")
 
 
+def test_a_damaged_file_counts_and_stops_no_audit(shop: Setup, store: ArtifactStore) -> None:
+    """Nobody can tell whom it holds, so no receipt may say that nothing is left."""
+    publish_users(store, "v1", shards=[["b"]], peers=["a"])
+    for name in (USERS, QUARANTINE):
+        store.write(f"releases/v1/{name}", b"torn")
+    expected = {f"releases/v1/{name}": 1 for name in (USERS, PEERS, QUARANTINE)}
+    assert traces_of(shop) == expected
+
+
 # Nights that have not published
 
 

@@ -98,7 +98,12 @@ def _release_traces(
     for path in store.files(base):
         with suppress(NotFoundError, FileNotFoundError):  # deleted just now
             if path.rsplit("/", 1)[-1] in (USERS, PEERS, QUARANTINE):
-                traces[path] = _user_rows(_read_table(store, path, manifest), user_id, until)
+                try:
+                    table = _read_table(store, path, manifest)
+                except (pa.ArrowInvalid, ReleaseError):  # damaged: it may hold anybody
+                    traces[path] = 1
+                else:
+                    traces[path] = _user_rows(table, user_id, until)
             elif manifest and is_older and path[len(base) + 1 :] in manifest.replaced:
                 traces[path] = 1  # rows without names: whose they were, nobody can tell
     return traces

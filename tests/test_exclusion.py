@@ -176,14 +176,16 @@ def test_behind_what_is_re_ranked_the_first_stage_decided(row: int, stage: str) 
 
 @dataclass
 class Silent:
-    """A source that retrieves rows from 100 on, with scores that fall to .25, then a pad."""
+    """A source that retrieves rows from 0 on, but for 19, with scores that fall to .25, then a
+    pad."""
 
     source: str
     count: int
 
     def retrieve(self, requests: Requests, k: int, allowed: Any) -> Candidates:
         assert (requests.size, k, allowed.tolist()) == (1, RETRIEVAL_DEPTH, [True, False])
-        rows_BN = np.array([[*range(100, 100 + self.count), -1]], np.int32)
+        rows = [row for row in range(self.count + 1) if row != 19]
+        rows_BN = np.array([[*rows, -1]], np.int32)
         scores_BN = np.array([[*np.linspace(1, 0.25, self.count), -np.inf]], np.float32)
         return Candidates(self.source, rows_BN, scores_BN)
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from jobs import tune_user_model as job
+from recsys.batch import user_model_search
 from recsys.batch.tune import Trial, _best_first, _report, _TrialLog, search_parameters
+from recsys.batch.user_model_search import SPACE, overrides, trial_row, trials_table
 from recsys.config import tiny
 from recsys.encoders.hashing import HashingEncoder
 from recsys.errors import InputError, RecsysError
@@ -139,15 +141,15 @@ def test_a_line_for_each_trial_that_ends():
     assert [trial.error for trial in log.trials] == ["", "KeyError: 'layers'", "its process died"]
 
 
-def test_what_a_job_prints_of_trials(capsys):
+def test_what_a_job_prints_of_trials():
     start = RECIPE.with_values({"epochs": 5})
-    now = {name: start.values()[name] for name in job.SPACE}
+    now = {name: start.values()[name] for name in SPACE}
     trials = [
         Trial({**now, "dim": 64}, 0.5, 1.26),
         Trial(now, 0.4, 2.0),
         Trial({**now, "dim": 1}, math.nan, 0, "no"),
     ]
-    rows = [job.row(trial, start) for trial in trials]
+    rows = [trial_row(trial, start) for trial in trials]
     assert [row["name"] for row in rows] == ["drawn", "as it is", "drawn"]
     assert (rows[0]["ndcg@10"], rows[0]["seconds"], rows[2]["ndcg@10"], rows[2]["error"]) == (
         0.5,
@@ -155,17 +157,19 @@ def test_what_a_job_prints_of_trials(capsys):
         None,
         "no",
     )
-    assert job.changed(RECIPE, start.with_values(trials[0].values)) == {"dim": 64, "epochs": 5.0}
-    job.table(rows)
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]] == [
+    assert overrides(RECIPE, start.with_values(trials[0].values)) == {"dim": 64, "epochs": 5.0}
+    lines = trials_table(rows).splitlines()
+    assert lines[0].split()[:3] == ["ndcg@10", "seconds", "learning_rate"]
+    assert lines[3].split()[-1] == "no"
+    assert [line.split()[:3] for line in lines[1:]] == [
         ["drawn", "0.5000", "1.3"],
         ["as", "it", "is"],
-        ["drawn", "failed", "0"],
+        ["drawn", "-", "0"],
     ]
 
 
 def test_every_choice_of_the_job_is_a_recipe():
-    for name, choices in job.SPACE.items():
+    for name, choices in SPACE.items():
         assert [RECIPE.with_values({name: choice}).values()[name] for choice in choices] == list(
             choices
         )
@@ -190,8 +194,8 @@ def test_the_job_tunes_on_a_folder_without_its_test_items(tmp_path, monkeypatch,
         draws = [*first, {**first[0], "learning_rate": 1e-9}]
         return _best_first([Trial(values, function(values, **arguments), 0.1) for values in draws])
 
-    monkeypatch.setattr(job, "search_parameters", search)
-    monkeypatch.setattr(job, "minilm", lambda: HashingEncoder(8))
+    monkeypatch.setattr(user_model_search, "search_parameters", search)
+    monkeypatch.setattr(user_model_search, "minilm", lambda: HashingEncoder(8))
     monkeypatch.setattr(job.ray, "init", lambda **_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     words = ["--data", str(tmp_path), "--trials", "2", "--epochs", "8", "--gpus", "0"]

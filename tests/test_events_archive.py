@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -293,4 +294,21 @@ def test_who_asks_what_is_left_hears_of_rows_that_the_archive_alone_holds(
     store.live.client.delete(store.live.key(f"recent:{store.digest('u')}"))  # as time does
     assert store.user_events("u", EVENING - timedelta(days=1), 9).interactions == []
     assert find_log_traces(store, "u", EVENING + timedelta(minutes=1))["interactions"] == 1
+    store.close()
+
+
+def test_a_lease_has_one_holder_until_it_is_released_or_ends(
+    live: Callable[[], ArchivableStore],
+) -> None:
+    store = live()
+    assert store.acquire_lease("mine", 60)
+    assert not store.acquire_lease("other", 60)
+    store.release_lease("other")  # whoever does not hold it cannot end it
+    assert not store.acquire_lease("other", 60)
+    assert store.acquire_lease("mine", 0.05), "renewed, and shortened"
+    time.sleep(0.1)
+    assert store.acquire_lease("other", 60)
+    assert not store.acquire_lease("mine", 60)
+    store.release_lease("mine")
+    assert not store.acquire_lease("mine", 60)
     store.close()

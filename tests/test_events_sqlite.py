@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import InputError
+from recsys.events import sqlite
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import EventStore
+from recsys.interfaces import EventStore, LogPosition
+from recsys.types import Impression, Interaction
 from tests.contracts import EventStoreContract
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +97,40 @@ def test_user_events_are_read_in_one_transaction(tmp_path: Path) -> None:
     store.close()
     verbs = [statement.split()[0] for statement in statements]
     assert verbs == ["BEGIN", "SELECT", "SELECT", "COMMIT"]
+
+
+def test_archived_rows_stay_while_they_are_recent_or_among_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six events, 1 to 5 archived: all but the last two may go, where they are a week old."""
+    monkeypatch.setattr(sqlite, "KEEP_ROWS", LogPosition(interactions=2, impressions=2))
+    store = SqliteEventStore(tmp_path / "events.sqlite")
+    now = datetime.now(UTC)
+    days = (8, 6, 8, 8, 8, 8)
+    events = [
+        Interaction(
+            event_id=f"e{number}",
+            user_id="u",
+            item_id="i",
+            type="view",
+            time=now - timedelta(days=age),
+        )
+        for number, age in enumerate(days, 1)
+    ]
+    store.append(events)
+    answers = [
+        Impression(request_id=f"r{n}", time=now, release="v", surface="home", item_ids=())
+        for n in range(1, 7)
+    ]
+    store.append_impressions(answers)
+    store.acknowledge(LogPosition(interactions=5, impressions=5))
+    left = store.user_events("u", now - timedelta(days=30), 9).interactions
+    assert sorted(event.event_id for event in left) == ["e2", "e4", "e5", "e6"]
+    assert [store.impression(f"r{n}") is not None for n in range(1, 7)] == [False] * 3 + [True] * 3
+    assert store.counts() == {"interactions": 1, "impressions": 1, "quarantined": 0}
+    assert store.archived() == LogPosition(5, 5)
+    store.acknowledge(LogPosition(interactions=3, impressions=2))  # an older one, late
+    assert store.archived() == LogPosition(5, 5)
+    assert store.end() == LogPosition(6, 6)
+    assert store.user_event_count("u") == 3
+    store.close()

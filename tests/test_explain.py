@@ -16,6 +16,8 @@ from recsys.events.joins import feature_names, label_examples
 from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment
 from recsys.experiments.exploration import Exploration
+from recsys.pipeline.attribution import Contribution
+from recsys.pipeline.exclusion import Exclusion
 from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.replay import query_from_impression
@@ -339,3 +341,52 @@ def test_a_replayed_day_has_the_scores_that_were_served(dear: Recommender, tmp_p
         DEAR.score(lists.features_BKF)[present_BK], lists.scores_BK[present_BK], rtol=1e-5
     )
     assert len(np.unique(lists.scores_BK)) > ITEMS
+
+
+# In words
+
+
+EXPLANATION = Explanation(
+    request_id="r",
+    item_id="i",
+    title="red chair",
+    release="v",
+    surface="search",
+    ranker="net@m1",
+    place=3,
+    score=0.25,
+    sources={"lexical": 2.0, "dense": 0.5},
+)
+PARTS = tuple(Contribution(f"f{n}", 1.0, part) for n, part in enumerate((0.5, -0.25, 0.125, 0.1)))
+
+
+def test_a_summary_says_where_an_item_stands_and_what_put_it_there() -> None:
+    place = "Place 3 with 0.25 of net@m1, retrieved by lexical, dense"
+    parts = "; most of it from f0 (+0.5), f1 (-0.25), f2 (+0.125)"
+    assert EXPLANATION.summary == f"{place}."
+    assert replace(EXPLANATION, parts=PARTS).summary == f"{place}{parts}."
+    moved = replace(EXPLANATION, parts=PARTS, moved="moved", note="another version")
+    assert moved.summary == f"{place}{parts}; moved; another version."
+    assert replace(EXPLANATION, note="another version").summary == f"{place}; another version."
+    unscored = replace(EXPLANATION, score=None, sources={})
+    assert unscored.summary == "Place 3 with 0 of net@m1, retrieved by no source."
+
+
+def test_a_summary_of_what_is_not_shown_is_its_reason() -> None:
+    exclusion = Exclusion("filter", "it does not pass brand")
+    excluded = replace(EXPLANATION, place=None, exclusion=exclusion)
+    assert (excluded.summary, excluded.in_answer) == ("Not shown: it does not pass brand.", False)
+    assert EXPLANATION.in_answer
+
+
+def test_a_search_is_replayed_with_its_text_alone(plain: Recommender) -> None:
+    answer = impression_of(plain, Query(request_id="r", k=3, text="red chair"))
+    with pytest.raises(InputError, match="understood and encoded: give both"):
+        explain(plain, answer, "i00")
+
+
+def test_a_place_counts_the_pages_before(plain: Recommender) -> None:
+    whole = impression_of(plain, Query(request_id="r", k=3, text="chair"))
+    page = impression_of(plain, Query(request_id="r", k=1, text="chair", offset=1))
+    explanation = explanation_of(plain, page, whole.item_ids[1])
+    assert (explanation.place, explanation.moved) == (2, "")

@@ -101,6 +101,12 @@ def test_price_ranges_have_round_borders_and_do_not_follow_the_price_filter() ->
     assert len(own) == len(ranges) + 1
 
 
+def test_prices_that_no_border_parts_have_no_ranges() -> None:
+    for prices in ([10.0], [10.0, 10.0, 10.0], [None]):
+        shop = Catalogue([{"price": price} for price in prices])
+        assert count_facets(shop, np.ones(len(prices), bool), Filters())["price"] == ()
+
+
 def test_nothing_found_has_no_values() -> None:
     assert count_facets(SHOP, ~ALL, Filters()) == {"category": (), "brand": (), "price": ()}
 

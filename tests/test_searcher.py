@@ -101,6 +101,7 @@ def test_what_fits_nothing_finds_nothing(text: str) -> None:
     assert hits.no_good_match
     assert (len(hits.rows_N), hits.total, hits.matched_I.any()) == (0, 0, False)
     assert hits.features_NF.shape == hits.retrieved_NF.shape == (0, len(FEATURES))
+    assert hits.scores_N.shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ logger = logging.getLogger("ray.serve")
 
 
 class TrainerReplica:
-    """One training step every `choices.every_s` seconds until it is closed. A failure is logged
-    once, and the step retried."""
+    """One training step every `choices.poll_interval_s` seconds until it is closed. A failure is
+    logged once, and the step retried."""
 
     def __init__(self, setup: Setup, choices: OnlineConfig) -> None:
         self.choices, self.trainer = choices, OnlineTrainer(setup, choices)
@@ -44,7 +44,7 @@ class TrainerReplica:
         self.trainer.close()
 
     def _run(self) -> None:
-        while not self._closed.wait(self.choices.every_s):
+        while not self._closed.wait(self.choices.poll_interval_s):
             if "torch" in sys.modules:  # small work beside replicas that answer
                 sys.modules["torch"].set_num_threads(1)
             try:

@@ -1,4 +1,5 @@
-"""The files of an archived log: what is read of overlapping, emptied, vanishing and damaged ones."""
+"""The files of an archived log: what is read of overlapping, emptied, vanishing and damaged
+ones."""
 
 from __future__ import annotations
 

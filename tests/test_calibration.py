@@ -53,7 +53,7 @@ def test_the_threshold_keeps_right_answers():
     sure_N = np.arange(50, 100) / 100
     scores_NC = np.stack([sure_N, 1 - sure_N], axis=1)
     truth_N = np.zeros(50, int)
-    assert calibration.threshold(scores_NC, truth_N, kept=0.9) == pytest.approx(0.54)
+    assert calibration.threshold(scores_NC, truth_N, coverage=0.9) == pytest.approx(0.54)
     assert calibration.threshold(scores_NC, 1 - truth_N) == 0
 
 

@@ -21,7 +21,7 @@ from tests.toy_clicks import toy_log
 from tests.toy_online import CURVES, examples, flow, network
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-FREE = OnlineConfig(user_votes=1000, origin_votes=1000, item_clicks=1000)
+FREE = OnlineConfig(user_votes=1000, origin_votes=1000, max_item_clicks=1000)
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +88,20 @@ def test_the_weights_never_leave_the_ball(nightly) -> None:
 def test_no_step_is_longer_than_its_list_has_votes(nightly) -> None:
     """Wherever the weights are: votes are told from the list alone, and are at most 1."""
     learner, rng = OnlineLearner(nightly, FREE, CURVES), np.random.default_rng(0)
-    for one in learner._listed(learner._teaching(examples(flow(60, seed=1)))):
+    for one in learner._list_examples(learner._lists_with_gain(examples(flow(60, seed=1)))):
         assert one.votes <= 1
         for size in (0.0, 1.0, 100.0):
             assert np.linalg.norm(
-                one.slope_H(size * rng.normal(size=len(learner.theta_H)))
+                one.gradient_H(size * rng.normal(size=len(learner.theta_H)))
             ) <= one.votes * (1 + 1e-6)
 
 
 def test_the_slope_is_that_of_the_loss(nightly) -> None:
     learner = OnlineLearner(nightly, FREE, CURVES)
-    one = next(learner._listed(learner._teaching(examples(flow(5, seed=1)))))
+    one = next(learner._list_examples(learner._lists_with_gain(examples(flow(5, seed=1)))))
     at, small = np.full(len(learner.theta_H), 0.1), 1e-5 * np.eye(len(learner.theta_H))
     slope = [one.weight * (one.loss(at + step) - one.loss(at - step)) / 2e-5 for step in small]
-    np.testing.assert_allclose(one.slope_H(at), slope, atol=1e-6)
+    np.testing.assert_allclose(one.gradient_H(at), slope, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -137,10 +137,11 @@ def test_one_source_moves_the_weights_by_no_more_than_is_said(
         without.learn(honest)
     moved = float(np.linalg.norm(with_spam.theta_H - without.theta_H))
     assert with_spam.fallbacks == without.fallbacks == 0
-    assert moved <= (choices.source_reach if forged else choices.user_reach) * (1 + 1e-6)
+    bound = choices.source_influence_bound if forged else choices.user_influence_bound
+    assert moved <= bound * (1 + 1e-6)
     change = told(with_spam) - told(without)
     apart = float(np.ptp(change, axis=1).max())
-    assert apart <= with_spam.reach(examples(toy_log(50, seed=98)[0])) + 1e-4
+    assert apart <= with_spam.influence_bound(examples(toy_log(50, seed=98)[0])) + 1e-4
 
 
 def test_a_storm_of_clicks_without_the_guard_does_harm_and_with_it_none(nightly) -> None:
@@ -222,7 +223,7 @@ def test_a_snapshot_is_a_network_and_is_taken_up_again(nightly, tmp_path) -> Non
     again = OnlineLearner(nightly, OnlineConfig(), CURVES)
     again.restore(tmp_path, learner.state())
     np.testing.assert_allclose(again.theta_H, learner.theta_H, atol=1e-4)
-    assert again.guard.state() == learner.guard.state()
+    assert again.budget.state() == learner.budget.state()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -244,39 +245,39 @@ def test_a_log_of_another_surface_is_refused(nightly) -> None:
 
 
 def test_a_guard_lets_a_user_spend_what_he_has_and_no_more() -> None:
-    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=5.0))
-    shares = [guard.admitted(0.4, "u", ["o"], [f"i{at}"], NOON) for at in range(4)]
+    budget = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=5.0))
+    shares = [budget.admitted(0.4, "u", ["o"], [f"i{at}"], NOON) for at in range(4)]
     assert shares == pytest.approx([1, 1, 0.5, 0])
-    assert guard.admitted(0.4, "v", ["o"], ["i"], NOON) == 1
-    assert guard.admitted(0.4, "u", ["o"], ["j"], NOON + timedelta(days=1)) == 1
+    assert budget.admitted(0.4, "v", ["o"], ["i"], NOON) == 1
+    assert budget.admitted(0.4, "u", ["o"], ["j"], NOON + timedelta(days=1)) == 1
 
 
 def test_a_guard_counts_an_address_whatever_names_it_uses() -> None:
-    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
+    budget = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
     assert sum(
-        guard.admitted(0.4, f"u{at}", ["o"], ["i"], NOON) for at in range(10)
+        budget.admitted(0.4, f"u{at}", ["o"], ["i"], NOON) for at in range(10)
     ) * 0.4 == pytest.approx(1)
-    assert guard.admitted(0.4, "u0", ["elsewhere"], ["i"], NOON) == 1
-    assert guard.admitted(0.4, "u9", ["elsewhere"], ["i"], NOON) == 1  # nothing of his was used up
+    assert budget.admitted(0.4, "u0", ["elsewhere"], ["i"], NOON) == 1
+    assert budget.admitted(0.4, "u9", ["elsewhere"], ["i"], NOON) == 1  # nothing of his was used up
 
 
 def test_without_addresses_users_pay_alone_and_nobody_is_one_source() -> None:
-    guard = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
-    assert [guard.admitted(0.6, f"u{at}", [None], ["i"], NOON) for at in range(3)] == [1, 1, 1]
-    assert guard.admitted(0.8, "u0", [None], ["j"], NOON) == pytest.approx(0.5)
-    assert [guard.admitted(1.0, None, [None], ["i"], NOON) for _ in range(2)] == [1, 0]
+    budget = InfluenceBudget(OnlineConfig(user_votes=1.0, origin_votes=1.0))
+    assert [budget.admitted(0.6, f"u{at}", [None], ["i"], NOON) for at in range(3)] == [1, 1, 1]
+    assert budget.admitted(0.8, "u0", [None], ["j"], NOON) == pytest.approx(0.5)
+    assert [budget.admitted(1.0, None, [None], ["i"], NOON) for _ in range(2)] == [1, 0]
 
 
 def test_one_item_over_and_over_counts_so_often() -> None:
-    guard = InfluenceBudget(OnlineConfig(item_clicks=2, user_votes=100, origin_votes=100))
-    assert [guard.admitted(0.1, "u", ["o"], ["i"], NOON) for _ in range(3)] == [1, 1, 0]
+    budget = InfluenceBudget(OnlineConfig(max_item_clicks=2, user_votes=100, origin_votes=100))
+    assert [budget.admitted(0.1, "u", ["o"], ["i"], NOON) for _ in range(3)] == [1, 1, 0]
 
 
 def test_a_guard_goes_on_from_what_it_told() -> None:
-    guard = InfluenceBudget(OnlineConfig(user_votes=1.0))
-    guard.admitted(1.0, "u", ["o"], ["i"], NOON)
+    budget = InfluenceBudget(OnlineConfig(user_votes=1.0))
+    budget.admitted(1.0, "u", ["o"], ["i"], NOON)
     assert (
-        InfluenceBudget(OnlineConfig(user_votes=1.0), guard.state()).admitted(
+        InfluenceBudget(OnlineConfig(user_votes=1.0), budget.state()).admitted(
             1.0, "u", ["o"], ["j"], NOON
         )
         == 0
@@ -284,7 +285,14 @@ def test_a_guard_goes_on_from_what_it_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"radius": 0}, {"user_votes": 0}, {"holdout": 1}, {"least": 200}, {"item_clicks": 0}]
+    "wrong",
+    [
+        {"radius": 0},
+        {"user_votes": 0},
+        {"holdout": 1},
+        {"min_holdout": 200},
+        {"max_item_clicks": 0},
+    ],
 )
 def test_wrong_choices_are_refused_with_the_next_step(wrong) -> None:
     with pytest.raises(InputError, match=r"give|raise"):
@@ -292,8 +300,8 @@ def test_wrong_choices_are_refused_with_the_next_step(wrong) -> None:
 
 
 def test_the_guard_forgets_what_somebody_spent() -> None:
-    guard = InfluenceBudget(OnlineConfig())
+    budget = InfluenceBudget(OnlineConfig())
     for user in ("him", "her"):
-        guard.admitted(0.5, user, [None], ["i01"], NOON)
-    guard.forget({"him"})
-    assert {key.split("\x1f")[1] for key in guard.state()["votes"]} == {"her"}
+        budget.admitted(0.5, user, [None], ["i01"], NOON)
+    budget.forget({"him"})
+    assert {key.split("\x1f")[1] for key in budget.state()["votes"]} == {"her"}

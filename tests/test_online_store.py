@@ -37,7 +37,7 @@ from tests.toy_clicks import toy_log
 from tests.toy_online import CURVES, flow, network
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
-CHOICES = OnlineConfig(patience_s=30, window_s=600, snapshot_s=0.001)
+CHOICES = OnlineConfig(feedback_delay_s=30, attribution_window_s=600, snapshot_interval_s=0.001)
 
 
 class Clock:
@@ -245,7 +245,7 @@ def test_after_a_restart_it_goes_on_and_learns_nothing_twice(setup) -> None:
     for trainer in (other, one):
         assert trainer.step().lists == second.has_gain_B.sum()
     np.testing.assert_allclose(other.learner.theta_H, one.learner.theta_H, atol=1e-3)
-    assert other.learner.guard.state() == one.learner.guard.state()
+    assert other.learner.budget.state() == one.learner.budget.state()
 
 
 def test_frozen_it_serves_on_and_what_comes_is_never_learned(setup) -> None:

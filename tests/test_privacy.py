@@ -489,16 +489,16 @@ def test_by_day_users_teach_under_a_digest_and_who_is_forgotten_does_not(
     trainer.learner = learner = Learner()
     monkeypatch.setattr(trainer, "_fits", lambda shown: True)
     trainer._read()
-    assert {each.impression.user_id for each in trainer._waiting.values()} == {
+    assert {each.impression.user_id for each in trainer._pending.values()} == {
         events.digest(USER),
         events.digest(OTHER),
     }
-    assert {table["user_id"][0].as_py() for [table] in trainer._touched.values()} == {
+    assert {table["user_id"][0].as_py() for [table] in trainer._interactions.values()} == {
         events.digest(USER),
         events.digest(OTHER),
     }
     forget_user(shop, events, USER, NOW)
     trainer._read()
-    assert list(trainer._waiting) == list(trainer._touched) == [OTHER]
+    assert list(trainer._pending) == list(trainer._interactions) == [OTHER]
     assert learner.gone == {events.digest(USER)}
     trainer.close()

@@ -1,4 +1,4 @@
-"""Online learning from the live event log: tails it, learns within the bounds of
+"""Online learning from the live event log: tails it, updates the last layer within the bounds of
 `training.last_layer`, publishes snapshots."""
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from recsys.types import Impression, PrivacyState
 if TYPE_CHECKING:
     from recsys.training.last_layer import LearnReport, OnlineLearner
 
-#: Impressions that one step reads, and that may wait for their first event; of more the oldest go.
-MOST, WAITING = 5_000, 50_000
-#: Of the log before the trainer began, so many impressions and interactions are looked through for
-#: replay.
-PAST = 5_000
+#: Impressions that one step reads; impressions awaiting feedback, the oldest are dropped first.
+MAX_PER_STEP, MAX_PENDING = 5_000, 50_000
+#: Impressions and interactions, newest of the log before the trainer started, that fill the replay
+#: reservoir.
+REPLAY_ROWS = 5_000
 
 Now = Callable[[], datetime]
 
@@ -57,12 +57,11 @@ class _Pending:
 
 
 class OnlineTrainer:
-    """Reads the live log, learns, publishes snapshots: one a setup. `step` is to be called again
-    and again.
+    """Tails the live log, learns, publishes snapshots: one a setup. Call `step` periodically.
 
-    It begins with what happens from now on, or where its last snapshot stood: what came since, it
-    learns again. A list teaches once: with its first event, when `patience_s` have passed since it
-    was shown. Rows that cannot be used are left out and counted in `bad`."""
+    It starts at the end of the log, or at the position of its last snapshot. A list is learned
+    once: with its first interaction, `feedback_delay_s` after its impression at the earliest. Rows
+    that cannot be used are left out and counted in `bad`."""
 
     def __init__(
         self, setup: Setup, choices: OnlineConfig, now: Now = lambda: datetime.now(UTC)
@@ -75,37 +74,37 @@ class OnlineTrainer:
         self.report: LearnReport | None = None
         self.bad = self.learned = 0
         self._spaces: dict[str, str] = {}
-        self._begin_empty(0, 0)
+        self._reset(0, 0)
 
     def step(self) -> LearnReport | None:
-        """One look at the log: what was learned, None where nothing was. Raises what the stores
-        raise, and goes on from there when it is called again."""
-        decided, (base, space) = read_control(self.setup), served_models(self.setup)
-        if (base, space, decided.mark) != (self.base, self.space, self.mark):
-            self._begin(base, space, decided.mark)
+        """Reads the log once; the report, or None where nothing was learned. Raises what the stores
+        raise; the next call continues from there."""
+        control, (base, space) = read_control(self.setup), served_models(self.setup)
+        if (base, space, control.mark) != (self.base, self.space, self.mark):
+            self._start(base, space, control.mark)
         if self.learner is None:
             return None
         self._read()
-        if decided.frozen:
-            self._pass_by()
+        if control.frozen:
+            self._discard_pending()
             return None
         report = self._learn(self._ready())
         self._snapshot_when_due()
         return report
 
-    # Beginning
+    # Starting
 
-    def _begin(self, base: str | None, space: str, mark: str) -> None:
-        """From the night's network, or where its last snapshot stood."""
+    def _start(self, base: str | None, space: str, mark: str) -> None:
+        """From the nightly network, or from its last snapshot."""
         self.base, self.learner, self.report, self.learned = None, None, None, 0
         self.space, self.mark = space, mark
         learner = self._nightly(base) if base else None
         if learner and base:
-            self._begin_empty(self.events.end().impressions, self.events.end().interactions)
-            with suppress(RecsysError, ValueError, KeyError):  # a damaged snapshot: from the night
-                self._take_up(learner, current_snapshot(self.setup, base))
+            self._reset(self.events.end().impressions, self.events.end().interactions)
+            with suppress(RecsysError, ValueError, KeyError):  # damaged: start from the night
+                self._restore(learner, current_snapshot(self.setup, base))
             self.learner = learner
-            self._remember()
+            self._fill_reservoir()
         self.base = base
 
     def _nightly(self, base: str) -> OnlineLearner | None:
@@ -117,30 +116,30 @@ class OnlineTrainer:
         curve = Examination.load(folder / EXAMINATION) if (folder / EXAMINATION).exists() else None
         return OnlineLearner(folder / NET, self.choices, curve)
 
-    def _take_up(self, learner: OnlineLearner, snapshot: Snapshot | None) -> None:
+    def _restore(self, learner: OnlineLearner, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
             state = snapshot_state(self.setup, snapshot)
             learner.restore(snapshot_network(self.setup, snapshot), state["learner"])
-            self._begin_empty(state["impressions"], state["sequence"], state["done"])
+            self._reset(state["impressions"], state["sequence"], state["done"])
 
-    def _begin_empty(
+    def _reset(
         self, position: int, sequence: int, processed: Mapping[str, int] | None = None
     ) -> None:
         self.position, self.sequence = position, sequence
-        self._waiting: dict[str, _Pending] = {}
-        self._touched: dict[str, list[pa.Table]] = {}
-        self._standings: dict[str, PrivacyState] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._interactions: dict[str, list[pa.Table]] = {}
+        self._privacy_states: dict[str, PrivacyState] = {}
         self._processed = dict(processed or {})
         self._published = self.now()
-        self._news = 0
+        self._unpublished = 0
 
-    def _remember(self) -> None:
-        """Lists of before for replay, from the end of the log that was there when it began."""
+    def _fill_reservoir(self) -> None:
+        """Fills the replay reservoir from the newest lists before the start."""
         assert self.learner is not None
-        recent = self.events.impressions(max(0, self.position - PAST))
+        recent = self.events.impressions(max(0, self.position - REPLAY_ROWS))
         before = takewhile(lambda each: each.sequence <= self.position, recent)
         impressions = [self._pseudonymise(each) for each in before if self._fits(each)]
-        batches = self.events.interactions(self.sequence, max(0, self.sequence - PAST))
+        batches = self.events.interactions(self.sequence, max(0, self.sequence - REPLAY_ROWS))
         interactions = [
             batch for each in batches for batch in self._pseudonymise_rows(each).to_batches()
         ]
@@ -150,31 +149,31 @@ class OnlineTrainer:
     # Reading
 
     def _read(self) -> None:
-        """What came since the last step. A click may be in the log before what it clicked: it
+        """Reads rows since the last step. A click may precede its impression in the log: it
         waits."""
         read_before = self.sequence
-        for impression in islice(self.events.impressions(self.position), MOST):
+        for impression in islice(self.events.impressions(self.position), MAX_PER_STEP):
             self.position = impression.sequence
             if impression.request_id not in self._processed and self._fits(impression):
-                self._waiting[impression.request_id] = _Pending(
+                self._pending[impression.request_id] = _Pending(
                     self._pseudonymise(impression), self.position, read_before
                 )
         until = self.events.end().interactions
         for batch in self.events.interactions(until, self.sequence):
-            self._touch(self._pseudonymise_rows(batch))
+            self._add_interactions(self._pseudonymise_rows(batch))
         self.sequence = until
-        self._forget()
-        self._obey()
+        self._expire()
+        self._apply_privacy()
 
-    def _touch(self, events: pa.Table) -> None:
+    def _add_interactions(self, events: pa.Table) -> None:
         events = events.filter(events["request_id"].is_valid())
         for at, request in enumerate(events["request_id"].to_pylist()):
             if request not in self._processed:
-                self._touched.setdefault(request, []).append(events.slice(at, 1))
+                self._interactions.setdefault(request, []).append(events.slice(at, 1))
 
     def _fits(self, impression: Impression) -> bool:
-        """Whether the learner can use its features: of its surface, with its names, in its
-        space."""
+        """Whether the learner can use the impression: its surface, feature names and space
+        match."""
         assert self.learner is not None
         if self.choices.surfaces and impression.surface not in self.choices.surfaces:
             return False
@@ -189,19 +188,19 @@ class OnlineTrainer:
                 self._spaces[version] = read_manifest(ArtifactStore(self.setup.home), version).space
         return self._spaces[version]
 
-    def _forget(self) -> None:
-        """What waited too long, and what came too late."""
-        oldest = self.now() - timedelta(seconds=self.choices.window_s)
-        late = [request for request, each in self._waiting.items() if each.impression.time < oldest]
-        for request in late + list(self._waiting)[: max(0, len(self._waiting) - WAITING)]:
-            self._waiting.pop(request, None)
-            self._touched.pop(request, None)
-        for request in [request for request in self._touched if request not in self._waiting]:
+    def _expire(self) -> None:
+        """Drops impressions and interactions past the attribution window, or beyond MAX_PENDING."""
+        oldest = self.now() - timedelta(seconds=self.choices.attribution_window_s)
+        late = [request for request, each in self._pending.items() if each.impression.time < oldest]
+        for request in late + list(self._pending)[: max(0, len(self._pending) - MAX_PENDING)]:
+            self._pending.pop(request, None)
+            self._interactions.pop(request, None)
+        for request in [request for request in self._interactions if request not in self._pending]:
             if (
-                self._touched[request][0]["time"][0].as_py() < oldest
-                or len(self._touched) > WAITING
+                self._interactions[request][0]["time"][0].as_py() < oldest
+                or len(self._interactions) > MAX_PENDING
             ):
-                del self._touched[request]
+                del self._interactions[request]
         restart = self._low_water()[0]
         self._processed = {
             request: number for request, number in self._processed.items() if number > restart
@@ -221,80 +220,82 @@ class OnlineTrainer:
             batch.schema.get_field_index("user_id"), "user_id", digests
         )
 
-    def _obey(self) -> None:
-        """What users decided since the last step."""
-        standings, before = self.events.privacy_states(), self._standings
-        self._standings = standings
-        if news := {user for user, standing in standings.items() if before.get(user) != standing}:
-            for request, each in list(self._waiting.items()):
-                if each.impression.user_id in news and not standings[
-                    each.impression.user_id
-                ].allows(each.impression.time):
-                    del self._waiting[request]
-                    self._touched.pop(request, None)
+    def _apply_privacy(self) -> None:
+        """Applies the users' privacy choices of the time since the last step."""
+        states, before = self.events.privacy_states(), self._privacy_states
+        self._privacy_states = states
+        if news := {user for user, state in states.items() if before.get(user) != state}:
+            for request, each in list(self._pending.items()):
+                if each.impression.user_id in news and not states[each.impression.user_id].allows(
+                    each.impression.time
+                ):
+                    del self._pending[request]
+                    self._interactions.pop(request, None)
             assert self.learner is not None
-            self.learner.forget({user for user in news if standings[user] != PrivacyState()})
+            self.learner.forget({user for user in news if states[user] != PrivacyState()})
 
-    def _pass_by(self) -> None:
-        """Nothing of what is there now is ever learned."""
-        self._waiting.clear()
-        self._touched.clear()
+    def _discard_pending(self) -> None:
+        """Drops all pending lists: they are never learned."""
+        self._pending.clear()
+        self._interactions.clear()
 
     # Learning
 
     def _ready(self) -> list[_Pending]:
-        latest = self.now() - timedelta(seconds=self.choices.patience_s)
+        latest = self.now() - timedelta(seconds=self.choices.feedback_delay_s)
         return [
             each
-            for request, each in self._waiting.items()
-            if request in self._touched and each.impression.time <= latest
+            for request, each in self._pending.items()
+            if request in self._interactions and each.impression.time <= latest
         ]
 
     def _learn(self, ready: Sequence[_Pending]) -> LearnReport | None:
-        """All at once; where a row among them is bad, one by one without the bad ones."""
+        """Learns all at once; where that fails, list by list, leaving out the bad ones."""
         assert self.learner is not None
         if not ready:
             return None
-        touched = {
-            each.impression.request_id: self._touched.pop(each.impression.request_id)
+        interactions = {
+            each.impression.request_id: self._interactions.pop(each.impression.request_id)
             for each in ready
         }
         for each in ready:
-            del self._waiting[each.impression.request_id]
+            del self._pending[each.impression.request_id]
             self._processed[each.impression.request_id] = each.number
         try:
-            self._taught(ready, touched)
+            self._update(ready, interactions)
         except Exception:
             for each in ready:
                 try:
-                    self._taught([each], touched)
-                except Exception:  # whatever a client sent must not stop the others from teaching
+                    self._update([each], interactions)
+                except Exception:  # no client's rows may stop the others from being learned
                     self.bad += 1
         return self.report
 
-    def _taught(self, ready: Sequence[_Pending], touched: Mapping[str, Sequence[pa.Table]]) -> None:
+    def _update(
+        self, ready: Sequence[_Pending], interactions: Mapping[str, Sequence[pa.Table]]
+    ) -> None:
         assert self.learner is not None
         rows = (
             batch
             for each in ready
-            for table in touched[each.impression.request_id]
+            for table in interactions[each.impression.request_id]
             for batch in table.to_batches()
         )
         self.report = self.learner.learn(
             label_examples([each.impression for each in ready], rows, self.now())
         )
         self.learned += self.report.learned
-        self._news += self.report.learned + self.report.fell_back
+        self._unpublished += self.report.learned + self.report.fell_back
 
     # Snapshots
 
     def _snapshot_when_due(self) -> None:
-        due = self._published + timedelta(seconds=self.choices.snapshot_s)
-        if self._news and self.now() >= due:
+        due = self._published + timedelta(seconds=self.choices.snapshot_interval_s)
+        if self._unpublished and self.now() >= due:
             self.snapshot()
 
     def snapshot(self) -> Snapshot:
-        """Publishes the network as it is now, with all that a restart needs."""
+        """Publishes the current network and the state that a restart needs."""
         assert self.learner is not None
         assert self.base is not None
         impressions, sequence = self._low_water()
@@ -306,7 +307,7 @@ class OnlineTrainer:
         }
         with tempfile.TemporaryDirectory() as folder:
             self.learner.snapshot(Path(folder))
-            made = publish_snapshot(
+            snapshot = publish_snapshot(
                 self.setup,
                 Path(folder),
                 base=self.base,
@@ -314,11 +315,11 @@ class OnlineTrainer:
                 metrics=self.metrics(),
                 state=state,
             )
-        self._published, self._news = self.now(), 0
-        return made
+        self._published, self._unpublished = self.now(), 0
+        return snapshot
 
     def metrics(self) -> dict[str, float]:
-        """Numbers of a snapshot, and for a monitor; what was not measured is left out."""
+        """Metrics of a snapshot and for monitoring; NaNs are left out."""
         report = asdict(self.report) if self.report else {}
         named = {
             name: float(report[name])
@@ -328,14 +329,13 @@ class OnlineTrainer:
         counts = {
             "learned": float(self.learned),
             "bad": float(self.bad),
-            "waiting": float(len(self._waiting)),
+            "waiting": float(len(self._pending)),
         }
         return {name: value for name, value in {**counts, **named}.items() if value == value}
 
     def _low_water(self) -> tuple[int, int]:
-        """From where a restart has to read: impressions and interactions before it are all dealt
-        with."""
-        first = min(self._waiting.values(), key=lambda each: each.number, default=None)
+        """The log positions a restart reads from: everything before them is processed."""
+        first = min(self._pending.values(), key=lambda each: each.number, default=None)
         return (first.number - 1, first.sequence) if first else (self.position, self.sequence)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from recsys.release.manifest import read_manifest
 from recsys.storage.artifacts import ArtifactStore
 from recsys.storage.files import below
 from recsys.training import NET
-from recsys.training.influence import is_of
+from recsys.training.influence import names_user
 
 KEEP = 5
 STATE, CONTROL = "state.json", "control.json"
@@ -183,7 +183,7 @@ def erase_votes(setup: Setup, users: Collection[str]) -> int:
     for version, text in snapshot_states(setup).items() if users else ():
         state = json.loads(text)
         votes = state.get("learner", {}).get("votes", {}).get("votes", {})
-        remaining = {key: spent for key, spent in votes.items() if not is_of(key, users)}
+        remaining = {key: spent for key, spent in votes.items() if not names_user(key, users)}
         if len(remaining) < len(votes):
             state["learner"]["votes"]["votes"] = remaining
             snapshot_store(setup).write(f"releases/{version}/{STATE}", json.dumps(state).encode())

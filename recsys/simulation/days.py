@@ -204,7 +204,12 @@ def trainer_delay(setup: Setup) -> float:
     online, day = setup.day.online, setup.day
     if not online:
         return 0.0
-    return online.patience_s + 2 * online.every_s + online.snapshot_s + 2 * day.refresh_s
+    return (
+        online.feedback_delay_s
+        + 2 * online.poll_interval_s
+        + online.snapshot_interval_s
+        + 2 * day.refresh_s
+    )
 
 
 def simulate_click_spam(simulation: ShopSimulation) -> Criterion:

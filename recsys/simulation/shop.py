@@ -50,9 +50,9 @@ def setup() -> Setup:
                 learning_rate=0.5,
                 user_votes=3.0,
                 origin_votes=3.0,
-                every_s=0.5,
-                patience_s=0.5,
-                snapshot_s=1.0,
+                poll_interval_s=0.5,
+                feedback_delay_s=0.5,
+                snapshot_interval_s=1.0,
             ),
         ),
     )

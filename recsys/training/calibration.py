@@ -1,4 +1,5 @@
-"""Probabilities that mean what they say, and when to say "none of these"."""
+"""Calibration of class probabilities (temperature scaling, ECE), the rejection threshold, AUROC and
+macro-F1."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ Array = NDArray[np.floating]
 
 def softmax(logits_NC: Array) -> Array:
     """Along the last axis, in float64."""
-    raised_NC = np.exp(logits_NC - logits_NC.max(axis=-1, keepdims=True), dtype=np.float64)
-    return raised_NC / raised_NC.sum(axis=-1, keepdims=True)
+    exp_NC = np.exp(logits_NC - logits_NC.max(axis=-1, keepdims=True), dtype=np.float64)
+    return exp_NC / exp_NC.sum(axis=-1, keepdims=True)
 
 
 def log_loss(logits_NC: Array, truth_N: Ints) -> float:
@@ -24,8 +25,8 @@ def log_loss(logits_NC: Array, truth_N: Ints) -> float:
 
 
 def temperature(logits_NC: Array, truth_N: Ints) -> float:
-    """What to divide logits by for the least log loss (Guo et al., ICML 2017): the best of 0.05 to
-    20 by 1 % steps.
+    """Temperature scaling: the divisor of the logits with the least log loss (Guo et al., ICML
+    2017): the best of 0.05 to 20 by 1 % steps.
 
     Where every answer is right, the loss falls with the temperature without end: then 0.05 says
     "certain"."""
@@ -36,25 +37,29 @@ def temperature(logits_NC: Array, truth_N: Ints) -> float:
 def calibration_error(probabilities_NC: Array, truth_N: Ints, bins: int = 15) -> float:
     """Expected calibration error: |accuracy - confidence| over equal bins of confidence, weighted
     by their size."""
-    confidence_N, right_N = probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == truth_N
+    confidence_N, correct_N = (
+        probabilities_NC.max(axis=1),
+        probabilities_NC.argmax(axis=1) == truth_N,
+    )
     bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_N, right_N - confidence_N, bins)
+    gaps = np.bincount(bin_N, correct_N - confidence_N, bins)
     return float(np.abs(gaps).sum() / len(truth_N))
 
 
-def threshold(probabilities_NC: Array, truth_N: Ints, kept: float = 0.95) -> float:
-    """The least confidence that still keeps the share `kept` of the right answers; 0 where none is
-    right."""
-    right_N = probabilities_NC.argmax(axis=1) == truth_N
+def threshold(probabilities_NC: Array, truth_N: Ints, coverage: float = 0.95) -> float:
+    """The rejection threshold: the confidence that the share `coverage` of the right answers
+    reaches; 0 where none is right."""
+    correct_N = probabilities_NC.argmax(axis=1) == truth_N
     return (
-        float(np.quantile(probabilities_NC.max(axis=1)[right_N], 1 - kept, method="lower"))
-        if right_N.any()
+        float(np.quantile(probabilities_NC.max(axis=1)[correct_N], 1 - coverage, method="lower"))
+        if correct_N.any()
         else 0.0
     )
 
 
 def auroc(inside_N: Array, outside_M: Array) -> float:
-    """The chance that a score from inside is above one from outside; ties count half."""
+    """Area under the ROC curve: the probability that an in-domain score is above an out-of-domain
+    one; ties count half."""
     outside_M = np.sort(outside_M)
     below_N = np.searchsorted(outside_M, inside_N, "left") + np.searchsorted(
         outside_M, inside_N, "right"

@@ -1,5 +1,5 @@
-"""How much anybody may teach by day, and every other choice of online learning. Plain Python: no
-torch.
+"""Influence limits of online learning (a daily vote budget per user and origin) and its other
+choices. Plain Python: no torch.
 
 A source is a user, or an origin (the keyed hash of an address).
 """
@@ -22,20 +22,22 @@ NOBODY = "nobody"
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineConfig:
-    """Choices of learning by day; `training.last_layer` says what they bound.
+    """Choices of online learning; `training.last_layer` says what they bound.
 
     A list moves the weights by `learning_rate` at most, its vote, and they never leave the ball of
     `radius` times the nightly ones' norm. After it one of `reservoir` lists of earlier days is
     learned again, with `replay` of its vote. A user has `user_votes` a UTC day, an origin
-    `origin_votes`; a list takes a fifth to a half of one. Of a user at one origin, `item_clicks`
-    lists with a click on the same item count.
+    `origin_votes`; a list takes a fifth to a half of one. Of a user at one origin,
+    `max_item_clicks` lists with a click on the same item count.
 
-    The share `holdout` of the lists is never learned from: the last `recent` of them judge the
-    model as soon as there are `least`. `clip` bounds a click's weight by inverse propensity.
+    The share `holdout` of the lists is never learned from: the last `holdout_window` of them
+    evaluate the model as soon as there are `min_holdout`. `clip` bounds a click's weight by inverse
+    propensity.
 
-    The trainer looks every `every_s` seconds, takes a list `patience_s` after it was shown, or with
-    its first event until `window_s`, and publishes a snapshot every `snapshot_s`. `surfaces` are
-    those whose lists teach, empty all."""
+    The trainer polls the log every `poll_interval_s` seconds, learns a list with feedback
+    `feedback_delay_s` after its impression at the earliest and `attribution_window_s` at the
+    latest, and publishes a snapshot every `snapshot_interval_s`. `surfaces` are
+    those that are learned from, empty all."""
 
     learning_rate: float = 0.25
     radius: float = 1.5
@@ -43,15 +45,15 @@ class OnlineConfig:
     reservoir: int = 500
     user_votes: float = 0.6
     origin_votes: float = 0.6
-    item_clicks: int = 2
+    max_item_clicks: int = 2
     holdout: float = 0.1
-    least: int = 20
-    recent: int = 100
+    min_holdout: int = 20
+    holdout_window: int = 100
     clip: float = 4.0
-    every_s: float = 5.0
-    patience_s: float = 30.0
-    window_s: float = 1800.0
-    snapshot_s: float = 60.0
+    poll_interval_s: float = 5.0
+    feedback_delay_s: float = 30.0
+    attribution_window_s: float = 1800.0
+    snapshot_interval_s: float = 60.0
     surfaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,15 +62,15 @@ class OnlineConfig:
             "radius",
             "user_votes",
             "origin_votes",
-            "every_s",
-            "window_s",
-            "snapshot_s",
+            "poll_interval_s",
+            "attribution_window_s",
+            "snapshot_interval_s",
         ):
             if not getattr(self, name) > 0:
                 raise InputError(
                     f"{name} of online learning is {getattr(self, name)}: give more than 0"
                 )
-        for name in ("reservoir", "least", "item_clicks"):
+        for name in ("reservoir", "min_holdout", "max_item_clicks"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"{name} of online learning is {getattr(self, name)}: give 1 or more"
@@ -77,16 +79,18 @@ class OnlineConfig:
             0 <= self.replay <= 1
             and 0 < self.holdout < 1
             and self.clip >= 1
-            and self.patience_s >= 0
+            and self.feedback_delay_s >= 0
         ):
             raise InputError(
                 f"online learning has replay {self.replay}, holdout {self.holdout}, "
-                f"clip {self.clip} and patience_s {self.patience_s}: give a replay of 0 to 1, "
-                "a holdout between 0 and 1, a clip of 1 or more and a patience_s of 0 or more"
+                f"clip {self.clip} and feedback_delay_s {self.feedback_delay_s}: "
+                "give a replay of 0 to 1, a holdout between 0 and 1, a clip of 1 or more "
+                "and a feedback_delay_s of 0 or more"
             )
-        if self.least > self.recent:
+        if self.min_holdout > self.holdout_window:
             raise InputError(
-                f"{self.recent} recent held-out lists never make {self.least}: raise recent"
+                f"{self.holdout_window} recent held-out lists never make {self.min_holdout}: "
+                "raise holdout_window"
             )
 
     @property
@@ -95,14 +99,14 @@ class OnlineConfig:
         return self.learning_rate * (1 + self.replay)
 
     @property
-    def user_reach(self) -> float:
+    def user_influence_bound(self) -> float:
         """How far the weights can lie at the day's end from where they would without one user's
-        lists, from whatever addresses; what others at his addresses then can no longer teach is not
-        counted."""
+        lists, from whatever addresses; what others at their addresses then can no longer teach is
+        not counted."""
         return self.user_votes * self.vote
 
     @property
-    def source_reach(self) -> float:
+    def source_influence_bound(self) -> float:
         """The same for one origin, under whatever users' names, or a user at one address, all
         counted: the lists of the source, and as much again of those that can no longer teach as it
         used up their users' or its own votes."""
@@ -110,8 +114,8 @@ class OnlineConfig:
 
 
 class InfluenceBudget:
-    """Spends votes. Which lists teach, and how much, depends on the lists alone and never on the
-    model.
+    """The daily vote budgets of users and origins. Which lists are learned, and with what weight,
+    depends on the lists alone and never on the model.
 
     First the origin pays, then the user, of what the origin could: nobody's list is paid for by
     more than those two, and an address that forges names uses up no more of their votes than it has
@@ -148,7 +152,7 @@ class InfluenceBudget:
         marks = [
             f"click\x1f{user}\x1f{name}\x1f{item}" for name in names or [""] for item in set(items)
         ]
-        if any(self.spent[mark] >= self.choices.item_clicks for mark in marks):
+        if any(self.spent[mark] >= self.choices.max_item_clicks for mark in marks):
             return 0.0
         for mark in marks:
             self.spent[mark] += 1
@@ -159,7 +163,7 @@ class InfluenceBudget:
 
     def forget(self, users: Collection[str]) -> None:
         """Nothing of what these users spent or clicked stays."""
-        for key in [key for key in self.spent if is_of(key, users)]:
+        for key in [key for key in self.spent if names_user(key, users)]:
             del self.spent[key]
 
     def _pay(self, payers: Collection[str], votes: float, most: float) -> float:
@@ -177,8 +181,8 @@ class InfluenceBudget:
             self.spent.clear()
 
 
-def is_of(key: str, users: Collection[str]) -> bool:
-    """Whether one of the guard's keys names one of these users."""
+def names_user(key: str, users: Collection[str]) -> bool:
+    """Whether a key of the budget names one of these users."""
     kind, _, rest = key.partition("\x1f")
     return kind in ("user", "click") and rest.split("\x1f")[0] in users
 

@@ -1,9 +1,9 @@
-"""A network that goes on learning by day, from list to list, within bounds that hold whatever
-comes.
+"""Online learning of the neural ranker's last layer by projected stochastic gradient steps, with
+bounds on anyone's influence that hold for any stream of lists.
 
-What learns is the network's last layer: score = w . h(x), with the hidden values h of the nightly
-network. In the coordinates z = s * h, where s_j = |w_j| + FLOOR * mean |w|, the day's change is
-theta: score = w . h + theta . z. What the night found important is quick to learn, what it found
+Only the network's last layer is learned: score = w . h(x), with the hidden values h of the nightly
+network. In the coordinates z = s * h, where s_j = |w_j| + SCALE_FLOOR * mean |w|, the day's change
+is theta: score = w . h + theta . z. What the night found important is quick to learn, what it found
 useless is slow.
 
 A list's loss is the softmax cross-entropy of its clicks by inverse propensity, as at night, times a
@@ -11,9 +11,9 @@ weight that holds its gradient's norm at most at its votes (1 or less) and its c
 rate. It is convex, so that a gradient step and the projection into the ball bring no two thetas
 further apart (Hardt, Recht & Singer, ICML 2016, lemma 3.7): a list that is in one stream and not in
 another changes theta by what its own steps do, and nothing makes that grow. Votes depend on the
-lists alone. Hence the bounds of `guard.Online`, until the model falls back, which held-out lists of
-many decide; two items whose z are d apart change their scores' difference by at most d times what
-theta changes.
+lists alone. Hence the bounds of `influence.OnlineConfig`, until the model falls back, which
+held-out lists of many decide; two items whose z are d apart change their scores' difference by at
+most d times what theta changes.
 
 Legend: B requests, K places, F features, H hidden values.
 """
@@ -42,19 +42,19 @@ from recsys.training.ranker_net import list_tensors
 from recsys.types import Floats
 
 Values = NDArray[np.float64]
-#: What a hidden value without any weight counts, in mean weights. With .1 one of six drawn flips
+#: Added to each hidden value's scale, in mean weights. With .1 one of six drawn flips
 #: was not followed in half a day; with all values alike (10 and more) a hundred features of noise
 #: made the bound three times as wide.
-FLOOR = 1.0
+SCALE_FLOOR = 1.0
 #: Lists whose items are all nearer to each other than this count less.
-NEAR = 0.1
+MIN_DIAMETER = 0.1
 _BLOCK = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnReport:
-    """What one call of `learn` did with `lists` that led to something, and where the model stands
-    after it.
+    """What one call of `learn` did with the `lists` that have a gain, and the model's state after
+    it.
 
     `distance` is how far from the nightly weights, 1 at the ball's edge. `difference` is the
     held-out loss above the nightly model's, with its 95 % interval over users; NaN where too few
@@ -74,8 +74,8 @@ class LearnReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ListExample:
-    """One list as a step takes it: what the night says of it and z_KH; `targets_K` sum to 1. No
-    gradient of it times `weight` is longer than `votes`, wherever theta is."""
+    """One list as a training example: the nightly network's scores base_K and z_KH; `targets_K` sum
+    to 1. No gradient of it times `weight` is longer than `votes`, wherever theta is."""
 
     request: str
     user: str | None
@@ -86,8 +86,8 @@ class ListExample:
     offsets_K: Values
     weight: float
 
-    def slope_H(self, theta_H: Values) -> Values:
-        """Of the weighted loss."""
+    def gradient_H(self, theta_H: Values) -> Values:
+        """The gradient of the weighted loss."""
         logits_K = self.base_K + self.z_KH @ theta_H + self.offsets_K
         chances_K = np.exp(logits_K - logits_K.max())
         return self.weight * ((chances_K / chances_K.sum() - self.targets_K) @ self.z_KH)
@@ -113,24 +113,25 @@ class OnlineLearner:
         self.nightly: Network = load_network(folder)
         self.feature_names = self.nightly.names
         weights_H = self.nightly.out.weight.detach().numpy()[0].astype(np.float64)
-        self.scale_H = np.abs(weights_H) + FLOOR * np.abs(weights_H).mean()
+        self.scale_H = np.abs(weights_H) + SCALE_FLOOR * np.abs(weights_H).mean()
         self.radius = choices.radius * float(np.linalg.norm(weights_H / self.scale_H))
-        self.theta_H, self.good_H = np.zeros(len(weights_H)), np.zeros(len(weights_H))
-        self.guard, self.fallbacks = InfluenceBudget(choices), 0
+        self.theta_H, self.fallback_H = np.zeros(len(weights_H)), np.zeros(len(weights_H))
+        self.budget, self.fallbacks = InfluenceBudget(choices), 0
         self._reservoir: dict[int, ListExample] = {}
-        self._judged: deque[tuple[ListExample, float]] = deque(maxlen=choices.recent)
+        self._holdout: deque[tuple[ListExample, float]] = deque(maxlen=choices.holdout_window)
 
     def learn(self, examples: pa.Table) -> LearnReport:
-        """Takes a step a list that led to something and may teach, in their order; of those held
-        out it only counts the loss, as they come.
+        """One gradient step for each list that has a gain and votes left, in order; held-out lists
+        are only evaluated, each when it comes.
 
         Raises InputError where the log has none of the network's features, or one that is no finite
         number."""
-        lists = self._teaching(examples)
+        lists = self._lists_with_gain(examples)
         sources = _origins(examples)
         counts = {"learned": 0, "refused": 0, "holdout": 0}
-        for at, one in enumerate(self._listed(lists)):
-            counts[self._take(one, self._share(one, lists.where(np.array([at])), sources))] += 1
+        for at, one in enumerate(self._list_examples(lists)):
+            share = self._admitted_share(one, lists.where(np.array([at])), sources)
+            counts[self._process(one, share)] += 1
         difference, low, high = self._difference()
         fell_back = self._check(difference, low, high)
         distance = float(np.linalg.norm(self.theta_H)) / self.radius
@@ -146,24 +147,25 @@ class OnlineLearner:
         )
 
     def remember(self, examples: pa.Table) -> int:
-        """Keeps lists of earlier days for replay: how many there are. They take no votes and are
-        not learned now; which of two is kept for one place, the hash of its request decides, and
-        the later one stays."""
-        lists = self._teaching(examples)
-        for one in self._listed(lists):
+        """Fills the replay reservoir with lists of earlier days; returns its size. They spend no
+        votes and are not learned now. A list's slot is the hash of its request, and the later list
+        replaces the earlier."""
+        lists = self._lists_with_gain(examples)
+        for one in self._list_examples(lists):
             if not is_held_out(one.request, self.choices.holdout):
                 self._reservoir[_slot(one.request, self.choices.reservoir)] = one
         return len(self._reservoir)
 
     def forget(self, users: Collection[str]) -> None:
-        """Nothing of these users' lists stays but what the weights learned from them, which the
-        night ends."""
-        self.guard.forget(users)
+        """Drops these users' lists; what the weights learned from them stays until the next nightly
+        network."""
+        self.budget.forget(users)
         self._reservoir = {
             slot: one for slot, one in self._reservoir.items() if one.user not in users
         }
-        self._judged = deque(
-            (pair for pair in self._judged if pair[0].user not in users), self.choices.recent
+        self._holdout = deque(
+            (pair for pair in self._holdout if pair[0].user not in users),
+            self.choices.holdout_window,
         )
 
     def score(self, features_BNF: Floats) -> Floats:
@@ -175,12 +177,12 @@ class OnlineLearner:
             np.float32
         )
 
-    def reach(self, examples: pa.Table) -> float:
+    def influence_bound(self, examples: pa.Table) -> float:
         """The most by which one source can have changed the difference of two scores in any of
-        these lists, in a day: `OnlineConfig.source_reach` times the largest distance of two of one
-        list's items."""
-        distances = [_diameter(one.z_KH) for one in self._listed(self._lists(examples))]
-        return self.choices.source_reach * max(distances, default=0.0)
+        these lists, in a day: `OnlineConfig.source_influence_bound` times the largest distance of
+        two of one list's items."""
+        distances = [_diameter(one.z_KH) for one in self._list_examples(self._lists(examples))]
+        return self.choices.source_influence_bound * max(distances, default=0.0)
 
     def snapshot(self, folder: Path) -> None:
         """Writes the network as it is now: what `NetRanker` opens."""
@@ -192,40 +194,40 @@ class OnlineLearner:
     def state(self) -> dict[str, Any]:
         """What a snapshot cannot say, as JSON has it. Held-out lists and the reservoir begin anew
         after a restart."""
-        return {"fallbacks": self.fallbacks, "votes": self.guard.state()}
+        return {"fallbacks": self.fallbacks, "votes": self.budget.state()}
 
     def restore(self, folder: str | Path, state: Mapping[str, Any]) -> None:
-        """Goes on from a snapshot of the same night and its state."""
+        """Resumes from a snapshot of the same nightly network and its state."""
         weights_H = load_network(folder).out.weight.detach().numpy()[0].astype(np.float64)
         nightly_H = self.nightly.out.weight.detach().numpy()[0]
-        self.theta_H = self._within((weights_H - nightly_H) / self.scale_H)
-        self.good_H = self.theta_H.copy()
-        self.fallbacks, self.guard = (
+        self.theta_H = self._project((weights_H - nightly_H) / self.scale_H)
+        self.fallback_H = self.theta_H.copy()
+        self.fallbacks, self.budget = (
             int(state["fallbacks"]),
             InfluenceBudget(self.choices, state["votes"]),
         )
 
     # Steps
 
-    def _share(
+    def _admitted_share(
         self, one: ListExample, alone: LoggedRankings, origins: Mapping[tuple[str, str], str | None]
     ) -> float:
-        """How much of the list's votes its sources can pay; nothing of one whose numbers overflow
-        in the network."""
+        """The share of the list's votes that its sources' budgets admit; 0 where its numbers
+        overflow in the network."""
         if not np.isfinite([one.votes, *one.base_K]).all():
             return 0.0
         items = alone.items_BK[alone.clicked_BK].tolist()
         moment = alone.times_B[0].astype(datetime).replace(tzinfo=UTC)
-        return self.guard.admitted(
+        return self.budget.admitted(
             one.votes, one.user, {origins[one.request, item] for item in items}, items, moment
         )
 
-    def _take(self, one: ListExample, share: float) -> str:
-        """What became of a list. One held out pays too: nobody can flood the judges."""
+    def _process(self, one: ListExample, share: float) -> str:
+        """What became of a list. Held-out lists spend votes too: nobody can flood the holdout."""
         if not share > 0:
             return "refused"
         if is_held_out(one.request, self.choices.holdout):
-            self._judged.append(
+            self._holdout.append(
                 (one, one.loss(self.theta_H) - one.loss(np.zeros_like(self.theta_H)))
             )
             return "holdout"
@@ -233,7 +235,7 @@ class OnlineLearner:
         return "learned"
 
     def _learn(self, one: ListExample, share: float) -> None:
-        """Its step, and that of an older list."""
+        """A step on the list, and one on a list replayed from the reservoir."""
         self._step(one, share)
         older = self._reservoir.get(
             int(seeded_rng(one.request, "replay").integers(self.choices.reservoir))
@@ -243,41 +245,42 @@ class OnlineLearner:
 
     def _step(self, one: ListExample, share: float) -> None:
         rate = self.choices.learning_rate * share
-        self.theta_H = self._within(self.theta_H - rate * one.slope_H(self.theta_H))
+        self.theta_H = self._project(self.theta_H - rate * one.gradient_H(self.theta_H))
 
-    def _within(self, theta_H: Values) -> Values:
-        """The nearest point of the ball."""
+    def _project(self, theta_H: Values) -> Values:
+        """Projection into the ball."""
         return theta_H * min(1.0, self.radius / max(float(np.linalg.norm(theta_H)), 1e-12))
 
-    # Judging
+    # Evaluation on held-out lists
 
     def _difference(self) -> tuple[float, float, float]:
         """The recent held-out lists' loss above the nightly model's, each as the model was when the
         list came."""
-        if len(self._judged) < self.choices.least:
+        if len(self._holdout) < self.choices.min_holdout:
             return (float("nan"),) * 3
-        lists = [one for one, _ in self._judged]
+        lists = [one for one, _ in self._holdout]
         estimate = clustered_mean(
-            np.array([difference for _, difference in self._judged]),
+            np.array([difference for _, difference in self._holdout]),
             cluster_ids([one.user for one in lists], [one.request for one in lists]),
         )
         return estimate.value, *estimate.interval
 
     def _check(self, difference: float, low: float, high: float) -> bool:
-        """Whether the model fell back: clearly worse than the nightly one, it becomes the last that
-        was not, or the nightly one where that is worse too on the same lists."""
+        """Whether the model fell back. Where it is significantly worse than the nightly model, it
+        becomes the last one that was not, or the nightly one where that is worse too on these
+        lists."""
         if difference <= 0:
-            self.good_H = self.theta_H.copy()
+            self.fallback_H = self.theta_H.copy()
         if not low > 0:
             return False
-        nothing_H = np.zeros_like(self.theta_H)
-        lists = [one for one, _ in self._judged]
-        better = sum(one.loss(self.good_H) for one in lists) < sum(
-            one.loss(nothing_H) for one in lists
+        nightly_H = np.zeros_like(self.theta_H)
+        lists = [one for one, _ in self._holdout]
+        better = sum(one.loss(self.fallback_H) for one in lists) < sum(
+            one.loss(nightly_H) for one in lists
         )
-        self.theta_H = self.good_H.copy() if better else nothing_H
-        self.good_H = self.theta_H.copy()
-        self._judged.clear()
+        self.theta_H = self.fallback_H.copy() if better else nightly_H
+        self.fallback_H = self.theta_H.copy()
+        self._holdout.clear()
         self.fallbacks += 1
         return True
 
@@ -286,11 +289,11 @@ class OnlineLearner:
     def _lists(self, examples: pa.Table) -> LoggedRankings:
         return LoggedRankings.of(examples, self.feature_names)
 
-    def _teaching(self, examples: pa.Table) -> LoggedRankings:
+    def _lists_with_gain(self, examples: pa.Table) -> LoggedRankings:
         lists = self._lists(examples)
         return lists.where(lists.has_gain_B)
 
-    def _listed(self, lists: LoggedRankings) -> Iterator[ListExample]:
+    def _list_examples(self, lists: LoggedRankings) -> Iterator[ListExample]:
         for start in range(0, len(lists), _BLOCK):
             block = lists.where(np.arange(start, min(start + _BLOCK, len(lists))))
             inputs = list_tensors(block, self.feature_names, self.examination, self.choices.clip)
@@ -302,9 +305,11 @@ class OnlineLearner:
                 z_KH = hidden_BKH[at][mask_K] * self.scale_H.astype(np.float32)
                 who = block.request_ids_B[at], block.users_B[at]
                 base_K = base_BK[at][mask_K].astype(np.float64)
-                yield self._one(who, base_K, z_KH, targets_BK[at][mask_K], offsets_BK[at][mask_K])
+                yield self._list_example(
+                    who, base_K, z_KH, targets_BK[at][mask_K], offsets_BK[at][mask_K]
+                )
 
-    def _one(
+    def _list_example(
         self,
         who: tuple[str, str | None],
         base_K: Values,
@@ -317,7 +322,7 @@ class OnlineLearner:
         items less that of the clicked ones: no longer than from there to the furthest."""
         total = float(weighed_K.sum())
         targets_K, diameter = weighed_K / max(total, 1e-12), _diameter(z_KH)
-        steepness = max(NEAR, diameter, self.choices.learning_rate * diameter**2 / 8)
+        steepness = max(MIN_DIAMETER, diameter, self.choices.learning_rate * diameter**2 / 8)
         weight = min(total / self.choices.clip, 1.0) / steepness
         z_KH = z_KH - z_KH.mean(axis=0)
         furthest = float(np.linalg.norm(z_KH - targets_K @ z_KH, axis=1).max(initial=0.0))
@@ -334,7 +339,7 @@ class OnlineLearner:
 
     @torch.inference_mode()
     def _hidden(self, features_BKF: torch.Tensor) -> tuple[Floats, Floats]:
-        """What the night says, and what enters the last layer."""
+        """The nightly network's scores, and the inputs of its last layer."""
         entered: list[torch.Tensor] = []
         hook = self.nightly.out.register_forward_pre_hook(
             lambda _, inputs: entered.append(inputs[0])

@@ -18,7 +18,7 @@ from recsys.events import spool, spool_file
 from recsys.events.codec import encode_interaction
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
-from recsys.interfaces import Appended, LogState
+from recsys.interfaces import AppendResult, LogState
 from recsys.types import Impression, PrivacyState
 from tests.contracts import EVENING, interaction
 
@@ -97,8 +97,8 @@ def test_what_waits_is_counted_and_read_until_the_log_is_back(
     store = open_spool()
     before = time.time()
     events = [interaction(f"e{minute}", minute=minute) for minute in (2, 0, 1)]
-    assert store.append(events) == Appended(3, 0, 0)
-    assert store.append([events[0]]) == Appended(1, 0, 0)  # again: the log will see that
+    assert store.append(events) == AppendResult(3, 0, 0)
+    assert store.append([events[0]]) == AppendResult(1, 0, 0)  # again: the log will see that
     store.append_impressions([SHOWN])
     store.quarantine([("no such item", {"user_id": "u", "time": EVENING})])
     state = store.state()
@@ -168,7 +168,7 @@ def test_privacy_states_are_read_again_and_hold_while_the_log_is_down(
     wait_until(lambda: log.calls.count("privacy_states") >= reads + 2)
     log.is_down = True
     before, after = interaction("e0"), interaction("e1", minute=1)
-    assert store.append([before, after]) == Appended(1, 0, 1)
+    assert store.append([before, after]) == AppendResult(1, 0, 1)
     store.append_impressions(
         [
             SHOWN,
@@ -225,7 +225,7 @@ def test_a_refused_row_does_not_hold_back_the_others(
     log.is_down = False
     append = log.store.append
 
-    def refuses(events: Any) -> Appended:
+    def refuses(events: Any) -> AppendResult:
         if events[0].event_id == "e1":
             raise InputError("none of the rows was written")
         return append(events)
@@ -269,7 +269,7 @@ def test_a_log_that_goes_down_during_a_replay_gets_the_rest_later(
         store.append([interaction(f"e{number}")])
     append, failed = log.store.append, threading.Event()
 
-    def fails_once(events: Any) -> Appended:
+    def fails_once(events: Any) -> AppendResult:
         if events[0].event_id == "e2" and not failed.is_set():
             failed.set()
             raise StoreDownError("down again")
@@ -318,4 +318,6 @@ def test_reads_that_need_the_log_raise_while_it_is_down(
     ):
         with pytest.raises(StoreDownError, match="unplugged"):
             work()
-    assert store.append([interaction("e1")]) == Appended(1, 0, 0), "the refused decision is none"
+    assert store.append([interaction("e1")]) == AppendResult(1, 0, 0), (
+        "the refused decision is none"
+    )

@@ -1,9 +1,9 @@
-"""Learning by day, stopped and started: python -m jobs.online_learning status|freeze|unfreeze|reset
---setup tiny
+"""Controls online learning: python -m jobs.online_learning status|freeze|unfreeze|reset --setup
+tiny
 
-`freeze` serves what was learned and learns no more; `unfreeze` goes on with what comes from then
-on; `reset` puts the night's network back at once and begins anew from it. Frozen and reset, the
-night's serves until `unfreeze`."""
+`freeze` keeps the current snapshot live and learns no more; `unfreeze` learns from the events that
+come after it; `reset` puts the nightly network live at once and starts anew from it. Frozen and
+reset, the nightly network serves until `unfreeze`."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         setup = load(arguments.setup)
-        decided = ACTIONS[arguments.action](setup)
+        control = ACTIONS[arguments.action](setup)
         base, _ = served_models(setup)
         snapshot = current_snapshot(setup, base)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"learning is {'frozen' if decided.frozen else 'on'}"
-        + (f", reset at {decided.mark}" if decided.mark else "")
+        f"learning is {'frozen' if control.frozen else 'on'}"
+        + (f", reset at {control.mark}" if control.mark else "")
     )
     if base is None:
         print("the live release has no trained models: there is no network to update online")
@@ -61,7 +61,7 @@ def main() -> int:
         "job": "online_learning",
         "action": arguments.action,
         "setup": setup.name,
-        **asdict(decided),
+        **asdict(control),
     }
     print(json.dumps({**summary, "base": base, "snapshot": asdict(snapshot) if snapshot else None}))
     return 0

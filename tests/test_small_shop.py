@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.arrays import Histories
+from recsys.experiments.exploration import Exploration
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import FEATURES, Hits
@@ -269,3 +271,45 @@ def test_a_search_is_personal_by_the_user_s_vector(
     assert [each.personalised for each in (known, stranger, nobody)] == [True, False, False]
     assert ids(known)[0] == "2", "the lamp, which is what they like"
     assert ids(stranger) == ids(nobody) == "0123"
+
+
+@pytest.mark.parametrize(
+    ("changes", "exact", "explored"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"offset": 1}, False, False),
+        ({"sort": "popularity"}, False, False),
+        ({"sort": "popularity", "offset": 1}, True, False),
+    ],
+)
+def test_only_the_first_page_of_words_by_relevance_is_explored(
+    over: Recommender, changes: dict[str, Any], exact: bool, explored: bool
+) -> None:
+    """What a code names, an order that was requested and later pages are not left to chance."""
+    reranker = replace(over.reranker, exploration=Exploration("swap", 1.0, depth=3))
+    parsed = replace(RED, understanding=replace(RED.understanding, exact=exact))
+    query = make_query(IN_TIME, text="red", **{"k": 3, **changes})
+    items = replace(over, reranker=reranker).search(query, NOWHERE, parsed).items
+    assert any(each.propensity < 1 for each in items) == explored
+
+
+@pytest.mark.parametrize(("user", "read"), [("u0", [0]), ("u9", []), (None, [])])
+def test_a_search_reads_the_history_of_a_known_user_alone(
+    over: Recommender, monkeypatch: pytest.MonkeyPatch, user: str | None, read: list[int]
+) -> None:
+    rows: list[int] = []
+
+    def history(row: int) -> Histories:
+        rows.append(row)
+        return Histories.empty()
+
+    monkeypatch.setattr(over.release, "history", history)
+    over.search(make_query(IN_TIME, text="red", user_id=user), NOWHERE, RED)
+    assert rows == read
+
+
+def test_what_a_code_names_is_not_re_ranked(over: Recommender) -> None:
+    parsed = replace(RED, understanding=replace(RED.understanding, exact=True))
+    ranking = replace(over, reranker=dear()).search(make_query(IN_TIME, text="i1"), NOWHERE, parsed)
+    assert ranking.ranker == "first"

@@ -216,6 +216,7 @@ def test_only_copies_of_what_was_replaced_or_deleted_are_stale(
 ) -> None:
     manifest = publish_users(store, "v1", shards=[["b"]], peers=["b"])
     copied(store, "current", "releases/v1", {USERS: manifest.files[USERS]})
+    copied(store, "whole", "releases/v1", manifest.files)
     replaced = copied(store, "replaced-0123456789", "releases/v1", {USERS: "0" * 64})
     deleted = copied(store, "deleted", "releases/v0", {USERS: manifest.files[USERS]})
     other = ArtifactStore(f"{shop.home}/other")

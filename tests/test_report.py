@@ -159,5 +159,10 @@ def test_a_first_release_with_nothing_to_plot() -> None:
     assert "<h2>" not in page
 
 
+def test_without_numbers_there_are_none() -> None:
+    bare = ReportData(version="v", previous=None, setup="s", space="x", commit="c", counts={})
+    assert [each.size for each in (bare.prices, bare.events_per_user, bare.item_events)] == [0] * 3
+
+
 def test_one_price_for_all_is_a_plot_too() -> None:
     assert "<figure>" in render(replace(example_report(), prices=np.full(10, 2.5)))

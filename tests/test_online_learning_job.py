@@ -49,7 +49,7 @@ def test_a_damaged_switch_is_a_sentence(monkeypatch, capsys, tmp_path) -> None:
 
 
 def test_the_thread_steps_and_outlives_what_fails(monkeypatch) -> None:
-    replica = TrainerReplica(checkerboard(), OnlineConfig(every_s=0.01))
+    replica = TrainerReplica(checkerboard(), OnlineConfig(poll_interval_s=0.01))
     steps = []
 
     def step():

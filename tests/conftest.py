@@ -63,9 +63,10 @@ def shop_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("shop")
         patch.setenv("NIGHTSHELF_HOME", str(folder))
         patch.setenv("NIGHTSHELF_COMMIT", "test")
-        patch.setattr(night, "run_stages", in_this_process)
-        for until in (UNTIL, UNTIL + timedelta(days=1)):
-            night.run_night(begin(setup(), until), print)
+        with patch.context() as only_here:  # other nights of the session have their Ray
+            only_here.setattr(night, "run_stages", in_this_process)
+            for until in (UNTIL, UNTIL + timedelta(days=1)):
+                night.run_night(begin(setup(), until), print)
         yield folder
 
 

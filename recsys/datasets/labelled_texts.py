@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv, json
 
 from recsys.errors import InputError, NotFoundError
 
 _LABELS = ("label", "category")
 _READERS = {
-    ".csv": lambda path: pa.csv.read_csv(
+    ".csv": lambda path: csv.read_csv(
         path,
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
             column_types=dict.fromkeys(("text", *_LABELS), pa.string()), strings_can_be_null=False
         ),
     ),
-    ".jsonl": pa.json.read_json,
+    ".jsonl": json.read_json,
     ".parquet": pq.read_table,
 }
 

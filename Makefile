@@ -1,8 +1,6 @@
 # What the README names, nothing else. Everything happens in .venv and .nightshelf.
 PYTHON ?= python3
 BIN := .venv/bin
-# Two processes: the tests that share the one Ray, and all others beside them.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
@@ -16,10 +14,10 @@ serve: .venv/.ready
 	$(BIN)/python -m jobs.demo --stay
 
 test: check
-	$(PYTEST)
+	$(BIN)/python -m pytest
 
 unit: .venv/.ready
-	$(PYTEST) -m "not ray and not realdata and not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not ray and not realdata and not slow and not gpu"
 
 check: .venv/.ready
 	$(BIN)/ruff check .

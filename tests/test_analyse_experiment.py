@@ -178,4 +178,4 @@ def test_a_log_without_exploration_gives_no_estimate(
     (home / "ranker_trees" / "features.json").write_text('["popularity"]')
     assert call(monkeypatch, "boost", "--candidate", str(home)) == 0
     _, result = summary(capsys)
-    assert any(note.startswith("search: no place") for note in result["notes"])
+    assert any(note.startswith("search: no position") for note in result["notes"])

@@ -149,12 +149,14 @@ def test_recsys_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("folder", ["recsys", "jobs", "serve", "tests"])
-def test_files_stay_short(folder: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "most"), [("recsys", 400), ("jobs", 400), ("serve", 400), ("tests", 520)]
+)
+def test_files_stay_short(folder: str, most: int) -> None:
     long = {
         str(f): n
         for f in (ROOT / folder).rglob("*.py")
-        if (n := len(f.read_text().splitlines())) > 400
+        if (n := len(f.read_text().splitlines())) > most
     }
     # Contracts of all seams are one file on purpose.
     assert [file for file in long if not file.endswith("contracts.py")] == []

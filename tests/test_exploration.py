@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InputError
-from recsys.experiments.exploration import Exploration, explore
+from recsys.experiments.exploration import Exploration, _contenders, explore
 from recsys.experiments.hashing import seeded_rng
 
 SCORES = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.05], np.float32)
@@ -183,3 +183,12 @@ def test_what_is_shown_is_a_list_with_chances(
 def test_numbers_out_of_range_are_refused(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         Exploration(**{"kind": "swap", **wrong})  # type: ignore[arg-type]
+
+
+def test_only_what_noise_could_lift_is_drawn() -> None:
+    """Three deviations up reach the best one's three deviations down: .2 + .9 > 1 - .03."""
+    scores_N = np.array([1.0, 0.5, 0.2], np.float32)
+    uncertainty_N = np.array([0.01, 0.01, 0.3], np.float32)
+    assert _contenders(scores_N, uncertainty_N, 1).tolist() == [0, 2]
+    assert _contenders(scores_N, uncertainty_N, 0).tolist() == []
+    assert _contenders(scores_N, uncertainty_N, 3).tolist() == [0, 1, 2]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.pipeline.facets import MOST_VALUES, collapse, count_facets, sort_rows
+from recsys.pipeline.facets import MOST_VALUES, _borders, collapse, count_facets, sort_rows
 from recsys.release.release import Release
 from recsys.tables import ITEMS
 from recsys.types import SORTS, FacetCount, Filters
@@ -268,3 +268,9 @@ def test_facets_of_five_thousand_found_among_a_hundred_thousand_take_millisecond
         count_facets(shop, matched_I, Filters())
         times.append((time.perf_counter() - started) / 2)
     assert min(times) < 0.003
+
+
+@pytest.mark.parametrize(("price", "border"), [(11.0, 10.0), (12.0, 10.0), (13.0, 15.0)])
+def test_a_border_is_the_round_number_nearest_by_ratio(price: float, border: float) -> None:
+    """Between 10 and 15 the middle is the root of 150, 12.25."""
+    assert _borders(np.array([1.0, *[price] * 8, 100.0])) == [border]

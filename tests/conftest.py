@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -25,6 +26,10 @@ from pyarrow import fs
 
 from recsys.simulation.processes import free_port
 from tests.redis_server import RedisServer
+
+#: Whatever does not choose a home of its own must not find the developer's, nor another test's.
+NO_HOME = tempfile.TemporaryDirectory(prefix="nightshelf-tests-")
+os.environ["NIGHTSHELF_HOME"] = NO_HOME.name
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +61,7 @@ def shop_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Read-only: copy it to change it."""
     from recsys.batch import night
     from recsys.batch.planning import begin
+    from recsys.events.sqlite import SqliteEventStore
     from tests.checkerboard import UNTIL, setup
     from tests.in_process import in_this_process
 
@@ -67,7 +73,9 @@ def shop_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             only_here.setattr(night, "run_stages", in_this_process)
             for until in (UNTIL, UNTIL + timedelta(days=1)):
                 night.run_night(begin(setup(), until), print)
-        yield folder
+    yield folder
+    written = SqliteEventStore(folder / "events.sqlite").counts()
+    assert not any(written.values()), f"a test wrote into the home that all share: {written}"
 
 
 @pytest.fixture(scope="session")

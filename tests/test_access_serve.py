@@ -94,6 +94,7 @@ def deploy(home: Path, ray_session: None, tmp_path: Path) -> Iterator[Callable[.
         def __init__(self, keys: str | None) -> None:
             os.environ.pop("NIGHTSHELF_KEYS", None)
             os.environ.update({"NIGHTSHELF_KEYS": keys} if keys else {})
+            os.environ["NIGHTSHELF_HOME"] = str(home)
             super().__init__(setup())
 
     def start(name: str, prefix: str, keys: str | None) -> None:

@@ -384,7 +384,7 @@ def test_a_line_that_could_not_be_split_names_every_word_of_it() -> None:
 
 
 def test_the_next_night_and_the_next_training_have_nothing_of_a_forgotten_user(
-    shop: Setup, events: EventStore
+    ray_session: None, shop: Setup, events: EventStore
 ) -> None:
     """The shop's own files still name the user. A night that never ended goes too."""
     from recsys.batch.night import run_night

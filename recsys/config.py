@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
@@ -126,7 +127,8 @@ def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything a night or a day needs to know. `dataset` is given the night's time, `until`.
+    """Everything a night or a day needs to know. `dataset` is given the night's time, `until`;
+    `catalogue` says how its cells are read.
 
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
@@ -155,6 +157,7 @@ class Setup:
     rankers: Mapping[str, Callable[[], Ranker]] = field(default_factory=dict)
     ranker: str = "net"
     experiments: tuple[Experiment, ...] = ()
+    catalogue: CatalogueChoices = field(default_factory=CatalogueChoices)
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Setup
+from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
@@ -45,7 +46,7 @@ def estimate(setup: Setup, until: datetime) -> str:
     dataset, store = setup.dataset(until), ArtifactStore(setup.home)
     items = sum(chunk.rows for chunk in dataset.item_chunks())
     events = sum(chunk.rows for chunk in dataset.event_chunks())
-    sketch = _sketch_texts(dataset)
+    sketch = _sketch_texts(dataset, setup.catalogue)
     texts = distinct(sketch)
     new = round(texts * _share_new(store, setup.encoder().space, sketch))
     rates, measured, source = _measured(store)
@@ -69,11 +70,11 @@ def estimate(setup: Setup, until: datetime) -> str:
     return "\n".join(lines)
 
 
-def _sketch_texts(dataset: DatasetAdapter) -> NDArray[np.void]:
+def _sketch_texts(dataset: DatasetAdapter, choices: CatalogueChoices) -> NDArray[np.void]:
     """The smallest hashes of the catalogue's texts, one chunk in memory at a time."""
     sketch = np.empty(0, "V16")
     for chunk in dataset.item_chunks():
-        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start).good
+        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start, choices).good
         sketch = smallest(np.concatenate([sketch, as_bytes(text_hashes(item_texts(good)))]))
     return sketch
 

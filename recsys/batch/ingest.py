@@ -58,7 +58,8 @@ USERS = pa.schema(
 def read_items(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, validated, its good rows scattered by item."""
     chunk = night.plan.item_chunks[shard]
-    checked = check_items(night.dataset().read_items(chunk), chunk.path, chunk.start)
+    raw = night.dataset().read_items(chunk)
+    checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue)
     return _scatter(night, "items", shard, checked, "item_id")
 
 
@@ -66,7 +67,7 @@ def read_events(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the event log, validated, its good rows scattered by user."""
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
-    checked = check_events(raw, chunk.path, chunk.start, night.plan.now)
+    checked = check_events(raw, chunk.path, chunk.start, night.plan.now, night.setup.catalogue)
     remaining = night.decisions.filter_events(checked)
     result = _scatter(night, "events", shard, remaining, "user_id")
     result.counts["forgotten"] = checked.good.num_rows - remaining.good.num_rows

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.datasets.casts import decode_layout, to_array, to_mask
+from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import ITEM_RULES, Rule, event_rules
 from recsys.errors import InputError
@@ -44,7 +45,12 @@ class ValidationResult:
     quarantined: pa.Table
 
 
-def check_items(raw: pa.Table, path: str, first_row: int) -> ValidationResult:
+def check_items(
+    raw: pa.Table,
+    path: str,
+    first_row: int,
+    choices: CatalogueChoices = CatalogueChoices(),  # noqa: B008
+) -> ValidationResult:
     """Rows first_row.. of `path` as `tables.ITEMS_IN` and `SOURCE`; without `in_stock` an item is
     in stock.
 
@@ -58,6 +64,8 @@ def check_events(
     path: str,
     first_row: int,
     now: datetime,
+    choices: CatalogueChoices = CatalogueChoices(),  # noqa: B008
+    *,
     event_types: Sequence[str] = EVENT_TYPES,
 ) -> ValidationResult:
     """Rows first_row.. of `path` as `tables.EVENTS` and `SOURCE`; times without a zone are taken as

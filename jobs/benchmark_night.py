@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import ray
-
 from recsys.batch.benchmarks.night import benchmark_night, make_benchmark, night_table
+from recsys.batch.cluster import connect_ray
 from recsys.errors import InputError, RecsysError
 from recsys.evaluation.results import say, summary_line
 
@@ -48,7 +47,7 @@ def main() -> int:
     started, home = time.perf_counter(), sizes.pop("home")
     try:
         with work_folder(home) as folder:
-            ray.init(ignore_reinit_error=True)
+            say(connect_ray())
             benchmark = make_benchmark(folder, list_size=sizes.pop("n"), **sizes)
             rows = benchmark_night(benchmark)
     except RecsysError as error:

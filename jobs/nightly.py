@@ -8,8 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-import ray
-
+from recsys.batch.cluster import connect_ray
 from recsys.batch.estimate import estimate
 from recsys.batch.night import run_night
 from recsys.batch.planning import begin
@@ -32,7 +31,7 @@ def main() -> int:
         if args.plan:
             print(estimate(setup, args.until or datetime.now(UTC)))
             return 0
-        ray.init()
+        print(connect_ray(), flush=True)
         place = begin(setup, args.until, args.version)
         print(f"night {place.plan.version} of setup {setup.name} into {setup.home}", flush=True)
         manifest = run_night(place, lambda line: print(line, flush=True))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import ray
 from ray import serve
 
+from recsys.batch.cluster import MIN_CPUS, start_local_ray
 from recsys.config import Setup, load
 from serve.app import compose
 
@@ -31,10 +32,8 @@ def main() -> int:
 @contextmanager
 def serve_locally(setup: Setup, port: int) -> Iterator[str]:
     """The URL of the application, served by a local Ray that ends with the block."""
-    # Four logical CPUs: Ray Data needs more slots than a laptop has cores.
-    ray.init(
-        address="local",
-        num_cpus=4,
+    start_local_ray(
+        num_cpus=MIN_CPUS,
         include_dashboard=False,
         object_store_memory=300 << 20,
         log_to_driver=False,

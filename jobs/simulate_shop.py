@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import ray
-
 from jobs.serve_local import serve_locally
+from recsys.batch.cluster import connect_ray
 from recsys.batch.night import run_night
 from recsys.batch.planning import begin
 from recsys.config import Setup, load
@@ -101,7 +100,7 @@ def _prepare_environment(home: Path | None) -> None:
 def application(setup: Setup, url: str | None) -> Iterator[str]:
     """The URL of a running application, or of one that is served while the block runs."""
     if url:
-        ray.init()
+        say(connect_ray())
         yield url.rstrip("/")
     else:
         with serve_locally(setup, free_port()) as local_url:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import ray
 
+from recsys.batch.cluster import connect_ray
 from recsys.batch.train import run_distributed
 from recsys.config import load
 from recsys.errors import RecsysError
@@ -69,7 +70,7 @@ def run_on(workers: int) -> Run:
     """In this process, or spread by Ray Train, each worker with a GPU where Ray sees enough."""
     if workers == 1:
         return run_in_process
-    ray.init(ignore_reinit_error=True)
+    print(connect_ray(), flush=True)
     use_gpu = ray.cluster_resources().get("GPU", 0) >= workers
     return partial(run_distributed, workers=workers, use_gpu=use_gpu)
 

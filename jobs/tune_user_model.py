@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ray
 
+from recsys.batch.cluster import connect_ray
 from recsys.batch.user_model_search import (
     TuningData,
     overrides,
@@ -38,7 +39,7 @@ def main() -> int:
         else:
             folder = arguments.data or data_folder(arguments.dataset)
             data, values = TuningData.of_dataset(folder), {}
-        ray.init(ignore_reinit_error=True)
+        say(connect_ray())
         gpus = arguments.gpus
         if gpus is None:
             gpus = float(ray.cluster_resources().get("GPU", 0) >= 1)

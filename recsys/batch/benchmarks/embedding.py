@@ -20,6 +20,7 @@ import ray
 
 from recsys.batch import embed, ingest
 from recsys.batch.benchmarks.encoder import RIVAL, EncoderFactory, least_cosine, synthetic_texts
+from recsys.batch.cluster import start_local_ray
 from recsys.batch.plan import NightRun
 from recsys.batch.planning import begin
 from recsys.batch.stages import Stage, run_stages
@@ -51,13 +52,13 @@ def benchmark_embedding(
 ) -> list[Row]:
     """`rival_rate` and `encode_rate` are texts a second of the rival and of our model alone."""
     with tempfile.TemporaryDirectory() as home:
-        ray.init(log_to_driver=False, include_dashboard=False)
+        start_local_ray(log_to_driver=False, include_dashboard=False)
         write_catalogue(home, titles, texts)
-        cores = int(ray.cluster_resources()["CPU"])
+        cores = min(int(ray.cluster_resources()["CPU"]), os.cpu_count() or 1)
         tokenize_rate = tokenization_rate(make, titles, cores)
         ray.shutdown()
         started = time.perf_counter()
-        ray.init(log_to_driver=False, include_dashboard=False)
+        start_local_ray(log_to_driver=False, include_dashboard=False)
         run = run_embedding_stages(_setup(home, make), started)
         seconds = time.perf_counter() - started
         sample = synthetic_texts(titles, 0, min(texts, TEXTS_PER_FILE))[:256]

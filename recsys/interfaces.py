@@ -331,3 +331,14 @@ class DatasetAdapter(Protocol):
     def read_items(self, chunk: Chunk) -> pa.Table: ...
 
     def read_events(self, chunk: Chunk) -> pa.Table: ...
+
+
+@runtime_checkable
+class FingerprintedAdapter(DatasetAdapter, Protocol):
+    """An adapter that knows when its source changed. Without it a night looks at the sizes and
+    times of those files that chunks name and this machine has."""
+
+    def fingerprint(self) -> str:
+        """The same for as long as nothing changed that is read, nor how it is read. Reads no
+        rows."""
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,3 +156,24 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         items_of(tmp_path / "a.xlsx", b"")
     with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
         items_of(tmp_path / "a.parquet", b"no parquet")
+
+
+def test_an_empty_folder_holds_no_events_yet(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert FilesAdapter("", str(tmp_path / "empty")).event_chunks() == []
+
+
+def test_a_fingerprint_changes_with_files_and_columns_alone(tmp_path: Path) -> None:
+    items, events = tmp_path / "items.csv", tmp_path / "events.csv"
+    items.write_text("item_id\n1\n")
+    events.write_text("event_id\n")
+
+    def fingerprint(**columns: str) -> str:
+        return FilesAdapter(str(items), str(events), columns).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first != fingerprint(title="name")
+    os.utime(items, ns=(1, 1))
+    touched = fingerprint()
+    events.write_text("event_id\n2\n")
+    assert len({first, touched, fingerprint()}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from recsys.tables import EVENTS_IN, ITEMS_IN
 
 CHUNK_ROWS = 250_000
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
+_ENDINGS = ", ".join(_SUFFIXES)
 
 
 class FilesAdapter:
@@ -48,10 +50,23 @@ class FilesAdapter:
         _check_mapping(self.event_columns, EVENTS_IN)
 
     def item_chunks(self) -> list[Chunk]:
-        return _chunks(self.items_path)
+        if chunks := _chunks(self.items_path):
+            return chunks
+        raise InputError(f"{self.items_path} holds no items: give files that end in {_ENDINGS}")
 
     def event_chunks(self) -> list[Chunk]:
-        return _chunks(self.events_path)
+        return _chunks(self.events_path)  # none in an empty folder: a shop that has just opened
+
+    def fingerprint(self) -> str:
+        infos = []
+        for root in (self.items_path, self.events_path):
+            filesystem, path = _resolve(root)
+            infos += filesystem.get_file_info(_files(filesystem, path))
+        files = [(info.path, info.size, info.mtime_ns) for info in infos]
+        sources = repr(
+            (files, sorted(self.item_columns.items()), sorted(self.event_columns.items()))
+        )
+        return hashlib.sha256(sources.encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
         return _read(self.items_path, chunk, ITEMS_IN, self.item_columns)
@@ -97,11 +112,9 @@ def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
     files = sorted(
         each.path for each in infos if each.is_file and not each.base_name.startswith(("_", "."))
     )
-    for file in files or [path]:
+    for file in files:
         if not file.endswith(_SUFFIXES):
-            raise InputError(
-                f"{file} cannot be read: give files that end in {', '.join(_SUFFIXES)}"
-            )
+            raise InputError(f"{file} cannot be read: give files that end in {_ENDINGS}")
     return files
 
 

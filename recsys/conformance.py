@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from recsys.datasets.completejourney import CompleteJourney
     from recsys.datasets.files import FilesAdapter
+    from recsys.datasets.platforms.shopify import Shopify
     from recsys.datasets.uci_online_retail import UciOnlineRetail
     from recsys.datasets.yanxuan import Yanxuan
     from recsys.encoders.hashing import HashingEncoder
@@ -98,6 +99,9 @@ if TYPE_CHECKING:
         a: CompleteJourney, b: Yanxuan, c: UciOnlineRetail, d: FilesAdapter
     ) -> list[DatasetAdapter]:
         return [a, b, c, d]
+
+    def platforms(a: Shopify) -> list[DatasetAdapter]:
+        return [a]
 
     def event_logs(
         a: SqliteEventStore, b: RedisEventStore, c: ArchivedEventLog, d: SpooledEventLog

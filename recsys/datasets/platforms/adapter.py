@@ -1,0 +1,96 @@
+"""A `DatasetAdapter` over a platform's export files: each file is read whole, as canonical rows and
+a count of the rows that are no item or event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.datasets.casts import to_mask
+from recsys.datasets.platforms.reading import export_files
+from recsys.datasets.validate import LINE
+from recsys.interfaces import Chunk
+from recsys.tables import EVENTS_IN, ITEMS_IN
+from recsys.types import Mask
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The canonical rows of a file, raw, and the number of its other rows by what they are."""
+
+    rows: pa.Table
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file, or a folder of files, of one kind, and what makes rows of one of them."""
+
+    path: str
+    extract: Callable[[str], Extract]
+
+
+class PlatformAdapter:
+    """Items of one export and events of another; without the second a shop has no events yet."""
+
+    name = "platform"
+
+    def __init__(self, items: Export | None, events: Export | None = None) -> None:
+        self.items, self.events = items, events
+
+    def item_chunks(self) -> list[Chunk]:
+        return _chunks(self.items)
+
+    def event_chunks(self) -> list[Chunk]:
+        return _chunks(self.events)
+
+    def read_items(self, chunk: Chunk) -> pa.Table:
+        return _read(self.items, chunk, ITEMS_IN)
+
+    def read_events(self, chunk: Chunk) -> pa.Table:
+        return _read(self.events, chunk, EVENTS_IN)
+
+    def left_out(self) -> dict[str, int]:
+        """Rows of the files that are neither items nor events, by what they are."""
+        counts: Counter[str] = Counter()
+        for export in (self.items, self.events):
+            for path in export_files(export.path) if export else []:
+                counts.update(export.extract(path).left_out if export else {})
+        return dict(counts)
+
+
+def keep_rows(
+    raw: pa.Table, columns: Mapping[str, pa.Array], left_out: Sequence[tuple[str, Mask]]
+) -> Extract:
+    """The rows that no mask leaves out, each mask named by what its rows are. A malformed line
+    stays, for quarantine."""
+    table = pa.table(dict(columns))
+    malformed = np.zeros(raw.num_rows, bool)
+    if LINE in raw.column_names:
+        malformed = to_mask(pc.is_valid(raw[LINE]))
+        table = table.append_column(LINE, raw[LINE])
+    removed, counts = np.zeros(raw.num_rows, bool), {}
+    for reason, mask in left_out:
+        rows = mask & ~removed & ~malformed
+        removed |= rows
+        if rows.any():
+            counts[reason] = int(rows.sum())
+    return Extract(table.filter(pa.array(~removed)), counts)
+
+
+def _chunks(export: Export | None) -> list[Chunk]:
+    if export is None:
+        return []
+    sizes = [(path, export.extract(path).rows.num_rows) for path in export_files(export.path)]
+    return [Chunk(path, 0, rows) for path, rows in sizes if rows]
+
+
+def _read(export: Export | None, chunk: Chunk, schema: pa.Schema) -> pa.Table:
+    if export is None:
+        return schema.empty_table()
+    return export.extract(chunk.path).rows.slice(chunk.start, chunk.rows)

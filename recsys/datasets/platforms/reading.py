@@ -1,0 +1,72 @@
+"""Files of an export as raw tables or JSON documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from recsys.datasets.files import _resolve
+from recsys.datasets.text_files import _read_text, read_csv, read_jsonl
+from recsys.errors import InputError, NotFoundError
+
+
+def export_files(path: str) -> list[str]:
+    """`path` itself, or the files in the folder that do not begin with "_" or "."; as `path` is
+    written, a URI or not."""
+    filesystem, inner = _resolve(path)
+    info = filesystem.get_file_info(inner)
+    if info.type == fs.FileType.NotFound:
+        raise NotFoundError(f"there is nothing at {path}: give the path of a file or folder")
+    if info.is_file:
+        return [path]
+    infos = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
+    files = [each for each in infos if each.is_file and each.base_name[0] not in "_."]
+    base, question, query = path.partition("?")
+    return sorted(
+        base.rstrip("/") + each.path.removeprefix(inner.rstrip("/")) + question + query
+        for each in files
+    )
+
+
+def read_export(path: str) -> pa.Table:
+    """A file's rows under its own column names; cells of a text file are texts."""
+    filesystem, inner = _resolve(path)
+    if path.endswith(".parquet"):
+        return pq.read_table(inner, filesystem=filesystem)
+    return (read_csv if path.endswith(".csv") else read_jsonl)(filesystem, inner)
+
+
+def read_documents(path: str) -> Iterator[Any]:
+    """The JSON documents of a file: one, or one a line."""
+    text = _read_text(*_resolve(path))
+    try:
+        yield json.loads(text)
+        return
+    except ValueError:
+        lines = [line for line in text.split("\n") if line.strip()]
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                f"line {number} of {path} is no JSON ({error}): export the file again"
+            ) from error
+
+
+def text_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows as a table of texts; a value that is no text is written as JSON."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table(
+        {name: pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names}
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -37,6 +37,7 @@ ORDER = [
     "recsys.retrieval",
     "recsys.ranking",
     "recsys.datasets",
+    "recsys.attributes",
     "recsys.storage",
     "recsys.pretrained",
     "recsys.metrics",

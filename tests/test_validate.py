@@ -93,6 +93,14 @@ def test_ids_that_are_numbers_or_bytes_become_text(ids: list[Any] | pa.Array) ->
     assert items(item_id=ids).good["item_id"].to_pylist() == ["7", "8"]
 
 
+def test_whole_floats_are_ids_of_digits() -> None:
+    checked = items(item_id=[4006381333931.0, 7.0, 1.5, 2.0**60], brand=[1e3, None, -2.0, 0.5])
+    assert checked.good["item_id"].to_pylist() == [
+        "4006381333931", "7", "1.5", "1.152921504606847e+18",
+    ]  # fmt: skip
+    assert checked.good["brand"].to_pylist() == ["1000", None, "-2", "0.5"]
+
+
 def test_a_missing_number_written_as_nan_is_no_id() -> None:
     assert reasons(events(user_id=[float("nan"), 1.0])) == ["user_id is nan: it must not be empty"]
     assert items(brand=[float("nan")]).good["brand"].to_pylist() == [None]

@@ -74,6 +74,15 @@ def to_float(column: pa.Array) -> pa.Array:
     return cast(null_unless_match(column, _NUMBER), pa.float64())
 
 
+def to_whole_text(column: pa.Array) -> pa.Array:
+    """Floats that are whole numbers as the digits of an integer: pandas makes ids floats where one
+    is missing. Null for other floats, and from 2**53 on, where neighbours are one float."""
+    column = cast(column, pa.float64())
+    whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
+    integers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
+    return integers.cast(pa.string())
+
+
 def to_flag(column: pa.Array) -> pa.Array:
     """The texts true, false, 1 and 0, in any case, as bool."""
     return cast(null_unless_match(column, _FLAG), pa.bool_())

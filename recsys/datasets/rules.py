@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.datasets.casts import cast, to_flag, to_float, to_mask, to_time, trim
+from recsys.datasets.casts import cast, to_flag, to_float, to_mask, to_time, to_whole_text, trim
 from recsys.tables import TIME
 from recsys.types import Mask
 
@@ -32,7 +32,9 @@ Rule = Callable[[pa.Array, Mask], Checked]
 def _text(column: pa.Array, present_N: Mask) -> Checked:
     """Strings as they are, numbers written out: in many shops ids are numbers."""
     values = cast(column, pa.string())
-    if pa.types.is_floating(column.type):  # NaN is how many tools write a missing number
+    if pa.types.is_floating(column.type):
+        values = pc.coalesce(to_whole_text(column), values)
+        # NaN is how many tools write a missing number.
         present_N = present_N & ~to_mask(pc.equal(values, "nan"))
         values = pc.if_else(pc.equal(values, "nan"), pa.scalar(None, pa.string()), values)
     return values, [(present_N & to_mask(values.is_null()), "it must be text")]

@@ -1,0 +1,167 @@
+"""How a text file is written: compression, encoding, and for a CSV its delimiter and quotes, as
+detected from its bytes or as the shop says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from pyarrow import fs
+
+from recsys.datasets.text_encoding import detect_encoding, to_utf8
+from recsys.errors import InputError
+
+DELIMITERS = ",;\t|"
+_SAMPLE = 100_000
+_MAX_PREAMBLE = 20
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\x03\x04": "zip"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormat:
+    """`compression` is "" for none, `quote` is "" where quotes are characters like others, and
+    `escape` is "" where a quote inside quotes is doubled. `preamble` lines stand before the header
+    of a CSV. Delimiter, quotes and preamble mean nothing for JSON."""
+
+    encoding: str = "utf-8"
+    compression: str = ""
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    preamble: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """What the shop says of its text files; None is detected. `records` names the list of rows in a
+    JSON object that holds several."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    records: str | None = None
+
+
+def read_text(
+    filesystem: fs.FileSystem, path: str, encoding: str | None = None
+) -> tuple[bytes, TextFormat]:
+    """The text in UTF-8 with lines that end in "\\n", and its encoding and compression.
+
+    Raises InputError for an encoding that is not known or cannot be told."""
+    with filesystem.open_input_file(path) as file:
+        magic = file.read(4)
+        file.seek(0)
+        compression = next((name for mark, name in _MAGIC.items() if magic.startswith(mark)), "")
+        data = _unzip(file, path) if compression == "zip" else _decompress(file, compression)
+    encoding = encoding or detect_encoding(data, path)
+    try:
+        text = to_utf8(data, encoding)
+    except LookupError as error:
+        raise InputError(f"there is no encoding {encoding!r}: name one that Python has") from error
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return text, TextFormat(encoding=encoding, compression=compression)
+
+
+def _decompress(file: pa.NativeFile, compression: str) -> bytes:
+    return (pa.CompressedInputStream(file, compression) if compression else file).read()
+
+
+def _unzip(file: pa.NativeFile, path: str) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        names = [
+            name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name
+        ]
+        if len(names) != 1:
+            raise InputError(f"{path} holds {len(names)} files: give an archive of one, or unpack")
+        return archive.read(names[0])
+
+
+def detect_format(
+    filesystem: fs.FileSystem,
+    path: str,
+    options: TextOptions = TextOptions(),
+    names: Collection[str] = (),
+) -> TextFormat:
+    """The format of a text file; a header with one of `names` decides between delimiters."""
+    text, written = read_text(filesystem, path, options.encoding)
+    return detect_dialect(text, written, options.delimiter, names)
+
+
+def detect_dialect(
+    text: bytes, written: TextFormat, delimiter: str | None = None, names: Collection[str] = ()
+) -> TextFormat:
+    """`written` with the dialect of the CSV `text`."""
+    sample = text[:_SAMPLE].decode("utf-8", "replace")
+    if len(text) > _SAMPLE:
+        sample = sample[: sample.rfind("\n") + 1] or sample
+    quote, escape = _quoting(sample)
+    settled = replace(written, quote=quote, escape=escape)
+    if match := re.match(r"sep=(.)\n", sample):  # how Excel is told of the delimiter
+        return replace(settled, delimiter=delimiter or match[1], preamble=1)
+    candidates = [replace(settled, delimiter=each) for each in delimiter or DELIMITERS]
+    known = {name.casefold() for name in names}
+    ranked = [_rank(sample, each, known) for each in candidates]
+    best = max(range(len(ranked)), key=lambda each: ranked[each][0])
+    return replace(candidates[best], preamble=ranked[best][1])
+
+
+def _quoting(sample: str) -> tuple[str, str]:
+    """The quote, and the escape of a quote inside quotes."""
+    starts = r"(?:^|[,;\t|])"
+    double, single = (
+        len(re.findall(rf"{starts}{quote}[^{quote}\n]*{quote}(?=[,;\t|]|$)", sample, re.MULTILINE))
+        for quote in ('"', "'")
+    )
+    quote = "'" if single > 2 and not double else '"'
+    escaped = re.search(rf"\\{quote}[^,;\t|\n]", sample)
+    doubled = re.search(rf"[^,;\t|\n]{quote}{quote}[^,;\t|\n]", sample)
+    opened = len(re.findall(rf'{starts}"', sample, re.MULTILINE))
+    if opened > 2 and not single and not re.search(r'"(?:[,;\t|]|$)', sample, re.MULTILINE):
+        return "", ""
+    return quote, "\\" if escaped and not doubled else ""
+
+
+def _rank(sample: str, dialect: TextFormat, names: set[str]) -> tuple[tuple[int, float, int], int]:
+    """How well the sample reads in this dialect, and the number of lines before the header."""
+    rows = _parse_sample(sample, dialect)
+    if not rows:
+        return (0, 0.0, 0), 0
+    header = next((n for n, (_, row) in enumerate(rows[:_MAX_PREAMBLE]) if len(row) > 1), 0)
+    share, width = _consistency(rows, header)
+    if header and (share < 0.8 or len(rows) < header + 3):
+        header = 0
+        share, width = _consistency(rows, 0)
+    hits = len(names & {cell.strip().casefold() for cell in rows[header][1]})
+    return (hits, share if width > 1 else 0.0, width), rows[header][0]
+
+
+def _consistency(rows: list[tuple[int, list[str]]], header: int) -> tuple[float, int]:
+    """The share of rows that are as wide as the header, and its width."""
+    width = len(rows[header][1])
+    below = [len(row) == width for _, row in rows[header + 1 :]]
+    return (sum(below) / len(below) if below else 1.0), width
+
+
+def _parse_sample(sample: str, dialect: TextFormat) -> list[tuple[int, list[str]]]:
+    """Each row that is not blank, and the number of lines before it."""
+    reader = csv.reader(
+        io.StringIO(sample, newline=""),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        escapechar=dialect.escape or None,
+    )
+    rows, line = [], 0
+    try:
+        for row in reader:
+            if row:
+                rows.append((line, row))
+            line = reader.line_num
+    except csv.Error:  # a stray quote makes a cell of all that follows
+        pass
+    return rows

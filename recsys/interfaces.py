@@ -317,10 +317,10 @@ class Chunk:
 class DatasetAdapter(Protocol):
     """A shop's files as canonical tables, chunk by chunk.
 
-    `read_*` returns exactly chunk.rows rows with columns named as in `tables.ITEMS_IN` /
-    `tables.EVENTS_IN`, raw: nothing is dropped or repaired here, `ingest.py` judges every row. A
-    column may come as strings (a price or time read from CSV), and one that the schema calls
-    nullable may be left out."""
+    `read_*` returns exactly chunk.rows rows with columns named as in `tables.ITEMS_RAW` /
+    `tables.EVENTS_RAW`, raw: nothing is dropped or repaired here, `ingest.py` judges every row. A
+    column may come as strings (a price or time read from CSV), and one that is not
+    `tables.REQUIRED` may be left out."""
 
     name: str
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 TIME = pa.timestamp("us", tz="UTC")
 
-#: What a `DatasetAdapter` gives. Strings may be null; a value of another type is quarantined, not
-#: cast by force.
+#: A valid item. `price` is what a shopper pays, `list_price` the higher one before a reduction,
+#: both in `currency` (ISO 4217). `category` holds the item's paths, the leading one first, joined
+#: by `types.NEXT_CATEGORY`. `gtin` has a right check digit. Strings may be null.
 ITEMS_IN = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -22,6 +23,23 @@ ITEMS_IN = pa.schema(
         ("attributes", pa.string()),
         ("group_id", pa.string()),
         ("added", TIME),
+        ("list_price", pa.float64()),
+        ("currency", pa.string()),
+        ("gtin", pa.string()),
+        ("mpn", pa.string()),
+    ]
+)
+
+#: What a `DatasetAdapter` may give: the same columns, and those that prices are made of.
+#: `sale_price` holds between `sale_starts` and `sale_ends`, or in an ISO 8601 interval
+#: `start/end`. A value of another type is quarantined, not cast by force.
+ITEMS_RAW = pa.schema(
+    [
+        *ITEMS_IN,
+        ("sale_price", pa.float64()),
+        ("sale_price_effective_date", pa.string()),
+        ("sale_starts", TIME),
+        ("sale_ends", TIME),
     ]
 )
 
@@ -29,10 +47,12 @@ ITEMS_IN = pa.schema(
 #: was encoded.
 ITEMS = pa.schema([*ITEMS_IN, pa.field("text_hash", pa.binary(16), nullable=False)])
 
-EVENTS_IN = pa.schema(
+#: A valid event. Without a `user_id` it is a guest's: it counts for the item alone. A purchase of a
+#: negative quantity takes an earlier one back, of `-inf` all of it.
+EVENTS = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
-        pa.field("user_id", pa.string(), nullable=False),
+        ("user_id", pa.string()),
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("type", pa.string(), nullable=False),
         pa.field("time", TIME, nullable=False),
@@ -42,11 +62,17 @@ EVENTS_IN = pa.schema(
     ]
 )
 
-#: The canonical event log has the same columns.
-EVENTS = EVENTS_IN
+#: What a `DatasetAdapter` may give: `event_id` may be missing; `order_id` tells orders apart then.
+EVENTS_RAW = pa.schema([*EVENTS, ("order_id", pa.string())])
 
-#: The live log also knows where an event was sent from; no release does.
-LIVE_EVENTS = pa.schema([*EVENTS, ("origin", pa.string())])
+#: Columns that the raw tables must have.
+REQUIRED = {"items": ("item_id",), "events": ("user_id", "item_id", "type", "time")}
+
+#: The live log knows every user, and where an event was sent from; no release does.
+LIVE_EVENTS = pa.schema(
+    [field.with_nullable(field.nullable and field.name != "user_id") for field in EVENTS]
+    + [pa.field("origin", pa.string())]
+)
 
 #: The same, each row with its number in the log.
 NUMBERED_EVENTS = pa.schema([pa.field("sequence", pa.int64(), nullable=False), *LIVE_EVENTS])

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 EVENT_TYPES = ("view", "click", "cart", "purchase")
 PURCHASE = EVENT_TYPES.index("purchase")
 
+#: Between the paths of an item of several categories: no path has it.
+NEXT_CATEGORY = "\n"
+
 #: `price` is the lowest first.
 SORTS = ("relevance", "price", "-price", "newest", "popularity")
 
@@ -32,10 +35,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A catalogue row. Price is in the shop's currency; None where the shop has none.
+    """A catalogue row. Price is in the shop's currency; None where the shop has none. `list_price`
+    is the higher one before a reduction; `currency` is its ISO 4217 code, "" where nothing says it.
 
     Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to
-    sell it."""
+    sell it. `category` is the first of `categories`."""
 
     item_id: str
     title: str = ""
@@ -48,6 +52,11 @@ class Item:
     attributes: str = ""
     group_id: str = ""
     added: datetime | None = None
+    list_price: float | None = None
+    currency: str = ""
+    gtin: str = ""
+    mpn: str = ""
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ from recsys.interfaces import (
     UserModel,
 )
 from recsys.storage.artifacts import ArtifactStore
-from recsys.tables import EVENTS_IN, ITEMS_IN, LIVE_EVENTS
+from recsys.tables import EVENTS_RAW, ITEMS_RAW, LIVE_EVENTS, REQUIRED
 from recsys.types import PURCHASE, FeatureTable, Floats, Impression, Interaction, PrivacyState
 
 
@@ -675,12 +675,12 @@ class DatasetAdapterContract:
     def test_columns_are_canonical_and_the_required_ones_are_there(
         self, adapter: DatasetAdapter
     ) -> None:
-        for (chunks, read), schema in zip(
-            self._tables(adapter), (ITEMS_IN, EVENTS_IN), strict=True
+        for (chunks, read), schema, required in zip(
+            self._tables(adapter), (ITEMS_RAW, EVENTS_RAW), REQUIRED.values(), strict=True
         ):
             names = read(chunks[0]).column_names
             assert set(names) - {LINE} <= set(schema.names)
-            assert {field.name for field in schema if not field.nullable} <= set(names)
+            assert set(required) <= set(names)
 
     def test_a_copy_in_another_process_reads_the_same(self, adapter: DatasetAdapter) -> None:
         copy = pickle.loads(pickle.dumps(adapter))

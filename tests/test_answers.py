@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
-from serve.routes.answers import search_answer
+from serve.routes.answers import item_answer, search_answer
 from serve.routes.requests import MAX_OFFSET
 from serve.routes.responses import JsonResponse
 
@@ -126,3 +126,23 @@ def test_nothing_worth_showing_is_an_answer() -> None:
         0,
         "none",
     )
+
+
+def test_an_item_says_its_categories_currency_and_the_price_before_a_reduction() -> None:
+    categories = ("Tea / Green", "Cold drinks")
+    item = Item(
+        item_id="i1",
+        category=categories[0],
+        categories=categories,
+        price=3.99,
+        list_price=5.0,
+        currency="EUR",
+        gtin="4006381333931",
+    )
+    details = item_answer("r", "v1", item)["item"]
+    assert (details["category"], details["categories"]) == (categories[0], list(categories))
+    prices = details["price"], details["list_price"], details["currency"]
+    assert prices == (3.99, 5.0, "EUR")
+    assert (details["gtin"], details["mpn"]) == ("4006381333931", None)
+    plain = item_answer("r", "v1", Item(item_id="i2", category="Tea"))["item"]
+    assert (plain["categories"], plain["list_price"], plain["currency"]) == (["Tea"], None, None)

@@ -37,6 +37,21 @@ def test_items_are_counted_below_each_value_under_its_commonest_spelling() -> No
     assert [labels.value_index[value] for value in ("tea", "tea / green")] == [0, 1]
 
 
+def test_an_item_of_several_categories_lies_below_all_and_counts_once() -> None:
+    labels = Labels.of(pa.chunked_array([["Tea / Green\nTea / Cold\nCups", "Tea / Green"]]), True)
+    for value, items in {
+        "tea": [0, 1],
+        "tea / cold": [0],
+        "cups": [0],
+        "tea / green": [0, 1],
+    }.items():
+        assert np.flatnonzero(labels.below([value])[labels.codes_I]).tolist() == items
+    counts = dict(zip(labels.spellings_V, labels.counts(np.arange(2)).tolist(), strict=True))
+    assert counts == {"Tea": 2, "Tea / Green": 2, "Tea / Cold": 1, "Cups": 1}
+    assert labels.first_codes_I[0] == labels.first_codes_I[1] == labels.codes_I[1]
+    assert labels.below(["tea"])[labels.first_codes_I].all()
+
+
 def test_a_brand_has_no_levels_and_ties_are_spelled_alphabetically() -> None:
     labels = Labels.of(pa.chunked_array([["A / b", "a / B", "c"]]), nested=False)
     assert labels.spellings_V == ("A / b", "c")

@@ -77,6 +77,6 @@ class _LiveEvents:
 
     def add(self, batch: pa.RecordBatch) -> None:
         until = pa.scalar(self.until, batch.schema.field("time").type)
-        events = batch.filter(pc.less_equal(batch["time"], until)).select(EVENTS.names)
+        events = batch.filter(pc.less_equal(batch["time"], until)).select(EVENTS.names).cast(EVENTS)
         self.writer.write_batch(events)
         self.rows += events.num_rows

@@ -19,7 +19,7 @@ from recsys.interfaces import Chunk
 from recsys.release import files
 from recsys.release.arrow import row_ranges, write_arrow
 from recsys.storage.streams import npy_pieces
-from recsys.tables import EVENTS_IN, ITEMS, ITEMS_IN
+from recsys.tables import EVENTS, ITEMS, ITEMS_IN
 from recsys.types import EVENT_TYPES, PURCHASE, Floats, Ints
 
 CLUSTERS = 1024
@@ -85,7 +85,7 @@ class SyntheticShop:
         )
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        return EVENTS_IN.empty_table()
+        return EVENTS.empty_table()
 
     def part(self, part: int) -> range:
         """The users of that shard."""

@@ -16,7 +16,7 @@ from recsys.datasets.text_files import json_lines, read_csv, read_jsonl
 from recsys.datasets.validate import LINE
 from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Chunk
-from recsys.tables import EVENTS_IN, ITEMS_IN
+from recsys.tables import EVENTS_RAW, ITEMS_RAW, REQUIRED
 
 CHUNK_ROWS = 250_000
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -46,8 +46,8 @@ class FilesAdapter:
     ) -> None:
         self.items_path, self.events_path = str(items_path), str(events_path)
         self.item_columns, self.event_columns = dict(item_columns or {}), dict(event_columns or {})
-        _check_mapping(self.item_columns, ITEMS_IN)
-        _check_mapping(self.event_columns, EVENTS_IN)
+        _check_mapping(self.item_columns, ITEMS_RAW)
+        _check_mapping(self.event_columns, EVENTS_RAW)
 
     def item_chunks(self) -> list[Chunk]:
         if chunks := _chunks(self.items_path):
@@ -69,10 +69,10 @@ class FilesAdapter:
         return hashlib.sha256(sources.encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        return _read(self.items_path, chunk, ITEMS_IN, self.item_columns)
+        return _read(self.items_path, chunk, ITEMS_RAW, self.item_columns)
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        return _read(self.events_path, chunk, EVENTS_IN, self.event_columns)
+        return _read(self.events_path, chunk, EVENTS_RAW, self.event_columns)
 
 
 def _check_mapping(columns: Mapping[str, str], schema: pa.Schema) -> None:
@@ -157,11 +157,11 @@ def _columns(
 ) -> dict[str, str]:
     """Canonical name -> the file's, for the columns that the file has."""
     columns = {field.name: mapping.get(field.name, field.name) for field in schema}
-    for field in schema:
-        theirs = columns[field.name]
-        if theirs not in names and (field.name in mapping or not field.nullable):
+    required = REQUIRED["items" if schema is ITEMS_RAW else "events"]
+    for name, theirs in columns.items():
+        if theirs not in names and (name in mapping or name in required):
             raise InputError(
-                f"{path} has no column {theirs!r} for {field.name}: map one of {', '.join(names)}"
+                f"{path} has no column {theirs!r} for {name}: map one of {', '.join(names)}"
             )
     return {name: theirs for name, theirs in columns.items() if theirs in names}
 

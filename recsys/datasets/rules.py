@@ -100,9 +100,13 @@ def _time(column: pa.Array, present_N: Mask, latest: datetime, optional: bool = 
 ITEM_RULES: dict[str, Rule] = {
     "item_id": _id,
     **dict.fromkeys(
-        ("title", "description", "category", "brand", "image", "attributes", "group_id"), _text
+        (
+            *("title", "description", "category", "brand", "image", "attributes", "group_id"),
+            *("currency", "gtin", "mpn"),
+        ),
+        _text,
     ),
-    "price": _number,
+    **dict.fromkeys(("price", "list_price"), _number),
     "in_stock": partial(_flag, missing=True),
     "added": partial(_time, latest=LAST_ADDED, optional=True),
 }

@@ -21,7 +21,7 @@ from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import ITEM_RULES, Rule, event_rules
 from recsys.errors import InputError
-from recsys.tables import EVENTS, ITEMS_IN
+from recsys.tables import EVENTS, ITEMS_IN, REQUIRED
 from recsys.types import EVENT_TYPES, Mask
 
 #: A raw column that an adapter may add: the text of a line that it could not split into columns,
@@ -146,7 +146,7 @@ def _require_columns(name: str, schema: pa.Schema, raw: pa.Table, path: str) -> 
             raise InputError(
                 f"the {name} of {path} have the column {field.name!r} twice: leave one"
             )
-        if not field.nullable and field.name not in columns:
+        if field.name in REQUIRED[name] and field.name not in columns:
             raise InputError(
                 f"the {name} of {path} have no column {field.name!r}, only "
                 f"{', '.join(columns) or 'none'}: say which of them is the {field.name}"

@@ -39,7 +39,7 @@ from recsys.retrieval.behaviour.successors import (
 )
 from recsys.retrieval.behaviour.user_knn import UserKnnRetriever, most_recent_users
 from recsys.retrieval.vectors.exact import ExactRetriever
-from recsys.types import EVENT_TYPES, Floats, Ints, Rows
+from recsys.types import EVENT_TYPES, NEXT_CATEGORY, Floats, Ints, Rows
 
 NEIGHBOURS = 100
 ITEMS_PER_BLOCK = 8_192
@@ -111,8 +111,9 @@ def read_source_data(
 
 
 def category_codes(items: pa.Table) -> Ints:
-    """[I]: the number of each item's category, -1 where it has none."""
-    labels = pc.utf8_trim_whitespace(pc.utf8_lower(items["category"]))
+    """[I]: the number of each item's first category, -1 where it has none."""
+    first = pc.replace_substring_regex(items["category"], f"(?s){NEXT_CATEGORY}.*", "")
+    labels = pc.utf8_trim_whitespace(pc.utf8_lower(first))
     labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
     coded = pa.chunked_array(labels).combine_chunks().dictionary_encode()
     return np.asarray(pc.fill_null(coded.indices, -1)).astype(np.int32)

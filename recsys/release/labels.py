@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.types import Ints, Mask
+from recsys.types import NEXT_CATEGORY, Ints, Mask
 
 #: Between the levels of a category: "grocery / frozen pizza".
 BELOW = " / "
@@ -22,11 +22,13 @@ class Labels:
     """A column of labels, case folded: `codes_I` names each item's, and each label lies below some
     values.
 
-    A brand lies below itself, "a / b" below "a" and "a / b". Pair p says that label `labels_P[p]`
-    lies below value `values_P[p]`; `spellings_V` are the values as most items spell them, and
-    `value_index` finds them folded."""
+    A brand lies below itself, "a / b" below "a" and "a / b", several paths of one item below the
+    values of each. Pair p says that label `labels_P[p]` lies below value `values_P[p]`;
+    `spellings_V` are the values as most items spell them, and `value_index` finds them folded.
+    `first_codes_I` names the label that is each item's first path alone."""
 
     codes_I: NDArray[np.int32]
+    first_codes_I: NDArray[np.int32]
     labels_P: NDArray[np.int32]
     values_P: NDArray[np.int32]
     spellings_V: tuple[str, ...]
@@ -48,6 +50,13 @@ class Labels:
         label_S = np.array(
             [folded.setdefault(text.casefold(), len(folded)) for text in spellings], np.int32
         )
+        first_S = np.array(
+            [
+                folded.setdefault(text.casefold().split(NEXT_CATEGORY)[0], len(folded))
+                for text in spellings
+            ],
+            np.int32,
+        )
         pairs = [
             (at, value_index[value])
             for label, at in folded.items()
@@ -56,6 +65,7 @@ class Labels:
         labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
         return cls(
             codes_I=label_S[spelling_I],
+            first_codes_I=first_S[spelling_I],
             labels_P=labels_P,
             values_P=values_P,
             spellings_V=spellings_V,
@@ -80,6 +90,13 @@ class Labels:
 
 
 def _above(label: str, nested: bool) -> list[str]:
-    """The values that a label lies below, itself last."""
-    ends = [at for at in range(len(label)) if label.startswith(BELOW, at)] if nested else []
-    return [*(label[:end] for end in ends), label]
+    """The values that a label lies below; of each path itself last."""
+    if not nested:
+        return [label]
+    paths = label.split(NEXT_CATEGORY)
+    return list(dict.fromkeys(value for path in paths for value in _levels(path)))
+
+
+def _levels(path: str) -> list[str]:
+    ends = [at for at in range(len(path)) if path.startswith(BELOW, at)]
+    return [*(path[:end] for end in ends), path]

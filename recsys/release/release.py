@@ -26,7 +26,7 @@ from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Filters, Floats, Ints, Item, Mask
+from recsys.types import NEXT_CATEGORY, Filters, Floats, Ints, Item, Mask
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
 
@@ -97,6 +97,8 @@ class Release:
     def item(self, row: int) -> Item:
         values = self.items.slice(row, 1).to_pylist()[0]
         del values["text_hash"]
+        categories = tuple((values["category"] or "").split(NEXT_CATEGORY))
+        values |= {"category": categories[0], "categories": tuple(filter(None, categories))}
         return Item(**{name: value for name, value in values.items() if value is not None})
 
     def texts(self, rows: Ints) -> list[str]:
@@ -155,7 +157,7 @@ class Release:
     def _label_codes(self, column: str) -> Ints:
         """-1 where the item has no label."""
         none_I = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(self.items[column], "")), "")
-        return np.where(np.asarray(none_I), -1, self.labels[column].codes_I)
+        return np.where(np.asarray(none_I), -1, self.labels[column].first_codes_I)
 
     @cached_property
     def added_I(self) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import item_texts
 from recsys.interfaces import DatasetAdapter
 from recsys.simulation.best_sellers import best_sellers
-from recsys.tables import EVENTS_IN, TIME
+from recsys.tables import EVENTS, TIME
 from recsys.types import Floats, Ints, Mask, Rows
 
 #: A search multiplies the attraction of products outside its category by this.
@@ -186,7 +186,7 @@ class Market:
         self, until: datetime, purchases: int = 20, days: int = 28, seed: int = 0
     ) -> pa.Table:
         """`purchases` of each shopper in the `days` before `until`, drawn in proportion to real
-        sales (`tables.EVENTS_IN`)."""
+        sales (`tables.EVENTS`)."""
         rng = np.random.default_rng([seed, 1])
         count = purchases * self.shoppers
         rows_E = rng.choice(len(self.sales_I), count, p=self.sales_I / self.sales_I.sum())
@@ -199,7 +199,7 @@ class Market:
             "type": ["purchase"] * count,
             "time": pa.array(times, TIME),
         }
-        return pa.table(events, pa.schema([EVENTS_IN.field(name) for name in events]))
+        return pa.table(events, pa.schema([EVENTS.field(name) for name in events]))
 
     def write(self, folder: Path, until: datetime) -> None:
         """Writes `items.parquet` and `events.parquet`, the files of a shop

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from recsys.retrieval.text.scripts import CJK
 from recsys.tables import QUERIES, SUGGESTIONS
-from recsys.types import Impression
+from recsys.types import NEXT_CATEGORY, Impression
 from recsys.understanding.phrases import mine_phrases
 from recsys.understanding.suggestions import MAX_CHARACTERS, Suggestion, completion_key
 
@@ -85,8 +85,8 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 def _level_counts(categories: Mapping[str, int]) -> Counter[str]:
     """Items below each level's name, whatever stands above it."""
     counts: Counter[str] = Counter()
-    for path, items in categories.items():
-        for name in set(path.split(" / ")):
+    for paths, items in categories.items():
+        for name in set(paths.replace(NEXT_CATEGORY, " / ").split(" / ")):
             counts[name] += items
     return counts
 

@@ -17,13 +17,17 @@ from serve.routes.requests import MAX_OFFSET
 
 
 class ItemFields(TypedDict):
-    """What every answer says of an item."""
+    """What every answer says of an item. `category` is the first of `categories`; `list_price` is
+    the higher price before a reduction; `currency` is null where nothing says it."""
 
     item_id: str
     title: str
     brand: str
     category: str
+    categories: list[str]
     price: float | None
+    list_price: float | None
+    currency: str | None
     in_stock: bool
 
 
@@ -153,6 +157,8 @@ class ItemDetails(ItemFields):
     image: str | None
     group_id: str | None
     added: str | None
+    gtin: str | None
+    mpn: str | None
 
 
 class ItemAnswer(TypedDict):
@@ -347,6 +353,8 @@ def item_answer(request_id: str, release: str, item: Item) -> ItemAnswer:
         "image": item.image,
         "group_id": item.group_id,
         "added": item.added.isoformat() if item.added else None,
+        "gtin": item.gtin or None,
+        "mpn": item.mpn or None,
     }
     return {"request_id": request_id, "release": release, "item": details}
 
@@ -357,6 +365,13 @@ def _item_fields(item: Item) -> ItemFields:
         "title": item.title,
         "brand": item.brand,
         "category": item.category,
-        "price": item.price if item.price is not None and math.isfinite(item.price) else None,
+        "categories": list(item.categories or filter(None, [item.category])),
+        "price": _finite(item.price),
+        "list_price": _finite(item.list_price),
+        "currency": item.currency or None,
         "in_stock": item.in_stock,
     }
+
+
+def _finite(price: float | None) -> float | None:
+    return price if price is not None and math.isfinite(price) else None

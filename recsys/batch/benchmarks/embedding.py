@@ -29,7 +29,7 @@ from recsys.datasets.files import FilesAdapter
 from recsys.encoders.text import text_hashes
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.evaluation.results import Row, say
-from recsys.tables import EVENTS_IN
+from recsys.tables import EVENTS
 
 #: Texts of a file of the catalogue.
 TEXTS_PER_FILE = 250_000
@@ -156,9 +156,9 @@ def write_file(home: str, titles: list[str], start: int, stop: int) -> None:
 def catalogue(home: str, until: datetime) -> FilesAdapter:
     """The catalogue's files, and a log with one event."""
     values: dict[str, Any] = {"event_id": "1", "user_id": "1", "item_id": "0", "type": "view"}
-    event = {**dict.fromkeys(EVENTS_IN.names), **values, "time": datetime(2026, 1, 1, tzinfo=UTC)}
+    event = {**dict.fromkeys(EVENTS.names), **values, "time": datetime(2026, 1, 1, tzinfo=UTC)}
     if not Path(home, "events.parquet").exists():
-        pq.write_table(pa.Table.from_pylist([event], EVENTS_IN), f"{home}/events.parquet")
+        pq.write_table(pa.Table.from_pylist([event], EVENTS), f"{home}/events.parquet")
     return FilesAdapter(f"{home}/items", f"{home}/events.parquet")
 
 

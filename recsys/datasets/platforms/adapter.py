@@ -15,7 +15,7 @@ from recsys.datasets.casts import to_mask
 from recsys.datasets.platforms.reading import export_files
 from recsys.datasets.validate import LINE
 from recsys.interfaces import Chunk
-from recsys.tables import EVENTS_IN, ITEMS_IN
+from recsys.tables import EVENTS_RAW, ITEMS_RAW
 from recsys.types import Mask
 
 
@@ -50,10 +50,10 @@ class PlatformAdapter:
         return _chunks(self.events)
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        return _read(self.items, chunk, ITEMS_IN)
+        return _read(self.items, chunk, ITEMS_RAW)
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        return _read(self.events, chunk, EVENTS_IN)
+        return _read(self.events, chunk, EVENTS_RAW)
 
     def left_out(self) -> dict[str, int]:
         """Rows of the files that are neither items nor events, by what they are."""

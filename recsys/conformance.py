@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from recsys.datasets.completejourney import CompleteJourney
     from recsys.datasets.files import FilesAdapter
+    from recsys.datasets.platforms.adapter import ItemsAndEvents
+    from recsys.datasets.platforms.bigcommerce import BigCommerce
+    from recsys.datasets.platforms.ga4 import Ga4
+    from recsys.datasets.platforms.magento import Magento
+    from recsys.datasets.platforms.merchant_feed import MerchantFeed
+    from recsys.datasets.platforms.schema_org import SchemaOrg
+    from recsys.datasets.platforms.segment import SegmentCalls
     from recsys.datasets.platforms.shopify import Shopify
+    from recsys.datasets.platforms.woocommerce import WooCommerce
     from recsys.datasets.uci_online_retail import UciOnlineRetail
     from recsys.datasets.yanxuan import Yanxuan
     from recsys.encoders.hashing import HashingEncoder
@@ -100,8 +108,15 @@ if TYPE_CHECKING:
     ) -> list[DatasetAdapter]:
         return [a, b, c, d]
 
-    def platforms(a: Shopify) -> list[DatasetAdapter]:
-        return [a]
+    def platforms(
+        a: Shopify, b: WooCommerce, c: Magento, d: BigCommerce, e: ItemsAndEvents
+    ) -> list[DatasetAdapter]:
+        return [a, b, c, d, e]
+
+    def feeds_and_trackers(
+        a: MerchantFeed, b: SchemaOrg, c: Ga4, d: SegmentCalls
+    ) -> list[DatasetAdapter]:
+        return [a, b, c, d]
 
     def event_logs(
         a: SqliteEventStore, b: RedisEventStore, c: ArchivedEventLog, d: SpooledEventLog

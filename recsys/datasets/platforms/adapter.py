@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from recsys.datasets.casts import to_mask
 from recsys.datasets.platforms.reading import export_files
 from recsys.datasets.validate import LINE
-from recsys.interfaces import Chunk
+from recsys.interfaces import Chunk, DatasetAdapter
 from recsys.tables import EVENTS_RAW, ITEMS_RAW
 from recsys.types import Mask
 
@@ -64,6 +64,28 @@ class PlatformAdapter:
         return dict(counts)
 
 
+class ItemsAndEvents:
+    """The items of one data set and the events of another: a platform's catalogue with a tracker's
+    log. Their item ids must be the same."""
+
+    name = "items_and_events"
+
+    def __init__(self, items: DatasetAdapter, events: DatasetAdapter) -> None:
+        self._items, self._events = items, events
+
+    def item_chunks(self) -> list[Chunk]:
+        return self._items.item_chunks()
+
+    def event_chunks(self) -> list[Chunk]:
+        return self._events.event_chunks()
+
+    def read_items(self, chunk: Chunk) -> pa.Table:
+        return self._items.read_items(chunk)
+
+    def read_events(self, chunk: Chunk) -> pa.Table:
+        return self._events.read_events(chunk)
+
+
 def keep_rows(
     raw: pa.Table, columns: Mapping[str, pa.Array], left_out: Sequence[tuple[str, Mask]]
 ) -> Extract:
@@ -83,6 +105,14 @@ def keep_rows(
     return Extract(table.filter(pa.array(~removed)), counts)
 
 
+def with_malformed(rows: pa.Table, lines: Sequence[str]) -> pa.Table:
+    """The rows, and behind them the lines of the file that could not be read, for quarantine."""
+    if not lines:
+        return rows
+    malformed = pa.table({LINE: pa.array(lines, pa.string())})
+    return pa.concat_tables([rows, malformed], promote_options="default")
+
+
 def _chunks(export: Export | None) -> list[Chunk]:
     if export is None:
         return []
@@ -93,4 +123,6 @@ def _chunks(export: Export | None) -> list[Chunk]:
 def _read(export: Export | None, chunk: Chunk, schema: pa.Schema) -> pa.Table:
     if export is None:
         return schema.empty_table()
-    return export.extract(chunk.path).rows.slice(chunk.start, chunk.rows)
+    rows = export.extract(chunk.path).rows
+    names = [name for name in rows.column_names if name == LINE or name in schema.names]
+    return rows.select(names).slice(chunk.start, chunk.rows)

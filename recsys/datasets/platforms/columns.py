@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -131,3 +131,10 @@ def _quoted(texts: pa.Array) -> pa.Array:
 
 def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def distinct_map(column: pa.Array, function: Callable[[str], str | None]) -> pa.Array:
+    """The function of each cell, called once for each distinct one; null stays null."""
+    coded = column.dictionary_encode()
+    values = pa.array([function(value) for value in coded.dictionary.to_pylist()], pa.string())
+    return values.take(coded.indices)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,9 +59,35 @@ def read_documents(path: str) -> Iterator[Any]:
             ) from error
 
 
-def text_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The rows as a table of texts; a value that is no text is written as JSON."""
-    names = dict.fromkeys(name for row in rows for name in row)
+def read_records(path: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The JSON objects of a file, which is an array or has one a line, and the lines that are
+    none."""
+    text = _read_text(*_resolve(path))
+    if text.lstrip().startswith("["):
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{path} is no JSON ({error}): export the file again") from error
+        return [value for value in values if isinstance(value, dict)], []
+    records, malformed = [], []
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            records.append(value)
+        else:
+            malformed.append(line)
+    return records, malformed
+
+
+def record_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> pa.Table:
+    """The rows as a table of texts, with `names` at least; a value that is no text is written as
+    JSON."""
+    names = list(dict.fromkeys([*names, *(name for row in rows for name in row)]))
     return pa.table(
         {name: pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names}
     )
@@ -70,3 +97,11 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+@contextmanager
+def open_export(path: str) -> Iterator[BinaryIO]:
+    """The file's bytes as a stream, decompressed where its name ends in .gz or .bz2."""
+    filesystem, inner = _resolve(path)
+    with filesystem.open_input_stream(inner) as stream:
+        yield stream

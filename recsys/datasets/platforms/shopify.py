@@ -26,7 +26,7 @@ from recsys.datasets.platforms.reading import (
     export_files,
     read_documents,
     read_export,
-    text_table,
+    record_table,
 )
 from recsys.errors import InputError
 from recsys.types import Mask
@@ -106,14 +106,13 @@ class _Variants:
         return pc.coalesce(own, self.of_product("Image Src", "Product image URL"))
 
     def attributes(self) -> pa.Array:
-        """The options, the merchant's own type and tags, the barcode, and the metafields."""
+        """The options, the merchant's own type and tags, and the metafields."""
         metafields = self.columns.matching(r"(.+?) \(product\.metafields\..+\)")
         return attribute_objects(
             [
                 *zip(self.option_names, self.option_values, strict=True),
                 ("type", self.of_product("Type")),
                 ("tags", self.of_product("Tags")),
-                ("barcode", self.columns.first_of("Variant Barcode", "Barcode", "Barcodes")),
                 *((match[1], inherited(self.handles, cells)) for match, cells in metafields),
             ]
         )
@@ -132,6 +131,8 @@ def _extract_products(path: str) -> Extract:
         "image": variants.images(),
         "attributes": variants.attributes(),
         "group_id": variants.handles,
+        "gtin": variants.columns.first_of("Variant Barcode", "Barcode", "Barcodes"),
+        "list_price": variants.columns.first_of("Variant Compare At Price", "Compare-at price"),
         "added": variants.of_product("Published at", "Created at"),
     }
     left_out = [
@@ -156,6 +157,7 @@ def _extract_orders(products: str, path: str) -> Extract:
         ids = pc.coalesce(ids, _ids_by_name(products, lines))
     events = {
         "event_id": joined("-", orders, number_in_key(orders)),
+        "order_id": orders,
         "user_id": pc.utf8_lower(inherited(orders, columns.first_of("Email", "Phone"))),
         "item_id": ids,
         "type": pa.array(["purchase"] * columns.rows, pa.string()),
@@ -163,10 +165,10 @@ def _extract_orders(products: str, path: str) -> Extract:
         "quantity": columns["Lineitem quantity"],
         "price": columns["Lineitem price"],
     }
-    taken_back = to_mask(pc.is_valid(inherited(orders, columns["Cancelled at"])))
+    cancelled = to_mask(pc.is_valid(inherited(orders, columns["Cancelled at"])))
     status = inherited(orders, columns["Financial Status"])
-    taken_back |= words_mask(status, ["refunded", "voided"])
-    return keep_rows(raw, events, [("lines of cancelled or refunded orders", taken_back)])
+    cancelled |= words_mask(status, ["refunded", "voided"])
+    return keep_rows(raw, events, [("lines of cancelled or refunded orders", cancelled)])
 
 
 def _ids_by_name(products: str, names: pa.Array) -> pa.Array:
@@ -187,7 +189,7 @@ def _product_table(path: str) -> pa.Table:
         )
         for product in products:
             rows += _variant_rows(product)
-    return text_table(rows)
+    return record_table(rows)
 
 
 def _variant_rows(product: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -212,6 +214,7 @@ def _variant_rows(product: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         row = {
             "Variant SKU": variant.get("sku"),
             "Variant Price": variant.get("price"),
+            "Variant Compare At Price": variant.get("compare_at_price"),
             "Variant Barcode": variant.get("barcode"),
             "Variant Image": images.get(variant.get("image_id")) or featured.get("src"),
             "Variant Inventory Tracker": variant.get("inventory_management"),

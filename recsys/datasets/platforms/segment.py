@@ -1,0 +1,113 @@
+"""Segment's (and RudderStack's) track calls of the e-commerce specification: raw messages, or
+tables of a warehouse."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, with_malformed
+from recsys.datasets.platforms.reading import read_export, read_records, record_table
+from recsys.errors import InputError
+
+#: What a track call is to us, and what its quantities count for; both generations of the names.
+TYPES = {
+    "product viewed": ("view", 1),
+    "viewed product": ("view", 1),
+    "product clicked": ("click", 1),
+    "clicked product": ("click", 1),
+    "product added": ("cart", 1),
+    "added product": ("cart", 1),
+    "order completed": ("purchase", 1),
+    "completed order": ("purchase", 1),
+    "order refunded": ("purchase", -1),
+    "refunded order": ("purchase", -1),
+    "order cancelled": ("purchase", -1),
+}
+_COLUMNS = (*("event_id", "order_id", "user_id", "item_id", "type", "time", "quantity", "price"),)
+_IDS = ("product_id", "productId", "sku", "id")
+Record = Mapping[str, Any]
+
+
+class SegmentCalls(PlatformAdapter):
+    """`events` is a folder (or file) of messages as JSON, or of warehouse tables as CSV or Parquet.
+
+    Product Viewed is a view, Product Clicked a click, Product Added an addition to the cart, each
+    product of Order Completed a purchase; Order Refunded and Order Cancelled take it back. The user
+    is userId, else anonymousId. Other calls are left out. `item_key` names the property that is the
+    item's id in the catalogue; where it is missing, product_id, sku or id."""
+
+    name = "segment"
+
+    def __init__(self, events: str, item_key: str = "product_id") -> None:
+        super().__init__(None, Export(events, partial(_extract_events, item_key)))
+
+
+def _extract_events(item_key: str, path: str) -> Extract:
+    malformed: list[str] = []
+    if path.casefold().endswith((".parquet", ".csv", ".csv.gz")):
+        records = read_export(path).to_pylist()
+    else:
+        records, malformed = read_records(path)
+    if records and not any("event" in record or "type" in record for record in records):
+        raise InputError(
+            f"{path} has no track calls: give Segment's raw messages, or its warehouse's tables"
+        )
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    for record in records:
+        name = str(record.get("event") or record.get("type") or "unnamed")
+        kind = TYPES.get(name.replace("_", " ").casefold())
+        products = _products(record) if kind else []
+        if not products:
+            left_out[f"{name} calls" + (" without products" if kind else "")] += 1
+        elif kind:
+            rows += _rows(record, products, kind, item_key)
+    table = record_table(rows, _COLUMNS)
+    return Extract(with_malformed(table, malformed), dict(left_out))
+
+
+def _products(record: Record) -> list[Record]:
+    """The products of an order; a call of one product is its own."""
+    properties = _properties(record)
+    products = properties.get("products")
+    if isinstance(products, str):  # as warehouses keep them
+        products = json.loads(products)
+    if products is None and any(name in properties for name in _IDS[:3]):
+        return [properties]
+    return [product for product in products or () if isinstance(product, Mapping)]
+
+
+def _properties(record: Record) -> Record:
+    """Of a message; a warehouse's row is flat."""
+    properties = record.get("properties")
+    return properties if isinstance(properties, Mapping) else record
+
+
+def _rows(
+    record: Record, products: list[Record], kind: tuple[str, int], item_key: str
+) -> Iterator[dict[str, Any]]:
+    type, sign = kind
+    properties = _properties(record)
+    message = _first(record, "messageId", "message_id", "id")
+    for number, product in enumerate(products, 1):
+        quantity = _first(product, "quantity")
+        if sign < 0:
+            quantity = f"-{quantity}" if quantity else "-inf"
+        yield {
+            "event_id": f"{message}-{number}" if message else None,
+            "order_id": _first(properties, "order_id", "orderId"),
+            "user_id": _first(record, "userId", "user_id", "anonymousId", "anonymous_id"),
+            "item_id": _first(product, item_key, *_IDS),
+            "type": type,
+            "time": _first(record, "timestamp", "originalTimestamp", "original_timestamp"),
+            "quantity": quantity,
+            "price": _first(product, "price"),
+        }
+
+
+def _first(record: Record, *names: str) -> str | None:
+    return next((str(record[name]) for name in names if record.get(name) not in (None, "")), None)

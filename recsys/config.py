@@ -32,6 +32,7 @@ from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, R
 from recsys.pipeline.searcher import FEATURES, SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
+from recsys.release.checks import ReleaseLimits
 from recsys.storage.files import below
 from recsys.training.influence import OnlineConfig
 from recsys.users.recency import RecencyMean
@@ -45,7 +46,8 @@ class Night:
     A worker of `encoder_*` size that looks for the users' nearest items holds at most
     `items_resident` of them: on a GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4
     bytes, mapped from the file. Large numbers are rounded down to whole blocks of
-    `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users."""
+    `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users. A night with more
+    than `max_bad_share` of unusable rows is refused, and a release that `limits` do not pass."""
 
     items_per_shard: int = 250_000
     events_per_shard: int = 1_000_000
@@ -58,6 +60,7 @@ class Night:
     neighbours_per_shard: int = 8_192
     history: int = 500
     max_bad_share: float = 0.05
+    limits: ReleaseLimits = field(default_factory=ReleaseLimits)
     keep_releases: int = 5
     ann_above: int = 1_000_000
     task_cpus: float = 1.0

@@ -21,6 +21,15 @@ class ReleaseError(RecsysError):
     """A release that is damaged, unfinished, or failed its checks before publishing."""
 
 
+class RefusedError(ReleaseError):
+    """A night whose input or release failed checks. `checks` are the names by which all of them can
+    be allowed once; none where one of them cannot."""
+
+    def __init__(self, sentence: str, checks: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.checks = checks
+
+
 class FullError(RecsysError):
     """The disk has no room left: nothing was written."""
 

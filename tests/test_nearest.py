@@ -66,7 +66,9 @@ def shop(home: Path, items_resident: int) -> NightRun:
     )
     dataset = synthetic_shop(datetime(2026, 1, 2, tzinfo=UTC))
     night = NightRun(
-        ArtifactStore(str(home)), setup, synthetic.make_plan("v", dataset, "s", 250, 250)
+        store=ArtifactStore(str(home)),
+        setup=setup,
+        plan=synthetic.make_plan("v", dataset, "s", 250, 250),
     )
     run_stages(
         night,

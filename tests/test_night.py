@@ -26,6 +26,7 @@ from recsys.config import Setup
 from recsys.errors import InputError, ReleaseError
 from recsys.interfaces import Chunk
 from recsys.pipeline.recommender import Recommender
+from recsys.release.checks import ReleaseLimits
 from recsys.release.files import UNLISTED
 from recsys.release.manifest import FORMAT
 from recsys.release.release import Release
@@ -200,12 +201,11 @@ def test_too_many_bad_rows_stop_the_night_and_current_stays(home: Path) -> None:
     assert ArtifactStore(str(home)).current() == before
 
 
-def test_a_night_that_fails_its_checks_is_not_published(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recsys.release.checks.MIN_KNOWN_SHARE", 1.1)
+def test_a_night_that_fails_its_checks_is_not_published(home: Path) -> None:
+    shop = setup()
+    shop = replace(shop, night=replace(shop.night, limits=ReleaseLimits(min_known_events=1.1)))
     with pytest.raises(ReleaseError, match=r"not published: 100\.0% of 280 events name an item"):
-        night(setup())
+        night(shop)
     assert ArtifactStore(str(home)).versions() == []
 
 

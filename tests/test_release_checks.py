@@ -10,17 +10,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.errors import ReleaseError
+from recsys.arrays import Histories
+from recsys.errors import RefusedError, ReleaseError
 from recsys.release import files
 from recsys.release.arrow import IdMap
-from recsys.release.checks import Check, check_release, require_passed
+from recsys.release.checks import Check, ReleaseLimits, check_release, require_passed
 from recsys.release.files import ReleaseFile
 from recsys.release.manifest import Manifest
+from recsys.types import PURCHASE
 
 ITEMS, USERS = 3, 2
 LENGTHS = {"I": 3, "U": 2, "D": 2, "d": 2, "N": 2, "F": 1, "S": 2, "C": 2, "B": 1, "L": 1, "T": 4}
 LENGTHS |= {"P": 2, "p": 2, "A": 2}
-METRICS = {"recall@10": 0.3, "popularity/recall@10": 0.2, "users": 50.0}
+METRICS = {
+    "recall@10": 0.3,
+    "popularity/recall@10": 0.2,
+    "recall@10/difference/low": 0.05,
+    "recall@10/difference/high": 0.15,
+    "users": 50.0,
+}
 
 
 @dataclass
@@ -31,6 +39,17 @@ class FakeRelease:
     arrays: dict[ReleaseFile, np.ndarray]
     texts: list[bytes] = field(default_factory=lambda: [b"a", b"b", b"c"])
     users: int = USERS
+    in_stock_I: Any = (True, True, True)
+    purchases: Any = ()
+
+    def history(self, user: int) -> Histories:
+        bought = np.array(self.purchases, np.int32)
+        return Histories(
+            offsets=np.array([0, len(bought)]),
+            items=bought,
+            types=np.full(len(bought), PURCHASE, np.int8),
+            days=np.zeros(len(bought)),
+        )
 
     @property
     def version(self) -> str:
@@ -202,12 +221,25 @@ def test_an_empty_candidate_list_is_refused() -> None:
     assert not failures(empty)
 
 
+def test_who_bought_everything_that_is_in_stock_may_have_an_empty_list() -> None:
+    empty = release()
+    empty.arrays[files.CANDIDATE_ROWS][1] = -1
+    empty.in_stock_I, empty.purchases = (True, False, True), (0, 2, 2)
+    assert not failures(empty)
+    empty.purchases = (0, 1)
+    assert len(failures(empty)) == 1
+    empty.in_stock_I = (False, False, False)
+    assert failure(empty).endswith("candidate list: none of 3 items is in stock")
+
+
 def test_half_of_the_events_must_name_an_item_of_the_catalogue() -> None:
-    unknown = {"events": 100, "unknown_item_events": 51}
+    unknown = {"events": 10_000, "unknown_item_events": 5_200}
     assert failure(release(counts=unknown)) == (
-        "49.0% of 100 events name an item of the catalogue (at least 50% must)"
+        "48.0% of 10,000 events name an item of the catalogue (at least 50% must)"
     )
-    assert not failures(release(counts={"events": 0, "unknown_item_events": 0}))
+    for events, unknown_items in ((0, 0), (3, 3), (100, 55)):  # too few to tell
+        counts = {"events": events, "unknown_item_events": unknown_items}
+        assert not failures(release(counts=counts))
 
 
 def yesterday_with(items: int, users: int) -> FakeRelease:
@@ -221,14 +253,15 @@ def test_a_loss_of_more_than_a_fifth_since_yesterday_is_refused() -> None:
     assert failure(today, yesterday_with(4, USERS)) == (
         "3 items after 4 in yesterday (a loss of 20% is allowed)"
     )
-    assert failure(today, yesterday_with(ITEMS, 3)) == (
-        "2 users after 3 in yesterday (a loss of 20% is allowed)"
+    assert failure(today, yesterday_with(ITEMS, 100)) == (
+        "2 users after 100 in yesterday (a loss of 20% is allowed)"
     )
+    assert not failures(today, yesterday_with(ITEMS, 7))  # of seven users five may be by chance
     today = release()
     today.arrays |= {file: longer(today.arrays[file], file.axes) for file in files.ARRAYS}
     today.texts, today.users = [b"x"] * 80, 80
     assert not failures(today, yesterday_with(100, 100))
-    assert len(failures(today, yesterday_with(101, 101))) == 2
+    assert len(failures(today, yesterday_with(101, 200))) == 2
     assert not failures(today, yesterday_with(1, 1))
 
 
@@ -261,11 +294,41 @@ def test_vectors_of_another_space_are_not_compared() -> None:
 
 
 def test_recall_under_that_of_popularity_is_refused() -> None:
-    assert failure(release(metrics=METRICS | {"recall@10": 0.1999})) == (
-        "recall@10 of a held-out day is 0.1999 over 50 users, popularity's is 0.2000"
+    worse = METRICS | {"recall@10": 0.1, "recall@10/difference/low": -0.2}
+    surely = worse | {"recall@10/difference/high": -0.001}
+    assert failure(release(metrics=surely)) == (
+        "recall@10 of a held-out day is 0.1000 over 50 users, popularity's is 0.2000 (the "
+        "difference is from -0.2000 to -0.0010, 99% sure)"
     )
-    assert not failures(release(metrics=METRICS | {"recall@10": 0.2}))
+    assert not failures(release(metrics=worse | {"recall@10/difference/high": 0.0}))
     assert not failures(release(metrics={}))
+
+
+def test_too_few_users_of_a_held_out_day_prove_nothing() -> None:
+    few = METRICS | {"recall@10/difference/high": -1.0, "users": 29.0}
+    (check,) = check_release(release(metrics=few), None)[-1:]  # type: ignore[arg-type]
+    assert check.passed
+    assert check.sentence.endswith("(not enough users to tell, 30 are)")
+
+
+def test_limits_are_the_setup_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = ReleaseLimits(
+        max_lost_items=0.5,
+        max_lost_users=0.99,
+        min_known_events=0.3,
+        max_recall_deficit=0.2,
+        min_carried_cosine=0.9,
+    )
+    today = release(
+        counts={"events": 10_000, "unknown_item_events": 6_900},
+        metrics=METRICS | {"recall@10/difference/high": -0.1},
+    )
+    previous = release(version="yesterday")
+    previous.texts, previous.users = [b"a"] * 4, 1000
+    previous.arrays[files.ITEM_VECTORS] = np.array([[0.95, np.sqrt(1 - 0.95**2)]] * 4)
+    assert len(failures(today, previous)) == 5
+    lax = check_release(today, previous, limits)  # type: ignore[arg-type]
+    assert [check.sentence for check in lax if not check.passed] == []
 
 
 def test_every_failure_is_in_the_refusal() -> None:
@@ -273,3 +336,26 @@ def test_every_failure_is_in_the_refusal() -> None:
     with pytest.raises(ReleaseError, match=r"^not published: one; three$"):
         require_passed(checks)
     require_passed(checks[1:2])
+
+
+def test_a_refusal_names_what_lets_it_pass_once_and_for_ever() -> None:
+    checks = [
+        Check("items since yesterday", False, "3 of 4", "max_lost_items", allowable=True),
+        Check("lists", False, "1 is empty", allowable=True),
+    ]
+    with pytest.raises(RefusedError) as refused:
+        require_passed(checks)
+    assert str(refused.value) == (
+        "not published: 3 of 4; 1 is empty. If that is right, run it again with --allow "
+        "items-since-yesterday --allow lists, or change night.limits.max_lost_items of the setup"
+    )
+    assert refused.value.checks == ("items-since-yesterday", "lists")
+    require_passed(checks, ["lists", "items-since-yesterday"])
+    with pytest.raises(RefusedError, match="not published: 1 is empty"):
+        require_passed(checks, ["items-since-yesterday"])
+
+
+def test_what_is_broken_is_not_allowed() -> None:
+    with pytest.raises(RefusedError, match=r"not published: no files$") as refused:
+        require_passed([Check("files", False, "no files")], ["files"])
+    assert refused.value.checks == ()

@@ -10,11 +10,13 @@ from recsys.arrays import Histories, Requests
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import history_parts
 from recsys.batch.plan import NightRun, ShardResult
+from recsys.intervals import bootstrap_mean
 from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import retrieve_and_rank
 from recsys.release import files
 from recsys.release.arrow import added_days, row_ranges
+from recsys.release.checks import LEVEL
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.training.splits import split_last_days
 from recsys.types import Rows
@@ -29,7 +31,7 @@ MAX_USERS = 5_000
 
 def evaluate_held_out(night: NightRun, shard: int) -> ShardResult:
     """recall@10 of the sources and ranker, fitted without the last day, on what its buyers bought;
-    and popularity's.
+    popularity's; and the interval of the users' differences.
 
     Writes no metrics where the log has fewer than two days or nobody bought.
     """
@@ -37,9 +39,13 @@ def evaluate_held_out(night: NightRun, shard: int) -> ShardResult:
     metrics: dict[str, float] = {}
     if len(before):
         ours, popular = _recommend(night, before)
+        ours_U, popular_U = (recall_at_k(rows, offsets, items, K) for rows in (ours, popular))
+        low, high = bootstrap_mean(ours_U - popular_U, level=LEVEL)
         metrics = {
-            "recall@10": mean(recall_at_k(ours, offsets, items, K)),
-            "popularity/recall@10": mean(recall_at_k(popular, offsets, items, K)),
+            "recall@10": mean(ours_U),
+            "popularity/recall@10": mean(popular_U),
+            "recall@10/difference/low": low,
+            "recall@10/difference/high": high,
             "users": float(len(before)),
         }
     result = ShardResult(len(before))

@@ -10,6 +10,7 @@ from recsys.batch.held_out import evaluate_held_out
 from recsys.batch.plan import NightRun
 from recsys.batch.publishing import Say, publish
 from recsys.batch.quarantine import require_usable
+from recsys.batch.refusal import refusals_recorded
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.release import files
 from recsys.release.manifest import Manifest
@@ -18,6 +19,11 @@ from recsys.release.manifest import Manifest
 def run_night(night: NightRun, say: Say) -> Manifest:
     """Every stage, then the checks, then publishing. Raises ReleaseError, with `current` untouched,
     where the input or the release is not good enough."""
+    with refusals_recorded(night):
+        return _run_stages(night, say)
+
+
+def _run_stages(night: NightRun, say: Say) -> Manifest:
     plan, sources = night.plan, night.setup.recommend_ranker().feature_names
     lines: dict[str, StageLine] = {}
 

@@ -28,7 +28,7 @@ class Plan:
     newer look.
 
     `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the
-    same."""
+    same; `inputs` and `choices` are the digests of `night_key`."""
 
     version: str
     until: str
@@ -44,6 +44,8 @@ class Plan:
     text_parts: int
     user_parts: int
     taste_from: str | None = None
+    inputs: str = ""
+    choices: str = ""
 
     @property
     def now(self) -> datetime:
@@ -70,15 +72,16 @@ class ShardResult:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NightRun:
     """A night as its workers see it: the plan, the store, the setup, and what users decided when it
-    began. Pickles small; goes with every task."""
+    began. Pickles small; goes with every task. The checks named in `allow` do not refuse it."""
 
     store: ArtifactStore
     setup: Setup
     plan: Plan
     decisions: PrivacyDecisions = field(default_factory=PrivacyDecisions)
+    allow: frozenset[str] = frozenset()
 
     @property
     def choices(self) -> Night:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
 
 from recsys.batch.log_copy import LIVE, copy_log
+from recsys.batch.night_key import choices_digest, inputs_digest
 from recsys.batch.plan import NightRun, Plan
+from recsys.batch.refusal import may_continue
 from recsys.config import Setup
-from recsys.errors import InputError, NotFoundError
+from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.events.item_clicks import dcg_examination
 from recsys.interfaces import Chunk
 from recsys.models.composition import with_models
@@ -24,41 +27,95 @@ from recsys.training import EXAMINATION, USER_MODEL
 from recsys.types import Floats, Ints
 
 
-def begin(setup: Setup, until: datetime | None = None, version: str | None = None) -> NightRun:
+def begin(
+    setup: Setup,
+    until: datetime | None = None,
+    version: str | None = None,
+    allow: Iterable[str] = (),
+) -> NightRun:
     """Plans a new night, or continues the one that was killed before it published.
 
-    A night is continued when setup, models, encoder space and code are what they were; its time and
-    inputs are the plan's."""
+    A night is continued when it was not refused, and its setup, files, models, encoder space and
+    code are what they were, and so are `until` and `version` where they are given; its time and
+    events are the plan's. One that was refused is continued where `allow` names all checks that it
+    failed. Raises ReleaseError for a version that is published."""
     store, commit, models = ArtifactStore(setup.home), code_commit(), current_models(setup)
+    choices = choices_digest(setup)
     setup = with_models(setup, models)
-    space = setup.encoder().space
+    until = until and until.astimezone(UTC)
+    basis = _Basis(
+        store=store,
+        setup=setup,
+        commit=commit,
+        models=models,
+        space=setup.encoder().space,
+        choices=choices,
+        allow=frozenset(allow),
+    )
     for unfinished in reversed(store.unfinished()):
-        path = f"work/{unfinished}/plan.json"
-        if version in (None, unfinished) and store.exists(path):
-            plan = Plan.from_json(store.read(path))
-            same_code = (plan.setup, plan.commit) == (setup.name, commit)
-            if same_code and (plan.space, plan.models) == (space, models):
-                with closing(setup.event_store()) as events:
-                    return NightRun(store, setup, plan, PrivacyDecisions.load(events))
-    until = (until or datetime.now(UTC)).astimezone(UTC)
+        plan = basis.plan_of(unfinished) if version in (None, unfinished) else None
+        if plan and until in (None, plan.now) and basis.continues(plan):
+            with closing(setup.event_store()) as events:
+                decisions = PrivacyDecisions.load(events)
+            return NightRun(
+                store=store, setup=setup, plan=plan, decisions=decisions, allow=basis.allow
+            )
+    until = until or datetime.now(UTC)
     version = version or f"{until:%Y-%m-%dT%H%M%S}"
-    return _plan(store, setup, version, until, models=models, space=space, commit=commit)
+    for refused in (each for each in store.unfinished() if basis.was_refused(each)):
+        store.abandon(refused)
+    if version in store.versions():
+        raise ReleaseError(
+            f"release {version} is published already and never changes: give the night another "
+            "--until or --version, or none for one of now"
+        )
+    store.abandon(version)
+    return _plan(basis, version, until)
 
 
-def _plan(
-    store: ArtifactStore,
-    setup: Setup,
-    version: str,
-    until: datetime,
-    *,
-    models: str | None,
-    space: str,
-    commit: str,
-) -> NightRun:
+@dataclass(frozen=True, kw_only=True)
+class _Basis:
+    """What a night is begun with, as it is now."""
+
+    store: ArtifactStore
+    setup: Setup
+    commit: str
+    models: str | None
+    space: str
+    choices: str
+    allow: frozenset[str]
+
+    def plan_of(self, version: str) -> Plan | None:
+        """None where there is none, or one that other code wrote."""
+        try:
+            return Plan.from_json(self.store.read(f"work/{version}/plan.json"))
+        except (NotFoundError, TypeError, KeyError, ValueError):
+            return None
+
+    def continues(self, plan: Plan) -> bool:
+        """Whether a new night would be made of the same as that of the plan, which may go on."""
+        names = (plan.setup, plan.commit, plan.space, plan.models, plan.choices)
+        if names != (self.setup.name, self.commit, self.space, self.models, self.choices):
+            return False
+        if not may_continue(self.store, plan.version, self.allow):
+            return False
+        dataset = self.setup.dataset(plan.now)
+        chunks = [*dataset.item_chunks(), *dataset.event_chunks()]
+        return plan.inputs == inputs_digest(dataset, chunks)
+
+    def was_refused(self, version: str) -> bool:
+        plan = self.plan_of(version)
+        of_this = plan is not None and plan.setup == self.setup.name
+        return of_this and not may_continue(self.store, version, frozenset())
+
+
+def _plan(basis: _Basis, version: str, until: datetime) -> NightRun:
     """Writes the plan of a new night; what is planned does not change any more."""
+    store, setup, models, space = basis.store, basis.setup, basis.models, basis.space
     dataset, choices, previous = setup.dataset(until), setup.night, _previous_manifest(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     items = _require_items(setup, item_chunks)
+    inputs = inputs_digest(dataset, [*item_chunks, *event_chunks])
     with closing(setup.event_store()) as events:
         events.drain()
         live = copy_log(events, until, store, f"work/{version}", _examination(setup, models))
@@ -68,7 +125,7 @@ def _plan(
         version=version,
         until=until.isoformat(),
         setup=setup.name,
-        commit=commit,
+        commit=basis.commit,
         space=space,
         models=models,
         previous=previous.version if previous else None,
@@ -79,9 +136,11 @@ def _plan(
         item_parts=_parts(items, choices.items_per_shard),
         text_parts=_parts(items, choices.texts_per_shard),
         user_parts=_parts(sum(c.rows for c in event_chunks), choices.events_per_shard),
+        inputs=inputs,
+        choices=basis.choices,
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
-    return NightRun(store, setup, plan, decisions)
+    return NightRun(store=store, setup=setup, plan=plan, decisions=decisions, allow=basis.allow)
 
 
 def _require_items(setup: Setup, chunks: list[Chunk]) -> int:

@@ -32,8 +32,8 @@ def publish(night: NightRun, lines: dict[str, StageLine], say: Say) -> Manifest:
     folder = store.local_folder(night.release_path("")[:-1], manifest.files)
     release = Release(folder, manifest)
     previous = Release.open(store, plan.previous) if plan.previous else None
-    checks = check_release(release, previous)
-    require_passed(checks)
+    checks = check_release(release, previous, night.choices.limits)
+    require_passed(checks, night.allow)
     write_report(night, release, list(lines.values()), checks)
     stages = {"stages": [line.to_dict() for line in lines.values()]}
     store.write(night.release_path("run.json"), json.dumps(stages, indent=2).encode())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
-from recsys.errors import ReleaseError
+from recsys.errors import RefusedError
 from recsys.tables import QUARANTINE
 
+#: What allows more unusable rows, once.
+BAD_ROWS = "bad-rows"
 #: What a reason says of one row, and of all that broke the same rule.
 _RULES = (
     (r"(\w+) is .*: ", r"\1: "),
@@ -21,18 +25,28 @@ _RULES = (
 
 
 def require_usable(night: NightRun, *lines: StageLine) -> None:
-    """Raises ReleaseError where a stage could not use more than `max_bad_share` of its rows."""
+    """Raises RefusedError where a stage could not use more than `max_bad_share` of its rows."""
+    if BAD_ROWS in night.allow:
+        return
     for line in lines:
         bad, share = line.counts.get("quarantined", 0), night.choices.max_bad_share
         if bad > share * line.rows:
-            rules = count_rules(quarantined_rows(night))
-            reasons = "; ".join(f"{count:,} x {rule}" for rule, count in rules.items())
-            raise ReleaseError(
+            reasons = top_rules(count_rules(quarantined_rows(night)))
+            raise RefusedError(
                 f"{line.name}: {bad:,} of {line.rows:,} rows cannot be used, more than the "
                 f"{share:.0%} allowed ({reasons}): see "
                 f"{night.store.uri}/{night.work_path('quarantine')}, mend the input or its column "
-                "mapping, or raise night.max_bad_share"
+                f"mapping; or do without them, once with --allow {BAD_ROWS}, or with a higher "
+                "night.max_bad_share",
+                (BAD_ROWS,),
             )
+
+
+def top_rules(rules: Mapping[str, int], most: int = 8) -> str:
+    """The rules that most rows broke, in a sentence."""
+    parts = [f"{count:,} x {rule}" for rule, count in list(rules.items())[:most]]
+    more = sum(list(rules.values())[most:])
+    return "; ".join([*parts, f"{more:,} of other rules"] if more else parts)
 
 
 def quarantined_rows(night: NightRun) -> pa.Table:

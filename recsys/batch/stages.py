@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy
 from ray.util.metrics import Counter
 from tqdm import tqdm
 
+from recsys import errors
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.errors import RecsysError
 from recsys.release.files import ReleaseFile
@@ -224,13 +225,13 @@ def _finish(night: NightRun, row: Row, started: float, work: Callable[[], ShardR
 
     A RecsysError travels as its sentence: Ray would wrap it in a page of stack traces and try
     again."""
-    result, error = ShardResult(), ""
+    result, error, kind = ShardResult(), "", ""
     try:
         result = work()
         record = json.dumps(asdict(result), sort_keys=True).encode()
         night.store.write(record_path(night, row["stage"], row["shard"]), record)
     except RecsysError as refusal:
-        error = str(refusal)
+        error, kind = str(refusal), type(refusal).__name__
     if result.rows:  # Ray's counters refuse a step of 0
         counter = Counter(
             "nightshelf_stage_rows_total", "Rows that a stage of the night finished", ("stage",)
@@ -242,6 +243,7 @@ def _finish(night: NightRun, row: Row, started: float, work: Callable[[], ShardR
         "started": started,
         "ended": time.time(),
         "error": error,
+        "kind": kind,
     }
 
 
@@ -254,7 +256,8 @@ def _execute(dataset: ray.data.Dataset, shards: int, lines: dict[str, StageLine]
     ) as bar:
         for row in dataset.iter_rows():
             if row["error"]:
-                raise RecsysError(f"{row['stage']}, shard {row['shard']}: {row['error']}")
+                kind = getattr(errors, row["kind"], RecsysError)
+                raise kind(f"{row['stage']}, shard {row['shard']}: {row['error']}")
             line = lines[row["stage"]]
             line.add(ShardResult(**json.loads(row["summary"])))
             line.workers.add(row["worker"])

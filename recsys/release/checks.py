@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.errors import ReleaseError
+from recsys.errors import RefusedError
+from recsys.intervals import wilson_interval
 from recsys.release import files
 from recsys.release.arrow import row_ranges
 from recsys.release.release import Release
 from recsys.types import Floats
 
-#: A catalogue or a user base that shrank by more than this since the previous release is taken for
-#: an accident.
-MAX_LOST_SHARE = 0.2
-#: The same text under the same encoder: anything lower means that the encoder changed without
-#: changing its space.
-MIN_CARRIED_COSINE = 0.99
-#: At least this share of the events must name an item of the catalogue.
-MIN_KNOWN_SHARE = 0.5
+#: Names of `Check.flag` that may be allowed once, and those of a night's own checks of its input.
+ALLOWABLE = (
+    "bad-rows",
+    "events",
+    "held-out-day",
+    "items-since-yesterday",
+    "lists",
+    "titles",
+    "users-since-yesterday",
+    "vector-drift",
+)
+#: How sure it must be that recommendations are worse than popularity.
+LEVEL = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseLimits:
+    """What a release may lose, lack or drift before it is refused; shares are 0..1.
+
+    More than `max_lost_items` of the catalogue or `max_lost_users` of the users since the previous
+    release is taken for an accident (of users the noise of a small number is allowed besides). At
+    least `min_known_events` of the events must name an item of the catalogue, `min_titled` of the
+    items must have a title or description. The same text under the same encoder has cosine
+    `min_carried_cosine` to its vector of before: anything lower means that the encoder changed
+    without changing its space. Of a held-out day of `min_held_out_users` or more, recall must not
+    be significantly more than `max_recall_deficit` below that of popularity."""
+
+    max_lost_items: float = 0.2
+    max_lost_users: float = 0.2
+    min_known_events: float = 0.5
+    min_titled: float = 0.5
+    min_carried_cosine: float = 0.99
+    min_held_out_users: int = 30
+    max_recall_deficit: float = 0.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One condition, whether it passed, and the sentence that says so with its numbers."""
+    """One condition, whether it passed, and the sentence that says so with its numbers.
+
+    `setting` is the limit that decides, of `ReleaseLimits`; `allowable` ones may be overruled once,
+    by their `flag`."""
 
     name: str
     passed: bool
     sentence: str
+    setting: str = ""
+    allowable: bool = False
+
+    @property
+    def flag(self) -> str:
+        return self.name.replace(" ", "-")
 
 
-def check_release(release: Release, previous: Release | None) -> list[Check]:
+def check_release(
+    release: Release,
+    previous: Release | None,
+    limits: ReleaseLimits = ReleaseLimits(),
+) -> list[Check]:
     """All conditions, each with its outcome; those that compare need a `previous` release, the
     held-out day metrics in the manifest."""
     manifest = release.manifest
@@ -44,17 +85,30 @@ def check_release(release: Release, previous: Release | None) -> list[Check]:
         _finite("taste vectors", release.user_space_item_vectors_ID),
         _finite("user vectors", release.user_vectors_UD),
         _no_empty_lists(release),
-        _events_of_catalogue(manifest.counts),
-        *(_near_yesterday(release, previous) if previous else []),
-        *([_not_under_popularity(manifest.metrics)] if manifest.metrics else []),
+        _events_of_catalogue(manifest.counts, limits),
+        *(_near_yesterday(release, previous, limits) if previous else []),
+        *([_not_under_popularity(manifest.metrics, limits)] if manifest.metrics else []),
     ]
 
 
-def require_passed(checks: list[Check]) -> None:
-    """Raises ReleaseError with the sentence of every check that failed."""
-    failures = [check.sentence for check in checks if not check.passed]
-    if failures:
-        raise ReleaseError("not published: " + "; ".join(failures))
+def require_passed(checks: Sequence[Check], allow: Collection[str] = ()) -> None:
+    """Raises RefusedError with the sentence of every check that failed, but for those in `allow`,
+    and with what lets it pass."""
+    failures = [check for check in checks if not (check.passed or _allowed(check, allow))]
+    if not failures:
+        return
+    sentence = "not published: " + "; ".join(check.sentence for check in failures)
+    flags = tuple(check.flag for check in failures)
+    if not all(check.allowable for check in failures):
+        raise RefusedError(sentence)
+    words = " ".join(f"--allow {flag}" for flag in flags)
+    settings = [f"night.limits.{check.setting}" for check in failures if check.setting]
+    lasting = f", or change {' and '.join(settings)} of the setup" if settings else ""
+    raise RefusedError(f"{sentence}. If that is right, run it again with {words}{lasting}", flags)
+
+
+def _allowed(check: Check, allow: Collection[str]) -> bool:
+    return check.allowable and check.flag in allow
 
 
 def _items(release: Release) -> Check:
@@ -84,42 +138,65 @@ def _finite(name: str, matrix_ND: Floats) -> Check:
 
 
 def _no_empty_lists(release: Release) -> Check:
-    empty = int((release.candidate_rows_UN[:, 0] < 0).sum()) if len(release.user_ids) else 0
-    return Check(
-        "lists",
-        not empty,
-        f"{empty:,} of {len(release.user_ids):,} users have an empty candidate list",
+    """But for users who bought everything that is in stock: nothing is left for them."""
+    users = len(release.user_ids)
+    empty = np.flatnonzero(release.candidate_rows_UN[:, 0] < 0) if users else np.empty(0, int)
+    sentence = f"{len(empty):,} of {users:,} users have an empty candidate list"
+    if not len(empty):
+        return Check("lists", True, sentence, allowable=True)
+    in_stock = np.flatnonzero(release.in_stock_I)
+    if not len(in_stock):
+        sentence = f"{sentence}: none of {len(release.item_ids):,} items is in stock"
+    passed = len(in_stock) > 0 and all(
+        np.isin(in_stock, release.history(int(user)).bought()[1]).all() for user in empty
     )
+    return Check("lists", passed, sentence, allowable=True)
 
 
-def _events_of_catalogue(counts: dict[str, int]) -> Check:
-    unknown, events = counts["unknown_item_events"], counts["events"]
+def _events_of_catalogue(counts: dict[str, int], limits: ReleaseLimits) -> Check:
+    """As far as so few events can tell."""
+    unknown, events, least = (
+        counts["unknown_item_events"],
+        counts["events"],
+        limits.min_known_events,
+    )
     share = 1 - unknown / events if events else 1.0
     sentence = (
         f"{share:.1%} of {events:,} events name an item of the catalogue "
-        f"(at least {MIN_KNOWN_SHARE:.0%} must)"
+        f"(at least {least:.0%} must)"
     )
-    return Check("events", share >= MIN_KNOWN_SHARE, sentence)
+    passed = not events or wilson_interval(share, events)[1] >= least
+    return Check("events", passed, sentence, "min_known_events", allowable=True)
 
 
-def _near_yesterday(release: Release, previous: Release) -> list[Check]:
+def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) -> list[Check]:
+    version, users = previous.version, len(previous.user_ids)
+    items = (len(release.item_ids), len(previous.item_ids))
     checks = [
-        _not_shrunk("items", len(release.item_ids), len(previous.item_ids), previous.version),
-        _not_shrunk("users", len(release.user_ids), len(previous.user_ids), previous.version),
+        _not_shrunk("items", items, version, lost=limits.max_lost_items),
+        _not_shrunk(
+            "users",
+            (len(release.user_ids), users),
+            version,
+            lost=limits.max_lost_users,
+            noise=3 * users**0.5,
+        ),
     ]
     if release.manifest.space == previous.manifest.space:
-        checks.append(_drift(release, previous))
+        checks.append(_drift(release, previous, limits.min_carried_cosine))
     return checks
 
 
-def _not_shrunk(name: str, now: int, before: int, version: str) -> Check:
-    sentence = (
-        f"{now:,} {name} after {before:,} in {version} (a loss of {MAX_LOST_SHARE:.0%} is allowed)"
-    )
-    return Check(f"{name} since yesterday", now >= (1 - MAX_LOST_SHARE) * before, sentence)
+def _not_shrunk(
+    name: str, counts: tuple[int, int], version: str, *, lost: float, noise: float = 0.0
+) -> Check:
+    now, before = counts
+    sentence = f"{now:,} {name} after {before:,} in {version} (a loss of {lost:.0%} is allowed)"
+    passed = now >= (1 - lost) * before - noise
+    return Check(f"{name} since yesterday", passed, sentence, f"max_lost_{name}", allowable=True)
 
 
-def _drift(release: Release, previous: Release, sample: int = 10_000) -> Check:
+def _drift(release: Release, previous: Release, least: float, sample: int = 10_000) -> Check:
     """How well the vectors of unchanged texts agree, over at most `sample` items."""
     step = max(1, len(release.item_ids) // sample)
     rows = np.arange(0, len(release.item_ids), step)
@@ -136,13 +213,22 @@ def _drift(release: Release, previous: Release, sample: int = 10_000) -> Check:
         f"{len(cosines):,} vectors of unchanged texts agree with {previous.version} "
         f"to cosine {worst:.4f}"
     )
-    return Check("vector drift", worst >= MIN_CARRIED_COSINE, sentence)
+    name = "vector drift"
+    return Check(name, worst >= least, sentence, "min_carried_cosine", allowable=True)
 
 
-def _not_under_popularity(metrics: dict[str, float]) -> Check:
-    ours, floor = metrics["recall@10"], metrics["popularity/recall@10"]
+def _not_under_popularity(metrics: dict[str, float], limits: ReleaseLimits) -> Check:
+    """Refused where recall is surely lower: the whole interval of its users' differences is."""
+    ours, floor, users = metrics["recall@10"], metrics["popularity/recall@10"], metrics["users"]
     sentence = (
-        f"recall@10 of a held-out day is {ours:.4f} over {int(metrics['users']):,} users, "
+        f"recall@10 of a held-out day is {ours:.4f} over {int(users):,} users, "
         f"popularity's is {floor:.4f}"
     )
-    return Check("held-out day", ours >= floor, sentence)
+    low, high = metrics["recall@10/difference/low"], metrics["recall@10/difference/high"]
+    if users < limits.min_held_out_users:
+        passed, verdict = True, f"not enough users to tell, {limits.min_held_out_users} are"
+    else:
+        passed = high >= -limits.max_recall_deficit
+        verdict = f"the difference is from {low:.4f} to {high:.4f}, {LEVEL:.0%} sure"
+    name, sentence = "held-out day", f"{sentence} ({verdict})"
+    return Check(name, passed, sentence, "max_recall_deficit", allowable=True)

@@ -73,7 +73,7 @@ class NightBenchmark:
 
     def _run(self, shop: synthetic.SyntheticShop, plan: Plan) -> NightRun:
         setup = replace(self.setup, dataset=partial(_dataset, shop))
-        return NightRun(ArtifactStore(str(self.home)), setup, plan)
+        return NightRun(store=ArtifactStore(str(self.home)), setup=setup, plan=plan)
 
     def run_stage(self, night: NightRun, stage: Stage) -> StageLine:
         self.memory.stage = stage.name

@@ -340,8 +340,8 @@ def test_every_failure_is_in_the_refusal() -> None:
 
 def test_a_refusal_names_what_lets_it_pass_once_and_for_ever() -> None:
     checks = [
-        Check("items since yesterday", False, "3 of 4", "max_lost_items", allowable=True),
-        Check("lists", False, "1 is empty", allowable=True),
+        Check("items since yesterday", False, "3 of 4", "max_lost_items"),
+        Check("lists", False, "1 is empty"),
     ]
     with pytest.raises(RefusedError) as refused:
         require_passed(checks)

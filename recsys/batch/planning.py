@@ -62,14 +62,7 @@ def begin(
             )
     until = until or datetime.now(UTC)
     version = version or f"{until:%Y-%m-%dT%H%M%S}"
-    for refused in (each for each in store.unfinished() if basis.was_refused(each)):
-        store.abandon(refused)
-    if version in store.versions():
-        raise ReleaseError(
-            f"release {version} is published already and never changes: give the night another "
-            "--until or --version, or none for one of now"
-        )
-    store.abandon(version)
+    basis.clear(version)
     return _plan(basis, version, until)
 
 
@@ -102,6 +95,17 @@ class _Basis:
         dataset = self.setup.dataset(plan.now)
         chunks = [*dataset.item_chunks(), *dataset.event_chunks()]
         return plan.inputs == inputs_digest(dataset, chunks)
+
+    def clear(self, version: str) -> None:
+        """Deletes what nights of this setup that were refused left, and a beginning of this one."""
+        if version in self.store.versions():
+            raise ReleaseError(
+                f"release {version} is published already and never changes: give the night another "
+                "--until or --version, or none for one of now"
+            )
+        for unfinished in self.store.unfinished():
+            if unfinished == version or self.was_refused(unfinished):
+                self.store.abandon(unfinished)
 
     def was_refused(self, version: str) -> bool:
         plan = self.plan_of(version)

@@ -56,17 +56,16 @@ class ReleaseLimits:
 class Check:
     """One condition, whether it passed, and the sentence that says so with its numbers.
 
-    `setting` is the limit that decides, of `ReleaseLimits`; `allowable` ones may be overruled once,
-    by their `flag`."""
+    `setting` is the limit that decides, of `ReleaseLimits`."""
 
     name: str
     passed: bool
     sentence: str
     setting: str = ""
-    allowable: bool = False
 
     @property
     def flag(self) -> str:
+        """By which it is allowed once, where it is one of ALLOWABLE."""
         return self.name.replace(" ", "-")
 
 
@@ -99,7 +98,7 @@ def require_passed(checks: Sequence[Check], allow: Collection[str] = ()) -> None
         return
     sentence = "not published: " + "; ".join(check.sentence for check in failures)
     flags = tuple(check.flag for check in failures)
-    if not all(check.allowable for check in failures):
+    if not set(flags) <= set(ALLOWABLE):
         raise RefusedError(sentence)
     words = " ".join(f"--allow {flag}" for flag in flags)
     settings = [f"night.limits.{check.setting}" for check in failures if check.setting]
@@ -108,7 +107,7 @@ def require_passed(checks: Sequence[Check], allow: Collection[str] = ()) -> None
 
 
 def _allowed(check: Check, allow: Collection[str]) -> bool:
-    return check.allowable and check.flag in allow
+    return check.flag in ALLOWABLE and check.flag in allow
 
 
 def _items(release: Release) -> Check:
@@ -143,14 +142,14 @@ def _no_empty_lists(release: Release) -> Check:
     empty = np.flatnonzero(release.candidate_rows_UN[:, 0] < 0) if users else np.empty(0, int)
     sentence = f"{len(empty):,} of {users:,} users have an empty candidate list"
     if not len(empty):
-        return Check("lists", True, sentence, allowable=True)
+        return Check("lists", True, sentence)
     in_stock = np.flatnonzero(release.in_stock_I)
     if not len(in_stock):
         sentence = f"{sentence}: none of {len(release.item_ids):,} items is in stock"
     passed = len(in_stock) > 0 and all(
         np.isin(in_stock, release.history(int(user)).bought()[1]).all() for user in empty
     )
-    return Check("lists", passed, sentence, allowable=True)
+    return Check("lists", passed, sentence)
 
 
 def _events_of_catalogue(counts: dict[str, int], limits: ReleaseLimits) -> Check:
@@ -166,7 +165,7 @@ def _events_of_catalogue(counts: dict[str, int], limits: ReleaseLimits) -> Check
         f"(at least {least:.0%} must)"
     )
     passed = not events or wilson_interval(share, events)[1] >= least
-    return Check("events", passed, sentence, "min_known_events", allowable=True)
+    return Check("events", passed, sentence, "min_known_events")
 
 
 def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) -> list[Check]:
@@ -193,7 +192,7 @@ def _not_shrunk(
     now, before = counts
     sentence = f"{now:,} {name} after {before:,} in {version} (a loss of {lost:.0%} is allowed)"
     passed = now >= (1 - lost) * before - noise
-    return Check(f"{name} since yesterday", passed, sentence, f"max_lost_{name}", allowable=True)
+    return Check(f"{name} since yesterday", passed, sentence, f"max_lost_{name}")
 
 
 def _drift(release: Release, previous: Release, least: float, sample: int = 10_000) -> Check:
@@ -214,7 +213,7 @@ def _drift(release: Release, previous: Release, least: float, sample: int = 10_0
         f"to cosine {worst:.4f}"
     )
     name = "vector drift"
-    return Check(name, worst >= least, sentence, "min_carried_cosine", allowable=True)
+    return Check(name, worst >= least, sentence, "min_carried_cosine")
 
 
 def _not_under_popularity(metrics: dict[str, float], limits: ReleaseLimits) -> Check:
@@ -231,4 +230,4 @@ def _not_under_popularity(metrics: dict[str, float], limits: ReleaseLimits) -> C
         passed = high >= -limits.max_recall_deficit
         verdict = f"the difference is from {low:.4f} to {high:.4f}, {LEVEL:.0%} sure"
     name, sentence = "held-out day", f"{sentence} ({verdict})"
-    return Check(name, passed, sentence, "max_recall_deficit", allowable=True)
+    return Check(name, passed, sentence, "max_recall_deficit")

@@ -63,7 +63,10 @@ EVENTS = pa.schema(
 )
 
 #: What a `DatasetAdapter` may give: `event_id` may be missing; `order_id` tells orders apart then.
-EVENTS_RAW = pa.schema([*EVENTS, ("order_id", pa.string())])
+EVENTS_RAW = pa.schema(
+    [field.with_nullable(field.nullable or field.name == "event_id") for field in EVENTS]
+    + [pa.field("order_id", pa.string())]
+)
 
 #: Columns that the raw tables must have.
 REQUIRED = {"items": ("item_id",), "events": ("user_id", "item_id", "type", "time")}

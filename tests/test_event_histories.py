@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.events.histories import build_histories
+from recsys.events.histories import build_histories, guest_histories
 from recsys.tables import EVENTS
 from recsys.types import EVENT_TYPES, PURCHASE
 from tests.event_log import event
@@ -37,6 +37,14 @@ def log(rows: list[tuple[str, int, int, int]]) -> tuple[pa.Table, np.ndarray]:
         EVENTS,
     )
     return table, np.array([item for _, _, item, _ in rows], np.int32)
+
+
+def test_each_event_of_a_guest_counts_for_its_item_alone() -> None:
+    events, rows = log([("u", 3, 7, 3), ("u", 3, 7, 3), ("u", 4, 5, 0), ("u", 5, -1, 0)])
+    guests = guest_histories(events, rows)
+    assert guests.offsets.tolist() == [0, 1, 2, 3]
+    assert guests.items.tolist() == [7, 7, 5]
+    assert (guests.types.tolist(), guests.days.tolist()) == ([3, 3, 0], [3.0, 3.0, 4.0])
 
 
 def test_histories_are_oldest_first_and_keep_the_newest() -> None:

@@ -21,7 +21,8 @@ from jobs import train_models
 from recsys.arrays import Histories
 from recsys.batch import night, planning
 from recsys.config import Setup
-from recsys.datasets.validate import check_items, deduplicate
+from recsys.datasets.repeats import deduplicate
+from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Ranker
 from recsys.models.composition import build_recommender, with_models

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.datasets import data_folder
+from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.validate import (
     LINE,
     SOURCE,
     ValidationResult,
     check_events,
     check_items,
-    deduplicate,
 )
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, ITEMS_RAW, QUARANTINE, REQUIRED
@@ -72,9 +72,6 @@ def test_a_bad_row_is_told_its_place_its_reason_and_what_it_was() -> None:
 @pytest.mark.parametrize(
     ("value", "rule"),
     [
-        (None, "missing: it must not be empty"),
-        ("", "'': it must not be empty"),
-        (" \t", "' \\t': it must not be empty"),
         ("a\nb", "'a\\nb': it must have no control or replacement characters"),
         ("x" * 257, f"'{'x' * 99}...: it must have 256 characters or fewer"),
     ],
@@ -84,6 +81,12 @@ def test_ids(name: str, value: str | None, rule: str) -> None:
     assert reasons(events(**{name: pa.array([value, "x" * 256], pa.string())})) == [
         f"{name} is {rule}"
     ]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "missing"), ("", "''"), (" \t", "' \\t'")])
+def test_an_item_must_be_named(value: str | None, shown: str) -> None:
+    checked = events(item_id=pa.array([value, "i"], pa.string()))
+    assert reasons(checked) == [f"item_id is {shown}: it must not be empty"]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,58 @@ def test_whole_floats_are_ids_of_digits() -> None:
     assert checked.good["brand"].to_pylist() == ["1000", None, "-2", "0.5"]
 
 
+@pytest.mark.parametrize(
+    "nobody", ["nan", "None", "NULL", "undefined", "(not set)", "", "  ", "0", "-1", "Guest", None]
+)
+def test_what_stands_for_no_user_is_a_guest(nobody: str | None) -> None:
+    checked = events(user_id=pa.array([nobody, "u"], pa.string()))
+    assert checked.good["user_id"].to_pylist() == [None, "u"]
+    assert (reasons(checked), checked.counts["guest_events"]) == ([], 1)
+
+
+def test_a_shop_says_who_its_guests_are() -> None:
+    raw = pa.table({name: [value] * 2 for name, value in GOOD.items()} | {"user_id": ["0", "web"]})
+    choices = CatalogueChoices(guest_ids=("web",))
+    assert check_events(raw, "p", 0, NOW, choices).good["user_id"].to_pylist() == ["0", None]
+
+
+def test_words_of_other_logs_are_read() -> None:
+    given = ["view_item", "Product Added", "addtocart", "transaction", "select_item", "Purchase"]
+    assert events(type=given).good["type"].to_pylist() == [
+        "view", "cart", "cart", "purchase", "click", "purchase"
+    ]  # fmt: skip
+
+
+def test_what_is_no_interaction_is_counted_and_left_out() -> None:
+    checked = events(
+        type=["remove_from_cart", "scroll", "view", "cart"], quantity=[None, None, None, -1.0]
+    )
+    assert checked.good["type"].to_pylist() == ["view"]
+    assert (checked.ignored, checked.quarantined.num_rows) == (3, 0)
+
+
+def test_returns_are_purchases_of_less_than_nothing() -> None:
+    checked = events(
+        type=["purchase", "refund", "refund", "Order Cancelled"], quantity=[-2, 3, -1, None]
+    )
+    assert set(checked.good["type"].to_pylist()) == {"purchase"}
+    assert checked.good["quantity"].to_pylist() == [-2.0, -3.0, -1.0, -float("inf")]
+
+
+def test_events_without_an_id_get_one_that_stays() -> None:
+    raw = {"event_id": [None, " ", "e"], "item_id": ["i", "i", "i"], "order_id": ["1", "1", "1"]}
+    first, again = events(**raw), events(**raw)
+    made = first.good["event_id"].to_pylist()
+    assert len(set(made)) == 3
+    assert made[2] == "e"
+    assert again.good["event_id"].to_pylist() == made
+    columns = {name: [value] for name, value in GOOD.items() if name != "event_id"}
+    other = check_events(pa.table(columns), "p", 0, NOW).good["event_id"].to_pylist()
+    assert other[0] not in made  # of another order
+
+
 def test_a_missing_number_written_as_nan_is_no_id() -> None:
-    assert reasons(events(user_id=[float("nan"), 1.0])) == ["user_id is nan: it must not be empty"]
+    assert events(user_id=[float("nan"), 1.0]).good["user_id"].to_pylist() == [None, "1"]
     assert items(brand=[float("nan")]).good["brand"].to_pylist() == [None]
 
 
@@ -127,16 +180,28 @@ def test_stock() -> None:
     assert reasons(checked) == ["in_stock is 'maybe': it must be true or false"]
 
 
-def test_types_are_exact() -> None:
-    assert reasons(events(type=["view", "Purchase"])) == [
-        "type is 'Purchase': use one of view, click, cart, purchase"
+def test_unknown_types_are_refused_unless_the_shop_says_what_they_mean() -> None:
+    assert reasons(events(type=["view", "looked"])) == [
+        "type is 'looked': use one of view, click, cart, purchase, or say in "
+        "catalogue.event_words what the word means"
     ]
+    choices = CatalogueChoices(event_words={"Looked": "view", "view": "ignore"})
+    raw = pa.table(
+        {name: [value] * 2 for name, value in GOOD.items()} | {"type": ["looked", "view"]}
+    )
+    checked = check_events(raw, "p", 0, NOW, choices)
+    assert (checked.good["type"].to_pylist(), checked.ignored) == (["view"], 1)
+    with pytest.raises(InputError, match="event_words has 'a': 'b': give one of view, click, cart"):
+        CatalogueChoices(event_words={"a": "b"})
 
 
 def test_quantities() -> None:
-    checked = events(quantity=["2", "", "0", "-1", "two"])
-    assert checked.good["quantity"].to_pylist() == [2.0, None]
-    assert reasons(checked)[0] == "quantity is '0': it must be above zero"
+    checked = events(type=["purchase"] * 5, quantity=["2", "", "0", "-1", "two"])
+    assert checked.good["quantity"].to_pylist() == [2.0, None, -1.0]
+    assert reasons(checked) == [
+        "quantity is '0': it must not be zero",
+        "quantity is 'two': it must be a number",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +336,8 @@ def assert_each_row_once(raw: pa.Table, checked: ValidationResult, schema: pa.Sc
     assert checked.good.schema == pa.schema([*schema, *SOURCE])
     assert checked.quarantined.schema == QUARANTINE
     rows = checked.good["_row"].to_pylist() + checked.quarantined["row"].to_pylist()
-    assert sorted(rows) == list(range(7, 7 + raw.num_rows))
+    assert len(rows) == len(set(rows)) == raw.num_rows - checked.ignored
+    assert set(rows) <= set(range(7, 7 + raw.num_rows))
     checked.good.validate(full=True)
     assert all(
         isinstance(json.loads(source), dict) for source in checked.quarantined["source"].to_pylist()
@@ -288,46 +354,6 @@ def test_every_item_row_is_good_or_quarantined_once(raw: pa.Table) -> None:
 @given(raw_tables(EVENTS_RAW))
 def test_every_event_row_is_good_or_quarantined_once(raw: pa.Table) -> None:
     assert_each_row_once(raw, check_events(raw, "p", 7, NOW), EVENTS)
-
-
-def test_of_items_with_one_id_the_first_in_the_source_stays() -> None:
-    last = check_items(
-        pa.table({"item_id": ["b", "a"], "title": ["b of 2", "a of 2"]}), "part-2", 0
-    )
-    first = check_items(
-        pa.table({"item_id": ["c", "b", "b"], "title": ["c", "b of 1", "again"]}), "part-1", 50
-    )
-    once = deduplicate(pa.concat_tables([last.good, first.good]), "item_id")
-    assert once.good.schema == ITEMS_IN
-    assert once.good["title"].to_pylist() == ["a of 2", "b of 1", "c"]
-    assert [(row["path"], row["row"], row["reason"]) for row in once.quarantined.to_pylist()] == [
-        ("part-1", 52, "item_id 'b' repeats row 51 of part-1: the first is kept"),
-        ("part-2", 0, "item_id 'b' repeats row 51 of part-1: the first is kept"),
-    ]
-
-
-def test_events_come_back_by_user_time_and_id() -> None:
-    checked = events(
-        event_id=["d", "c", "b", "a", "c"],
-        user_id=["u2", "u1", "u1", "u1", "u1"],
-        time=["2025-01-01", "2025-01-02", "2025-01-01", "2025-01-02", "2025-01-02"],
-    )
-    once = deduplicate(checked.good, "event_id")
-    assert once.good.schema == EVENTS
-    assert once.good["event_id"].to_pylist() == ["b", "a", "c", "d"]
-    assert once.quarantined["row"].to_pylist() == [4]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from("abcd")), st.randoms())
-def test_deduplication_does_not_depend_on_the_order_of_rows(ids: list[str], random: Any) -> None:
-    good = items(item_id=pa.array(ids, pa.string()), title=pa.array(range(len(ids)))).good
-    shuffled = good.take(pa.array(random.sample(range(len(ids)), len(ids)), pa.int64()))
-    once, again = deduplicate(good, "item_id"), deduplicate(shuffled, "item_id")
-    assert once.good["item_id"].to_pylist() == sorted(set(ids))
-    assert once.good.num_rows + once.quarantined.num_rows == len(ids)
-    assert once.good.equals(again.good)
-    assert once.quarantined.equals(again.quarantined)
 
 
 @pytest.mark.realdata
@@ -352,8 +378,9 @@ def test_a_real_shop_with_cancellations_and_unknown_customers() -> None:
         pc.list_element(pc.split_pattern(checked.quarantined["reason"], " "), 0)
     ).to_pylist()
     assert {kind["values"]: kind["counts"] for kind in kinds} == {
-        "user_id": 135_080,
-        "quantity": 8_905,
+        "price": 2,
     }
-    assert checked.good.num_rows == 397_924
+    assert checked.good.num_rows == 541_907
+    assert checked.counts["guest_events"] == 135_078
+    assert pc.sum(pc.less(checked.good["quantity"], 0)).as_py() == 10_624
     assert checked.good["user_id"][0].as_py() == "17850"

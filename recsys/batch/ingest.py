@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from recsys.arrays import Histories, utc_days
 from recsys.batch.log_copy import LIVE
 from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
+from recsys.datasets.repeats import deduplicate
 from recsys.datasets.validate import (
     SOURCE,
     ValidationResult,
     check_events,
     check_items,
-    deduplicate,
 )
 from recsys.encoders.text import item_texts, text_hashes
-from recsys.events.histories import build_histories
+from recsys.events.histories import build_histories, guest_histories
+from recsys.events.returns import take_back
 from recsys.release import files
 from recsys.release.arrow import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
@@ -60,16 +61,19 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     chunk = night.plan.item_chunks[shard]
     raw = night.dataset().read_items(chunk)
     checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue)
-    return _scatter(night, "items", shard, checked, "item_id")
+    return _scatter(night, "items", shard, checked, checked.good["item_id"])
 
 
 def read_events(night: NightRun, shard: int) -> ShardResult:
-    """A chunk of the event log, validated, its good rows scattered by user."""
+    """A chunk of the event log, validated, its good rows scattered by user, those of guests by
+    event."""
     chunk = night.plan.event_chunks[shard]
     raw = _read_live(night) if chunk.path == LIVE else night.dataset().read_events(chunk)
     checked = check_events(raw, chunk.path, chunk.start, night.plan.now, night.setup.catalogue)
     remaining = night.decisions.filter_events(checked)
-    result = _scatter(night, "events", shard, remaining, "user_id")
+    keys = pc.coalesce(remaining.good["user_id"], remaining.good["event_id"])
+    result = _scatter(night, "events", shard, remaining, keys)
+    result.counts |= checked.counts
     result.counts["forgotten"] = checked.good.num_rows - remaining.good.num_rows
     return result
 
@@ -105,16 +109,21 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     checked = deduplicate(
         night.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
     )
+    events, returns = take_back(checked.good)
     ids = IdMap(night.open_table(files.ITEMS)["item_id"])
-    rows_E = ids.rows(checked.good["item_id"])
-    unknown = unknown_items(checked.good.filter(pa.array(rows_E < 0)))
-    users, past = build_histories(checked.good, rows_E, max_events=MAX_EVENTS)
-    table = one_batch(users_table(users, past))
-    night.write_table(result, "histories", part, [table], USERS)
-    popularity_I = decayed_popularity([past], len(ids), utc_days(night.plan.now))
+    rows_E = ids.rows(events["item_id"])
+    unknown = unknown_items(events.filter(pa.array(rows_E < 0)))
+    is_guest_E = np.asarray(pc.is_null(events["user_id"]))
+    users, past = build_histories(
+        events.filter(pa.array(~is_guest_E)), rows_E[~is_guest_E], max_events=MAX_EVENTS
+    )
+    night.write_table(result, "histories", part, [one_batch(users_table(users, past))], USERS)
+    guests = guest_histories(events.filter(pa.array(is_guest_E)), rows_E[is_guest_E])
+    popularity_I = decayed_popularity([past, guests], len(ids), utc_days(night.plan.now))
     night.write_arrays(result, part, {files.POPULARITY: popularity_I})
-    night.write_arrays(result, part, {"times": _span(checked.good)})
-    result.counts = {"users": len(past), "unknown_items": unknown.num_rows}
+    night.write_arrays(result, part, {"times": _span(events)})
+    counts = {"users": len(past), "unknown_items": unknown.num_rows}
+    result.counts = counts | dict(checked.counts) | returns
     quarantined, rows = (checked.quarantined, unknown), checked.good.num_rows
     return _with_quarantine(night, result, f"events-repeated-{part:05d}", rows, *quarantined)
 
@@ -173,12 +182,13 @@ def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
 
 
 def _scatter(
-    night: NightRun, name: str, shard: int, checked: ValidationResult, key: str
+    night: NightRun, name: str, shard: int, checked: ValidationResult, keys: pa.ChunkedArray
 ) -> ShardResult:
+    """By the partition of each row's key."""
     parts = {"items": night.plan.item_parts, "events": night.plan.user_parts}[name]
     result = ShardResult()
     good = checked.good.unify_dictionaries()
-    batches = scattered(good, id_parts(good[key], parts), parts)
+    batches = scattered(good, id_parts(keys, parts), parts)
     night.write_table(result, f"read/{name}", shard, batches, good.schema)
     rows = good.num_rows + checked.quarantined.num_rows
     result.counts["good"] = good.num_rows

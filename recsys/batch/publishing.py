@@ -72,6 +72,10 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         "texts": lines["embed items"].rows,
         "unknown_item_events": lines["events"].counts.get("unknown_items", 0),
         "forgotten_events": lines["read events"].counts.get("forgotten", 0),
+        "guest_events": lines["read events"].counts.get("guest_events", 0),
+        "ignored_events": lines["read events"].counts.get("ignored", 0),
+        "order_lines": lines["events"].counts.get("order_lines", 0),
+        "returned_purchases": lines["events"].counts.get("returned_purchases", 0),
     }
     return Manifest(
         version=plan.version,

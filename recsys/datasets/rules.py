@@ -5,7 +5,7 @@ time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,13 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.datasets.casts import cast, to_flag, to_float, to_mask, to_time, to_whole_text, trim
+from recsys.datasets.choices import CatalogueChoices
+from recsys.datasets.event_words import meaning_of
 from recsys.tables import TIME
-from recsys.types import Mask
+from recsys.types import EVENT_TYPES, Mask
 
 MAX_ID_LENGTH = 256
 #: An item may be announced: unlike an event it can lie in the future. Beyond this stands "never",
 #: or another unit.
 LAST_ADDED = datetime(2100, 1, 1, tzinfo=UTC)
+
+_UNKNOWN_TYPE = (
+    f"use one of {', '.join(EVENT_TYPES)}, or say in catalogue.event_words what the word means"
+)
 
 #: The rows that violate a rule, and the rule as the end of a sentence.
 Violation = tuple[Mask, str]
@@ -53,13 +59,39 @@ def _id(column: pa.Array, present_N: Mask, optional: bool = False) -> Checked:
     return values, [*violations, (control_N, "it must have no control or replacement characters")]
 
 
-def _number(column: pa.Array, present_N: Mask, above_zero: bool = False) -> Checked:
+def _user(column: pa.Array, present_N: Mask, guest_ids: Sequence[str]) -> Checked:
+    """An id, null for what stands for nobody. Users are fewer than rows: each is looked at once."""
+    texts, violations = _text(column, present_N)
+    coded = texts.dictionary_encode()
+    users, rows_N = coded.dictionary, pc.fill_null(coded.indices, len(coded.dictionary))
+    values, of_users = _id(users, np.ones(len(users), bool), optional=True)
+    folded = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    guests = pa.array([each.casefold() for each in guest_ids], pa.string())
+    values = pc.if_else(pc.is_in(folded, guests), pa.scalar(None, pa.string()), values)
+    values = pa.concat_arrays([values, pa.nulls(1, pa.string())])
+    of_rows = ((np.append(bad_U, False)[np.asarray(rows_N)], rule) for bad_U, rule in of_users)
+    return values.take(rows_N), [*violations, *of_rows]
+
+
+def _quantity(column: pa.Array, present_N: Mask) -> Checked:
+    """Negative ones take purchases back."""
+    column = trim(column)
+    values = to_float(column)
+    endless_N = ~to_mask(pc.is_finite(values), null=True)
+    return values, [
+        (_unparsed(column, present_N, values), "it must be a number"),
+        (endless_N, "it must be a finite number"),
+        (to_mask(pc.equal(values, 0.0)), "it must not be zero"),
+    ]
+
+
+def _number(column: pa.Array, present_N: Mask) -> Checked:
     column = trim(column)
     values = to_float(column)
     violations = [(_unparsed(column, present_N, values), "it must be a number")]
     endless_N = ~to_mask(pc.is_finite(values), null=True)
-    low_N = to_mask(pc.less_equal(values, 0.0) if above_zero else pc.less(values, 0.0))
-    rule = "it must be above zero" if above_zero else "it must be zero or more"
+    low_N = to_mask(pc.less(values, 0.0))
+    rule = "it must be zero or more"
     return values, [*violations, (endless_N, "it must be a finite number"), (low_N, rule)]
 
 
@@ -71,10 +103,17 @@ def _flag(column: pa.Array, present_N: Mask, missing: bool) -> Checked:
     ]
 
 
-def _event_type(column: pa.Array, present_N: Mask, types: Sequence[str]) -> Checked:
+def _event_type(column: pa.Array, present_N: Mask, words: Mapping[str, str]) -> Checked:
+    """One of `event_words.MEANINGS`; each distinct word is looked up once."""
     values, violations = _text(column, present_N)
-    unknown_N = ~to_mask(pc.is_in(values, value_set=pa.array(types, pa.string())))
-    return values, [*violations, (unknown_N, f"use one of {', '.join(types)}")]
+    coded = values.dictionary_encode()
+    meanings = [meaning_of(word, words) for word in coded.dictionary.to_pylist()]
+    meant = pa.array(meanings, pa.string()).take(coded.indices)
+    return meant, [
+        *violations,
+        (to_mask(values.is_null()), "it must not be empty"),
+        (to_mask(meant.is_null()), _UNKNOWN_TYPE),
+    ]
 
 
 def _time(column: pa.Array, present_N: Mask, latest: datetime, optional: bool = False) -> Checked:
@@ -111,9 +150,9 @@ ITEM_RULES: dict[str, Rule] = {
     "added": partial(_time, latest=LAST_ADDED, optional=True),
 }
 _EVENT_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("event_id", "user_id", "item_id"), _id),
-    "request_id": partial(_id, optional=True),
-    "quantity": partial(_number, above_zero=True),
+    "item_id": _id,
+    **dict.fromkeys(("event_id", "request_id", "order_id"), partial(_id, optional=True)),
+    "quantity": _quantity,
     "price": _number,
 }
 
@@ -124,9 +163,10 @@ def _unparsed(column: pa.Array, present_N: Mask, values: pa.Array) -> Mask:
     return present_N & to_mask(values.is_null()) & ~empty_N
 
 
-def event_rules(latest: datetime, types: Sequence[str]) -> dict[str, Rule]:
-    """The rules of `tables.EVENTS`: no event is later than `latest`, its type is one of `types`."""
+def event_rules(latest: datetime, choices: CatalogueChoices) -> dict[str, Rule]:
+    """The rules of `tables.EVENTS_RAW`: no event is later than `latest`."""
     return _EVENT_RULES | {
-        "type": partial(_event_type, types=types),
+        "user_id": partial(_user, guest_ids=choices.guest_ids),
+        "type": partial(_event_type, words=choices.event_words),
         "time": partial(_time, latest=latest),
     }

@@ -7,10 +7,9 @@ key and gathered again, then go through `deduplicate`. Between the two they carr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +17,13 @@ import pyarrow.compute as pc
 
 from recsys.datasets.casts import decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
+from recsys.datasets.event_ids import fill_event_ids
+from recsys.datasets.event_words import IGNORE, RETURN
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import ITEM_RULES, Rule, event_rules
 from recsys.errors import InputError
-from recsys.tables import EVENTS, ITEMS_IN, REQUIRED
-from recsys.types import EVENT_TYPES, Mask
+from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, REQUIRED
+from recsys.types import Mask
 
 #: A raw column that an adapter may add: the text of a line that it could not split into columns,
 #: null elsewhere.
@@ -39,10 +40,13 @@ SOURCE = pa.schema(
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Every row once: `good`, or `quarantined` (`tables.QUARANTINE`)."""
+    """Every row once: `good`, or `quarantined` (`tables.QUARANTINE`), or counted as `ignored`
+    because it is no interaction with an item. `counts` says what else is worth a line."""
 
     good: pa.Table
     quarantined: pa.Table
+    ignored: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_items(
@@ -65,52 +69,46 @@ def check_events(
     first_row: int,
     now: datetime,
     choices: CatalogueChoices = CatalogueChoices(),  # noqa: B008
-    *,
-    event_types: Sequence[str] = EVENT_TYPES,
 ) -> ValidationResult:
     """Rows first_row.. of `path` as `tables.EVENTS` and `SOURCE`; times without a zone are taken as
     UTC.
 
-    Raises InputError when a column that `tables.EVENTS` requires is missing.
-    """
-    rules = event_rules((now + CLOCK_SKEW).astimezone(UTC), event_types)
-    return _check(raw, path, first_row, schema=EVENTS, rules=rules)
+    What returns a purchase is a purchase of a negative quantity. An event without an id gets one
+    that the same export read again gives it too. Raises InputError when a column that
+    `tables.REQUIRED` names is missing."""
+    rules = event_rules((now + CLOCK_SKEW).astimezone(UTC), choices)
+    checked = _check(raw, path, first_row, schema=EVENTS_RAW, rules=rules)
+    events, ignored = _without_ignored(_with_returns(checked.good))
+    guests = events["user_id"].null_count
+    columns = {name: events[name] for name in (*EVENTS.names, *SOURCE.names)}
+    columns["event_id"] = fill_event_ids(events)
+    good = pa.table(columns).cast(pa.schema([*EVENTS, *SOURCE]))
+    counts = {"guest_events": guests, "ignored": ignored}
+    return ValidationResult(good, checked.quarantined, ignored, counts)
 
 
-def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> ValidationResult:
-    """Of the valid rows with one key keeps the first by (`_path`, `_row`); `_path` and `_row` are
-    dropped.
-
-    All rows of a key must be in `table`. Items come back sorted by item_id, events by (user_id,
-    time, event_id)."""
-    order, first_N = _first_of_key(table, key)
-    first_rows = np.maximum.accumulate(np.where(first_N, np.arange(len(first_N)), 0))[~first_N]
-    repeats = table.take(order.filter(pa.array(~first_N)))
-    firsts = table.take(order.take(pa.array(first_rows)))
-    reasons = [
-        f"{key} {value!r} repeats row {row} of {path}: the first is kept"
-        for value, path, row in zip(
-            *(firsts[column].to_pylist() for column in (key, *SOURCE.names)), strict=True
-        )
-    ]
-    items = key == "item_id"
-    schema, by = (ITEMS_IN, ["item_id"]) if items else (EVENTS, ["user_id", "time", "event_id"])
-    good = table.select(schema.names).take(order.filter(pa.array(first_N)))
-    paths, rows = (repeats[column].to_pylist() for column in SOURCE.names)
-    cells = printable_cells(repeats.select(schema.names))
-    quarantined = quarantine_rows("items" if items else "events", paths, rows, reasons, cells)
-    good = good.sort_by([(column, "ascending") for column in by]).cast(schema)
-    return ValidationResult(good, quarantined)
+def _with_returns(events: pa.Table) -> pa.Table:
+    """Returns as purchases of less than nothing: `-inf` where it is not said how many."""
+    is_return = pc.equal(events["type"], RETURN)
+    if not pc.any(is_return).as_py():
+        return events
+    negative = pc.negate(pc.abs(pc.fill_null(events["quantity"], np.inf)))
+    quantities = pc.if_else(is_return, negative, events["quantity"])
+    types = pc.if_else(is_return, "purchase", events["type"])
+    for name, column in (("quantity", quantities), ("type", types)):
+        events = events.set_column(events.schema.get_field_index(name), name, column)
+    return events
 
 
-def _first_of_key(table: pa.Table, key: str) -> tuple[pa.Array, Mask]:
-    """The order of the rows by key and source, and where in it a key begins."""
-    columns = {key: table[key], "path": table["_path"].cast(pa.string()), "row": table["_row"]}
-    order = pc.sort_indices(
-        pa.table(columns), sort_keys=[(column, "ascending") for column in columns]
-    )
-    keys = table[key].take(order)
-    return order, np.append(True, to_mask(pc.not_equal(keys[1:], keys[:-1])))[: len(keys)]
+def _without_ignored(events: pa.Table) -> tuple[pa.Table, int]:
+    """Without what is no interaction, as is less than nothing of what is no purchase."""
+    is_less = pc.fill_null(pc.less(events["quantity"], 0.0), False)
+    is_undone = pc.and_(is_less, pc.not_equal(events["type"], "purchase"))
+    stays = pc.invert(pc.or_(is_undone, pc.equal(events["type"], IGNORE)))
+    if pc.all(stays, min_count=0).as_py():
+        return events, 0
+    remaining = events.filter(stays)
+    return remaining, events.num_rows - remaining.num_rows
 
 
 def _check(
@@ -141,15 +139,13 @@ def _check(
 
 def _require_columns(name: str, schema: pa.Schema, raw: pa.Table, path: str) -> None:
     columns = raw.column_names
-    for field in schema:
-        if columns.count(field.name) > 1:
+    for column in schema.names:
+        if columns.count(column) > 1:
+            raise InputError(f"the {name} of {path} have the column {column!r} twice: leave one")
+        if column in REQUIRED[name] and column not in columns:
             raise InputError(
-                f"the {name} of {path} have the column {field.name!r} twice: leave one"
-            )
-        if field.name in REQUIRED[name] and field.name not in columns:
-            raise InputError(
-                f"the {name} of {path} have no column {field.name!r}, only "
-                f"{', '.join(columns) or 'none'}: say which of them is the {field.name}"
+                f"the {name} of {path} have no column {column!r}, only "
+                f"{', '.join(columns) or 'none'}: say which of them is the {column}"
             )
 
 
@@ -161,13 +157,9 @@ def _apply_rules(
     if LINE in raw.column_names:
         malformed_N = to_mask(raw[LINE].is_valid())
         violations.append((malformed_N, LINE, "it must have the form of the other lines"))
-    for field in schema:
-        column = (
-            raw[field.name]
-            if field.name in raw.column_names
-            else pa.nulls(raw.num_rows, field.type)
-        )
-        values, of_column = rules[field.name](to_array(column), to_mask(column.is_valid()))
+    for name, type in zip(schema.names, schema.types, strict=True):
+        column = raw[name] if name in raw.column_names else pa.nulls(raw.num_rows, type)
+        values, of_column = rules[name](to_array(column), to_mask(column.is_valid()))
         columns.append(values)
-        violations += [(bad_N, field.name, rule) for bad_N, rule in of_column]
+        violations += [(bad_N, name, rule) for bad_N, rule in of_column]
     return columns, violations

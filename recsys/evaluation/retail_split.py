@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.arrays import Histories, utc_days
-from recsys.datasets.validate import check_items, deduplicate
+from recsys.datasets.repeats import deduplicate
+from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts
 from recsys.interfaces import DatasetAdapter, Encoder
 from recsys.pipeline import sources

@@ -45,6 +45,20 @@ def build_histories(
     )
 
 
+def guest_histories(events: pa.Table, item_rows_E: NDArray[np.int32]) -> Histories:
+    """Events without a user, each as a history of its own: what they did with an item counts for
+    it."""
+    rows = np.flatnonzero(item_rows_E >= 0)
+    events = events.take(pa.array(rows))
+    return Histories(
+        offsets=np.arange(len(rows) + 1),
+        items=item_rows_E[rows].astype(np.int32),
+        types=event_codes(events["type"]),
+        days=events["time"].cast(pa.int64()).to_numpy() / _MICROSECONDS_A_DAY,
+        prices=events["price"].to_numpy().astype(np.float32),
+    )
+
+
 def _is_repeated(events: pa.Table, items_E: NDArray[np.int32]) -> NDArray[np.bool_]:
     """[E]: whether the user does the same, other than a purchase, with the same item later that
     day."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -64,14 +64,15 @@ class PrivacyDecisions:
             return checked
         coded = good["user_id"].combine_chunks().dictionary_encode()
         states = [self._state(name) for name in coded.dictionary.to_pylist()]
-        has_decided = np.array([state != PrivacyState() for state in states], bool)
+        has_decided = np.array([*(state != PrivacyState() for state in states), False])
         is_allowed_E = np.ones(good.num_rows, bool)
-        users_E = np.asarray(coded.indices)
-        for row in np.flatnonzero(has_decided[users_E]) if len(users_E) else ():
+        users_E = np.asarray(pc.fill_null(coded.indices, len(states)))  # guests decide nothing
+        for row in np.flatnonzero(has_decided[users_E]):
             is_allowed_E[row] = states[users_E[row]].allows(good["time"][int(row)].as_py())
-        return ValidationResult(
-            good.filter(pa.array(is_allowed_E)),
-            quarantined.filter(pa.array(~self.forbidden_sources(quarantined))),
+        return replace(
+            checked,
+            good=good.filter(pa.array(is_allowed_E)),
+            quarantined=quarantined.filter(pa.array(~self.forbidden_sources(quarantined))),
         )
 
     def _state(self, user_id: str) -> PrivacyState:

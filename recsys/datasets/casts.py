@@ -71,6 +71,8 @@ def to_float(column: pa.Array) -> pa.Array:
     types = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
     if not any(is_of_type(column.type) for is_of_type in types):
         return pa.nulls(len(column), pa.float64())
+    if pa.types.is_decimal(column.type):  # cast without a text, 29.90 is 29.900000000000002
+        column = cast(column, pa.string())
     return cast(null_unless_match(column, _NUMBER), pa.float64())
 
 

@@ -1,35 +1,140 @@
-"""A shop's own Parquet, CSV or JSONL files as canonical tables."""
+"""A shop's own Parquet, CSV or JSON files as canonical tables."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+from urllib.parse import unquote
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from recsys.datasets.text_files import json_lines, read_csv, read_jsonl
+from recsys.datasets.columns import ColumnPath, extract_field, plain_column, resolve_columns
+from recsys.datasets.json_files import JsonFile
+from recsys.datasets.parquet import ParquetRows
+from recsys.datasets.text_files import CsvFile, RowFile
+from recsys.datasets.text_format import TextOptions, decode_file, detect_dialect
 from recsys.datasets.validate import LINE
 from recsys.errors import InputError, NotFoundError
 from recsys.interfaces import Chunk
 from recsys.tables import EVENTS_RAW, ITEMS_RAW, REQUIRED
 
 CHUNK_ROWS = 250_000
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
-_ENDINGS = ", ".join(_SUFFIXES)
+_KINDS = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "json"),
+}
+_ENDINGS = ", ".join(_KINDS)
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+#: From the path and the names of a file's columns to those that are read, by new names.
+Selection = Callable[[str, Sequence[str]], Mapping[str, ColumnPath]]
+
+
+def _select_all(path: str, names: Sequence[str]) -> Mapping[str, ColumnPath]:
+    for name in names:
+        if list(names).count(name) > 1:
+            raise InputError(f"{path} has the column {name!r} twice: rename or remove one")
+    return {name: ColumnPath(place) for place, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """One file, or one folder of files, whose columns have the shop's names.
+
+    Parquet is read in chunks of about `CHUNK_ROWS` rows, other files in one. Folders named
+    `name=value` add a column. `names` are of columns that are looked for: they decide between two
+    delimiters, and between two lists in a JSON file."""
+
+    root: str
+    options: TextOptions = field(default_factory=TextOptions)
+    names: frozenset[str] = frozenset()
+
+    def chunks(self) -> list[Chunk]:
+        filesystem, path = _resolve(self.root)
+        chunks = []
+        for file in _files(filesystem, path):
+            with _read_errors(file):
+                rows = self._open(file).num_rows
+            step = CHUNK_ROWS if _kind(file) == "parquet" else max(rows, 1)
+            chunks += [
+                Chunk(file, start, min(step, rows - start)) for start in range(0, rows, step)
+            ]
+        return chunks
+
+    def fingerprint(self) -> str:
+        """Differs when a file is added, removed or written again."""
+        filesystem, path = _resolve(self.root)
+        infos = filesystem.get_file_info(_files(filesystem, path))
+        return repr([(info.path, info.size, info.mtime_ns) for info in infos])
+
+    def column_names(self, path: str) -> list[str]:
+        """Of one of its files, as they stand there, and of the folders that it lies in."""
+        with _read_errors(path):
+            names = self._open(path).names
+        return [*names, *self._partitions(path, names)]
+
+    def read(self, chunk: Chunk, select: Selection = _select_all) -> pa.Table:
+        """The chunk's rows: the columns that `select` chooses from the names of the file's, under
+        its names for them; then `validate.LINE` where a line is malformed."""
+        with _read_errors(chunk.path):
+            file = self._open(chunk.path)
+            partitions = self._partitions(chunk.path, file.names)
+            paths = select(chunk.path, [*file.names, *partitions])
+            own = len(file.names)
+            places = sorted({each.place for each in paths.values() if each.place < own})
+            table = file.read(places, chunk.start, chunk.rows)
+            columns = [
+                plain_column(
+                    extract_field(table.column(places.index(each.place)), each.fields, chunk.path)
+                )
+                if each.place < own
+                else pa.array([list(partitions.values())[each.place - own]] * chunk.rows)
+                for each in paths.values()
+            ]
+        result = pa.table(columns, names=list(paths))
+        return result.append_column(LINE, table[LINE]) if LINE in table.column_names else result
+
+    def _open(self, path: str) -> RowFile:
+        filesystem, _ = _resolve(self.root)
+        kind = _kind(path)
+        if kind == "parquet":
+            return ParquetRows(filesystem, path)
+        text, written = decode_file(filesystem, path, self.options.encoding)
+        if kind == "json":
+            return JsonFile(text.decode(), self.options.records, self.names)
+        return CsvFile(text, detect_dialect(text, written, self.options.delimiter, self.names))
+
+    def _partitions(self, path: str, names: Collection[str]) -> dict[str, str | None]:
+        """The columns that folders named `name=value` add to a file with `names`."""
+        _, root = _resolve(self.root)
+        parts = PurePosixPath(path.removeprefix(root)).parent.parts
+        pairs = (part.split("=", 1) for part in parts if re.match("[^=]+=", part))
+        return {
+            name: None if value == _NO_PARTITION else unquote(value)
+            for name, value in pairs
+            if name not in names
+        }
 
 
 class FilesAdapter:
     """A `DatasetAdapter` over one file, or one folder of files, for items and one for events.
 
-    Paths are local or URIs that pyarrow knows (`s3://bucket/items`). Parquet is read in chunks of
-    about 250,000 rows, a CSV or JSONL file in one. `item_columns` and `event_columns` map a
-    canonical column name to the shop's; a column that is not mapped has its canonical name. CSV
-    values stay strings. A line that cannot be split into columns is a row of nulls with its text in
+    Paths are local or URIs that pyarrow knows (`s3://bucket/items`). Files are Parquet, CSV or
+    JSON, by their suffix; text files may be compressed. `item_columns` and `event_columns` map a
+    canonical column name to the shop's, with dots into nested columns (`price.amount`); a column
+    that is not mapped has its canonical name, in any case. CSV values stay strings. Delimiter and
+    encoding are detected where they are not given; `records` names the list of rows in a JSON
+    object. A line that cannot be split into columns is a row of nulls with its text in
     `validate.LINE`, for quarantine.
 
     Raises NotFoundError for a path that does not exist, InputError for a file or column that cannot
@@ -43,44 +148,82 @@ class FilesAdapter:
         events_path: str,
         item_columns: Mapping[str, str] | None = None,
         event_columns: Mapping[str, str] | None = None,
+        *,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        records: str | None = None,
     ) -> None:
         self.items_path, self.events_path = str(items_path), str(events_path)
         self.item_columns, self.event_columns = dict(item_columns or {}), dict(event_columns or {})
-        _check_mapping(self.item_columns, ITEMS_RAW)
-        _check_mapping(self.event_columns, EVENTS_RAW)
+        options = TextOptions(delimiter=delimiter, encoding=encoding, records=records)
+        self._items = _canonical_source(self.items_path, options, ITEMS_RAW, self.item_columns)
+        self._events = _canonical_source(self.events_path, options, EVENTS_RAW, self.event_columns)
 
     def item_chunks(self) -> list[Chunk]:
-        if chunks := _chunks(self.items_path):
+        if chunks := self._items.chunks():
             return chunks
         raise InputError(f"{self.items_path} holds no items: give files that end in {_ENDINGS}")
 
     def event_chunks(self) -> list[Chunk]:
-        return _chunks(self.events_path)  # none in an empty folder: a shop that has just opened
+        return self._events.chunks()  # none in an empty folder: a shop that has just opened
 
     def fingerprint(self) -> str:
-        infos = []
-        for root in (self.items_path, self.events_path):
-            filesystem, path = _resolve(root)
-            infos += filesystem.get_file_info(_files(filesystem, path))
-        files = [(info.path, info.size, info.mtime_ns) for info in infos]
-        sources = repr(
-            (files, sorted(self.item_columns.items()), sorted(self.event_columns.items()))
-        )
-        return hashlib.sha256(sources.encode()).hexdigest()
+        sources = (self._items, self.item_columns), (self._events, self.event_columns)
+        parts = [
+            (source.fingerprint(), sorted(mapping.items()), source.options)
+            for source, mapping in sources
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        return _read(self.items_path, chunk, ITEMS_RAW, self.item_columns)
+        return self._items.read(chunk, _selection(ITEMS_RAW, self.item_columns))
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        return _read(self.events_path, chunk, EVENTS_RAW, self.event_columns)
+        return self._events.read(chunk, _selection(EVENTS_RAW, self.event_columns))
+
+    def unused_item_columns(self) -> list[str]:
+        """The columns of the first items file that no canonical column is made of."""
+        return _unused(self._items, _selection(ITEMS_RAW, self.item_columns))
+
+    def unused_event_columns(self) -> list[str]:
+        """The columns of the first events file that no canonical column is made of."""
+        return _unused(self._events, _selection(EVENTS_RAW, self.event_columns))
 
 
-def _check_mapping(columns: Mapping[str, str], schema: pa.Schema) -> None:
-    for name in columns:
+def _canonical_source(
+    root: str, options: TextOptions, schema: pa.Schema, mapping: Mapping[str, str]
+) -> FileSource:
+    for name in mapping:
         if name not in schema.names:
             raise InputError(
                 f"there is no canonical column {name!r}: map one of {', '.join(schema.names)}"
             )
+    return FileSource(root, options, frozenset([*schema.names, *mapping.values()]))
+
+
+def _selection(schema: pa.Schema, mapping: Mapping[str, str]) -> Selection:
+    required = REQUIRED["items" if schema is ITEMS_RAW else "events"]
+    return partial(
+        resolve_columns, canonical=schema.names, mapping=mapping, required=frozenset(required)
+    )
+
+
+def read_file(path: str, options: TextOptions | None = None) -> pa.Table:
+    """All rows of a file under its own column names, and `validate.LINE` where a line is
+    malformed."""
+    _, inner = _resolve(path)
+    source = FileSource(path, options or TextOptions())
+    chunks = source.chunks() or [Chunk(inner, 0, 0)]
+    return pa.concat_tables([source.read(chunk) for chunk in chunks])
+
+
+def _unused(source: FileSource, select: Selection) -> list[str]:
+    filesystem, root = _resolve(source.root)
+    for path in _files(filesystem, root)[:1]:
+        names = source.column_names(path)
+        used = {each.place for each in select(path, names).values()}
+        return [name for place, name in enumerate(names) if place not in used]
+    return []
 
 
 def _resolve(path: str) -> tuple[fs.FileSystem, str]:
@@ -91,97 +234,36 @@ def _resolve(path: str) -> tuple[fs.FileSystem, str]:
     )
 
 
-def _chunks(root: str) -> list[Chunk]:
-    filesystem, path = _resolve(root)
-    chunks = []
-    for file in _files(filesystem, path):
-        with _read_errors(file):
-            rows = _count_rows(filesystem, file)
-        step = CHUNK_ROWS if file.endswith(".parquet") else max(rows, 1)
-        chunks += [Chunk(file, start, min(step, rows - start)) for start in range(0, rows, step)]
-    return chunks
-
-
-def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
-    """`path` itself, or the files under it whose names do not begin with "_" or "."; sorted."""
-    info = filesystem.get_file_info(path)
+def _files(filesystem: fs.FileSystem, root: str) -> list[str]:
+    """`root` itself, or the files under it; not those that it or a folder calls "_..." or "."."""
+    info = filesystem.get_file_info(root)
     if info.type == fs.FileType.NotFound:
-        raise NotFoundError(f"there is nothing at {path}: give the path of a file or folder")
-    selector = fs.FileSelector(path, recursive=True)
-    infos = [info] if info.is_file else filesystem.get_file_info(selector)
-    files = sorted(
-        each.path for each in infos if each.is_file and not each.base_name.startswith(("_", "."))
-    )
-    for file in files:
-        if not file.endswith(_SUFFIXES):
-            raise InputError(f"{file} cannot be read: give files that end in {_ENDINGS}")
-    return files
+        raise NotFoundError(f"there is nothing at {root}: give the path of a file or folder")
+    if info.is_file:
+        return [root] if _kind(root) else []
+    infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+    files = sorted(each.path for each in infos if each.is_file)
+    hidden = re.compile(r"(^|/)[_.][^/=]*(/|$)")
+    return [file for file in files if not hidden.search(file.removeprefix(root)) and _kind(file)]
+
+
+def _kind(path: str) -> str:
+    """parquet, csv or json."""
+    name = PurePosixPath(path).name.lower()
+    suffix = PurePosixPath(re.sub(r"\.(gz|zst|bz2|zip)$", "", name)).suffix
+    if suffix not in _KINDS:
+        raise InputError(
+            f"{path} cannot be read: give files that end in {_ENDINGS}, or in one of these and "
+            ".gz, .zst, .bz2 or .zip"
+        )
+    return _KINDS[suffix]
 
 
 @contextmanager
 def _read_errors(path: str) -> Iterator[None]:
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read ({error}): write it again, or remove it"
         ) from error
-
-
-def _count_rows(filesystem: fs.FileSystem, path: str) -> int:
-    if path.endswith(".parquet"):
-        with filesystem.open_input_file(path) as file:
-            return pq.ParquetFile(file).metadata.num_rows
-    if path.endswith(".csv"):
-        return read_csv(filesystem, path).num_rows
-    return len(json_lines(filesystem, path))
-
-
-def _read(root: str, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]) -> pa.Table:
-    filesystem, _ = _resolve(root)
-    with _read_errors(chunk.path):
-        if chunk.path.endswith(".parquet"):
-            return _read_parquet(filesystem, chunk, schema, mapping)
-        read = read_csv if chunk.path.endswith(".csv") else read_jsonl
-        whole = read(filesystem, chunk.path)
-    columns = _columns(
-        chunk.path, [name for name in whole.column_names if name != LINE], schema, mapping
-    )
-    lines = [LINE] if LINE in whole.column_names else []
-    table = whole.select([*columns.values(), *lines]).rename_columns([*columns, *lines])
-    return table.slice(chunk.start, chunk.rows)
-
-
-def _columns(
-    path: str, names: Sequence[str], schema: pa.Schema, mapping: Mapping[str, str]
-) -> dict[str, str]:
-    """Canonical name -> the file's, for the columns that the file has."""
-    columns = {field.name: mapping.get(field.name, field.name) for field in schema}
-    required = REQUIRED["items" if schema is ITEMS_RAW else "events"]
-    for name, theirs in columns.items():
-        if theirs not in names and (name in mapping or name in required):
-            raise InputError(
-                f"{path} has no column {theirs!r} for {name}: map one of {', '.join(names)}"
-            )
-    return {name: theirs for name, theirs in columns.items() if theirs in names}
-
-
-def _read_parquet(
-    filesystem: fs.FileSystem, chunk: Chunk, schema: pa.Schema, mapping: Mapping[str, str]
-) -> pa.Table:
-    """Reads only the row groups that the chunk lies in."""
-    with filesystem.open_input_file(chunk.path) as file:
-        parquet = pq.ParquetFile(file)
-        groups = [
-            parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)
-        ]
-        stops = np.cumsum(groups)
-        first, last = np.searchsorted(
-            stops, [chunk.start, chunk.start + chunk.rows - 1], side="right"
-        )
-        columns = _columns(chunk.path, parquet.schema_arrow.names, schema, mapping)
-        table = parquet.read_row_groups(
-            range(first, last + 1), columns=list(dict.fromkeys(columns.values()))
-        )
-    table = table.slice(chunk.start - (stops[first] - groups[first]), chunk.rows)
-    return table.select(list(columns.values())).rename_columns(list(columns))

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from recsys.interfaces import Chunk
 
 ROWS_PER_CHUNK = 250_000
+
+
+class ParquetRows:
+    """A `text_files.RowFile` of which only the row groups that rows lie in are read."""
+
+    def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
+        self._filesystem, self._path = filesystem, path
+
+    @cached_property
+    def _metadata(self) -> pq.FileMetaData:
+        with self._filesystem.open_input_file(self._path) as file:
+            return pq.read_metadata(file)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return list(self._metadata.schema.to_arrow_schema().names)
+
+    @property
+    def num_rows(self) -> int:
+        return self._metadata.num_rows
+
+    def read(self, columns: Sequence[int], start: int, rows: int) -> pa.Table:
+        names = [self.names[column] for column in columns]
+        if rows == 0:
+            schema = self._metadata.schema.to_arrow_schema()
+            return pa.schema([schema.field(name) for name in names]).empty_table()
+        with self._filesystem.open_input_file(self._path) as file:
+            parquet = pq.ParquetFile(file)
+            groups = [
+                parquet.metadata.row_group(group).num_rows
+                for group in range(parquet.num_row_groups)
+            ]
+            stops = np.cumsum(groups)
+            first, last = np.searchsorted(stops, [start, start + rows - 1], side="right")
+            table = parquet.read_row_groups(
+                range(first, last + 1), columns=list(dict.fromkeys(names))
+            )
+        return table.slice(start - (stops[first] - groups[first]), rows).select(names)
 
 
 def row_chunks(path: Path) -> list[Chunk]:

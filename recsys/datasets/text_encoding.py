@@ -36,7 +36,7 @@ _INSIDE_WORD = re.compile(r"(?<=[^\W\d_])[^\w\s\x00-\x7f’‘´`·‐‑–—/
 
 
 def detect_encoding(data: bytes, path: str) -> str:
-    """Python's name of the encoding. UTF-8 unless a mark, zero bytes or invalid bytes say otherwise.
+    """Python's name of the encoding: UTF-8 unless a mark, zero bytes or invalid bytes say not.
 
     Raises InputError where the texts beyond ASCII are too few to tell two encodings apart."""
     for mark, encoding in _BOMS.items():
@@ -49,11 +49,18 @@ def detect_encoding(data: bytes, path: str) -> str:
     return _legacy_encoding(data, path)
 
 
-def to_utf8(data: bytes, encoding: str) -> bytes:
-    """The text as UTF-8 without a mark; a byte that the encoding has not becomes U+FFFD."""
-    if encoding in ("utf-8", "utf-8-sig") and is_utf8(data):
-        return data.removeprefix(codecs.BOM_UTF8)
-    return data.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
+def to_utf8(data: bytes, encoding: str) -> tuple[bytes, bool]:
+    """The text as UTF-8 without a mark, and whether a byte was none of the encoding's: it becomes
+    U+FFFD.
+
+    Raises LookupError for an encoding that Python has not."""
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and is_utf8(data):
+        return data.removeprefix(codecs.BOM_UTF8), False
+    try:
+        text, damaged = data.decode(encoding), False
+    except UnicodeDecodeError:
+        text, damaged = data.decode(encoding, "replace"), True
+    return text.removeprefix("\ufeff").encode("utf-8", "replace"), damaged
 
 
 def is_utf8(data: bytes) -> bool:
@@ -71,7 +78,7 @@ def _utf16(sample: bytes) -> str | None:
     """UTF-16 without a mark: ASCII characters have a zero byte on one side."""
     zeros = np.frombuffer(sample, np.uint8) == 0
     even, odd = int(zeros[::2].sum()), int(zeros[1::2].sum())
-    if max(even, odd) < 10 * min(even, odd) or max(even, odd) < len(sample) // 20:
+    if max(even, odd) <= 10 * min(even, odd) or max(even, odd) < len(sample) / 20:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
 

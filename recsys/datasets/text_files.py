@@ -1,93 +1,147 @@
-"""CSV and JSONL files as tables; a line that is malformed is a row of nulls with its text in
+"""CSV files as tables of strings; a line that is malformed is a row of nulls with its text in
 `LINE`."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-from pyarrow import fs
 
+from recsys.datasets.casts import to_mask
+from recsys.datasets.csv_records import Records, find_records
+from recsys.datasets.text_format import TextFormat
 from recsys.datasets.validate import LINE
 
+_BLOCK_BYTES = 16 << 20
+_MAX_BLOCK_BYTES = (1 << 31) - 1
+_MAX_HEADER = 1 << 20
+#: How databases write a null.
+_NULL = r"\N"
 
-def _read_text(filesystem: fs.FileSystem, path: str) -> str:
-    """Bytes that are not UTF-8 become U+FFFD, which validation rejects in ids."""
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read().decode("utf-8-sig", "replace")
+
+class RowFile(Protocol):
+    """A file of rows; columns go by place, since a name may be there twice."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def read(self, columns: Sequence[int], start: int, rows: int) -> pa.Table:
+        """Rows start..start+rows-1; the column `LINE` comes last where a line is malformed."""
+        ...
 
 
-def read_csv(filesystem: fs.FileSystem, path: str) -> pa.Table:
-    """All values as strings; lines of another number of columns are in `LINE`."""
-    text = _read_text(filesystem, path)
-    header = next(csv.reader(io.StringIO(text[:100_000], newline="")), [])
-    malformed: list[pyarrow.csv.InvalidRow] = []
+class CsvFile:
+    """A CSV text in UTF-8 whose lines end in "\n"."""
 
-    def collect(row: pyarrow.csv.InvalidRow) -> str:
-        malformed.append(row)
-        return "skip"
+    def __init__(self, text: bytes, dialect: TextFormat) -> None:
+        self.dialect = dialect
+        self.names: list[str]
+        self.names, header_lines = _read_header(text, dialect)
+        self._body = _skip_lines(text, header_lines)
 
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(text.encode()),
-        # With threads a bad line has no number.
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=16 << 20),
-        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=collect),
-        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
+    @cached_property
+    def _records(self) -> Records:
+        return find_records(self._body, self.dialect, len(self.names))
+
+    @property
+    def num_rows(self) -> int:
+        return self._records.count
+
+    def read(self, columns: Sequence[int], start: int, rows: int) -> pa.Table:
+        """All values as strings; lines of another number of columns are in `LINE`."""
+        return self._table(columns).slice(start, rows)
+
+    def _table(self, columns: Sequence[int]) -> pa.Table:
+        text, malformed = self._records.text, dict[int, str]()
+        if text.strip(b"\n"):
+            try:
+                table = self._parse(columns, malformed, _BLOCK_BYTES)
+            except pa.ArrowInvalid:  # a record is longer than a block
+                malformed.clear()
+                table = self._parse(columns, malformed, min(len(text) + 1, _MAX_BLOCK_BYTES))
+        else:
+            table = pa.table([pa.array([], pa.string())] * len(columns), list(map(str, columns)))
+        table = table.rename_columns([self.names[column] for column in columns])
+        if self.dialect.damaged:
+            table = _set_damaged_aside(table, self.dialect.delimiter)
+        return insert_malformed(insert_malformed(table, malformed), self._records.stray)
+
+    def _parse(
+        self, columns: Sequence[int], malformed: dict[int, str], block_bytes: int
+    ) -> pa.Table:
+        def collect(row: pyarrow.csv.InvalidRow) -> str:
+            malformed[row.number - 1] = row.text
+            return "skip"
+
+        # By place, since a name may be there twice.
+        places = list(map(str, range(len(self.names))))
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(self._records.text),
+            # With threads a bad line has no number.
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=places),
+            pyarrow.csv.ParseOptions(
+                delimiter=self.dialect.delimiter,
+                quote_char=self.dialect.quote or False,
+                escape_char=self.dialect.escape or False,
+                newlines_in_values=True,
+                invalid_row_handler=collect,
+            ),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()),
+                include_columns=[places[column] for column in columns],
+                null_values=[_NULL],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+
+def _read_header(text: bytes, dialect: TextFormat) -> tuple[list[str], int]:
+    """The names without white space around them, and the number of lines before the first row."""
+    body = _skip_lines(text[:_MAX_HEADER], dialect.preamble).decode("utf-8", "replace")
+    reader = csv.reader(
+        io.StringIO(body, newline=""),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        escapechar=dialect.escape or None,
     )
-    # The header is row 1 of the file, blank lines have no number.
-    return _insert_malformed(table, {row.number - 2: row.text for row in malformed})
-
-
-def json_lines(filesystem: fs.FileSystem, path: str) -> list[str]:
-    """The lines that are not blank."""
-    return [line for line in _read_text(filesystem, path).split("\n") if line.strip()]
-
-
-def read_jsonl(filesystem: fs.FileSystem, path: str) -> pa.Table:
-    """Columns of the types that Arrow infers; lines that are no JSON object are in `LINE`."""
-    lines = json_lines(filesystem, path)
-    records = [_record(line) for line in lines]
-    objects = [record for record in records if record is not None]
-    names = dict.fromkeys(name for record in objects for name in record)
-    table = pa.table(
-        {name: _json_column([record.get(name) for record in objects]) for name in names}
-    )
-    malformed = {row: lines[row] for row, record in enumerate(records) if record is None}
-    return _insert_malformed(table, malformed)
-
-
-def _record(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+        header = next((row for row in reader if row), [])
+    except csv.Error as error:
+        raise pa.ArrowInvalid(f"its header cannot be split into names: {error}") from error
+    return [name.strip() for name in header], dialect.preamble + reader.line_num
 
 
-def _json_column(values: list[Any]) -> pa.Array:
-    """As Arrow infers it; values of several types as texts."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, ValueError, OverflowError):
-        texts = [
-            value if value is None or isinstance(value, str) else json.dumps(value)
-            for value in values
-        ]
-        # "\\ud800" is JSON but no text: like other broken characters it becomes U+FFFD.
-        sound = [
-            text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            for text in texts
-        ]
-        return pa.array(sound, pa.string())
+def _skip_lines(text: bytes, lines: int) -> bytes:
+    position = 0
+    for _ in range(lines):
+        position = text.find(b"\n", position) + 1 or len(text)
+    return text[position:]
 
 
-def _insert_malformed(table: pa.Table, malformed: Mapping[int, str]) -> pa.Table:
+def _set_damaged_aside(table: pa.Table, delimiter: str) -> pa.Table:
+    """Rows with a replacement character as nulls, their cells in `LINE`."""
+    damaged_N = np.zeros(table.num_rows, bool)
+    for column in table.columns:
+        damaged_N |= to_mask(pc.match_substring(column, "\ufffd"))
+    cells = zip(*(column.to_pylist() for column in table.filter(damaged_N).columns), strict=True)
+    lines = [delimiter.join(cell or "" for cell in row) for row in cells]
+    rows = np.flatnonzero(damaged_N).tolist()
+    return insert_malformed(table.filter(~damaged_N), dict(zip(rows, lines, strict=True)))
+
+
+def insert_malformed(table: pa.Table, malformed: Mapping[int, str]) -> pa.Table:
     """The table with the malformed lines at their rows: nulls, and their text in `LINE`."""
     if not malformed:
         return table

@@ -26,9 +26,11 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\
 class TextFormat:
     """`compression` is "" for none, `quote` is "" where quotes are characters like others, and
     `escape` is "" where a quote inside quotes is doubled. `preamble` lines stand before the header
-    of a CSV. Delimiter, quotes and preamble mean nothing for JSON."""
+    of a CSV. Delimiter, quotes and preamble mean nothing for JSON. `damaged` is whether some bytes
+    are none of the encoding's."""
 
     encoding: str = "utf-8"
+    damaged: bool = False
     compression: str = ""
     delimiter: str = ","
     quote: str = '"'
@@ -46,10 +48,11 @@ class TextOptions:
     records: str | None = None
 
 
-def read_text(
+def decode_file(
     filesystem: fs.FileSystem, path: str, encoding: str | None = None
 ) -> tuple[bytes, TextFormat]:
-    """The text in UTF-8 with lines that end in "\\n", and its encoding and compression.
+    """The text in UTF-8 with lines that end in "\\n", and its encoding and compression; a byte that
+    the encoding has not is U+FFFD.
 
     Raises InputError for an encoding that is not known or cannot be told."""
     with filesystem.open_input_file(path) as file:
@@ -59,12 +62,12 @@ def read_text(
         data = _unzip(file, path) if compression == "zip" else _decompress(file, compression)
     encoding = encoding or detect_encoding(data, path)
     try:
-        text = to_utf8(data, encoding)
+        text, damaged = to_utf8(data, encoding)
     except LookupError as error:
         raise InputError(f"there is no encoding {encoding!r}: name one that Python has") from error
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return text, TextFormat(encoding=encoding, compression=compression)
+    return text, TextFormat(encoding=encoding, damaged=damaged, compression=compression)
 
 
 def _decompress(file: pa.NativeFile, compression: str) -> bytes:
@@ -88,7 +91,7 @@ def detect_format(
     names: Collection[str] = (),
 ) -> TextFormat:
     """The format of a text file; a header with one of `names` decides between delimiters."""
-    text, written = read_text(filesystem, path, options.encoding)
+    text, written = decode_file(filesystem, path, options.encoding)
     return detect_dialect(text, written, options.delimiter, names)
 
 
@@ -104,8 +107,8 @@ def detect_dialect(
     if match := re.match(r"sep=(.)\n", sample):  # how Excel is told of the delimiter
         return replace(settled, delimiter=delimiter or match[1], preamble=1)
     candidates = [replace(settled, delimiter=each) for each in delimiter or DELIMITERS]
-    known = {name.casefold() for name in names}
-    ranked = [_rank(sample, each, known) for each in candidates]
+    folded = {name.casefold() for name in names}
+    ranked = [_rank(sample, each, folded) for each in candidates]
     best = max(range(len(ranked)), key=lambda each: ranked[each][0])
     return replace(candidates[best], preamble=ranked[best][1])
 

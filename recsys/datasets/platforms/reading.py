@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from recsys.datasets.files import _resolve
-from recsys.datasets.text_files import _read_text, read_csv, read_jsonl
+from recsys.datasets.files import _resolve, read_file
+from recsys.datasets.text_format import decode_file
 from recsys.errors import InputError, NotFoundError
 
 
@@ -36,15 +35,16 @@ def export_files(path: str) -> list[str]:
 
 def read_export(path: str) -> pa.Table:
     """A file's rows under its own column names; cells of a text file are texts."""
-    filesystem, inner = _resolve(path)
-    if path.endswith(".parquet"):
-        return pq.read_table(inner, filesystem=filesystem)
-    return (read_csv if path.endswith(".csv") else read_jsonl)(filesystem, inner)
+    return read_file(path)
+
+
+def _read_text(path: str) -> str:
+    return decode_file(*_resolve(path))[0].decode()
 
 
 def read_documents(path: str) -> Iterator[Any]:
     """The JSON documents of a file: one, or one a line."""
-    text = _read_text(*_resolve(path))
+    text = _read_text(path)
     try:
         yield json.loads(text)
         return
@@ -62,7 +62,7 @@ def read_documents(path: str) -> Iterator[Any]:
 def read_records(path: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The JSON objects of a file, which is an array or has one a line, and the lines that are
     none."""
-    text = _read_text(*_resolve(path))
+    text = _read_text(path)
     if text.lstrip().startswith("["):
         try:
             values = json.loads(text)

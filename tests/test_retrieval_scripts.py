@@ -15,15 +15,15 @@ from recsys.understanding.phrases import mine_phrases
         ("无线耳机", ["无线耳机"]),
         ("苹果数据线", ["苹果", "数据线"]),
         ("ワイヤレス", ["ワイヤレス"]),
-        ("日本語です", ["日本語です"]),
+        ("日本語です", ["日本語", "です"]),
         ("무선이어폰", ["무선이어폰"]),
         ("佐々木", ["佐々木"]),
-        ("佐々木の鍋", ["佐々木の鍋"]),
+        ("佐々木の鍋", ["佐々木", "の", "鍋"]),
         ("鍋", ["鍋"]),
         ("々", ["々"]),
     ],
 )
-def test_chinese_is_cut_into_words_and_japanese_and_korean_are_not(
+def test_chinese_and_japanese_are_cut_into_words_and_korean_is_not(
     run: str, words: list[str]
 ) -> None:
     assert segment(run) == words

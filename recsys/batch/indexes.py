@@ -32,7 +32,8 @@ def build_lexical(night: NightRun, shard: int) -> ShardResult:
     """The BM25 index over the catalogue's fields."""
     items = night.open_table(files.ITEMS)
     with tempfile.TemporaryDirectory() as folder:
-        LexicalIndex.build(searchable_fields(items), FIELD_BOOSTS).save(Path(folder))
+        languages = night.setup.catalogue.languages
+        LexicalIndex.build(searchable_fields(items), FIELD_BOOSTS, languages).save(Path(folder))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             name = f"{files.LEXICAL.name}{file.relative_to(folder).as_posix()}"
             night.assemble(name, file.read_bytes())

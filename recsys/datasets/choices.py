@@ -27,12 +27,17 @@ class CatalogueChoices:
     have there becomes typed columns too, of the kind that its values have.
 
     `event_words` says what words of the log mean, one of `event_words.MEANINGS` each, beside and
-    before those that are known. A user id among `guest_ids` (without case) is nobody's."""
+    before those that are known. A user id among `guest_ids` (without case) is nobody's.
+
+    `languages` are those of Latin script that its texts are in, as `retrieval.text.stems.LATIN`
+    names them (german, french): words are found in all their forms. None: as the texts look; a
+    catalogue of short titles may have to say it."""
 
     attributes: tuple[Attribute, ...] = ()
     infer_attributes: bool = False
     event_words: Mapping[str, str] = field(default_factory=dict)
     guest_ids: tuple[str, ...] = GUEST_IDS
+    languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         require_distinct(self.attributes)

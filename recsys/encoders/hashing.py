@@ -25,7 +25,7 @@ class HashingEncoder:
             raise ValueError(f"dim is {dim}: give at least 1")
         self.dim = dim
         # The version counts up when the terms that `index_terms` makes of a text change.
-        self.space = f"hashing-{dim}-v2"
+        self.space = f"hashing-{dim}-v3"
 
     def tokenize(self, texts: Sequence[str]) -> pa.ListArray:
         """A token is 31 bits of its feature's CRC-32; a text without words has the one feature

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.retrieval.text.scripts import CJK, segment
+from recsys.retrieval.text.scripts import CJK, is_han, segment
 from recsys.understanding.suggestions import MAX_CHARACTERS, completion_key
 
 #: Phrases counted at a time: 2 million take about 400 MB.
@@ -144,7 +144,7 @@ class _Segment:
         spans, is_content_word = [], []
         for match in _TOKEN.finditer(text):
             start = match.start()
-            for word in segment(match[1]) if match[1] else [match[0]]:
+            for word in segment(match[0]) if is_han(match[0]) else [match[0]]:
                 spans.append((start, start + len(word)))
                 is_content_word.append(word not in _STOP_WORDS)
                 start += len(word)

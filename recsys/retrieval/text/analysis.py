@@ -9,13 +9,40 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from recsys.retrieval.text.scripts import CJK, fold, is_han, segment, starts_with_cjk
+from recsys.retrieval.text.scripts import (
+    CJK,
+    SOUTHEAST_ASIAN,
+    dictionary_words,
+    fold,
+    fold_marks,
+    is_korean,
+    mark_class,
+    segment,
+    starts_with_cjk,
+)
 
+_UNSPACED = f"{CJK}{SOUTHEAST_ASIAN}"
 _NUMBER = r"\d+(?:[.,/]\d+)*"
-_WORD = rf"(?:{_NUMBER}|[^\W\d_{CJK}][^\W_{CJK}]*)"
+_LETTER = rf"[^\W\d_{_UNSPACED}]"
 _POSSESSIVE = r"['’]s\b"
 _BY = r"(?<=\d)\s*x\s*(?=\d)"  # 4x8, 4 x 8: two numbers
-_TOKEN = re.compile(rf"{_POSSESSIVE}|{_BY}|([{CJK}]+)|({_WORD}(?:[-_]{_WORD})*)")
+#: Between the parts of a compound: O'Brannock too, but not 5'10.
+_JOINT = rf"(?:[-_]|(?!{_POSSESSIVE})(?<=[^\W\d_])['’ʼ](?=[^\W\d_]))"
+_PART = re.compile("[^-_'’ʼ]+")
+
+
+def _token_pattern(inner: str) -> re.Pattern[str]:
+    """Tokens, of whose words `inner` matches a character after the first."""
+    word = rf"(?:{_NUMBER}|{_LETTER}{inner}*)"
+    return re.compile(
+        rf"{_POSSESSIVE}|{_BY}|([{CJK}]+)|([{SOUTHEAST_ASIAN}]+)|({word}(?:{_JOINT}{word})*)"
+    )
+
+
+_TOKEN = _token_pattern(rf"[^\W_{_UNSPACED}]")
+_MARK = re.compile(f"[{mark_class()}]")
+#: Three times slower, for texts with marks.
+_TOKEN_WITH_MARKS = _token_pattern(rf"(?:[^\W_{_UNSPACED}]|{_MARK.pattern})")
 _FRACTION = re.compile("[¼-¾⅐-⅞]")
 
 #: Units of measure as Home Depot's titles write them: there the long and the short form are the
@@ -39,6 +66,13 @@ UNITS = {
     "pack": "pk",
 }
 
+#: English nouns whose plural no suffix rule finds.
+IRREGULAR_PLURALS = {
+    "shelves": "shelf", "knives": "knife", "leaves": "leaf", "loaves": "loaf", "halves": "half",
+    "scarves": "scarf", "wolves": "wolf", "calves": "calf", "men": "man", "women": "woman",
+    "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse",
+}  # fmt: skip
+
 
 class Term(NamedTuple):
     """An index term and its character offsets. `is_primary` is false where other terms of the text
@@ -52,11 +86,13 @@ class Term(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A word: its stem (of a compound, the parts joined), its folded form, and its index terms."""
+    """A word: its stem (of a compound, the parts joined), its folded form, its index terms, and its
+    spelling, in lower case with the accents and marks that it came with."""
 
     stem: str
     folded: str
     terms: tuple[Term, ...]
+    spelling: str
 
     @property
     def is_cjk(self) -> bool:
@@ -66,11 +102,17 @@ class Token(NamedTuple):
 def index_terms(text: str) -> list[str]:
     """The index terms of a text, items' and queries' alike, in order, repeats kept.
 
-    Case and width are folded, plurals stemmed, units of measure shortened; 1.5 and 1/2 stay whole,
-    12in gives 12 and in, 4x8 gives 4 and 8; AB-123 gives ab, 123 and ab123. A run of Chinese gives
-    its words and its character bigrams, one of Japanese or Korean its bigrams; a character that
-    stands alone gives itself."""
-    return [term.text for token in _tokens(fold_fractions(text)) for term in token.terms]
+    Case, width, accents and vowel marks are folded, plurals stemmed, units of measure shortened;
+    1.5 and 1/2 stay whole, 12in gives 12 and in, 4x8 gives 4 and 8; AB-123 gives ab, 123 and ab123.
+    A run of Chinese or Japanese gives its words and its character bigrams, one of Korean its
+    bigrams; a character that stands alone gives itself. One of Thai, Lao, Khmer or Myanmar gives
+    its words."""
+    return [term.text for token in index_tokens(text) for term in token.terms]
+
+
+def index_tokens(text: str) -> Iterator[Token]:
+    """The words of a text in order; offsets are those of the folded text."""
+    return _tokens(fold_fractions(text))
 
 
 def tokenize(text: str) -> list[Token]:
@@ -81,6 +123,8 @@ def tokenize(text: str) -> list[Token]:
 
 def fold_fractions(text: str) -> str:
     """`fold`, with ½ as " 1/2"."""
+    if text.isascii():
+        return text.lower()
     return fold(_FRACTION.sub(r" \g<0>", text)).replace("\u2044", "/")
 
 
@@ -124,38 +168,50 @@ def _with_original_offsets(token: Token, starts: list[int], ends: list[int]) -> 
 
 
 def _tokens(folded: str) -> Iterator[Token]:
-    for match in _TOKEN.finditer(folded):
-        run, compound = match.groups()
+    pattern = _TOKEN_WITH_MARKS if not folded.isascii() and _MARK.search(folded) else _TOKEN
+    for match in pattern.finditer(folded):
+        run, southeast_asian, compound = match.groups()
         if run:
             yield from _cjk_tokens(run, match.start())
+        elif southeast_asian:
+            yield from _southeast_asian_tokens(southeast_asian, match.start())
         elif compound:
             yield _compound_token(compound, match.start())
 
 
 def _compound_token(compound: str, offset: int) -> Token:
-    if "-" not in compound and "_" not in compound:
-        stem = s_stem(compound)
-        return Token(stem, compound, (Term(stem, offset, offset + len(compound)),))
-    parts = list(re.finditer("[^-_]+", compound))
-    joined = "".join(part.group() for part in parts)
+    folded = fold_marks(compound)
+    parts = [] if compound.isalnum() else list(_PART.finditer(compound))
+    if len(parts) < 2:
+        stem = s_stem(folded)
+        return Token(stem, folded, (Term(stem, offset, offset + len(compound)),), compound)
+    joined = "".join(_PART.findall(folded))
     terms = [
-        Term(s_stem(part.group()), offset + part.start(), offset + part.end()) for part in parts
+        Term(s_stem(fold_marks(part.group())), offset + part.start(), offset + part.end())
+        for part in parts
     ]
     whole = Term(s_stem(joined), offset, offset + len(compound), is_primary=False)
-    return Token(whole.text, joined, (*terms, whole))
+    return Token(whole.text, joined, (*terms, whole), "".join(part.group() for part in parts))
+
+
+def _southeast_asian_tokens(run: str, offset: int) -> Iterator[Token]:
+    for word in dictionary_words(run):
+        if any(map(str.isalnum, word)):
+            yield Token(word, word, (Term(word, offset, offset + len(word)),), word)
+        offset += len(word)
 
 
 def _cjk_tokens(run: str, offset: int) -> Iterator[Token]:
     low = 0
     for word in segment(run):
-        yield Token(word, word, tuple(_cjk_terms(run, low, low + len(word), offset)))
+        yield Token(word, word, tuple(_cjk_terms(run, low, low + len(word), offset)), word)
         low += len(word)
 
 
 def _cjk_terms(run: str, low: int, high: int, offset: int) -> Iterator[Term]:
-    """The word run[low:high] where the run is Chinese or one character, and the bigrams that begin
-    in it."""
-    if len(run) == 1 or is_han(run):
+    """The word run[low:high] where the run is not Korean, or one character, and the bigrams that
+    begin in it."""
+    if len(run) == 1 or not is_korean(run):
         yield Term(run[low:high], offset + low, offset + high, is_primary=high - low < 3)
     for start in range(low, min(high, len(run) - 1)):
         begin, end = offset + start, offset + start + 2
@@ -166,6 +222,8 @@ def _cjk_terms(run: str, low: int, high: int, offset: int) -> Iterator[Term]:
 def s_stem(word: str) -> str:
     """The S-stemmer (Harman, How effective is suffixing?, JASIS 1991), which here removes -es after
     sibilants too; then `UNITS`."""
+    if word in IRREGULAR_PLURALS:
+        return IRREGULAR_PLURALS[word]
     if (
         len(word) > 3
         and word.isalpha()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from recsys.arrays import Candidates, Requests
-from recsys.retrieval.text.analysis import index_terms
+from recsys.retrieval.text.analysis import index_tokens
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
+from recsys.retrieval.text.stems import StemClasses, detect_languages
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.retrieval.vectors.exact import check_k, empty_top_k, top_k_columns
 from recsys.types import Floats, Ints, Mask, Rows
@@ -19,20 +21,26 @@ from recsys.types import Floats, Ints, Mask, Rows
 #: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
 #: and rarely repeat a word.
 K1, B = 0.6, 0.6
+#: Beside the arrays of bm25s: the catalogue's languages, and how it spells the words with accents.
+LANGUAGES_FILE = "languages.json"
 
 
 class LexicalIndex:
     """BM25 with term weights precomputed (Lù 2024, BM25S), as arrays that a process can map from a
     file."""
 
-    def __init__(self, bm25: Any) -> None:
-        self._bm25 = bm25
+    def __init__(
+        self, bm25: Any, languages: Sequence[str] = (), spellings: Sequence[str] = ()
+    ) -> None:
+        self._bm25, self.languages, self._spellings = bm25, tuple(languages), spellings
         # sorted; "" stands for the vocabulary of a catalogue without words
         terms = [term for term in bm25.vocab_dict if term]
         self._indptr, self._rows, self._data = (
             bm25.scores[name] for name in ("indptr", "indices", "data")
         )
-        self._vocabulary = Vocabulary(terms, np.diff(self._indptr)[: len(terms)], self.items)
+        stem_classes = StemClasses(terms, languages, spellings)
+        frequencies = np.diff(self._indptr)[: len(terms)]
+        self._vocabulary = Vocabulary(terms, frequencies, self.items, stem_classes)
 
     @property
     def items(self) -> int:
@@ -53,8 +61,16 @@ class LexicalIndex:
         return self._posting(term_id)[0]
 
     @classmethod
-    def build(cls, fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> LexicalIndex:
+    def build(
+        cls,
+        fields: Mapping[str, Sequence[str]],
+        boosts: Mapping[str, int],
+        languages: Sequence[str] | None = None,
+    ) -> LexicalIndex:
         """An index of I items from I texts a field; a field without a boost counts once.
+
+        `languages` are those of Latin script whose inflections are to be found (names of
+        `stems.LATIN`), by default those that the catalogue is written in.
 
         Simple BM25F: a term of a field counts boost times in the item, and so in its length
         (Robertson, Zaragoza & Taylor, Simple BM25 extension to multiple weighted fields, CIKM
@@ -64,28 +80,37 @@ class LexicalIndex:
 
         _check_fields(fields, boosts)
         vocabulary: dict[str, int] = {}
+        spellings: set[str] = set()
         ids = [
             [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
-            for terms in _item_terms(fields, boosts)
+            for terms in _item_terms(fields, boosts, spellings)
         ]
+        if languages is None:
+            languages = detect_languages(
+                [" ".join(texts) for texts in zip(*fields.values(), strict=True)]
+            )
         terms = sorted(vocabulary) or [""]
         sorted_id_of = {vocabulary.get(term): sorted_id for sorted_id, term in enumerate(terms)}
         sorted_ids = [[sorted_id_of[term_id] for term_id in item] for item in ids]
         sorted_vocabulary = {term: sorted_id for sorted_id, term in enumerate(terms)}
         bm25 = bm25s.BM25(k1=K1, b=B)
         bm25.index((sorted_ids, sorted_vocabulary), create_empty_token=False, show_progress=False)
-        return cls(bm25)
+        return cls(bm25, languages, sorted(spellings))
 
     def save(self, folder: Path) -> None:
         """Writes the index; the same texts give the same bytes."""
         self._bm25.save(folder, show_progress=False)
+        languages = {"languages": self.languages, "spellings": self._spellings}
+        (folder / LANGUAGES_FILE).write_text(json.dumps(languages), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> LexicalIndex:
         """The index with its arrays memory-mapped."""
         import bm25s
 
-        return cls(bm25s.BM25.load(folder, mmap=True))
+        file = folder / LANGUAGES_FILE
+        languages = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return cls(bm25s.BM25.load(folder, mmap=True), **languages)
 
     def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32: BM25 of every item, 0 where no term matches.
@@ -208,15 +233,19 @@ class LexicalRetriever:
 
 
 def _item_terms(
-    fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]
+    fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int], spellings: set[str]
 ) -> Iterator[list[str]]:
-    names = list(fields)
+    """Each item's terms, as often as they count; adds the words with accents to `spellings`."""
     for texts in zip(*fields.values(), strict=True):
-        yield [
-            term
-            for name, text in zip(names, texts, strict=True)
-            for term in index_terms(text) * boosts.get(name, 1)
-        ]
+        item: list[str] = []
+        for name, text in zip(fields, texts, strict=True):
+            terms: list[str] = []
+            for token in index_tokens(text):
+                terms += [term.text for term in token.terms]
+                if token.spelling != token.folded:
+                    spellings.add(token.spelling)
+            item += terms * boosts.get(name, 1)
+        yield item
 
 
 def _check_fields(fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int]) -> None:

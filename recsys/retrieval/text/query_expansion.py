@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from recsys.retrieval.text.analysis import Token, inflections, tokenize
 from recsys.retrieval.text.scripts import starts_with_cjk
+from recsys.retrieval.text.stems import StemClasses
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.types import Ints
 
@@ -30,11 +32,14 @@ RELATED_COVERAGE = 0.5
 #: split .5 to .8 are alike.
 JOINED_WEIGHT = 1.0
 SPLIT_WEIGHT = 0.6
+STEM_WEIGHT = 0.9
 INFLECTED_WEIGHT = 0.6
 SYNONYM_WEIGHT = 0.8
 #: Both parts of a split word are in this many items at least, and have this many letters.
 SPLIT_MIN_ITEMS = 2
 SPLIT_MIN_LETTERS = 3
+#: The last part of a compound has this many letters at least, what stands before it 3.
+COMPOUND_MIN_LETTERS = 4
 
 
 class Alternative(NamedTuple):
@@ -61,8 +66,15 @@ class Vocabulary:
     """The terms of an index, sorted: a term's id is its position; `frequencies` are how many of the
     `item_count` items have each."""
 
-    def __init__(self, terms: Sequence[str], frequencies: Ints, item_count: int) -> None:
+    def __init__(
+        self,
+        terms: Sequence[str],
+        frequencies: Ints,
+        item_count: int,
+        stem_classes: StemClasses | None = None,
+    ) -> None:
         self.terms, self.frequencies, self.item_count = terms, frequencies, item_count
+        self.stem_classes = stem_classes or StemClasses(terms)
 
     def id_of(self, term: str) -> int | None:
         index = bisect_left(self.terms, term)
@@ -85,6 +97,22 @@ class Vocabulary:
         by_frequency = np.argsort(-self.frequencies[low:high], kind="stable")
         return (low + by_frequency[:MAX_COMPLETIONS]).tolist()
 
+    def compounds(self, last_part: str) -> list[int]:
+        """Ids of the MAX_COMPLETIONS most frequent words that end with `last_part`, at least three
+        letters before it: Kinderwagen of wagen."""
+        backwards = last_part[::-1]
+        low = bisect_left(self._backwards, (backwards,))
+        high = bisect_left(self._backwards, (backwards + "\U0010ffff",))
+        ids = [at for text, at in self._backwards[low:high] if len(text) >= len(backwards) + 3]
+        return sorted(ids, key=lambda at: (-int(self.frequencies[at]), at))[:MAX_COMPLETIONS]
+
+    @cached_property
+    def _backwards(self) -> list[tuple[str, int]]:
+        """Terms of letters, read from their ends, sorted, with their ids."""
+        shortest = COMPOUND_MIN_LETTERS + 3
+        words = enumerate(self.terms)
+        return sorted((t[::-1], at) for at, t in words if len(t) >= shortest and t.isalpha())
+
 
 def expand_query(
     query: str, vocabulary: Vocabulary, synonyms: Synonyms | None = None
@@ -94,6 +122,8 @@ def expand_query(
     expansion = _Expansion(vocabulary, tokenize(query))
     expansion.add_joined()
     expansion.add_split()
+    expansion.add_stem_forms()
+    expansion.add_compounds()
     expansion.add_inflected()
     expansion.add_bigrams_of_single_characters()
     expansion.add_completions()
@@ -139,6 +169,26 @@ class _Expansion:
         cuts = range(SPLIT_MIN_LETTERS, len(word) - SPLIT_MIN_LETTERS + 1)
         best = max(cuts, key=rarer, default=0)
         return [word[:best], word[best:]] if best and rarer(best) >= SPLIT_MIN_ITEMS else []
+
+    def add_stem_forms(self) -> None:
+        """Other forms of the word in the languages of the catalogue."""
+        for token in self.tokens:
+            if len(token.terms) == 1 and not token.is_cjk:
+                for term_id in self.vocabulary.stem_classes.forms(token.spelling):
+                    self._add([token], [self.vocabulary.terms[term_id]], STEM_WEIGHT)
+
+    def add_compounds(self) -> None:
+        """Compounds whose last part is the word; where the catalogue's languages write none, they
+        count for half if some item has the word itself."""
+        for token in self.tokens:
+            if len(token.stem) < COMPOUND_MIN_LETTERS or not token.stem.isalpha() or token.is_cjk:
+                continue
+            weight, coverage = PREFIX_WEIGHT, 1.0
+            has_word = self.vocabulary.frequency_of(token.stem)
+            if has_word and not self.vocabulary.stem_classes.compounds:
+                weight, coverage = KNOWN_PREFIX_WEIGHT, RELATED_COVERAGE
+            for term_id in self.vocabulary.compounds(token.stem):
+                self._add([token], [self.vocabulary.terms[term_id]], weight, coverage)
 
     def add_inflected(self) -> None:
         """Paint, painting, painter."""

@@ -9,6 +9,15 @@ class InputError(RecsysError):
     """A catalogue, event log, mapping or request that cannot be used as it is."""
 
 
+class FilterError(InputError):
+    """A filter that the live release cannot apply: `field` has `value`, and `allowed` says what it
+    may have."""
+
+    def __init__(self, message: str, field: str, value: str, allowed: str) -> None:
+        super().__init__(message)
+        self.field, self.value, self.allowed = field, value, allowed
+
+
 class NotFoundError(RecsysError):
     """An item, user, release or file that is not there."""
 

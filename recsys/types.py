@@ -23,6 +23,7 @@ PURCHASE = EVENT_TYPES.index("purchase")
 
 #: Between the paths of an item of several categories: no path has it.
 NEXT_CATEGORY = "\n"
+ATTRIBUTE_OPERATORS = ("eq", "gte", "lte", "gt", "lt")
 
 #: `price` is the lowest first.
 SORTS = ("relevance", "price", "-price", "newest", "popularity")
@@ -39,7 +40,8 @@ class Item:
     is the higher one before a reduction; `currency` is its ISO 4217 code, "" where nothing says it.
 
     Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to
-    sell it. `category` is the first of `categories`."""
+    sell it. `category` is the first of `categories`. `attributes` are text to search,
+    `attribute_values` the typed ones by name."""
 
     item_id: str
     title: str = ""
@@ -57,6 +59,7 @@ class Item:
     gtin: str = ""
     mpn: str = ""
     categories: tuple[str, ...] = ()
+    attribute_values: Mapping[str, AttributeValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +90,35 @@ class Interaction:
             )
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """A number in a unit, as an attribute has it."""
+
+    value: float
+    unit: str
+
+
+AttributeValue = str | bool | float | Quantity | tuple[str, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class AttributeFilter:
+    """A condition on an attribute as a request writes it: `width` `lte` `60cm`.
+
+    `operator` is one of ATTRIBUTE_OPERATORS; the release knows what the value means."""
+
+    name: str
+    operator: str
+    value: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filters:
     """What an answer's items must be. Empty fields do not filter; prices are inclusive bounds.
 
-    Of several categories or brands an item needs one.
+    Of several categories, brands, or values of one attribute an item needs one. `variants` are
+    values that the text of a query names: an item that is a variant of a product and has another
+    value does not pass.
     """
 
     category: tuple[str, ...] = ()
@@ -99,6 +126,8 @@ class Filters:
     min_price: float | None = None
     max_price: float | None = None
     in_stock: bool | None = None
+    attributes: tuple[AttributeFilter, ...] = ()
+    variants: tuple[AttributeFilter, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +178,8 @@ class QueryUnderstanding:
     words. `language` is en, zh, mixed, other (a script we have no words for) or none (nothing to
     search). `corrections` are pairs (typed, taken for). `identifiers` are item ids that a code in
     the text names: all of them when `exact`, the whole text being one code. `facts` may hold brand,
-    colour, size (as the catalogue spells them), min_price and max_price. `intent` is the likeliest
+    colour, size (as the catalogue spells them), min_price and max_price, and the shop's attributes
+    by name. `intent` is the likeliest
     class, None for "none of these", with its calibrated probability."""
 
     text: str
@@ -165,11 +195,13 @@ class QueryUnderstanding:
 
 @dataclass(frozen=True)
 class FacetCount:
-    """How many of the found items have a value of a facet, and whether the request selects it."""
+    """How many of the found items have a value of a facet, and whether the request selects it. A
+    range of numbers may have a unit."""
 
     value: str
     count: int
     selected: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +235,16 @@ class FeatureTable:
         return dict(zip(self.names, self.values_NF[place].tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class VariantRange:
+    """How many items a group has, and their prices from the lowest to the highest; None where none
+    has a price."""
+
+    count: int
+    min_price: float | None
+    max_price: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoredItem:
     """One position of an answer: the item, its score, and the scores of the sources that retrieved
@@ -211,7 +253,7 @@ class ScoredItem:
     `highlights` are the ranges (start, end) of the title's characters that match the query.
     `propensity` is the probability with which this item came to this position; `team` is the ranker
     that chose it where two are interleaved; `moved` says in words why it does not stand where its
-    score puts it."""
+    score puts it. `variants` is the range of its group where the item stands for it."""
 
     item: Item
     score: float
@@ -220,6 +262,7 @@ class ScoredItem:
     propensity: float = 1.0
     team: str = ""
     moved: str = ""
+    variants: VariantRange | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

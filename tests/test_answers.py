@@ -67,7 +67,12 @@ def test_a_search_tells_what_it_found_and_what_it_gave_up() -> None:
     answer = body(
         replace(RANKING, total=7, facets=values, relaxed=("without blue",), skipped=("rerank",))
     )
-    assert answer["facets"]["brand"][1] == {"value": "globex", "count": 2, "selected": False}
+    assert answer["facets"]["brand"][1] == {
+        "value": "globex",
+        "count": 2,
+        "selected": False,
+        "unit": None,
+    }
     assert (answer["total"], answer["relaxed"], answer["skipped"]) == (
         7,
         ["without blue"],

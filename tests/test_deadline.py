@@ -20,6 +20,7 @@ from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.item_features import ItemFeatures
 from recsys.ranking.linear import LinearRanker, WeightedSum
+from recsys.release.attributes import AttributeColumns
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
@@ -79,6 +80,7 @@ class FourItems:
     item_features: ItemFeatures = field(default_factory=item_features)
     candidate_rows_UN: Any = field(default_factory=lambda: np.arange(4, dtype=np.int32)[None])
     candidate_features_UNF: Any = field(default_factory=lambda: POPULARITY[None, :, None])
+    attributes: Any = field(default_factory=lambda: AttributeColumns.none(4))
     candidate_sources_UN: Any = field(default_factory=lambda: np.ones((1, 4), np.uint16))
 
     def filter_mask(self, filters: Filters) -> Any:
@@ -86,6 +88,9 @@ class FourItems:
 
     def history(self, row: int) -> Histories:
         return Histories.empty()
+
+    def variants(self, row: int) -> None:
+        return None
 
     def item(self, row: int) -> Item:
         return Item(item_id=f"i{row}", title=TITLES[row])

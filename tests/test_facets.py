@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.pipeline.facets import MOST_VALUES, _borders, collapse, count_facets, sort_rows
+from recsys.pipeline.facet_counts import MOST_VALUES, range_borders
+from recsys.pipeline.facets import collapse, count_facets, sort_rows
+from recsys.release.attributes import AttributeColumns
 from recsys.release.release import Release
 from recsys.tables import ITEMS
 from recsys.types import SORTS, FacetCount, Filters
@@ -50,6 +52,7 @@ class Catalogue(Release):
             for n, each in enumerate(items)
         ]
         self.items = pa.Table.from_pylist(rows, ITEMS)
+        self.attributes = AttributeColumns.none(len(items))
         self.popularity_I = np.arange(len(items), dtype=np.float32) % 3
 
 
@@ -273,4 +276,4 @@ def test_facets_of_five_thousand_found_among_a_hundred_thousand_take_millisecond
 @pytest.mark.parametrize(("price", "border"), [(11.0, 10.0), (12.0, 10.0), (13.0, 15.0)])
 def test_a_border_is_the_round_number_nearest_by_ratio(price: float, border: float) -> None:
     """Between 10 and 15 the middle is the root of 150, 12.25."""
-    assert _borders(np.array([1.0, *[price] * 8, 100.0])) == [border]
+    assert range_borders(np.array([1.0, *[price] * 8, 100.0])) == [border]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.release.arrow import IdMap, added_days, histories_of, row_ranges
+from recsys.release.attributes import AttributeColumns
 from recsys.release.release import Release
 from recsys.types import Filters
 
@@ -35,6 +36,7 @@ USERS = pa.table(
 def release() -> Release:
     release = Release.__new__(Release)
     release.items, release.users = ITEMS, USERS
+    release.attributes = AttributeColumns.none(ITEMS.num_rows)
     return release
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from recsys.types import Filters, Query
+from recsys.errors import FilterError
+from recsys.types import AttributeFilter, Filters, Query
 from serve.routes.api import build_api
 from serve.routes.requests import MAX_OFFSET, MAX_SELECTED
 from tests.fake_shop import FakeShop, error_of, strict_json
@@ -44,9 +45,11 @@ def test_an_answer_names_its_release_request_and_reasons(
         "list_price": None,
         "currency": None,
         "in_stock": True,
+        "attributes": {},
         "score": 0.5,
         "sources": {"dense": 0.5},
         "highlights": [],
+        "variants": None,
     }
     assert (shop.queries[0].text, shop.queries[0].user_id, shop.queries[0].k) == (
         "red chair",
@@ -272,3 +275,54 @@ def test_a_refusal_is_a_sentence(client: TestClient) -> None:
     assert client.get("/recommend?interest=%20").json()["error"]["message"] == (
         "interest is ' ': give 1 to 30 characters, not all spaces, without control characters"
     )
+
+
+def test_attributes_are_filtered_by_in_brackets(client: TestClient, shop: FakeShop) -> None:
+    conditions = "filter[colour]=red&filter[colour]=blue&filter[shoe%20size][lte]=42"
+    for path in ("/search?q=a&", "/recommend?"):
+        assert client.get(f"{path}{conditions}").status_code == 200
+        assert shop.queries[-1].filters == Filters(
+            attributes=(
+                AttributeFilter("colour", "eq", "red"),
+                AttributeFilter("colour", "eq", "blue"),
+                AttributeFilter("shoe size", "lte", "42"),
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ("filter[colour=red", "filter[colour"),
+        ("filter[]=red", "filter[]"),
+        ("filter[width][most]=3", "filter[width][most]"),
+        ("filter[colour]=", "filter[colour]"),
+        ("filter[colour]=%00", "filter[colour]"),
+        (f"filter[colour]={'x' * 257}", "filter[colour]"),
+        ("&".join(["filter[colour]=red"] * 51), "filter"),
+    ],
+)
+def test_a_filter_that_is_none_is_refused(client: TestClient, parameters: str, field: str) -> None:
+    error_of(client.get(f"/search?q=a&{parameters}"), 422, field)
+
+
+def test_filters_of_attributes_belong_to_search_and_recommend(client: TestClient) -> None:
+    error_of(client.get("/similar/i1?filter[colour]=red"), 422, "filter[colour]")
+
+
+def test_an_attribute_that_the_release_does_not_have_is_refused_with_those_it_has(
+    client: TestClient, shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(query: Query) -> None:
+        raise FilterError("filter[x] names no attribute", "filter[x]", "1", "one of colour")
+
+    monkeypatch.setattr(shop, "search", refuse)
+    error = error_of(client.get("/search?q=a&filter[x]=1"), 422, "filter[x]")
+    assert error["allowed"] == "one of colour"
+
+
+def test_the_description_has_the_filter(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/search", "/recommend"):
+        parameters = {each["name"]: each for each in paths[path]["get"]["parameters"]}
+        assert parameters["filter"]["style"] == "deepObject"

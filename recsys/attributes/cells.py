@@ -20,6 +20,8 @@ from recsys.types import Ints, Mask
 #: What rows of a chunk say of their attributes, in the shop's own words; a name may come twice.
 PAIRS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
 COLUMN = "attributes"
+#: Where valid items carry PAIRS until their columns are typed.
+CARRIED = "_attributes"
 #: Words for no value.
 _MISSING = ("", "nan", "null", "n/a")
 _NAME_KEYS = ("name", "key", "label", "attribute", "attribute_name", "k")
@@ -68,19 +70,24 @@ def read_attributes(
     to be inferred, a column of texts stays as it is, and there are no PAIRS.
 
     Raises InputError where the table lacks a column that a declaration names."""
-    column = raw[COLUMN] if COLUMN in raw.column_names else None
-    if not attributes and not infer and (column is None or _is_text(column.type)):
+    column = raw[COLUMN] if raw.column_names.count(COLUMN) == 1 else None
+    plain = column is None or not pa.types.is_nested(column.type)
+    if not attributes and not infer and plain:
         return raw, None
     parts = [
         (owners, pa.array([attribute.name] * len(owners), pa.string()), values)
         for attribute, name in _own_columns(raw, attributes)
-        for owners, values in [_values(raw[name].combine_chunks())]
+        for owners, values in [_values(_only_column(raw, name))]
     ]
     if column is not None:
-        parts += list(_pairs_of_column(column.combine_chunks()))
+        try:
+            parts += list(_pairs_of_column(column.combine_chunks()))
+        except (ValueError, OverflowError, pa.ArrowException):  # times beyond Python's, or worse
+            return raw, Pairs.of(parts).by_row(raw.num_rows) if attributes or infer else None
     pairs = Pairs.of(parts)
     texts = _searchable_texts(pairs, attributes, raw.num_rows)
-    raw = raw.drop_columns([COLUMN] * (column is not None)).append_column(COLUMN, texts)
+    if raw.column_names.count(COLUMN) < 2:  # of two, validation refuses the table
+        raw = raw.drop_columns([COLUMN] * (column is not None)).append_column(COLUMN, texts)
     return raw, pairs.by_row(raw.num_rows) if attributes or infer else None
 
 
@@ -100,6 +107,12 @@ def _own_columns(raw: pa.Table, attributes: Sequence[Attribute]) -> Iterator[tup
                 yield attribute, attribute.column
         elif fold_name(attribute.name) in columns:
             yield attribute, columns[fold_name(attribute.name)]
+
+
+def _only_column(raw: pa.Table, name: str) -> pa.Array:
+    if raw.column_names.count(name) > 1:
+        raise InputError(f"the items have the column {name!r} twice: leave one")
+    return raw[name].combine_chunks()
 
 
 def _searchable_texts(pairs: Pairs, attributes: Sequence[Attribute], rows: int) -> pa.Array:
@@ -155,6 +168,10 @@ def _is_text(type: pa.DataType) -> bool:
     return pa.types.is_null(type) or any(is_of_type(type) for is_of_type in tests)
 
 
+def _is_bytes(type: pa.DataType) -> bool:
+    return pa.types.is_binary(type) or pa.types.is_large_binary(type)
+
+
 def _is_list(type: pa.DataType) -> bool:
     return pa.types.is_list(type) or pa.types.is_large_list(type)
 
@@ -180,9 +197,13 @@ def _values(column: pa.Array) -> tuple[Ints, pa.Array]:
 def _texts(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return pa.nulls(len(column), pa.string())
-    return column.cast(pa.string())
+    if not _is_text(column.type) and not _is_bytes(column.type):
+        return column.cast(pa.string())
+    try:  # through bytes: readers of Parquet and CSV do not check that strings are UTF-8
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        cells = column.cast(pa.binary()).to_pylist()
+        return pa.array([cell and cell.decode("utf-8", "replace") for cell in cells], pa.string())
 
 
 def _pairs_of_column(column: pa.Array) -> Iterator[tuple[Ints, pa.Array, pa.Array]]:
@@ -200,7 +221,7 @@ def _pairs_of_column(column: pa.Array) -> Iterator[tuple[Ints, pa.Array, pa.Arra
         owners = np.repeat(np.arange(len(column)), np.diff(offsets))
         names, values = (each[offsets[0] : offsets[-1]] for each in (column.keys, column.items))
         yield owners, _texts(names), _texts(values)
-    elif _is_text(column.type):
+    elif not pa.types.is_nested(column.type):
         yield from _pairs_of_texts(_texts(column))
     else:
         yield _walked(enumerate(column.to_pylist()))

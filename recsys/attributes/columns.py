@@ -6,6 +6,7 @@ several; booleans may be null. Each field's metadata is its declaration."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,7 +55,8 @@ class Unreadable:
             rule = f"give a number in {unit}, or a unit that converts into it"
             rule = rule if unit else "give one number"
         value = self.value if len(self.value) <= 100 else f"{self.value[:100]}..."
-        return f"{self.attribute.name} is {value!r}: {rule}"
+        name = re.sub(r"\W+", "_", self.attribute.name)
+        return f"{name} is {value!r}: {rule}"
 
 
 @dataclass(frozen=True)

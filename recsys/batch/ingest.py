@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.arrays import Histories, utc_days
+from recsys.attributes.cells import CARRIED
 from recsys.batch.log_copy import LIVE
 from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.repeats import deduplicate
@@ -87,8 +88,12 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     )
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
-    items = checked.good.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
+    items = checked.good.select(ITEMS_IN.names)
+    items = items.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
     night.write_table(result, files.ITEMS, part, [one_batch(items)], ITEMS)
+    if CARRIED in checked.good.column_names:
+        pairs = checked.good.select([CARRIED])
+        night.write_table(result, CARRIED, part, [one_batch(pairs)], pairs.schema)
     distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by(
         "text_hash", use_threads=False
     )

@@ -5,7 +5,16 @@ If anything fails, `current` still names yesterday, and the same command goes on
 
 from __future__ import annotations
 
-from recsys.batch import candidates, embed, indexes, ingest, item_features, item_lists, nearest
+from recsys.batch import (
+    attributes,
+    candidates,
+    embed,
+    indexes,
+    ingest,
+    item_features,
+    item_lists,
+    nearest,
+)
 from recsys.batch.held_out import evaluate_held_out
 from recsys.batch.plan import NightRun
 from recsys.batch.publishing import Say, publish
@@ -38,7 +47,8 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
     )
     require_usable(night, lines["read items"], lines["read events"])
     run(Stage("items", plan.item_parts, ingest.sort_items, [files.ITEMS]))
-    run(Stage("events", plan.user_parts, ingest.sort_events))
+    run(Stage("events", plan.user_parts, ingest.sort_events), *attributes.stages(night))
+    attributes.say_unreadable(lines, say)
     run(Stage("embed items", plan.text_parts, embed.ENCODE_TEXTS))
     run(Stage("vectors", plan.item_parts, embed.gather_vectors, [files.ITEM_VECTORS]))
     require_usable(night, lines["vectors"])

@@ -132,7 +132,8 @@ class FilesAdapter:
     Paths are local or URIs that pyarrow knows (`s3://bucket/items`). Files are Parquet, CSV or
     JSON, by their suffix; text files may be compressed. `item_columns` and `event_columns` map a
     canonical column name to the shop's, with dots into nested columns (`price.amount`); a column
-    that is not mapped has its canonical name, in any case. CSV values stay strings. Delimiter and
+    that is not mapped has its canonical name, in any case. `attribute_columns` are the items' other
+    columns that the setup declares as attributes. CSV values stay strings. Delimiter and
     encoding are detected where they are not given; `records` names the list of rows in a JSON
     object. A line that cannot be split into columns is a row of nulls with its text in
     `validate.LINE`, for quarantine.
@@ -152,7 +153,9 @@ class FilesAdapter:
         delimiter: str | None = None,
         encoding: str | None = None,
         records: str | None = None,
+        attribute_columns: Sequence[str] = (),
     ) -> None:
+        self.attribute_columns = tuple(attribute_columns)
         self.items_path, self.events_path = str(items_path), str(events_path)
         self.item_columns, self.event_columns = dict(item_columns or {}), dict(event_columns or {})
         options = TextOptions(delimiter=delimiter, encoding=encoding, records=records)
@@ -173,17 +176,20 @@ class FilesAdapter:
             (source.fingerprint(), sorted(mapping.items()), source.options)
             for source, mapping in sources
         ]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return hashlib.sha256(repr((parts, self.attribute_columns)).encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        return self._items.read(chunk, _selection(ITEMS_RAW, self.item_columns))
+        return self._items.read(chunk, self._item_selection())
 
     def read_events(self, chunk: Chunk) -> pa.Table:
         return self._events.read(chunk, _selection(EVENTS_RAW, self.event_columns))
 
     def unused_item_columns(self) -> list[str]:
         """The columns of the first items file that no canonical column is made of."""
-        return _unused(self._items, _selection(ITEMS_RAW, self.item_columns))
+        return _unused(self._items, self._item_selection())
+
+    def _item_selection(self) -> Selection:
+        return _selection(ITEMS_RAW, self.item_columns, self.attribute_columns)
 
     def unused_event_columns(self) -> list[str]:
         """The columns of the first events file that no canonical column is made of."""
@@ -201,10 +207,15 @@ def _canonical_source(
     return FileSource(root, options, frozenset([*schema.names, *mapping.values()]))
 
 
-def _selection(schema: pa.Schema, mapping: Mapping[str, str]) -> Selection:
+def _selection(
+    schema: pa.Schema, mapping: Mapping[str, str], others: Sequence[str] = ()
+) -> Selection:
     required = REQUIRED["items" if schema is ITEMS_RAW else "events"]
     return partial(
-        resolve_columns, canonical=schema.names, mapping=mapping, required=frozenset(required)
+        resolve_columns,
+        canonical=list(dict.fromkeys([*schema.names, *others])),
+        mapping={**{name: name for name in others}, **mapping},
+        required=frozenset(required),
     )
 
 

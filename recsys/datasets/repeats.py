@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.attributes.cells import CARRIED, PAIRS
 from recsys.datasets.casts import to_mask
 from recsys.datasets.quarantine import printable_cells, quarantine_rows
 from recsys.datasets.validate import SOURCE, ValidationResult
@@ -43,6 +44,8 @@ def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> Validat
         )
     ]
     schema, by = (ITEMS_IN, ["item_id"]) if items else (EVENTS, ["user_id", "time", "event_id"])
+    if CARRIED in table.column_names:
+        schema = schema.append(pa.field(CARRIED, PAIRS))
     good = table.select(schema.names).take(order.filter(pa.array(first_N)))
     paths, rows = (repeats[column].to_pylist() for column in SOURCE.names)
     cells = printable_cells(repeats.select(schema.names))

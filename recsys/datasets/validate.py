@@ -8,13 +8,14 @@ key and gathered again, then go through `deduplicate`. Between the two they carr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.attributes.cells import CARRIED, read_attributes
 from recsys.datasets.casts import decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_ids import fill_event_ids
@@ -56,11 +57,16 @@ def check_items(
     choices: CatalogueChoices = CatalogueChoices(),  # noqa: B008
 ) -> ValidationResult:
     """Rows first_row.. of `path` as `tables.ITEMS_IN` and `SOURCE`; without `in_stock` an item is
-    in stock.
+    in stock. Where the choices have attributes, their pairs are one more column, `cells.CARRIED`.
 
     Raises InputError when there is no `item_id` column.
     """
-    return _check(raw, path, first_row, schema=ITEMS_IN, rules=ITEM_RULES)
+    raw, pairs = read_attributes(raw, choices.attributes, choices.infer_attributes)
+    checked = _check(raw, path, first_row, schema=ITEMS_IN, rules=ITEM_RULES)
+    if pairs is None:
+        return checked
+    rows = pc.subtract(checked.good["_row"].combine_chunks(), first_row)
+    return replace(checked, good=checked.good.append_column(CARRIED, pairs.take(rows)))
 
 
 def check_events(

@@ -1,22 +1,17 @@
-"""Facet counts of a search by category, brand and price; sorting; collapsing of variants."""
+"""Facet counts of a search by category, brand, price and attributes; sorting; collapsing of
+variants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.release.labels import Labels
+from recsys.pipeline.facet_counts import count_attribute, count_labels, count_ranges
+from recsys.release.attributes import Condition
 from recsys.release.release import Release
 from recsys.types import SORTS, FacetCount, Filters, Floats, Ints, Mask, Rows
-
-#: Values that a facet shows, beside those that the request selects.
-MOST_VALUES = 50
-MOST_RANGES = 5
-#: Borders of price ranges are these times a power of ten.
-_ROUND = np.outer(10.0 ** np.arange(-2, 13), [1, 1.5, 2, 2.5, 3, 4, 5, 7.5]).ravel().round(3)
 
 
 def count_facets(
@@ -29,81 +24,51 @@ def count_facets(
     them, the most frequent first, selected ones always among them. A category counts everything
     below it ("A" counts "A / B"). A price range "10-25" is min_price=10 and max_price=25, both
     inclusive, and "25-" has no end; an item on a border counts on both sides, one without a price
-    nowhere."""
+    nowhere. Every attribute with `facet` has its name and is counted likewise: labels, "true" and
+    "false", or ranges of numbers in its unit."""
     rows = np.flatnonzero(matched_I)
-    passing = release.passing(filters, rows)
-    return {
-        "category": _labels(
-            release.labels["category"], _without(passing, rows, "category"), filters.category
-        ),
-        "brand": _labels(release.labels["brand"], _without(passing, rows, "brand"), filters.brand),
-        "price": _ranges(
-            release.prices_I[_without(passing, rows, "min_price", "max_price")], filters
-        ),
-    }
-
-
-def _without(passing: Mapping[str, Mask], rows: Ints, *names: str) -> Ints:
-    """The rows that pass all filters but these."""
-    masks = [mask for name, mask in passing.items() if name not in names]
-    return rows[np.logical_and.reduce(masks)] if masks else rows
-
-
-def _labels(labels: Labels, rows: Ints, selected: Iterable[str]) -> tuple[FacetCount, ...]:
-    counts_V = labels.counts(rows)
-    spelled = {value.casefold(): value for value in selected}
-    selected_V = {labels.value_index[folded] for folded in spelled if folded in labels.value_index}
-    frequent_V = np.flatnonzero(counts_V)
-    frequent_V = frequent_V[np.argsort(-counts_V[frequent_V], kind="stable")]
-    top = [v for v in frequent_V[: MOST_VALUES + 1].tolist() if labels.spellings_V[v].strip()]
-    counts = [
-        FacetCount(labels.spellings_V[v], int(counts_V[v]), v in selected_V)
-        for v in {*top[:MOST_VALUES], *selected_V}  # the empty label is no value
-    ]
-    unknown = [
-        FacetCount(value, 0, True)
-        for folded, value in spelled.items()
-        if folded not in labels.value_index
-    ]
-    return tuple(sorted([*counts, *unknown], key=lambda facet: (-facet.count, facet.value)))
-
-
-def _ranges(prices: NDArray[np.float64], filters: Filters) -> tuple[FacetCount, ...]:
+    passing = _Passing(release.passing(filters, rows), rows)
+    prices = release.prices_I[passing.without("min_price", "max_price")]
     prices = prices[~np.isnan(prices)]
-    borders = _borders(prices)
-    bounds = list(pairwise([0.0, *borders, np.inf])) if borders else []
+    labels, columns = release.labels, release.attributes
+    facets = {
+        "category": count_labels(labels["category"], passing.without("category"), filters.category),
+        "brand": count_labels(labels["brand"], passing.without("brand"), filters.brand),
+        "price": count_ranges(prices, np.arange(len(prices)), _price_range(filters)),
+    }
+    conditions = {each.attribute: each for each in columns.conditions(filters.attributes)}
+    for attribute in (each for each in columns.attributes if each.facet):
+        remaining = passing.without(f"filter[{attribute.name}]", f"variants[{attribute.name}]")
+        condition = conditions.get(attribute) or Condition(attribute=attribute)
+        facets[attribute.name] = count_attribute(columns, condition, remaining)
+    return facets
+
+
+def _price_range(filters: Filters) -> list[tuple[float, float]]:
     low, high = filters.min_price, filters.max_price
-    selected = (
-        None if low is None and high is None else (low or 0.0, np.inf if high is None else high)
-    )
-    counts = [
-        FacetCount(
-            _range(low, high),
-            int(((prices >= low) & (prices <= high)).sum()),
-            (low, high) == selected,
-        )
-        for low, high in sorted({*bounds, *([selected] if selected else [])})
-    ]
-    return tuple(facet for facet in counts if facet.count or facet.selected)
-
-
-def _borders(prices: NDArray[np.float64]) -> list[float]:
-    """Round numbers near the quantiles of the prices, with prices on both sides of each."""
-    if not len(prices):
+    if low is None and high is None:
         return []
-    sample = prices[:: len(prices) // 5_000 or 1]
-    places = len(sample) * np.arange(1, MOST_RANGES) // MOST_RANGES
-    quantiles = np.partition(sample, places)[places]
-    above = np.clip(np.searchsorted(_ROUND, quantiles), 1, len(_ROUND) - 1)
-    lower, upper = _ROUND[above - 1], _ROUND[above]
-    nearest = np.unique(np.where(quantiles**2 < lower * upper, lower, upper))  # as a ratio
-    return nearest[(prices.min() < nearest) & (nearest <= prices.max())].tolist()
+    return [(low or 0.0, np.inf if high is None else high)]
 
 
-def _range(low: float, high: float) -> str:
-    """Digits that read back as the same numbers, never in powers of ten."""
-    start, stop = (np.format_float_positional(border, trim="-") for border in (low, high))
-    return f"{start}-{'' if high == np.inf else stop}"
+class _Passing:
+    """The rows that pass all filters but some."""
+
+    def __init__(self, masks: Mapping[str, Mask], rows: Ints) -> None:
+        self.masks, self.rows = masks, rows
+        self.failures_N = self._failures(masks)
+
+    def without(self, *names: str) -> Ints:
+        """The rows that pass all filters but these."""
+        return self.rows[self.failures_N == self._failures(names)]
+
+    def _failures(self, names: Iterable[str]) -> Ints:
+        """[N]: how many of these filters each row fails."""
+        failures_N = np.zeros(len(self.rows), np.int16)
+        for name in names:
+            if name in self.masks:
+                failures_N += ~self.masks[name]
+        return failures_N
 
 
 def sort_rows(release: Release, rows: Ints, sort: str, popularity_I: Floats | None = None) -> Rows:

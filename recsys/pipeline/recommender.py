@@ -378,4 +378,6 @@ def _parser(release: Release, vocabulary: Collection[str]) -> QueryParser:
     lexical = release.lexical
     speller = Speller(lexical.terms, lexical.frequencies, lexical.rows_of_term, vocabulary)
     brands = release.labels["brand"].spellings_V
-    return QueryParser(speller, release.codes, brands, release.item_ids.__getitem__)
+    return QueryParser(
+        speller, release.codes, brands, release.item_ids.__getitem__, release.attributes.named
+    )

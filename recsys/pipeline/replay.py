@@ -12,7 +12,7 @@ from recsys.interfaces import Ranker
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import Pool, Reranked
 from recsys.pipeline.searcher import EncodedText, Hits
-from recsys.types import Filters, Floats, Impression, Interaction, Query
+from recsys.types import AttributeFilter, Filters, Floats, Impression, Interaction, Query
 
 #: More candidates than sources retrieve.
 ALL = 1_000_000
@@ -44,6 +44,8 @@ def query_from_impression(impression: Impression) -> Query:
     lists: dict[str, Any] = {
         name: tuple(filters[name]) for name in ("category", "brand") if name in filters
     }
+    conditions = filters.get("attributes", ())
+    lists["attributes"] = tuple(AttributeFilter(**each) for each in conditions)
     parameters |= {
         "user_id": impression.user_id,
         "text": impression.query,

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from recsys.arrays import Histories
+from recsys.attributes.declaration import fold_name
 from recsys.pipeline.candidates import timed
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
 from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_context
@@ -18,6 +19,7 @@ from recsys.ranking.item_features import Context
 from recsys.release.release import Release
 from recsys.retrieval.text.highlights import highlight_ranges
 from recsys.types import (
+    AttributeFilter,
     FacetCount,
     FeatureTable,
     Filters,
@@ -60,7 +62,8 @@ class SearchPage:
 
         `vector_D` is the encoded `parsed.understanding.normalised`, in the release's space. Price
         words count as filters, for facets too, unless the request has price bounds of its own;
-        where no match passes them they are dropped, and the answer says so. Where the request's own
+        where no match passes them they are dropped, and the answer says so; likewise the values of
+        variants that the text names. Where the request's own
         filters leave fewer than a page, the nearest that pass follow: a filtered search gives
         min(k, matches). The user vector is last night's, so that pages fit together while the user
         acts. A sort other than by relevance orders the matches, at most the best `max_candidates`
@@ -105,6 +108,8 @@ class SearchPage:
                 explore=sort == "relevance" and not query.offset and not understanding.exact,
             )
             items = tuple(self._highlighted(item, understanding.normalised) for item in items)
+            if query.collapse:
+                items = tuple(self._with_variants(item) for item in items)
         return items, features, total
 
     def _facets(
@@ -126,7 +131,7 @@ class SearchPage:
         search = partial(
             self.searcher.search, parsed, vector_D, user_D=user_D, deadline=query.deadline
         )
-        hits, filters, relaxed = self._hits(query, understanding.facts, search, stages_ms)
+        hits, filters, relaxed = self._hits(query, understanding, search, stages_ms)
         with timed(stages_ms, "rerank"):
             # As of the night: an order that moved with the clock would not fit together from page
             # to page.
@@ -165,28 +170,51 @@ class SearchPage:
     def _hits(
         self,
         query: Query,
-        facts: Mapping[str, str | float],
+        understanding: QueryUnderstanding,
         search: Callable[..., Hits],
         stages_ms: dict[str, float],
     ) -> tuple[Hits, Filters, tuple[str, ...]]:
-        """The hits, the filters that they pass, and which of the text's own price bounds were
+        """The hits, the filters that they pass, and which of the text's own constraints were
         dropped for them."""
-        own, bounds = query.filters, dict[str, float]()
         fill = query.offset + query.k if query.sort == "relevance" else 0
+        readings = self._readings(query.filters, understanding)
+        first: tuple[Hits, Filters, tuple[str, ...]] | None = None
+        for at, (filters, relaxed) in enumerate(readings):
+            last = at == len(readings) - 1
+            hits = self._search_to_fill(query, filters, fill if last else 0, search, stages_ms)
+            first = first or (hits, filters, relaxed)
+            if hits.total or hits.no_good_match or (last and len(hits.rows_N)):
+                return hits, filters, relaxed
+        assert first is not None
+        return first
+
+    def _readings(
+        self, own: Filters, understanding: QueryUnderstanding
+    ) -> list[tuple[Filters, tuple[str, ...]]]:
+        """The request's filters with the price bounds and variants that the text names, and with
+        less and less of them; each with what was dropped in words."""
+        facts, bounds, within = understanding.facts, dict[str, float](), own
         if own.min_price is None and own.max_price is None:
             bounds = {
                 name: float(facts[name]) for name in ("min_price", "max_price") if name in facts
             }
-        if not bounds:
-            return self._search_to_fill(query, own, fill, search, stages_ms), own, ()
-        within = replace(own, min_price=bounds.get("min_price"), max_price=bounds.get("max_price"))
-        hits = self._search_to_fill(query, within, 0, search, stages_ms)
-        if hits.total or hits.no_good_match:
-            return hits, within, ()
-        unbounded = self._search_to_fill(query, own, fill, search, stages_ms)
-        if not len(unbounded.rows_N):
-            return hits, within, ()
-        return unbounded, own, _dropped_bounds(bounds)
+        readings: list[tuple[Filters, tuple[str, ...]]] = [(own, ())]
+        if bounds:
+            low, high = bounds.get("min_price"), bounds.get("max_price")
+            within = replace(own, min_price=low, max_price=high)
+            readings = [(within, ()), (own, _dropped_bounds(bounds))]
+        filtered = {fold_name(each.name) for each in own.attributes}
+        named = tuple(
+            AttributeFilter(each.name, "eq", str(facts[each.name]))
+            for each in self.release.attributes.variants
+            if each.name in facts and fold_name(each.name) not in filtered
+        )
+        if not named or understanding.exact:
+            return readings
+        values = ", ".join(each.value for each in named)
+        dropped = f"nothing found comes in {values}: shown in others"
+        readings = [(filters, (*relaxed, dropped)) for filters, relaxed in readings]
+        return [(replace(within, variants=named), ()), *readings]
 
     def _search_to_fill(
         self,
@@ -227,6 +255,10 @@ class SearchPage:
             total = int(np.isin(rows, hits.rows_N[: hits.total]).sum())
             places = _places_of(rows, hits.rows_N)
         return places, total
+
+    def _with_variants(self, item: ScoredItem) -> ScoredItem:
+        row = self.release.item_ids.row(item.item.item_id)
+        return item if row is None else replace(item, variants=self.release.variants(row))
 
     def _highlighted(self, item: ScoredItem, text: str) -> ScoredItem:
         synonyms = self.searcher.lexical.synonyms

@@ -77,6 +77,13 @@ ITEMS = ReleaseFile(
     holds="tables.ITEMS, sorted by id within each shard; an item's place in it is its row",
     stage="items",
 )
+ATTRIBUTES = ReleaseFile(
+    name="attributes.arrow",
+    holds="`attributes.columns`: a typed column an attribute, its declaration as metadata; a row "
+    "an item",
+    stage="attributes",
+    optional="where the setup declares no attributes",
+)
 ITEM_VECTORS = _array(
     "item_vectors", "float32", "ID", "vectors", "unit length; zeros where an item has no text"
 )

@@ -35,12 +35,15 @@ class Labels:
     value_index: Mapping[str, int]
 
     @classmethod
-    def of(cls, column: pa.ChunkedArray, nested: bool) -> Labels:
-        coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    def of(cls, column: pa.ChunkedArray, nested: bool, several: bool | None = None) -> Labels:
+        """`nested` labels have levels; where they are `several` (by default where they are nested)
+        an item's label may be some, with NEXT_CATEGORY between them."""
+        coded = _coded(column)
+        several = nested if several is None else several
         spellings, spelling_I = coded.dictionary.to_pylist(), np.asarray(coded.indices)
         counts: dict[str, Counter[str]] = {}  # of each value, how many items spell it how
         for spelling, items in zip(spellings, np.bincount(spelling_I).tolist(), strict=True):
-            for value in _above(spelling, nested):
+            for value in _above(spelling, nested, several):
                 counts.setdefault(value.casefold(), Counter())[value] += items
         value_index = {value: index for index, value in enumerate(counts)}
         spellings_V = tuple(
@@ -60,7 +63,7 @@ class Labels:
         pairs = [
             (at, value_index[value])
             for label, at in folded.items()
-            for value in _above(label, nested)
+            for value in _above(label, nested, several)
         ]
         labels_P, values_P = np.array(pairs, np.int32).reshape(-1, 2).T
         return cls(
@@ -89,11 +92,18 @@ class Labels:
         )
 
 
-def _above(label: str, nested: bool) -> list[str]:
+def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    return pc.fill_null(array, "").dictionary_encode()
+
+
+def _above(label: str, nested: bool, several: bool) -> list[str]:
     """The values that a label lies below; of each path itself last."""
+    paths = label.split(NEXT_CATEGORY) if several else [label]
     if not nested:
-        return [label]
-    paths = label.split(NEXT_CATEGORY)
+        return list(dict.fromkeys(paths))
     return list(dict.fromkeys(value for path in paths for value in _levels(path)))
 
 

@@ -6,6 +6,7 @@ manifest names as `amended`."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from recsys.errors import NotFoundError, RecsysError, ReleaseError
 from recsys.ranking.item_features import ItemFeatures
 from recsys.release import files
 from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow
+from recsys.release.attributes import AttributeColumns, group_ranges
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import NEXT_CATEGORY, Filters, Floats, Ints, Item, Mask
+from recsys.types import NEXT_CATEGORY, Filters, Floats, Ints, Item, Mask, VariantRange
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
 
@@ -99,6 +101,7 @@ class Release:
         del values["text_hash"]
         categories = tuple((values["category"] or "").split(NEXT_CATEGORY))
         values |= {"category": categories[0], "categories": tuple(filter(None, categories))}
+        values["attribute_values"] = self.attributes.values(row)
         return Item(**{name: value for name, value in values.items() if value is not None})
 
     def texts(self, rows: Ints) -> list[str]:
@@ -172,6 +175,26 @@ class Release:
             for name in ("category", "brand")
         }
 
+    @cached_property
+    def attributes(self) -> AttributeColumns:
+        """The typed attributes; none in a release whose night declared none."""
+        if files.ATTRIBUTES.name not in self.manifest.files:
+            return AttributeColumns.none(self.items.num_rows)
+        return AttributeColumns(read_arrow(self.path(files.ATTRIBUTES)), self.items.num_rows)
+
+    def variants(self, row: int) -> VariantRange | None:
+        """The range of an item's group; None where it has none."""
+        if (group := int(self.groups_I[row])) < 0:
+            return None
+        counts_G, low_G, high_G = self._group_ranges
+        low, high = float(low_G[group]), float(high_G[group])
+        bounds = (None, None) if math.isnan(low) else (low, high)
+        return VariantRange(int(counts_G[group]), *bounds)
+
+    @cached_property
+    def _group_ranges(self) -> tuple[Ints, NDArray[np.float64], NDArray[np.float64]]:
+        return group_ranges(self.prices_I, self.groups_I)
+
     def filter_mask(self, filters: Filters) -> Mask | None:
         """Which items pass the filters, or None when nothing is filtered.
 
@@ -181,7 +204,8 @@ class Release:
         return np.logical_and.reduce(masks) if masks else None
 
     def passing(self, filters: Filters, rows: Ints | slice) -> dict[str, Mask]:
-        """Which of the rows pass each filter that is set, by its field's name."""
+        """Which of the rows pass each filter that is set, by its field's name; those of attributes
+        are called `filter[name]` and `variants[name]`. Raises FilterError."""
         masks: dict[str, Mask] = {}
         for name, values in (("category", filters.category), ("brand", filters.brand)):
             if values:
@@ -192,4 +216,10 @@ class Release:
             masks["max_price"] = self.prices_I[rows] <= filters.max_price
         if filters.in_stock is not None:
             masks["in_stock"] = self.in_stock_I[rows] == filters.in_stock
+        for condition in self.attributes.conditions(filters.attributes):
+            name = f"filter[{condition.attribute.name}]"
+            masks[name] = self.attributes.mask(condition)[rows]
+        for named in filters.variants:
+            agrees_I = self.attributes.agrees(named, self.groups_I >= 0)
+            masks[f"variants[{named.name}]"] = agrees_I[rows]
         return masks

@@ -3,10 +3,12 @@ The intent is added by whoever has a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from recsys.types import QueryUnderstanding, Rows
+from recsys.understanding.attribute_values import AttributeValues
 from recsys.understanding.brands import Brands
 from recsys.understanding.carrier_phrases import strip_carrier_phrases
 from recsys.understanding.codes import CodeIndex
@@ -36,7 +38,7 @@ class QueryParser:
     """Parses any text: what it cannot use it leaves out, and it never raises.
 
     Without a speller nothing is corrected, without codes no identifier is recognised. `item_id_of`
-    gives the id of a row."""
+    gives the id of a row; `attributes` are the values of attributes that a text may name."""
 
     def __init__(
         self,
@@ -44,9 +46,11 @@ class QueryParser:
         codes: CodeIndex | None,
         brands: Iterable[str],
         item_id_of: Callable[[int], str],
+        attributes: Mapping[str, Iterable[str]] = MappingProxyType({}),
     ) -> None:
         self._speller, self._codes = speller, codes or CodeIndex.build([], [])
         self._brands, self._item_id_of = Brands(brands), item_id_of
+        self._attributes = AttributeValues(attributes)
 
     def parse(self, text: str) -> ParsedQuery:
         """A text that is one code stays as it is; any other is corrected, and loses its prices and
@@ -84,12 +88,15 @@ class QueryParser:
             prices, text = extract_prices(text)
             bounds = prices | bounds
             if self._speller is not None:
-                text, fixes = self._speller.correct_text(text, self._brands.words(text))
+                names = self._brands.words(text) | self._attributes.words(text)
+                text, fixes = self._speller.correct_text(text, names)
                 text, corrections = normalise(text), corrections | dict(fixes)
             if text == before:
                 break
         text = normalise(strip_carrier_phrases(text))
-        return bounds | extract_labels(text, self._brands), text, tuple(corrections.items())
+        labels = extract_labels(text, self._brands)
+        labels |= self._attributes.named(text, labels)
+        return bounds | labels, text, tuple(corrections.items())
 
 
 def _folded(text: str) -> str:

@@ -13,12 +13,19 @@ from typing_extensions import TypedDict
 from recsys.pipeline.explain import Explanation
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from recsys.understanding.suggestions import Suggestion
+from serve.routes.attribute_answers import (
+    AttributeJson,
+    Variants,
+    attributes_json,
+    variants_json,
+)
 from serve.routes.requests import MAX_OFFSET
 
 
 class ItemFields(TypedDict):
-    """What every answer says of an item. `category` is the first of `categories`; `list_price` is
-    the higher price before a reduction; `currency` is null where nothing says it."""
+    """What every answer says of an item. `attributes` are the typed ones by name. `category` is the
+    first of `categories`; `list_price` is the higher price before a reduction; `currency` is null
+    where nothing says it."""
 
     item_id: str
     title: str
@@ -29,6 +36,7 @@ class ItemFields(TypedDict):
     list_price: float | None
     currency: str | None
     in_stock: bool
+    attributes: dict[str, AttributeJson]
 
 
 class RankedItem(ItemFields):
@@ -40,9 +48,11 @@ class RankedItem(ItemFields):
 
 class SearchItem(RankedItem):
     """`highlights` are the ranges (start, end) of the title's characters, by code point, that the
-    query matched."""
+    query matched; `variants`, where the answer is collapsed, the product that the item stands
+    for."""
 
     highlights: list[tuple[int, int]]
+    variants: Variants | None
 
 
 class Correction(TypedDict):
@@ -52,7 +62,7 @@ class Correction(TypedDict):
 
 class UnderstoodQuery(TypedDict):
     """How the text was understood; `facts` may hold brand, colour, size, min_price and
-    max_price."""
+    max_price, and attributes of the shop by name."""
 
     normalised: str
     language: str
@@ -66,11 +76,12 @@ class UnderstoodQuery(TypedDict):
 
 class FacetValue(TypedDict):
     """`count` is how many items the answer would have if just this value of its facet were
-    selected."""
+    selected; `unit` is that of a range of numbers, null where it has none."""
 
     value: str
     count: int
     selected: bool
+    unit: str | None
 
 
 class _Answer(TypedDict):
@@ -275,6 +286,7 @@ def _search_item(scored: ScoredItem) -> SearchItem:
     return {
         **_ranked_item(scored),
         "highlights": [(int(start), int(end)) for start, end in scored.highlights],
+        "variants": variants_json(scored.variants),
     }
 
 
@@ -297,7 +309,12 @@ def _understood_query(understanding: QueryUnderstanding) -> UnderstoodQuery:
 
 
 def _facet_value(facet: FacetCount) -> FacetValue:
-    return {"value": facet.value, "count": int(facet.count), "selected": facet.selected}
+    return {
+        "value": facet.value,
+        "count": int(facet.count),
+        "selected": facet.selected,
+        "unit": facet.unit or None,
+    }
 
 
 def suggest_answer(
@@ -370,6 +387,7 @@ def _item_fields(item: Item) -> ItemFields:
         "list_price": _finite(item.list_price),
         "currency": item.currency or None,
         "in_stock": item.in_stock,
+        "attributes": attributes_json(item),
     }
 
 

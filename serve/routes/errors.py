@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from recsys.errors import (
+    FilterError,
     InputError,
     NotFoundError,
     RecsysError,
@@ -97,6 +98,13 @@ def add_error_handlers(api: FastAPI, allowed: Mapping[str, str]) -> None:
         request: Request, error: RequestValidationError | ValidationError
     ) -> Response:
         return await bad_request(request, from_pydantic(error.errors(), allowed))
+
+    @api.exception_handler(FilterError)
+    async def bad_filter(request: Request, error: FilterError) -> Response:
+        body = error_body(
+            str(error), request.state.request_id, error.field, error.value, error.allowed
+        )
+        return JsonResponse(body, 422)
 
     @api.exception_handler(RecsysError)
     async def recsys_error(request: Request, error: RecsysError) -> Response:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from recsys.config import Day
 from recsys.types import SORTS, Filters, Impression, Interaction, Query
+from serve.routes.attribute_filters import PREFIX
 from serve.routes.errors import RequestError
 
 #: Events of one call.
@@ -139,16 +140,19 @@ class SuggestParams(BaseModel):
 
 def accept_only(model: type[BaseModel] | None = None) -> Any:
     """A route's dependency: refuses a query parameter that is no field of `model`, or comes twice
-    and is not a list."""
+    and is not a list. Filters of attributes are `attribute_filters`' to check."""
     fields = model.model_fields if model else {}
     lists = [name for name, field in fields.items() if get_origin(field.annotation) is list]
     exception = f" but {' and '.join(lists)}" if lists else ""
     allowed = f"only {', '.join(fields)}, each once{exception}" if fields else ""
     allowed = allowed or "no query parameters here"
+    filtered = model is not None and issubclass(model, FilterParams)
 
     async def check(request: Request) -> None:
         names = [name for name, _ in request.query_params.multi_items()]
         for name in names:
+            if filtered and name.startswith(PREFIX):
+                continue
             if name not in fields or (names.count(name) > 1 and name not in lists):
                 message = f"parameter {name[:100]!r} is unknown or repeated: give {allowed}"
                 value = request.query_params[name]

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from recsys.config import Day
 from serve.access import require_role
+from serve.routes.attribute_filters import PARAMETER
 from serve.routes.requests import MAX_EVENTS, PRINTABLE, ImpressionEvent, InteractionEvent
 from serve.routes.responses import JsonResponse
 
@@ -120,6 +121,8 @@ def _complete_operation(path: str, operation: dict[str, Any], day: Day) -> None:
     operation["security"] = [] if path == "/healthz" else [{"bearer": []}, {"key": []}, {}]
     for parameter in operation.get("parameters", []):
         _add_bounds(parameter, day)
+    if path in ("/search", "/recommend"):
+        operation["parameters"].append(PARAMETER)
 
 
 def _add_bounds(parameter: dict[str, Any], day: Day) -> None:

@@ -14,6 +14,7 @@ from serve import metrics
 from serve.access import require_role
 from serve.admission import deadline_of
 from serve.routes import answers
+from serve.routes.attribute_filters import parse_attribute_filters
 from serve.routes.requests import (
     ExplainParams,
     Id,
@@ -103,7 +104,9 @@ async def get_explanation(request: Request, params: Annotated[ExplainParams, Que
 
 def _query(request: Request, params: PageParams) -> types.Query:
     query = build_query(request.state.request_id, params, shop_of(request).day)
-    query = replace(query, deadline=deadline_of(request.scope))
+    attributes = parse_attribute_filters(request.query_params.multi_items())
+    filters = replace(query.filters, attributes=attributes)
+    query = replace(query, deadline=deadline_of(request.scope), filters=filters)
     if request.headers.get("sec-gpc") == "1":
         # Global Privacy Control: not personalised, and logged without the user.
         return replace(query, user_id=None)

@@ -59,7 +59,7 @@ class TestMagento(DatasetAdapterContract):
         return ItemsAndEvents(Magento(export("magento_products.csv")), events)
 
 
-class TestBigCommerce(Unread):
+class TestBigCommerce(DatasetAdapterContract):
     def make(self, folder):
         events = Ga4(export("ga4_events.jsonl"))
         return ItemsAndEvents(BigCommerce(export("bigcommerce_products.csv")), events)

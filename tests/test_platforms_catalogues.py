@@ -24,7 +24,7 @@ def test_magento_variations_inherit_and_are_a_group():
     assert json.loads(large["attributes"]) == {"color": "Red", "size": "L"}
     assert not large["in_stock"]
     assert not items["OLD1"]["in_stock"]
-    assert sum(adapter.left_out().values()) == 3
+    assert sum(adapter.left_out("items").values()) == 3
 
 
 def test_magento_texts_of_a_store_view(tmp_path):
@@ -91,7 +91,7 @@ def test_a_merchant_feed_in_xml():
     assert items["MUG"]["category"] == "Home & Garden > Kitchen & Dining"
 
 
-@pytest.mark.parametrize("name", ["merchant_feed_atom.xml"])
+@pytest.mark.parametrize("name", ["merchant_feed_atom.xml", "merchant_feed.tsv"])
 def test_a_merchant_feed_in_other_forms(name):
     item = items_of(MerchantFeed(export(name)))["MUG"]
     assert item["title"].startswith("Mug")

@@ -35,7 +35,7 @@ def test_each_item_of_a_ga4_event_is_an_event():
 
 
 def test_a_page_that_was_loaded_again_is_no_second_purchase():
-    assert Ga4(export("ga4_events.jsonl")).left_out() == {
+    assert Ga4(export("ga4_events.jsonl")).left_out("events") == {
         "page_view events": 1,
         "purchase events of an order before": 1,
         "events without items": 1,
@@ -72,7 +72,7 @@ def test_segments_calls():
         ("u-1", "purchase", "46493-32", "2"),
         ("u-1", "purchase", "505bd76785ebb509fc183733", "-2"),
     ]
-    assert SegmentCalls(export("segment_messages.jsonl")).left_out() == {
+    assert SegmentCalls(export("segment_messages.jsonl")).left_out("events") == {
         "page calls": 1,
         "Order Refunded calls without products": 1,
     }

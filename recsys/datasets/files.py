@@ -60,7 +60,7 @@ class FileSource:
     names: frozenset[str] = frozenset()
 
     def chunks(self) -> list[Chunk]:
-        filesystem, path = _resolve(self.root)
+        filesystem, path = resolve_path(self.root)
         chunks = []
         for file in _files(filesystem, path):
             with _read_errors(file):
@@ -73,7 +73,7 @@ class FileSource:
 
     def fingerprint(self) -> str:
         """Differs when a file is added, removed or written again."""
-        filesystem, path = _resolve(self.root)
+        filesystem, path = resolve_path(self.root)
         infos = filesystem.get_file_info(_files(filesystem, path))
         return repr([(info.path, info.size, info.mtime_ns) for info in infos])
 
@@ -105,7 +105,7 @@ class FileSource:
         return result.append_column(LINE, table[LINE]) if LINE in table.column_names else result
 
     def _open(self, path: str) -> RowFile:
-        filesystem, _ = _resolve(self.root)
+        filesystem, _ = resolve_path(self.root)
         kind = _kind(path)
         if kind == "parquet":
             return ParquetRows(filesystem, path)
@@ -116,7 +116,7 @@ class FileSource:
 
     def _partitions(self, path: str, names: Collection[str]) -> dict[str, str | None]:
         """The columns that folders named `name=value` add to a file with `names`."""
-        _, root = _resolve(self.root)
+        _, root = resolve_path(self.root)
         parts = PurePosixPath(path.removeprefix(root)).parent.parts
         pairs = (part.split("=", 1) for part in parts if re.match("[^=]+=", part))
         return {
@@ -136,7 +136,8 @@ class FilesAdapter:
     columns that the setup declares as attributes. CSV values stay strings. Delimiter and
     encoding are detected where they are not given; `records` names the list of rows in a JSON
     object. A line that cannot be split into columns is a row of nulls with its text in
-    `validate.LINE`, for quarantine.
+    `validate.LINE`, for quarantine. Without a path there are no items, or no events yet. In a log
+    without a column for it every event is of `event_type`: a table of order lines is of purchases.
 
     Raises NotFoundError for a path that does not exist, InputError for a file or column that cannot
     be used."""
@@ -145,44 +146,58 @@ class FilesAdapter:
 
     def __init__(
         self,
-        items_path: str,
-        events_path: str,
+        items_path: str | None = None,
+        events_path: str | None = None,
         item_columns: Mapping[str, str] | None = None,
         event_columns: Mapping[str, str] | None = None,
         *,
+        event_type: str | None = None,
         delimiter: str | None = None,
         encoding: str | None = None,
         records: str | None = None,
         attribute_columns: Sequence[str] = (),
     ) -> None:
         self.attribute_columns = tuple(attribute_columns)
-        self.items_path, self.events_path = str(items_path), str(events_path)
+        self.items_path, self.events_path = str(items_path or ""), str(events_path or "")
+        self.event_type = event_type
         self.item_columns, self.event_columns = dict(item_columns or {}), dict(event_columns or {})
         options = TextOptions(delimiter=delimiter, encoding=encoding, records=records)
         self._items = _canonical_source(self.items_path, options, ITEMS_RAW, self.item_columns)
         self._events = _canonical_source(self.events_path, options, EVENTS_RAW, self.event_columns)
 
     def item_chunks(self) -> list[Chunk]:
+        if not self.items_path:
+            return []
         if chunks := self._items.chunks():
             return chunks
         raise InputError(f"{self.items_path} holds no items: give files that end in {_ENDINGS}")
 
     def event_chunks(self) -> list[Chunk]:
-        return self._events.chunks()  # none in an empty folder: a shop that has just opened
+        # None in an empty folder: a shop that has just opened.
+        return self._events.chunks() if self.events_path else []
 
     def fingerprint(self) -> str:
         sources = (self._items, self.item_columns), (self._events, self.event_columns)
         parts = [
             (source.fingerprint(), sorted(mapping.items()), source.options)
             for source, mapping in sources
+            if source.root
         ]
-        return hashlib.sha256(repr((parts, self.attribute_columns)).encode()).hexdigest()
+        choices = (parts, self.attribute_columns, self.event_type)
+        return hashlib.sha256(repr(choices).encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
         return self._items.read(chunk, self._item_selection())
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        return self._events.read(chunk, _selection(EVENTS_RAW, self.event_columns))
+        rows = self._events.read(chunk, self._event_selection())
+        if self.event_type is None or "type" in rows.column_names:
+            return rows
+        return rows.append_column("type", pa.array([self.event_type] * len(rows), pa.string()))
+
+    def _event_selection(self) -> Selection:
+        absent = () if self.event_type is None else ("type",)
+        return _selection(EVENTS_RAW, self.event_columns, absent=absent)
 
     def unused_item_columns(self) -> list[str]:
         """The columns of the first items file that no canonical column is made of."""
@@ -193,7 +208,7 @@ class FilesAdapter:
 
     def unused_event_columns(self) -> list[str]:
         """The columns of the first events file that no canonical column is made of."""
-        return _unused(self._events, _selection(EVENTS_RAW, self.event_columns))
+        return _unused(self._events, self._event_selection())
 
 
 def _canonical_source(
@@ -208,9 +223,13 @@ def _canonical_source(
 
 
 def _selection(
-    schema: pa.Schema, mapping: Mapping[str, str], others: Sequence[str] = ()
+    schema: pa.Schema,
+    mapping: Mapping[str, str],
+    others: Sequence[str] = (),
+    absent: Collection[str] = (),
 ) -> Selection:
-    required = REQUIRED["items" if schema is ITEMS_RAW else "events"]
+    """`others` are columns beside the schema's, `absent` those that need not be there."""
+    required = set(REQUIRED["items" if schema is ITEMS_RAW else "events"]) - set(absent)
     return partial(
         resolve_columns,
         canonical=list(dict.fromkeys([*schema.names, *others])),
@@ -222,14 +241,16 @@ def _selection(
 def read_file(path: str, options: TextOptions | None = None) -> pa.Table:
     """All rows of a file under its own column names, and `validate.LINE` where a line is
     malformed."""
-    _, inner = _resolve(path)
+    _, inner = resolve_path(path)
     source = FileSource(path, options or TextOptions())
     chunks = source.chunks() or [Chunk(inner, 0, 0)]
     return pa.concat_tables([source.read(chunk) for chunk in chunks])
 
 
 def _unused(source: FileSource, select: Selection) -> list[str]:
-    filesystem, root = _resolve(source.root)
+    if not source.root:
+        return []
+    filesystem, root = resolve_path(source.root)
     for path in _files(filesystem, root)[:1]:
         names = source.column_names(path)
         used = {each.place for each in select(path, names).values()}
@@ -237,7 +258,8 @@ def _unused(source: FileSource, select: Selection) -> list[str]:
     return []
 
 
-def _resolve(path: str) -> tuple[fs.FileSystem, str]:
+def resolve_path(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or URI, and the path there."""
     return (
         fs.FileSystem.from_uri(path)
         if "://" in path

@@ -3,20 +3,25 @@ a count of the rows that are no item or event."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.datasets.casts import to_mask
-from recsys.datasets.platforms.reading import export_files
+from recsys.datasets.platforms.reading import export_files, export_stamps
 from recsys.datasets.validate import LINE
-from recsys.interfaces import Chunk, DatasetAdapter
+from recsys.interfaces import Chunk, DatasetAdapter, FingerprintedAdapter
 from recsys.tables import EVENTS_RAW, ITEMS_RAW
 from recsys.types import Mask
+
+Kind = Literal["items", "events"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,22 @@ class PlatformAdapter:
     def read_events(self, chunk: Chunk) -> pa.Table:
         return _read(self.events, chunk, EVENTS_RAW)
 
-    def left_out(self) -> dict[str, int]:
+    def left_out(self, kind: Kind) -> dict[str, int]:
         """Rows of the files that are neither items nor events, by what they are."""
         counts: Counter[str] = Counter()
-        for export in (self.items, self.events):
-            for path in export_files(export.path) if export else []:
-                counts.update(export.extract(path).left_out if export else {})
+        export = self.items if kind == "items" else self.events
+        for path in export_files(export.path) if export else ():
+            counts.update(export.extract(path).left_out if export else {})
         return dict(counts)
+
+    def fingerprint(self) -> str:
+        """Differs when a file is added, removed or written again, or read in another way."""
+        parts = [
+            (_arguments(export.extract), export_stamps(export.path))
+            for export in (self.items, self.events)
+            if export
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 class ItemsAndEvents:
@@ -84,6 +98,23 @@ class ItemsAndEvents:
 
     def read_events(self, chunk: Chunk) -> pa.Table:
         return self._events.read_events(chunk)
+
+    def left_out(self, kind: Kind) -> dict[str, int]:
+        return count_left_out(self._items if kind == "items" else self._events, kind)
+
+    def fingerprint(self) -> str:
+        parts = [
+            each.fingerprint() if isinstance(each, FingerprintedAdapter) else repr(each.name)
+            for each in (self._items, self._events)
+        ]
+        return " ".join(parts)
+
+
+def count_left_out(dataset: DatasetAdapter, kind: Kind) -> dict[str, int]:
+    """Rows that are neither items nor events; a table of the shop's own has none."""
+    if isinstance(dataset, PlatformAdapter | ItemsAndEvents):
+        return dataset.left_out(kind)
+    return {}
 
 
 def keep_rows(
@@ -111,6 +142,10 @@ def with_malformed(rows: pa.Table, lines: Sequence[str]) -> pa.Table:
         return rows
     malformed = pa.table({LINE: pa.array(lines, pa.string())})
     return pa.concat_tables([rows, malformed], promote_options="default")
+
+
+def _arguments(extract: Callable[[str], Extract]) -> tuple[object, ...]:
+    return extract.args if isinstance(extract, partial) else ()
 
 
 def _chunks(export: Export | None) -> list[Chunk]:

@@ -19,7 +19,7 @@ from recsys.datasets.platforms.columns import (
     number_in_key,
     where,
 )
-from recsys.datasets.platforms.reading import open_export, read_records
+from recsys.datasets.platforms.reading import is_parquet, open_export, read_records
 from recsys.errors import InputError
 from recsys.tables import TIME
 
@@ -100,7 +100,7 @@ def _events(raw: pa.Table, items: pa.Array, item_key: str) -> pa.Table:
 def _read(path: str, item_key: str) -> tuple[pa.Table, list[str]]:
     """The columns that we read, and the lines that are no JSON."""
     malformed: list[str] = []
-    if path.casefold().endswith(".parquet"):
+    if is_parquet(path):
         with open_export(path) as stream:
             file = pq.ParquetFile(pa.BufferReader(stream.read()))
         names = [name for name in _COLUMNS if name in file.schema_arrow.names]

@@ -10,15 +10,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
-from recsys.datasets.files import _resolve, read_file
-from recsys.datasets.text_format import decode_file
+from recsys.datasets.files import FileSource, read_file, resolve_path
+from recsys.datasets.text_format import decode_file, detect_format
 from recsys.errors import InputError, NotFoundError
 
 
 def export_files(path: str) -> list[str]:
     """`path` itself, or the files in the folder that do not begin with "_" or "."; as `path` is
     written, a URI or not."""
-    filesystem, inner = _resolve(path)
+    filesystem, inner = resolve_path(path)
     info = filesystem.get_file_info(inner)
     if info.type == fs.FileType.NotFound:
         raise NotFoundError(f"there is nothing at {path}: give the path of a file or folder")
@@ -39,7 +39,7 @@ def read_export(path: str) -> pa.Table:
 
 
 def _read_text(path: str) -> str:
-    return decode_file(*_resolve(path))[0].decode()
+    return decode_file(*resolve_path(path))[0].decode()
 
 
 def read_documents(path: str) -> Iterator[Any]:
@@ -102,6 +102,38 @@ def _text(value: Any) -> str | None:
 @contextmanager
 def open_export(path: str) -> Iterator[BinaryIO]:
     """The file's bytes as a stream, decompressed where its name ends in .gz or .bz2."""
-    filesystem, inner = _resolve(path)
+    filesystem, inner = resolve_path(path)
     with filesystem.open_input_stream(inner) as stream:
         yield stream
+
+
+def export_stamps(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file."""
+    filesystem, _ = resolve_path(path)
+    files = [resolve_path(file)[1] for file in export_files(path)]
+    return [(info.path, info.size, info.mtime_ns) for info in filesystem.get_file_info(files)]
+
+
+def export_columns(path: str) -> list[str]:
+    """The names of a file's columns."""
+    return FileSource(path).column_names(resolve_path(path)[1])
+
+
+def read_head(path: str, size: int = 65_536) -> str:
+    """The first characters of a text file, "" of a Parquet file."""
+    return "" if is_parquet(path) else _read_text(path)[:size].lstrip()
+
+
+def text_form(path: str) -> str:
+    """How a text file is written, for people; "" for a Parquet file."""
+    if is_parquet(path):
+        return ""
+    form = detect_format(*resolve_path(path))
+    is_table = not read_head(path, 1).startswith(("{", "[", "<"))
+    delimiter = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.get(form.delimiter)
+    parts = [form.encoding, delimiter if is_table else "", form.compression]
+    return ", ".join(part for part in parts if part)
+
+
+def is_parquet(path: str) -> bool:
+    return path.partition("?")[0].casefold().endswith((".parquet", ".pq"))

@@ -10,7 +10,13 @@ from functools import partial
 from typing import Any
 
 from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, with_malformed
-from recsys.datasets.platforms.reading import read_export, read_records, record_table
+from recsys.datasets.platforms.reading import (
+    is_parquet,
+    read_export,
+    read_head,
+    read_records,
+    record_table,
+)
 from recsys.errors import InputError
 
 #: What a track call is to us, and what its quantities count for; both generations of the names.
@@ -48,7 +54,7 @@ class SegmentCalls(PlatformAdapter):
 
 def _extract_events(item_key: str, path: str) -> Extract:
     malformed: list[str] = []
-    if path.casefold().endswith((".parquet", ".csv", ".csv.gz")):
+    if is_parquet(path) or not read_head(path, 1).startswith(("{", "[")):
         records = read_export(path).to_pylist()
     else:
         records, malformed = read_records(path)

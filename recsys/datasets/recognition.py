@@ -1,0 +1,205 @@
+"""What a shop's file is: a platform's export, known by its columns, or a table of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recsys.datasets.files import FilesAdapter
+from recsys.datasets.mapping import propose_mapping, table_kind
+from recsys.datasets.platforms.adapter import ItemsAndEvents, Kind
+from recsys.datasets.platforms.bigcommerce import BigCommerce
+from recsys.datasets.platforms.ga4 import Ga4
+from recsys.datasets.platforms.magento import Magento
+from recsys.datasets.platforms.merchant_feed import MerchantFeed
+from recsys.datasets.platforms.reading import export_columns, export_files, read_export, read_head
+from recsys.datasets.platforms.schema_org import SchemaOrg
+from recsys.datasets.platforms.segment import SegmentCalls
+from recsys.datasets.platforms.shopify import Shopify
+from recsys.datasets.platforms.woocommerce import WooCommerce
+from recsys.errors import InputError
+from recsys.interfaces import DatasetAdapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A form of file: the adapter that reads it, as which of its arguments, and the columns that
+    tell it, one of each group."""
+
+    label: str
+    kind: Kind
+    adapter: type
+    argument: str = "products"
+    signs: tuple[tuple[str, ...], ...] = ()
+
+
+SHOPIFY = Form(
+    label="Shopify's product export",
+    kind="items",
+    adapter=Shopify,
+    signs=(
+        ("handle", "url handle"),
+        ("title",),
+        ("variant sku", "variant price", "option1 name", "option1 value"),
+    ),
+)
+MERCHANT_FEED = Form(
+    label="a merchant feed",
+    kind="items",
+    adapter=MerchantFeed,
+    signs=(
+        ("id", "g:id"),
+        ("title", "g:title"),
+        ("availability", "g:availability"),
+        ("image_link", "image link", "g:image_link", "google_product_category"),
+    ),
+)
+SCHEMA_ORG = Form(label="products of schema.org", kind="items", adapter=SchemaOrg)
+FORMS = (
+    SHOPIFY,
+    Form(
+        label="Shopify's order export",
+        kind="events",
+        adapter=Shopify,
+        argument="orders",
+        signs=(("name",), ("lineitem name",), ("lineitem quantity",), ("created at",)),
+    ),
+    Form(
+        label="WooCommerce's product export",
+        kind="items",
+        adapter=WooCommerce,
+        signs=(("id",), ("type",), ("name",), ("regular price",), ("in stock?", "published")),
+    ),
+    Form(
+        label="an order export of WooCommerce",
+        kind="events",
+        adapter=WooCommerce,
+        argument="orders",
+        signs=(
+            ("order id", "order number", "order_id", "order_number", "order #"),
+            ("item name", "item_name", "item cost", "item_sku"),
+            ("order status", "order_status", "status"),
+            ("order date", "order_date", "date"),
+        ),
+    ),
+    Form(
+        label="Magento's product export",
+        kind="items",
+        adapter=Magento,
+        signs=(("sku",), ("product_type",), ("attribute_set_code", "additional_attributes")),
+    ),
+    Form(
+        label="BigCommerce's product export",
+        kind="items",
+        adapter=BigCommerce,
+        signs=(
+            ("item", "item type"),
+            ("name", "product name"),
+            ("options", "product code/sku", "inventory tracking", "option set"),
+        ),
+    ),
+    MERCHANT_FEED,
+    Form(
+        label="events of Google Analytics 4",
+        kind="events",
+        adapter=Ga4,
+        argument="events",
+        signs=(("event_name",), ("event_timestamp",), ("items",)),
+    ),
+    Form(
+        label="calls of Segment",
+        kind="events",
+        adapter=SegmentCalls,
+        argument="events",
+        signs=(("event", "type"), ("messageid", "anonymousid", "anonymous_id", "message_id")),
+    ),
+)
+ITEM_TABLE = Form(
+    label="a table of items", kind="items", adapter=FilesAdapter, argument="items_path"
+)
+EVENT_TABLE = Form(
+    label="a table of events", kind="events", adapter=FilesAdapter, argument="events_path"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder of a shop, its form, and for a table of its own which column is which."""
+
+    path: str
+    form: Form
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """What its form's adapter is given."""
+        path = self.path if "://" in self.path else str(Path(self.path).resolve())
+        columns = {f"{self.form.kind[:-1]}_columns": dict(self.columns)} if self.columns else {}
+        is_log = self.form is EVENT_TABLE and "type" not in self.columns
+        return {self.form.argument: path} | columns | ({"event_type": "purchase"} if is_log else {})
+
+
+def group_sources(sources: Sequence[Source]) -> list[list[Source]]:
+    """The files of each adapter, that of the items first.
+
+    Raises InputError for none or two of items, and two of events."""
+    items = [source for source in sources if source.form.kind == "items"]
+    events = [source for source in sources if source.form.kind == "events"]
+    for several in (items, events):
+        if len(several) > 1:
+            labels = " and ".join(f"{each.path} ({each.form.label})" for each in several)
+            raise InputError(
+                f"{labels} are both {several[0].form.kind}: give one of them, or put files of one "
+                "form into a folder of their own and give that"
+            )
+    if not items:
+        raise InputError(
+            f"there is no catalogue among {', '.join(source.path for source in sources)}: "
+            "give the file of the products too"
+        )
+    if not events or events[0].form.adapter is items[0].form.adapter:
+        return [[*items, *events]]
+    return [items, events]
+
+
+def make_dataset(sources: Sequence[Source]) -> DatasetAdapter:
+    """The adapter of the files."""
+    adapters = []
+    for group in group_sources(sources):
+        arguments: dict[str, Any] = {}
+        for source in group:
+            arguments |= source.arguments()
+        adapters.append(group[0].form.adapter(**arguments))
+    return adapters[0] if len(adapters) == 1 else ItemsAndEvents(*adapters)
+
+
+def recognise(path: str) -> Source:
+    """What the file is, or the first of the folder's.
+
+    Raises InputError where it can be neither a platform's export nor a table of items or
+    events."""
+    files = export_files(path)
+    if not files:
+        raise InputError(f"{path} is an empty folder: give the files of a catalogue or a log")
+    head = read_head(files[0])
+    if head.startswith("<"):
+        return Source(path, MERCHANT_FEED)
+    if head.startswith(("{", "[")):
+        if '"@type"' in head or '"@graph"' in head:
+            return Source(path, SCHEMA_ORG)
+        if '"variants"' in head and '"handle"' in head:
+            return Source(path, SHOPIFY)
+    names = export_columns(files[0])
+    form = form_of(names)
+    if form:
+        return Source(path, form)
+    kind = table_kind(names)
+    mapping = propose_mapping(read_export(files[0]), kind, files[0])
+    return Source(path, ITEM_TABLE if kind == "items" else EVENT_TABLE, mapping)
+
+
+def form_of(names: Sequence[str]) -> Form | None:
+    """The platform's form whose signs the columns have."""
+    folded = {name.strip().casefold() for name in names}
+    return next((form for form in FORMS if all(folded & set(group) for group in form.signs)), None)

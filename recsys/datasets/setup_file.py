@@ -1,0 +1,153 @@
+"""A shop's setup as code: the file that `python -m jobs.start_shop` writes and people edit."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.datasets.recognition import Form, Source, group_sources
+from recsys.errors import InputError
+
+_HEADER = '''"""{title}
+
+Written by `python -m jobs.start_shop`: yours to edit. What may be chosen:
+recsys/config.py and recsys/datasets/choices.py."""
+
+from __future__ import annotations
+
+'''
+_SETUP = '''ROOT = below(home(), "{name}")
+
+
+def dataset(until: datetime) -> DatasetAdapter:
+    """The files that a night reads; `until` is its time."""
+    return {dataset}
+
+
+def shop() -> Setup:
+    return replace(
+        tiny(),
+        name="{name}",
+        home=ROOT,
+        event_store=event_log(ROOT),
+        dataset=dataset,{more}
+    )
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShopFile:
+    """What the file says: the shop's name, its files, the attributes in which variants differ, and
+    whether its titles are in English."""
+
+    name: str
+    sources: Sequence[Source]
+    variant_names: Sequence[str] = ()
+    english: bool = True
+    attributes: bool = False
+
+
+def setup_code(shop: ShopFile) -> str:
+    """The module's text."""
+    forms = [source.form for source in shop.sources]
+    names = " and ".join(Path(source.path).name for source in shop.sources)
+    more = _choices(shop) + _encoder(shop)
+    text = _HEADER.format(title=f"The shop of {names}.") + _imports(shop, forms)
+    return text + _SETUP.format(name=shop.name, dataset=dataset_code(shop.sources), more=more)
+
+
+def dataset_code(sources: Sequence[Source]) -> str:
+    """The adapter, as it stands in the file."""
+    groups = group_sources(sources)
+    if len(groups) == 1:
+        return _call(groups[0], 4)
+    return (
+        "ItemsAndEvents(\n" + "".join(f"        {_call(each, 8)},\n" for each in groups) + "    )"
+    )
+
+
+def _call(sources: Sequence[Source], indent: int) -> str:
+    """The adapter of these files, an argument a line."""
+    lines: list[str] = []
+    pairs = [pair for source in sources for pair in source.arguments().items()]
+    for name, value in pairs:
+        if isinstance(value, dict):
+            inner = [
+                f"    {_quoted(canonical)}: {_quoted(theirs)},"
+                for canonical, theirs in value.items()
+            ]
+            lines += [f"{name}={{", *inner, "},"]
+        else:
+            lines.append(f"{name}={_quoted(value)},")
+    space = " " * (indent + 4)
+    body = "".join(f"{space}{line}\n" for line in lines)
+    return f"{sources[0].form.adapter.__name__}(\n{body}{' ' * indent})"
+
+
+def _imports(shop: ShopFile, forms: Sequence[Form]) -> str:
+    modules = {(form.adapter.__module__, form.adapter.__name__) for form in forms}
+    if len({form.adapter for form in forms}) > 1:
+        modules.add(("recsys.datasets.platforms.adapter", "ItemsAndEvents"))
+    modules |= {("recsys.interfaces", "DatasetAdapter"), ("recsys.storage.files", "below")}
+    if shop.attributes or shop.variant_names:
+        modules.add(("recsys.datasets.choices", "CatalogueChoices"))
+    if shop.variant_names:
+        modules.add(("recsys.attributes.declaration", "Attribute"))
+    if not shop.english:
+        modules.add(("recsys.encoders", "multilingual_e5"))
+    modules.add(("recsys.config", "Setup, event_log, home, tiny"))
+    lines = [f"from {module} import {name}\n" for module, name in sorted(modules)]
+    return (
+        "from dataclasses import replace\nfrom datetime import datetime\n\n" + "".join(lines) + "\n"
+    )
+
+
+def _choices(shop: ShopFile) -> str:
+    if not shop.attributes and not shop.variant_names:
+        return ""
+    names = [f"Attribute({_quoted(name)}, variant=True)" for name in shop.variant_names]
+    lines = ["attributes=(", *(f"    {name}," for name in names), "),"] if names else []
+    lines += ["infer_attributes=True,"] if shop.attributes else []
+    body = "".join(f"            {line}\n" for line in lines)
+    return f"\n        catalogue=CatalogueChoices(\n{body}        ),"
+
+
+def _encoder(shop: ShopFile) -> str:
+    if shop.english:
+        return ""
+    return "\n        encoder=multilingual_e5,  # the titles are mostly not in English"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def check_name(name: str) -> None:
+    """Raises InputError where Python would not find the package by its name."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise InputError(
+            f"--name {name} is no name of a Python package: use letters, digits and underscores"
+        )
+    if name in ("recsys", "jobs", "serve", "tests") or name in sys.stdlib_module_names:
+        raise InputError(f"--name {name} is taken by another package: give another")
+
+
+def write_setup(folder: Path, shop: ShopFile, force: bool = False) -> Path:
+    """Writes `setups.py` of the package `shop.name` in the folder, and says where.
+
+    Raises InputError where there is one, unless `force`."""
+    check_name(shop.name)
+    path = folder / shop.name / "setups.py"
+    code = setup_code(shop)
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} exists: give another --name, or --force to write it again and lose its edits"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "__init__.py").touch()
+    path.write_text(code, encoding="utf-8")
+    return path

@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--setup", default="tiny", help="a setup's name, or my_shop.setups:winter")
     parser.add_argument(
-        "--plan", action="store_true", help="say what the night would cost, and do nothing"
+        "--plan", action="store_true", help="say what the night would refuse and cost; do nothing"
     )
     parser.add_argument("--until", type=instant, help="the night's time, ISO 8601 (default: now)")
     parser.add_argument("--version", help="the release's name (default: the night's time)")
@@ -38,8 +38,9 @@ def main() -> int:
     try:
         setup = load(args.setup)
         if args.plan:
-            print(estimate(setup, args.until or datetime.now(UTC)))
-            return 0
+            plan = estimate(setup, args.until or datetime.now(UTC))
+            print(plan)
+            return int(plan.refused)
         print(connect_ray(), flush=True)
         place = begin(setup, args.until, args.version, args.allow)
         print(f"night {place.plan.version} of setup {setup.name} into {setup.home}", flush=True)
@@ -47,6 +48,8 @@ def main() -> int:
     except RecsysError as error:
         print(f"the night failed, the release that was current still is: {error}", file=sys.stderr)
         return 1
+    for line in manifest.intake:
+        print(line)
     counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
     print(f"published {manifest.version}: {counts}, {time.monotonic() - started:.0f} s")
     return 0

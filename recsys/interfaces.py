@@ -334,6 +334,15 @@ class DatasetAdapter(Protocol):
 
 
 @runtime_checkable
+class ColumnReporter(DatasetAdapter, Protocol):
+    """An adapter that can say which columns of its source nothing is made of."""
+
+    def unused_item_columns(self) -> list[str]: ...
+
+    def unused_event_columns(self) -> list[str]: ...
+
+
+@runtime_checkable
 class FingerprintedAdapter(DatasetAdapter, Protocol):
     """An adapter that knows when its source changed. Without it a night looks at the sizes and
     times of those files that chunks name and this machine has."""

@@ -1,22 +1,22 @@
-"""Estimates the cost of a night before it runs. Reads the catalogue, writes nothing."""
+"""Estimates a night before it runs: what it would refuse, and what it costs. Writes nothing."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.batch.preview import preview_inputs
 from recsys.config import Setup
-from recsys.datasets.choices import CatalogueChoices
-from recsys.datasets.validate import check_items
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import NotFoundError
-from recsys.interfaces import DatasetAdapter
 from recsys.release.arrow import read_arrow
 from recsys.release.files import ITEMS
-from recsys.release.manifest import OtherFormatError, read_manifest
+from recsys.release.manifest import Manifest, OtherFormatError, read_manifest
 from recsys.storage.artifacts import ArtifactStore
 
 #: Rows a second and stage of the setup `tiny` on two cores: a guess for a first night. Later nights
@@ -41,14 +41,26 @@ FIRST_RATES = {
 SKETCH = 65_536
 
 
-def estimate(setup: Setup, until: datetime) -> str:
-    """A table: rows, distinct texts to encode, bytes, memory a worker, seconds a stage."""
+@dataclass(frozen=True)
+class NightEstimate:
+    """What `--plan` prints, and whether the night would be refused."""
+
+    text: str
+    refused: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def estimate(setup: Setup, until: datetime) -> NightEstimate:
+    """What the night would make of its input, and a table: rows, distinct texts to encode, bytes,
+    memory a worker, seconds a stage."""
     dataset, store = setup.dataset(until), ArtifactStore(setup.home)
-    items = sum(chunk.rows for chunk in dataset.item_chunks())
-    events = sum(chunk.rows for chunk in dataset.event_chunks())
-    sketch = _sketch_texts(dataset, setup.catalogue)
-    texts = distinct(sketch)
-    new = round(texts * _share_new(store, setup.encoder().space, sketch))
+    previous, sketch = _current_manifest(store), TextSketch()
+    preview = preview_inputs(setup, dataset, until, previous, sketch.add)
+    items, events = preview.items.rows_in_all, preview.events.rows_in_all
+    texts = distinct(sketch.hashes)
+    new = round(texts * _share_new(store, setup.encoder().space, previous, sketch.hashes))
     rates, measured, source = _measured(store)
     users = round(events * measured.get("embed users", 1) / measured.get("read events", 100))
     rows = {"read items": items, "read events": events, "items": items, "events": events}
@@ -66,17 +78,28 @@ def estimate(setup: Setup, until: datetime) -> str:
         f"rows a second: {source}",
         *(f"{name:<14}{count:>12,} rows {seconds[name]:>8.0f} s" for name, count in rows.items()),
         f"{'in all':<14}{'':>17} {sum(seconds.values()):>8.0f} s, and Ray's starts",
+        *preview.lines(),
     ]
-    return "\n".join(lines)
+    return NightEstimate("\n".join(lines), bool(preview.refusals))
 
 
-def _sketch_texts(dataset: DatasetAdapter, choices: CatalogueChoices) -> NDArray[np.void]:
-    """The smallest hashes of the catalogue's texts, one chunk in memory at a time."""
-    sketch = np.empty(0, "V16")
-    for chunk in dataset.item_chunks():
-        good = check_items(dataset.read_items(chunk), chunk.path, chunk.start, choices).good
-        sketch = smallest(np.concatenate([sketch, as_bytes(text_hashes(item_texts(good)))]))
-    return sketch
+class TextSketch:
+    """The smallest hashes of the texts of items that are added."""
+
+    def __init__(self) -> None:
+        self.hashes = np.empty(0, "V16")
+
+    def add(self, items: pa.Table) -> None:
+        hashes = as_bytes(text_hashes(item_texts(items)))
+        self.hashes = smallest(np.concatenate([self.hashes, hashes]))
+
+
+def _current_manifest(store: ArtifactStore) -> Manifest | None:
+    version = store.current()
+    try:
+        return read_manifest(store, version) if version else None
+    except OtherFormatError:
+        return None
 
 
 def _mebibytes(setup: Setup, items: int, users: int) -> tuple[float, float]:
@@ -109,17 +132,15 @@ def distinct(sketch: NDArray[np.void]) -> int:
     return round((SKETCH - 1) / largest)
 
 
-def _share_new(store: ArtifactStore, space: str, sketch: NDArray[np.void]) -> float:
-    version = store.current()
-    try:
-        manifest = read_manifest(store, version) if version else None
-    except OtherFormatError:
-        manifest = None
-    if manifest is None or manifest.space != space:
+def _share_new(
+    store: ArtifactStore, space: str, previous: Manifest | None, sketch: NDArray[np.void]
+) -> float:
+    if previous is None or previous.space != space:
         return 1.0
-    path = store.local(f"releases/{version}/{ITEMS.name}", manifest.files[ITEMS.name])
-    previous = set(read_arrow(path)["text_hash"].to_pylist())
-    return 1 - sum(value.tobytes() in previous for value in sketch) / max(1, len(sketch))
+    file = f"releases/{previous.version}/{ITEMS.name}"
+    path = store.local(file, previous.files[ITEMS.name])
+    hashes = set(read_arrow(path)["text_hash"].to_pylist())
+    return 1 - sum(value.tobytes() in hashes for value in sketch) / max(1, len(sketch))
 
 
 def _measured(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float], str]:

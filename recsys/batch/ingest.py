@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import Histories, utc_days
 from recsys.attributes.cells import CARRIED
+from recsys.batch.input_checks import titled_rows
 from recsys.batch.log_copy import LIVE
 from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
 from recsys.datasets.repeats import deduplicate
@@ -62,7 +63,9 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     chunk = night.plan.item_chunks[shard]
     raw = night.dataset().read_items(chunk)
     checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue)
-    return _scatter(night, "items", shard, checked, checked.good["item_id"])
+    result = _scatter(night, "items", shard, checked, checked.good["item_id"])
+    result.counts["titled"] = titled_rows(checked.good)
+    return result
 
 
 def read_events(night: NightRun, shard: int) -> ShardResult:

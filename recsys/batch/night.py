@@ -18,7 +18,7 @@ from recsys.batch import (
 from recsys.batch.held_out import evaluate_held_out
 from recsys.batch.plan import NightRun
 from recsys.batch.publishing import Say, publish
-from recsys.batch.quarantine import require_usable
+from recsys.batch.quarantine import require_titled, require_usable
 from recsys.batch.refusal import refusals_recorded
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.release import files
@@ -46,6 +46,7 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
         Stage("read events", len(plan.event_chunks), ingest.read_events),
     )
     require_usable(night, lines["read items"], lines["read events"])
+    require_titled(night, lines["read items"])
     run(Stage("items", plan.item_parts, ingest.sort_items, [files.ITEMS]))
     run(Stage("events", plan.user_parts, ingest.sort_events), *attributes.stages(night))
     attributes.say_unreadable(lines, say)

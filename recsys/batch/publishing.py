@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from recsys.batch.held_out import METRICS_FILE
+from recsys.batch.intake import intake_lines
 from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows
 from recsys.batch.report import write_report
@@ -92,6 +93,7 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         metrics=json.loads(night.store.read(night.work_path(METRICS_FILE))),
         files=night.checksums(),
         models=plan.models,
+        intake=intake_lines(night, lines),
     )
 
 

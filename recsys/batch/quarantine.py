@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.batch.input_checks import BAD_ROWS, TITLES, untitled_items, unusable_rows
 from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
 from recsys.errors import RefusedError
+from recsys.interfaces import ColumnReporter
 from recsys.tables import QUARANTINE
 
-#: What allows more unusable rows, once.
-BAD_ROWS = "bad-rows"
 #: What a reason says of one row, and of all that broke the same rule.
 _RULES = (
     (r"(\w+) is .*: ", r"\1: "),
@@ -24,17 +24,29 @@ _RULES = (
 )
 
 
+def require_titled(night: NightRun, line: StageLine) -> None:
+    """Raises RefusedError where too few of the items that were read have a text."""
+    dataset, least = night.dataset(), night.choices.limits.min_titled
+    unused = dataset.unused_item_columns() if isinstance(dataset, ColumnReporter) else []
+    sentence = untitled_items(line.counts["titled"], line.counts["good"], least, unused)
+    if sentence and TITLES not in night.allow:
+        raise RefusedError(
+            f"{sentence}; or publish without texts, once with --allow {TITLES}, or with a lower "
+            "night.limits.min_titled",
+            (TITLES,),
+        )
+
+
 def require_usable(night: NightRun, *lines: StageLine) -> None:
     """Raises RefusedError where a stage could not use more than `max_bad_share` of its rows."""
     if BAD_ROWS in night.allow:
         return
     for line in lines:
         bad, share = line.counts.get("quarantined", 0), night.choices.max_bad_share
-        if bad > share * line.rows:
+        if sentence := unusable_rows(line.name, bad, line.rows, share):
             reasons = top_rules(count_rules(quarantined_rows(night)))
             raise RefusedError(
-                f"{line.name}: {bad:,} of {line.rows:,} rows cannot be used, more than the "
-                f"{share:.0%} allowed ({reasons}): see "
+                f"{sentence} ({reasons}): see "
                 f"{night.store.uri}/{night.work_path('quarantine')}, mend the input or its column "
                 f"mapping; or do without them, once with --allow {BAD_ROWS}, or with a higher "
                 "night.max_bad_share",
@@ -58,10 +70,14 @@ def quarantined_rows(night: NightRun) -> pa.Table:
 
 def count_rules(quarantined: pa.Table) -> dict[str, int]:
     """How many rows broke each rule, most first. Without the values, which may be somebody's."""
+    counts = pc.value_counts(broken_rules(quarantined)).to_pylist()
+    counts.sort(key=lambda entry: (-entry["counts"], entry["values"]))
+    return {entry["values"]: entry["counts"] for entry in counts}
+
+
+def broken_rules(quarantined: pa.Table) -> pa.Array:
+    """The rule that each row broke, after the name of its table."""
     rules = quarantined["reason"]
     for reason, rule in _RULES:
         rules = pc.replace_substring_regex(rules, f"(?s)^{reason}", rule)
-    rules = pc.binary_join_element_wise(quarantined["table"], rules, ": ")
-    counts = pc.value_counts(rules.combine_chunks()).to_pylist()
-    counts.sort(key=lambda entry: (-entry["counts"], entry["values"]))
-    return {entry["values"]: entry["counts"] for entry in counts}
+    return pc.binary_join_element_wise(quarantined["table"], rules, ": ").combine_chunks()

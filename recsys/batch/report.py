@@ -37,6 +37,7 @@ def write_report(
         commit=manifest.commit,
         counts=manifest.counts,
         quarantined=manifest.quarantined,
+        intake=manifest.intake,
         stages=[_stage_row(line) for line in lines],
         quality=_quality(manifest.metrics),
         checks=checks,

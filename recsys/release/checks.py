@@ -84,7 +84,11 @@ def check_release(
         _finite("taste vectors", release.user_space_item_vectors_ID),
         _finite("user vectors", release.user_vectors_UD),
         _no_empty_lists(release),
-        _events_of_catalogue(manifest.counts, limits),
+        events_of_catalogue(
+            manifest.counts["unknown_item_events"],
+            manifest.counts["events"],
+            limits.min_known_events,
+        ),
         *(_near_yesterday(release, previous, limits) if previous else []),
         *([_not_under_popularity(manifest.metrics, limits)] if manifest.metrics else []),
     ]
@@ -152,13 +156,8 @@ def _no_empty_lists(release: Release) -> Check:
     return Check("lists", passed, sentence)
 
 
-def _events_of_catalogue(counts: dict[str, int], limits: ReleaseLimits) -> Check:
-    """As far as so few events can tell."""
-    unknown, events, least = (
-        counts["unknown_item_events"],
-        counts["events"],
-        limits.min_known_events,
-    )
+def events_of_catalogue(unknown: int, events: int, least: float) -> Check:
+    """As far as so few events can tell, the share `least` of them must name an item."""
     share = 1 - unknown / events if events else 1.0
     sentence = (
         f"{share:.1%} of {events:,} events name an item of the catalogue "
@@ -172,8 +171,8 @@ def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) 
     version, users = previous.version, len(previous.user_ids)
     items = (len(release.item_ids), len(previous.item_ids))
     checks = [
-        _not_shrunk("items", items, version, lost=limits.max_lost_items),
-        _not_shrunk(
+        not_shrunk("items", items, version, lost=limits.max_lost_items),
+        not_shrunk(
             "users",
             (len(release.user_ids), users),
             version,
@@ -186,9 +185,10 @@ def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) 
     return checks
 
 
-def _not_shrunk(
+def not_shrunk(
     name: str, counts: tuple[int, int], version: str, *, lost: float, noise: float = 0.0
 ) -> Check:
+    """Now and before, of which the share `lost` may be lost, and `noise`."""
     now, before = counts
     sentence = f"{now:,} {name} after {before:,} in {version} (a loss of {lost:.0%} is allowed)"
     passed = now >= (1 - lost) * before - noise

@@ -20,7 +20,7 @@ class Manifest:
     """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC.
 
     After `amendments` the files of users lie in the folder `amended`; `replaced` are those that lay
-    elsewhere before."""
+    elsewhere before. `intake` says what became of the rows that were read."""
 
     version: str
     space: str
@@ -40,6 +40,7 @@ class Manifest:
     amended: str = ""
     amendments: int = 0
     replaced: list[str] = field(default_factory=list)
+    intake: list[str] = field(default_factory=list)
 
     def path_of(self, name: str) -> str:
         """A file's path below the release's folder."""

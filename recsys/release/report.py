@@ -57,9 +57,9 @@ class ExampleAnswer:
 class ReportData:
     """All that the page says. Empty parts are left out of it.
 
-    counts: items, events, users and so on; quarantined: reason -> rows. quality: rows as the
-    evaluations print them, `{"name": "nightshelf", "recall@10": 0.41}`; floors and rivals are rows
-    with names of their own. Arrays: prices [items], events_per_user [users], list_scores source ->
+    counts: items, events, users and so on; quarantined: reason -> rows; intake: sentences.
+    quality: rows as the evaluations print them, `{"name": "nightshelf", "recall@10": 0.41}`; floors
+    and rivals are rows with names of their own. Arrays: prices [items], events_per_user [users], list_scores source ->
     any number of scores, source_share source -> candidates it brought, item_events [items] in any
     order."""
 
@@ -70,6 +70,7 @@ class ReportData:
     commit: str
     counts: Mapping[str, int]
     quarantined: Mapping[str, int] = field(default_factory=dict)
+    intake: Sequence[str] = ()
     stages: Sequence[StageRow] = ()
     quality: Sequence[Mapping[str, Any]] = ()
     checks: Sequence[Check] = ()

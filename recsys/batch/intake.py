@@ -1,0 +1,63 @@
+"""What became of every row that a night read, in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recsys.batch.plan import NightRun
+from recsys.batch.quarantine import count_rules, quarantined_rows, top_rules
+from recsys.batch.stages import StageLine
+from recsys.interfaces import ColumnReporter
+
+#: Counts of the stages that read and sort events, as a summary has them; those of rows that are not
+#: kept, then those of rows that are.
+SET_ASIDE = {
+    "unknown_items": "of items not in the catalogue",
+    "forgotten": "of users who asked to be forgotten or opted out",
+    "ignored": "no interactions with an item",
+    "bots": "of bots",
+}
+NOTES = {
+    "guest_events": "of guests",
+    "order_lines": "lines of one order under one id",
+    "returned_purchases": "purchases taken back",
+}
+
+
+def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
+    """A line each for items and events: rows read, kept, set aside, and the commonest reasons; and
+    the columns that nothing is made of."""
+    rules = count_rules(quarantined_rows(night))
+    summary = []
+    for name in ("items", "events"):
+        read, kept = lines[f"read {name}"].rows, lines[name].rows
+        counts = lines[f"read {name}"].counts | lines[name].counts
+        kept -= counts.get("unknown_items", 0)
+        parts = [f"{read:,} rows read, {kept:,} kept", *_counted(counts, SET_ASIDE)]
+        if broken := _of_table(rules, name):
+            parts.append(f"{sum(broken.values()):,} quarantined ({top_rules(broken, 3)})")
+        parts += _counted(counts, NOTES)
+        summary.append(f"{name}: {', '.join(parts)}")
+    dataset = night.dataset()
+    if isinstance(dataset, ColumnReporter):
+        unused = {"items": dataset.unused_item_columns(), "events": dataset.unused_event_columns()}
+        summary += [
+            f"{name}: nothing is made of the columns {', '.join(columns)}"
+            for name, columns in unused.items()
+            if columns
+        ]
+    return summary
+
+
+def _counted(counts: Mapping[str, int], phrases: Mapping[str, str]) -> list[str]:
+    return [f"{counts[name]:,} {phrase}" for name, phrase in phrases.items() if counts.get(name)]
+
+
+def _of_table(rules: Mapping[str, int], name: str) -> dict[str, int]:
+    """The rules of one table without its name; events of unknown items have a count of their
+    own."""
+    return {
+        rule.removeprefix(f"{name}: "): count
+        for rule, count in rules.items()
+        if rule.startswith(f"{name}: ") and "not in the catalogue" not in rule
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -34,10 +35,10 @@ def test_every_row_is_in_the_summary(file_shop: FileShop, columns: None) -> None
     file_shop.write([*ITEMS, ITEMS[3]], [*EVENTS, EVENTS[0], purchase(1, 99, 1)])
     manifest = file_shop.night()
     assert manifest.intake == [
-        "items: 21 rows read, 20 kept, 1 quarantined (1 x item_id stands there before: the first "
-        "is kept)",
+        "items: 21 rows read, 20 kept, 1 quarantined (1 x item_id repeats that of another row: "
+        "the first is kept)",
         "events: 74 rows read, 72 kept, 1 of items not in the catalogue, 1 quarantined (1 x "
-        "event_id stands there before: the first is kept)",
+        "event_id repeats that of another row: the first is kept)",
         "items: nothing is made of the columns Colour, Shelf",
     ]
     report = (file_shop.folder / "home/releases" / manifest.version / "report.html").read_text()
@@ -121,3 +122,22 @@ def test_the_night_says_at_its_end_what_became_of_the_rows(
     last = capsys.readouterr().out.splitlines()[-3:]
     assert last[0] == "items: 20 rows read, 20 kept"
     assert last[1] == "events: 72 rows read, 72 kept"
+
+
+def test_equal_rows_are_an_overlap_of_exports(file_shop: FileShop) -> None:
+    file_shop.write([*ITEMS, *ITEMS], [*EVENTS, *EVENTS])
+    assert not plan(file_shop).refused
+    counts = file_shop.night().counts
+    assert (counts["items"], counts["events"]) == (20, 72)
+
+
+@pytest.mark.parametrize("table", ["items", "events"])
+def test_rows_that_lose_what_they_say_are_refused(file_shop: FileShop, table: str) -> None:
+    again = {"items": item(3, title="another"), "events": EVENTS[0] | {"time": "2026-01-01"}}
+    rows = {"items": ITEMS, "events": EVENTS}[table]
+    file_shop.write(**{table: [*rows, *[again[table]] * 5]})
+    sentence = rf"{table}: the \w+_id of 5 of \d+ rows repeats that of another row, but their other"
+    assert re.search(f"the night would be refused: {sentence}", str(plan(file_shop)))
+    with pytest.raises(ReleaseError, match=sentence):
+        file_shop.night()
+    assert file_shop.night(allow=["bad-rows"]).counts[table] == len(rows)

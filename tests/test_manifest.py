@@ -49,6 +49,7 @@ JSON = """{
     "users.arrow": "1"
   },
   "format": 4,
+  "intake": [],
   "metrics": {
     "recall@10": 0.5
   },

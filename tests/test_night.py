@@ -113,7 +113,7 @@ def test_rows_that_broke_a_rule_are_counted_without_what_stood_in_them() -> None
             "user_id: it must have 200 characters or fewer"
         ),
         "event_id 'Ann: 1' repeats row 3 of Ann: x.csv: the first is kept": (
-            "event_id stands there before: the first is kept"
+            "event_id repeats that of another row: the first is kept"
         ),
         "item 'Ann: 1' is not in the catalogue: keep delisted items in it, out of stock": (
             "item not in the catalogue: keep delisted items in it, out of stock"

@@ -36,8 +36,8 @@ def test_of_items_with_one_id_the_first_in_the_source_stays() -> None:
     assert once.good.schema == ITEMS_IN
     assert once.good["title"].to_pylist() == ["a of 2", "b of 1", "c"]
     assert [(row["path"], row["row"], row["reason"]) for row in once.quarantined.to_pylist()] == [
-        ("part-1", 52, "item_id 'b' repeats row 51 of part-1: the first is kept"),
-        ("part-2", 0, "item_id 'b' repeats row 51 of part-1: the first is kept"),
+        ("part-1", 52, "item_id 'b' repeats row 51 of part-1 with other cells: the first is kept"),
+        ("part-2", 0, "item_id 'b' repeats row 51 of part-1 with other cells: the first is kept"),
     ]
 
 

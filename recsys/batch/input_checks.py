@@ -20,6 +20,18 @@ def unusable_rows(name: str, unusable: int, rows: int, most: float) -> str:
     return f"{name}: {unusable:,} of {rows:,} rows cannot be used, more than the {most:.0%} allowed"
 
 
+def repeated_rows(name: str, key: str, repeats: int, rows: int, most: float) -> str:
+    """Of a table at most the share `most` of the rows may have the key of another row and say
+    something else."""
+    if repeats <= most * rows:
+        return ""
+    return (
+        f"{name}: the {key} of {repeats:,} of {rows:,} rows repeats that of another row, but their "
+        f"other cells differ; of each key only the first row is kept, and a loss of {most:.0%} is "
+        f"allowed: give every row a {key} of its own"
+    )
+
+
 def untitled_items(titled: int, items: int, least: float, unused: Sequence[str]) -> str:
     """At least the share `least` of the items must have a text that shoppers can search by;
     `unused` are the columns of their file that nothing is made of."""

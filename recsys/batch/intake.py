@@ -17,6 +17,8 @@ SET_ASIDE = {
     "ignored": "no interactions with an item",
     "bots": "of bots",
 }
+#: Those of them that a stage's rows do not hold any more.
+_NOT_READ_ON = ("forgotten", "ignored")
 NOTES = {
     "guest_events": "of guests",
     "order_lines": "lines of one order under one id",
@@ -30,10 +32,10 @@ def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
     rules = count_rules(quarantined_rows(night))
     summary = []
     for name in ("items", "events"):
-        read, kept = lines[f"read {name}"].rows, lines[name].rows
         counts = lines[f"read {name}"].counts | lines[name].counts
-        kept -= counts.get("unknown_items", 0)
-        parts = [f"{read:,} rows read, {kept:,} kept", *_counted(counts, SET_ASIDE)]
+        used = lines[name].rows - counts.get("unknown_items", 0)
+        rows = lines[f"read {name}"].rows + sum(counts.get(each, 0) for each in _NOT_READ_ON)
+        parts = [f"{rows:,} rows read, {used:,} kept", *_counted(counts, SET_ASIDE)]
         if broken := _of_table(rules, name):
             parts.append(f"{sum(broken.values()):,} quarantined ({top_rules(broken, 3)})")
         parts += _counted(counts, NOTES)

@@ -5,6 +5,8 @@ If anything fails, `current` still names yesterday, and the same command goes on
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from recsys.batch import (
     attributes,
     candidates,
@@ -18,7 +20,7 @@ from recsys.batch import (
 from recsys.batch.held_out import evaluate_held_out
 from recsys.batch.plan import NightRun
 from recsys.batch.publishing import Say, publish
-from recsys.batch.quarantine import require_titled, require_usable
+from recsys.batch.quarantine import require_few_repeats, require_titled, require_usable
 from recsys.batch.refusal import refusals_recorded
 from recsys.batch.stages import Stage, StageLine, run_stages
 from recsys.release import files
@@ -41,14 +43,7 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
             lines[name] = line
             say(str(line))
 
-    run(
-        Stage("read items", len(plan.item_chunks), ingest.read_items),
-        Stage("read events", len(plan.event_chunks), ingest.read_events),
-    )
-    require_usable(night, lines["read items"], lines["read events"])
-    require_titled(night, lines["read items"])
-    run(Stage("items", plan.item_parts, ingest.sort_items, [files.ITEMS]))
-    run(Stage("events", plan.user_parts, ingest.sort_events), *attributes.stages(night))
+    _read_input(night, run, lines)
     attributes.say_unreadable(lines, say)
     run(Stage("embed items", plan.text_parts, embed.ENCODE_TEXTS))
     run(Stage("vectors", plan.item_parts, embed.gather_vectors, [files.ITEM_VECTORS]))
@@ -72,3 +67,18 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
         Stage("held out", 1, evaluate_held_out),
     )
     return publish(night, lines, say)
+
+
+def _read_input(night: NightRun, run: Callable[..., None], lines: Mapping[str, StageLine]) -> None:
+    """The stages that validate and sort what the shop gives, each followed by its checks."""
+    plan = night.plan
+    run(
+        Stage("read items", len(plan.item_chunks), ingest.read_items),
+        Stage("read events", len(plan.event_chunks), ingest.read_events),
+    )
+    require_usable(night, lines["read items"], lines["read events"])
+    require_titled(night, lines["read items"])
+    run(Stage("items", plan.item_parts, ingest.sort_items, [files.ITEMS]))
+    require_few_repeats(night, lines["items"], "item_id")
+    run(Stage("events", plan.user_parts, ingest.sort_events), *attributes.stages(night))
+    require_few_repeats(night, lines["events"], "event_id")

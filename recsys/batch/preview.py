@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.batch.input_checks import titled_rows, untitled_items, unusable_rows
+from recsys.batch.input_checks import repeated_rows, titled_rows, untitled_items, unusable_rows
 from recsys.batch.quarantine import broken_rules
 from recsys.config import Setup
 from recsys.datasets.repeats import deduplicate
@@ -41,6 +41,7 @@ class TablePreview:
     rows: int = 0
     unusable: int = 0
     repeats: int = 0
+    other_repeats: int = 0
     titled: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -58,6 +59,8 @@ class TablePreview:
                 self.rules[rule] += count
                 first = pc.index(rules, rule).as_py()
                 self.examples.setdefault(rule, quarantined["reason"][first].as_py())
+        other = pc.match_substring(unique.quarantined["reason"], " with other cells: ")
+        self.other_repeats += pc.sum(other, min_count=0).as_py()
         if self.name == "items":
             self.titled += titled_rows(unique.good)
         self.item_hashes.append(_hashes(unique.good["item_id"]))
@@ -142,6 +145,10 @@ def _refusals(
     sentences = [
         unusable_rows(table.name, table.unusable, table.rows, choices.max_bad_share)
         for table in (items, events)
+    ]
+    sentences += [
+        repeated_rows(table.name, key, table.other_repeats, table.rows, choices.max_bad_share)
+        for table, key in ((items, "item_id"), (events, "event_id"))
     ]
     sentences.append(
         untitled_items(items.titled, items.good, limits.min_titled, items.unused_columns)

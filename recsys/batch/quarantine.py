@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.batch.input_checks import BAD_ROWS, TITLES, untitled_items, unusable_rows
+from recsys.batch.input_checks import BAD_ROWS, TITLES, repeated_rows, untitled_items, unusable_rows
 from recsys.batch.plan import NightRun
 from recsys.batch.stages import StageLine
 from recsys.errors import RefusedError
@@ -18,7 +18,11 @@ from recsys.tables import QUARANTINE
 #: What a reason says of one row, and of all that broke the same rule.
 _RULES = (
     (r"(\w+) is .*: ", r"\1: "),
-    (r"(\w+) .* repeats row \d+ of .*: ", r"\1 stands there before: "),
+    (
+        r"(\w+) .* repeats row \d+ of .* with other cells: ",
+        r"\1 repeats that of another row with other cells: ",
+    ),
+    (r"(\w+) .* repeats row \d+ of .*: ", r"\1 repeats that of another row: "),
     (r"item .* is not in the catalogue: ", "item not in the catalogue: "),
     (r"the text of item .*: the encoder fails", "text: the encoder fails"),
 )
@@ -34,6 +38,20 @@ def require_titled(night: NightRun, line: StageLine) -> None:
             f"{sentence}; or publish without texts, once with --allow {TITLES}, or with a lower "
             "night.limits.min_titled",
             (TITLES,),
+        )
+
+
+def require_few_repeats(night: NightRun, line: StageLine, key: str) -> None:
+    """Raises RefusedError where more than `max_bad_share` of the rows have the key of another row
+    and say something else. Equal rows are no loss: exports overlap."""
+    rule = f"{line.name}: {key} repeats that of another row with other cells: the first is kept"
+    lost = count_rules(quarantined_rows(night)).get(rule, 0)
+    sentence = repeated_rows(line.name, key, lost, line.rows + lost, night.choices.max_bad_share)
+    if sentence and BAD_ROWS not in night.allow:
+        raise RefusedError(
+            f"{sentence}; or do without them, once with --allow {BAD_ROWS}, or with a higher "
+            "night.max_bad_share",
+            (BAD_ROWS,),
         )
 
 

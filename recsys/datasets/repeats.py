@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.attributes.cells import CARRIED, PAIRS
 from recsys.datasets.casts import to_mask
-from recsys.datasets.quarantine import printable_cells, quarantine_rows
+from recsys.datasets.quarantine import Cells, printable_cells, quarantine_rows
 from recsys.datasets.validate import SOURCE, ValidationResult
 from recsys.tables import EVENTS, ITEMS_IN
 from recsys.types import Mask
@@ -37,21 +37,34 @@ def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> Validat
         table = table.set_column(table.schema.get_field_index(key), table.schema.field(key), ids)
     repeats = table.take(order.filter(pa.array(~first_N)))
     firsts = table.take(order.take(pa.array(first_rows_N[~first_N])))
-    reasons = [
-        f"{key} {value!r} repeats row {row} of {path}: the first is kept"
-        for value, path, row in zip(
-            *(firsts[column].to_pylist() for column in (key, *SOURCE.names)), strict=True
-        )
-    ]
     schema, by = (ITEMS_IN, ["item_id"]) if items else (EVENTS, ["user_id", "time", "event_id"])
     if CARRIED in table.column_names:
         schema = schema.append(pa.field(CARRIED, PAIRS))
     good = table.select(schema.names).take(order.filter(pa.array(first_N)))
     paths, rows = (repeats[column].to_pylist() for column in SOURCE.names)
     cells = printable_cells(repeats.select(schema.names))
+    reasons = _reasons(key, firsts, cells)
     quarantined = quarantine_rows("items" if items else "events", paths, rows, reasons, cells)
     good = good.sort_by([(column, "ascending") for column in by]).cast(schema)
     return ValidationResult(good, quarantined, counts={"order_lines": lines} if lines else {})
+
+
+def _reasons(key: str, firsts: pa.Table, repeats: Cells) -> list[str]:
+    """Why each repeat is not kept; where it says something else than its first, that too."""
+    names = [name for name in repeats if name != key]
+    cells = printable_cells(firsts.select(names))
+    first_rows, repeat_rows = (
+        zip(*(each[name] for name in names), strict=True) for each in (cells, repeats)
+    )
+    others = [
+        "" if first == repeat else " with other cells"
+        for first, repeat in zip(first_rows, repeat_rows, strict=True)
+    ]
+    sources = (firsts[column].to_pylist() for column in (key, *SOURCE.names))
+    return [
+        f"{key} {value!r} repeats row {row} of {path}{other}: the first is kept"
+        for value, path, row, other in zip(*sources, others, strict=True)
+    ]
 
 
 def _first_of_key(table: pa.Table, key: str) -> tuple[pa.Array, Mask]:

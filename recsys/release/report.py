@@ -59,9 +59,9 @@ class ReportData:
 
     counts: items, events, users and so on; quarantined: reason -> rows; intake: sentences.
     quality: rows as the evaluations print them, `{"name": "nightshelf", "recall@10": 0.41}`; floors
-    and rivals are rows with names of their own. Arrays: prices [items], events_per_user [users], list_scores source ->
-    any number of scores, source_share source -> candidates it brought, item_events [items] in any
-    order."""
+    and rivals are rows with names of their own. Arrays: prices [items], events_per_user [users],
+    list_scores source -> any number of scores, source_share source -> candidates it brought,
+    item_events [items] in any order."""
 
     version: str
     previous: str | None

@@ -35,6 +35,11 @@ def dialect(text: str, delimiter: str | None = None) -> tuple[str, str, str, int
         ("'id','name'\n'1','it'\n", (",", "'", "", 0)),
         ('id,name\n1,"a \\"x\\" b"\n', (",", '"', "\\", 0)),
         ('id,name\n1,"a ""x"" b"\n', (",", '"', "", 0)),
+        ('id,name\n1,"5\\""\n', (",", '"', "\\", 0)),
+        ('id,name\n1,"\\"",b"\n', (",", '"', "", 0)),
+        ('id,name\n1,"a \\"x\\"\nb"\n', (",", '"', "\\", 0)),
+        ("id,name\n1,'a'\n2,'b'\n3,'c'\n", (",", '"', "", 0)),
+        ("item_id\n1,2\n3,4\n5,6\n", (",", '"', "", 0)),
         ('id\tname\n1\t"Best" lamp\n2\t"Foo" x\n3\t"Bar" y\n', ("\t", "", "", 0)),
         ('id,name\n1,"soft, warm\nbig"\n2,"soft\nx; y"\n3,"a\nb"\n', (",", '"', "", 0)),
         ("", (",", '"', "", 0)),
@@ -42,6 +47,12 @@ def dialect(text: str, delimiter: str | None = None) -> tuple[str, str, str, int
 )
 def test_a_dialect_is_told_from_the_text(text: str, right: tuple[str, str, str, int]) -> None:
     assert dialect(text) == right
+
+
+@pytest.mark.parametrize("delimiter", ["", "::", "¦", "\n"])
+def test_a_delimiter_is_one_character(delimiter: str) -> None:
+    with pytest.raises(InputError, match="is no delimiter: give one character"):
+        TextOptions(delimiter=delimiter)
 
 
 def test_the_shop_has_the_last_word() -> None:

@@ -23,10 +23,19 @@ _MAX_DEPTH = 4
 
 class JsonFile:
     """`names` are of columns that rows have: an object with none of them may be a list's wrapper.
-    `records` is the dotted path of the list in it, None for the only one."""
+    `records` is the dotted path of the list in it, None for the only one. In a `damaged` text
+    U+FFFD stands for bytes that could not be read."""
 
-    def __init__(self, text: str, records: str | None = None, names: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        text: str,
+        records: str | None = None,
+        names: Collection[str] = (),
+        damaged: bool = False,
+    ) -> None:
         self._text, self._path, self._known = text, records, {name.casefold() for name in names}
+        # Half of a character has no text: its row is no better than one of damaged bytes.
+        self._doubtful = damaged or _SURROGATE.search(text) is not None
 
     @cached_property
     def _lines(self) -> list[str] | None:
@@ -47,9 +56,7 @@ class JsonFile:
     def _rows(self) -> list[tuple[dict[str, Any] | None, str]]:
         """Every row's object, or None and its text."""
         values = self._values() if self._lines is None else map(_parse_line, self._lines)
-        # Halves of characters, or bytes that were none of the encoding's.
-        doubtful = "\ufffd" in self._text or _SURROGATE.search(self._text) is not None
-        return [_checked(value, doubtful) for value in values]
+        return [_checked(value, self._doubtful) for value in values]
 
     @property
     def num_rows(self) -> int:

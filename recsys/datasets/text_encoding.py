@@ -78,7 +78,7 @@ def _utf16(sample: bytes) -> str | None:
     """UTF-16 without a mark: ASCII characters have a zero byte on one side."""
     zeros = np.frombuffer(sample, np.uint8) == 0
     even, odd = int(zeros[::2].sum()), int(zeros[1::2].sum())
-    if max(even, odd) <= 10 * min(even, odd) or max(even, odd) < len(sample) / 20:
+    if max(even, odd) <= 10 * min(even, odd) or max(even, odd) < len(sample) / 8:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
 

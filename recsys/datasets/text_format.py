@@ -22,6 +22,17 @@ _MAX_PREAMBLE = 20
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\x03\x04": "zip"}
 
 
+def _record_pattern(inside: str) -> re.Pattern[str]:
+    """A line of cells, the last of which may go on in the next line."""
+    quoted = rf'"(?:{inside})*+'
+    cell = rf'(?:{quoted}"|(?:(?!")[^,;\t|]++)?+)'
+    return re.compile(rf"(?:{cell}[,;\t|])*(?:{cell}|(?P<open>{quoted}))")
+
+
+_DOUBLED = _record_pattern(r'[^"]|""')
+_ESCAPED = _record_pattern(r'[^"\\]|\\.')
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextFormat:
     """`compression` is "" for none, `quote` is "" where quotes are characters like others, and
@@ -41,11 +52,20 @@ class TextFormat:
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """What the shop says of its text files; None is detected. `records` names the list of rows in a
-    JSON object that holds several."""
+    JSON object that holds several.
+
+    Raises InputError for a delimiter that is no single character of ASCII."""
 
     delimiter: str | None = None
     encoding: str | None = None
     records: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and not re.fullmatch(r"[\t -~]", self.delimiter):
+            raise InputError(
+                f"{self.delimiter!r} is no delimiter: give one character, such as one of "
+                f"{' '.join(map(repr, DELIMITERS))}"
+            )
 
 
 def decode_file(
@@ -104,29 +124,31 @@ def detect_dialect(
         sample = sample[: sample.rfind("\n") + 1] or sample
     quote, escape = _quoting(sample)
     settled = replace(written, quote=quote, escape=escape)
-    if match := re.match(r"sep=(.)\n", sample):  # how Excel is told of the delimiter
+    if match := re.match(r"sep=([\t -~])\n", sample):  # how Excel is told of the delimiter
         return replace(settled, delimiter=delimiter or match[1], preamble=1)
     candidates = [replace(settled, delimiter=each) for each in delimiter or DELIMITERS]
-    folded = {name.casefold() for name in names}
-    ranked = [_rank(sample, each, folded) for each in candidates]
+    ranked = [_rank(sample, each, _folded(names)) for each in candidates]
     best = max(range(len(ranked)), key=lambda each: ranked[each][0])
     return replace(candidates[best], preamble=ranked[best][1])
 
 
 def _quoting(sample: str) -> tuple[str, str]:
     """The quote, and the escape of a quote inside quotes."""
-    starts = r"(?:^|[,;\t|])"
-    double, single = (
-        len(re.findall(rf"{starts}{quote}[^{quote}\n]*{quote}(?=[,;\t|]|$)", sample, re.MULTILINE))
-        for quote in ('"', "'")
-    )
-    quote = "'" if single > 2 and not double else '"'
-    escaped = re.search(rf"\\{quote}[^,;\t|\n]", sample)
-    doubled = re.search(rf"[^,;\t|\n]{quote}{quote}[^,;\t|\n]", sample)
-    opened = len(re.findall(rf'{starts}"', sample, re.MULTILINE))
-    if opened > 2 and not single and not re.search(r'"(?:[,;\t|]|$)', sample, re.MULTILINE):
+    if '"' not in sample:
+        names_are_quoted = re.match(r"\s*'[^'\n]*'(?:[,;\t|]'[^'\n]*')+\n", sample)
+        return ("'" if names_are_quoted else '"'), ""
+    opening = re.findall(r'(?:^|[,;\t|])"', sample, re.MULTILINE)
+    if len(opening) > 2 and not re.search(r'"(?:[,;\t|]|$)', sample, re.MULTILINE):
         return "", ""
-    return quote, "\\" if escaped and not doubled else ""
+    lines = [line for line in sample.split("\n") if '\\"' in line]
+    escaped, doubled = (_count_records(lines, each) for each in (_ESCAPED, _DOUBLED))
+    return '"', "\\" if escaped > doubled else ""
+
+
+def _count_records(lines: Collection[str], pattern: re.Pattern[str]) -> tuple[int, int]:
+    """The number of lines that are records, and of those that may begin one."""
+    matches = [match for line in lines if (match := pattern.fullmatch(line))]
+    return sum(match["open"] is None for match in matches), len(matches)
 
 
 def _rank(sample: str, dialect: TextFormat, names: set[str]) -> tuple[tuple[int, float, int], int]:
@@ -134,13 +156,19 @@ def _rank(sample: str, dialect: TextFormat, names: set[str]) -> tuple[tuple[int,
     rows = _parse_sample(sample, dialect)
     if not rows:
         return (0, 0.0, 0), 0
-    header = next((n for n, (_, row) in enumerate(rows[:_MAX_PREAMBLE]) if len(row) > 1), 0)
+    header = 0
+    if not names & _folded(rows[0][1]):
+        header = next((n for n, (_, row) in enumerate(rows[:_MAX_PREAMBLE]) if len(row) > 1), 0)
     share, width = _consistency(rows, header)
     if header and (share < 0.8 or len(rows) < header + 3):
         header = 0
         share, width = _consistency(rows, 0)
-    hits = len(names & {cell.strip().casefold() for cell in rows[header][1]})
+    hits = len(names & _folded(rows[header][1]))
     return (hits, share if width > 1 else 0.0, width), rows[header][0]
+
+
+def _folded(cells: Collection[str]) -> set[str]:
+    return {cell.strip().casefold() for cell in cells}
 
 
 def _consistency(rows: list[tuple[int, list[str]]], header: int) -> tuple[float, int]:

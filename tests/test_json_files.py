@@ -45,7 +45,7 @@ def test_one_object_is_one_row_though_lists_are_inside() -> None:
     assert rows(json.dumps(row)) == [row]
 
 
-@pytest.mark.parametrize("text", ["", " \n", "[]", "{}", '{"products": [], "total": 0}'])
+@pytest.mark.parametrize("text", ["", " \n", "[]", "{}", '{"data": {"rows": []}, "n": 0}'])
 def test_no_rows(text: str) -> None:
     assert rows(text) == []
 

@@ -82,16 +82,16 @@ class JsonFile:
         return _parse_one_by_one(self._text)
 
     def _unwrap(self, whole: dict[str, Any]) -> list[Any]:
-        lists = dict(_lists_of_objects(whole))
+        all_lists = dict(_lists_of_objects(whole))
+        lists = {path: rows for path, rows in all_lists.items() if rows}
         if self._path is not None:
-            if self._path not in lists:
-                raise InputError(
-                    f"there is no list of objects {self._path!r}, only {', '.join(lists) or 'none'}"
-                )
-            return lists[self._path]
+            if self._path not in all_lists:
+                names = ", ".join(all_lists) or "none"
+                raise InputError(f"there is no list of objects {self._path!r}, only {names}")
+            return all_lists[self._path]
         own = self._hits(whole)
         if not lists:
-            return [whole] if own or (whole and [] not in whole.values()) else []
+            return [whole] if own or (whole and not all_lists) else []
         depth = min(path.count(".") for path in lists)
         nearest = [path for path in lists if path.count(".") == depth]
         hits = [self._hits(lists[path][0]) for path in nearest]
@@ -111,9 +111,9 @@ class JsonFile:
 def _lists_of_objects(
     value: dict[str, Any], prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Every list of objects within, by its dotted path."""
+    """Every list of objects within, and every empty one, by its dotted path."""
     for name, inner in value.items():
-        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+        if isinstance(inner, list) and isinstance(next(iter(inner), {}), dict):
             yield prefix + name, inner
         elif isinstance(inner, dict) and depth < _MAX_DEPTH:
             yield from _lists_of_objects(inner, f"{prefix}{name}.", depth + 1)

@@ -111,7 +111,20 @@ BAD_EVENTS = [
     *((event(quantity=bad), "quantity") for bad in (0, -1, math.nan)),
     *(
         (event(time=bad), "time")
-        for bad in (LATER, "today", "2026-01-01T00:00:00", 0, 1e300, None, "0001-01-01T00:00Z")
+        for bad in (
+            LATER,
+            "today",
+            "2026-01-01T00:00:00",
+            0,
+            1e300,
+            None,
+            "0001-01-01T00:00Z",
+            "20261130",
+            "2026",
+            "0",
+            "1790000000",
+            "1790000000.5",
+        )
     ),
     (event(time="9999-12-31T23:59:59-23:59"), "time"),
     (event(colour="red"), "colour"),

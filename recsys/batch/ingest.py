@@ -28,6 +28,7 @@ from recsys.datasets.validate import (
     check_items,
 )
 from recsys.encoders.text import item_texts, text_hashes
+from recsys.errors import InputError
 from recsys.events.histories import build_histories, guest_histories
 from recsys.events.returns import take_back
 from recsys.release import files
@@ -62,7 +63,7 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, validated, its good rows scattered by item."""
     chunk = night.plan.item_chunks[shard]
     raw = night.dataset().read_items(chunk)
-    checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue)
+    checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue, night.plan.now)
     result = _scatter(night, "items", shard, checked, checked.good["item_id"])
     result.counts["titled"] = titled_rows(checked.good)
     return result
@@ -89,6 +90,7 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     checked = deduplicate(
         night.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
     )
+    _require_one_currency(checked.good["currency"])
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.select(ITEMS_IN.names)
@@ -108,6 +110,16 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     return _with_quarantine(
         night, result, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
     )
+
+
+def _require_one_currency(currencies: pa.ChunkedArray) -> None:
+    """Files that each have one currency may have different ones."""
+    codes = currencies.unique().drop_null().to_pylist()
+    if len(codes) > 1:
+        raise InputError(
+            f"the catalogue has prices in {' and '.join(sorted(codes))}: choose one as "
+            "catalogue.currency, and give the rates of the others as catalogue.rates"
+        )
 
 
 def sort_events(night: NightRun, part: int) -> ShardResult:

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.tables import TIME
 from recsys.types import Mask
 
 # Texts are matched before they are cast: Arrow's cast raises at the first bad one (500,000 bad
 # times took 33 s).
 _NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 _FLAG = r"^(?i:true|false|0|1)$"
-_ISO_8601 = r"^\d{4}-\d\d-\d\d[T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 def cast(values: pa.Array, type: pa.DataType) -> pa.Array:
-    """`values` as `type`, null where Arrow cannot: bisects them until the bad ones stand alone."""
+    """`values` as `type`, null where Arrow cannot."""
+    options = pc.CastOptions(type, allow_time_truncate=True, allow_float_truncate=True)
+    return bisect_cast(values, type, lambda part: part.cast(options=options))
+
+
+def bisect_cast(
+    values: pa.Array, type: pa.DataType, convert: Callable[[pa.Array], pa.Array]
+) -> pa.Array:
+    """`convert` of the values, null for those that it refuses: bisects them until the bad ones
+    stand alone."""
     try:
-        return values.cast(
-            options=pc.CastOptions(type, allow_time_truncate=True, allow_float_truncate=True)
-        )
+        return convert(values)
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(values), type)
     except pa.ArrowInvalid:
         if len(values) == 1:
             return pa.nulls(1, type)
         middle = len(values) // 2
-        return pa.concat_arrays([cast(values[:middle], type), cast(values[middle:], type)])
+        halves = (values[:middle], values[middle:])
+        return pa.concat_arrays([bisect_cast(half, type, convert) for half in halves])
 
 
 def decode_layout(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -51,6 +59,12 @@ def is_text(type: pa.DataType) -> bool:
     return type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
+def is_number_type(type: pa.DataType) -> bool:
+    """Floats, integers and decimals."""
+    kinds = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
+    return any(is_of_kind(type) for is_of_kind in kinds)
+
+
 def trim(column: pa.Array) -> pa.Array:
     """Strings without white space around them; other columns as they are."""
     return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
@@ -68,8 +82,7 @@ def null_unless_match(column: pa.Array, pattern: str) -> pa.Array:
 def to_float(column: pa.Array) -> pa.Array:
     """Numbers and decimal texts as float64, NaN and infinities among them; anything else is
     null."""
-    types = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_string
-    if not any(is_of_type(column.type) for is_of_type in types):
+    if not (pa.types.is_string(column.type) or is_number_type(column.type)):
         return pa.nulls(len(column), pa.float64())
     if pa.types.is_decimal(column.type):  # cast without a text, 29.90 is 29.900000000000002
         column = cast(column, pa.string())
@@ -88,22 +101,6 @@ def to_whole_text(column: pa.Array) -> pa.Array:
 def to_flag(column: pa.Array) -> pa.Array:
     """The texts true, false, 1 and 0, in any case, as bool."""
     return cast(null_unless_match(column, _FLAG), pa.bool_())
-
-
-def to_time(column: pa.Array) -> pa.Array:
-    """Timestamps, dates and ISO 8601 texts as `tables.TIME`, cut to microseconds; without a zone
-    they are UTC."""
-    if pa.types.is_timestamp(column.type):
-        return cast(column, TIME)
-    if pa.types.is_date(column.type):
-        return cast(cast(column, pa.timestamp("us")), TIME)
-    if not pa.types.is_string(column.type):
-        return pa.nulls(len(column), TIME)
-    texts = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
-    texts = pc.replace_substring_regex(texts, r"^(\d{4}-\d\d-\d\d)$", r"\1 00:00")
-    zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
-    texts = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", ""))
-    return cast(null_unless_match(texts, _ISO_8601), TIME)
 
 
 def to_mask(values: pa.Array | pa.ChunkedArray, null: bool = False) -> Mask:

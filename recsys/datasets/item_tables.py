@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.datasets import casts
+from recsys.datasets.times import to_time
 from recsys.errors import InputError, NotFoundError
 from recsys.tables import ITEMS_IN
 
@@ -122,7 +123,7 @@ def _coalesce(columns: list[pa.ChunkedArray], type: pa.DataType, rows: int) -> p
             for text in map(_strings, columns)
         ]
         return pc.coalesce(*texts) if texts else pa.nulls(rows, type)
-    to_type = {pa.float64(): casts.to_float, pa.bool_(): casts.to_flag}.get(type, casts.to_time)
+    to_type = {pa.float64(): casts.to_float, pa.bool_(): casts.to_flag}.get(type, to_time)
     return (
         to_type(casts.to_array(casts.decode_layout(columns[0])))
         if columns

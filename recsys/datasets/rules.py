@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.datasets.casts import cast, to_flag, to_float, to_mask, to_time, to_whole_text, trim
+from recsys.datasets.availability import to_stock
+from recsys.datasets.casts import cast, is_number_type, to_float, to_mask, to_whole_text, trim
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_words import meaning_of
+from recsys.datasets.times import DIGITS, SWAPPABLE, TimeReading, to_time
 from recsys.tables import TIME
 from recsys.types import EVENT_TYPES, Mask
 
@@ -85,22 +87,15 @@ def _quantity(column: pa.Array, present_N: Mask) -> Checked:
     ]
 
 
-def _number(column: pa.Array, present_N: Mask) -> Checked:
+def _stock(column: pa.Array, present_N: Mask, words: Mapping[str, bool]) -> Checked:
+    """Without a value an item is in stock."""
     column = trim(column)
-    values = to_float(column)
-    violations = [(_unparsed(column, present_N, values), "it must be a number")]
-    endless_N = ~to_mask(pc.is_finite(values), null=True)
-    low_N = to_mask(pc.less(values, 0.0))
-    rule = "it must be zero or more"
-    return values, [*violations, (endless_N, "it must be a finite number"), (low_N, rule)]
-
-
-def _flag(column: pa.Array, present_N: Mask, missing: bool) -> Checked:
-    column = trim(cast(column, pa.string()))
-    values = to_flag(column)
-    return values.fill_null(missing), [
-        (_unparsed(column, present_N, values), "it must be true or false")
-    ]
+    values = to_stock(column, words)
+    rule = (
+        "it must be true or false, a count, or a word such as in_stock or out_of_stock; "
+        "say in catalogue.stock_words what others mean"
+    )
+    return values.fill_null(True), [(_unparsed(column, present_N, values), rule)]
 
 
 def _event_type(column: pa.Array, present_N: Mask, words: Mapping[str, str]) -> Checked:
@@ -116,12 +111,19 @@ def _event_type(column: pa.Array, present_N: Mask, words: Mapping[str, str]) -> 
     ]
 
 
-def _time(column: pa.Array, present_N: Mask, latest: datetime, optional: bool = False) -> Checked:
-    """Timestamps, dates and ISO 8601 texts; a bare number is not guessed to be seconds or
-    milliseconds."""
+def _time(
+    column: pa.Array,
+    present_N: Mask,
+    latest: datetime,
+    reading: TimeReading,
+    optional: bool = False,
+) -> Checked:
+    """Whatever `times.to_time` reads, from 1970 to `latest`."""
     column = trim(column)
-    values = to_time(column)
-    violations = [(_unparsed(column, present_N, values), "it must be a timestamp or ISO 8601 text")]
+    values = to_time(column, reading)
+    unparsed_N = _unparsed(column, present_N, values)
+    violations = _unclear(column, unparsed_N) if unparsed_N.any() else []
+    violations.append((unparsed_N, "it must be a timestamp or ISO 8601 text"))
     if not optional:
         violations.append((to_mask(values.is_null()), "it must not be empty"))
     # Before 1970 lie broken clocks, and years that Python's datetime cannot hold.
@@ -136,24 +138,35 @@ def _time(column: pa.Array, present_N: Mask, latest: datetime, optional: bool = 
     ]
 
 
-ITEM_RULES: dict[str, Rule] = {
+def _unclear(column: pa.Array, unparsed_N: Mask) -> list[Violation]:
+    """Times that a setting makes clear."""
+    numbers = (
+        "a number is a time where catalogue.epoch says whether it counts s, ms, us or ns since 1970"
+    )
+    if not pa.types.is_string(column.type):
+        is_number = is_number_type(column.type)
+        return [(unparsed_N & is_number, numbers)]
+    swapped = "its day and month could be swapped; say in catalogue.day_first which comes first"
+    return [
+        (unparsed_N & to_mask(pc.match_substring_regex(column, pattern)), rule)
+        for pattern, rule in ((DIGITS, numbers), (SWAPPABLE, swapped))
+    ]
+
+
+_ITEM_RULES: dict[str, Rule] = {
     "item_id": _id,
     **dict.fromkeys(
         (
             *("title", "description", "category", "brand", "image", "attributes", "group_id"),
-            *("currency", "gtin", "mpn"),
+            *("gtin", "mpn"),
         ),
         _text,
     ),
-    **dict.fromkeys(("price", "list_price"), _number),
-    "in_stock": partial(_flag, missing=True),
-    "added": partial(_time, latest=LAST_ADDED, optional=True),
 }
 _EVENT_RULES: dict[str, Rule] = {
     "item_id": _id,
     **dict.fromkeys(("event_id", "request_id", "order_id"), partial(_id, optional=True)),
     "quantity": _quantity,
-    "price": _number,
 }
 
 
@@ -163,10 +176,18 @@ def _unparsed(column: pa.Array, present_N: Mask, values: pa.Array) -> Mask:
     return present_N & to_mask(values.is_null()) & ~empty_N
 
 
+def item_rules(choices: CatalogueChoices) -> dict[str, Rule]:
+    """The rules of those columns of `tables.ITEMS_IN` that are made of one raw column each."""
+    return _ITEM_RULES | {
+        "in_stock": partial(_stock, words=choices.stock_words),
+        "added": partial(_time, latest=LAST_ADDED, reading=choices.times, optional=True),
+    }
+
+
 def event_rules(latest: datetime, choices: CatalogueChoices) -> dict[str, Rule]:
-    """The rules of `tables.EVENTS_RAW`: no event is later than `latest`."""
+    """The rules of `tables.EVENTS_RAW` but for the price: no event is later than `latest`."""
     return _EVENT_RULES | {
         "user_id": partial(_user, guest_ids=choices.guest_ids),
         "type": partial(_event_type, words=choices.event_words),
-        "time": partial(_time, latest=latest),
+        "time": partial(_time, latest=latest, reading=choices.times),
     }

@@ -7,9 +7,10 @@ key and gathered again, then go through `deduplicate`. Between the two they carr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +21,11 @@ from recsys.datasets.casts import decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_ids import fill_event_ids
 from recsys.datasets.event_words import IGNORE, RETURN
+from recsys.datasets.prices import Violations, read_item_prices, read_prices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
-from recsys.datasets.rules import ITEM_RULES, Rule, event_rules
+from recsys.datasets.rules import Rule, event_rules, item_rules
 from recsys.errors import InputError
-from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, REQUIRED
-from recsys.types import Mask
+from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, ITEMS_RAW, REQUIRED
 
 #: A raw column that an adapter may add: the text of a line that it could not split into columns,
 #: null elsewhere.
@@ -55,14 +56,20 @@ def check_items(
     path: str,
     first_row: int,
     choices: CatalogueChoices = CatalogueChoices(),  # noqa: B008
+    now: datetime | None = None,
 ) -> ValidationResult:
     """Rows first_row.. of `path` as `tables.ITEMS_IN` and `SOURCE`; without `in_stock` an item is
-    in stock. Where the choices have attributes, their pairs are one more column, `cells.CARRIED`.
+    in stock. Prices are those of `now` (None: of the moment). Where the choices have attributes,
+    their pairs are one more column, `cells.CARRIED`.
 
     Raises InputError when there is no `item_id` column.
     """
     raw, pairs = read_attributes(raw, choices.attributes, choices.infer_attributes)
-    checked = _check(raw, path, first_row, schema=ITEMS_IN, rules=ITEM_RULES)
+    made = partial(read_item_prices, choices=choices, now=now or datetime.now(UTC))
+    reading = _Reading(
+        name="items", schema=ITEMS_IN, raw=ITEMS_RAW, rules=item_rules(choices), made=made
+    )
+    checked = _check(raw, path, first_row, reading)
     if pairs is None:
         return checked
     rows = pc.subtract(checked.good["_row"].combine_chunks(), first_row)
@@ -83,7 +90,9 @@ def check_events(
     that the same export read again gives it too. Raises InputError when a column that
     `tables.REQUIRED` names is missing."""
     rules = event_rules((now + CLOCK_SKEW).astimezone(UTC), choices)
-    checked = _check(raw, path, first_row, schema=EVENTS_RAW, rules=rules)
+    made = partial(_event_prices, choices=choices)
+    reading = _Reading(name="events", schema=EVENTS_RAW, raw=EVENTS_RAW, rules=rules, made=made)
+    checked = _check(raw, path, first_row, reading)
     events, ignored = _without_ignored(_with_returns(checked.good))
     guests = events["user_id"].null_count
     columns = {name: events[name] for name in (*EVENTS.names, *SOURCE.names)}
@@ -91,6 +100,13 @@ def check_events(
     good = pa.table(columns).cast(pa.schema([*EVENTS, *SOURCE]))
     counts = {"guest_events": guests, "ignored": ignored}
     return ValidationResult(good, checked.quarantined, ignored, counts)
+
+
+def _event_prices(
+    raw: pa.Table, choices: CatalogueChoices
+) -> tuple[dict[str, pa.Array], Violations]:
+    columns, _, violations = read_prices(raw, ("price",), choices)
+    return columns, violations
 
 
 def _with_returns(events: pa.Table) -> pa.Table:
@@ -117,13 +133,22 @@ def _without_ignored(events: pa.Table) -> tuple[pa.Table, int]:
     return remaining, events.num_rows - remaining.num_rows
 
 
-def _check(
-    raw: pa.Table, path: str, first_row: int, *, schema: pa.Schema, rules: Mapping[str, Rule]
-) -> ValidationResult:
-    name = "items" if schema is ITEMS_IN else "events"
-    _require_columns(name, schema, raw, path)
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """How a raw table becomes canonical: `made` gives the columns that several raw ones make, a
+    rule each of the others. `raw` are the columns that there may be."""
+
+    name: str
+    schema: pa.Schema
+    raw: pa.Schema
+    rules: Mapping[str, Rule]
+    made: Callable[[pa.Table], tuple[dict[str, pa.Array], Violations]]
+
+
+def _check(raw: pa.Table, path: str, first_row: int, reading: _Reading) -> ValidationResult:
+    _require_columns(raw, path, reading)
     raw = pa.table([decode_layout(column) for column in raw.columns], names=raw.column_names)
-    columns, violations = _apply_rules(schema, rules, raw)
+    columns, violations = _apply_rules(raw, reading)
     violation_N = np.full(raw.num_rows, -1)
     for number in reversed(range(len(violations))):  # the first violation is a row's reason
         violation_N[violations[number][0]] = number
@@ -131,21 +156,22 @@ def _check(
     path_N = pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(raw.num_rows, np.int32)), pa.array([path])
     )
-    checked = pa.table([*columns, path_N, pa.array(row_N)], names=[*schema.names, *SOURCE.names])
-    good = checked.filter(pa.array(violation_N < 0)).cast(pa.schema([*schema, *SOURCE]))
+    schema = pa.schema([*reading.schema, *SOURCE])
+    checked = pa.table([*columns, path_N, pa.array(row_N)], names=schema.names)
+    good = checked.filter(pa.array(violation_N < 0)).cast(schema)
     bad = np.flatnonzero(violation_N >= 0)
     cells = printable_cells(raw.take(pa.array(bad)))
     reasons = [
         violation_sentence(cells, at, *violations[number][1:])
         for at, number in enumerate(violation_N[bad])
     ]
-    quarantined = quarantine_rows(name, [path] * len(bad), row_N[bad].tolist(), reasons, cells)
-    return ValidationResult(good, quarantined)
+    paths, rows = [path] * len(bad), row_N[bad].tolist()
+    return ValidationResult(good, quarantine_rows(reading.name, paths, rows, reasons, cells))
 
 
-def _require_columns(name: str, schema: pa.Schema, raw: pa.Table, path: str) -> None:
-    columns = raw.column_names
-    for column in schema.names:
+def _require_columns(raw: pa.Table, path: str, reading: _Reading) -> None:
+    columns, name = raw.column_names, reading.name
+    for column in reading.raw.names:
         if columns.count(column) > 1:
             raise InputError(f"the {name} of {path} have the column {column!r} twice: leave one")
         if column in REQUIRED[name] and column not in columns:
@@ -155,17 +181,14 @@ def _require_columns(name: str, schema: pa.Schema, raw: pa.Table, path: str) -> 
             )
 
 
-def _apply_rules(
-    schema: pa.Schema, rules: Mapping[str, Rule], raw: pa.Table
-) -> tuple[list[pa.Array], list[tuple[Mask, str, str]]]:
+def _apply_rules(raw: pa.Table, reading: _Reading) -> tuple[list[pa.Array], Violations]:
     """The canonical columns, and every violation as (rows, column, rule)."""
-    columns, violations = [], []
+    columns, violations = reading.made(raw)
     if LINE in raw.column_names:
         malformed_N = to_mask(raw[LINE].is_valid())
-        violations.append((malformed_N, LINE, "it must have the form of the other lines"))
-    for name, type in zip(schema.names, schema.types, strict=True):
-        column = raw[name] if name in raw.column_names else pa.nulls(raw.num_rows, type)
-        values, of_column = rules[name](to_array(column), to_mask(column.is_valid()))
-        columns.append(values)
-        violations += [(bad_N, name, rule) for bad_N, rule in of_column]
-    return columns, violations
+        violations.insert(0, (malformed_N, LINE, "it must have the form of the other lines"))
+    for name, rule in reading.rules.items():
+        column = raw[name] if name in raw.column_names else pa.nulls(raw.num_rows, pa.string())
+        columns[name], of_column = rule(to_array(column), to_mask(column.is_valid()))
+        violations += [(bad_N, name, sentence) for bad_N, sentence in of_column]
+    return [columns[name] for name in reading.schema.names], violations

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,9 +48,10 @@ _CLOCK_SKEW = timedelta(minutes=5)
 # Types of single values
 
 
-def _require_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("not a text")  # pydantic would take a number for seconds since 1970
+def _require_time_text(value: Any) -> Any:
+    # pydantic would take a number, and a text of digits, for seconds since 1970.
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[T ]", value):
+        raise ValueError("no ISO 8601 time")
     return value
 
 
@@ -68,7 +70,9 @@ Selection = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Quantity = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Time = Annotated[AwareDatetime, BeforeValidator(_require_text), AfterValidator(_require_plausible)]
+Time = Annotated[
+    AwareDatetime, BeforeValidator(_require_time_text), AfterValidator(_require_plausible)
+]
 
 
 def allowed_values(day: Day) -> dict[str, str]:

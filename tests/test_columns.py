@@ -53,6 +53,11 @@ def test_no_columns_at_all_is_said() -> None:
         resolve([])
 
 
+def test_a_row_where_names_should_be_is_said() -> None:
+    with pytest.raises(InputError, match=r"its first line, L0, Lamp, 1\.5, looks like a row"):
+        resolve(["L0", "Lamp", "1.5"])
+
+
 def values(rows: list[Any], *fields: str) -> list[Any]:
     column = pa.chunked_array([pa.array(rows)])
     return extract_field(column, fields, "a.json").to_pylist()

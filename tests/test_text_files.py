@@ -63,6 +63,11 @@ def test_a_quote_that_is_never_closed_costs_its_line_alone() -> None:
     )
 
 
+def test_a_stray_quote_before_many_rows() -> None:
+    read = rows(f'item_id,title,price\nA1,"open,1\n{lamps(0, 20_000)}')
+    assert (len(read), read[0][LINE], read[-1]["item_id"]) == (20_001, 'A1,"open,1', "L19999")
+
+
 def test_a_cell_of_several_lines_is_no_stray_quote() -> None:
     assert stray('A,"soft, warm\nbig, small",4') == (["A"], [])
     assert stray('A,"soft\n\n- warm\n- big, ""new""",4') == (["A"], [])
@@ -88,6 +93,22 @@ def test_ragged_lines_stand_where_they_stood() -> None:
 def test_a_line_with_bytes_of_another_encoding_is_set_aside() -> None:
     read = rows("a,b\n1,x\ufffd\n2,y\n", damaged=True)
     assert [(row["a"], row[LINE]) for row in read] == [(None, "1,x\ufffd"), ("2", None)]
+
+
+def test_a_header_again_is_set_aside() -> None:
+    read = rows("a,b\n1,2\na,b\na,3\n")
+    assert [(row["a"], row[LINE]) for row in read] == [("1", None), (None, "a,b"), ("a", None)]
+
+
+def test_rows_that_end_with_a_delimiter() -> None:
+    assert rows("a,b\n1,2,\n3,4,\n") == [
+        {"a": "1", "b": "2", "": ""}, {"a": "3", "b": "4", "": ""},
+    ]  # fmt: skip
+    assert [row[LINE] for row in rows("a,b\n1,2,\n3,4\n")] == ["1,2,", None]
+
+
+def test_names_have_nothing_invisible_around_them() -> None:
+    assert CsvFile("\ufeff\u00a0id , t\u200b\n".encode(), TextFormat()).names == ["id", "t"]
 
 
 def test_a_column_twice_is_two_columns() -> None:

@@ -43,12 +43,19 @@ def resolve_columns(
         if column is not None:
             columns[name] = column
         elif name in mapping or name in required:
-            raise InputError(
-                f"{path} has no column {theirs!r} for {name}: map one of {', '.join(names)}"
-                if names
-                else f"{path} has no columns: write rows as objects, or under a line of names"
-            )
+            raise InputError(f"{path} {_missing_sentence(name, theirs, names)}")
     return columns
+
+
+def _missing_sentence(name: str, theirs: str, names: Sequence[str]) -> str:
+    if not names:
+        return "has no columns: write rows as objects, or under a line of names"
+    if any(re.fullmatch(r"[-+]?\d+([.,]\d+)?", each) for each in names):
+        return (
+            f"has no column {theirs!r} for {name}: its first line, {', '.join(names)}, looks like "
+            "a row, begin it with a line of names"
+        )
+    return f"has no column {theirs!r} for {name}: map one of {', '.join(names)}"
 
 
 def _find_column(

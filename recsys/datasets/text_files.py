@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from recsys.datasets.casts import to_mask
 from recsys.datasets.csv_records import Records, find_records
 from recsys.datasets.text_format import TextFormat
 from recsys.datasets.validate import LINE
+from recsys.types import Mask
 
 _BLOCK_BYTES = 16 << 20
 _MAX_BLOCK_BYTES = (1 << 31) - 1
@@ -72,9 +75,27 @@ class CsvFile:
         else:
             table = pa.table([pa.array([], pa.string())] * len(columns), list(map(str, columns)))
         table = table.rename_columns([self.names[column] for column in columns])
-        if self.dialect.damaged:
-            table = _set_damaged_aside(table, self.dialect.delimiter)
+        table = self._set_aside(table, self._unusable_rows(table))
         return insert_malformed(insert_malformed(table, malformed), self._records.stray)
+
+    def _unusable_rows(self, table: pa.Table) -> Mask:
+        """Those with bytes of no character, and the header again: of a file that was appended."""
+        repeats_N, damaged_N = np.ones(table.num_rows, bool), np.zeros(table.num_rows, bool)
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if repeats_N.any():
+                repeats_N &= to_mask(pc.equal(column, name))
+            if self.dialect.damaged:
+                damaged_N |= to_mask(pc.match_substring(column, "\ufffd"))
+        return repeats_N | damaged_N
+
+    def _set_aside(self, table: pa.Table, rows_N: Mask) -> pa.Table:
+        """The rows as nulls, their cells in `LINE`."""
+        if not rows_N.any():
+            return table
+        cells = zip(*(column.to_pylist() for column in table.filter(rows_N).columns), strict=True)
+        lines = [self.dialect.delimiter.join(cell or "" for cell in row) for row in cells]
+        numbers = np.flatnonzero(rows_N).tolist()
+        return insert_malformed(table.filter(~rows_N), dict(zip(numbers, lines, strict=True)))
 
     def _parse(
         self, columns: Sequence[int], malformed: dict[int, str], block_bytes: int
@@ -120,7 +141,14 @@ def _read_header(text: bytes, dialect: TextFormat) -> tuple[list[str], int]:
         header = next((row for row in reader if row), [])
     except csv.Error as error:
         raise pa.ArrowInvalid(f"its header cannot be split into names: {error}") from error
-    return [name.strip() for name in header], dialect.preamble + reader.line_num
+    names = [re.sub("[\ufeff\u200b]", "", name).strip() for name in header]
+    lines = dialect.preamble + reader.line_num
+    with suppress(csv.Error):  # a stray quote makes a cell of all that follows
+        # Many programs end each row with a delimiter, but not the header.
+        rows = [row for row, _ in zip(reader, range(100), strict=False) if row]
+        if rows and all(len(row) == len(names) + 1 and not row[-1] for row in rows):
+            names.append("")
+    return names, lines
 
 
 def _skip_lines(text: bytes, lines: int) -> bytes:
@@ -128,17 +156,6 @@ def _skip_lines(text: bytes, lines: int) -> bytes:
     for _ in range(lines):
         position = text.find(b"\n", position) + 1 or len(text)
     return text[position:]
-
-
-def _set_damaged_aside(table: pa.Table, delimiter: str) -> pa.Table:
-    """Rows with a replacement character as nulls, their cells in `LINE`."""
-    damaged_N = np.zeros(table.num_rows, bool)
-    for column in table.columns:
-        damaged_N |= to_mask(pc.match_substring(column, "\ufffd"))
-    cells = zip(*(column.to_pylist() for column in table.filter(damaged_N).columns), strict=True)
-    lines = [delimiter.join(cell or "" for cell in row) for row in cells]
-    rows = np.flatnonzero(damaged_N).tolist()
-    return insert_malformed(table.filter(~damaged_N), dict(zip(rows, lines, strict=True)))
 
 
 def insert_malformed(table: pa.Table, malformed: Mapping[int, str]) -> pa.Table:

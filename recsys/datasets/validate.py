@@ -30,6 +30,7 @@ from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, ITEMS_RAW, REQUIRED
 #: A raw column that an adapter may add: the text of a line that it could not split into columns,
 #: null elsewhere.
 LINE = "_line"
+_LINE_RULE = "it must have the form of the other lines: as many cells, quotes closed, one encoding"
 CLOCK_SKEW = timedelta(minutes=5)
 #: The source of a valid row: the two columns that tables carry until `deduplicate`.
 SOURCE = pa.schema(
@@ -186,7 +187,7 @@ def _apply_rules(raw: pa.Table, reading: _Reading) -> tuple[list[pa.Array], Viol
     columns, violations = reading.made(raw)
     if LINE in raw.column_names:
         malformed_N = to_mask(raw[LINE].is_valid())
-        violations.insert(0, (malformed_N, LINE, "it must have the form of the other lines"))
+        violations.insert(0, (malformed_N, LINE, _LINE_RULE))
     for name, rule in reading.rules.items():
         column = raw[name] if name in raw.column_names else pa.nulls(raw.num_rows, pa.string())
         columns[name], of_column = rule(to_array(column), to_mask(column.is_valid()))

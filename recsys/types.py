@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 EVENT_TYPES = ("view", "click", "cart", "purchase")
 PURCHASE = EVENT_TYPES.index("purchase")
 
+#: Between the levels of a category: "grocery / frozen pizza".
+BELOW = " / "
 #: Between the paths of an item of several categories: no path has it.
 NEXT_CATEGORY = "\n"
 ATTRIBUTE_OPERATORS = ("eq", "gte", "lte", "gt", "lt")

@@ -65,6 +65,7 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     raw = night.dataset().read_items(chunk)
     checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue, night.plan.now)
     result = _scatter(night, "items", shard, checked, checked.good["item_id"])
+    result.counts |= checked.counts
     result.counts["titled"] = titled_rows(checked.good)
     return result
 

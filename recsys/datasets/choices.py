@@ -39,13 +39,18 @@ class CatalogueChoices:
     Times without a zone are of `time_zone`. `day_first` decides on `01/02/2026`, `epoch` on the
     unit of times that are numbers.
 
+    `category_separator` parts the levels of a category and `category_list_separator` the several
+    ones of an item, where the column does not show it.
+
     `event_words` says what words of the log mean, one of `event_words.MEANINGS` each. A user id
     among `guest_ids` (without case) is nobody's. A shop's words come beside and before those that
     are known.
 
     `languages` are those of Latin script that its texts are in, as `retrieval.text.stems.LATIN`
     names them (german, french): words are found in all their forms. None: as the texts look; a
-    catalogue of short titles may have to say it. Raises InputError for a choice that there is not."""
+    catalogue of short titles may have to say it.
+
+    Raises InputError for a choice that there is not."""
 
     attributes: tuple[Attribute, ...] = ()
     infer_attributes: bool = False
@@ -57,6 +62,8 @@ class CatalogueChoices:
     time_zone: str = "UTC"
     day_first: bool | None = None
     epoch: Literal["s", "ms", "us", "ns"] | None = None
+    category_separator: str | None = None
+    category_list_separator: str | None = None
     event_words: Mapping[str, str] = field(default_factory=dict)
     guest_ids: tuple[str, ...] = GUEST_IDS
     languages: tuple[str, ...] | None = None

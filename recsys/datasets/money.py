@@ -110,7 +110,7 @@ class MoneyColumn:
 def read_money(column: pa.Array, decimal: str | None = None) -> MoneyColumn:
     """Numbers, and texts in whatever style: `decimal` (None: that of the column's other values)
     decides where a text alone can be read in two ways. Each distinct text is parsed once."""
-    if not is_text(column.type):
+    if not is_text(column.type) or column.null_count == len(column):
         amounts, no = to_float(column), np.zeros(len(column), bool)
         unread_N = to_mask(pc.and_(column.is_valid(), amounts.is_null()))
         return MoneyColumn(amounts, pa.nulls(len(column), pa.string()), unread_N, no)

@@ -105,12 +105,12 @@ def read_prices(
 
 def _read_together(columns: Sequence[pa.Array], decimal: str | None) -> list[MoneyColumn]:
     """Each column read in the style of all of them: they are written by one hand."""
-    texts = [column for column in columns if pa.types.is_string(column.type)]
+    texts = [each for each in columns if _has_texts(each)]
     if len(texts) < 2:
         return [read_money(column, decimal) for column in columns]
     whole, start, parts = read_money(pa.concat_arrays(texts), decimal), 0, list[MoneyColumn]()
     for column in columns:
-        if not pa.types.is_string(column.type):
+        if not _has_texts(column):
             parts.append(read_money(column, decimal))
             continue
         rows = slice(start, start + len(column))
@@ -124,6 +124,10 @@ def _read_together(columns: Sequence[pa.Array], decimal: str | None) -> list[Mon
         )
         start += len(column)
     return parts
+
+
+def _has_texts(column: pa.Array) -> bool:
+    return pa.types.is_string(column.type) and column.null_count < len(column)
 
 
 def _resolve(labels: Sequence[pa.Array], choices: CatalogueChoices) -> dict[str, str]:

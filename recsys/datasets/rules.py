@@ -12,11 +12,15 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.types import is_nested
 
 from recsys.datasets.availability import to_stock
 from recsys.datasets.casts import cast, is_number_type, to_float, to_mask, to_whole_text, trim
+from recsys.datasets.category_paths import to_paths
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_words import meaning_of
+from recsys.datasets.gtins import to_gtin
+from recsys.datasets.html_text import strip_html
 from recsys.datasets.times import DIGITS, SWAPPABLE, TimeReading, to_time
 from recsys.tables import TIME
 from recsys.types import EVENT_TYPES, Mask
@@ -26,6 +30,8 @@ MAX_ID_LENGTH = 256
 #: or another unit.
 LAST_ADDED = datetime(2100, 1, 1, tzinfo=UTC)
 
+#: Control characters but for tabs and line ends.
+_CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 _UNKNOWN_TYPE = (
     f"use one of {', '.join(EVENT_TYPES)}, or say in catalogue.event_words what the word means"
 )
@@ -46,6 +52,31 @@ def _text(column: pa.Array, present_N: Mask) -> Checked:
         present_N = present_N & ~to_mask(pc.equal(values, "nan"))
         values = pc.if_else(pc.equal(values, "nan"), pa.scalar(None, pa.string()), values)
     return values, [(present_N & to_mask(values.is_null()), "it must be text")]
+
+
+def _prose(column: pa.Array, present_N: Mask, lines: bool = False) -> Checked:
+    """Text without markup; without `lines` in one line."""
+    values, violations = _text(column, present_N)
+    texts, control = strip_html(values), _CONTROL if lines else r"\p{Cc}"
+    if pc.any(pc.match_substring_regex(texts, control)).as_py():
+        texts = pc.replace_substring_regex(texts, rf"\p{{Zs}}*({control})[\p{{Cc}}\p{{Zs}}]*", " ")
+    return texts, violations
+
+
+def _category(
+    column: pa.Array, present_N: Mask, separator: str | None, list_separator: str | None
+) -> Checked:
+    """Paths as `category_paths` writes them."""
+    if not is_nested(column.type):
+        column, violations = _prose(column, present_N)
+        return to_paths(column, separator, list_separator), violations
+    values = to_paths(column, separator, list_separator)
+    return strip_html(values), [(present_N & to_mask(values.is_null()), "it must be text")]
+
+
+def _gtin(column: pa.Array, present_N: Mask) -> Checked:
+    """A wrong one says nothing of its item, which stays."""
+    return to_gtin(_text(column, present_N)[0]), []
 
 
 def _id(column: pa.Array, present_N: Mask, optional: bool = False) -> Checked:
@@ -155,13 +186,10 @@ def _unclear(column: pa.Array, unparsed_N: Mask) -> list[Violation]:
 
 _ITEM_RULES: dict[str, Rule] = {
     "item_id": _id,
-    **dict.fromkeys(
-        (
-            *("title", "description", "category", "brand", "image", "attributes", "group_id"),
-            *("gtin", "mpn"),
-        ),
-        _text,
-    ),
+    **dict.fromkeys(("title", "brand"), _prose),
+    "description": partial(_prose, lines=True),
+    **dict.fromkeys(("image", "attributes", "group_id", "mpn"), _text),
+    "gtin": _gtin,
 }
 _EVENT_RULES: dict[str, Rule] = {
     "item_id": _id,
@@ -178,7 +206,9 @@ def _unparsed(column: pa.Array, present_N: Mask, values: pa.Array) -> Mask:
 
 def item_rules(choices: CatalogueChoices) -> dict[str, Rule]:
     """The rules of those columns of `tables.ITEMS_IN` that are made of one raw column each."""
+    separators = choices.category_separator, choices.category_list_separator
     return _ITEM_RULES | {
+        "category": partial(_category, separator=separators[0], list_separator=separators[1]),
         "in_stock": partial(_stock, words=choices.stock_words),
         "added": partial(_time, latest=LAST_ADDED, reading=choices.times, optional=True),
     }

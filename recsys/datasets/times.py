@@ -57,6 +57,8 @@ def to_time(column: pa.Array, reading: TimeReading = TimeReading()) -> pa.Array:
     """Timestamps, dates, ISO 8601 and what is written like it, RFC 2822, and numbers since 1970,
     cut to microseconds; null for anything else. A text of digits is a number only where `epoch`
     says so."""
+    if column.null_count == len(column):
+        return pa.nulls(len(column), TIME)
     if pa.types.is_timestamp(column.type):
         return cast(column, TIME) if column.type.tz else _localised(column, reading.zone)
     if pa.types.is_date(column.type):

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.attributes.cells import CARRIED, read_attributes
-from recsys.datasets.casts import decode_layout, to_array, to_mask
+from recsys.datasets.casts import cast, decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_ids import fill_event_ids
 from recsys.datasets.event_words import IGNORE, RETURN
 from recsys.datasets.prices import Violations, read_item_prices, read_prices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import Rule, event_rules, item_rules
+from recsys.datasets.variant_rows import inherit_fields
 from recsys.errors import InputError
 from recsys.tables import EVENTS, EVENTS_RAW, ITEMS_IN, ITEMS_RAW, REQUIRED
 
@@ -68,13 +69,28 @@ def check_items(
     raw, pairs = read_attributes(raw, choices.attributes, choices.infer_attributes)
     made = partial(read_item_prices, choices=choices, now=now or datetime.now(UTC))
     reading = _Reading(
-        name="items", schema=ITEMS_IN, raw=ITEMS_RAW, rules=item_rules(choices), made=made
+        name="items",
+        schema=ITEMS_IN,
+        raw=ITEMS_RAW,
+        rules=item_rules(choices),
+        made=made,
+        finish=inherit_fields,
     )
     checked = _check(raw, path, first_row, reading)
+    rows = pc.subtract(checked.good["_row"].combine_chunks(), first_row)
+    checked = replace(checked, counts={"gtins_dropped": _dropped_gtins(raw, checked.good, rows)})
     if pairs is None:
         return checked
-    rows = pc.subtract(checked.good["_row"].combine_chunks(), first_row)
     return replace(checked, good=checked.good.append_column(CARRIED, pairs.take(rows)))
+
+
+def _dropped_gtins(raw: pa.Table, good: pa.Table, rows: pa.Array) -> int:
+    """How many valid items had a GTIN that is none."""
+    if "gtin" not in raw.column_names:
+        return 0
+    written = cast(to_array(decode_layout(raw["gtin"])), pa.string()).take(rows)
+    is_written = pc.not_equal(pc.utf8_trim_whitespace(written), "").fill_null(False)
+    return int(to_mask(pc.and_(is_written, good["gtin"].combine_chunks().is_null())).sum())
 
 
 def check_events(
@@ -137,13 +153,14 @@ def _without_ignored(events: pa.Table) -> tuple[pa.Table, int]:
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
     """How a raw table becomes canonical: `made` gives the columns that several raw ones make, a
-    rule each of the others. `raw` are the columns that there may be."""
+    rule each of the others, `finish` fills them. `raw` are the columns that there may be."""
 
     name: str
     schema: pa.Schema
     raw: pa.Schema
     rules: Mapping[str, Rule]
     made: Callable[[pa.Table], tuple[dict[str, pa.Array], Violations]]
+    finish: Callable[[Mapping[str, pa.Array]], Mapping[str, pa.Array]] = dict
 
 
 def _check(raw: pa.Table, path: str, first_row: int, reading: _Reading) -> ValidationResult:
@@ -192,4 +209,5 @@ def _apply_rules(raw: pa.Table, reading: _Reading) -> tuple[list[pa.Array], Viol
         column = raw[name] if name in raw.column_names else pa.nulls(raw.num_rows, pa.string())
         columns[name], of_column = rule(to_array(column), to_mask(column.is_valid()))
         violations += [(bad_N, name, sentence) for bad_N, sentence in of_column]
-    return [columns[name] for name in reading.schema.names], violations
+    filled = reading.finish(columns)
+    return [filled[name] for name in reading.schema.names], violations

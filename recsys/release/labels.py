@@ -11,10 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.types import NEXT_CATEGORY, Ints, Mask
-
-#: Between the levels of a category: "grocery / frozen pizza".
-BELOW = " / "
+from recsys.types import BELOW, NEXT_CATEGORY, Ints, Mask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.inspection import inspect_events, inspect_items
 from recsys.datasets.platforms.adapter import count_left_out
-from recsys.datasets.recognition import make_dataset, recognise
+from recsys.datasets.recognition import make_dataset, order_currency, recognise
 from recsys.datasets.setup_file import ShopFile, check_name, write_setup
 from recsys.datasets.shop_report import catalogue_lines, log_lines, next_lines, source_lines
 from recsys.encoders.english import is_mostly_english
-from recsys.errors import InputError, RecsysError
+from recsys.errors import RecsysError
 
 
 def main() -> int:
@@ -43,21 +43,23 @@ def look_at(files: list[str], name: str) -> ShopFile:
     """Says what a night would read and refuse."""
     sources = [recognise(path) for path in files]
     print("\n".join(source_lines(sources)), flush=True)
-    dataset, choices = make_dataset(sources), CatalogueChoices()
+    dataset, currency = make_dataset(sources), order_currency(sources)
+    choices = CatalogueChoices(currency=currency)
     items = inspect_items(dataset, choices)
-    print("\n".join(catalogue_lines(items, count_left_out(dataset, "items"))), flush=True)
+    left_out = count_left_out(dataset, "items")
+    print("\n".join(catalogue_lines(items, left_out)), flush=True)
     events = inspect_events(dataset, choices, datetime.now(UTC))
-    print(
-        "\n".join(log_lines(events, count_left_out(dataset, "events"), items.item_ids)), flush=True
-    )
-    if not items.good:
-        raise InputError("no row of the catalogue can be used: mend what is refused above")
+    left_out = count_left_out(dataset, "events")
+    print("\n".join(log_lines(events, left_out, items.item_ids)), flush=True)
     return ShopFile(
         name=name,
         sources=sources,
-        variant_names=items.variant_names,
-        attributes=bool(items.filled["attributes"]),
         english=is_mostly_english(items.titles),
+        attributes=bool(items.filled["attributes"]),
+        variant_names=items.variant_names,
+        currency=currency,
+        zoneless=events.zoned < events.rows,
+        open_choices=items.open_choices() | events.open_choices(),
     )
 
 

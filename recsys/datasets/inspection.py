@@ -23,6 +23,7 @@ SAMPLE_ROWS = 10
 _TITLES = 5_000
 #: Items whose attributes are looked at for those by which variants differ.
 _VARIANTS = 20_000
+_CHOICE = re.compile(r"catalogue\.(\w+)")
 _ZONE = r"(?i)(Z|UTC|GMT|[+-]\d\d:?\d\d)\s*$"
 _VALUE = r"""missing|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|.+?"""
 _REASON = re.compile(rf"^(\w+) is (?:{_VALUE}): (.*)$", re.DOTALL)
@@ -47,6 +48,14 @@ class Inspection:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     filled: Counter[str] = field(default_factory=Counter)
     item_ids: set[str] = field(default_factory=set)
+
+    def open_choices(self) -> dict[str, int]:
+        """The choices that refusals ask for, and the rows that wait for them."""
+        rows: Counter[str] = Counter()
+        for rule, refusal in self.refusals.items():
+            for name in dict.fromkeys(_CHOICE.findall(rule)):
+                rows[name] += refusal.rows
+        return dict(rows)
 
     def add(self, rows: int, result: ValidationResult) -> None:
         good = result.good

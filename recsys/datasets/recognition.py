@@ -11,6 +11,7 @@ from recsys.datasets.files import FilesAdapter
 from recsys.datasets.mapping import propose_mapping, table_kind
 from recsys.datasets.platforms.adapter import ItemsAndEvents, Kind
 from recsys.datasets.platforms.bigcommerce import BigCommerce
+from recsys.datasets.platforms.columns import ExportColumns
 from recsys.datasets.platforms.ga4 import Ga4
 from recsys.datasets.platforms.magento import Magento
 from recsys.datasets.platforms.merchant_feed import MerchantFeed
@@ -116,6 +117,7 @@ FORMS = (
         signs=(("event", "type"), ("messageid", "anonymousid", "anonymous_id", "message_id")),
     ),
 )
+_CURRENCIES = ("Currency", "Order Currency", "order_currency", "Order Currency Code")
 ITEM_TABLE = Form(
     label="a table of items", kind="items", adapter=FilesAdapter, argument="items_path"
 )
@@ -138,6 +140,16 @@ class Source:
         columns = {f"{self.form.kind[:-1]}_columns": dict(self.columns)} if self.columns else {}
         is_log = self.form is EVENT_TABLE and "type" not in self.columns
         return {self.form.argument: path} | columns | ({"event_type": "purchase"} if is_log else {})
+
+
+def order_currency(sources: Sequence[Source]) -> str | None:
+    """The currency of all orders, where their export says it and it is one."""
+    codes: set[str] = set()
+    for source in sources:
+        for path in export_files(source.path) if source.form.argument == "orders" else ():
+            currencies = ExportColumns(read_export(path)).first_of(*_CURRENCIES)
+            codes.update(currencies.drop_null().to_pylist())
+    return codes.pop() if len(codes) == 1 else None
 
 
 def group_sources(sources: Sequence[Source]) -> list[list[Source]]:

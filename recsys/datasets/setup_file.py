@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import keyword
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.datasets.recognition import Form, Source, group_sources
@@ -41,14 +41,18 @@ def shop() -> Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class ShopFile:
-    """What the file says: the shop's name, its files, the attributes in which variants differ, and
-    whether its titles are in English."""
+    """What the file says: the shop's name, its files, whether its titles are in English, and of
+    `CatalogueChoices` what was seen: the attributes by which variants differ, the currency of the
+    orders, whether times say no zone, and choices without which so many rows are refused."""
 
     name: str
     sources: Sequence[Source]
-    variant_names: Sequence[str] = ()
     english: bool = True
     attributes: bool = False
+    variant_names: Sequence[str] = ()
+    currency: str | None = None
+    zoneless: bool = False
+    open_choices: Mapping[str, int] = field(default_factory=dict)
 
 
 def setup_code(shop: ShopFile) -> str:
@@ -93,7 +97,7 @@ def _imports(shop: ShopFile, forms: Sequence[Form]) -> str:
     if len({form.adapter for form in forms}) > 1:
         modules.add(("recsys.datasets.platforms.adapter", "ItemsAndEvents"))
     modules |= {("recsys.interfaces", "DatasetAdapter"), ("recsys.storage.files", "below")}
-    if shop.attributes or shop.variant_names:
+    if _choices(shop):
         modules.add(("recsys.datasets.choices", "CatalogueChoices"))
     if shop.variant_names:
         modules.add(("recsys.attributes.declaration", "Attribute"))
@@ -107,13 +111,17 @@ def _imports(shop: ShopFile, forms: Sequence[Form]) -> str:
 
 
 def _choices(shop: ShopFile) -> str:
-    if not shop.attributes and not shop.variant_names:
-        return ""
     names = [f"Attribute({_quoted(name)}, variant=True)" for name in shop.variant_names]
     lines = ["attributes=(", *(f"    {name}," for name in names), "),"] if names else []
-    lines += ["infer_attributes=True,"] if shop.attributes else []
+    lines += ["infer_attributes=True,"] * shop.attributes
+    lines += [f"currency={_quoted(shop.currency)},  # of the orders"] if shop.currency else []
+    lines += ['time_zone="UTC",  # of times that say none'] * shop.zoneless
+    lines += [
+        f"# {name}=...,  # without it {rows:,} rows are refused"
+        for name, rows in shop.open_choices.items()
+    ]
     body = "".join(f"            {line}\n" for line in lines)
-    return f"\n        catalogue=CatalogueChoices(\n{body}        ),"
+    return f"\n        catalogue=CatalogueChoices(\n{body}        )," if lines else ""
 
 
 def _encoder(shop: ShopFile) -> str:

@@ -108,6 +108,10 @@ def next_lines(path: Path, shop: ShopFile) -> Iterator[str]:
             "\nthe titles are mostly not in English: the setup has the encoder multilingual_e5, "
             "pip install 'nightshelf[chinese]'"
         )
-    yield f"\nwrote {path}: yours to edit. Now:"
-    yield f"    python -m jobs.nightly --setup {setup}"
+    if shop.open_choices:
+        names = ", ".join(shop.open_choices)
+        yield f"\nchoose in {path} how rows that are refused are read: {names}"
+    yield f"\nwrote {path}: yours to edit. Now a first night, and the shop on this machine:"
     yield f"    python -m jobs.serve_local --setup {setup}"
+    yield "\nand each night:"
+    yield f"    python -m jobs.nightly --setup {setup}"

@@ -110,7 +110,7 @@ def attribute_objects(attributes: Sequence[tuple[pa.Array | str, pa.Array]]) -> 
     """(names, values) as one JSON object a row, without what is null; null where it is empty."""
     pairs = [_pair(names, values) for names, values in attributes]
     if not pairs:
-        raise ValueError("no attributes: give at least one")
+        raise ValueError(f"{attributes!r}: at least one attribute makes an object")
     inside = joined(", ", *pairs)
     return pc.binary_join_element_wise("{", inside, "}", "")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.datasets.casts import cast, to_float, to_mask
+from recsys.datasets.casts import cast, to_mask
 from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, with_malformed
 from recsys.datasets.platforms.columns import (
     ExportColumns,
@@ -29,7 +28,7 @@ TYPES = {
     "select_item": "click",
     "add_to_cart": "cart",
     "purchase": "purchase",
-    "refund": "purchase",
+    "refund": "return",
 }
 _COLUMNS = ("event_name", "event_timestamp", "user_pseudo_id", "user_id", "ecommerce", "items")
 
@@ -78,8 +77,6 @@ def _events(raw: pa.Table, items: pa.Array, item_key: str) -> pa.Table:
     orders = _transaction_ids(raw).take(owners)
     # Events of one batch have one time: their number tells them apart.
     keys = joined("-", pc.coalesce(orders, joined("-", browsers, event["event_timestamp"])), names)
-    refunded = to_mask(pc.equal(names, "refund"))
-    counts = to_float(_field(flat, "quantity"))
     types = pa.array(list(TYPES.values())).take(pc.index_in(names, value_set=pa.array(list(TYPES))))
     return pa.table(
         {
@@ -89,9 +86,7 @@ def _events(raw: pa.Table, items: pa.Array, item_key: str) -> pa.Table:
             "item_id": _field(flat, item_key),
             "type": types,
             "time": microseconds.cast(pa.timestamp("us")).cast(TIME),
-            "quantity": pc.if_else(
-                pa.array(refunded), pc.negate(pc.fill_null(counts, np.inf)), counts
-            ),
+            "quantity": _field(flat, "quantity"),
             "price": _field(flat, "price"),
         }
     )

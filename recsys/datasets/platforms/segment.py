@@ -19,19 +19,19 @@ from recsys.datasets.platforms.reading import (
 )
 from recsys.errors import InputError
 
-#: What a track call is to us, and what its quantities count for; both generations of the names.
+#: What a track call is to us, by both generations of its names.
 TYPES = {
-    "product viewed": ("view", 1),
-    "viewed product": ("view", 1),
-    "product clicked": ("click", 1),
-    "clicked product": ("click", 1),
-    "product added": ("cart", 1),
-    "added product": ("cart", 1),
-    "order completed": ("purchase", 1),
-    "completed order": ("purchase", 1),
-    "order refunded": ("purchase", -1),
-    "refunded order": ("purchase", -1),
-    "order cancelled": ("purchase", -1),
+    "product viewed": "view",
+    "viewed product": "view",
+    "product clicked": "click",
+    "clicked product": "click",
+    "product added": "cart",
+    "added product": "cart",
+    "order completed": "purchase",
+    "completed order": "purchase",
+    "order refunded": "return",
+    "refunded order": "return",
+    "order cancelled": "return",
 }
 _COLUMNS = (*("event_id", "order_id", "user_id", "item_id", "type", "time", "quantity", "price"),)
 _IDS = ("product_id", "productId", "sku", "id")
@@ -66,12 +66,12 @@ def _extract_events(item_key: str, path: str) -> Extract:
     left_out: Counter[str] = Counter()
     for record in records:
         name = str(record.get("event") or record.get("type") or "unnamed")
-        kind = TYPES.get(name.replace("_", " ").casefold())
-        products = _products(record) if kind else []
+        type = TYPES.get(name.replace("_", " ").casefold())
+        products = _products(record) if type else []
         if not products:
-            left_out[f"{name} calls" + (" without products" if kind else "")] += 1
-        elif kind:
-            rows += _rows(record, products, kind, item_key)
+            left_out[f"{name} calls" + (" without products" if type else "")] += 1
+        elif type:
+            rows += _rows(record, products, type, item_key)
     table = record_table(rows, _COLUMNS)
     return Extract(with_malformed(table, malformed), dict(left_out))
 
@@ -94,15 +94,11 @@ def _properties(record: Record) -> Record:
 
 
 def _rows(
-    record: Record, products: list[Record], kind: tuple[str, int], item_key: str
+    record: Record, products: list[Record], type: str, item_key: str
 ) -> Iterator[dict[str, Any]]:
-    type, sign = kind
     properties = _properties(record)
     message = _first(record, "messageId", "message_id", "id")
     for number, product in enumerate(products, 1):
-        quantity = _first(product, "quantity")
-        if sign < 0:
-            quantity = f"-{quantity}" if quantity else "-inf"
         yield {
             "event_id": f"{message}-{number}" if message else None,
             "order_id": _first(properties, "order_id", "orderId"),
@@ -110,7 +106,7 @@ def _rows(
             "item_id": _first(product, item_key, *_IDS),
             "type": type,
             "time": _first(record, "timestamp", "originalTimestamp", "original_timestamp"),
-            "quantity": quantity,
+            "quantity": _first(product, "quantity"),
             "price": _first(product, "price"),
         }
 

@@ -23,6 +23,7 @@ from recsys.datasets.yanxuan import Yanxuan
 from recsys.encoders import minilm, multilingual_e5
 from recsys.errors import InputError
 from recsys.events.archive import ArchivedEventLog
+from recsys.events.bots import BotLimits
 from recsys.events.redis import RedisEventStore
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
@@ -47,7 +48,8 @@ class Night:
     `items_resident` of them: on a GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4
     bytes, mapped from the file. Large numbers are rounded down to whole blocks of
     `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users. A night with more
-    than `max_bad_share` of unusable rows is refused, and a release that `limits` do not pass."""
+    than `max_bad_share` of unusable rows is refused, and a release that `limits` do not pass. What
+    accounts did that are `bots` is set aside."""
 
     items_per_shard: int = 250_000
     events_per_shard: int = 1_000_000
@@ -61,6 +63,7 @@ class Night:
     history: int = 500
     max_bad_share: float = 0.05
     limits: ReleaseLimits = field(default_factory=ReleaseLimits)
+    bots: BotLimits = field(default_factory=BotLimits)
     keep_releases: int = 5
     ann_above: int = 1_000_000
     task_cpus: float = 1.0

@@ -171,3 +171,20 @@ def test_shrinkage_is_five_and_a_history_halves_in_sixty_days():
     found = source.retrieve(Requests(size=1, histories=history), 2)
     assert found.rows_BN.tolist() == [[3, 2]]
     np.testing.assert_allclose(found.scores_BN, [[0.5, 0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "likelihood"])
+def test_one_account_is_one_buyer(measure):
+    """It has 0 with 1 in two hundred baskets; three users have 0 with 2 in one each."""
+    till = [(0, item, "purchase", day) for day in np.arange(200) / 1.0 for item in (0, 1)]
+    others = [(user, item, "purchase", 199.0) for user in (1, 2, 3) for item in (0, 2)]
+    rest = [(user, 3, "purchase", 199.0) for user in range(4, 40)]
+    known = log(*till, *others, *rest, users=40)
+    rows_IN, scores_IN = co_occurrence_neighbours(
+        [known], range(4), 4, 3, now_days=200.0, measure=measure
+    )
+    assert rows_IN[0].tolist()[:2] == [2, 1]
+    alone = log(*till[-2:], *others, *rest, users=40)
+    expected = co_occurrence_neighbours([alone], range(4), 4, 3, now_days=200.0, measure=measure)
+    if measure == "cosine":
+        np.testing.assert_allclose(scores_IN[0], expected[1][0], rtol=0.05)

@@ -120,3 +120,11 @@ def test_popularity_halves_in_a_week_and_an_interest_in_a_category_in_sixty_days
     source = CategoryPopularityRetriever(np.ones(4, np.float32), np.array([0, 1, 0, 1]))
     scores = source.score(one([0, 1], [40.0, 100.0]), np.array([[2, 3]], np.int32))[0]
     np.testing.assert_allclose(scores, [1 / 3, 2 / 3], rtol=1e-6)
+
+
+def test_one_account_is_one_buyer():
+    till = one([0] * 200, np.linspace(90, 100, 200)).histories
+    shoppers = [one([1], [99.0]).histories, one([1], [98.0]).histories]
+    scores_I = decayed_popularity([till, *shoppers], 2, now_days=100.0)
+    assert scores_I[0] == 1
+    assert scores_I[1] > scores_I[0]

@@ -222,3 +222,55 @@ def test_constants_of_the_repurchase_score():
     interval = (np.log(10) + 2 * np.log(40)) / 3
     expected = 2**0.15 * np.exp(-0.05 * (np.log(100) - interval) ** 2)
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
+
+
+# Bought once
+
+TELEVISION, SOAP, NEW_TELEVISION, VASE = range(4)
+
+
+def shop_of_televisions_and_soap(buyers=31, days_ago=60.0):
+    """So many bought a television, nobody twice; ten people buy soap every month; now is day
+    300."""
+    televisions = [purchases([TELEVISION], [300 - days_ago]).histories] * buyers
+    soap = [purchases([SOAP] * 5, 150 + 30.0 * np.arange(5)).histories] * 10
+    return [*televisions, *soap]
+
+
+def again(user, fitted, now=300.0):
+    return answers(RepurchaseRetriever(None, fitted, now_days=now).retrieve(user, 5))[0]
+
+
+def test_what_is_bought_once_is_never_offered_to_its_buyer_again():
+    fitted = repurchase_intervals(shop_of_televisions_and_soap(), 4, now_days=300.0)
+    user = purchases([TELEVISION, SOAP, VASE], [250.0, 260.0, 270.0])
+    for now in (271.0, 300.0, 2000.0):
+        assert set(again(user, fitted, now)) == {SOAP, VASE}
+
+
+def test_few_buyers_and_recent_ones_prove_nothing():
+    user = purchases([TELEVISION], [250.0])
+    for shop in (
+        shop_of_televisions_and_soap(buyers=10),
+        shop_of_televisions_and_soap(days_ago=2.0),
+    ):
+        assert again(user, repurchase_intervals(shop, 4, now_days=300.0)) == [TELEVISION]
+
+
+def test_a_new_television_is_one_of_its_category():
+    user, categories = purchases([NEW_TELEVISION], [250.0]), np.array([0, 1, 0, -1])
+    shop = [*shop_of_televisions_and_soap(), user.histories]
+    assert again(user, repurchase_intervals(shop, 4, now_days=300.0)) == [NEW_TELEVISION]
+    assert again(user, repurchase_intervals(shop, 4, categories, 300.0)) == []
+
+
+def test_who_bought_televisions_again_is_offered_them():
+    fitted = repurchase_intervals(shop_of_televisions_and_soap(), 4, now_days=300.0)
+    assert again(purchases([TELEVISION] * 3, [100.0, 160.0, 220.0]), fitted) == [TELEVISION]
+    twice_a_day = purchases([TELEVISION] * 2, [220.1, 220.2])
+    assert again(twice_a_day, fitted) == []
+
+
+def test_a_shop_where_nobody_buys_twice_does_not_offer_it():
+    shop = [purchases([item], [100.0]).histories for item in range(4) for _ in range(20)]
+    assert again(purchases([2], [250.0]), repurchase_intervals(shop, 4, now_days=300.0)) == []

@@ -29,6 +29,7 @@ from recsys.datasets.validate import (
 )
 from recsys.encoders.text import item_texts, text_hashes
 from recsys.errors import InputError
+from recsys.events.bots import bot_mask
 from recsys.events.histories import build_histories, guest_histories
 from recsys.events.returns import take_back
 from recsys.release import files
@@ -130,7 +131,10 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     checked = deduplicate(
         night.gather("read/events", part, pa.schema([*EVENTS, *SOURCE])), "event_id"
     )
-    events, returns = take_back(checked.good)
+    is_bot_E = bot_mask(checked.good, night.choices.bots)
+    people = checked.good.filter(pa.array(~is_bot_E))
+    bots = pc.count_distinct(checked.good["user_id"].filter(pa.array(is_bot_E))).as_py()
+    events, returns = take_back(people)
     ids = IdMap(night.open_table(files.ITEMS)["item_id"])
     rows_E = ids.rows(events["item_id"])
     unknown = unknown_items(events.filter(pa.array(rows_E < 0)))
@@ -144,8 +148,9 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     night.write_arrays(result, part, {files.POPULARITY: popularity_I})
     night.write_arrays(result, part, {"times": _span(events)})
     counts = {"users": len(past), "unknown_items": unknown.num_rows}
+    counts |= {"bots": bots, "bot_events": int(is_bot_E.sum())}
     result.counts = counts | dict(checked.counts) | returns
-    quarantined, rows = (checked.quarantined, unknown), checked.good.num_rows
+    quarantined, rows = (checked.quarantined, unknown), people.num_rows
     return _with_quarantine(night, result, f"events-repeated-{part:05d}", rows, *quarantined)
 
 

@@ -15,7 +15,7 @@ SET_ASIDE = {
     "unknown_items": "of items not in the catalogue",
     "forgotten": "of users who asked to be forgotten or opted out",
     "ignored": "no interactions with an item",
-    "bots": "of bots",
+    "bot_events": "of accounts that are bots",
 }
 #: Those of them that a stage's rows do not hold any more.
 _NOT_READ_ON = ("forgotten", "ignored")

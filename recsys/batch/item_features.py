@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.arrays import Histories
+from recsys.arrays import Histories, utc_days
 from recsys.batch import log_copy
 from recsys.batch.embed import user_space_item_vectors
 from recsys.batch.ingest import USERS, history_parts, users_table
@@ -40,7 +40,13 @@ def compute_item_stats(night: NightRun, shard: int) -> ShardResult:
     def parts() -> Iterator[Histories]:
         return (histories for _, histories in history_parts(night))
 
-    stats = sources.fit_item_stats(parts, items.num_rows, added_days(items))
+    stats = sources.fit_item_stats(
+        parts,
+        items.num_rows,
+        added_days(items),
+        categories_I=sources.category_codes(items),
+        now_days=utc_days(night.plan.now),
+    )
     arrays: dict[files.ReleaseFile, np.ndarray] = {
         files.POPULARITY: _popularity(night),
         files.INTERVALS: stats.repurchase_intervals.intervals_I,

@@ -75,6 +75,8 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         "forgotten_events": lines["read events"].counts.get("forgotten", 0),
         "guest_events": lines["read events"].counts.get("guest_events", 0),
         "ignored_events": lines["read events"].counts.get("ignored", 0),
+        "bots": lines["events"].counts.get("bots", 0),
+        "bot_events": lines["events"].counts.get("bot_events", 0),
         "order_lines": lines["events"].counts.get("order_lines", 0),
         "returned_purchases": lines["events"].counts.get("returned_purchases", 0),
     }

@@ -123,6 +123,9 @@ def fit_item_stats(
     parts: Callable[[], Iterable[Histories]],
     item_count: int,
     added_days_I: NDArray[np.float64] | None = None,
+    *,
+    categories_I: Ints | None = None,
+    now_days: float | None = None,
 ) -> ItemStats:
     """From a log in parts that are disjoint in users; each call of `parts` reads it once more."""
     touches_TI = np.zeros((len(EVENT_TYPES), item_count), np.int64)
@@ -131,7 +134,7 @@ def fit_item_stats(
         cells_E = part.types[valid_E].astype(np.int64) * item_count + part.items[valid_E]
         touches_TI += np.bincount(cells_E, minlength=touches_TI.size).reshape(touches_TI.shape)
     return ItemStats(
-        repurchase_intervals(parts(), item_count),
+        repurchase_intervals(parts(), item_count, categories_I, now_days),
         first_days(parts(), item_count, added_days_I),
         touches_TI,
     )
@@ -157,7 +160,9 @@ def fit_source_data(
         co_occurrence_neighbours([log], block, count, NEIGHBOURS, now_days=now_days)
         for block in blocks
     ]
-    stats = fit_item_stats(lambda: [log], count, added_days_I)
+    stats = fit_item_stats(
+        lambda: [log], count, added_days_I, categories_I=categories_I, now_days=now_days
+    )
     follows = None
     if not names or "follows" in names:
         new = cold_item_proxies(*content, stats.counts_I)

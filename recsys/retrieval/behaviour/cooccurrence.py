@@ -127,7 +127,8 @@ def _surprise(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> N
 
 def _baskets(part: Histories, item_count: int, now_days: float) -> tuple[csr_array, float]:
     """[baskets, I]: the weight of each item in each user-day, at most 1, times the root of the
-    basket's decay; and the number of baskets, decayed."""
+    basket's decay; and the number of baskets, decayed. However often a user has an item, all their
+    baskets with it count as one at most, and so do those with a pair."""
     days_E = np.floor(part.days).astype(np.int64)
     span = 1 + int(days_E.max(initial=0))
     # One number for user and day: unique pairs by axis take ten times as long.
@@ -139,6 +140,10 @@ def _baskets(part: Histories, item_count: int, now_days: float) -> tuple[csr_arr
     root_decay = 0.5 ** (ages / BASKET_HALF_LIFE_DAYS / 2)
     sizes = np.diff(rows.indptr)
     rows.data = np.minimum(rows.data, 1) * np.repeat(root_decay, sizes).astype(np.float32)
+    users_N = np.repeat(users_and_days // span, sizes)
+    pairs, pairs_N = np.unique(users_N * item_count + rows.indices, return_inverse=True)
+    totals_P = np.bincount(pairs_N, rows.data.astype(np.float64) ** 2, minlength=len(pairs))
+    rows.data /= np.sqrt(np.maximum(totals_P, 1)).astype(np.float32)[pairs_N]
     return rows, float((root_decay[sizes > 0] ** 2).sum())
 
 

@@ -34,12 +34,15 @@ def decayed_popularity(
     half_life_days: float = HALF_LIFE_DAYS,
 ) -> Floats:
     """[I] float32: event weights summed per item, halved for every half-life before `now_days`
-    (days since 1970)."""
+    (days since 1970). A user counts as one buyer of an item at most: a till, a reseller or a test
+    account does not make it popular. Parts are disjoint in users."""
     scores_I = np.zeros(item_count)
     for part in parts:
         decay_E = 0.5 ** (np.maximum(now_days - part.days, 0) / half_life_days)
         weights_E = EVENT_WEIGHTS[part.types] * decay_E
-        scores_I += np.bincount(part.items, weights_E, minlength=item_count)
+        pairs, pairs_E = np.unique(part.owners_E * item_count + part.items, return_inverse=True)
+        weights_P = np.minimum(np.bincount(pairs_E, weights_E, minlength=len(pairs)), 1)
+        scores_I += np.bincount(pairs % item_count, weights_P, minlength=item_count)
     return scores_I.astype(np.float32)
 
 

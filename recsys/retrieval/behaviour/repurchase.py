@@ -23,6 +23,14 @@ POPULARITY_FLOOR = 0.05
 #: counts the item's as USER_PRIOR.
 ITEM_PRIOR = 5.0
 USER_PRIOR = 2.0
+#: How long it takes until half of the repeats would have come.
+WAIT_DAYS = 30.0
+#: Probabilities of a repeat below which an item is bought once: at all, and as a share of the
+#: shop's. 15 buyers without a repeat are enough.
+ONCE = 0.02
+ONCE_OF_SHOP = 0.25
+#: The repeat rate, for its owner, of an item that is bought once but by them.
+OWN_RATE = 1 / (1 + ITEM_PRIOR)
 #: Measured on validation periods 1-3 of both retail sets, hits@10/all: both 0 give UCI .3369,
 #: Complete Journey .2811; with the date known .05 and .15 give +.0017 and +.0038, without it .15
 #: alone +.0017 and +.0026.
@@ -33,7 +41,7 @@ REPEAT_POWER = 0.15
 @dataclass(frozen=True)
 class RepurchaseIntervals:
     """How items are bought again: typical days between two purchases by one user, and repeats per
-    buyer; both [I]."""
+    buyer, 0 for what is bought once; both [I]."""
 
     intervals_I: Floats
     repeats_I: Floats
@@ -46,16 +54,24 @@ class RepurchaseIntervals:
             )
 
 
-def repurchase_intervals(parts: Iterable[Histories], item_count: int) -> RepurchaseIntervals:
+def repurchase_intervals(
+    parts: Iterable[Histories],
+    item_count: int,
+    categories_I: Ints | None = None,
+    now_days: float | None = None,
+) -> RepurchaseIntervals:
     """Fitted to a log whose parts are disjoint in users; purchases of one UTC day count as one.
 
     An interval is the geometric mean of the gaps in days, which one long pause hardly moves, shrunk
     by ITEM_PRIOR gaps of the shop's mean; a repeat rate is (purchases - buyers) / buyers, shrunk by
-    ITEM_PRIOR buyers of the shop's mean. A log without repeats has intervals of 1 day, and rates as
-    if there were one: a rate of 0 would silence the source, and purchased items would pass for new.
-    Compare an item's repeat customer probability and time distribution in Bhagat et al., Buy It
-    Again: Modeling Repeat Purchase Recommendations, KDD 2018."""
+    ITEM_PRIOR buyers of the shop's mean, and 0 for what is bought once (`is_bought_once`). A log
+    without repeats has intervals of 1 day, and rates as if there were one: a rate of 0 would
+    silence the source, and purchased items would pass for new. `categories_I` numbers the items'
+    categories, -1 for none; `now_days` is when the log ends. Compare an item's repeat customer
+    probability and time distribution in Bhagat et al., Buy It Again: Modeling Repeat Purchase
+    Recommendations, KDD 2018."""
     gaps_I, logs_I, buyers_I = np.zeros(item_count), np.zeros(item_count), np.zeros(item_count)
+    waits_I = np.zeros(item_count)
     for part in parts:
         pairs_E, days_E = _purchase_days(part, item_count)
         is_repeat_E = pairs_E[1:] == pairs_E[:-1]
@@ -63,11 +79,40 @@ def repurchase_intervals(parts: Iterable[Histories], item_count: int) -> Repurch
         gaps_I += np.bincount(items, minlength=item_count)
         logs_I += np.bincount(items, logs, minlength=item_count)
         buyers_I += np.bincount(np.unique(pairs_E) % item_count, minlength=item_count)
+        is_last_E = np.append(~is_repeat_E, True)[: len(pairs_E)]
+        ages = np.inf if now_days is None else np.maximum(now_days - days_E[is_last_E], 0)
+        waits = np.broadcast_to(1 - 0.5 ** (ages / WAIT_DAYS), is_last_E.sum())
+        waits_I += np.bincount(pairs_E[is_last_E] % item_count, waits, minlength=item_count)
     shop_log = logs_I.sum() / max(gaps_I.sum(), 1)
     shop_rate = max(gaps_I.sum(), 1) / max(buyers_I.sum(), 1)
     intervals_I = np.exp((logs_I + ITEM_PRIOR * shop_log) / (gaps_I + ITEM_PRIOR))
     repeats_I = (gaps_I + ITEM_PRIOR * shop_rate) / (buyers_I + ITEM_PRIOR)
+    repeats_I[is_bought_once(gaps_I, waits_I, categories_I)] = 0
     return RepurchaseIntervals(intervals_I.astype(np.float32), repeats_I.astype(np.float32))
+
+
+def is_bought_once(
+    gaps_I: NDArray[np.float64],
+    waits_I: NDArray[np.float64],
+    categories_I: Ints | None = None,
+) -> Mask:
+    """[I]: items whose purchases are surely not followed by another, like televisions.
+
+    The probability that a purchase is followed by a repeat is gaps / (gaps + waits), `waits_I`
+    being the purchases that none followed yet, each by the chance that it would have by now. It is
+    shrunk by ITEM_PRIOR purchases to the item's category, and that to the shop, which begins from
+    one repeat. An item is bought once where it is below ONCE, or below ONCE_OF_SHOP of the
+    shop's."""
+    trials_I = gaps_I + waits_I
+    shop = max(gaps_I.sum(), 1) / max(trials_I.sum(), 1)
+    prior_I = np.full(len(gaps_I), shop)
+    if categories_I is not None:
+        filled = np.flatnonzero(np.asarray(categories_I) >= 0)
+        codes = np.asarray(categories_I)[filled]
+        gaps_C, trials_C = np.bincount(codes, gaps_I[filled]), np.bincount(codes, trials_I[filled])
+        prior_I[filled] = ((gaps_C + ITEM_PRIOR * shop) / (trials_C + ITEM_PRIOR))[codes]
+    probability_I = (gaps_I + ITEM_PRIOR * prior_I) / (trials_I + ITEM_PRIOR)
+    return np.asarray(probability_I < max(ONCE, ONCE_OF_SHOP * shop))
 
 
 def _purchase_days(
@@ -89,7 +134,8 @@ def _purchase_days(
 
 
 class RepurchaseRetriever:
-    """The items that the request's own history bought, most often and latest first.
+    """The items that the request's own history bought, most often and latest first; of those that
+    are bought once, only what they themself bought again.
 
     The score is the user's events with the item, weighted by type, halved every HALF_LIFE_DAYS
     before their last event; with `popularity_I` (of `popularity.decayed_popularity`) times
@@ -123,6 +169,9 @@ class RepurchaseRetriever:
         eligible = is_bought(histories, owners, rows)
         if allowed is not None:
             eligible &= allowed[rows]
+        if self._intervals is not None:
+            is_once = self._intervals.repeats_I[rows] == 0
+            eligible &= ~is_once | _has_repeated(histories, owners, rows)
         owners, rows, scores = owners[eligible], rows[eligible], entries.data[eligible]
         if self._prior_I is not None:
             scores = scores * self._prior_I[rows]
@@ -130,6 +179,14 @@ class RepurchaseRetriever:
             now_days = self._now_days if requests.now_days is None else requests.now_days
             scores = scores * repurchase_factors(histories, self._intervals, owners, rows, now_days)
         return Candidates(self.source, *ragged_top_k(owners, rows, scores, requests.size, k))
+
+
+def _has_repeated(histories: Histories, owners_P: Ints, rows_P: Ints) -> Mask:
+    """[P]: whether the user bought the item on more days than one."""
+    width = 1 + max(int(histories.items.max(initial=0)), int(rows_P.max(initial=0)))
+    pairs_E, _ = _purchase_days(histories, width)
+    pairs, counts = np.unique(pairs_E, return_counts=True)
+    return np.isin(owners_P.astype(np.int64) * width + rows_P, pairs[counts > 1])
 
 
 def repurchase_factors(
@@ -144,7 +201,8 @@ def repurchase_factors(
     repeats ^ REPEAT_POWER x exp(-INTERVAL_POWER x ln(d / interval)^2), d the days (at least half of
     one) since the user last bought it and interval the geometric mean of their own gaps, shrunk to
     the item's: what was bought just now is not due, what is long overdue was given up."""
-    repeats_P = repurchase_intervals.repeats_I[rows_P] ** np.float32(REPEAT_POWER)
+    rates_P = repurchase_intervals.repeats_I[rows_P]
+    repeats_P = np.where(rates_P > 0, rates_P, OWN_RATE) ** np.float32(REPEAT_POWER)
     # Counted to each user's last event, their last basket would never be due: hits@10/all UCI
     # -.0104, groceries -.0007.
     if now_days is None or not len(rows_P):

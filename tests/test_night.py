@@ -96,6 +96,12 @@ def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> 
         "texts": ITEMS,
         "unknown_item_events": 0,
         "forgotten_events": 0,
+        "guest_events": 0,
+        "ignored_events": 0,
+        "bots": 0,
+        "bot_events": 0,
+        "order_lines": 0,
+        "returned_purchases": 0,
     }
     assert manifest.quarantined == {
         "events: type: use one of view, click, cart, purchase": 1,

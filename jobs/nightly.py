@@ -50,7 +50,7 @@ def main() -> int:
         return 1
     for line in manifest.intake:
         print(line)
-    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
+    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count)
     print(f"published {manifest.version}: {counts}, {time.monotonic() - started:.0f} s")
     return 0
 

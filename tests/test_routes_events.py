@@ -128,7 +128,7 @@ BAD_EVENTS = [
     ),
     (event(time="9999-12-31T23:59:59-23:59"), "time"),
     (event(colour="red"), "colour"),
-    ([event(), "x"], "events[1]"),
+    (["x", "y"], "events[0]"),
     ([], "body"),
     ({"events": []}, "body"),
     ("view", "body"),
@@ -145,6 +145,34 @@ def test_bad_events_are_refused_whole(
     client: TestClient, shop: FakeShop, content: Any, name: str
 ) -> None:
     error_of(client.post("/events", content=json.dumps(content)), 422, name)
+    assert not shop.stored
+
+
+def test_the_good_events_of_a_batch_are_taken_and_the_bad_named_by_place(
+    client: TestClient, shop: FakeShop
+) -> None:
+    batch = [
+        event(event_id="a"), event(event_id="b", price=-4), event(event_id="c"), "x",
+        event(event_id="d", type="add_to_cart"), without("user_id"),
+    ]  # fmt: skip
+    body = strict_json(client.post("/events", json={"events": batch}))
+    assert (body["accepted"], body["event_ids"], list(shop.stored)) == (2, ["a", "c"], ["a", "c"])
+    places = [(each["index"], each["event_id"], each["field"]) for each in body["rejected"]]
+    assert places == [
+        (1, "b", "price"), (3, None, "events[3]"), (4, "d", "type"), (5, "e1", "user_id")
+    ]  # fmt: skip
+    messages = [each["message"] for each in body["rejected"]]
+    assert messages[0] == "events[1]: price is -4: give a number from 0 up"
+    assert messages[2] == (
+        "events[4]: type is 'add_to_cart': give impression, view, click, cart or purchase "
+        "(cart for add_to_cart)"
+    )
+
+
+def test_of_a_batch_of_bad_events_the_first_is_named(client: TestClient, shop: FakeShop) -> None:
+    response = client.post("/events", json=[event(price=-4), event(price=-5)])
+    error_of(response, 422, "price")
+    assert response.json()["error"]["message"].startswith("events[0]: price is -4")
     assert not shop.stored
 
 

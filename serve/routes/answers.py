@@ -19,7 +19,7 @@ from serve.routes.attribute_answers import (
     attributes_json,
     variants_json,
 )
-from serve.routes.requests import MAX_OFFSET
+from serve.routes.requests import MAX_OFFSET, RejectedEvent
 
 
 class ItemFields(TypedDict):
@@ -228,7 +228,18 @@ class HealthAnswer(TypedDict):
     refused: dict[str, str]
 
 
+class RejectedFields(TypedDict):
+    """An event of the batch that was not taken: its place from 0, and why."""
+
+    index: int
+    event_id: str | None
+    field: str
+    message: str
+
+
 class EventsAnswer(TypedDict):
+    """`rejected` events were bad; the others of the batch were taken: `event_ids` are theirs."""
+
     request_id: str
     release: str | None
     accepted: int
@@ -236,6 +247,16 @@ class EventsAnswer(TypedDict):
     quarantined: int
     dropped: int
     event_ids: list[str]
+    rejected: list[RejectedFields]
+
+
+def rejected_event(rejected: RejectedEvent) -> RejectedFields:
+    return {
+        "index": rejected.index,
+        "event_id": rejected.event_id,
+        "field": rejected.error.field,
+        "message": str(rejected.error),
+    }
 
 
 def ranking_answer(ranking: Ranking) -> RankingAnswer:

@@ -28,7 +28,7 @@ router = APIRouter(tags=["events"])
     openapi_extra=schema.EVENTS_BODY,
 )
 async def post_events(request: Request) -> Response:
-    events, shop = parse_events(await read_body(request)), shop_of(request)
+    (events, rejected), shop = parse_events(await read_body(request)), shop_of(request)
     request.state.user_ids = [event.user_id for event in events]
     release = shop.health().release
     origin = hash_address(request.client.host if request.client else None)
@@ -40,5 +40,6 @@ async def post_events(request: Request) -> Response:
         "release": release,
         **vars(recorded),
         "event_ids": [event.event_id for event in events],
+        "rejected": [answers.rejected_event(each) for each in rejected],
     }
     return JsonResponse(body)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, get_origin
@@ -22,12 +22,14 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
 )
 
 from recsys.config import Day
-from recsys.types import SORTS, Filters, Impression, Interaction, Query
+from recsys.datasets.event_words import meaning_of
+from recsys.types import EVENT_TYPES, SORTS, Filters, Impression, Interaction, Query
 from serve.routes.attribute_filters import PREFIX
-from serve.routes.errors import RequestError
+from serve.routes.errors import RequestError, from_pydantic, short_value
 
 #: Events of one call.
 MAX_EVENTS = 1000
@@ -254,9 +256,22 @@ class ImpressionEvent(_Event):
         )
 
 
-def parse_events(body: bytes) -> list[InteractionEvent | ImpressionEvent]:
-    """One event, a list of them, or {"events": [...]}; pydantic.ValidationError or RequestError
-    names the bad one."""
+Event = InteractionEvent | ImpressionEvent
+
+
+@dataclass(frozen=True)
+class RejectedEvent:
+    """An event of a batch that cannot be used: its place, and why."""
+
+    index: int
+    event_id: str | None
+    error: RequestError
+
+
+def parse_events(body: bytes) -> tuple[list[Event], list[RejectedEvent]]:
+    """One event, a list of them, or {"events": [...]}: those that can be used, and the others.
+
+    Raises RequestError where none can be used: it names the first bad one."""
     shape = f'one event, a list of at most {MAX_EVENTS:,}, or {{"events": [...]}}, as JSON'
     try:
         content = json.loads(body)
@@ -265,18 +280,43 @@ def parse_events(body: bytes) -> list[InteractionEvent | ImpressionEvent]:
         raise RequestError("body", text, shape, status=400) from None
     wrapped = isinstance(content, dict) and set(content) == {"events"}
     rows = content["events"] if wrapped else content
-    rows = [rows] if isinstance(rows, dict) else rows
+    is_one = isinstance(rows, dict)
+    rows = [rows] if is_one else rows
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_EVENTS:
         value = f"{len(rows):,} events" if isinstance(rows, list) else rows
         raise RequestError("body", value, shape)
-    return [_parse_event(at, row) for at, row in enumerate(rows)]
+    events, rejected = list[Event](), list[RejectedEvent]()
+    for index, row in enumerate(rows):
+        try:
+            events.append(_parse_event(index, row))
+        except (RequestError, ValidationError) as error:
+            rejected.append(_rejected(index, row, error, is_one))
+    if not events:
+        raise rejected[0].error
+    return events, rejected
 
 
-def _parse_event(at: int, row: Any) -> InteractionEvent | ImpressionEvent:
+def _parse_event(index: int, row: Any) -> Event:
     if not isinstance(row, dict):
-        raise RequestError(f"events[{at}]", row, "an object with user_id, item_id and type")
+        raise RequestError(f"events[{index}]", row, "an object with user_id, item_id and type")
     model = ImpressionEvent if row.get("type") == "impression" else InteractionEvent
     return model.model_validate(row)
+
+
+def _rejected(
+    index: int, row: Any, error: RequestError | ValidationError, is_one: bool
+) -> RejectedEvent:
+    """The sentence of one of several begins with its place."""
+    if isinstance(error, ValidationError):
+        allowed = allowed_values(Day())
+        if isinstance(row, dict) and (meaning := meaning_of(str(row.get("type")))) in EVENT_TYPES:
+            allowed["type"] += f" ({meaning} for {short_value(row['type'])})"
+        error = from_pydantic(error.errors(), allowed)
+        if not is_one:
+            message = f"events[{index}]: {error}"
+            error = RequestError(error.field, error.value, error.allowed, message=message)
+    event_id = row.get("event_id") if isinstance(row, dict) else None
+    return RejectedEvent(index, event_id if isinstance(event_id, str) else None, error)
 
 
 def hash_address(address: str | None) -> str | None:

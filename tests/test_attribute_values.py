@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,3 +139,11 @@ def test_names_fold_and_declarations_survive_json() -> None:
     attribute = Attribute("width", "number", unit="cm", column="Breite", variant=True)
     assert Attribute.from_json(attribute.to_json()) == attribute
     assert attribute.keys == {"width", "breite"}
+
+
+def test_the_declaration_of_the_documents_runs() -> None:
+    document = (Path(__file__).parent.parent / "docs" / "attributes.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL):
+        exec(block, names)
+    assert [each.name for each in names["catalogue"].attributes][:3] == ["colour", "size", "width"]

@@ -45,6 +45,7 @@ SHELF = ItemFeatures(
     brands_I=np.array([0, 0, 1, -1]),
     item_projected_IP=np.concatenate([projected(0, 1, 2), np.zeros((1, P), np.float32)]),
     taste_projected_IP=np.concatenate([projected(3, 4, 5), np.zeros((1, P), np.float32)]),
+    attribute_codes=(np.array([0, 1, 0, -1]), np.array([-1, 2, 2, -1])),
 )
 ALL = np.array([[0, 1, 2, 3]], np.int32)
 
@@ -157,6 +158,8 @@ def test_what_a_user_did_with_an_item() -> None:
 
 
 def test_affinities_are_shares_of_his_events() -> None:
+    # The colour of items 0 and 2 has all three events, the size of 1 and 2 one; over 3 + 5.
+    assert value("attribute_affinity") == close(3 / 8, (0 + 1 / 8) / 2, (3 / 8 + 1 / 8) / 2, 0)
     assert value("brand_affinity") == value("category_affinity") == close(2 / 8, 2 / 8, 1 / 8, 0)
 
 

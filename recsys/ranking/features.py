@@ -205,6 +205,18 @@ def category_affinity_feature(
     return _share(context, item_features.categories_I, rows_BN, None, SMOOTHING_EVENTS)
 
 
+def attribute_affinity_feature(
+    item_features: ItemFeatures, context: Context, rows_BN: Rows
+) -> Floats:
+    """This user's events with the item's value of an attribute over (all their events +
+    SMOOTHING_EVENTS), the mean over the attributes that the item has: 0 to 1. None: 0."""
+    shares_BN, counts_BN = np.zeros(rows_BN.shape, np.float32), np.zeros(rows_BN.shape, np.float32)
+    for codes_I in item_features.attribute_codes:
+        shares_BN += _share(context, codes_I, rows_BN, None, SMOOTHING_EVENTS)
+        counts_BN += codes_I[rows_BN] >= 0
+    return (shares_BN / np.maximum(counts_BN, 1)).astype(np.float32)
+
+
 def session_category_feature(
     item_features: ItemFeatures, context: Context, rows_BN: Rows
 ) -> Floats:
@@ -280,6 +292,7 @@ FEATURES: Mapping[str, Feature] = {
         known_user_feature,
         text_match_feature,
         taste_match_feature,
+        attribute_affinity_feature,
     )
 }
 

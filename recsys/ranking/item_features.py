@@ -35,7 +35,8 @@ class ItemFeatures:
     Prices are NaN where unknown; categories and brands numbered, -1 for none; `first_days_I` are
     days since 1970, infinite where unknown. `touches_TI` counts events by type. `exposure_I` are
     examined impressions (each counts by the probability that its position was examined),
-    `clicks_I` the clicks among them. The last two are the items' vectors, projected."""
+    `clicks_I` the clicks among them. `*_projected_IP` are the items' vectors, projected.
+    `attribute_codes` numbers the values of each attribute of the shop as `brands_I` does brands."""
 
     prices_I: Floats | Values
     in_stock_I: Mask
@@ -48,9 +49,13 @@ class ItemFeatures:
     brands_I: Ints
     item_projected_IP: Floats
     taste_projected_IP: Floats
+    attribute_codes: tuple[Ints, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        columns = {f"attribute_codes[{at}]": codes for at, codes in enumerate(self.attribute_codes)}
+        for name, value in (vars(self) | columns).items():
+            if name == "attribute_codes":
+                continue
             items = value.shape[1] if name == "touches_TI" else len(value)
             if items != len(self.prices_I):
                 raise ValueError(

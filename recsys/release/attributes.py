@@ -22,6 +22,8 @@ from recsys.types import AttributeFilter, AttributeValue, Ints, Mask, Quantity
 
 #: Masks of recent conditions take at most so many bytes.
 MASK_BYTES = 32 << 20
+#: Attributes that the ranker compares with a user's history.
+MAX_CODES = 8
 _RANGE = re.compile(r"^(?P<low>.*?\d.*?)?\s?(?:-|–|\.\.)\s?(?P<high>-?[.,]?\d.*)?$")
 #: Words of a value, of which "blue" is one in "navy blue" and "XL" none in "XXL".
 _WORD = re.compile(r"\w+(?:[.,]\w+)*")
@@ -112,6 +114,18 @@ class AttributeColumns:
             if value is not None:
                 values[attribute.name] = value
         return values
+
+    def codes(self) -> tuple[Ints, ...]:
+        """[I] of each text, list and boolean that has a facet, at most MAX_CODES of them: equal
+        where items have the same, -1 where they have none."""
+        attributes = [each for each in self.attributes if each.facet and each.kind != "number"]
+        return tuple(map(self._codes, attributes[:MAX_CODES]))
+
+    def _codes(self, attribute: Attribute) -> Ints:
+        if attribute.kind == "boolean":
+            return self.flags_I(attribute)
+        labels = self.labels(attribute)
+        return np.where(labels.below([""])[labels.codes_I], -1, labels.codes_I)
 
     # Conditions
 

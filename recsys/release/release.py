@@ -150,6 +150,7 @@ class Release:
             brands_I=self._label_codes("brand"),
             item_projected_IP=self.array(files.ITEM_PROJECTED),
             taste_projected_IP=self.array(files.TASTE_PROJECTED),
+            attribute_codes=self.attributes.codes(),
         )
 
     @cached_property

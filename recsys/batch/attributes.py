@@ -34,7 +34,7 @@ def type_attributes(night: NightRun, shard: int) -> ShardResult:
     choices = night.setup.catalogue
     parts = [night.read_part(CARRIED, part)[CARRIED] for part in range(night.plan.item_parts)]
     pairs_I = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
-    columns = typed_columns(pairs_I, choices.attributes, choices.infer_attributes)
+    columns = typed_columns(pairs_I, choices.attributes, choices.infer_attributes, choices.decimal)
     table = columns.table
     night.assemble(files.ATTRIBUTES.name, write_arrow([one_batch(table)], table.schema))
     result = ShardResult(len(pairs_I))

@@ -111,7 +111,13 @@ class FileSource:
             return ParquetRows(filesystem, path)
         text, written = decode_file(filesystem, path, self.options.encoding)
         if kind == "json":
-            return JsonFile(text.decode(), self.options.records, self.names, written.damaged)
+            return JsonFile(
+                text.decode(),
+                path,
+                records=self.options.records,
+                names=self.names,
+                damaged=written.damaged,
+            )
         return CsvFile(text, detect_dialect(text, written, self.options.delimiter, self.names))
 
     def _partitions(self, path: str, names: Collection[str]) -> dict[str, str | None]:

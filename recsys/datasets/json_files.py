@@ -29,11 +29,14 @@ class JsonFile:
     def __init__(
         self,
         text: str,
+        path: str,
+        *,
         records: str | None = None,
         names: Collection[str] = (),
         damaged: bool = False,
     ) -> None:
-        self._text, self._path, self._known = text, records, {name.casefold() for name in names}
+        self._text, self._path, self._records = text, path, records
+        self._known = {name.casefold() for name in names}
         # Half of a character has no text: its row is no better than one of damaged bytes.
         self._doubtful = damaged or _SURROGATE.search(text) is not None
 
@@ -41,7 +44,7 @@ class JsonFile:
     def _lines(self) -> list[str] | None:
         """The lines that are not blank, if each is a row."""
         lines = [line for line in self._text.split("\n") if line.strip()]
-        if self._path or len(lines) < 2 or lines[0].lstrip()[0] == "[":
+        if len(lines) < 2 or lines[0].lstrip()[0] == "[":
             return None if lines else []
         objects = [isinstance(_parse_line(line), dict) for line in lines[:100]]
         if objects[0] or (self._whole is None and 2 * sum(objects) >= len(objects)):
@@ -84,11 +87,13 @@ class JsonFile:
     def _unwrap(self, whole: dict[str, Any]) -> list[Any]:
         all_lists = dict(_lists_of_objects(whole))
         lists = {path: rows for path, rows in all_lists.items() if rows}
-        if self._path is not None:
-            if self._path not in all_lists:
+        if self._records is not None:
+            if self._records not in all_lists:
                 names = ", ".join(all_lists) or "none"
-                raise InputError(f"there is no list of objects {self._path!r}, only {names}")
-            return all_lists[self._path]
+                raise InputError(
+                    f"{self._path} has no list of objects {self._records!r}, only {names}"
+                )
+            return all_lists[self._records]
         own = self._hits(whole)
         if not lists:
             return [whole] if own or (whole and not all_lists) else []
@@ -100,7 +105,8 @@ class JsonFile:
         best = [path for path, hit in zip(nearest, hits, strict=True) if hit == max(hits)]
         if len(best) > 1:
             raise InputError(
-                f"it holds the lists {', '.join(best)}: say which has the rows by records="
+                f"{self._path} holds the lists {', '.join(best)}: say by records= which has the "
+                "rows"
             )
         return lists[best[0]]
 

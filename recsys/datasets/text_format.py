@@ -22,17 +22,6 @@ _MAX_PREAMBLE = 20
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\x03\x04": "zip"}
 
 
-def _record_pattern(inside: str) -> re.Pattern[str]:
-    """A line of cells, the last of which may go on in the next line."""
-    quoted = rf'"(?:{inside})*+'
-    cell = rf'(?:{quoted}"|(?:(?!")[^,;\t|]++)?+)'
-    return re.compile(rf"(?:{cell}[,;\t|])*(?:{cell}|(?P<open>{quoted}))")
-
-
-_DOUBLED = _record_pattern(r'[^"]|""')
-_ESCAPED = _record_pattern(r'[^"\\]|\\.')
-
-
 @dataclass(frozen=True, kw_only=True)
 class TextFormat:
     """`compression` is "" for none, `quote` is "" where quotes are characters like others, and
@@ -122,27 +111,43 @@ def detect_dialect(
     sample = text[:_SAMPLE].decode("utf-8", "replace")
     if len(text) > _SAMPLE:
         sample = sample[: sample.rfind("\n") + 1] or sample
-    quote, escape = _quoting(sample)
-    settled = replace(written, quote=quote, escape=escape)
+    settled = replace(written, quote=_quote(sample))
     if match := re.match(r"sep=([\t -~])\n", sample):  # how Excel is told of the delimiter
-        return replace(settled, delimiter=delimiter or match[1], preamble=1)
+        settled = replace(settled, delimiter=delimiter or match[1], preamble=1)
+        return replace(settled, escape=_escape(sample, settled))
     candidates = [replace(settled, delimiter=each) for each in delimiter or DELIMITERS]
+    candidates = [replace(each, escape=_escape(sample, each)) for each in candidates]
     ranked = [_rank(sample, each, _folded(names)) for each in candidates]
     best = max(range(len(ranked)), key=lambda each: ranked[each][0])
     return replace(candidates[best], preamble=ranked[best][1])
 
 
-def _quoting(sample: str) -> tuple[str, str]:
-    """The quote, and the escape of a quote inside quotes."""
+def _quote(sample: str) -> str:
     if '"' not in sample:
         names_are_quoted = re.match(r"\s*'[^'\n]*'(?:[,;\t|]'[^'\n]*')+\n", sample)
-        return ("'" if names_are_quoted else '"'), ""
+        return "'" if names_are_quoted else '"'
     opening = re.findall(r'(?:^|[,;\t|])"', sample, re.MULTILINE)
-    if len(opening) > 2 and not re.search(r'"(?:[,;\t|]|$)', sample, re.MULTILINE):
-        return "", ""
+    closing = re.search(r'"(?:[,;\t|]|$)', sample, re.MULTILINE)
+    return "" if len(opening) > 2 and not closing else '"'
+
+
+def _escape(sample: str, dialect: TextFormat) -> str:
+    """A backslash, if more lines are records with it than with doubled quotes."""
+    if dialect.quote != '"' or '\\"' not in sample:
+        return ""
     lines = [line for line in sample.split("\n") if '\\"' in line]
-    escaped, doubled = (_count_records(lines, each) for each in (_ESCAPED, _DOUBLED))
-    return '"', "\\" if escaped > doubled else ""
+    escaped, doubled = (
+        _count_records(lines, _record_pattern(inside, re.escape(dialect.delimiter)))
+        for inside in (r'[^"\\]|\\.', r'[^"]|""')
+    )
+    return "\\" if escaped > doubled else ""
+
+
+def _record_pattern(inside: str, delimiter: str) -> re.Pattern[str]:
+    """A line of cells, the last of which may go on in the next line."""
+    quoted = rf'"(?:{inside})*+'
+    cell = rf'(?:{quoted}"|(?:(?!")[^{delimiter}]++)?+)'
+    return re.compile(rf"(?:{cell}{delimiter})*(?:{cell}|(?P<open>{quoted}))")
 
 
 def _count_records(lines: Collection[str], pattern: re.Pattern[str]) -> tuple[int, int]:

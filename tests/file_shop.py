@@ -82,7 +82,9 @@ class FileShop:
             dataset=partial(dataset, str(self.folder), dict(self.columns)),
             encoder=partial(HashingEncoder, 32),
             event_store=event_log(home),
-            night=replace(base.night, max_bad_share=0.05, events_per_shard=50, **night_choices),
+            night=replace(
+                base.night, **{"max_bad_share": 0.05, "events_per_shard": 50, **night_choices}
+            ),
             **self.choices,
         )
 

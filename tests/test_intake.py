@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from jobs import nightly
 from recsys.batch import preview
 from recsys.batch.estimate import NightEstimate, estimate
 from recsys.batch.night import run_night
+from recsys.batch.planning import begin
 from recsys.datasets.files import FilesAdapter
+from recsys.datasets.platforms.shopify import Shopify
 from recsys.errors import ReleaseError
 from tests.file_shop import EVENTS, ITEMS, UNTIL, FileShop, file_shop, item, purchase
 
@@ -32,11 +36,13 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_row_is_in_the_summary(file_shop: FileShop, columns: None) -> None:
-    file_shop.write([*ITEMS, ITEMS[3]], [*EVENTS, EVENTS[0], purchase(1, 99, 1)])
+    file_shop.write(
+        [*ITEMS, ITEMS[3], item(20, title="")], [*EVENTS, EVENTS[0], purchase(1, 99, 1)]
+    )
     manifest = file_shop.night()
     assert manifest.intake == [
-        "items: 21 rows read, 20 kept, 1 quarantined (1 x item_id repeats that of another row: "
-        "the first is kept)",
+        "items: 22 rows read, 21 kept, 1 quarantined (1 x item_id repeats that of another row: "
+        "the first is kept), 1 without a title or description",
         "events: 74 rows read, 72 kept, 1 of items not in the catalogue, 1 quarantined (1 x "
         "event_id repeats that of another row: the first is kept)",
         "items: nothing is made of the columns Colour, Shelf",
@@ -141,3 +147,19 @@ def test_rows_that_lose_what_they_say_are_refused(file_shop: FileShop, table: st
     with pytest.raises(ReleaseError, match=sentence):
         file_shop.night()
     assert file_shop.night(allow=["bad-rows"]).counts[table] == len(rows)
+
+
+def test_rows_of_an_export_that_are_no_items_and_no_events_are_counted(
+    file_shop: FileShop,
+) -> None:
+    exports = Path(__file__).parent / "exports"
+    shop = Shopify(
+        products=str(exports / "shopify_products.csv"), orders=str(exports / "shopify_orders.csv")
+    )
+    setup = replace(file_shop.setup(max_bad_share=1.0), dataset=lambda until: shop)
+    assert "other rows: " in str(estimate(setup, UNTIL))
+    manifest = run_night(begin(setup, UNTIL, allow=["titles"]), lambda line: None)
+    left_out = [*shop.left_out("items").items(), *shop.left_out("events").items()]
+    assert left_out
+    for kind, count in left_out:
+        assert f"{count:,} other rows: {kind}" in " ".join(manifest.intake)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -149,3 +150,16 @@ def test_the_shop_s_own_code_counts(tmp_path: Any, monkeypatch: pytest.MonkeyPat
     (tmp_path / "own_shop.py").write_text("def dataset(until):\n    return 2\n")
     assert choices_digest(shop()) != before
     del sys.modules["own_shop"]
+
+
+def test_a_home_in_a_bucket_behaves_the_same(
+    file_shop: FileShop, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"endpoint_override={quote(s3)}&scheme=http&region=us-east-1"
+    shop = replace(file_shop.setup(), home=f"s3://test:test@shop/planning?{address}")
+    killed = begin(shop, UNTIL)
+    assert begin(shop).plan == killed.plan
+    refuse(killed, InputError("no"))
+    new = begin(shop, TOMORROW)
+    assert new.plan.now == TOMORROW
+    assert new.store.unfinished() == [new.plan.version]

@@ -67,7 +67,8 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue, night.plan.now)
     result = _scatter(night, "items", shard, checked, checked.good["item_id"])
     result.counts |= checked.counts
-    result.counts["titled"] = titled_rows(checked.good)
+    titled = titled_rows(checked.good)
+    result.counts |= {"titled": titled, "untitled": checked.good.num_rows - titled}
     return result
 
 

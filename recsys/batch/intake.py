@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows, top_rules
 from recsys.batch.stages import StageLine
+from recsys.datasets.platforms.adapter import Kind, count_left_out
 from recsys.interfaces import ColumnReporter
 
 #: Counts of the stages that read and sort events, as a summary has them; those of rows that are not
@@ -20,6 +21,7 @@ SET_ASIDE = {
 #: Those of them that a stage's rows do not hold any more.
 _NOT_READ_ON = ("forgotten", "ignored")
 NOTES = {
+    "untitled": "without a title or description",
     "guest_events": "of guests",
     "order_lines": "lines of one order under one id",
     "returned_purchases": "purchases taken back",
@@ -29,9 +31,10 @@ NOTES = {
 def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
     """A line each for items and events: rows read, kept, set aside, and the commonest reasons; and
     the columns that nothing is made of."""
-    rules = count_rules(quarantined_rows(night))
+    rules, dataset = count_rules(quarantined_rows(night)), night.dataset()
+    tables: tuple[Kind, ...] = ("items", "events")
     summary = []
-    for name in ("items", "events"):
+    for name in tables:
         counts = lines[f"read {name}"].counts | lines[name].counts
         used = lines[name].rows - counts.get("unknown_items", 0)
         rows = lines[f"read {name}"].rows + sum(counts.get(each, 0) for each in _NOT_READ_ON)
@@ -39,8 +42,9 @@ def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
         if broken := _of_table(rules, name):
             parts.append(f"{sum(broken.values()):,} quarantined ({top_rules(broken, 3)})")
         parts += _counted(counts, NOTES)
+        left_out = count_left_out(dataset, name)
+        parts += [f"{count:,} other rows: {kind}" for kind, count in left_out.items() if count]
         summary.append(f"{name}: {', '.join(parts)}")
-    dataset = night.dataset()
     if isinstance(dataset, ColumnReporter):
         unused = {"items": dataset.unused_item_columns(), "events": dataset.unused_event_columns()}
         summary += [

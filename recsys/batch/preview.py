@@ -4,7 +4,7 @@ made of, checks that would refuse. Reads the shop's files a chunk at a time; wri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from recsys.batch.input_checks import repeated_rows, titled_rows, untitled_items, unusable_rows
 from recsys.batch.quarantine import broken_rules
 from recsys.config import Setup
+from recsys.datasets.platforms.adapter import count_left_out
 from recsys.datasets.repeats import deduplicate
 from recsys.datasets.validate import ValidationResult, check_events, check_items
 from recsys.interfaces import ColumnReporter, DatasetAdapter
@@ -38,6 +39,7 @@ class TablePreview:
     name: Literal["items", "events"]
     rows_in_all: int
     unused_columns: Sequence[str] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
     rows: int = 0
     unusable: int = 0
     repeats: int = 0
@@ -82,6 +84,7 @@ class TablePreview:
             )
         if more := sum(count for _, count in self.rules.most_common()[MAX_RULES:]):
             lines.append(f"{more:>19,} x other rules")
+        lines += [f"{count:>19,} other rows: {kind}" for kind, count in self.left_out.items()]
         if self.unused_columns:
             lines.append(f"{'':>7}nothing is made of the columns {', '.join(self.unused_columns)}")
         return lines
@@ -117,6 +120,9 @@ def preview_inputs(
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
     items = TablePreview(name="items", rows_in_all=sum(chunk.rows for chunk in item_chunks))
     events = TablePreview(name="events", rows_in_all=sum(chunk.rows for chunk in event_chunks))
+    items.left_out, events.left_out = (
+        count_left_out(dataset, each.name) for each in (items, events)
+    )
     if isinstance(dataset, ColumnReporter):
         items.unused_columns = dataset.unused_item_columns()
         events.unused_columns = dataset.unused_event_columns()

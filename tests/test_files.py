@@ -297,3 +297,11 @@ def test_an_adapter_for_one_platform_reads_all_columns(tmp_path: Path) -> None:
     assert read_file(str(write(tmp_path / "b.csv", "a,b\n"))).column_names == ["a", "b"]
     with pytest.raises(InputError, match="has the column 'a' twice"):
         read_file(str(write(tmp_path / "c.csv", "a,a\n1,2\n")))
+
+
+def test_ids_that_pandas_wrote_as_floats_are_whole_again(tmp_path: Path) -> None:
+    items = write(tmp_path / "a.csv", "item_id,gtin,title\n7.0,4006381333931.0,2.0\n8.0,,3.0\n")
+    assert read_items(items)[0] == {"item_id": "7", "gtin": "4006381333931", "title": "2.0"}
+    assert read_items(items)[1]["gtin"] == ""
+    mixed = write(tmp_path / "b.csv", "item_id\n1.0\n1.5\n")
+    assert [row["item_id"] for row in read_items(mixed)] == ["1.0", "1.5"]

@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 from recsys.datasets.casts import decode_layout
 from recsys.errors import InputError
 
+#: Ids that a table holds as numbers in many shops.
+_NUMBER_IDS = ("item_id", "user_id", "group_id", "order_id", "gtin")
+
 
 @dataclass(frozen=True)
 class ColumnPath:
@@ -140,3 +143,21 @@ def _plain_extension(column: pa.ChunkedArray) -> pa.ChunkedArray:
         texts = [None if each is None else str(each) for each in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, pa.string())])
     return pa.chunked_array([column.combine_chunks().storage])
+
+
+def mend_float_ids(table: pa.Table) -> pa.Table:
+    """Ids without the ".0" that pandas writes where one of a column of numbers is missing: only in
+    a column whose ids all have it, so that two never become one."""
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if name not in _NUMBER_IDS or not pa.types.is_string(column.type):
+            continue
+        filled = column.filter(pc.greater(pc.binary_length(column), 0))
+        # Most columns are told by their first rows.
+        for ids in (filled.slice(0, 100), filled):
+            if not len(ids) or not pc.all(pc.match_substring_regex(ids, r"^\d+\.0$")).as_py():
+                break
+        else:
+            mended = pc.replace_substring_regex(column, r"\.0$", "")
+            table = table.set_column(place, name, mended)
+    return table

@@ -16,7 +16,13 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from recsys.datasets.columns import ColumnPath, extract_field, plain_column, resolve_columns
+from recsys.datasets.columns import (
+    ColumnPath,
+    extract_field,
+    mend_float_ids,
+    plain_column,
+    resolve_columns,
+)
 from recsys.datasets.json_files import JsonFile
 from recsys.datasets.parquet import ParquetRows
 from recsys.datasets.text_files import CsvFile, RowFile
@@ -193,10 +199,10 @@ class FilesAdapter:
         return hashlib.sha256(repr(choices).encode()).hexdigest()
 
     def read_items(self, chunk: Chunk) -> pa.Table:
-        return self._items.read(chunk, self._item_selection())
+        return _mend_ids(self._items.read(chunk, self._item_selection()), chunk)
 
     def read_events(self, chunk: Chunk) -> pa.Table:
-        rows = self._events.read(chunk, self._event_selection())
+        rows = _mend_ids(self._events.read(chunk, self._event_selection()), chunk)
         if self.event_type is None or "type" in rows.column_names:
             return rows
         return rows.append_column("type", pa.array([self.event_type] * len(rows), pa.string()))
@@ -215,6 +221,11 @@ class FilesAdapter:
     def unused_event_columns(self) -> list[str]:
         """The columns of the first events file that no canonical column is made of."""
         return _unused(self._events, self._event_selection())
+
+
+def _mend_ids(rows: pa.Table, chunk: Chunk) -> pa.Table:
+    # A CSV is one chunk: its ids are all there to be looked at.
+    return mend_float_ids(rows) if _kind(chunk.path) == "csv" else rows
 
 
 def _canonical_source(

@@ -202,7 +202,12 @@ class Release:
         Of several categories or brands one must fit. A category also names everything below it:
         "grocery" passes "GROCERY / FROZEN PIZZA". Case does not matter."""
         masks = list(self.passing(filters, slice(None)).values())
-        return np.logical_and.reduce(masks) if masks else None
+        if not masks:
+            return None
+        passing_I = masks[0].copy()  # of an attribute it is one that is kept
+        for mask_I in masks[1:]:
+            passing_I &= mask_I
+        return passing_I
 
     def passing(self, filters: Filters, rows: Ints | slice) -> dict[str, Mask]:
         """Which of the rows pass each filter that is set, by its field's name; those of attributes

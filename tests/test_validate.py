@@ -202,8 +202,9 @@ def test_unknown_types_are_refused_unless_the_shop_says_what_they_mean() -> None
 
 
 def test_quantities() -> None:
-    checked = events(type=["purchase"] * 5, quantity=["2", "", "0", "-1", "two"])
-    assert checked.good["quantity"].to_pylist() == [2.0, None, -1.0]
+    given = ["2", "", "0", "-1", "two", "2,0", "1.000"]
+    checked = events(type=["purchase"] * 7, quantity=given)
+    assert checked.good["quantity"].to_pylist() == [2.0, None, -1.0, 2.0, 1.0]
     assert reasons(checked) == [
         "quantity is '0': it must not be zero",
         "quantity is 'two': it must be a number",

@@ -93,7 +93,7 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     checked = deduplicate(
         night.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
     )
-    _require_one_currency(checked.good["currency"])
+    require_one_currency(checked.good["currency"])
     texts = item_texts(checked.good)
     hashes = text_hashes(texts)
     items = checked.good.select(ITEMS_IN.names)
@@ -115,8 +115,9 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     )
 
 
-def _require_one_currency(currencies: pa.ChunkedArray) -> None:
-    """Files that each have one currency may have different ones."""
+def require_one_currency(currencies: pa.ChunkedArray) -> None:
+    """Raises InputError where there are several: files that each have one may have different
+    ones."""
     codes = currencies.unique().drop_null().to_pylist()
     if len(codes) > 1:
         raise InputError(

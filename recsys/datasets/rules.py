@@ -21,6 +21,7 @@ from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_words import meaning_of
 from recsys.datasets.gtins import to_gtin
 from recsys.datasets.html_text import strip_html
+from recsys.datasets.money import read_money
 from recsys.datasets.times import DIGITS, SWAPPABLE, TimeReading, to_time
 from recsys.tables import TIME
 from recsys.types import EVENT_TYPES, Mask
@@ -107,9 +108,9 @@ def _user(column: pa.Array, present_N: Mask, guest_ids: Sequence[str]) -> Checke
 
 
 def _quantity(column: pa.Array, present_N: Mask) -> Checked:
-    """Negative ones take purchases back."""
+    """Negative ones take purchases back. `2,0` is two; `1.000` one."""
     column = trim(column)
-    values = to_float(column)
+    values = pc.coalesce(to_float(column), read_money(column).amounts)
     endless_N = ~to_mask(pc.is_finite(values), null=True)
     return values, [
         (_unparsed(column, present_N, values), "it must be a number"),

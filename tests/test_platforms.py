@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from recsys.datasets.platforms.adapter import ItemsAndEvents
 from recsys.datasets.platforms.bigcommerce import BigCommerce
@@ -16,7 +17,9 @@ from recsys.datasets.platforms.schema_org import SchemaOrg
 from recsys.datasets.platforms.segment import SegmentCalls
 from recsys.datasets.platforms.shopify import Shopify
 from recsys.datasets.platforms.woocommerce import WooCommerce
+from recsys.datasets.validate import check_items
 from recsys.interfaces import DatasetAdapter
+from recsys.types import NEXT_CATEGORY
 from tests.contracts import DatasetAdapterContract
 
 EXPORTS = Path(__file__).parent / "exports"
@@ -68,3 +71,20 @@ class TestSchemaOrg(DatasetAdapterContract):
     def make(self, folder):
         events = SegmentCalls(export("segment_messages.jsonl"))
         return ItemsAndEvents(SchemaOrg(export("schema_org.json")), events)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "paths"),
+    [
+        (WooCommerce(export("woocommerce_products.csv")), {"Clothing / Tshirts", "Sale"}),
+        (Magento(export("magento_products.csv")), {"Men / Tops", "Gear / Bags"}),
+        (MerchantFeed(export("merchant_feed.xml")), {"Clothing / Shirts", "Summer"}),
+        (SchemaOrg(export("schema_org.json")), {"Coats", "Winter"}),
+        (Shopify(export("shopify_products.csv")), {"Apparel & Accessories / Clothing", "Kitchen"}),
+    ],
+)
+def test_categories_are_paths_and_may_be_several(adapter, paths):
+    (chunk,) = adapter.item_chunks()
+    good = check_items(adapter.read_items(chunk), chunk.path, chunk.start).good
+    categories = good["category"].drop_null().to_pylist()
+    assert paths <= {path for each in categories for path in each.split(NEXT_CATEGORY)}

@@ -19,7 +19,7 @@ def test_magento_variations_inherit_and_are_a_group():
     items = items_of(adapter)
     assert list(items) == ["MT01-M-Red", "MT01-L-Red", "BAG1", "OLD1"]
     large = items["MT01-L-Red"]
-    assert (large["group_id"], large["category"]) == ("MT01", "Men/Tops,Sale")
+    assert (large["group_id"], large["category"]) == ("MT01", ["Men > Tops", "Sale"])
     assert (large["image"], large["description"]) == ("/m/t/tank.jpg", "<p>A tank.</p>")
     assert json.loads(large["attributes"]) == {"color": "Red", "size": "L"}
     assert not large["in_stock"]
@@ -74,7 +74,7 @@ def test_the_older_export_of_bigcommerce(tmp_path):
     assert (item["title"], item["brand"], item["category"]) == (
         "Tee",
         "Corvane",
-        "Clothing/Tops;Sale",
+        ["Clothing > Tops", "Sale"],
     )
     assert json.loads(item["attributes"]) == {"Size": "Small", "Color": "Red"}
     assert item["in_stock"]
@@ -83,7 +83,7 @@ def test_the_older_export_of_bigcommerce(tmp_path):
 def test_a_merchant_feed_in_xml():
     items = items_of(MerchantFeed(export("merchant_feed.xml")))
     shirt = items["SHIRT-RED-M"]
-    assert shirt["category"] == "Clothing > Shirts, Summer"
+    assert json.loads(shirt["category"]) == ["Clothing > Shirts", "Summer"]
     assert (shirt["price"], shirt["in_stock"]) == ("39.90 EUR", "in_stock")
     assert shirt["description"] == "<p>A light shirt</p> & more"
     assert json.loads(shirt["attributes"]) == {"color": "Red", "size": "M", "Wash": "40 C"}

@@ -30,7 +30,7 @@ def test_items_are_what_can_be_bought():
 def test_a_variation_inherits_from_its_parent(name):
     item = items_of(shop())[name]
     assert item["group_id"] == "44"
-    assert item["category"] == "Clothing > Tshirts, Sale"
+    assert item["category"] == ["Clothing > Tshirts", "Sale"]
     assert item["brand"] == "Acme"
     assert item["description"] == "<p>A <em>soft</em> shirt.</p>"
 

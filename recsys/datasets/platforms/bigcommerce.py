@@ -13,6 +13,7 @@ from recsys.datasets.casts import to_float, to_mask
 from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, keep_rows
 from recsys.datasets.platforms.columns import (
     ExportColumns,
+    category_lists,
     distinct_map,
     first_of_key,
     where,
@@ -115,7 +116,7 @@ def _extract_products(path: str) -> Extract:
         "item_id": rows.item_ids(),
         "title": rows.names.take(rows.products),
         "description": rows.of_product("Description", "Product Description"),
-        "category": where(~is_number, categories),
+        "category": category_lists(where(~is_number, categories), ";", "/"),
         "brand": rows.of_product("Brand Name", "Brand"),
         "price": rows.own_or_product("Price"),
         "sale_price": where(to_mask(pc.greater(to_float(sale_price), 0.0)), sale_price),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from recsys.datasets.casts import cast, decode_layout, to_array, to_mask, trim
 from recsys.types import Mask
 
+_ESCAPED = ("\ufdd0", "\ufdd1")  # no characters
 _NO_TEXT = pa.scalar(None, pa.string())
 
 
@@ -131,6 +132,18 @@ def _quoted(texts: pa.Array) -> pa.Array:
 
 def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def category_lists(column: pa.Array, separator: str, level: str) -> pa.Array:
+    """The paths of each row, with ` > ` between their levels. A separator after a backslash is
+    part of a name."""
+    for mark, escaped in ((separator, _ESCAPED[0]), (level, _ESCAPED[1])):
+        column = pc.replace_substring(column, f"\\{mark}", escaped)
+    lists = pc.split_pattern(column, separator)
+    paths = pc.replace_substring(pc.utf8_trim_whitespace(lists.flatten()), level, " > ")
+    for mark, escaped in ((separator, _ESCAPED[0]), (level, _ESCAPED[1])):
+        paths = pc.replace_substring(paths, escaped, mark)
+    return pa.ListArray.from_arrays(lists.offsets, paths, mask=pc.is_null(column))
 
 
 def distinct_map(column: pa.Array, function: Callable[[str], str | None]) -> pa.Array:

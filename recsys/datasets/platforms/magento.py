@@ -14,6 +14,7 @@ from recsys.datasets.casts import to_mask
 from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, keep_rows
 from recsys.datasets.platforms.columns import (
     ExportColumns,
+    category_lists,
     distinct_map,
     first_of_key,
     where,
@@ -90,7 +91,7 @@ def _extract_products(store_view: str | None, path: str) -> Extract:
         "item_id": rows.skus,
         "title": cell("name"),
         "description": pc.coalesce(cell("description"), cell("short_description")),
-        "category": distinct_map(cell("categories"), _without_root),
+        "category": category_lists(distinct_map(cell("categories"), _without_root), ",", "/"),
         "brand": distinct_map(attributes, _brand),
         "price": cell("price"),
         "sale_price": columns["special_price"],

@@ -102,8 +102,8 @@ def _item(element: Element) -> dict[str, Any]:
         if name == "product_detail":
             parts = {_name(part): (part.text or "").strip() for part in child}
             values[f"detail:{parts.get('attribute_name')}"] = parts.get("attribute_value")
-        elif name == "product_type" and name in values:
-            values[name] += f", {text}"
+        elif name == "product_type":
+            values.setdefault(name, []).append(text)
         elif text:
             values.setdefault(name, text)
     return values

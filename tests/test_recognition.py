@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.datasets.files import FilesAdapter
+from recsys.datasets.inspection import variant_names
 from recsys.datasets.mapping import propose_mapping, table_kind
 from recsys.datasets.platforms.adapter import ItemsAndEvents
 from recsys.datasets.platforms.shopify import Shopify
@@ -133,3 +134,25 @@ def test_a_table_without_a_title_names_its_columns(tmp_path):
     path.write_text("a,b\n1,2\n3,4\n")
     with pytest.raises(InputError, match=r"can be told to be the title, only a, b"):
         recognise(str(path))
+
+
+def test_what_shoppers_filter_by_is_an_attribute(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text(
+        "sku,name,model_id,Colour,Width,Page,Supplier note,Serial\n"
+        + "".join(
+            f"a{n},Desk lamp {n},m{n // 2},{'red' if n % 2 else 'blue'},{n % 3} cm,"
+            f"https://a/{n},note of {n} that nobody filters by,{n}\n"
+            for n in range(40)
+        )
+    )
+    source = recognise(str(path))
+    assert [(each.name, each.kind) for each in source.attributes] == [
+        ("Colour", "text"),
+        ("Width", "number"),
+    ]
+    assert source.columns["group_id"] == "model_id"
+    dataset = make_dataset([source])
+    raw = dataset.read_items(dataset.item_chunks()[0])
+    assert raw["Colour"][:2].to_pylist() == ["blue", "red"]
+    assert variant_names(raw) == ["Colour", "Width"]

@@ -221,3 +221,36 @@ def test_an_error_is_a_sentence(tmp_path, arguments, sentence):
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_seen_stands_in_the_choices(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    path = tmp_path / "items.csv"
+    path.write_text("sku,name,Width\n" + "".join(f"a{n},Desk lamp,{n % 3} cm\n" for n in range(9)))
+    shop = ShopFile(
+        name="shop_of_lamps",
+        sources=[recognise(str(path))],
+        variant_names=["Width"],
+        currency="EUR",
+        zoneless=True,
+        open_choices={"decimal": 3},
+    )
+    (attribute,) = (catalogue := load_setup(tmp_path, monkeypatch, shop).catalogue).attributes
+    assert (attribute.name, attribute.kind, attribute.variant) == ("Width", "number", True)
+    assert (catalogue.currency, catalogue.time_zone) == ("EUR", "UTC")
+    assert "# decimal=...,  # without it 3 rows are refused" in setup_code(shop)
+
+
+def test_an_encoder_that_is_not_installed_is_not_chosen(tmp_path, monkeypatch):
+    sources_ = sources("merchant_feed.xml")
+    shop = ShopFile(name="shop_of_vases", sources=sources_, english=False, multilingual=False)
+    setup = load_setup(tmp_path, monkeypatch, shop)
+    assert setup.encoder.__name__ == "minilm"
+    assert "# pip install 'nightshelf[chinese]'" in setup_code(shop)
+
+
+def test_refusals_name_the_choices_that_they_wait_for(tmp_path):
+    raw = pa.table({"item_id": ["a", "b"], "title": ["Mug", "Lamp"], "price": ["1.299", "2.500"]})
+    items = inspect_items(Rows(tmp_path, raw, EVENTS), CatalogueChoices())
+    assert items.open_choices() == {"decimal": 2}
+    assert "a night would stop" in "\n".join(catalogue_lines(items, {}))

@@ -13,11 +13,14 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.attributes.declaration import Attribute
 from recsys.datasets import casts
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.quarantine import Cells
-from recsys.datasets.validate import ValidationResult, check_events, check_items
+from recsys.datasets.validate import LINE, ValidationResult, check_events, check_items
+from recsys.errors import InputError
 from recsys.interfaces import DatasetAdapter
+from recsys.tables import ITEMS_RAW
 
 SAMPLE_ROWS = 10
 _TITLES = 5_000
@@ -140,16 +143,27 @@ def rule_of(reason: str) -> str:
 
 
 def variant_names(raw: pa.Table) -> list[str]:
-    """The attributes, where they are JSON objects, in which items of one group differ: most often
-    first."""
-    if not {"attributes", "group_id"} <= set(raw.column_names):
+    """The attributes in which items of one group differ, most often first: JSON objects in the
+    column `attributes`, and columns of their own."""
+    if "group_id" not in raw.column_names:
         return []
     values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for group, text in zip(_texts(raw["group_id"]), _texts(raw["attributes"]), strict=True):
-        for name, value in _object(text).items() if group else ():
-            values[str(group), name].add(str(value))
+    own = [name for name in raw.column_names if name not in ITEMS_RAW.names and name != LINE]
+    rows = raw.select([*own, *({"attributes"} & set(raw.column_names))]).to_pylist()
+    for group, row in zip(raw["group_id"].to_pylist(), rows, strict=True):
+        pairs = {**_object(row.pop("attributes", None)), **row} if group else {}
+        for name, value in pairs.items():
+            if value not in (None, ""):
+                values[str(group), name].add(str(value))
     counts = Counter(name for (_, name), each in values.items() if len(each) > 1)
-    return [name for name, _ in counts.most_common()]
+    return [name for name, _ in counts.most_common() if _is_attribute(name)]
+
+
+def _is_attribute(name: str) -> bool:
+    try:
+        return bool(Attribute(name))
+    except InputError:
+        return False
 
 
 def _zoned(raw: pa.Table) -> int:
@@ -161,13 +175,9 @@ def _zoned(raw: pa.Table) -> int:
     return int(pc.sum(pc.match_substring_regex(texts, _ZONE)).as_py() or 0)
 
 
-def _texts(column: pa.ChunkedArray) -> Iterable[str | None]:
-    return column.cast(pa.string()).to_pylist() if pa.types.is_string(column.type) else ()
-
-
-def _object(text: str | None) -> Mapping[str, object]:
+def _object(text: object) -> Mapping[str, object]:
     try:
-        value = json.loads(text) if text and text.startswith("{") else {}
+        value = json.loads(text) if isinstance(text, str) and text.startswith("{") else {}
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

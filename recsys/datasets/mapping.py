@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.attributes.declaration import Attribute
 from recsys.datasets.platforms.adapter import Kind
 from recsys.datasets.platforms.columns import ExportColumns
 from recsys.errors import InputError
 
 SAMPLE_ROWS = 10_000
+_MOST_ATTRIBUTES = 20
+_LINK = r"^https?:|^/|\.(jpe?g|png|webp)$"
 
 #: Names by canonical column, likeliest first; compared without case, spaces and punctuation.
 ITEM_NAMES = {
@@ -38,7 +43,7 @@ ITEM_NAMES = {
     "main_image thumbnail",
     "attributes": "attributes attribute specifications specs features properties eigenschaften",
     "group_id": "group_id item_group_id parent_id parent_sku parent product_group_id master_sku "
-    "style_id model_id variant_group handle",
+    "style_id model_id modell_id variant_group variantengruppe handle",
     "added": "added date_added created_at created created_on release_date published_at launch_date "
     "introduction_date angelegt_am",
     "gtin": "gtin ean ean13 upc barcode isbn gtin13",
@@ -84,6 +89,30 @@ def propose_mapping(raw: pa.Table, kind: Kind, path: str) -> dict[str, str]:
                 "hand, as README.md shows"
             )
     return mapping
+
+
+def propose_attributes(raw: pa.Table, mapping: Mapping[str, str]) -> list[Attribute]:
+    """The columns that are left over and hold what a shopper would filter by: few distinct short
+    values, or numbers."""
+    columns = ExportColumns(raw.slice(0, SAMPLE_ROWS))
+    attributes = []
+    for name in raw.column_names:
+        kind = _attribute_kind(columns[name]) if name not in mapping.values() else None
+        with suppress(InputError):  # a name that no filter can have
+            attributes += [Attribute(name, kind)] if kind else []
+    return attributes[:_MOST_ATTRIBUTES]
+
+
+def _attribute_kind(cells: pa.Array) -> Literal["text", "number"] | None:
+    values = cells.drop_null()
+    distinct = len(values.unique())
+    if len(values) < 0.1 * len(cells) or distinct < 2 or _share(values, _LINK) > 0.1:
+        return None
+    if _share(values, r"^[-+]?\d+([.,]\d+)? ?[^\d\s]{0,5}$") > 0.9:
+        is_number = distinct < len(values) and _share(values, r"^0\d") < 0.1
+        return "number" if is_number else None
+    is_short = (pc.mean(pc.utf8_length(values)).as_py() or 0) <= 40
+    return "text" if is_short and distinct <= max(20, 0.5 * len(values)) else None
 
 
 def table_kind(names: Sequence[str]) -> Kind:

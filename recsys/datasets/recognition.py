@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recsys.attributes.declaration import Attribute
 from recsys.datasets.files import FilesAdapter
-from recsys.datasets.mapping import propose_mapping, table_kind
+from recsys.datasets.mapping import propose_attributes, propose_mapping, table_kind
 from recsys.datasets.platforms.adapter import ItemsAndEvents, Kind
 from recsys.datasets.platforms.bigcommerce import BigCommerce
 from recsys.datasets.platforms.columns import ExportColumns
@@ -128,18 +129,25 @@ EVENT_TABLE = Form(
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder of a shop, its form, and for a table of its own which column is which."""
+    """A file or folder of a shop, its form, and for a table of its own which column is which, and
+    which are attributes of items."""
 
     path: str
     form: Form
     columns: Mapping[str, str] = field(default_factory=dict)
+    attributes: Sequence[Attribute] = ()
 
     def arguments(self) -> dict[str, Any]:
         """What its form's adapter is given."""
         path = self.path if "://" in self.path else str(Path(self.path).resolve())
+        arguments: dict[str, Any]
         columns = {f"{self.form.kind[:-1]}_columns": dict(self.columns)} if self.columns else {}
-        is_log = self.form is EVENT_TABLE and "type" not in self.columns
-        return {self.form.argument: path} | columns | ({"event_type": "purchase"} if is_log else {})
+        arguments = {self.form.argument: path} | columns
+        if self.form is EVENT_TABLE and "type" not in self.columns:
+            arguments["event_type"] = "purchase"
+        if self.attributes:
+            arguments["attribute_columns"] = [each.name for each in self.attributes]
+        return arguments
 
 
 def order_currency(sources: Sequence[Source]) -> str | None:
@@ -207,8 +215,11 @@ def recognise(path: str) -> Source:
     if form:
         return Source(path, form)
     kind = table_kind(names)
-    mapping = propose_mapping(read_export(files[0]), kind, files[0])
-    return Source(path, ITEM_TABLE if kind == "items" else EVENT_TABLE, mapping)
+    raw = read_export(files[0])
+    mapping = propose_mapping(raw, kind, files[0])
+    if kind == "events":
+        return Source(path, EVENT_TABLE, mapping)
+    return Source(path, ITEM_TABLE, mapping, propose_attributes(raw, mapping))
 
 
 def form_of(names: Sequence[str]) -> Form | None:

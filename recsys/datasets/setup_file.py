@@ -41,13 +41,15 @@ def shop() -> Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class ShopFile:
-    """What the file says: the shop's name, its files, whether its titles are in English, and of
+    """What the file says: the shop's name, its files, whether its titles are in English and the
+    encoder of other languages is installed, and of
     `CatalogueChoices` what was seen: the attributes by which variants differ, the currency of the
     orders, whether times say no zone, and choices without which so many rows are refused."""
 
     name: str
     sources: Sequence[Source]
     english: bool = True
+    multilingual: bool = True
     attributes: bool = False
     variant_names: Sequence[str] = ()
     currency: str | None = None
@@ -85,6 +87,8 @@ def _call(sources: Sequence[Source], indent: int) -> str:
                 for canonical, theirs in value.items()
             ]
             lines += [f"{name}={{", *inner, "},"]
+        elif isinstance(value, list):
+            lines += [f"{name}=[", *(f"    {_quoted(each)}," for each in value), "],"]
         else:
             lines.append(f"{name}={_quoted(value)},")
     space = " " * (indent + 4)
@@ -99,9 +103,9 @@ def _imports(shop: ShopFile, forms: Sequence[Form]) -> str:
     modules |= {("recsys.interfaces", "DatasetAdapter"), ("recsys.storage.files", "below")}
     if _choices(shop):
         modules.add(("recsys.datasets.choices", "CatalogueChoices"))
-    if shop.variant_names:
+    if _attributes(shop):
         modules.add(("recsys.attributes.declaration", "Attribute"))
-    if not shop.english:
+    if not shop.english and shop.multilingual:
         modules.add(("recsys.encoders", "multilingual_e5"))
     modules.add(("recsys.config", "Setup, event_log, home, tiny"))
     lines = [f"from {module} import {name}\n" for module, name in sorted(modules)]
@@ -111,7 +115,7 @@ def _imports(shop: ShopFile, forms: Sequence[Form]) -> str:
 
 
 def _choices(shop: ShopFile) -> str:
-    names = [f"Attribute({_quoted(name)}, variant=True)" for name in shop.variant_names]
+    names = [f"Attribute({arguments})" for arguments in _attributes(shop)]
     lines = ["attributes=(", *(f"    {name}," for name in names), "),"] if names else []
     lines += ["infer_attributes=True,"] * shop.attributes
     lines += [f"currency={_quoted(shop.currency)},  # of the orders"] if shop.currency else []
@@ -124,10 +128,28 @@ def _choices(shop: ShopFile) -> str:
     return f"\n        catalogue=CatalogueChoices(\n{body}        )," if lines else ""
 
 
+def _attributes(shop: ShopFile) -> list[str]:
+    """The arguments of each: of a table's own columns, then those by which variants differ."""
+    own = {each.name: each.kind for source in shop.sources for each in source.attributes}
+    arguments = []
+    for name in dict.fromkeys([*own, *shop.variant_names]):
+        kind = [_quoted(own[name])] if own.get(name, "text") != "text" else []
+        variant = ["variant=True"] if name in shop.variant_names else []
+        arguments.append(", ".join([_quoted(name), *kind, *variant]))
+    return arguments
+
+
 def _encoder(shop: ShopFile) -> str:
     if shop.english:
         return ""
-    return "\n        encoder=multilingual_e5,  # the titles are mostly not in English"
+    lines = ["encoder=multilingual_e5,  # the titles are mostly not in English"]
+    if not shop.multilingual:
+        lines += [
+            "pip install 'nightshelf[chinese]'",
+            "from recsys.encoders import multilingual_e5",
+        ]
+        lines = [f"# {line}" for line in lines]
+    return "".join(f"\n        {line}" for line in lines)
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ _ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "currency", "
 _EVENT_COLUMNS = ("time", "user_id", "item_id", "type", "quantity", "price")
 _WIDTH = 28
 _REFUSALS = 8
+_MOST_REFUSED = 0.05  # config.Night.max_bad_share, which lies above this room
 
 
 def source_lines(sources: Sequence[Source]) -> Iterator[str]:
@@ -31,6 +32,9 @@ def source_lines(sources: Sequence[Source]) -> Iterator[str]:
         yield f"{source.path}: {source.form.label}{f', {form}' if form else ''}"
         for canonical, theirs in source.columns.items():
             yield f"    {canonical:<12} from {theirs!r}"
+        if source.attributes:
+            names = ", ".join(f"{each.name} ({each.kind})" for each in source.attributes)
+            yield f"    attributes   {names}"
 
 
 def catalogue_lines(items: CatalogueInspection, left_out: Mapping[str, int]) -> Iterator[str]:
@@ -77,7 +81,11 @@ def _refusals(inspection: Inspection) -> Iterator[str]:
     if not refused:
         yield "refused: none"
         return
-    yield f"refused: {refused:,} rows ({refused / max(inspection.rows, 1):.1%}), for quarantine"
+    share = refused / max(inspection.rows, 1)
+    yield (
+        f"refused: {refused:,} rows ({share:.1%})"
+        + (", more than night.max_bad_share: a night would stop" if share > _MOST_REFUSED else "")
+    )
     ordered = sorted(inspection.refusals.items(), key=lambda pair: -pair[1].rows)
     for rule, refusal in ordered[:_REFUSALS]:
         yield f"    {refusal.rows:>9,}  {rule}"
@@ -104,9 +112,10 @@ def next_lines(path: Path, shop: ShopFile) -> Iterator[str]:
     """What to do with the setup that was written."""
     setup = f"{shop.name}.setups:shop"
     if not shop.english:
-        yield (
-            "\nthe titles are mostly not in English: the setup has the encoder multilingual_e5, "
-            "pip install 'nightshelf[chinese]'"
+        yield "\nthe titles are mostly not in English: " + (
+            "the setup has the encoder multilingual_e5"
+            if shop.multilingual
+            else "pip install 'nightshelf[chinese]', and choose multilingual_e5 in the setup"
         )
     if shop.open_choices:
         names = ", ".join(shop.open_choices)

@@ -53,7 +53,8 @@ class _Rows:
         self.columns = ExportColumns(self.raw)
         kinds = self.columns.first_of("Item", "Item Type")
         self.names = self.columns.first_of("Name", "Product Name")
-        if kinds.null_count == self.columns.rows or self.names.null_count == self.columns.rows:
+        groups = (("Item", "Item Type"), ("Name", "Product Name"))
+        if not all(any(name in self.columns for name in names) for names in groups):
             raise InputError(
                 f"{path} has no columns Item and Name: export the products from BigCommerce's "
                 "Products, Export"

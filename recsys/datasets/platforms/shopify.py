@@ -61,7 +61,8 @@ class _Variants:
         self.raw = _product_table(path) if is_json else read_export(path)
         self.columns = ExportColumns(self.raw)
         self.handles = self.columns.first_of("Handle", "URL handle")
-        if "Title" not in self.columns or self.handles.null_count == self.columns.rows:
+        names = ("Handle", "URL handle")
+        if "Title" not in self.columns or not any(name in self.columns for name in names):
             raise InputError(
                 f"{path} has no columns Handle and Title: export the products from Shopify's "
                 "admin, Products, Export"

@@ -104,8 +104,8 @@ def test_counts_quarantine_and_times_are_those_of_the_shop(release: Release) -> 
         "returned_purchases": 0,
     }
     assert manifest.quarantined == {
-        "events: type: use one of view, click, cart, purchase, or say in catalogue.event_words what "
-        "the word means": 1,
+        "events: type: use one of view, click, cart, purchase, or say in catalogue.event_words "
+        "what the word means": 1,
         "items: price: it must be zero or more": 1,
     }
     until = UNTIL + timedelta(days=1)

@@ -48,8 +48,6 @@ def main() -> int:
     except RecsysError as error:
         print(f"the night failed, the release that was current still is: {error}", file=sys.stderr)
         return 1
-    for line in manifest.intake:
-        print(line)
     counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count)
     print(f"published {manifest.version}: {counts}, {time.monotonic() - started:.0f} s")
     return 0

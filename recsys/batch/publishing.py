@@ -30,6 +30,8 @@ def publish(night: NightRun, lines: dict[str, StageLine], say: Say) -> Manifest:
     store, plan = night.store, night.plan
     night.assemble(files.QUARANTINE.name, parquet_bytes(quarantined_rows(night)))
     manifest = _manifest(night, lines)
+    for line in manifest.intake:
+        say(line)
     folder = store.local_folder(night.release_path("")[:-1], manifest.files)
     release = Release(folder, manifest)
     previous = Release.open(store, plan.previous) if plan.previous else None

@@ -25,6 +25,7 @@ from recsys.datasets.html_text import strip_html
         ("5 <3", "5 <3"),
         ("AT&T; R&D", "AT&T; R&D"),
         ("<p>unclosed", "unclosed"),
+        ("<![CDATA[<p>Salt &amp; pepper</p>]]>", "Salt & pepper"),
         ("line\none", "line\none"),
         ("", ""),
     ],

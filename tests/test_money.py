@@ -46,6 +46,7 @@ from recsys.datasets.money import parse_money, read_money
         ("0.125", 0.125, ""),
         ("1299.125", 1299.125, ""),
         ("5.", 5, ""),
+        ("&euro; 5", 5, "€"),
         ("12 zł", 12, "ZŁ"),
     ],
 )

@@ -134,6 +134,15 @@ def test_what_was_paid_is_money_too() -> None:
     assert check_events(pa.table(raw), "p", 0, NOW).good["price"].to_pylist() == [3.99]
 
 
+def test_what_came_back_may_have_a_negative_price() -> None:
+    event = {"event_id": "e", "user_id": "u", "item_id": "i", "time": "2026-01-01"}
+    raw = {name: [value] * 3 for name, value in event.items()}
+    raw |= {"type": ["purchase", "refund", "purchase"], "price": ["-4", "-5.00 EUR", "-6"]}
+    checked = check_events(pa.table(raw | {"quantity": ["-1", "", "1"]}), "p", 0, NOW)
+    assert checked.good["price"].to_pylist() == [4.0, 5.0]
+    assert reasons(checked) == ["price is '-6': it must be zero or more"]
+
+
 @pytest.mark.parametrize(
     ("choices", "sentence"),
     [

@@ -51,6 +51,9 @@ class _Text(HTMLParser):
         if not self._silent:
             self.parts.append(data)
 
+    def unknown_decl(self, data: str) -> None:
+        self.parts.append(data.removeprefix("CDATA["))
+
 
 def strip_html(column: pa.Array) -> pa.Array:
     """Strings without markup. Each distinct cell that has some is parsed once, and once more where

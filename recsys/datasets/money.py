@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import unescape
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +53,7 @@ class Money:
 
 def parse_money(text: str) -> Money | None:
     """None where the text is no amount of money and nothing else."""
-    text = "".join(_plain_digit(each) for each in unicodedata.normalize("NFKC", text))
+    text = "".join(_plain_digit(each) for each in unicodedata.normalize("NFKC", unescape(text)))
     match = _MONEY.fullmatch(" ".join(text.translate(_SAME).split()))
     if not match:
         return None

@@ -55,9 +55,9 @@ def _sale_times(raw: pa.Table, reading: TimeReading) -> tuple[pa.Array, pa.Array
     """When each sale begins and ends, null where nothing says it. A date as its end is a whole
     day."""
     names, violations = ("sale_starts", "sale_ends"), Violations()
-    columns = {name: trim(_column(raw, name)) for name in names}
+    columns = {name: trim(raw_column(raw, name)) for name in names}
     if "sale_price_effective_date" in raw.column_names:
-        interval = trim(cast(_column(raw, "sale_price_effective_date"), pa.string()))
+        interval = trim(cast(raw_column(raw, "sale_price_effective_date"), pa.string()))
         parts = pc.extract_regex(interval, r"^(?P<start>[^/]*?)\s*/\s*(?P<end>[^/]*)$")
         is_bad = pc.and_(pc.not_equal(interval, ""), parts.is_null())
         rule = "give two ISO 8601 times, start/end"
@@ -84,9 +84,9 @@ def read_prices(
 ) -> tuple[dict[str, pa.Array], pa.Array, Violations]:
     """The columns `names` in the shop's currency, which is the chosen one or the only one; and
     its code for each row, null where nothing says it."""
-    columns = [_column(raw, name) for name in names]
+    columns = [raw_column(raw, name) for name in names]
     styles = _read_together(columns, choices.decimal)
-    stated = trim(cast(_column(raw, "currency"), pa.string()))
+    stated = trim(cast(raw_column(raw, "currency"), pa.string()))
     stated = pc.if_else(pc.equal(stated, ""), pa.scalar(None, pa.string()), pc.utf8_upper(stated))
     labels = [pc.coalesce(each.currencies, stated) for each in styles]
     codes = _resolve(labels, choices)
@@ -196,5 +196,6 @@ def _convert(
     return amounts, violations
 
 
-def _column(raw: pa.Table, name: str) -> pa.Array:
+def raw_column(raw: pa.Table, name: str) -> pa.Array:
+    """A column as one array, of nulls where there is none."""
     return to_array(raw[name]) if name in raw.column_names else pa.nulls(raw.num_rows, pa.string())

@@ -21,7 +21,7 @@ from recsys.datasets.casts import cast, decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_ids import fill_event_ids
 from recsys.datasets.event_words import IGNORE, RETURN
-from recsys.datasets.prices import Violations, read_item_prices, read_prices
+from recsys.datasets.prices import Violations, raw_column, read_item_prices, read_prices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import Rule, event_rules, item_rules
 from recsys.datasets.variant_rows import inherit_fields
@@ -122,8 +122,22 @@ def check_events(
 def _event_prices(
     raw: pa.Table, choices: CatalogueChoices
 ) -> tuple[dict[str, pa.Array], Violations]:
+    """What came back may have a negative price."""
     columns, _, violations = read_prices(raw, ("price",), choices)
-    return columns, violations
+    is_negative = pc.less(columns["price"], 0.0)
+    if not pc.any(is_negative).as_py():
+        return columns, violations
+    rules = event_rules(datetime.now(UTC), choices)
+    present_N = np.ones(raw.num_rows, bool)
+    quantity, types = (
+        rules[name](raw_column(raw, name), present_N)[0] for name in ("quantity", "type")
+    )
+    is_return = pc.or_kleene(pc.less(quantity, 0.0), pc.equal(types, RETURN))
+    is_back = to_mask(pc.and_(is_negative, is_return))
+    price = pc.if_else(pa.array(is_back), pc.abs(columns["price"]), columns["price"])
+    return {"price": price}, [
+        (bad_N & ~is_back, column, rule) for bad_N, column, rule in violations
+    ]
 
 
 def _with_returns(events: pa.Table) -> pa.Table:

@@ -1,26 +1,25 @@
 """The records of a CSV text, and its stray quotes: a quote that is opened and not closed makes one
 cell of all the rows up to the next quote, and a parser loses them without a word.
 
-A text whose quotes are sound and whose cells hold no line breaks has one record a line, which numpy
-sees at some GB a second. Only other texts are read line by line. A line that opens a quote is set
-aside where the quote is never closed, is followed by text where it closes, or spans lines that look
-like rows of their own; the next line begins a record. Quotes that are not doubled inside quotes are
-doubled where the line then has as many cells as the header."""
+A line that opens a quote is set aside where the quote is never closed, is followed by text where it
+closes, or spans lines that look like rows of their own; the next line begins a record. Quotes that
+are not doubled inside quotes are doubled where the line then has as many cells as the header. Only
+texts of which numpy cannot tell that they are sound are read line by line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
-
+from recsys.datasets.csv_lines import UnsoundQuotesError, count_records, records_like_rows
 from recsys.datasets.text_format import TextFormat
 
-_BLOCK = 1 << 25
 #: A cell of more lines than this is a stray quote.
 _MAX_LINES = 10_000
 _SHAPE_ROWS = 1_000
+_SHAPE_BYTES = 1 << 20
 
 
 @dataclass
@@ -35,44 +34,19 @@ class Records:
 
 def find_records(text: bytes, dialect: TextFormat, width: int) -> Records:
     """The records of a text whose lines end in "\\n"; `width` cells make a row."""
-    count = _count_lines(text, dialect)
-    return Records(text, count) if count is not None else _Scanner(dialect, width).scan(text)
-
-
-def _count_lines(text: bytes, dialect: TextFormat) -> int | None:
-    """The number of lines that are not blank; None where a line may be no record."""
-    bytes_N = np.frombuffer(text, np.uint8)
-    quote = ord(dialect.quote) if dialect.quote and dialect.quote.encode() in text else None
-    lines = quotes = 0
-    last_end = -1
-    for start in range(0, len(text), _BLOCK):
-        block_N = bytes_N[start : start + _BLOCK]
-        ends_L = np.flatnonzero(block_N == ord("\n")) + start
-        lines += int((np.diff(ends_L, prepend=last_end) > 1).sum())
-        last_end = int(ends_L[-1]) if len(ends_L) else last_end
-        if quote is not None:
-            quotes_Q = np.flatnonzero(block_N == quote) + start
-            if not _are_sound(bytes_N, quotes_Q, quotes % 2, dialect):
-                return None
-            if ((np.searchsorted(quotes_Q, ends_L) + quotes) % 2).any():
-                return None
-            quotes += len(quotes_Q)
-    return None if quotes % 2 else lines + (last_end + 1 < len(text))
-
-
-def _are_sound(bytes_N: np.ndarray, quotes_Q: np.ndarray, parity: int, dialect: TextFormat) -> bool:
-    """Whether each quote that opens a cell (or is the second of a doubled one) has a border or a
-    quote before it, and each that closes one has one behind it."""
-    borders = np.zeros(256, bool)
-    borders[[ord(dialect.delimiter), ord(dialect.quote), ord("\n")]] = True
-    opening_Q, closing_Q = quotes_Q[parity::2], quotes_Q[1 - parity :: 2]
-    opening_Q, closing_Q = opening_Q[opening_Q > 0], closing_Q[closing_Q + 1 < len(bytes_N)]
-    return bool(borders[bytes_N[opening_Q - 1]].all() and borders[bytes_N[closing_Q + 1]].all())
+    scanner = _Scanner(text, dialect, width)
+    try:
+        count, spans = count_records(text, dialect)
+        if not spans or not any(map(scanner.is_stray, records_like_rows(text, dialect, width))):
+            return Records(text, count)
+    except UnsoundQuotesError:
+        pass
+    return scanner.scan()
 
 
 class _Scanner:
-    def __init__(self, dialect: TextFormat, width: int) -> None:
-        self.width = width
+    def __init__(self, text: bytes, dialect: TextFormat, width: int) -> None:
+        self.text, self.width = text, width
         self.delimiter, self.quote = dialect.delimiter.encode(), dialect.quote.encode()
         delimiter, quote = re.escape(self.delimiter), re.escape(self.quote)
         escape = re.escape(dialect.escape.encode())
@@ -92,14 +66,18 @@ class _Scanner:
         self.lenient = re.compile(
             rb"%s(.*?)%s(?=%s|$)|([^%s]*)" % (quote, quote, delimiter, delimiter)
         )
-        self.shapes: list[set[bytes] | None] | None = None
 
-    def scan(self, text: bytes) -> Records:
-        lines = text.split(b"\n")
+    def is_stray(self, record: bytes) -> bool:
+        """Whether the lines of a record that is sound by its quotes are rows of their own."""
+        lines = record.split(b"\n")
+        return len(lines) > _MAX_LINES or self._spans_rows(lines)
+
+    def scan(self) -> Records:
+        lines = self.text.split(b"\n")
         if not lines[-1]:
             lines.pop()
         sound_lines: list[bytes] = []
-        records = Records(text, 0)
+        records = Records(self.text, 0)
         row = 0
         while row < len(lines):
             stop, repaired = self._record(lines, row)
@@ -121,7 +99,7 @@ class _Scanner:
             return row + 1, None
         if self.opened.fullmatch(line):
             stop = self._closing_line(lines, row)
-            return (0 if stop and self._spans_rows(lines, row, stop) else stop), None
+            return (0 if self._spans_rows(lines[row:stop]) else stop), None
         mended = self._mend(line)
         return (row + 1 if mended is not None else 0), mended
 
@@ -149,16 +127,13 @@ class _Scanner:
             position = match.end() + len(self.delimiter)
         return self.delimiter.join(cells) if len(cells) == self.width else None
 
-    def _spans_rows(self, lines: Sequence[bytes], row: int, stop: int) -> bool:
+    def _spans_rows(self, lines: Sequence[bytes]) -> bool:
         """Whether the lines of one record look like rows of their own: each split at the
         delimiters whatever the quotes, cells of the shapes that other rows have."""
-        if self.width < 2 or lines[row].count(self.delimiter) != self.width - 1:
+        if self.width < 2 or not lines or lines[0].count(self.delimiter) != self.width - 1:
             return False
-        if self.shapes is None:
-            self.shapes = list(self._column_shapes(lines))
-        columns = [number for number, shapes in enumerate(self.shapes) if shapes is not None]
-        following = lines[row + 1 : min(stop, row + 200)]
-        alike = [self._is_row(line, columns) for line in following]
+        columns = [number for number, shapes in enumerate(self.shapes) if shapes]
+        alike = [self._is_row(line, columns) for line in lines[1:200]]
         needed = len(alike) / 2 if columns else max(len(alike), 3)
         return sum(alike) >= needed
 
@@ -166,25 +141,21 @@ class _Scanner:
         cells = line.split(self.delimiter)
         if len(cells) != self.width:
             return False
-        assert self.shapes is not None
-        alike = [
-            _shape(cells[column].strip(self.quote)) in (self.shapes[column] or ())
-            for column in columns
-        ]
+        alike = [_shape(cells[each].strip(self.quote)) in self.shapes[each] for each in columns]
         return sum(alike) * 2 >= len(alike)
 
-    def _column_shapes(self, lines: Sequence[bytes]) -> Iterator[set[bytes] | None]:
-        """The shapes of each column's cells in plain rows; None for free text."""
+    @cached_property
+    def shapes(self) -> list[set[bytes]]:
+        """The shapes of each column's cells in plain rows; none for free text."""
         plain = (
             line.split(self.delimiter)
-            for line in lines[1:]
+            for line in self.text[:_SHAPE_BYTES].split(b"\n")
             if self.quote not in line and line.count(self.delimiter) == self.width - 1
         )
         rows = [cells for cells, _ in zip(plain, range(_SHAPE_ROWS), strict=False)]
-        for number in range(self.width):
-            shapes = {_shape(cells[number]) for cells in rows}
-            regular = len(rows) >= 5 and len(shapes) <= max(3, len(rows) / 10)
-            yield shapes if regular else None
+        shapes = [{_shape(cells[number]) for cells in rows} for number in range(self.width)]
+        limit = max(3, len(rows) / 10)
+        return [each if len(rows) >= 5 and len(each) <= limit else set() for each in shapes]
 
 
 def _shape(cell: bytes) -> bytes:

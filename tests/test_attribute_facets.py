@@ -17,6 +17,7 @@ from recsys.attributes.declaration import Attribute
 from recsys.pipeline.facet_counts import range_borders
 from recsys.pipeline.facets import count_facets
 from recsys.release.attributes import AttributeColumns
+from recsys.tables import ITEMS
 from recsys.types import AttributeFilter, Filters
 from tests.test_facets import Catalogue
 
@@ -125,10 +126,14 @@ def test_borders_of_numbers_below_zero_are_round_too() -> None:
 
 
 def test_a_value_agrees_with_its_words_and_single_items_always() -> None:
-    shop = catalogue([{"colour": each} for each in ("Blue", "navy blue", "red", None, "red")])
-    grouped_I = np.array([True, True, True, True, False])
-    agrees = shop.attributes.agrees(AttributeFilter("colour", "eq", "blue"), grouped_I)
-    assert agrees.tolist() == [True, True, False, True, True]
+    cells = [{"colour": each} for each in ("Blue", "navy blue", "red", None, "red", "red")]
+    shop, whole = catalogue(cells), [True, True, False, True, True, True]
+    titles = ["Bluebell", "Sky", "Bluebell", "Sky", "Sky", "The BLUE, planet"]
+    groups = ["g", "g", "g", "g", "", "g"]
+    for name, column in (("title", titles), ("group_id", groups)):
+        shop.items = shop.items.set_column(ITEMS.get_field_index(name), name, pa.array(column))
+    named = Filters(variants=(AttributeFilter("colour", "eq", "blue"),))
+    assert shop.filter_mask(named).tolist() == whole  # type: ignore[union-attr]
 
 
 def test_ten_facets_of_a_hundred_thousand_take_milliseconds() -> None:

@@ -305,3 +305,15 @@ def test_ids_that_pandas_wrote_as_floats_are_whole_again(tmp_path: Path) -> None
     assert read_items(items)[1]["gtin"] == ""
     mixed = write(tmp_path / "b.csv", "item_id\n1.0\n1.5\n")
     assert [row["item_id"] for row in read_items(mixed)] == ["1.0", "1.5"]
+
+
+def test_declared_attribute_columns_come_along(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("id,Width,waste\na,60 cm,x\n")
+    adapter = FilesAdapter(str(path), "none.csv", {"item_id": "id"}, attribute_columns=["width"])
+    [chunk] = adapter.item_chunks()
+    assert adapter.read_items(chunk).to_pydict() == {"item_id": ["a"], "width": ["60 cm"]}
+    assert adapter.unused_item_columns() == ["waste"]
+    missing = FilesAdapter(str(path), "none.csv", {"item_id": "id"}, attribute_columns=["depth"])
+    with pytest.raises(InputError, match="no column 'depth' for depth: map one of id, Width"):
+        missing.read_items(chunk)

@@ -124,9 +124,18 @@ def a_search_with_everything() -> None:
         "red chair",
         {"max_price": 17.5, "colour": "red"},
     )
-    assert answer["facets"]["brand"] == [{"value": "acme", "count": 8, "selected": True}]
-    assert answer["facets"]["category"][0] == {"value": "home", "count": 8, "selected": False}
-    assert {"value": "0-17.5", "count": 8, "selected": True} in answer["facets"]["price"]
+    assert answer["facets"]["brand"] == [
+        {"value": "acme", "count": 8, "selected": True, "unit": None}
+    ]
+    assert answer["facets"]["category"][0] == {
+        "value": "home",
+        "count": 8,
+        "selected": False,
+        "unit": None,
+    }
+    assert {"value": "0-17.5", "count": 8, "selected": True, "unit": None} in answer["facets"][
+        "price"
+    ]
     last = get("/search", **request, offset=answer["next_offset"], k=2)
     assert (ids(last), last["total"], last["next_offset"]) == (["i01"], 4, None)
     best = get("/search", q="red chair", k=1)["items"][0]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.attributes.columns import DECLARATION
@@ -201,14 +202,24 @@ class AttributeColumns:
             if each.kind in ("text", "list") and (each.searchable or each.variant)
         }
 
-    def agrees(self, named: AttributeFilter, grouped_I: Mask) -> Mask:
-        """[I]: all but the variants (`grouped_I`) that have another value than the named one. A
-        value agrees where it has all words of the named one: "navy blue" is blue."""
+    def other(self, named: AttributeFilter) -> Mask:
+        """[I]: which items have another value than the named one. A value agrees where it has all
+        words of the named one: "navy blue" is blue."""
         labels = self.labels(self._by_name[fold_name(named.name)])
         words = set(_words(named.value))
         agreeing = [each for each in labels.spellings_V if words <= set(_words(each))]
         other_L = ~labels.below(agreeing) & ~labels.below([""])
-        return ~(other_L[labels.codes_I] & grouped_I)
+        return other_L[labels.codes_I]
+
+
+def named_in(titles: pa.ChunkedArray, value: str) -> Mask:
+    """[I]: which titles have all words of the value."""
+    mask_I = np.ones(len(titles), bool)
+    for word in _words(value):
+        pattern = rf"(?:^|[^\pL\pN]){re.escape(word)}(?:$|[^\pL\pN])"
+        has_word = pc.match_substring_regex(titles, pattern, ignore_case=True)
+        mask_I &= np.asarray(pc.fill_null(has_word, False))
+    return mask_I
 
 
 def _words(text: str) -> Iterator[str]:

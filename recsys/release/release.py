@@ -7,7 +7,8 @@ manifest names as `amended`."""
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,22 @@ from recsys.errors import NotFoundError, RecsysError, ReleaseError
 from recsys.ranking.item_features import ItemFeatures
 from recsys.release import files
 from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow
-from recsys.release.attributes import AttributeColumns, group_ranges
+from recsys.release.attributes import AttributeColumns, group_ranges, named_in
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import NEXT_CATEGORY, Filters, Floats, Ints, Item, Mask, VariantRange
+from recsys.types import (
+    NEXT_CATEGORY,
+    AttributeFilter,
+    Filters,
+    Floats,
+    Ints,
+    Item,
+    Mask,
+    VariantRange,
+)
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestions import Suggestions
 
@@ -193,6 +203,18 @@ class Release:
         return VariantRange(int(counts_G[group]), *bounds)
 
     @cached_property
+    def _other_variants(self) -> Callable[[AttributeFilter], Mask]:
+        return lru_cache(16)(self._find_other_variants)
+
+    def _find_other_variants(self, named: AttributeFilter) -> Mask:
+        """[I]: variants of products that have another value than the named one; but the "red" of a
+        title, such as "Red wine glass", is no value."""
+        other_I = self.attributes.other(named) & (self.groups_I >= 0)
+        rows = np.flatnonzero(other_I)
+        other_I[rows] = ~named_in(self.items["title"].take(pa.array(rows)), named.value)
+        return other_I
+
+    @cached_property
     def _group_ranges(self) -> tuple[Ints, NDArray[np.float64], NDArray[np.float64]]:
         return group_ranges(self.prices_I, self.groups_I)
 
@@ -226,6 +248,5 @@ class Release:
             name = f"filter[{condition.attribute.name}]"
             masks[name] = self.attributes.mask(condition)[rows]
         for named in filters.variants:
-            agrees_I = self.attributes.agrees(named, self.groups_I >= 0)
-            masks[f"variants[{named.name}]"] = agrees_I[rows]
+            masks[f"variants[{named.name}]"] = ~self._other_variants(named)[rows]
         return masks

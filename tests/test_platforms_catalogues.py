@@ -103,6 +103,8 @@ def test_a_merchant_feed_in_other_forms(name):
     [
         ('<!DOCTYPE a [<!ENTITY x "y">]><rss><item><id>&x;</id></item></rss>', "entities"),
         ("<rss><item><id>a</item>", "is no XML"),
+        ('<?xml version="1.0" encoding="klingon"?><rss/>', "is no XML"),
+        ('<?xml version="1.0" encoding="gb2312"?><rss/>', "is no XML"),
         ("<rss><item><link>a</link></item></rss>", "has no 'id' of a product"),
     ],
 )

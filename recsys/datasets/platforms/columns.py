@@ -67,10 +67,13 @@ def where(mask: Mask, values: pa.Array) -> pa.Array:
 def first_of_key(keys: pa.Array, values: pa.Array) -> pa.Array:
     """For each row the first value that a row of the same key has; a row without a key has its
     own."""
-    rows = pa.table({"key": keys, "value": values}).filter(pc.is_valid(values))
-    firsts = rows.group_by("key", use_threads=False).aggregate([("value", "first")])
-    shared = firsts["value_first"].take(pc.index_in(keys, value_set=firsts["key"])).combine_chunks()
-    return pc.if_else(pc.is_null(keys), values, _array(shared))
+    coded = keys.dictionary_encode()
+    codes = np.asarray(coded.indices.fill_null(-1))
+    rows = np.flatnonzero(to_mask(pc.is_valid(values)) & (codes >= 0))[::-1]
+    firsts = np.full(len(coded.dictionary) + 1, -1)
+    firsts[codes[rows]] = rows  # the first of a key is written last
+    sources = np.where(codes >= 0, firsts[codes], np.arange(len(codes)))
+    return values.take(pa.array(sources, mask=sources < 0))
 
 
 def inherited(keys: pa.Array, values: pa.Array) -> pa.Array:
@@ -125,9 +128,10 @@ def _pair(names: pa.Array | str, values: pa.Array) -> pa.Array:
 
 def _quoted(texts: pa.Array) -> pa.Array:
     """JSON strings; control characters become spaces."""
-    escaped = pc.replace_substring(pc.replace_substring(texts, "\\", "\\\\"), '"', '\\"')
-    clean = pc.replace_substring_regex(escaped, r"[\x00-\x1f]+", " ")
-    return pc.binary_join_element_wise('"', clean, '"', "")
+    if pc.any(pc.match_substring_regex(texts, r'["\\\x00-\x1f]')).as_py():
+        texts = pc.replace_substring(pc.replace_substring(texts, "\\", "\\\\"), '"', '\\"')
+        texts = pc.replace_substring_regex(texts, r"[\x00-\x1f]+", " ")
+    return pc.binary_join_element_wise('"', texts, '"', "")
 
 
 def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -86,13 +86,13 @@ def _xml_items(path: str) -> Iterator[dict[str, Any]]:
                 if _name(element) in _ITEMS:
                     yield _item(element)
                     element.clear()
-    except ParseError as error:
-        raise InputError(f"{path} is no XML ({error}): export the feed again") from error
     except DefusedXmlException as error:
         raise InputError(
             f"{path} defines entities of its own, which are not read: export the feed without a "
             "document type"
         ) from error
+    except (ParseError, LookupError, ValueError) as error:  # of an encoding too
+        raise InputError(f"{path} is no XML ({error}): export the feed again, in UTF-8") from error
 
 
 def _item(element: Element) -> dict[str, Any]:

@@ -267,6 +267,7 @@ def test_an_unmatched_item_has_too_few_words_and_others_are_nearer() -> None:
         choices=SimpleNamespace(min_term_coverage=0.5, max_candidates=1234, dense_k=2),
         lexical=lexical,
         item_vectors_ID=vectors_ID,
+        evidence=lambda vector_D, rows, coverage: vectors_ID[rows] @ vector_D + coverage,
     )
     understanding = QueryUnderstanding(text="red chair", normalised="red chair")
     encoded = ParsedQuery(understanding, np.empty(0, np.int32)), np.array([1, 0], np.float32)
@@ -279,8 +280,14 @@ def test_an_unmatched_item_has_too_few_words_and_others_are_nearer() -> None:
     assert exclusion == Exclusion(
         "retrieval",
         "it has 0% of the query's words by weight (50% needed), and 3 items are nearer in meaning "
-        "(the 2 nearest are found)",
-        {"words": 0.0, "words_needed": 0.5, "nearer": 3, "near": 2},
+        "(the 2 nearest may be found): 0.20 of the evidence that is needed",
+        {
+            "words": 0.0,
+            "words_needed": 0.5,
+            "nearer": 3,
+            "near": 2,
+            "evidence": pytest.approx(0.2),
+        },
     )
     # The nearer of two as near does not count.
     assert find_exclusion(shop(searcher=searcher), replay, 0).stage == "depth"

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / part).mkdir(parents=True)
         bert_folder(root / part)
     (root / USAGE).write_text(json.dumps({"query_prefix": "find ", "max_tokens": 9}))
-    chosen = {"weights": WEIGHTS, "without_cross_encoder": {}, "weakest": 0.31}
+    chosen = {"weights": WEIGHTS, "without_cross_encoder": {}}
     (root / FUSION).write_text(json.dumps(chosen))
     return root
 
@@ -91,7 +91,6 @@ def test_a_published_version_takes_the_setups_place(setup: Setup, folder: Path) 
     )
     assert reader.folder == place / CROSS_ENCODER
     assert reader.scores(["aa1"], ["bb1"]).shape == (1,)
-    assert composed.search.min_margin == 0.31
     assert composed.intent is None
 
 
@@ -112,11 +111,12 @@ def test_a_version_holds_the_parts_alone(setup: Setup, folder: Path) -> None:
 
 
 def test_a_part_that_was_not_trained_stays_the_setups_own(setup: Setup, tmp_path: Path) -> None:
-    text = json.dumps({"weights": {"lexical": 1.0}, "without_cross_encoder": {}, "weakest": 0.2})
+    text = json.dumps({"weights": {"lexical": 1.0}, "without_cross_encoder": {}})
     publish_models(setup, "1", few(tmp_path / "few", text), {})
     composed = with_models(setup, "1")
     assert parts(composed)[:3] == parts(setup)[:3]
-    assert composed.search == replace(setup.search, min_margin=0.2)
+    assert composed.search == setup.search
+    assert lexical_weight(composed) == 1.0
     assert composed.search_ranker().feature_names == search_ranker().feature_names
     assert with_parts(setup, tmp_path) == setup, "a folder of nothing"
 
@@ -146,10 +146,10 @@ def test_a_version_is_whole_or_not_there(
 
 
 def test_a_published_version_never_changes(setup: Setup, tmp_path: Path) -> None:
-    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.25}'), {})
+    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {"lexical": 0.25}}'), {})
     with pytest.raises(ReleaseError, match="models 1 are published already and never change"):
-        publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.75}'), {})
-    assert with_models(setup, "1").search.min_margin == 0.25
+        publish_models(setup, "1", few(tmp_path / "few", '{"weights": {"lexical": 0.75}}'), {})
+    assert lexical_weight(with_models(setup, "1")) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -214,39 +214,40 @@ def release(setup: Setup, version: str, models: str | None) -> None:
     ArtifactStore(setup.home).publish(version, json.dumps(asdict(manifest)).encode())
 
 
-def weakest(setup: Setup) -> float:
-    return setup.search.min_margin
+def lexical_weight(setup: Setup) -> float:
+    [weights] = setup.search_ranker.args  # type: ignore[attr-defined]
+    return float(weights["lexical"])
 
 
 def test_serving_takes_the_models_of_the_release_not_the_newest(
     setup: Setup, tmp_path: Path
 ) -> None:
-    for version, cosine in (("1", 0.11), ("2", 0.22)):
+    for version, weight in (("1", 0.11), ("2", 0.22)):
         publish_models(
             setup,
             version,
-            few(tmp_path / "few", json.dumps({"weights": {}, "weakest": cosine})),
+            few(tmp_path / "few", json.dumps({"weights": {"lexical": weight}})),
             {},
         )
     assert serving_setup(setup) is setup, "no release yet"
     release(setup, "a", "1")
-    assert weakest(serving_setup(setup)) == 0.11
+    assert lexical_weight(serving_setup(setup)) == 0.11
     release(setup, "b", "2")
-    assert weakest(serving_setup(setup)) == 0.22
+    assert lexical_weight(serving_setup(setup)) == 0.22
     ArtifactStore(setup.home).point("a")
-    assert weakest(serving_setup(setup)) == 0.11, "rolled back"
+    assert lexical_weight(serving_setup(setup)) == 0.11, "rolled back"
     release(setup, "c", None)
     assert serving_setup(setup) is setup
 
 
 def test_models_of_a_release_that_is_kept_are_kept(setup: Setup, tmp_path: Path) -> None:
     """A shop may train more often than its nights succeed, and roll back."""
-    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {}, "weakest": 0.11}'), {})
+    publish_models(setup, "1", few(tmp_path / "few", '{"weights": {"lexical": 0.11}}'), {})
     release(setup, "a", "1")
     for version in "234567":
         publish_models(setup, version, few(tmp_path / "few"), {})
     assert models_store(setup).versions() == list("134567")
-    assert weakest(serving_setup(setup)) == 0.11
+    assert lexical_weight(serving_setup(setup)) == 0.11
 
 
 def test_serving_leaves_a_bad_release_to_who_opens_it(setup: Setup, folder: Path) -> None:

@@ -16,13 +16,13 @@ from recsys.config import tiny
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
-from recsys.learning.fusion import pseudowords
 from recsys.learning.intents import majority_categories, train_intents
 from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.models.composition import with_parts
 from recsys.pipeline.searcher import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
+from recsys.retrieval.vectors.relevance import pseudowords
 from recsys.training import CROSS_ENCODER, ENCODER, FUSION, INTENT, USAGE, contrastive
 from recsys.training.schedule import Schedule
 from recsys.training.vectors import item_vectors
@@ -91,10 +91,9 @@ def test_the_folder_holds_every_part(trained: Trained) -> None:
         "logs",
     }
     chosen = json.loads((folder / FUSION).read_text())
-    assert chosen.keys() == {"weights", "without_cross_encoder", "weakest"}
+    assert chosen.keys() == {"weights", "without_cross_encoder"}
     assert chosen["weights"].keys() == {"lexical", "dense", "cross_encoder"}
     assert chosen["without_cross_encoder"].keys() == {"lexical", "dense"}
-    assert -1 <= chosen["weakest"] <= 1
     assert json.loads((folder / USAGE).read_text()) == {
         "query_prefix": "find ",
         "item_prefix": "",
@@ -133,8 +132,8 @@ def test_the_models_take_the_place_of_a_setups_own(trained: Trained) -> None:
     assert set((top // EACH).tolist()) == {5}
     right, wrong = reader.scores(["buy aa5"] * 2, [TEXTS[5 * EACH], TEXTS[0]])
     assert right > 0.6 > 0.4 > wrong
+    assert setup.search == tiny().search
     chosen = json.loads((folder / FUSION).read_text())
-    assert setup.search == replace(tiny().search, min_margin=chosen["weakest"])
     ranker = setup.search_ranker()
     assert ranker.feature_names == FEATURES
     one_each = ranker.score(np.eye(len(FEATURES), dtype=np.float32)[None])[0]

@@ -16,6 +16,7 @@ from recsys.encoders.hashing import HashingEncoder
 from recsys.pipeline.searcher import Hits, HybridSearcher, SearchChoices
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
+from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.query_parser import ParsedQuery, QueryParser
@@ -68,7 +69,10 @@ def searcher(
     cross_encoder: FakeCrossEncoder | None = None,
     choices: SearchChoices = NARROW,
     ranker: Any = None,
+    min_cosine: float = 0.2,
 ) -> HybridSearcher:
+    """An item matches by its vector from `min_cosine` on."""
+
     def texts_of(rows: Any) -> list[str]:
         return [TITLES[row] for row in rows]
 
@@ -82,6 +86,7 @@ def searcher(
         popularity_I=POPULARITY,
         cross_encoder=cross_encoder,
         choices=choices,
+        relevance=DenseRelevance(np.zeros(1024), np.zeros(1024), min_cosine),
     )  # type: ignore[arg-type]
 
 

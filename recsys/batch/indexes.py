@@ -13,6 +13,7 @@ from recsys.batch.stages import Stage
 from recsys.release import files
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
+from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.suggestion_builder import build_suggestion_file
 
@@ -24,6 +25,7 @@ def index_stages(night: NightRun) -> list[Stage]:
         Stage("lexical", 1, build_lexical),
         Stage("codes", 1, build_codes),
         Stage("suggestions", 1, build_suggestions),
+        Stage("relevance", 1, calibrate_relevance),
         *([Stage("dense", 1, build_ann)] if items > night.choices.ann_above else []),
     ]
 
@@ -59,6 +61,14 @@ def build_codes(night: NightRun, shard: int) -> ShardResult:
         index.save(Path(folder))
         night.assemble(files.CODES.name, (Path(folder) / files.CODES.name).read_bytes())
     return ShardResult(items.num_rows, counts={"codes": len(index)})
+
+
+def calibrate_relevance(night: NightRun, shard: int) -> ShardResult:
+    """Which cosines chance reaches, with this encoder in this catalogue."""
+    items_ID = night.open_array(files.ITEM_VECTORS)
+    relevance = DenseRelevance.calibrate(night.setup.encoder().encode_queries, items_ID)
+    night.assemble(files.RELEVANCE.name, relevance.to_json())
+    return ShardResult(len(items_ID))
 
 
 def build_ann(night: NightRun, shard: int) -> ShardResult:

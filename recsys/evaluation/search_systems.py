@@ -18,6 +18,7 @@ from recsys.pipeline.searcher import HybridSearcher
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.retrieval.vectors.exact import ExactRetriever, top_k
+from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats, QueryUnderstanding, Rows
 from recsys.understanding.codes import CodeIndex
 from recsys.understanding.normalisation import normalise
@@ -165,6 +166,7 @@ def search_systems(
         popularity_I=np.zeros(len(ids), np.float32),
         cross_encoder=setup.cross_encoder() if setup.cross_encoder else None,
         choices=setup.search,
+        relevance=DenseRelevance.calibrate(encoder.encode_queries, vectors_ID),
     )
     plain = replace(whole, cross_encoder=None, ranker=search_ranker(hybrid_weights))
     return {

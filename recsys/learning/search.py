@@ -16,7 +16,7 @@ from recsys.arrays import Requests
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.interfaces import Encoder
-from recsys.learning.fusion import choose_min_margin, fuse_signals
+from recsys.learning.fusion import fuse_signals
 from recsys.learning.intents import train_intents
 from recsys.learning.options import Say, TrainOptions
 from recsys.learning.search_data import SearchData
@@ -155,7 +155,7 @@ def train_search(
     reranker = stages.train_cross_encoder(bases, recipe, candidates.top_rows(weights, LIST_DEPTH))
     cross_encoder = CrossEncoder(folder / CROSS_ENCODER, batch_size=512)
     fusion, metrics = fuse_signals(signals, weights, cross_encoder, texts, valid)
-    _write_json(folder / FUSION, fusion | {"weakest": choose_min_margin(dense, encoder, valid)})
+    _write_json(folder / FUSION, fusion)
     say(f"validation {metrics}")
     return {"encoder/recall@10": bi_encoder.best, "cross_encoder/ndcg@10": reranker.best} | metrics
 

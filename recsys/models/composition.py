@@ -63,12 +63,11 @@ def with_parts(setup: Setup, folder: Path) -> Setup:
         setup = replace(setup, user_model=partial(SequenceModel, str(folder / USER_MODEL)))
     if (folder / FUSION).is_file():
         fusion = json.loads((folder / FUSION).read_text())
-        search = replace(setup.search, min_margin=fusion["weakest"])
         weights = {
             **fusion["weights"],
             "personal": PERSONAL_SHARE * sum(fusion["weights"].values()),
         }
-        setup = replace(setup, search_ranker=partial(search_ranker, weights), search=search)
+        setup = replace(setup, search_ranker=partial(search_ranker, weights))
     return setup
 
 

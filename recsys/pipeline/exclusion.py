@@ -95,16 +95,18 @@ def _not_matched(shop: Recommender, encoded: EncodedText, row: int) -> Exclusion
         )
     dense_I = searcher.item_vectors_ID @ vector_D
     nearer = int((dense_I > dense_I[row]).sum())
+    evidence = searcher.evidence(vector_D, np.array([row]), np.array([coverage], np.float32))
     details = {
         "words": coverage,
         "words_needed": choices.min_term_coverage,
         "nearer": nearer,
         "near": choices.dense_k,
+        "evidence": float(evidence[0]),
     }
     reason = (
         f"it has {coverage:.0%} of the query's words by weight ({choices.min_term_coverage:.0%} "
-        f"needed), and {nearer:,} items are nearer in meaning (the {choices.dense_k} nearest are "
-        "found)"
+        f"needed), and {nearer:,} items are nearer in meaning (the {choices.dense_k} nearest may "
+        f"be found): {evidence[0]:.2f} of the evidence that is needed"
     )
     return Exclusion("retrieval", reason, details)
 

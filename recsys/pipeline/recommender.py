@@ -370,6 +370,7 @@ def _searcher(
         cross_encoder=cross_encoder,
         choices=choices,
         user_space_item_vectors_ID=release.user_space_item_vectors_ID,
+        relevance=release.relevance,
         reserve_s=reserve_s,
     )
 

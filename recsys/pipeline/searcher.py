@@ -20,6 +20,7 @@ from recsys.interfaces import Ranker, Retriever
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
+from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats, Ints, Mask, Rows
 from recsys.understanding.query_parser import ParsedQuery
 
@@ -32,23 +33,20 @@ EncodedText = tuple[ParsedQuery, Floats]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchChoices:
-    """Thresholds and depths of a hybrid search. Only `min_margin` was chosen by measurement; the
-    others are round numbers.
+    """Thresholds and depths of a hybrid search: round numbers.
 
     `min_term_coverage`: the share of the query's terms, weighted by IDF, that an item must contain
-    to be a lexical match; `dense_k`: nearest neighbours by vector; `max_candidates`: lexical
-    matches that are ranked, at most; `rerank_depth`: the best candidates that the cross-encoder
-    scores, `rerank_batch` in one call. Where the catalogue has none of the query's terms, the
-    cosine of the nearest item must exceed the catalogue's mean by `min_margin` to be a match: of
-    300 real queries and 100 of made-up words, .38 separates all but a twentieth of each for
-    MiniLM."""
+    to be a match by its words alone; `dense_k`: nearest neighbours by vector, `partial_k`: of the
+    items with fewer words the best by BM25, which both may be matches; `max_candidates`: matches
+    that are ranked, at most; `rerank_depth`: the best candidates that the cross-encoder scores,
+    `rerank_batch` in one call."""
 
     min_term_coverage: float = 0.5
     dense_k: int = 100
+    partial_k: int = 1_000
     max_candidates: int = 5_000
     rerank_depth: int = 50
     rerank_batch: int = 10
-    min_margin: float = 0.38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +121,9 @@ class HybridSearcher:
 
     `text_of` gives the texts of rows as the cross-encoder reads them; without a `cross_encoder`
     the ranker's order is final. It stops `reserve_s` before a search's deadline: the rest of the
-    answer takes time too. `user_space_item_vectors_ID` are the items in the user vectors' space, by
-    default their own vectors."""
+    answer takes time too. Without a `relevance` nothing matches by its vector.
+    `user_space_item_vectors_ID` are the items in the user vectors' space, by default their own
+    vectors."""
 
     lexical: LexicalRetriever
     dense: Retriever
@@ -135,6 +134,7 @@ class HybridSearcher:
     cross_encoder: CrossEncoder | None = None
     choices: SearchChoices = field(default_factory=SearchChoices)
     user_space_item_vectors_ID: Floats | None = None
+    relevance: DenseRelevance | None = None
     reserve_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -201,11 +201,11 @@ class HybridSearcher:
         return scores_N[: len(rows)]
 
     def _match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
-        """What the text matches: items with enough of its terms, or near enough by vector; nothing
-        where neither terms nor meaning fit.
+        """What the text matches: items with enough of its terms, or near enough by vector, or
+        with something of both; nothing where neither terms nor meaning fit.
 
-        Where no item covers `min_term_coverage`, those that cover the most match. A text that is
-        nothing but facts, such as a price, matches everything."""
+        Where no item covers `min_term_coverage`, those that cover the most match, too. A text that
+        is nothing but facts, such as a price, matches everything."""
         index, synonyms = self.lexical.index, self.lexical.synonyms
         understanding = parsed.understanding
         scores_I = index.scores(understanding.normalised, synonyms)
@@ -214,17 +214,36 @@ class HybridSearcher:
         nearest = self.dense.retrieve(_dense_request(vector_D), k)
         nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
         if understanding.normalised:
-            margin = float(nearest.scores_BN.max(initial=-np.inf)) - float(self.mean_D @ vector_D)
             min_coverage = min(self.choices.min_term_coverage, coverage_I.max(initial=0.0))
             matched_I = (coverage_I >= min_coverage) & (min_coverage > 0)
-            if min_coverage > 0 or margin >= self.choices.min_margin:
-                matched_I[nearest_N] = True
+            rows_N = np.union1d(nearest_N, self._partial_matches(scores_I, coverage_I))
+            matched_I[rows_N[self.evidence(vector_D, rows_N, coverage_I[rows_N]) >= 1]] = True
             matched_I[parsed.code_rows] = True
         else:
             matched_I = np.full(len(coverage_I), bool(understanding.facts))
         return Matches(
             matched_I=matched_I, scores_I=scores_I, coverage_I=coverage_I, nearest_N=nearest_N
         )
+
+    def evidence(self, vector_D: Floats, rows_N: Ints, coverage_N: Floats) -> Floats:
+        """[N]: the share of the needed words that each row has, plus that of the needed cosine; 1
+        makes a match.
+
+        On Home Depot the sum finds .970 of the relevant items, of which either alone finds .904."""
+        words_N = coverage_N / np.float32(self.choices.min_term_coverage)
+        if self.relevance is None:
+            return words_N
+        cosines_1N = self.relevance.cosines(vector_D[None], self.item_vectors_ID[rows_N])
+        return words_N + np.maximum(cosines_1N[0], 0) / np.float32(self.relevance.min_cosine)
+
+    def _partial_matches(self, scores_I: Floats, coverage_I: Floats) -> Ints:
+        """The best by BM25 of the items that have at least half of the needed words, not all."""
+        needed = self.choices.min_term_coverage
+        rows = np.flatnonzero((coverage_I >= needed / 2) & (coverage_I < needed))
+        if len(rows) <= self.choices.partial_k:
+            return rows
+        best_places = np.lexsort((rows, -scores_I[rows]))[: self.choices.partial_k]
+        return np.sort(rows[best_places])
 
     def _candidates(
         self,

@@ -84,6 +84,13 @@ ATTRIBUTES = ReleaseFile(
     stage="attributes",
     optional="where the setup declares no attributes",
 )
+RELEVANCE = ReleaseFile(
+    name="relevance.json",
+    holds="`retrieval.vectors.relevance.DenseRelevance`: from which cosine on an item is relevant "
+    "to a text by its vector alone",
+    stage="relevance",
+    optional="in releases of before it was measured",
+)
 ITEM_VECTORS = _array(
     "item_vectors", "float32", "ID", "vectors", "unit length; zeros where an item has no text"
 )

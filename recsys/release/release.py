@@ -28,6 +28,7 @@ from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
+from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import (
     NEXT_CATEGORY,
@@ -162,6 +163,12 @@ class Release:
             taste_projected_IP=self.array(files.TASTE_PROJECTED),
             attribute_codes=self.attributes.codes(),
         )
+
+    @cached_property
+    def relevance(self) -> DenseRelevance | None:
+        """None in a release of before it was measured."""
+        path = self.path(files.RELEVANCE)
+        return DenseRelevance.from_json(path.read_bytes()) if path.exists() else None
 
     @cached_property
     def projections(self) -> tuple[Floats, Floats]:

@@ -28,7 +28,6 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, A
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(options))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     (tmp_path / "ray").mkdir()
@@ -71,6 +70,7 @@ def test_a_living_cluster_is_joined(
 
 
 def test_a_dead_cluster_is_a_sentence_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # listens, and is no head
         for address in (
             f"127.0.0.1:{free_port()}",

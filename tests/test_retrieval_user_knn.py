@@ -86,3 +86,13 @@ def test_what_a_neighbour_did_a_week_ago_counts_half_and_ten_weeks_ago_not_at_al
     scores = source.score(requests, np.array([[3, 4, 5]]))[0]
     np.testing.assert_allclose(scores[0] / scores[1], 0.5, rtol=1e-6)
     assert scores[2] == 0
+
+
+def test_one_account_is_one_buyer():
+    """Peer 0 bought 1 two hundred times, peers 1 and 2 bought 2 once each; all share 0."""
+    till = [(0, 0), *[(1, 0)] * 200]
+    source = UserKnnRetriever(bought(till, [(0, 0), (2, 0)], [(0, 0), (2, 0)]), 3, now_days=0.0)
+    requests = Requests(size=1, histories=bought([(0, 0)]))
+    one, two = source.score(requests, np.array([[1, 2]], np.int32))[0]
+    assert answers(source.retrieve(requests, 2)) == [[2, 1]]
+    assert one < two

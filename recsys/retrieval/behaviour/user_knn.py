@@ -73,7 +73,7 @@ def _most_recent(histories: Histories, limit: int) -> tuple[Histories, Mask]:
 
 class UserKnnRetriever:
     """User neighbourhoods: sum over neighbours u of similarity(user, u)^2 x the decayed events of u
-    with the item.
+    with the item, at most those of one purchase.
 
     Similarity is the cosine of two users' sets of items, an item counting ln((1 + U) / its users),
     both squared norms plus 1, so that one shared item does not make twins; squared, the near ones
@@ -100,6 +100,9 @@ class UserKnnRetriever:
         weights_E = (EVENT_WEIGHTS[histories.types] * decay_E)[recent_E]
         owners_E, items_E = histories.owners_E[recent_E], histories.items[recent_E]
         self._decayed_UI = sparse_rows(owners_E, items_E, weights_E, len(histories), item_count)
+        # One buyer: what a till bought 200 times is not 200 times as good. hits@10/new of peers
+        # alone: UCI .1244 to .1297, groceries .0143 to .0146.
+        self._decayed_UI.data = np.minimum(self._decayed_UI.data, 1)
 
     def retrieve(self, requests: Requests, k: int, allowed: Mask | None = None) -> Candidates:
         check_k(k)

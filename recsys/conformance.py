@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys.datasets.platforms.schema_org import SchemaOrg
     from recsys.datasets.platforms.segment import SegmentCalls
     from recsys.datasets.platforms.shopify import Shopify
+    from recsys.datasets.platforms.snowplow import Snowplow
     from recsys.datasets.platforms.woocommerce import WooCommerce
     from recsys.datasets.uci_online_retail import UciOnlineRetail
     from recsys.datasets.yanxuan import Yanxuan
@@ -114,9 +115,9 @@ if TYPE_CHECKING:
         return [a, b, c, d, e]
 
     def feeds_and_trackers(
-        a: MerchantFeed, b: SchemaOrg, c: Ga4, d: SegmentCalls
+        a: MerchantFeed, b: SchemaOrg, c: Ga4, d: SegmentCalls, e: Snowplow
     ) -> list[DatasetAdapter]:
-        return [a, b, c, d]
+        return [a, b, c, d, e]
 
     def event_logs(
         a: SqliteEventStore, b: RedisEventStore, c: ArchivedEventLog, d: SpooledEventLog

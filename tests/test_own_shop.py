@@ -38,4 +38,4 @@ def test_the_page_names_every_adapter():
         for name in re.findall(r"^class (\w+)\(PlatformAdapter\)", module.read_text(), re.MULTILINE)
     }
     assert {name for name in adapters if f".{name}(" not in PAGE} == set()
-    assert len(adapters) == 8
+    assert len(adapters) == 9

@@ -16,6 +16,7 @@ from recsys.datasets.platforms.merchant_feed import MerchantFeed
 from recsys.datasets.platforms.schema_org import SchemaOrg
 from recsys.datasets.platforms.segment import SegmentCalls
 from recsys.datasets.platforms.shopify import Shopify
+from recsys.datasets.platforms.snowplow import Snowplow
 from recsys.datasets.platforms.woocommerce import WooCommerce
 from recsys.datasets.validate import check_items
 from recsys.interfaces import DatasetAdapter
@@ -69,7 +70,7 @@ class TestMerchantFeed(DatasetAdapterContract):
 
 class TestSchemaOrg(DatasetAdapterContract):
     def make(self, folder):
-        events = SegmentCalls(export("segment_messages.jsonl"))
+        events = Snowplow(export("snowplow_enriched.tsv"))
         return ItemsAndEvents(SchemaOrg(export("schema_org.json")), events)
 
 

@@ -20,6 +20,7 @@ from recsys.datasets.platforms.merchant_feed import MerchantFeed
 from recsys.datasets.platforms.schema_org import SchemaOrg
 from recsys.datasets.platforms.segment import SegmentCalls
 from recsys.datasets.platforms.shopify import Shopify
+from recsys.datasets.platforms.snowplow import Snowplow
 from recsys.datasets.platforms.woocommerce import WooCommerce
 from recsys.datasets.validate import check_events, check_items
 from recsys.errors import InputError
@@ -38,6 +39,7 @@ DOCUMENTS: dict[str, Callable[[str], PlatformAdapter]] = {
     "schema_org.json": SchemaOrg,
     "ga4_events.jsonl": Ga4,
     "segment_messages.jsonl": SegmentCalls,
+    "snowplow_enriched.tsv": Snowplow,
 }
 CELLS = st.one_of(
     st.just(""),
@@ -107,7 +109,7 @@ def test_a_damaged_document_is_rows_or_a_sentence(tmp_path: Path, name: str, dat
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     try:
-        check(DOCUMENTS[name](str(path)), "events" if "jsonl" in name else "items")
+        check(DOCUMENTS[name](str(path)), "events" if name.endswith(("jsonl", "tsv")) else "items")
     except InputError:
         return
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys.datasets.platforms.ga4 import Ga4
 from recsys.datasets.platforms.segment import SegmentCalls
+from recsys.datasets.platforms.snowplow import Snowplow
 from recsys.datasets.validate import LINE
 from tests.test_platforms import events_of, export
 
@@ -94,3 +95,34 @@ def test_tables_of_segments_warehouse(tmp_path):
     assert [each["item_id"] for each in events] == ["a", "b"]
     assert [each["event_id"] for each in events] == ["m1-1", "m1-2"]
     assert {each["time"] for each in events} == {"2026-10-01 10:00:00+00:00"}
+
+
+def test_snowplows_lines():
+    adapter = Snowplow(export("snowplow_enriched.tsv"))
+    *events, malformed = events_of(adapter)
+    assert [(each["user_id"], each["type"], each["item_id"], each["price"]) for each in events] == [
+        ("b-1", "view", "MUG-1", "12"),
+        ("ada", "cart", "MUG-1", "12"),
+        ("ada", "purchase", "MUG-1", "12"),
+        ("ada", "purchase", "LAMP-1", "80.5"),
+        ("ada", "return", "LAMP-1", "80.5"),
+    ]
+    assert (events[2]["order_id"], events[2]["time"]) == ("T-1", "2026-10-01 10:05:00.000Z")
+    assert malformed[LINE].endswith("cut off")
+    assert adapter.left_out("events") == {"other events": 1, "checkout_step events": 1}
+
+
+def test_snowplows_json(tmp_path):
+    vendor = "com_snowplowanalytics_snowplow_ecommerce"
+    record = {
+        "event_id": "e2",
+        "collector_tstamp": "2026-10-01T10:00:00.000Z",
+        "user_id": None,
+        "domain_userid": "b-1",
+        f"unstruct_event_{vendor}_snowplow_ecommerce_action_1": {"type": "product_view"},
+        f"contexts_{vendor}_product_1": [{"id": "MUG-1", "price": 12, "currency": "EUR"}],
+    }
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    (event,) = events_of(Snowplow(str(path)))
+    assert (event["event_id"], event["user_id"], event["type"]) == ("e2-1", "b-1", "view")

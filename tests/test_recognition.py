@@ -31,6 +31,7 @@ from tests.test_platforms import export
         ("schema_org.json", "SchemaOrg", "products"),
         ("ga4_events.jsonl", "Ga4", "events"),
         ("segment_messages.jsonl", "SegmentCalls", "events"),
+        ("snowplow_enriched.tsv", "Snowplow", "events"),
     ],
 )
 def test_an_export_is_known_by_its_columns(name, adapter, argument):

@@ -20,6 +20,7 @@ from recsys.datasets.platforms.reading import export_columns, export_files, read
 from recsys.datasets.platforms.schema_org import SchemaOrg
 from recsys.datasets.platforms.segment import SegmentCalls
 from recsys.datasets.platforms.shopify import Shopify
+from recsys.datasets.platforms.snowplow import FIELDS, Snowplow
 from recsys.datasets.platforms.woocommerce import WooCommerce
 from recsys.errors import InputError
 from recsys.interfaces import DatasetAdapter
@@ -119,6 +120,9 @@ FORMS = (
     ),
 )
 _CURRENCIES = ("Currency", "Order Currency", "order_currency", "Order Currency Code")
+SNOWPLOW = Form(
+    label="enriched events of Snowplow", kind="events", adapter=Snowplow, argument="events"
+)
 ITEM_TABLE = Form(
     label="a table of items", kind="items", adapter=FilesAdapter, argument="items_path"
 )
@@ -210,6 +214,10 @@ def recognise(path: str) -> Source:
             return Source(path, SCHEMA_ORG)
         if '"variants"' in head and '"handle"' in head:
             return Source(path, SHOPIFY)
+        if '"collector_tstamp"' in head and '"domain_userid"' in head:
+            return Source(path, SNOWPLOW)
+    if head.partition("\n")[0].count("\t") == FIELDS - 1:
+        return Source(path, SNOWPLOW)
     names = export_columns(files[0])
     form = form_of(names)
     if form:

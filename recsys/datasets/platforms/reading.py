@@ -137,3 +137,8 @@ def text_form(path: str) -> str:
 
 def is_parquet(path: str) -> bool:
     return path.partition("?")[0].casefold().endswith((".parquet", ".pq"))
+
+
+def filled_lines(path: str) -> list[str]:
+    """The lines that are not blank."""
+    return [line for line in _read_text(path).split("\n") if line.strip()]

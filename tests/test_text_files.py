@@ -46,6 +46,13 @@ def test_dialects() -> None:
     )
 
 
+def test_an_escaped_line_break_is_inside_its_cell() -> None:
+    read = rows('a,b\n1,"x\\\ny"\n2,"z"\\\n3,w\\\n4,5\n', escape="\\")
+    assert [(row["a"], row["b"]) for row in read] == [
+        ("1", "x\ny"), ("2", '"z"\\'), ("3", "w\\"), ("4", "5"),
+    ]  # fmt: skip
+
+
 def test_a_null_of_a_database_is_null() -> None:
     assert rows("id,title\n\\N,NA\n") == [{"id": None, "title": "NA"}]
 

@@ -33,13 +33,15 @@ class LineBlock:
 
 
 class UnsoundQuotesError(Exception):
-    """A quote stands inside a cell, or is not closed."""
+    """A quote stands inside a cell, or is not closed, or a line break is escaped."""
 
 
 def line_blocks(text: bytes, dialect: TextFormat) -> Iterator[LineBlock]:
     """All line ends, the end of the text among them. Raises UnsoundQuotesError."""
     bytes_N = np.frombuffer(text, np.uint8)
     quote = ord(dialect.quote) if dialect.quote and dialect.quote.encode() in text else None
+    if dialect.escape and f"{dialect.escape}\n".encode() in text:
+        raise UnsoundQuotesError
     quotes, last_end, last_inside = 0, -1, False
     for start in range(0, len(text), _BLOCK):
         block_N = bytes_N[start : start + _BLOCK]

@@ -48,12 +48,13 @@ class _Scanner:
     def __init__(self, text: bytes, dialect: TextFormat, width: int) -> None:
         self.text, self.width = text, width
         self.delimiter, self.quote = dialect.delimiter.encode(), dialect.quote.encode()
-        delimiter, quote = re.escape(self.delimiter), re.escape(self.quote)
-        escape = re.escape(dialect.escape.encode())
+        self.escape = dialect.escape.encode()
+        delimiter, quote, escape = map(re.escape, (self.delimiter, self.quote, self.escape))
         inner = rb"(?:[^%s]++|%s%s)*+" % (quote, quote, quote)
         plain = rb"(?:(?!%s)[^%s]++)?+" % (quote, delimiter)
         if escape:
-            inner = rb"(?:[^%s%s]++|%s.|%s%s)*+" % (quote, escape, escape, quote, quote)
+            # An escaped line break is one inside the cell.
+            inner = rb"(?:[^%s%s]++|%s(?:.|\Z)|%s%s)*+" % (quote, escape, escape, quote, quote)
             plain = rb"(?:(?!%s)(?:[^%s%s]++|%s.)++)?+" % (quote, delimiter, escape, escape)
         cell = rb"(?:%s%s%s|%s)" % (quote, inner, quote, plain)
         self.record = re.compile(rb"%s(?:%s%s)*+" % (cell, delimiter, cell))
@@ -95,7 +96,8 @@ class _Scanner:
         """The line after the record that begins at `row`, and the record if it was mended; line 0
         where the quote is stray."""
         line = lines[row]
-        if self.quote not in line or self.record.fullmatch(line):
+        escapes_end = self.escape and line.endswith(self.escape)
+        if (self.quote not in line and not escapes_end) or self.record.fullmatch(line):
             return row + 1, None
         if self.opened.fullmatch(line):
             stop = self._closing_line(lines, row)
@@ -123,6 +125,8 @@ class _Scanner:
             cell = match[1] if match[1] is not None else match[2]
             if match[1] is None and cell.startswith(self.quote) and cell.count(self.quote) % 2:
                 return None
+            if self.escape:
+                cell = cell.replace(self.escape, 2 * self.escape)
             cells.append(self.quote + cell.replace(self.quote, 2 * self.quote) + self.quote)
             position = match.end() + len(self.delimiter)
         return self.delimiter.join(cells) if len(cells) == self.width else None

@@ -326,3 +326,10 @@ def test_the_description_has_the_filter(client: TestClient) -> None:
     for path in ("/search", "/recommend"):
         parameters = {each["name"]: each for each in paths[path]["get"]["parameters"]}
         assert parameters["filter"]["style"] == "deepObject"
+
+
+def test_tabs_and_line_ends_come_with_what_is_pasted(client: TestClient, shop: FakeShop) -> None:
+    assert client.get("/search?q=red%09chair%0D%0A").status_code == 200
+    assert shop.queries[-1].text.split() == ["red", "chair"]
+    error_of(client.get("/search?q=%09%0A"), 422, "q")
+    error_of(client.get("/search?q=red%00chair"), 422, "q")

@@ -50,6 +50,10 @@ _CLOCK_SKEW = timedelta(minutes=5)
 # Types of single values
 
 
+def _one_line(value: Any) -> Any:
+    return re.sub(r"[\t\r\n]+", " ", value) if isinstance(value, str) else value
+
+
 def _require_time_text(value: Any) -> Any:
     # pydantic would take a number, and a text of digits, for seconds since 1970.
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[T ]", value):
@@ -67,7 +71,8 @@ def _require_plausible(time: datetime) -> datetime:
 PRINTABLE = r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$"
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
 Version = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Text = Annotated[str, StringConstraints(pattern=PRINTABLE)]
+#: What shoppers type; tabs and line ends come with what they paste.
+Text = Annotated[str, BeforeValidator(_one_line), StringConstraints(pattern=PRINTABLE)]
 Selection = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

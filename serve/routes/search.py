@@ -13,7 +13,7 @@ from recsys import types
 from serve import metrics
 from serve.access import require_role
 from serve.admission import deadline_of
-from serve.routes import answers
+from serve.routes import answers, explain_answers
 from serve.routes.attribute_filters import parse_attribute_filters
 from serve.routes.requests import (
     ExplainParams,
@@ -93,13 +93,13 @@ async def get_item(request: Request, item_id: Id) -> Response:
 
 @router.get(
     "/explain",
-    response_model=answers.ExplainAnswer,
+    response_model=explain_answers.ExplainAnswer,
     dependencies=[ADMIN, accept_only(ExplainParams)],
 )
 async def get_explanation(request: Request, params: Annotated[ExplainParams, Query()]) -> Response:
     explanation = await shop_of(request).explain(params.request_id, params.item_id)
     request.state.release = explanation.release
-    return JsonResponse(answers.explain_answer(request.state.request_id, explanation))
+    return JsonResponse(explain_answers.explain_answer(request.state.request_id, explanation))
 
 
 def _query(request: Request, params: PageParams) -> types.Query:

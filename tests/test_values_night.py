@@ -10,7 +10,7 @@ from recsys.batch.ingest import require_one_currency
 from recsys.errors import InputError
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
-from recsys.types import Filters
+from recsys.types import PURCHASE, Filters
 from tests.file_shop import EVENTS, ITEMS, FileShop, file_shop, item, purchase
 
 __all__ = ["file_shop"]
@@ -32,6 +32,7 @@ def test_guests_are_no_users_and_count_for_popularity(file_shop: FileShop) -> No
     row = release(file_shop).item_ids.row("i3")
     assert release(file_shop).popularity_I[row] > popularity[row]
     assert int(np.argmax(release(file_shop).popularity_I)) == row
+    assert release(file_shop).item_features.touches_TI[PURCHASE, row] >= 9
 
 
 def test_what_was_sent_back_was_not_bought(file_shop: FileShop) -> None:

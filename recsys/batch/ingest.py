@@ -37,6 +37,8 @@ from recsys.release.arrow import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN, QUARANTINE
 
+#: Events of guests: `guest_parts`.
+GUESTS = "guests"
 #: A user with more events than this is counted by their newest: a bot, or a shop's own till.
 MAX_EVENTS = 20_000
 
@@ -148,7 +150,7 @@ def sort_events(night: NightRun, part: int) -> ShardResult:
     guests = guest_histories(events.filter(pa.array(is_guest_E)), rows_E[is_guest_E])
     popularity_I = decayed_popularity([past, guests], len(ids), utc_days(night.plan.now))
     night.write_arrays(result, part, {files.POPULARITY: popularity_I})
-    night.write_arrays(result, part, {"times": _span(events)})
+    night.write_arrays(result, part, {"times": _span(events), GUESTS: _stacked(guests)})
     counts = {"users": len(past), "unknown_items": unknown.num_rows}
     counts |= {"bots": bots, "bot_events": int(is_bot_E.sum())}
     result.counts = counts | dict(checked.counts) | returns
@@ -207,6 +209,23 @@ def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:
     for part in range(night.plan.user_parts):
         users = night.read_part("histories", part)
         yield users, histories_of(users)
+
+
+def guest_parts(night: NightRun) -> Iterator[Histories]:
+    """Every shard's events of guests, each a history of its own, one shard at a time."""
+    for part in range(night.plan.user_parts):
+        items_E, types_E, days_E = night.read_array(GUESTS, part)
+        yield Histories(
+            offsets=np.arange(len(items_E) + 1),
+            items=items_E.astype(np.int32),
+            types=types_E.astype(np.int8),
+            days=days_E,
+        )
+
+
+def _stacked(guests: Histories) -> NDArray[np.float64]:
+    """[3, E]: item, type and day."""
+    return np.stack([guests.items, guests.types, guests.days]).astype(np.float64)
 
 
 def _scatter(

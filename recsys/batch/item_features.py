@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.arrays import Histories, utc_days
 from recsys.batch import log_copy
 from recsys.batch.embed import user_space_item_vectors
-from recsys.batch.ingest import USERS, history_parts, users_table
+from recsys.batch.ingest import USERS, guest_parts, history_parts, users_table
 from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.batch.stages import Stage
 from recsys.pipeline import sources
@@ -46,6 +46,7 @@ def compute_item_stats(night: NightRun, shard: int) -> ShardResult:
         added_days(items),
         categories_I=sources.category_codes(items),
         now_days=utc_days(night.plan.now),
+        guests=lambda: guest_parts(night),
     )
     arrays: dict[files.ReleaseFile, np.ndarray] = {
         files.POPULARITY: _popularity(night),

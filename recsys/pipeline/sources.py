@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -126,16 +127,18 @@ def fit_item_stats(
     *,
     categories_I: Ints | None = None,
     now_days: float | None = None,
+    guests: Callable[[], Iterable[Histories]] = tuple,
 ) -> ItemStats:
-    """From a log in parts that are disjoint in users; each call of `parts` reads it once more."""
+    """From a log in parts that are disjoint in users; each call of `parts` reads it once more.
+    What `guests` did, of whom nobody knows whether they came again, touches items."""
     touches_TI = np.zeros((len(EVENT_TYPES), item_count), np.int64)
-    for part in parts():
+    for part in chain(parts(), guests()):
         valid_E = part.items >= 0
         cells_E = part.types[valid_E].astype(np.int64) * item_count + part.items[valid_E]
         touches_TI += np.bincount(cells_E, minlength=touches_TI.size).reshape(touches_TI.shape)
     return ItemStats(
         repurchase_intervals(parts(), item_count, categories_I, now_days),
-        first_days(parts(), item_count, added_days_I),
+        first_days(chain(parts(), guests()), item_count, added_days_I),
         touches_TI,
     )
 

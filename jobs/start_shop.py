@@ -13,7 +13,12 @@ from pathlib import Path
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.inspection import inspect_events, inspect_items
 from recsys.datasets.platforms.adapter import count_left_out
-from recsys.datasets.recognition import make_dataset, order_currency, recognise
+from recsys.datasets.recognition import (
+    make_dataset,
+    order_currency,
+    recognise,
+    with_item_key,
+)
 from recsys.datasets.setup_file import ShopFile, check_name, write_setup
 from recsys.datasets.shop_report import catalogue_lines, log_lines, next_lines, source_lines
 from recsys.encoders.english import is_mostly_english
@@ -50,6 +55,8 @@ def look_at(files: list[str], name: str) -> ShopFile:
     items = inspect_items(dataset, choices)
     left_out = count_left_out(dataset, "items")
     print("\n".join(catalogue_lines(items, left_out)), flush=True)
+    sources = [with_item_key(source, items.item_ids) for source in sources]
+    dataset = make_dataset(sources)
     events = inspect_events(dataset, choices, datetime.now(UTC))
     left_out = count_left_out(dataset, "events")
     print("\n".join(log_lines(events, left_out, items.item_ids)), flush=True)

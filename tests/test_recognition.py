@@ -11,7 +11,7 @@ from recsys.datasets.inspection import variant_names
 from recsys.datasets.mapping import propose_mapping, table_kind
 from recsys.datasets.platforms.adapter import ItemsAndEvents
 from recsys.datasets.platforms.shopify import Shopify
-from recsys.datasets.recognition import make_dataset, recognise
+from recsys.datasets.recognition import make_dataset, recognise, with_item_key
 from recsys.errors import InputError
 from tests.test_platforms import export
 
@@ -157,3 +157,12 @@ def test_what_shoppers_filter_by_is_an_attribute(tmp_path):
     raw = dataset.read_items(dataset.item_chunks()[0])
     assert raw["Colour"][:2].to_pylist() == ["blue", "red"]
     assert variant_names(raw) == ["Colour", "Width"]
+
+
+def test_a_trackers_key_is_that_of_the_catalogue():
+    source = recognise(export("segment_messages.jsonl"))
+    assert with_item_key(source, {"507f1f77bcf86cd799439011"}).item_key is None
+    by_sku = with_item_key(source, {"G-32", "46493-32"})
+    assert by_sku.item_key == "sku"
+    assert by_sku.arguments()["item_key"] == "sku"
+    assert with_item_key(recognise(export("shopify_products.csv")), {"a"}).item_key is None

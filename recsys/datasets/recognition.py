@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.attributes.declaration import Attribute
 from recsys.datasets.files import FilesAdapter
@@ -119,6 +122,11 @@ FORMS = (
         signs=(("event", "type"), ("messageid", "anonymousid", "anonymous_id", "message_id")),
     ),
 )
+#: Fields of a product that may be its id in the catalogue, the adapter's own first.
+ITEM_KEYS: dict[type, tuple[str, ...]] = {
+    Ga4: ("item_id", "item_variant"),
+    SegmentCalls: ("product_id", "sku", "variant", "variant_id"),
+}
 _CURRENCIES = ("Currency", "Order Currency", "order_currency", "Order Currency Code")
 SNOWPLOW = Form(
     label="enriched events of Snowplow", kind="events", adapter=Snowplow, argument="events"
@@ -131,15 +139,16 @@ EVENT_TABLE = Form(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file or folder of a shop, its form, and for a table of its own which column is which, and
-    which are attributes of items."""
+    """A file or folder of a shop, its form, for a table of its own which column is which and which
+    are attributes of items, and of a tracker the field of a product that is its id."""
 
     path: str
     form: Form
     columns: Mapping[str, str] = field(default_factory=dict)
     attributes: Sequence[Attribute] = ()
+    item_key: str | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What its form's adapter is given."""
@@ -149,9 +158,24 @@ class Source:
         arguments = {self.form.argument: path} | columns
         if self.form is EVENT_TABLE and "type" not in self.columns:
             arguments["event_type"] = "purchase"
+        if self.item_key:
+            arguments["item_key"] = self.item_key
         if self.attributes:
             arguments["attribute_columns"] = [each.name for each in self.attributes]
         return arguments
+
+
+def with_item_key(source: Source, item_ids: Collection[str]) -> Source:
+    """The source with the field by which most of its events are of items of the catalogue."""
+    adapter, shares = source.form.adapter, dict[str, float]()
+    for key in ITEM_KEYS.get(adapter, ()):
+        events = adapter(source.path, item_key=key).events
+        rows = events.extract(export_files(source.path)[0]).rows["item_id"].drop_null()
+        matches = pc.is_in(rows, value_set=pa.array(list(item_ids), pa.string()))
+        shares[key] = float(pc.mean(matches).as_py() or 0)
+    if not shares or max(shares.values()) == next(iter(shares.values())):
+        return source
+    return replace(source, item_key=max(shares, key=shares.__getitem__))
 
 
 def order_currency(sources: Sequence[Source]) -> str | None:
@@ -208,26 +232,31 @@ def recognise(path: str) -> Source:
         raise InputError(f"{path} is an empty folder: give the files of a catalogue or a log")
     head = read_head(files[0])
     if head.startswith("<"):
-        return Source(path, MERCHANT_FEED)
+        return Source(path=path, form=MERCHANT_FEED)
     if head.startswith(("{", "[")):
         if '"@type"' in head or '"@graph"' in head:
-            return Source(path, SCHEMA_ORG)
+            return Source(path=path, form=SCHEMA_ORG)
         if '"variants"' in head and '"handle"' in head:
-            return Source(path, SHOPIFY)
+            return Source(path=path, form=SHOPIFY)
         if '"collector_tstamp"' in head and '"domain_userid"' in head:
-            return Source(path, SNOWPLOW)
+            return Source(path=path, form=SNOWPLOW)
     if head.partition("\n")[0].count("\t") == FIELDS - 1:
-        return Source(path, SNOWPLOW)
+        return Source(path=path, form=SNOWPLOW)
     names = export_columns(files[0])
     form = form_of(names)
     if form:
-        return Source(path, form)
+        return Source(path=path, form=form)
     kind = table_kind(names)
     raw = read_export(files[0])
     mapping = propose_mapping(raw, kind, files[0])
     if kind == "events":
-        return Source(path, EVENT_TABLE, mapping)
-    return Source(path, ITEM_TABLE, mapping, propose_attributes(raw, mapping))
+        return Source(path=path, form=EVENT_TABLE, columns=mapping)
+    return Source(
+        path=path,
+        form=ITEM_TABLE,
+        columns=mapping,
+        attributes=propose_attributes(raw, mapping),
+    )
 
 
 def form_of(names: Sequence[str]) -> Form | None:

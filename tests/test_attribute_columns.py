@@ -148,6 +148,14 @@ def test_undeclared_attributes_are_inferred_where_the_setup_says_so() -> None:
     }
 
 
+def test_of_many_inferred_attributes_the_most_frequent_have_facets() -> None:
+    cells = ["; ".join(f"a{n}: x" for n in range(30 if item else 20)) for item in range(3)]
+    schema = typed(cells, (), infer=True).table.schema
+    facets = [Attribute.from_json(field.metadata[DECLARATION]).facet for field in schema]
+    assert facets == [True] * 20 + [False] * 10
+    assert set(schema.names[:20]) == {f"a{n}" for n in range(20)}
+
+
 words = st.text(st.sampled_from("abc:;=|,{}[]\"'\n 1"), max_size=12)
 
 

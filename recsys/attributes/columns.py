@@ -34,8 +34,8 @@ DECLARATION = b"attribute"
 INFERRED_SHARE = 0.95
 #: Of undeclared attributes the most frequent, on so many items at least.
 MAX_INFERRED, MIN_INFERRED_ITEMS = 100, 2
-#: An undeclared text with more values than this has no facet.
-MAX_INFERRED_VALUES = 1_000
+#: Of these the first so many have facets, but for a text with more values than that.
+MAX_INFERRED_FACETS, MAX_INFERRED_VALUES = 20, 1_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _inferred(
         ),
         key=lambda entry: entry[:2],
     )
-    inferred = []
+    inferred = list[tuple[Attribute, _Entries]]()
     for items, name, each in frequent[:MAX_INFERRED]:
         if -items < MIN_INFERRED_ITEMS:
             break
@@ -165,7 +165,8 @@ def _inferred(
             attribute = Attribute(name, _kind(each, decimal))
         except InputError:  # a name that no filter could have
             continue
-        facet = attribute.kind != "text" or len(each.texts_T) <= MAX_INFERRED_VALUES
+        few = attribute.kind != "text" or len(each.texts_T) <= MAX_INFERRED_VALUES
+        facet = few and len(inferred) < MAX_INFERRED_FACETS
         inferred.append((replace(attribute, facet=facet), each))
     return inferred
 

@@ -199,7 +199,7 @@ class AttributeColumns:
         return {
             each.name: self.labels(each).spellings_V
             for each in self.attributes
-            if each.kind in ("text", "list") and (each.searchable or each.variant)
+            if each.kind in ("text", "list") and (each.variant or (each.searchable and each.facet))
         }
 
     def other(self, named: AttributeFilter) -> Mask:

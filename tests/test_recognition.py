@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -166,3 +168,25 @@ def test_a_trackers_key_is_that_of_the_catalogue():
     assert by_sku.item_key == "sku"
     assert by_sku.arguments()["item_key"] == "sku"
     assert with_item_key(recognise(export("shopify_products.csv")), {"a"}).item_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("empty.csv", b"", "has no rows under a line of names"),
+        ("header.csv", b"id,name\n", "has no rows under a line of names"),
+        ("sheet.xlsx", b"PK\x03\x04junk", "cannot be read"),
+        ("noise.csv", bytes(random.Random(0).randbytes(3_000)), "encoding|no column|no rows"),
+        ("number.json", b"7", "has no rows under a line of names"),
+        ("page.xml", b"<html><body>Hi</body></html>", None),
+        ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00", "cannot be read"),
+    ],
+)
+def test_what_is_no_shops_file_is_a_sentence(tmp_path, name, content, sentence):
+    path = tmp_path / name
+    path.write_bytes(content)
+    if sentence is None:
+        assert recognise(str(path)).form.adapter.__name__ == "MerchantFeed"
+        return
+    with pytest.raises(InputError, match=sentence):
+        recognise(str(path))

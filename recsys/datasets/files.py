@@ -69,7 +69,7 @@ class FileSource:
         filesystem, path = resolve_path(self.root)
         chunks = []
         for file in _files(filesystem, path):
-            with _read_errors(file):
+            with read_errors(file):
                 rows = self._open(file).num_rows
             step = CHUNK_ROWS if _kind(file) == "parquet" else max(rows, 1)
             chunks += [
@@ -85,14 +85,14 @@ class FileSource:
 
     def column_names(self, path: str) -> list[str]:
         """Of one of its files, as they stand there, and of the folders that it lies in."""
-        with _read_errors(path):
+        with read_errors(path):
             names = self._open(path).names
         return [*names, *self._partitions(path, names)]
 
     def read(self, chunk: Chunk, select: Selection = _select_all) -> pa.Table:
         """The chunk's rows: the columns that `select` chooses from the names of the file's, under
         its names for them; then `validate.LINE` where a line is malformed."""
-        with _read_errors(chunk.path):
+        with read_errors(chunk.path):
             file = self._open(chunk.path)
             partitions = self._partitions(chunk.path, file.names)
             paths = select(chunk.path, [*file.names, *partitions])
@@ -107,8 +107,8 @@ class FileSource:
                 else pa.array([list(partitions.values())[each.place - own]] * chunk.rows)
                 for each in paths.values()
             ]
-        result = pa.table(columns, names=list(paths))
-        return result.append_column(LINE, table[LINE]) if LINE in table.column_names else result
+        lines = [table[LINE]] if LINE in table.column_names else []
+        return pa.table([*columns, *lines], names=[*paths, *[LINE] * len(lines)])
 
     def _open(self, path: str) -> RowFile:
         filesystem, _ = resolve_path(self.root)
@@ -310,7 +310,8 @@ def _kind(path: str) -> str:
 
 
 @contextmanager
-def _read_errors(path: str) -> Iterator[None]:
+def read_errors(path: str) -> Iterator[None]:
+    """What the libraries raise over a damaged file, as a sentence."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:

@@ -248,6 +248,8 @@ def recognise(path: str) -> Source:
         return Source(path=path, form=form)
     kind = table_kind(names)
     raw = read_export(files[0])
+    if not raw.num_rows or not names:
+        raise InputError(f"{path} has no rows under a line of names: export it again")
     mapping = propose_mapping(raw, kind, files[0])
     if kind == "events":
         return Source(path=path, form=EVENT_TABLE, columns=mapping)

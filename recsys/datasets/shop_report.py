@@ -17,6 +17,7 @@ from recsys.datasets.platforms.reading import export_files, text_form
 from recsys.datasets.quarantine import Cells
 from recsys.datasets.recognition import Source
 from recsys.datasets.setup_file import ShopFile
+from recsys.types import NEXT_CATEGORY
 
 _ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "currency", "in_stock")
 _EVENT_COLUMNS = ("time", "user_id", "item_id", "type", "quantity", "price")
@@ -105,6 +106,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = text.replace(NEXT_CATEGORY, "; ")
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 

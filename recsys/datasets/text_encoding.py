@@ -120,7 +120,8 @@ def _score_encodings(sample: bytes) -> dict[str, float]:
     detected = chardet.detect_all(
         sample, include_encodings=_LEGACY, ignore_threshold=True, compat_names=False
     )
-    confidences = {codecs.lookup(str(each["encoding"])).name: each for each in detected}
+    named = [each for each in detected if each["encoding"]]  # bytes of no text have none
+    confidences = {codecs.lookup(str(each["encoding"])).name: each for each in named}
     scores: dict[str, float] = {}
     names: dict[str, str] = {}
     for name in (codecs.lookup(each).name for each in _LEGACY):

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
-from recsys.datasets.files import FileSource, read_file, resolve_path
+from recsys.datasets.files import FileSource, read_errors, read_file, resolve_path
 from recsys.datasets.text_format import decode_file, detect_format
 from recsys.errors import InputError, NotFoundError
 
@@ -39,7 +39,8 @@ def read_export(path: str) -> pa.Table:
 
 
 def _read_text(path: str) -> str:
-    return decode_file(*resolve_path(path))[0].decode()
+    with read_errors(path):
+        return decode_file(*resolve_path(path))[0].decode()
 
 
 def read_documents(path: str) -> Iterator[Any]:
@@ -103,7 +104,7 @@ def _text(value: Any) -> str | None:
 def open_export(path: str) -> Iterator[BinaryIO]:
     """The file's bytes as a stream, decompressed where its name ends in .gz or .bz2."""
     filesystem, inner = resolve_path(path)
-    with filesystem.open_input_stream(inner) as stream:
+    with read_errors(path), filesystem.open_input_stream(inner) as stream:
         yield stream
 
 
@@ -128,7 +129,8 @@ def text_form(path: str) -> str:
     """How a text file is written, for people; "" for a Parquet file."""
     if is_parquet(path):
         return ""
-    form = detect_format(*resolve_path(path))
+    with read_errors(path):
+        form = detect_format(*resolve_path(path))
     is_table = not read_head(path, 1).startswith(("{", "[", "<"))
     delimiter = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.get(form.delimiter)
     parts = [form.encoding, delimiter if is_table else "", form.compression]

@@ -27,7 +27,7 @@ OTHERS = (
 )
 HOLE = "…"
 #: What a rule of a cell says: it follows the column and the value.
-RULE = re.compile(r"^it must|\bcatalogue\.\w+|^use one of|^its |^there (is|are) ")
+RULE = re.compile(r"^it must|\bcatalogue\.\w+|^use one of|^its |^there (is|are) |^has no column")
 
 
 def refusals(folder: Path = ROOT) -> dict[str, str]:
@@ -37,7 +37,8 @@ def refusals(folder: Path = ROOT) -> dict[str, str]:
         for file in sorted((folder / top).rglob("*.py")):
             if not file.name.startswith(OTHERS):
                 for sentence in sentences(ast.parse(file.read_text(encoding="utf-8"))):
-                    found.setdefault(sentence, str(file.relative_to(folder)))
+                    if re.search(r"\w", sentence):
+                        found.setdefault(sentence, str(file.relative_to(folder)))
     return found
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
-from recsys.config import Setup
+from jobs import serve_local
+from recsys.config import Setup, tiny
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.inspection import inspect_events, inspect_items, rule_of, variant_names
 from recsys.datasets.recognition import recognise
@@ -254,3 +257,14 @@ def test_refusals_name_the_choices_that_they_wait_for(tmp_path):
     items = inspect_items(Rows(tmp_path, raw, EVENTS), CatalogueChoices())
     assert items.open_choices() == {"decimal": 2}
     assert "a night would stop" in "\n".join(catalogue_lines(items, {}))
+
+
+def test_only_a_shop_without_a_release_gets_a_first_night(tmp_path, monkeypatch, capsys):
+    setup = replace(tiny(), home=str(tmp_path))
+    monkeypatch.setattr(serve_local, "begin", lambda setup: setup.home)
+    monkeypatch.setattr(serve_local, "run_night", lambda night, say: SimpleNamespace(version="v1"))
+    serve_local.publish_first(setup)
+    assert capsys.readouterr().out.split("\n")[1] == "published v1"
+    monkeypatch.setattr(serve_local.ArtifactStore, "current", lambda store: "v1")
+    serve_local.publish_first(setup)
+    assert capsys.readouterr().out == ""

@@ -34,6 +34,7 @@ def test_levels_are_parted_by_whatever_parts_them(text: str) -> None:
         (["Garden/Picnic", "Garden/Tools", "TV"], ["Garden / Picnic"]),
         (["/Garden/Picnic/", "Garden/Tools"], ["Garden / Picnic"]),
         (["TV/Video", "Garden"], ["TV/Video"]),
+        (["Home/Garden/Tools", "Kitchen"], ["Home / Garden / Tools"]),
         (["MISC/OTHER", "GROCERY / FROZEN PIZZA"], ["MISC/OTHER"]),
         (["Nuts 1/2 inch", "Nuts 1", "Nuts 1/4 inch"], ["Nuts 1/2 inch"]),
         (["TV / Video > Cables", "TV / Video"], ["TV/Video / Cables"]),

@@ -275,7 +275,8 @@ def test_files_without_rows(tmp_path: Path) -> None:
     for name, content in {"a.csv": "", "b.csv": header, "c.json": "[]", "d.jsonl": ""}.items():
         write(tmp_path / name, content)
     pq.write_table(EVENTS.slice(0, 0), tmp_path / "e.parquet")
-    assert FilesAdapter("", str(tmp_path)).event_chunks() == []
+    empty = FilesAdapter("", str(tmp_path))
+    assert empty.event_chunks() == empty.unused_event_columns() == []
     with pytest.raises(InputError, match="holds no items"):
         FilesAdapter(str(tmp_path), "").item_chunks()
 

@@ -180,9 +180,11 @@ def _as_list(text: str) -> list[str] | None:
 
 
 def _shows_slashes(texts: Sequence[str], names: frozenset[str]) -> bool:
-    """Whether most slashes have before them what is a category of its own, or of several."""
+    """Whether most slashes have before them what is a category of its own, or of several; or most
+    texts have two slashes or more."""
     split = [_SLASH.split(text.strip().strip("/")) for text in texts if "/" in text.strip("/ ")]
     firsts = [parts[0].strip().casefold() for parts in split if len(parts) > 1]
     counts = Counter(firsts)
+    deep = sum(len(parts) > 2 for parts in split)
     shared = sum(first in names or counts[first] > 1 for first in firsts)
-    return bool(firsts) and 2 * shared >= len(firsts)
+    return bool(firsts) and 2 * max(shared, deep) >= len(firsts)

@@ -268,10 +268,10 @@ def _unused(source: FileSource, select: Selection) -> list[str]:
     if not source.root:
         return []
     filesystem, root = resolve_path(source.root)
-    for path in _files(filesystem, root)[:1]:
-        names = source.column_names(path)
-        used = {each.place for each in select(path, names).values()}
-        return [name for place, name in enumerate(names) if place not in used]
+    for path in _files(filesystem, root):
+        if names := source.column_names(path):  # an empty file has none
+            used = {each.place for each in select(path, names).values()}
+            return [name for place, name in enumerate(names) if place not in used]
     return []
 
 

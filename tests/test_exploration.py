@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recsys.errors import InputError
 from recsys.experiments.exploration import Exploration, _contenders, explore
 from recsys.experiments.hashing import seeded_rng
+from recsys.types import Query
 
 SCORES = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.05], np.float32)
 ORDER = [1, 3, 2, 4, 5, 0, 6]
@@ -192,3 +193,7 @@ def test_only_what_noise_could_lift_is_drawn() -> None:
     assert _contenders(scores_N, uncertainty_N, 1).tolist() == [0, 2]
     assert _contenders(scores_N, uncertainty_N, 0).tolist() == []
     assert _contenders(scores_N, uncertainty_N, 3).tolist() == [0, 1, 2]
+
+
+def test_what_is_swapped_is_the_first_page_of_default_size() -> None:
+    assert Exploration("swap", 0.5).depth == Query(request_id="r").k

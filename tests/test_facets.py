@@ -277,3 +277,13 @@ def test_facets_of_five_thousand_found_among_a_hundred_thousand_take_millisecond
 def test_a_border_is_the_round_number_nearest_by_ratio(price: float, border: float) -> None:
     """Between 10 and 15 the middle is the root of 150, 12.25."""
     assert range_borders(np.array([1.0, *[price] * 8, 100.0])) == [border]
+
+
+def test_a_price_bound_of_one_side_selects_from_nothing_or_without_end() -> None:
+    shop = Catalogue([{"price": price} for price in [0.5, 5.0, 20.0]])
+    below = count_facets(shop, np.ones(3, bool), Filters(max_price=10))["price"]
+    assert FacetCount("0-10", 2, True) in below
+
+
+def test_borders_of_prices_below_a_tenth_have_three_digits() -> None:
+    assert range_borders(np.array([0.014] * 5 + [0.0161] * 5)) == [0.015]

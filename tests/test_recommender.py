@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,3 +298,35 @@ def test_a_release_of_another_space_is_refused(shop_home: Path) -> None:
         SpaceMismatchError, match=r"holds vectors of space 'hashing-64.*but the encoder makes 'e5'"
     ):
         Release.open(ArtifactStore(str(shop_home)), space="e5")
+
+
+@pytest.mark.parametrize(
+    ("query", "tail_share", "size"),
+    [
+        (Query(request_id="r", k=3), 0.0, 3),
+        (Query(request_id="r", k=3, diversity=0.5), 0.0, 15),
+        (Query(request_id="r", k=3), 0.2, 15),
+    ],
+)
+def test_a_diversified_answer_is_chosen_from_five_times_as_many(
+    query: Query, tail_share: float, size: int
+) -> None:
+    reranker = SimpleNamespace(pool_size=lambda query, surface, k: 0)
+    parts = SimpleNamespace(tail_share=tail_share, reranker=reranker)
+    assert Recommender._pool_size(parts, query) == size  # type: ignore[arg-type]
+
+
+def test_a_declared_interest_is_not_cross_encoded() -> None:
+    calls: list[dict[str, Any]] = []
+
+    def search(parsed: Any, vector_D: Any, **choices: Any) -> Any:
+        calls.append(choices)
+        return SimpleNamespace(rows_N=np.array([1]), scores_N=np.array([0.5]))
+
+    parts = SimpleNamespace(
+        release=SimpleNamespace(item_vectors_ID=np.zeros((2, 4))),
+        searcher=SimpleNamespace(search=search),
+        understand=lambda text: text,
+    )
+    Recommender._declared_interest(parts, "lamps", None, None, {})  # type: ignore[arg-type]
+    assert calls == [{"allowed_I": None, "cross_encode": False}]

@@ -174,3 +174,43 @@ def check_law(codes, titles):
             token
         )
     return len(tokens)
+
+
+PARTS = [
+    ("KVX-TN450", "Toner"),  # 0
+    ("ZOR.0717-60", "Tap"),  # 1
+    ("KT-INS114-RED", "Cup"),  # 2
+    ("KT-INS114-BLUE", "Cup"),  # 3
+    ("QWERT", "Pen"),  # 4
+    ("lamp", "Lamp 4006381333931 1500-watt-9"),  # 5
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("kvx-tn45", [0]),
+        ("tn450", [0]),
+        ("zor.0717", [1]),
+        ("0717-60", [1]),
+        ("07176", [1]),
+        ("kt-ins114", [2, 3]),
+        ("ins114", [2, 3]),
+        ("qwert", [4]),
+        ("QWERT", [4]),
+        ("tn45", []),  # too short
+        ("lamp", []),  # a word
+        ("40063813", []),  # no part of a GTIN
+        ("4006381333932", []),
+        ("toner", []),
+    ],
+)
+def test_part_of_a_code_names_what_begins_with_it(query, rows):
+    found, exact = codes_of(PARTS).lookup(query)
+    assert (found.tolist(), exact) == (rows, bool(rows))
+
+
+def test_a_part_of_too_many_codes_names_none():
+    many = codes_of([(f"SKU-AB{row:04}", "Cup") for row in range(200)])
+    assert many.lookup("ab000")[0].tolist() == list(range(10))
+    assert many.lookup("skuab0")[0].tolist() == []

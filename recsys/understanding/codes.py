@@ -28,10 +28,17 @@ DISTINCTIVE_LENGTH, DISTINCTIVE_ITEMS = 5, 5
 DISTINCTIVE_DIGITS = 8
 #: A code of digits and dashes alone has this many digits: fewer are sizes and fractions.
 DASHED_DIGITS = 5
+#: Part of a code is searched for when it has this many characters, and is in this few items.
+MIN_PART_LENGTH, MAX_PART_ITEMS = 5, 100
+#: An item id of capitals alone has this many: fewer are words.
+MIN_LETTERS = 4
+#: Before the ends of codes, and before ids without a digit, in the index of codes.
+_END, _LETTERS = "~", "="
 _CHUNK = 100_000
 
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _INNER = str.maketrans("", "", "-./#_")
+_SEPARATOR = re.compile("[-./#_]+")
 _PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 _FRACTION = re.compile(r"\d+/\d")
@@ -48,7 +55,9 @@ class CodeIndex:
 
     A code is a token with a digit, compared without case and without - . / # _ inside: an item id,
     a GTIN (8, 12, 13 or 14 digits with a valid check digit; leading zeros do not count), letters
-    and digits together, or digits with a dash between."""
+    and digits together, or digits with a dash between. An id of capitals alone is one as a whole
+    query. Of a code with - . / # _ inside each end is kept too: part of a code is found by what
+    begins with it."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -70,7 +79,7 @@ class CodeIndex:
         pairs = (
             (code, row)
             for row, (item_id, text) in items
-            for code in sorted(codes_of_item(item_id, text))
+            for code in sorted(codes_of_item(item_id, text) | ends_of_codes(item_id, text))
         )
         table = _table(pairs).sort_by([("code", "ascending"), ("row", "ascending")])
         counts = pc.value_counts(table["code"].combine_chunks())  # in order of appearance: sorted
@@ -98,15 +107,37 @@ class CodeIndex:
         """The items that codes in the query name, and whether the whole query is one code.
 
         The whole may also be typed with spaces for its dashes, unless it reads as a measure ("12
-        in"). Beside other words only a distinctive code counts: long enough, in few items, and no
-        measure such as 2x4 or 1500-watt."""
+        in"); one that no item has may be part of a code. Beside other words only a distinctive code
+        counts: long enough, in few items, and no measure such as 2x4 or 1500-watt."""
         tokens = query.split()
-        rows = self.rows(query) if len(tokens) == 1 else self._spaced(tokens)
+        rows = self._whole(query) if len(tokens) == 1 else self._spaced(tokens)
         if len(rows):
             return rows, True
         parts = {part for token in tokens for part in (token, *_parts(token)) if _is_long(part)}
         distinctive = (rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS)
         return _union(distinctive), False
+
+    def _whole(self, token: str) -> Rows:
+        bare = _bare(token)
+        for rows in (self.rows(token), self._rows_of(_LETTERS + bare)):
+            if len(rows):
+                return rows
+        # Eight digits and more are a GTIN: a wrong one has no neighbours.
+        is_part = len(bare) >= MIN_PART_LENGTH and _has_digit(bare) and not is_measure(token)
+        if not is_part or (bare.isdigit() and len(bare) >= DISTINCTIVE_DIGITS):
+            return _NO_ROWS
+        rows = _union(self._rows_from(prefix) for prefix in (bare, _END + bare))
+        return rows if len(rows) <= MAX_PART_ITEMS else _NO_ROWS
+
+    def _rows_from(self, prefix: str) -> Rows:
+        """The items with a key that begins with the prefix, of the first keys MAX_PART_ITEMS."""
+        low = bisect_left(range(len(self)), prefix, key=lambda index: str(self._codes[index]))
+        keys = range(low, min(low + MAX_PART_ITEMS + 1, len(self)))
+        return _union(
+            self._rows[self._starts[at] : self._starts[at + 1]]
+            for at in keys
+            if str(self._codes[at]).startswith(prefix)
+        )
 
     def _spaced(self, tokens: Sequence[str]) -> Rows:
         joined = "-".join(tokens)
@@ -129,6 +160,26 @@ def codes_of_item(item_id: str, text: str) -> set[str]:
     for token in _WITH_DIGIT.findall(text):
         codes.update(_codes_in(token))
     return codes
+
+
+def ends_of_codes(item_id: str, text: str) -> set[str]:
+    """Keys of the ends of an item's codes, TN450 of KVX-TN450; and that of an id without digits."""
+    keys = {_LETTERS + _bare(item_id)} if item_id.isupper() and item_id.isalpha() else set()
+    if len(item_id) < MIN_LETTERS:
+        keys.clear()
+    for token in (item_id, *_WITH_DIGIT.findall(text)):
+        if len(token.split()) == 1 and _SEPARATOR.search(token):
+            keys.update(_ends_of(token))
+    return keys
+
+
+@lru_cache(maxsize=100_000)
+def _ends_of(token: str) -> tuple[str, ...]:
+    if not _is_code(token) or is_measure(token):
+        return ()
+    folded = _folded(token)
+    ends = (_bare(folded[match.end() :]) for match in _SEPARATOR.finditer(folded))
+    return tuple(_END + end for end in ends if len(end) >= MIN_PART_LENGTH and _has_digit(end))
 
 
 @lru_cache(maxsize=100_000)

@@ -1,21 +1,28 @@
-"""Attribute extraction from queries: price range, brand, colour and size, in English and Chinese,
-by regular expressions. Texts are normalised and case-folded."""
+"""Attribute extraction from queries: price range in twelve languages; brand; colour and size in
+English and Chinese, by regular expressions. Texts are normalised and case-folded."""
 
 from __future__ import annotations
 
 import re
 
+from recsys.datasets.money import parse_money
 from recsys.retrieval.text.scripts import CJK, starts_with_cjk
 from recsys.understanding.brands import Brands
 
 Facts = dict[str, str | float]
 
-_NUMBER = r"(?<![\d./])(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,4})?(?![\d/])"
+#: 1,299.90 and 1.299,90 and 19,99.
+_NUMBER = (
+    r"(?<![\d./])(?<!\d,)"
+    r"(?:\d{1,3}(?:[.,]\d{3})+(?:[.,]\d{1,2})?|\d{1,9}(?:[.,]\d{1,4})?)(?![\d/])"
+)
 _MULTIPLIERS = {"": 1, "k": 1e3, "百": 1e2, "千": 1e3, "万": 1e4}
-_SIGN = r"(?:us\s?)?[$€£¥]"
+_SIGN = r"(?:us\s?|r)?[$€£¥₽₺₹₩]"
 _CURRENCY = (
-    r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|yuan|rmb|cny)(?![^\W_])"
-    r"|元(?:人民币)?|块钱?|人民币|[$€£¥](?!\s?\d))"
+    r"(?:(?:dollars?|usd|bucks?|euros?|eur|gbp|quid|pounds sterling|yuan|rmb|cny|yen|jpy"
+    r"|chf|francs?|franken|zł|zl|pln|złotych|kč|czk|kr|kronor|kroner|sek|nok|dkk|reais|brl|rupees?"
+    r"|inr|tl|lira|try|rub|руб(?:л[а-яё]+)?|евро)(?![^\W_])"
+    r"|元(?:人民币)?|块钱?|人民币|円|[$€£¥₽₺₹₩](?!\s?\d))"
 )
 #: Two groups: the number and its multiplier.
 _AMOUNT = rf"({_NUMBER})\s?((?:k(?![^\W_]))|[百千万]|)"
@@ -25,17 +32,33 @@ _LEAD = r"(?:\b(?:for|priced?|costing|budget|is|at)\s|价格|售价|价位|预�
 _TAIL = r"\s?的?"
 _AT_MOST = (
     r"(?:\b(?<!no )(?<!not )(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?"
-    r"|no more than|not more than|not over|within)\s"
+    r"|no more than|not more than|not over|within"
+    r"|unter|bis(?: zu)?|h[öo]chstens|maximal|weniger als|g[üu]nstiger als"
+    r"|[àa] moins de|moins de|jusqu.[àa]|sous|au plus|menos de|por debajo de|hasta|como mucho"
+    r"|m[áa]ximo|meno di|sotto(?: i)?|fino a|al massimo|onder|tot|minder dan|maximaal|abaixo de"
+    r"|at[ée]|poni[żz]ej|do|mniej ni[żz]|h[öo]gst|mindre [äa]n|billigare [äa]n"
+    r"|до|дешевле|не дороже|менее)\s"
     r"|(?:不超过|不高于|不多于|不大于|最多|最高|(?<!不)(?:低于|少于|小于|不到)))\s?"
 )
 _AT_LEAST = (
     r"(?:\b(?:over|above|more than|at least|from|starting at|min(?:imum)?"
-    r"|no less than|not less than)\s"
+    r"|no less than|not less than"
+    r"|[üu]ber|ab|mindestens|mehr als|[àa] partir de|plus de|au moins|d[èe]s|m[áa]s de|desde"
+    r"|al menos|a partir de|m[íi]nimo|pi[ùu] di|oltre|almeno|da|vanaf|boven|meer dan|minstens"
+    r"|mais de|acima de|powy[żz]ej|od|co najmniej|fr[åa]n|[öo]ver|minst|mer [äa]n"
+    r"|от|дороже|свыше|более)\s"
     r"|(?:不低于|不少于|不小于|至少|最低|高于|超过|大于|多于))\s?"
 )
-_OR_LESS = r"\s?(?:(?:or|and) (?:less|under|below)\b|max\b|以下|以内|之内|之下|内)"
-_OR_MORE = r"\s?(?:(?:or|and) (?:more|up|over|above)\b|\+|以上|之上|起)"
-_TO = r"\s?(?:-|–|—|~|to|到|至)\s?"
+_OR_LESS = (
+    r"\s?(?:(?:or|and) (?:less|under|below)\b"
+    r"|(?:oder|ou|o|of) (?:weniger|moins|menos|meno|minder)\b|alt[ıi]nda\b|max\b"
+    r"|以下|以内|之内|之下|内)"
+)
+_OR_MORE = (
+    r"\s?(?:(?:or|and) (?:more|up|over|above)\b|(?:oder|ou|o|of) (?:mehr|plus|m[áa]s|pi[ùu]|meer)\b"
+    r"|[üu]zerinde\b|\+|以上|之上|起)"
+)
+_TO = r"\s?(?:-|–|—|~|(?:to|bis|[àa]|hasta|tot|do|till|at[ée]|до)(?![^\W_])|到|至)\s?"
 
 
 def _range(words: str, to: str) -> re.Pattern[str]:
@@ -49,7 +72,11 @@ def _range(words: str, to: str) -> re.Pattern[str]:
     )
 
 
-_BETWEEN, _RANGE = _range(r"\bbetween\s", r"\s(?:and|to)\s"), _range(r"(?:\bfrom\s)?", _TO)
+_BETWEEN = _range(
+    r"\b(?:between|zwischen|entre|tra|fra|tussen|mi[ęe]dzy|mellan|между)\s",
+    r"\s(?:and|to|und|et|y|e|en|i|och|и)\s",
+)
+_RANGE = _range(r"(?:\b(?:from|von|de|desde|da|van|od|fr[åa]n|от)\s)?", _TO)
 _MAX = re.compile(rf"{_LEAD}(?:{_AT_MOST}{_MONEY}(?:{_OR_LESS})?|{_MONEY}{_OR_LESS}){_TAIL}")
 _MIN = re.compile(rf"{_LEAD}(?:{_AT_LEAST}{_MONEY}(?:{_OR_MORE})?|{_MONEY}{_OR_MORE}){_TAIL}")
 _BOTH = ("min_price", "max_price")
@@ -124,7 +151,13 @@ def extract_prices(text: str) -> tuple[Facts, str]:
 def _amounts(match: re.Match[str]) -> list[float]:
     groups = [group for group in match.groups() if group is not None]
     pairs = zip(groups[::2], groups[1::2], strict=True)
-    return [float(number.replace(",", "")) * _MULTIPLIERS[suffix] for number, suffix in pairs]
+    return [_amount(number) * _MULTIPLIERS[suffix] for number, suffix in pairs]
+
+
+def _amount(number: str) -> float:
+    """1.299 and 1,299 are thousands: prices have no three decimals."""
+    money = parse_money(f"{number} EUR")
+    return (money.amount(None) if money else None) or 0.0
 
 
 def _colour(text: str) -> str | None:

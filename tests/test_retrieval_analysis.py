@@ -17,7 +17,7 @@ from recsys.retrieval.text.scripts import fold_marks
         ("men's", ["man"]),
         ("AB-123", ["ab", "123", "ab123"]),
         ("t-shirts", ["t", "shirt", "tshirt"]),
-        ("1.5 1/2in 1,000", ["1.5", "1/2", "in", "1,000"]),
+        ("1.5 1/2in 1,000", ["1.5", "1/2", "in", "1000"]),
         ("18V 12in. 5gal", ["18", "v", "12", "in", "5", "gal"]),
         ("2 inches, 3 Gallons", ["2", "in", "3", "gal"]),
         ("4x8 4 x 8", ["4", "8", "4", "8"]),
@@ -41,6 +41,9 @@ from recsys.retrieval.text.scripts import fold_marks
         ("שָׁלוֹם ёлка", ["שלום", "елка"]),
         ("O'Brannock Men's 5'10", ["o", "brannock", "obrannock", "man", "5", "10"]),
         ("shelves", ["shelf"]),
+        ("1,5 l 1.5l .5 inch", ["1.5", "l", "1.5", "l", "0.5", "in"]),
+        ("1,000 W 1.000,5 1.000 10,20,30", ["1000", "w", "1000.5", "1.000", "10,20,30"]),
+        ("4x8 M8 x 1.25", ["4", "8", "m8", "1.25"]),
         ("  !? ", []),
     ],
 )

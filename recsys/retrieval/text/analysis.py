@@ -22,7 +22,7 @@ from recsys.retrieval.text.scripts import (
 )
 
 _UNSPACED = f"{CJK}{SOUTHEAST_ASIAN}"
-_NUMBER = r"\d+(?:[.,/]\d+)*"
+_NUMBER = r"(?:(?<![\w.])\.\d+|\d+(?:[.,/]\d+)*)"
 _LETTER = rf"[^\W\d_{_UNSPACED}]"
 _POSSESSIVE = r"['’]s\b"
 _BY = r"(?<=\d)\s*x\s*(?=\d)"  # 4x8, 4 x 8: two numbers
@@ -66,6 +66,10 @@ UNITS = {
     "pack": "pk",
 }
 
+#: 1,000.5 and 1.000,5: thousands apart; 1,5: a decimal comma.
+_COMMA_GROUPS, _POINT_GROUPS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", r"\d{1,3}(?:\.\d{3})+,\d+"
+_GROUPS = re.compile(rf"({_COMMA_GROUPS})|({_POINT_GROUPS})|\d+,\d+|\.\d+")
+
 #: English nouns whose plural no suffix rule finds.
 IRREGULAR_PLURALS = {
     "shelves": "shelf", "knives": "knife", "leaves": "leaf", "loaves": "loaf", "halves": "half",
@@ -103,7 +107,8 @@ def index_terms(text: str) -> list[str]:
     """The index terms of a text, items' and queries' alike, in order, repeats kept.
 
     Case, width, accents and vowel marks are folded, plurals stemmed, units of measure shortened;
-    1.5 and 1/2 stay whole, 12in gives 12 and in, 4x8 gives 4 and 8; AB-123 gives ab, 123 and ab123.
+    1.5 and 1/2 stay whole, 1,5 is 1.5, .5 is 0.5 and 1,000 is 1000; 12in gives 12 and in, 4x8 gives
+    4 and 8; AB-123 gives ab, 123 and ab123.
     A run of Chinese or Japanese gives its words and its character bigrams, one of Korean its
     bigrams; a character that stands alone gives itself. One of Thai, Lao, Khmer or Myanmar gives
     its words."""
@@ -218,10 +223,24 @@ def _cjk_terms(run: str, low: int, high: int, offset: int) -> Iterator[Term]:
         yield Term(run[start : start + 2], begin, end, is_primary=start + 2 <= high)
 
 
+def _plain_number(number: str) -> str:
+    """One spelling of a number: 1.5 of 1,5, 1000 of 1,000; 1.000 stays, which may be either."""
+    match = _GROUPS.fullmatch(number)
+    if not match:
+        return number
+    by_comma, by_point = match.groups()
+    if by_comma:
+        return number.replace(",", "")
+    plain = (number.replace(".", "") if by_point else number).replace(",", ".")
+    return f"0{plain}" if plain.startswith(".") else plain
+
+
 @lru_cache(maxsize=100_000)
 def s_stem(word: str) -> str:
     """The S-stemmer (Harman, How effective is suffixing?, JASIS 1991), which here removes -es after
-    sibilants too; then `UNITS`."""
+    sibilants too; then `UNITS`. Numbers in one spelling."""
+    if not word[:1].isalpha():
+        return _plain_number(word)
     if word in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[word]
     if (

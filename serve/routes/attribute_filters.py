@@ -14,7 +14,8 @@ PREFIX = "filter["
 MAX_CONDITIONS = 50
 MAX_VALUE = 256
 _NAME = re.compile(
-    rf"^filter\[(?P<name>[^\[\]\x00-\x1f]{{1,64}})\](?:\[(?P<operator>{'|'.join(ATTRIBUTE_OPERATORS)})\])?$"
+    r"^filter\[(?P<name>[^\[\]\x00-\x1f]{1,64})\]"
+    rf"(?:\[(?P<operator>{'|'.join(ATTRIBUTE_OPERATORS)})\])?$"
 )
 _FORM = f"filter[NAME] or filter[NAME][OPERATOR], OPERATOR one of {', '.join(ATTRIBUTE_OPERATORS)}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

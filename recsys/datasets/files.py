@@ -182,7 +182,9 @@ class FilesAdapter:
             return []
         if chunks := self._items.chunks():
             return chunks
-        raise InputError(f"{self.items_path} holds no items: give files that end in {_ENDINGS}")
+        raise InputError(
+            f"{self.items_path} holds no items: give a file with a row an item ({_ENDINGS})"
+        )
 
     def event_chunks(self) -> list[Chunk]:
         # None in an empty folder: a shop that has just opened.

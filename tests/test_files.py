@@ -152,7 +152,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"nothing at .*/none\.csv"):
         FilesAdapter(str(tmp_path / "none.csv"), "").item_chunks()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="give files that end in"):
+    with pytest.raises(InputError, match="give a file with a row an item"):
         FilesAdapter(str(tmp_path / "empty"), "").item_chunks()
     with pytest.raises(
         InputError, match=r"a\.xlsx cannot be read: give files that end in \.parquet"

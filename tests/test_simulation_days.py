@@ -10,7 +10,8 @@ from serve.routes.requests import parse_events
 
 
 def test_unattributed_clicks_are_events_that_the_shop_accepts() -> None:
-    events = parse_events(json.dumps(unattributed_clicks(3, "i1", 5)).encode())
+    events, rejected = parse_events(json.dumps(unattributed_clicks(3, "i1", 5)).encode())
+    assert not rejected
     assert len({event.event_id for event in events}) == 5
     assert {event.type for event in events} == {"click"}
 

@@ -97,7 +97,8 @@ def test_both_walks_find_the_same_terms(text):
     assert [term.text for term in found] == index_terms(text)
     assert all(0 <= term.start < term.end <= len(text) for term in found)
     pieces = [fold_marks(fold_fractions(text[term.start : term.end])) for term in found]
-    assert all(term.text[0] in piece for term, piece in zip(found, pieces, strict=True))
+    firsts = [(term.text.removeprefix("0") or "0")[0] for term in found]  # .5 is 0.5
+    assert all(first in piece for first, piece in zip(firsts, pieces, strict=True))
 
 
 @pytest.mark.parametrize(

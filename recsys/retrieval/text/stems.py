@@ -10,7 +10,7 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from recsys.retrieval.text.analysis import s_stem
@@ -48,18 +48,23 @@ _local = threading.local()
 def detect_languages(texts: Sequence[str]) -> tuple[str, ...]:
     """The Latin languages (names of LATIN) that a catalogue is written in, most frequent first: by
     character n-grams of at most 2,000 texts (Lui & Baldwin, langid.py, ACL 2012)."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages([*LATIN, "en", "zh", "ja", "ko", "th", "ru", "ar", "hi", "el", "he"])
     sample = [text for text in texts[:: len(texts) // _SAMPLE or 1] if text.strip()]
-    guesses = map(identifier.classify, sample)
+    guesses = map(_identifier().classify, sample) if sample else ()
     counts = Counter(code for code, probability in guesses if probability >= MIN_PROBABILITY)
     return tuple(
         LATIN[code]
         for code, count in counts.most_common()
         if code in LATIN and count >= MIN_SHARE * len(sample)
     )
+
+
+@lru_cache(maxsize=1)
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages([*LATIN, "en", "zh", "ja", "ko", "th", "ru", "ar", "hi", "el", "he"])
+    return identifier
 
 
 def stems(language: str, words: Sequence[str]) -> list[str]:

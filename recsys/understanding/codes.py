@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from stdnum import ean
 
 from recsys.retrieval.text.scripts import CJK, fold, has_cjk
 from recsys.types import Rows
@@ -200,14 +201,8 @@ def is_measure(token: str) -> bool:
 
 
 def is_gtin(digits: str) -> bool:
-    """GS1: 8, 12, 13 or 14 digits; weighted 3, 1, 3 ... from the right, the check digit makes a
-    multiple of ten."""
-    if len(digits) not in (8, 12, 13, 14) or not (digits.isascii() and digits.isdigit()):
-        return False
-    weighted = (
-        int(digit) * (3 if index % 2 else 1) for index, digit in enumerate(reversed(digits))
-    )
-    return sum(weighted) % 10 == 0
+    """GS1: 8, 12, 13 or 14 digits, the last of them a check digit of the others."""
+    return digits.isascii() and digits.isdigit() and ean.is_valid(digits)
 
 
 def _folded(token: str) -> str:

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jobs.serve_plain import make_shop
+from jobs.serve_plain import open_shop
 from recsys.config import load
 from recsys.errors import RecsysError
 from recsys.evaluation.results import Column, Row, say, summary_line, text_table
-from recsys.release.release import Release
 from recsys.simulation.traffic import Call, Traffic
-from recsys.storage.artifacts import ArtifactStore
 from serve.replicas import ShopReplica
 from serve.routes.answers import ranking_answer, search_answer
 from serve.routes.requests import RecommendParams, SearchParams, build_query
@@ -44,15 +42,11 @@ def main() -> int:
     started = time.perf_counter()
     try:
         setup = load(arguments.setup)
-        traffic = Traffic.of(Release.open(ArtifactStore(setup.home)))
-        shop = make_shop(setup)
+        with open_shop(setup) as (shop, traffic):
+            rows = asyncio.run(measure_routes(shop, traffic, arguments.seconds))
     except RecsysError as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
-    try:
-        rows = asyncio.run(measure_routes(shop, traffic, arguments.seconds))
-    finally:
-        shop.close()
     say(text_table(rows, [Column(name, ".2f") for name in rows[0] if name != "name"]))
     say(summary_line("benchmark_calls", setup.name, started, rows))
     return 0

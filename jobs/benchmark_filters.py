@@ -15,16 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.random import Generator
 
-from jobs.serve_plain import make_shop
+from jobs.serve_plain import open_shop
 from recsys.attributes.columns import DECLARATION
 from recsys.attributes.declaration import Attribute
 from recsys.config import load
 from recsys.errors import RecsysError
 from recsys.evaluation.results import Column, Row, say, summary_line, text_table
 from recsys.release.attributes import AttributeColumns
-from recsys.release.release import Release
-from recsys.simulation.traffic import Traffic
-from recsys.storage.artifacts import ArtifactStore
 from recsys.types import AttributeFilter, Filters, Query
 from serve.replicas import ShopReplica
 from serve.routes.answers import search_answer
@@ -51,15 +48,11 @@ def main() -> int:
     started = time.perf_counter()
     try:
         setup = load(arguments.setup)
-        traffic = Traffic.of(Release.open(ArtifactStore(setup.home)))
-        shop = make_shop(setup)
+        with open_shop(setup) as (shop, traffic):
+            rows = asyncio.run(measure(shop, traffic.titles[: arguments.searches]))
     except RecsysError as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
-    try:
-        rows = asyncio.run(measure(shop, traffic.titles[: arguments.searches]))
-    finally:
-        shop.close()
     say(
         text_table(
             rows,

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import uvicorn
 from fastapi import FastAPI
 
 from recsys.config import Setup, load
+from recsys.release.release import Release
+from recsys.simulation.traffic import Traffic
+from recsys.storage.artifacts import ArtifactStore
 from recsys.types import Vectors
 from serve.encoder import EncoderReplica
 from serve.replicas import ShopReplica
@@ -40,6 +45,17 @@ def main() -> None:
 def make_app() -> FastAPI:
     """The application of one of uvicorn's workers; $NIGHTSHELF_SETUP names the setup."""
     return build_api(make_shop(load(os.environ["NIGHTSHELF_SETUP"])))
+
+
+@contextmanager
+def open_shop(setup: Setup) -> Iterator[tuple[ShopReplica, Traffic]]:
+    """A shop in this process, and requests for its release; closed in the end."""
+    traffic = Traffic.of(Release.open(ArtifactStore(setup.home)))
+    shop = make_shop(setup)
+    try:
+        yield shop, traffic
+    finally:
+        shop.close()
 
 
 def make_shop(setup: Setup) -> ShopReplica:

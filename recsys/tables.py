@@ -9,7 +9,8 @@ TIME = pa.timestamp("us", tz="UTC")
 
 #: A valid item. `price` is what a shopper pays, `list_price` the higher one before a reduction,
 #: both in `currency` (ISO 4217). `category` holds the item's paths, the leading one first, joined
-#: by `types.NEXT_CATEGORY`. `gtin` has a right check digit. Strings may be null.
+#: by `types.NEXT_CATEGORY`. `gtin` has a right check digit. What is `hidden` no
+#: answer shows or counts. Strings may be null.
 ITEMS_IN = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -27,6 +28,7 @@ ITEMS_IN = pa.schema(
         ("currency", pa.string()),
         ("gtin", pa.string()),
         ("mpn", pa.string()),
+        ("hidden", pa.bool_()),
     ]
 )
 

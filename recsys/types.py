@@ -43,7 +43,7 @@ class Item:
 
     Variants of one product share a `group_id`; "" is no group. `added` is when the shop began to
     sell it. `category` is the first of `categories`. `attributes` are text to search,
-    `attribute_values` the typed ones by name."""
+    `attribute_values` the typed ones by name. What is `hidden` no answer shows or counts."""
 
     item_id: str
     title: str = ""
@@ -60,6 +60,7 @@ class Item:
     currency: str = ""
     gtin: str = ""
     mpn: str = ""
+    hidden: bool = False
     categories: tuple[str, ...] = ()
     attribute_values: Mapping[str, AttributeValue] = field(default_factory=dict, hash=False)
 

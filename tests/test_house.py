@@ -28,6 +28,7 @@ ORDER = [
     "recsys.config",
     "recsys.pipeline",
     "recsys.training",
+    "recsys.catalogue",
     "recsys.events",
     "recsys.release",
     "recsys.understanding",

@@ -57,7 +57,8 @@ def test_a_bad_row_is_told_its_place_its_reason_and_what_it_was() -> None:
     checked = items(price=[1.0, -3.0], colour=["red", "blue"])
     assert checked.good.to_pylist() == [
         dict.fromkeys(ITEMS_IN.names)
-        | {"item_id": "i0", "price": 1.0, "in_stock": True, "_path": "shop.csv", "_row": 100}
+        | {"item_id": "i0", "price": 1.0, "in_stock": True, "hidden": False}
+        | {"_path": "shop.csv", "_row": 100}
     ]
     (row,) = checked.quarantined.to_pylist()
     assert json.loads(row.pop("source")) == {"item_id": "i1", "price": -3.0, "colour": "blue"}

@@ -15,7 +15,7 @@ from recsys.batch.plan import NightRun, ShardResult, one_batch
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import pack_source_bits, retrieve_and_rank
 from recsys.release import files
-from recsys.release.arrow import histories_of, row_ranges
+from recsys.release.arrow import histories_of, row_ranges, sellable_items
 
 
 def embed_users(night: NightRun, part: int) -> ShardResult:
@@ -46,7 +46,7 @@ def rank_candidates(night: NightRun, part: int) -> ShardResult:
     names = ranker.feature_names
     retrievers = sources.make_sources(names, source_data(night, names))
     neighbours = nearest.NeighbourLists(night, part) if nearest.SOURCE in names else None
-    sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
+    sellable_I = sellable_items(night.open_table(files.ITEMS))
     rows_UN = np.full((len(histories), n), -1, np.int32)
     features_UNF = np.zeros((len(histories), n, len(retrievers)), np.float32)
     sources_UN = np.zeros((len(histories), n), np.uint16)

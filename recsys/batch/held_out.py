@@ -15,7 +15,7 @@ from recsys.metrics import mean, recall_at_k
 from recsys.pipeline import sources
 from recsys.pipeline.candidates import retrieve_and_rank
 from recsys.release import files
-from recsys.release.arrow import added_days, row_ranges
+from recsys.release.arrow import added_days, row_ranges, sellable_items
 from recsys.release.checks import LEVEL
 from recsys.retrieval.behaviour.popularity import PopularityRetriever
 from recsys.training.splits import split_last_days
@@ -70,7 +70,7 @@ def _recommend(night: NightRun, before: Histories) -> tuple[Rows, Rows]:
         names=ranker.feature_names,
     )
     retrievers = sources.make_sources(ranker.feature_names, data)
-    popularity, sellable_I = PopularityRetriever(data.popularity_I), np.asarray(items["in_stock"])
+    popularity, sellable_I = PopularityRetriever(data.popularity_I), sellable_items(items)
     newest, ours, popular = before.newest(night.choices.history), [], []
     for block in row_ranges(len(newest), night.choices.users_per_block):
         histories = newest.slice(block.start, block.stop)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.batch import log_copy
 from recsys.batch.plan import NightRun, ShardResult
 from recsys.batch.stages import Stage
 from recsys.release import files
+from recsys.release.arrow import visible_items
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.retrieval.vectors.relevance import DenseRelevance
@@ -46,7 +48,8 @@ def build_suggestions(night: NightRun, shard: int) -> ShardResult:
     """Completions out of the catalogue and of past queries."""
     items = night.open_table(files.ITEMS)
     queries = pq.read_table(night.store.open(night.work_path(log_copy.QUERIES)))
-    night.assemble(files.SUGGESTIONS.name, build_suggestion_file(items, queries))
+    visible = items.filter(pa.array(visible_items(items)))
+    night.assemble(files.SUGGESTIONS.name, build_suggestion_file(visible, queries))
     return ShardResult(items.num_rows)
 
 

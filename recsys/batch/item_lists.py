@@ -11,7 +11,7 @@ from recsys.batch.plan import NightRun, ShardResult
 from recsys.ranking.linear import WeightedSum, best
 from recsys.ranking.merge import merge
 from recsys.release import files
-from recsys.release.arrow import row_ranges
+from recsys.release.arrow import row_ranges, sellable_items
 from recsys.retrieval.behaviour.cooccurrence import co_occurrence_neighbours
 from recsys.retrieval.behaviour.successors import cold_item_proxies, successor_neighbours
 from recsys.retrieval.similar import content_neighbours
@@ -68,7 +68,7 @@ def compute_similar(night: NightRun, shard: int) -> ShardResult:
     items_ID, n = night.open_array(files.ITEM_VECTORS), night.choices.similar
     items = night.open_table(files.ITEMS)
     texts = items["text_hash"].combine_chunks().dictionary_encode()
-    texts_I, sellable_I = texts.indices.to_numpy().astype(np.int64), np.asarray(items["in_stock"])
+    texts_I, sellable_I = texts.indices.to_numpy().astype(np.int64), sellable_items(items)
     block = similar_blocks(night)[shard]
     content = content_neighbours(items, texts_I, items_ID, block, n, allowed_I=sellable_I)
     rows_BN, features_BNF = merge([_sellable_co_occurrence(night, block, sellable_I), content])

@@ -18,7 +18,7 @@ from recsys.batch.stages import ActorWork, Stage
 from recsys.interfaces import Retriever
 from recsys.pipeline.candidates import retrieval_depth
 from recsys.release import files
-from recsys.release.arrow import histories_of, row_ranges
+from recsys.release.arrow import histories_of, row_ranges, sellable_items
 from recsys.retrieval.vectors.exact import BLOCK_ITEMS, empty_top_k
 from recsys.retrieval.vectors.precomputed import PrecomputedNeighbours
 from recsys.retrieval.vectors.resident import ResidentVectors, resident_vectors, shard_exclusions
@@ -54,7 +54,7 @@ class NearestActor:
 
     def __init__(self, night: NightRun) -> None:
         self.night, self.shards = night, item_shards(night)
-        self.sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
+        self.sellable_I = sellable_items(night.open_table(files.ITEMS))
         self.items: ResidentVectors | None = None
         self.rows = range(0)
         self.one_at_a_time = threading.Lock()

@@ -17,7 +17,7 @@ from recsys.batch.ingest import USERS, users_table
 from recsys.batch.plan import NightRun, Plan, ShardResult, one_batch
 from recsys.interfaces import Chunk
 from recsys.release import files
-from recsys.release.arrow import row_ranges, write_arrow
+from recsys.release.arrow import row_ranges, sellable_items, write_arrow
 from recsys.storage.streams import npy_pieces
 from recsys.tables import EVENTS, ITEMS, ITEMS_IN
 from recsys.types import EVENT_TYPES, PURCHASE, Floats, Ints
@@ -206,7 +206,7 @@ def check_lists(night: NightRun, shard: int) -> ShardResult:
     best_QN = _best(night, queries_QD, histories, n)
     scores_QN, wrong = np.full((len(sample), n), -np.inf), 0
     items_ID = night.open_array(files.ITEM_VECTORS)
-    sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
+    sellable_I = sellable_items(night.open_table(files.ITEMS))
     tolerance = 5e-3 if night.choices.encoder_gpus else 1e-5  # a GPU holds the items as bf16
     for query, rows_N in enumerate(rows_QN):
         rows = rows_N[rows_N >= 0]
@@ -227,7 +227,7 @@ def _best(
     """The n largest scores [Q, n] of sellable items that were not bought, best first, -inf for
     none."""
     items_ID = night.open_array(files.ITEM_VECTORS)
-    sellable_I = np.asarray(night.open_table(files.ITEMS)["in_stock"])
+    sellable_I = sellable_items(night.open_table(files.ITEMS))
     best_QN = np.full((len(queries_QD), n), -np.inf)
     offsets, bought = histories.bought()
     owners = np.repeat(np.arange(len(histories)), np.diff(offsets))

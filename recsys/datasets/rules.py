@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.types import is_nested
 
+from recsys.attributes.values import parse_boolean
 from recsys.datasets.availability import to_stock
 from recsys.datasets.casts import cast, is_number_type, to_float, to_mask, to_whole_text, trim
 from recsys.datasets.category_paths import to_paths
@@ -130,6 +131,19 @@ def _stock(column: pa.Array, present_N: Mask, words: Mapping[str, bool]) -> Chec
     return values.fill_null(True), [(_unparsed(column, present_N, values), rule)]
 
 
+def _flag(column: pa.Array, present_N: Mask) -> Checked:
+    """Yes or no in any language's word; without a value no. Each distinct text is read once."""
+    column = trim(column)
+    if not pa.types.is_boolean(column.type):
+        coded = cast(column, pa.string()).dictionary_encode()
+        flags = [parse_boolean(word or "") for word in coded.dictionary.to_pylist()]
+        values = pa.array(flags, pa.bool_()).take(coded.indices)
+    else:
+        values = column
+    violations = [(_unparsed(column, present_N, values), "it must be true or false")]
+    return values.fill_null(False), violations
+
+
 def _event_type(column: pa.Array, present_N: Mask, words: Mapping[str, str]) -> Checked:
     """One of `event_words.MEANINGS`; each distinct word is looked up once."""
     values, violations = _text(column, present_N)
@@ -211,6 +225,7 @@ def item_rules(choices: CatalogueChoices) -> dict[str, Rule]:
     return _ITEM_RULES | {
         "category": partial(_category, separator=separators[0], list_separator=separators[1]),
         "in_stock": partial(_stock, words=choices.stock_words),
+        "hidden": _flag,
         "added": partial(_time, latest=LAST_ADDED, reading=choices.times, optional=True),
     }
 

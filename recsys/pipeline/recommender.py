@@ -371,6 +371,7 @@ def _searcher(
         choices=choices,
         user_space_item_vectors_ID=release.user_space_item_vectors_ID,
         relevance=release.relevance,
+        visible_I=release.visible_I,
         reserve_s=reserve_s,
     )
 

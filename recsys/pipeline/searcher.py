@@ -121,7 +121,8 @@ class HybridSearcher:
 
     `text_of` gives the texts of rows as the cross-encoder reads them; without a `cross_encoder`
     the ranker's order is final. It stops `reserve_s` before a search's deadline: the rest of the
-    answer takes time too. Without a `relevance` nothing matches by its vector.
+    answer takes time too. Without a `relevance` nothing matches by its vector. What is not
+    `visible_I` matches nothing.
     `user_space_item_vectors_ID` are the items in the user vectors' space, by default their own
     vectors."""
 
@@ -135,6 +136,7 @@ class HybridSearcher:
     choices: SearchChoices = field(default_factory=SearchChoices)
     user_space_item_vectors_ID: Floats | None = None
     relevance: DenseRelevance | None = None
+    visible_I: Mask | None = None
     reserve_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -210,8 +212,10 @@ class HybridSearcher:
         understanding = parsed.understanding
         scores_I = index.scores(understanding.normalised, synonyms)
         coverage_I = index.coverage(understanding.normalised, synonyms)
+        if self.visible_I is not None:
+            scores_I[~self.visible_I] = coverage_I[~self.visible_I] = 0
         k = min(self.choices.dense_k, max(1, index.items))
-        nearest = self.dense.retrieve(_dense_request(vector_D), k)
+        nearest = self.dense.retrieve(_dense_request(vector_D), k, self.visible_I)
         nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
         if understanding.normalised:
             min_coverage = min(self.choices.min_term_coverage, coverage_I.max(initial=0.0))
@@ -221,6 +225,8 @@ class HybridSearcher:
             matched_I[parsed.code_rows] = True
         else:
             matched_I = np.full(len(coverage_I), bool(understanding.facts))
+        if self.visible_I is not None:
+            matched_I &= self.visible_I
         return Matches(
             matched_I=matched_I, scores_I=scores_I, coverage_I=coverage_I, nearest_N=nearest_N
         )

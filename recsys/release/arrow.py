@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.arrays import Histories
+from recsys.types import Mask
 
 
 class IdMap:
@@ -87,6 +88,18 @@ def histories_of(users: pa.Table | pa.RecordBatch) -> Histories:
 def added_days(items: pa.Table) -> NDArray[np.float64]:
     """[I]: days since 1970-01-01 UTC, NaN where the shop does not say."""
     return np.asarray(items["added"].cast(pa.int64()).cast(pa.float64()).to_numpy()) / 86_400e6
+
+
+def visible_items(items: pa.Table) -> Mask:
+    """[I]: those that are not hidden."""
+    if "hidden" not in items.column_names:  # of before there was such a column
+        return np.ones(items.num_rows, bool)
+    return ~np.asarray(pc.fill_null(items["hidden"], False))
+
+
+def sellable_items(items: pa.Table) -> Mask:
+    """[I]: those in stock that are not hidden, which lists may offer."""
+    return np.asarray(pc.fill_null(items["in_stock"], True)) & visible_items(items)
 
 
 def row_ranges(total: int, size: int) -> list[range]:

@@ -20,7 +20,8 @@ class Manifest:
     """What a release is. `files` maps each path to its sha256; times are ISO 8601, UTC.
 
     After `amendments` the files of users lie in the folder `amended`; `replaced` are those that lay
-    elsewhere before. `intake` says what became of the rows that were read."""
+    elsewhere before. `intake` says what became of the rows that were read. The night read the log
+    of the catalogue's changes up to number `changes`."""
 
     version: str
     space: str
@@ -41,6 +42,7 @@ class Manifest:
     amendments: int = 0
     replaced: list[str] = field(default_factory=list)
     intake: list[str] = field(default_factory=list)
+    changes: int = 0
 
     def path_of(self, name: str) -> str:
         """A file's path below the release's folder."""

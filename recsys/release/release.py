@@ -22,7 +22,7 @@ from recsys.encoders.text import item_texts
 from recsys.errors import NotFoundError, RecsysError, ReleaseError
 from recsys.ranking.item_features import ItemFeatures
 from recsys.release import files
-from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow
+from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow, visible_items
 from recsys.release.attributes import AttributeColumns, group_ranges, named_in
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
@@ -129,6 +129,12 @@ class Release:
     @cached_property
     def in_stock_I(self) -> Mask:
         return np.asarray(pc.fill_null(self.items["in_stock"], True))
+
+    @cached_property
+    def visible_I(self) -> Mask | None:
+        """Which items answers may show and count; None where all are."""
+        visible_I = visible_items(self.items)
+        return None if visible_I.all() else visible_I
 
     @cached_property
     def prices_I(self) -> NDArray[np.float64]:
@@ -240,8 +246,11 @@ class Release:
 
     def passing(self, filters: Filters, rows: Ints | slice) -> dict[str, Mask]:
         """Which of the rows pass each filter that is set, by its field's name; those of attributes
-        are called `filter[name]` and `variants[name]`. Raises FilterError."""
+        are called `filter[name]` and `variants[name]`; `visible` is always set where an item is
+        hidden. Raises FilterError."""
         masks: dict[str, Mask] = {}
+        if self.visible_I is not None:
+            masks["visible"] = self.visible_I[rows]
         for name, values in (("category", filters.category), ("brand", filters.brand)):
             if values:
                 masks[name] = self.labels[name].below(values)[self.labels[name].codes_I[rows]]

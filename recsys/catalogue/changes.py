@@ -1,0 +1,208 @@
+"""Changes of items by day: the change as it was accepted, the state of an item that results, and
+the log of both, a seam.
+
+The log is compacted by item: it keeps what each item has become, and for each of its fields the
+number and time of the last change. A release says up to which number its night has read
+(`Manifest.changes`); what is later applies to it, whichever release it is. So a roll-back brings
+the changes with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+from recsys.interfaces import LogState
+
+Kind = Literal["put", "patch", "delete"]
+#: accepted: it is in the log. unchanged: the item is so already. stale: the item has a newer
+#: version. missing: there is no item to change.
+Status = Literal["accepted", "unchanged", "stale", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemChange:
+    """One write. A put names every field of the item, a patch some, a delete none.
+
+    `fields` are valid values of `tables.ITEMS_IN` as JSON has them (times in ISO 8601), and under
+    `cells.CARRIED` the pairs of attributes, a list of [name, value]. `version` orders the changes
+    of an item: the shop's own number, or microseconds since 1970 of the source's time of update;
+    None: as it arrives."""
+
+    item_id: str
+    kind: Kind
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    version: int | None = None
+
+
+class FieldChange(NamedTuple):
+    """A field's value since the change of this number, made at this time."""
+
+    value: Any
+    number: int
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemState:
+    """What all changes made of an item: since number `number`, at `time`.
+
+    `whole`: the fields are all that the item has, for a put named them; otherwise they lie over the
+    release's. A deleted item has none. `version` is the highest that a change had."""
+
+    item_id: str
+    number: int
+    time: datetime
+    version: int | None = None
+    whole: bool = False
+    deleted: bool = False
+    fields: Mapping[str, FieldChange] = field(default_factory=dict)
+
+    def changed_since(self, number: int) -> dict[str, Any]:
+        """The values of the fields that changed after this number."""
+        return {
+            name: change.value for name, change in self.fields.items() if change.number > number
+        }
+
+    def values(self) -> dict[str, Any]:
+        """The value of each field that changed."""
+        return {name: change.value for name, change in self.fields.items()}
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads."""
+        fields = {
+            name: [change.value, change.number, change.time.isoformat()]
+            for name, change in self.fields.items()
+        }
+        state = vars(self) | {"time": self.time.isoformat(), "fields": fields}
+        return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ItemState:
+        """The state that `to_json` wrote."""
+        state = json.loads(text)
+        fields = {
+            name: FieldChange(value, number, datetime.fromisoformat(time))
+            for name, (value, number, time) in state["fields"].items()
+        }
+        return cls(**state | {"time": datetime.fromisoformat(state["time"]), "fields": fields})
+
+
+@dataclass(frozen=True)
+class ChangeResult:
+    """What became of a change. `number` is that of the item's state in the log, 0 where it has
+    none; `version` the item's, where it has one."""
+
+    status: Status
+    number: int = 0
+    version: int | None = None
+
+
+class CatalogueLog(Protocol):
+    """The live catalogue log. States are numbered in the order in which they become visible, from
+    1, with gaps: who has read up to a number misses nothing below it."""
+
+    def append(
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+    ) -> list[ChangeResult]:
+        """Durable and seen by every opener when it returns: what is accepted survives kill -9.
+
+        All in one transaction, each change upon those before it. `exists` says of an item that the
+        log does not have whether the release has it. Idempotent: the same change again is
+        `unchanged`. Raises StoreDownError, nothing written."""
+        ...
+
+    def states(self, after: int = 0, limit: int | None = None) -> list[ItemState]:
+        """Those with a number above `after`, ascending, at most `limit`."""
+        ...
+
+    def state(self, item_id: str) -> ItemState | None:
+        """None for an item that nothing changed."""
+        ...
+
+    def end(self) -> int:
+        """The highest number; 0 where there is none."""
+        ...
+
+    def health(self) -> LogState:
+        """Never waits for the log."""
+        ...
+
+    def drain(self) -> int:
+        """Writes to the log what waits on this host because the log was down; how many changes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def apply_change(
+    state: ItemState | None,
+    change: ItemChange,
+    *,
+    number: int,
+    time: datetime,
+    exists: Callable[[str], bool],
+) -> tuple[ItemState | None, ChangeResult]:
+    """The item's state after the change, which would get `number`; the same state where it is not
+    accepted. What every log does, in its transaction."""
+    if refused := _refusal(state, change, exists):
+        result = ChangeResult(refused, state.number, state.version) if state else None
+        return state, result or ChangeResult(refused)
+    version = _later(state.version if state else None, change.version)
+    if change.kind == "delete":
+        after = ItemState(
+            item_id=change.item_id, number=number, time=time, version=version, deleted=True
+        )
+        return after, ChangeResult("accepted", number, version)
+    before = state or ItemState(item_id=change.item_id, number=number, time=time)
+    changed = {
+        name: FieldChange(value, number, time)
+        for name, value in change.fields.items()
+        if name not in before.fields or before.fields[name].value != value
+    }
+    whole = before.whole or change.kind == "put"
+    if state and not changed and (whole, version) == (state.whole, state.version):
+        return state, ChangeResult("unchanged", state.number, state.version)
+    after = replace(
+        before,
+        number=number,
+        time=time,
+        version=version,
+        whole=whole,
+        deleted=False,
+        fields={**before.fields, **changed},
+    )
+    return after, ChangeResult("accepted", number, version)
+
+
+def _refusal(
+    state: ItemState | None, change: ItemChange, exists: Callable[[str], bool]
+) -> Status | None:
+    if state and change.version is not None and (state.version or 0) > change.version:
+        return "stale"
+    if state and state.deleted:
+        return {"put": None, "patch": "missing", "delete": "unchanged"}[change.kind]
+    if state is None and change.kind != "put" and not exists(change.item_id):
+        return "missing"
+    return None
+
+
+def _later(own: int | None, other: int | None) -> int | None:
+    versions = [version for version in (own, other) if version is not None]
+    return max(versions, default=None)
+
+
+def last_of_each(states: Iterable[ItemState]) -> dict[str, ItemState]:
+    """The newest state of each item."""
+    newest: dict[str, ItemState] = {}
+    for state in states:
+        if state.item_id not in newest or newest[state.item_id].number < state.number:
+            newest[state.item_id] = state
+    return newest
+
+
+def version_of_time(time: datetime) -> int:
+    """A source's time of update as a version: microseconds since 1970, UTC."""
+    return int(time.astimezone(UTC).timestamp() * 1_000_000)

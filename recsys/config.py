@@ -30,7 +30,8 @@ from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate_experiments
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
-from recsys.pipeline.searcher import FEATURES, SearchChoices
+from recsys.pipeline.hits import FEATURES
+from recsys.pipeline.searcher import SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import RETAIL_WEIGHTS, SEARCH_WEIGHTS, LinearRanker
 from recsys.release.checks import ReleaseLimits
@@ -127,7 +128,7 @@ def retail_ranker() -> Ranker:
 
 
 def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
-    """A ranker of `searcher.FEATURES`; a feature without a weight does not count."""
+    """A ranker of `hits.FEATURES`; a feature without a weight does not count."""
     return LinearRanker({name: weights.get(name, 0.0) for name in FEATURES})
 
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from recsys.config import search_ranker
 from recsys.errors import InputError
 from recsys.events.impressions import build_impression
+from recsys.pipeline.hits import FEATURES
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import TABLE
-from recsys.pipeline.searcher import FEATURES, SearchChoices
+from recsys.pipeline.searcher import SearchChoices
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
 from recsys.types import SORTS, FacetCount, Filters, Floats, Query, Ranking

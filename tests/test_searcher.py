@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.config import search_ranker
-from recsys.pipeline.searcher import FEATURES, HybridSearcher, SearchChoices
+from recsys.pipeline.hits import FEATURES
+from recsys.pipeline.searcher import HybridSearcher, SearchChoices
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.types import Mask

@@ -13,9 +13,9 @@ import pytest
 
 from recsys.arrays import Histories
 from recsys.experiments.exploration import Exploration
+from recsys.pipeline.hits import FEATURES, Hits
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.search import SearchPage
-from recsys.pipeline.searcher import FEATURES, Hits
 from recsys.types import FeatureTable, Filters, Floats, Query, QueryUnderstanding
 from recsys.understanding.query_parser import ParsedQuery
 from tests.test_deadline import IN_TIME, RED, bought, dear, ids, make_query, shop

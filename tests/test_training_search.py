@@ -19,7 +19,7 @@ from recsys.encoders.transformer import TransformerEncoder
 from recsys.learning.intents import majority_categories, train_intents
 from recsys.learning.search import BaseModels, SearchRecipe, train_search
 from recsys.models.composition import with_parts
-from recsys.pipeline.searcher import FEATURES
+from recsys.pipeline.hits import FEATURES
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.vectors.relevance import pseudowords

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from recsys.config import search_ranker
 from recsys.encoders.hashing import HashingEncoder
-from recsys.pipeline.searcher import Hits, HybridSearcher, SearchChoices
+from recsys.pipeline.hits import Hits
+from recsys.pipeline.searcher import HybridSearcher, SearchChoices
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.retrieval.vectors.relevance import DenseRelevance

@@ -9,9 +9,10 @@ from typing import Any
 
 from recsys.errors import InputError
 from recsys.interfaces import Ranker
+from recsys.pipeline.hits import Hits
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import Pool, Reranked
-from recsys.pipeline.searcher import EncodedText, Hits
+from recsys.pipeline.searcher import EncodedText
 from recsys.types import AttributeFilter, Filters, Floats, Impression, Interaction, Query
 
 #: More candidates than sources retrieve.

@@ -21,7 +21,7 @@ from recsys.experiments.exploration import Exploration, ExploredRanking, explore
 from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import team_draft
 from recsys.interfaces import Ranker
-from recsys.pipeline import searcher
+from recsys.pipeline import hits
 from recsys.pipeline.sources import SOURCES
 from recsys.ranking import features
 from recsys.ranking.item_features import Context, ItemFeatures
@@ -32,7 +32,7 @@ from recsys.types import FeatureTable, Floats, Ints, Item, Mask, Query, Rows, Sc
 
 #: The order of the first stage, as a ranker's name and as a feature.
 FIRST = "first"
-SIGNALS = (*SOURCES, *searcher.FEATURES, interest.SOURCE, FIRST)
+SIGNALS = (*SOURCES, *hits.FEATURES, interest.SOURCE, FIRST)
 #: The columns of the feature log.
 TABLE = features.column_names(SIGNALS)
 #: The place of each column.

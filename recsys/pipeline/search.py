@@ -13,8 +13,9 @@ from recsys.arrays import Histories
 from recsys.attributes.declaration import fold_name
 from recsys.pipeline.candidates import timed
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
+from recsys.pipeline.hits import FEATURES, Hits
 from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_context
-from recsys.pipeline.searcher import FEATURES, Hits, HybridSearcher
+from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.item_features import Context
 from recsys.release.release import Release
 from recsys.retrieval.text.highlights import highlight_ranges

@@ -17,6 +17,7 @@ import numpy as np
 from recsys.arrays import Requests
 from recsys.errors import InputError
 from recsys.interfaces import Ranker, Retriever
+from recsys.pipeline.hits import FEATURES, Hits
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
@@ -24,8 +25,6 @@ from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats, Ints, Mask, Rows
 from recsys.understanding.query_parser import ParsedQuery
 
-#: The features that a search's ranker may weigh, in the order of the table.
-FEATURES = ("lexical", "dense", "personal", "cross_encoder")
 CROSS_ENCODER = FEATURES.index("cross_encoder")
 #: A text, parsed, and the vector of what is left of it to search.
 EncodedText = tuple[ParsedQuery, Floats]
@@ -47,40 +46,6 @@ class SearchChoices:
     max_candidates: int = 5_000
     rerank_depth: int = 50
     rerank_batch: int = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hits:
-    """The matches that pass the filters, best first; after the first `total` come fill-ins: other
-    items that pass, nearest first, where filters left too few. A longer list begins with the
-    shorter one.
-
-    `matched_I` is what the text matches, unfiltered; `retrieved_NF` says which source retrieved
-    each row."""
-
-    rows_N: Rows
-    scores_N: Floats
-    features_NF: Floats
-    retrieved_NF: Mask
-    matched_I: Mask
-    total: int
-    relaxed: tuple[str, ...] = ()
-    no_good_match: bool = False
-    skipped: tuple[str, ...] = ()
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def none(cls, matched_I: Mask) -> Hits:
-        """Nothing matches."""
-        return cls(
-            rows_N=np.empty(0, np.int32),
-            scores_N=np.empty(0, np.float32),
-            features_NF=np.empty((0, len(FEATURES)), np.float32),
-            retrieved_NF=np.empty((0, len(FEATURES)), bool),
-            matched_I=matched_I,
-            total=0,
-            no_good_match=True,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from recsys.catalogue.changes import CatalogueLog
+from recsys.catalogue.sqlite import SqliteCatalogueLog
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
@@ -135,7 +137,8 @@ def search_ranker(weights: Mapping[str, float] = SEARCH_WEIGHTS) -> Ranker:
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything a night or a day needs to know. `dataset` is given the night's time, `until`;
-    `catalogue` says how its cells are read.
+    `catalogue` says how its cells are read. `catalogue_store` makes the log of the catalogue's
+    changes by day; None: `catalogue_log(home)`.
 
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
@@ -153,6 +156,7 @@ class Setup:
     dataset: Callable[[datetime], DatasetAdapter]
     encoder: Callable[[], Encoder]
     event_store: Callable[[], EventStore]
+    catalogue_store: Callable[[], CatalogueLog] | None = None
     user_model: Callable[[], UserModel] = RecencyMean
     recommend_ranker: Callable[[], Ranker] = retail_ranker
     search_ranker: Callable[[], Ranker] = search_ranker
@@ -174,6 +178,10 @@ class Setup:
         validate_experiments(
             self.experiments, {name for each in self.experiments for name in each.rankers.values()}
         )
+
+    def catalogue_log(self) -> CatalogueLog:
+        """Opens the log of the catalogue's changes."""
+        return (self.catalogue_store or catalogue_log(self.home))()
 
 
 def home() -> str:
@@ -204,6 +212,21 @@ def event_log(root: str) -> Callable[[], EventStore]:
             f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk"
         )
     return partial(SqliteEventStore, path)
+
+
+def catalogue_log(root: str) -> Callable[[], CatalogueLog]:
+    """The log of the catalogue's changes in the home, or where that is on no local disk beside the
+    event log (`event_log`)."""
+    path = Path(root.removeprefix("file://")) / "catalogue.sqlite"
+    if "://" in root.removeprefix("file://"):
+        events = os.environ.get("NIGHTSHELF_EVENTS", "")
+        if not events or "://" in events:
+            raise InputError(
+                f"the catalogue log cannot lie at {root}: set NIGHTSHELF_EVENTS to a path on a "
+                "local disk, or to the URL of a Redis server"
+            )
+        path = Path(events).parent / path.name
+    return partial(SqliteCatalogueLog, path)
 
 
 def _prefixed(url: str) -> tuple[str, str]:

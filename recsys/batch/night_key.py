@@ -19,7 +19,10 @@ from recsys.interfaces import Chunk, DatasetAdapter, FingerprintedAdapter
 
 #: Choices that no file of a release depends on, or none but those that are written last.
 _IMMATERIAL = {
-    "Setup": {"home", "event_store", "day", "experiments", "ranker", "rankers", "user_recipe"},
+    "Setup": {
+        *("home", "event_store", "catalogue_store", "day"),
+        *("experiments", "ranker", "rankers", "user_recipe"),
+    },
     "Night": {
         "limits",
         "max_bad_share",

@@ -177,6 +177,30 @@ def apply_change(
     return after, ChangeResult("accepted", number, version)
 
 
+def apply_changes(
+    states: Mapping[str, ItemState | None],
+    changes: Sequence[ItemChange],
+    *,
+    end: int,
+    time: datetime,
+    exists: Callable[[str], bool],
+) -> tuple[list[ItemState], list[ChangeResult]]:
+    """The states that the changes made, each upon those before it, and what became of each change.
+    Of `states` there is one of every item, None where the log has none; `end` is its highest
+    number."""
+    before, results = dict(states), list[ChangeResult]()
+    changed: dict[str, ItemState] = {}
+    for change in changes:
+        state, result = apply_change(
+            before[change.item_id], change, number=end + 1, time=time, exists=exists
+        )
+        results.append(result)
+        if state and result.status == "accepted":
+            end, before[change.item_id] = end + 1, state
+            changed[change.item_id] = state
+    return list(changed.values()), results
+
+
 def _refusal(
     state: ItemState | None, change: ItemChange, exists: Callable[[str], bool]
 ) -> Status | None:

@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from recsys.retrieval.text.quantities import (
+    FOOT_MARK,
+    INCH_MARK,
+    QuantitySpan,
+    find_quantities,
+    plain_number,
+)
 from recsys.retrieval.text.scripts import (
     CJK,
     SOUTHEAST_ASIAN,
@@ -25,7 +32,12 @@ _UNSPACED = f"{CJK}{SOUTHEAST_ASIAN}"
 _NUMBER = r"(?:(?<![\w.])\.\d+|\d+(?:[.,/]\d+)*)"
 _LETTER = rf"[^\W\d_{_UNSPACED}]"
 _POSSESSIVE = r"['’]s\b"
-_BY = r"(?<=\d)\s*x\s*(?=\d)"  # 4x8, 4 x 8: two numbers
+_INCHES, _FEET = rf"(?<=\d){INCH_MARK}", rf"(?<=\d){FOOT_MARK}"
+#: 4x8, 4 by 8, 4 ft. x 8 ft.: two numbers.
+_BY = (
+    r"(?:(?<=[\d\"”'′’])|(?<=ft|in|cm|mm|yd)|(?<=[\d ]m)|(?<=inch|feet))"
+    r"\.?\s*(?:x|by)\s*(?=[\d.])"
+)
 #: Between the parts of a compound: O'Brannock too, but not 5'10.
 _JOINT = rf"(?:[-_]|(?!{_POSSESSIVE})(?<=[^\W\d_])['’ʼ](?=[^\W\d_]))"
 _PART = re.compile("[^-_'’ʼ]+")
@@ -36,6 +48,7 @@ def _token_pattern(inner: str) -> re.Pattern[str]:
     word = rf"(?:{_NUMBER}|{_LETTER}{inner}*)"
     return re.compile(
         rf"{_POSSESSIVE}|{_BY}|([{CJK}]+)|([{SOUTHEAST_ASIAN}]+)|({word}(?:{_JOINT}{word})*)"
+        rf"|({_INCHES})|({_FEET})"
     )
 
 
@@ -65,10 +78,6 @@ UNITS = {
     "piece": "pc",
     "pack": "pk",
 }
-
-#: 1,000.5 and 1.000,5: thousands apart; 1,5: a decimal comma.
-_COMMA_GROUPS, _POINT_GROUPS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", r"\d{1,3}(?:\.\d{3})+,\d+"
-_GROUPS = re.compile(rf"({_COMMA_GROUPS})|({_POINT_GROUPS})|\d+,\d+|\.\d+")
 
 #: English nouns whose plural no suffix rule finds.
 IRREGULAR_PLURALS = {
@@ -116,14 +125,30 @@ def index_terms(text: str) -> list[str]:
 
 
 def index_tokens(text: str) -> Iterator[Token]:
-    """The words of a text in order; offsets are those of the folded text."""
-    return _tokens(fold_fractions(text))
+    """The words of a text in order; their offsets are of no use."""
+    return (token for token, _ in _tokens(fold_fractions(text)))
 
 
 def tokenize(text: str) -> list[Token]:
     """The words of a text in order; offsets are those of the text as it came, before folding."""
     folded, starts, ends = _fold_with_offsets(text)
-    return [_with_original_offsets(token, starts, ends) for token in _tokens(folded)]
+    return [
+        _with_original_offsets(token, offset, starts, ends) for token, offset in _tokens(folded)
+    ]
+
+
+def index_quantities(text: str) -> list[str]:
+    """The normal forms of a text's quantities: index terms beside its words."""
+    return [quantity.text for quantity in find_quantities(fold_fractions(text))] if text else []
+
+
+def quantities_of(text: str) -> list[QuantitySpan]:
+    """The quantities of a text; offsets are those of the text as it came, before folding."""
+    folded, starts, ends = _fold_with_offsets(text)
+    return [
+        quantity._replace(start=starts[quantity.start], end=ends[quantity.end - 1])
+        for quantity in find_quantities(folded)
+    ]
 
 
 def fold_fractions(text: str) -> str:
@@ -165,74 +190,68 @@ def _continues(character: str) -> bool:
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff"
 
 
-def _with_original_offsets(token: Token, starts: list[int], ends: list[int]) -> Token:
+def _with_original_offsets(token: Token, offset: int, starts: list[int], ends: list[int]) -> Token:
     terms = (
-        term._replace(start=starts[term.start], end=ends[term.end - 1]) for term in token.terms
+        term._replace(start=starts[offset + term.start], end=ends[offset + term.end - 1])
+        for term in token.terms
     )
     return token._replace(terms=tuple(terms))
 
 
-def _tokens(folded: str) -> Iterator[Token]:
+def _tokens(folded: str) -> Iterator[tuple[Token, int]]:
+    """Each token with where the text begins that its terms' offsets are of."""
     pattern = _TOKEN_WITH_MARKS if not folded.isascii() and _MARK.search(folded) else _TOKEN
     for match in pattern.finditer(folded):
-        run, southeast_asian, compound = match.groups()
-        if run:
-            yield from _cjk_tokens(run, match.start())
+        run, southeast_asian, compound, inches, feet = match.groups()
+        if compound:
+            yield _compound_token(compound), match.start()
+        elif run:
+            yield from ((token, match.start()) for token in _cjk_tokens(run))
         elif southeast_asian:
-            yield from _southeast_asian_tokens(southeast_asian, match.start())
-        elif compound:
-            yield _compound_token(compound, match.start())
+            yield from (
+                (token, match.start()) for token in _southeast_asian_tokens(southeast_asian)
+            )
+        elif inches or feet:
+            unit = "in" if inches else "ft"
+            yield Token(unit, unit, (Term(unit, 0, len(match[0])),), unit), match.start()
 
 
-def _compound_token(compound: str, offset: int) -> Token:
+@lru_cache(maxsize=100_000)
+def _compound_token(compound: str) -> Token:
     folded = fold_marks(compound)
     parts = [] if compound.isalnum() else list(_PART.finditer(compound))
     if len(parts) < 2:
         stem = s_stem(folded)
-        return Token(stem, folded, (Term(stem, offset, offset + len(compound)),), compound)
+        return Token(stem, folded, (Term(stem, 0, len(compound)),), compound)
     joined = "".join(_PART.findall(folded))
-    terms = [
-        Term(s_stem(fold_marks(part.group())), offset + part.start(), offset + part.end())
-        for part in parts
-    ]
-    whole = Term(s_stem(joined), offset, offset + len(compound), is_primary=False)
+    terms = [Term(s_stem(fold_marks(part.group())), part.start(), part.end()) for part in parts]
+    whole = Term(s_stem(joined), 0, len(compound), is_primary=False)
     return Token(whole.text, joined, (*terms, whole), "".join(part.group() for part in parts))
 
 
-def _southeast_asian_tokens(run: str, offset: int) -> Iterator[Token]:
+def _southeast_asian_tokens(run: str) -> Iterator[Token]:
+    low = 0
     for word in dictionary_words(run):
+        high = low + len(word)
         if any(map(str.isalnum, word)):
-            yield Token(word, word, (Term(word, offset, offset + len(word)),), word)
-        offset += len(word)
+            yield Token(word, word, (Term(word, low, high),), word)
+        low = high
 
 
-def _cjk_tokens(run: str, offset: int) -> Iterator[Token]:
+def _cjk_tokens(run: str) -> Iterator[Token]:
     low = 0
     for word in segment(run):
-        yield Token(word, word, tuple(_cjk_terms(run, low, low + len(word), offset)), word)
+        yield Token(word, word, tuple(_cjk_terms(run, low, low + len(word))), word)
         low += len(word)
 
 
-def _cjk_terms(run: str, low: int, high: int, offset: int) -> Iterator[Term]:
+def _cjk_terms(run: str, low: int, high: int) -> Iterator[Term]:
     """The word run[low:high] where the run is not Korean, or one character, and the bigrams that
     begin in it."""
     if len(run) == 1 or not is_korean(run):
-        yield Term(run[low:high], offset + low, offset + high, is_primary=high - low < 3)
+        yield Term(run[low:high], low, high, is_primary=high - low < 3)
     for start in range(low, min(high, len(run) - 1)):
-        begin, end = offset + start, offset + start + 2
-        yield Term(run[start : start + 2], begin, end, is_primary=start + 2 <= high)
-
-
-def _plain_number(number: str) -> str:
-    """One spelling of a number: 1.5 of 1,5, 1000 of 1,000; 1.000 stays, which may be either."""
-    match = _GROUPS.fullmatch(number)
-    if not match:
-        return number
-    by_comma, by_point = match.groups()
-    if by_comma:
-        return number.replace(",", "")
-    plain = (number.replace(".", "") if by_point else number).replace(",", ".")
-    return f"0{plain}" if plain.startswith(".") else plain
+        yield Term(run[start : start + 2], start, start + 2, is_primary=start + 2 <= high)
 
 
 @lru_cache(maxsize=100_000)
@@ -240,7 +259,7 @@ def s_stem(word: str) -> str:
     """The S-stemmer (Harman, How effective is suffixing?, JASIS 1991), which here removes -es after
     sibilants too; then `UNITS`. Numbers in one spelling."""
     if not word[:1].isalpha():
-        return _plain_number(word)
+        return plain_number(word)
     if word in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[word]
     if (

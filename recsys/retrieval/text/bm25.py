@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys.arrays import Candidates, Requests
-from recsys.retrieval.text.analysis import index_tokens
+from recsys.retrieval.text.analysis import index_quantities, index_tokens
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
 from recsys.retrieval.text.stems import StemClasses, detect_languages
 from recsys.retrieval.text.synonyms import Synonyms
@@ -239,7 +239,7 @@ def _item_terms(
     for texts in zip(*fields.values(), strict=True):
         item: list[str] = []
         for name, text in zip(fields, texts, strict=True):
-            terms: list[str] = []
+            terms = index_quantities(text)
             for token in index_tokens(text):
                 terms += [term.text for term in token.terms]
                 if token.spelling != token.folded:

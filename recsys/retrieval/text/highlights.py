@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from recsys.retrieval.text.analysis import Token, inflections, tokenize
+from recsys.retrieval.text.analysis import Token, inflections, quantities_of, tokenize
 from recsys.retrieval.text.scripts import starts_with_cjk
 from recsys.retrieval.text.synonyms import Synonyms
 
@@ -15,9 +15,9 @@ Range = tuple[int, int]
 def highlight_ranges(query: str, text: str, synonyms: Synonyms | None = None) -> tuple[Range, ...]:
     """Ranges (start, end) of the text's characters that the query's words match: disjoint, ordered.
 
-    A match is a word by its stem or with another ending, the characters of a Chinese bigram, a
-    synonym when all its words are there, words that one of the two texts joins, and, where the text
-    does not have the query's last word, the words that begin with it."""
+    A match is a word by its stem or with another ending, a quantity in any unit, the characters of
+    a Chinese bigram, a synonym when all its words are there, words that one of the two texts joins,
+    and, where the text does not have the query's last word, the words that begin with it."""
     query_tokens, text_tokens = tokenize(query), tokenize(text)
     terms = {term.text for token in query_tokens for term in token.terms if term.is_primary}
     terms |= {token.stem for token in query_tokens} | set(_joined(query_tokens))
@@ -34,7 +34,15 @@ def highlight_ranges(query: str, text: str, synonyms: Synonyms | None = None) ->
         for pair in pairwise(text_tokens)
         if _may_be_joined(*pair) and pair[0].stem + pair[1].stem in terms
     ]
-    return tuple(_merged(sorted([*ranges, *pairs, *_completed(query_tokens, text_tokens)])))
+    ranges += [*pairs, *_completed(query_tokens, text_tokens), *_quantities(query, text)]
+    return tuple(_merged(sorted(ranges)))
+
+
+def _quantities(query: str, text: str) -> Iterator[Range]:
+    same = {quantity.text for quantity in quantities_of(query)}
+    for quantity in quantities_of(text) if same else ():
+        if quantity.text in same:
+            yield quantity.start, quantity.end
 
 
 def _joined(tokens: Sequence[Token]) -> Iterator[str]:

@@ -4,7 +4,7 @@ completions of the last word, synonyms."""
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.retrieval.text.analysis import Token, inflections, tokenize
+from recsys.retrieval.text.analysis import Token, inflections, quantities_of, tokenize
+from recsys.retrieval.text.quantities import QuantitySpan
 from recsys.retrieval.text.scripts import starts_with_cjk
 from recsys.retrieval.text.stems import StemClasses
 from recsys.retrieval.text.synonyms import Synonyms
@@ -30,6 +31,7 @@ KNOWN_PREFIX_WEIGHT = 0.1
 RELATED_COVERAGE = 0.5
 #: The weights of other alternatives, against 1 for the term itself; on Home Depot's validation
 #: split .5 to .8 are alike.
+QUANTITY_WEIGHT = 1.0
 JOINED_WEIGHT = 1.0
 SPLIT_WEIGHT = 0.6
 STEM_WEIGHT = 0.9
@@ -120,6 +122,7 @@ def expand_query(
     """The query's distinct terms, each with its alternatives; a repeated term scores as often as it
     is repeated."""
     expansion = _Expansion(vocabulary, tokenize(query))
+    expansion.add_quantities(quantities_of(query))
     expansion.add_joined()
     expansion.add_split()
     expansion.add_stem_forms()
@@ -144,6 +147,17 @@ class _Expansion:
         for query_term in self.query_terms.values():
             if (term_id := vocabulary.id_of(query_term.term)) is not None:
                 query_term.alternatives.append(Alternative((term_id,), query_term.count))
+
+    def add_quantities(self, quantities: Sequence[QuantitySpan]) -> None:
+        """Items that say the same quantity in other words or units."""
+        for quantity in quantities:
+            terms = (
+                term.text
+                for token in self.tokens
+                for term in token.terms
+                if term.is_primary and quantity.start <= term.start and term.end <= quantity.end
+            )
+            self._add_terms(dict.fromkeys(terms), [quantity.text], QUANTITY_WEIGHT)
 
     def add_joined(self) -> None:
         """Two words that the catalogue writes as one, ab123 for ab-123 too."""
@@ -219,6 +233,8 @@ class _Expansion:
         if not self.tokens:
             return
         last = self.tokens[-1]
+        if last.folded[0].isdigit():  # 18 is no part of 180
+            return
         if len(last.folded) < 2 and not starts_with_cjk(last.folded):
             return
         weight, coverage = PREFIX_WEIGHT, 1.0
@@ -240,6 +256,11 @@ class _Expansion:
         texts = dict.fromkeys(
             term.text for token in tokens for term in token.terms if term.is_primary
         )
+        self._add_terms(texts, terms, weight, coverage)
+
+    def _add_terms(
+        self, texts: Iterable[str], terms: Sequence[str], weight: float, coverage: float = 1.0
+    ) -> None:
         ids, replaced = self._ids(terms), [self.query_terms[text] for text in texts]
         if ids and replaced:
             # A rare term that stands for a frequent one is worth what that one is worth.

@@ -274,9 +274,9 @@ class Ranking:
 
     `features` are those of `items`, row by row, where a ranker saw them. `ranker` names the model
     that made the scores, `arms` the arm of each experiment that the request is in. A search also
-    has its understanding; `total`, the number of matches; `facets`; `relaxed`, in words, which of
-    its constraints were dropped to find any; and `no_good_match` where even that found nothing
-    worth showing. `skipped` names the stages that the deadline left no time for."""
+    has its understanding; `total`, how many items all pages have; `facets`; `relaxed`, in words,
+    which of its constraints were dropped to find any; and `no_good_match` where even that found
+    nothing worth showing. `skipped` names the stages that the deadline left no time for."""
 
     request_id: str
     release: str

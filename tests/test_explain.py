@@ -267,17 +267,6 @@ def test_chance_is_told_of(plain: Recommender) -> None:
     assert all(each.propensity == pytest.approx(1 / 3) for each in moved)
 
 
-def test_what_a_code_names_is_not_left_to_chance(plain: Recommender) -> None:
-    shop = replace(
-        plain, reranker=replace(plain.reranker, exploration=Exploration("swap", 1.0, depth=3))
-    )
-    for number in range(9):
-        answer = impression_of(
-            shop, Query(request_id=f"r{number}", k=3, text="i05", filters=Filters(in_stock=True))
-        )
-        assert (answer.item_ids[0], len(answer.item_ids), answer.propensities) == ("i05", 3, ())
-
-
 def test_what_cannot_be_explained_is_said(plain: Recommender) -> None:
     answer = impression_of(plain, Query(request_id="r", k=3, user_id="u03"))
     with pytest.raises(NotFoundError, match="'i99' is not in release"):

@@ -16,7 +16,6 @@ from tests.toy_searcher import (
     CHARGER,
     INDEX,
     NARROW,
-    TITLES,
     VECTORS,
     FakeCrossEncoder,
     encode,
@@ -91,15 +90,6 @@ def test_time_enough_skips_nothing() -> None:
         == ()
     )
     assert search("red lamp", deadline=0.0).skipped == ()
-
-
-def test_what_only_fills_up_is_not_read() -> None:
-    allowed_I, cross_encoder = (
-        np.array([title.startswith("red") for title in TITLES]),
-        FakeCrossEncoder(),
-    )
-    search("blue lamp", searcher(cross_encoder), allowed_I=allowed_I, fill=4)
-    assert cross_encoder.batches == [["red lamp"]]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """Recommendations, similar items and searches over a release of four items by hand: what filters
-leave, what is understood, which price bounds count, how far a collapsed search reads."""
+leave, what is understood, which price bounds count, what a collapsed search counts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import pytest
 
 from recsys.arrays import Histories
 from recsys.experiments.exploration import Exploration
-from recsys.pipeline.hits import FEATURES, Hits
 from recsys.pipeline.recommender import Recommender
-from recsys.pipeline.search import SearchPage
-from recsys.types import FeatureTable, Filters, Floats, Query, QueryUnderstanding
+from recsys.types import FeatureTable, Filters, Floats, QueryUnderstanding
 from recsys.understanding.query_parser import ParsedQuery
 from tests.test_deadline import IN_TIME, RED, bought, dear, ids, make_query, shop
 
@@ -197,51 +195,6 @@ def test_only_relevance_is_re_ranked(over: Recommender, sort: str, ranker: str) 
 
 
 # Collapsed searches
-
-
-def hits_of(count: int, total: int) -> Hits:
-    return Hits(
-        rows_N=np.arange(count, dtype=np.int32),
-        scores_N=np.zeros(count, np.float32),
-        features_NF=np.zeros((count, len(FEATURES)), np.float32),
-        retrieved_NF=np.zeros((count, len(FEATURES)), bool),
-        matched_I=np.ones(12, bool),
-        total=total,
-        stages_ms={"match": 1.0},
-    )
-
-
-@pytest.mark.parametrize(
-    ("collapses", "filters", "rows", "fills"),
-    [
-        (True, Filters(max_price=1.0), 12, [3, 6]),
-        (False, Filters(max_price=1.0), 12, [3]),
-        (True, Filters(), 12, [3]),
-        (True, Filters(max_price=1.0), 2, [3]),
-        (True, Filters(max_price=1.0), 4, [3, 6]),
-    ],
-)
-def test_a_collapsed_search_reads_on_until_it_has_the_groups(
-    collapses: bool, filters: Filters, rows: int, fills: list[int]
-) -> None:
-    """Three of each group. Without filters all matches are there at once."""
-    release: Any = SimpleNamespace(
-        filter_mask=lambda filters: None if filters == Filters() else np.ones(12, bool),
-        groups_I=np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4], np.int32),
-    )
-    read: list[int] = []
-
-    def search(allowed_I: Any, fill: int) -> Hits:
-        read.append(fill)
-        return hits_of(min(fill, rows), 1)
-
-    nobody: Any = None
-    stages_ms = {"match": 0.5}
-    query = Query(request_id="r", text="red", collapse=collapses)
-    hits = SearchPage(release, nobody, nobody)._search_to_fill(query, filters, 3, search, stages_ms)
-    assert (read, len(hits.rows_N)) == (fills, min(fills[-1], rows))
-    assert stages_ms["match"] == 0.5 + len(fills)
-    assert "filter" in stages_ms
 
 
 def test_a_collapsed_page_counts_groups_of_matches(

@@ -21,25 +21,29 @@ Range = tuple[float, float]
 
 
 def count_attribute(
-    columns: AttributeColumns, condition: Condition, rows: Ints
+    columns: AttributeColumns, condition: Condition, rows: Ints, products_I: Ints | None = None
 ) -> tuple[FacetCount, ...]:
-    """The values of a condition's attribute among the rows; the condition selects some."""
+    """The values of a condition's attribute among the rows; the condition selects some. With
+    `products_I` an item counts once a product."""
     attribute = condition.attribute
+    owners = rows if products_I is None else products_I[rows]
     if attribute.kind == "boolean":
-        return _flags(columns.flags_I(attribute)[rows], condition)
+        return _flags(columns.flags_I(attribute)[rows], owners, condition)
     if attribute.kind != "number":
-        return count_labels(columns.labels(attribute), rows, condition.values)
+        return count_labels(columns.labels(attribute), rows, condition.values, products_I)
     numbers = columns.numbers(attribute)
     lowest = min(0.0, np.floor(np.nanmin(numbers.values_V, initial=0.0)))
-    return count_ranges(
-        *numbers.of(rows), _selected(condition, lowest), lowest, unit=attribute.unit or ""
-    )
+    values, places = numbers.of(rows)
+    selected, unit = _selected(condition, lowest), attribute.unit or ""
+    return count_ranges(values, owners[places], selected, lowest, unit=unit)
 
 
-def count_labels(labels: Labels, rows: Ints, selected: Iterable[str]) -> tuple[FacetCount, ...]:
+def count_labels(
+    labels: Labels, rows: Ints, selected: Iterable[str], products_I: Ints | None = None
+) -> tuple[FacetCount, ...]:
     """The most frequent values of the rows, and those that are selected, as the catalogue spells
     them."""
-    counts_V = labels.counts(rows)
+    counts_V = labels.counts(rows, products_I)
     spelled = {value.casefold(): value for value in selected}
     selected_V = {labels.value_index[folded] for folded in spelled if folded in labels.value_index}
     frequent_V = np.flatnonzero(counts_V)
@@ -87,9 +91,11 @@ def _selected(condition: Condition, lowest: float) -> list[Range]:
     return [*ranges, (max([lowest, *lows]), min([np.inf, *highs]))]
 
 
-def _flags(flags_N: NDArray[np.int8], condition: Condition) -> tuple[FacetCount, ...]:
+def _flags(
+    flags_N: NDArray[np.int8], owners_N: Ints, condition: Condition
+) -> tuple[FacetCount, ...]:
     counts = [
-        FacetCount(word, int((flags_N == flag).sum()), bool(flag) in condition.flags)
+        FacetCount(word, len(np.unique(owners_N[flags_N == flag])), bool(flag) in condition.flags)
         for flag, word in ((1, "true"), (0, "false"))
     ]
     return tuple(facet for facet in counts if facet.count or facet.selected)

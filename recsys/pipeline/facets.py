@@ -15,7 +15,7 @@ from recsys.types import SORTS, FacetCount, Filters, Floats, Ints, Mask, Rows
 
 
 def count_facets(
-    release: Release, matched_I: Mask, filters: Filters
+    release: Release, matched_I: Mask, filters: Filters, products_I: Ints | None = None
 ) -> dict[str, tuple[FacetCount, ...]]:
     """How many of the matches an answer would have if just one value of a facet were selected,
     the other filters being what they are: a facet's own selection does not shrink its counts.
@@ -25,22 +25,23 @@ def count_facets(
     below it ("A" counts "A / B"). A price range "10-25" is min_price=10 and max_price=25, both
     inclusive, and "25-" has no end; an item on a border counts on both sides, one without a price
     nowhere. Every attribute with `facet` has its name and is counted likewise: labels, "true" and
-    "false", or ranges of numbers in its unit."""
+    "false", or ranges of numbers in its unit. With `products_I` products are counted, not items."""
     rows = np.flatnonzero(matched_I)
     passing = _Passing(release.passing(filters, rows), rows)
-    prices = release.prices_I[passing.without("min_price", "max_price")]
-    prices = prices[~np.isnan(prices)]
-    labels, columns = release.labels, release.attributes
+    priced = passing.without("min_price", "max_price")
+    priced = priced[~np.isnan(release.prices_I[priced])]
+    owners = priced if products_I is None else products_I[priced]
+    columns = release.attributes
     facets = {
-        "category": count_labels(labels["category"], passing.without("category"), filters.category),
-        "brand": count_labels(labels["brand"], passing.without("brand"), filters.brand),
-        "price": count_ranges(prices, np.arange(len(prices)), _price_range(filters)),
+        name: count_labels(release.labels[name], passing.without(name), selected, products_I)
+        for name, selected in (("category", filters.category), ("brand", filters.brand))
     }
+    facets["price"] = count_ranges(release.prices_I[priced], owners, _price_range(filters))
     conditions = {each.attribute: each for each in columns.conditions(filters.attributes)}
     for attribute in (each for each in columns.attributes if each.facet):
         remaining = passing.without(f"filter[{attribute.name}]", f"variants[{attribute.name}]")
         condition = conditions.get(attribute) or Condition(attribute=attribute)
-        facets[attribute.name] = count_attribute(columns, condition, remaining)
+        facets[attribute.name] = count_attribute(columns, condition, remaining, products_I)
     return facets
 
 

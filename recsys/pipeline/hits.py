@@ -14,9 +14,8 @@ FEATURES = ("lexical", "dense", "personal", "cross_encoder")
 
 @dataclass(frozen=True, kw_only=True)
 class Hits:
-    """The matches that pass the filters, best first; after the first `total` come fill-ins: other
-    items that pass, nearest first, where filters left too few. A longer list begins with the
-    shorter one.
+    """All matches that pass the filters, best first; behind the best `max_candidates` the features
+    are those of the words alone.
 
     `matched_I` is what the text matches, unfiltered; `retrieved_NF` says which source retrieved
     each row."""
@@ -26,7 +25,6 @@ class Hits:
     features_NF: Floats
     retrieved_NF: Mask
     matched_I: Mask
-    total: int
     relaxed: tuple[str, ...] = ()
     no_good_match: bool = False
     skipped: tuple[str, ...] = ()
@@ -41,6 +39,5 @@ class Hits:
             features_NF=np.empty((0, len(FEATURES)), np.float32),
             retrieved_NF=np.empty((0, len(FEATURES)), bool),
             matched_I=matched_I,
-            total=0,
             no_good_match=True,
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from recsys.types import (
     Filters,
     Floats,
     Ints,
+    Mask,
     Query,
     QueryUnderstanding,
     Ranking,
@@ -64,11 +65,10 @@ class SearchPage:
         `vector_D` is the encoded `parsed.understanding.normalised`, in the release's space. Price
         words count as filters, for facets too, unless the request has price bounds of its own;
         where no match passes them they are dropped, and the answer says so; likewise the values of
-        variants that the text names. Where the request's own
-        filters leave fewer than a page, the nearest that pass follow: a filtered search gives
-        min(k, matches). The user vector is last night's, so that pages fit together while the user
-        acts. A sort other than by relevance orders the matches, at most the best `max_candidates`
-        of them. After the deadline there is no re-ranking, and there are no facets."""
+        variants that the text names. The pages of all offsets are one list of every match that
+        passes, and `total` is its length. The user vector is last night's, so that pages fit
+        together while the user acts. After the deadline there is no re-ranking, and there are no
+        facets."""
         results, understanding = self.results(query, vector_D, parsed), parsed.understanding
         items, features, total = self._page(query, results, understanding)
         facets, skipped = self._facets(query, results)
@@ -92,12 +92,12 @@ class SearchPage:
     def _page(
         self, query: Query, results: SearchResults, understanding: QueryUnderstanding
     ) -> tuple[tuple[ScoredItem, ...], FeatureTable, int]:
-        """The items of the requested page, their features, and how many matches all pages have."""
+        """The items of the requested page, their features, and how many items all pages have."""
         with timed(results.stages_ms, "page"):
             # Price words alone match everything: best sellers first.
             browses = query.sort == "relevance" and not understanding.normalised
             sort = "popularity" if browses else query.sort
-            places, total = self._sorted_places(query, sort, results.hits, results.reranked)
+            places = self._sorted_places(query, sort, results.hits, results.reranked)
         with timed(results.stages_ms, "explain"):
             items, features = self.reranker.select(
                 query,
@@ -111,7 +111,7 @@ class SearchPage:
             items = tuple(self._highlighted(item, understanding.normalised) for item in items)
             if query.collapse:
                 items = tuple(self._with_variants(item) for item in items)
-        return items, features, total
+        return items, features, len(places)
 
     def _facets(
         self, query: Query, results: SearchResults
@@ -121,7 +121,9 @@ class SearchPage:
         with timed(results.stages_ms, "facets"):
             if not query.facets or skips:
                 return {}, ("facets",) if skips else ()
-            return count_facets(self.release, results.hits.matched_I, results.filters), ()
+            products_I = self.release.products_I if query.collapse else None
+            matched_I, filters = results.hits.matched_I, results.filters
+            return count_facets(self.release, matched_I, filters, products_I), ()
 
     def results(self, query: Query, vector_D: Floats, parsed: ParsedQuery) -> SearchResults:
         """All hits, in the order that all pages share."""
@@ -129,28 +131,28 @@ class SearchPage:
         row = self.release.user_ids.row(query.user_id) if query.user_id else None
         user_D = None if row is None else self.release.user_vectors_UD[row]
         understanding = parsed.understanding
-        search = partial(
-            self.searcher.search, parsed, vector_D, user_D=user_D, deadline=query.deadline
+        with timed(stages_ms, "match"):
+            matches = self.searcher.match(parsed, vector_D)
+        with timed(stages_ms, "filter"):
+            filters, relaxed, allowed_I = self._passed(query, understanding, matches.matched_I)
+        hits = self.searcher.search(
+            parsed,
+            vector_D,
+            matches=matches,
+            allowed_I=allowed_I,
+            user_D=user_D,
+            deadline=query.deadline,
         )
-        hits, filters, relaxed = self._hits(query, understanding, search, stages_ms)
+        for stage, milliseconds in hits.stages_ms.items():
+            stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
         with timed(stages_ms, "rerank"):
-            # As of the night: an order that moved with the clock would not fit together from page
-            # to page.
-            context = request_context(
-                self.release,
-                "search",
-                Histories.empty() if row is None else self.release.history(row),
-                user_D=user_D,
-                query_D=vector_D,
-                intent=understanding.intent,
-                now=datetime.fromisoformat(self.release.manifest.created),
-            )
+            context = self._context(row, user_D, vector_D, understanding.intent)
             skips = query.past_deadline and self.reranker.needs_rerank(query, "search")
             pool = pool_of(hits)
             if skips or understanding.exact or query.sort != "relevance":
                 reranked = Reranked.unchanged(pool, FIRST)
             else:
-                reranked = self._rerank(query, pool, hits.total, context)
+                reranked = self.reranker.rerank(query, "search", pool, context)
         return SearchResults(
             hits=hits,
             filters=filters,
@@ -162,32 +164,33 @@ class SearchPage:
             stages_ms=stages_ms,
         )
 
-    def _rerank(self, query: Query, pool: Pool, match_count: int, context: Context) -> Reranked:
-        """The matches re-ranked, the same for every page; the fill-ins stay behind them."""
-        matches = pool.at(slice(0, match_count))
-        reranked = self.reranker.rerank(query, "search", matches, context)
-        return reranked.with_rest(pool.scores_N[len(matches) :])
+    def _context(
+        self, row: int | None, user_D: Floats | None, vector_D: Floats, intent: str | None
+    ) -> Context:
+        """As of the night: an order that moved with the clock would not fit together from page to
+        page."""
+        return request_context(
+            self.release,
+            "search",
+            Histories.empty() if row is None else self.release.history(row),
+            user_D=user_D,
+            query_D=vector_D,
+            intent=intent,
+            now=datetime.fromisoformat(self.release.manifest.created),
+        )
 
-    def _hits(
-        self,
-        query: Query,
-        understanding: QueryUnderstanding,
-        search: Callable[..., Hits],
-        stages_ms: dict[str, float],
-    ) -> tuple[Hits, Filters, tuple[str, ...]]:
-        """The hits, the filters that they pass, and which of the text's own constraints were
-        dropped for them."""
-        fill = query.offset + query.k if query.sort == "relevance" else 0
-        readings = self._readings(query.filters, understanding)
-        first: tuple[Hits, Filters, tuple[str, ...]] | None = None
-        for at, (filters, relaxed) in enumerate(readings):
-            last = at == len(readings) - 1
-            hits = self._search_to_fill(query, filters, fill if last else 0, search, stages_ms)
-            first = first or (hits, filters, relaxed)
-            if hits.total or hits.no_good_match or (last and len(hits.rows_N)):
-                return hits, filters, relaxed
-        assert first is not None
-        return first
+    def _passed(
+        self, query: Query, understanding: QueryUnderstanding, matched_I: Mask
+    ) -> tuple[Filters, tuple[str, ...], Mask | None]:
+        """The first of the readings that some of the matches pass, else the first one: its filters,
+        what of the text it drops, and which items pass."""
+        readings = (
+            (filters, relaxed, self.release.filter_mask(filters))
+            for filters, relaxed in self._readings(query.filters, understanding)
+        )
+        first = next(readings)
+        passed = (each for each in chain([first], readings) if _any_passes(matched_I, each[2]))
+        return next(passed, first)
 
     def _readings(
         self, own: Filters, understanding: QueryUnderstanding
@@ -217,45 +220,16 @@ class SearchPage:
         readings = [(filters, (*relaxed, dropped)) for filters, relaxed in readings]
         return [(replace(within, variants=named), ()), *readings]
 
-    def _search_to_fill(
-        self,
-        query: Query,
-        filters: Filters,
-        fill: int,
-        search: Callable[..., Hits],
-        stages_ms: dict[str, float],
-    ) -> Hits:
-        """At least `fill` hits, or as many groups of them where the query collapses groups, if so
-        many pass."""
-        with timed(stages_ms, "filter"):
-            allowed_I = self.release.filter_mask(filters)
-        groups = fill
-        while True:
-            hits = search(allowed_I=allowed_I, fill=fill)
-            for stage, milliseconds in hits.stages_ms.items():
-                stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
-            if allowed_I is None or not query.collapse or len(hits.rows_N) < fill:
-                return hits
-            missing = groups - len(collapse(hits.rows_N, self.release.groups_I))
-            if missing <= 0:
-                return hits
-            fill = len(hits.rows_N) + max(missing, groups)
-
-    def _sorted_places(
-        self, query: Query, sort: str, hits: Hits, reranked: Reranked
-    ) -> tuple[Ints, int]:
-        """Places of `hits` in the requested order, collapsed if requested, and how many of them are
-        matches."""
-        places, total = reranked.order_N, hits.total
+    def _sorted_places(self, query: Query, sort: str, hits: Hits, reranked: Reranked) -> Ints:
+        """Places of `hits` in the requested order, collapsed if requested."""
+        places = reranked.order_N
         if sort != "relevance":
-            matches = hits.rows_N[:total]
-            rows = sort_rows(self.release, matches, sort, np.asarray(self.release.popularity_I))
-            places = _places_of(rows, matches)
+            rows = sort_rows(self.release, hits.rows_N, sort, np.asarray(self.release.popularity_I))
+            places = _places_of(rows, hits.rows_N)
         if query.collapse:
             rows = collapse(hits.rows_N[places], self.release.groups_I)
-            total = int(np.isin(rows, hits.rows_N[: hits.total]).sum())
             places = _places_of(rows, hits.rows_N)
-        return places, total
+        return places
 
     def _with_variants(self, item: ScoredItem) -> ScoredItem:
         row = self.release.item_ids.row(item.item.item_id)
@@ -281,6 +255,10 @@ def _dropped_bounds(bounds: dict[str, float]) -> tuple[str, ...]:
     words = {"min_price": "at least", "max_price": "at most"}
     costs = " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
     return (f"nothing found costs {costs}: shown at any price",)
+
+
+def _any_passes(matched_I: Mask, allowed_I: Mask | None) -> bool:
+    return bool((matched_I if allowed_I is None else matched_I & allowed_I).any())
 
 
 def _places_of(rows: Rows, among: Rows) -> Ints:

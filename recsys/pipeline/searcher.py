@@ -37,8 +37,8 @@ class SearchChoices:
     `min_term_coverage`: the share of the query's terms, weighted by IDF, that an item must contain
     to be a match by its words alone; `dense_k`: nearest neighbours by vector, `partial_k`: of the
     items with fewer words the best by BM25, which both may be matches; `max_candidates`: matches
-    that are ranked, at most; `rerank_depth`: the best candidates that the cross-encoder scores,
-    `rerank_batch` in one call."""
+    that are ranked, at most, the others behind them by BM25; `rerank_depth`: the best candidates
+    that the cross-encoder scores, `rerank_batch` in one call."""
 
     min_term_coverage: float = 0.5
     dense_k: int = 100
@@ -65,18 +65,13 @@ class Matches:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """A search's candidates before they are ranked: `match_count` matches, ascending by row, then
-    the fill-ins."""
+    """The allowed matches before they are ranked: the candidates, ascending by row, with their
+    features, and the rest in the order of retrieval."""
 
-    rows_N: Rows
-    match_count: int
-    features_NF: Floats
-    retrieved_NF: Mask
-
-    @property
-    def rows_M(self) -> Rows:
-        """The matches."""
-        return self.rows_N[: self.match_count]
+    rows_M: Rows
+    rest_R: Rows
+    features_MF: Floats
+    retrieved_MF: Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,33 +116,32 @@ class HybridSearcher:
         parsed: ParsedQuery,
         vector_D: Floats,
         *,
+        matches: Matches | None = None,
         allowed_I: Mask | None = None,
         user_D: Floats | None = None,
-        fill: int = 0,
         deadline: float = np.inf,
         cross_encode: bool = True,
     ) -> Hits:
         """The allowed items that the text matches, in order: those that a code in it identifies,
         then by the ranker.
 
-        `vector_D` is the encoded text, `user_D` the user's vector; zeros are none. Where fewer than
-        `fill` pass the filters, the nearest that pass follow. The cross-encoder scores the best
-        unless `cross_encode` is False, until `reserve_s` before the deadline (of
-        time.perf_counter)."""
+        `vector_D` is the encoded text, `user_D` the user's vector; zeros are none; `matches` are
+        those of the text where they were made before. The cross-encoder scores the best unless
+        `cross_encode` is False, until `reserve_s` before the deadline (of time.perf_counter)."""
         clock, text = _Clock(), parsed.understanding.normalised
-        matches = self._match(parsed, vector_D)
+        matches = matches or self.match(parsed, vector_D)
         clock.lap("match")
         if not matches.matched_I.any():
             return replace(Hits.none(matches.matched_I), stages_ms=clock.stages_ms)
         candidates = self._candidates(
-            matches, parsed.code_rows, vector_D, user_D=user_D, allowed_I=allowed_I, fill=fill
+            matches, parsed.code_rows, vector_D, user_D=user_D, allowed_I=allowed_I
         )
         clock.lap("features")
         skipped: tuple[str, ...] = ()
         if cross_encode:
             skipped = self._cross_encode(text, candidates, deadline - self.reserve_s)
         clock.lap("cross_encoder")
-        hits = self._rank(candidates, matches, parsed, allowed_I)
+        hits = self._rank(candidates, matches, parsed)
         clock.lap("rank")
         return replace(hits, skipped=skipped, stages_ms=clock.stages_ms)
 
@@ -155,7 +149,7 @@ class HybridSearcher:
         """The score of each of these rows for the text, matched or not, all of them scored by the
         cross-encoder."""
         text = parsed.understanding.normalised
-        matches = self._match(parsed, vector_D)
+        matches = self.match(parsed, vector_D)
         top = self._candidates(matches, parsed.code_rows, vector_D)
         self._cross_encode(text, top, np.inf)
         features_NF, _ = self._features(rows, matches, vector_D, None)
@@ -164,10 +158,10 @@ class HybridSearcher:
                 [text] * len(rows), self.text_of(rows)
             )
         # Beside the best matches: a ranker may look at the whole list.
-        scores_N = self.ranker.score(np.concatenate([features_NF, top.features_NF])[None])[0]
+        scores_N = self.ranker.score(np.concatenate([features_NF, top.features_MF])[None])[0]
         return scores_N[: len(rows)]
 
-    def _match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
+    def match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
         """What the text matches: items with enough of its terms, or near enough by vector, or
         with something of both; nothing where neither terms nor meaning fit.
 
@@ -224,35 +218,24 @@ class HybridSearcher:
         *,
         user_D: Floats | None = None,
         allowed_I: Mask | None = None,
-        fill: int = 0,
     ) -> _Candidates:
-        """The allowed matches; where they are fewer than `fill`, the nearest others too."""
-        rows_M = self._allowed_matches(matches, code_rows, allowed_I)
-        others_R = self._nearest_others(vector_D, allowed_I, matches.matched_I, fill - len(rows_M))
-        rows_N = np.concatenate([rows_M, others_R])
-        features_NF, retrieved_NF = self._features(rows_N, matches, vector_D, user_D)
-        return _Candidates(rows_N, len(rows_M), features_NF, retrieved_NF)
+        rows_M, rest_R = self._allowed_matches(matches, code_rows, allowed_I)
+        return _Candidates(rows_M, rest_R, *self._features(rows_M, matches, vector_D, user_D))
 
-    def _allowed_matches(self, matches: Matches, code_rows: Rows, allowed_I: Mask | None) -> Rows:
+    def _allowed_matches(
+        self, matches: Matches, code_rows: Rows, allowed_I: Mask | None
+    ) -> tuple[Rows, Rows]:
         """The allowed matches, ascending; of more than `max_candidates` the best by BM25, ties by
-        popularity, and all that are nearest neighbours or named by a code."""
+        popularity, and all that are nearest neighbours or named by a code. And the others, in that
+        order."""
         rows = np.flatnonzero(_and(matches.matched_I, allowed_I)).astype(np.int32)
         limit = self.choices.max_candidates
         if len(rows) <= limit:
-            return rows
-        best_places = np.lexsort((-self.popularity_I[rows], -matches.scores_I[rows]))[:limit]
-        certain = np.flatnonzero(np.isin(rows, np.concatenate([matches.nearest_N, code_rows])))
-        return rows[np.union1d(best_places, certain)]
-
-    def _nearest_others(
-        self, vector_D: Floats, allowed_I: Mask | None, matched_I: Mask, count: int
-    ) -> Rows:
-        """Of the allowed rows that do not match, nearest first."""
-        if count <= 0 or allowed_I is None:
-            return np.empty(0, np.int32)
-        others_I = allowed_I & ~matched_I
-        nearest = self.dense.retrieve(_dense_request(vector_D), count, others_I).rows_BN[0]
-        return nearest[nearest >= 0]
+            return rows, rows[:0]
+        rows = rows[np.lexsort((-self.popularity_I[rows], -matches.scores_I[rows]))]
+        chosen_N = np.isin(rows, np.concatenate([matches.nearest_N, code_rows]))
+        chosen_N[:limit] = True
+        return np.sort(rows[chosen_N]), rows[~chosen_N]
 
     def _features(
         self, rows_N: Rows, matches: Matches, vector_D: Floats, user_D: Floats | None
@@ -275,66 +258,38 @@ class HybridSearcher:
     def _cross_encode(self, text: str, candidates: _Candidates, deadline: float) -> tuple[str, ...]:
         """Fills the cross-encoder's column for the best `rerank_depth` matches, best first, until
         the deadline; says where it stopped."""
-        rows_M, features_NF = candidates.rows_M, candidates.features_NF
+        rows_M, features_MF = candidates.rows_M, candidates.features_MF
         if self.cross_encoder is None or not len(rows_M):
             return ()
-        scores_M = self.ranker.score(features_NF[None, : len(rows_M)])[0]
+        scores_M = self.ranker.score(features_MF[None])[0]
         places = best(rows_M[None], scores_M[None], self.choices.rerank_depth)[0][0]
         for start in range(0, len(places), self.choices.rerank_batch):
             if time.perf_counter() >= deadline:
                 return (f"cross_encoder: read {start} of the best {len(places)}",)
             batch = places[start : start + self.choices.rerank_batch]
-            features_NF[batch, CROSS_ENCODER] = self.cross_encoder.scores(
+            features_MF[batch, CROSS_ENCODER] = self.cross_encoder.scores(
                 [text] * len(batch), self.text_of(rows_M[batch])
             )
         return ()
 
-    def _rank(
-        self,
-        candidates: _Candidates,
-        matches: Matches,
-        parsed: ParsedQuery,
-        allowed_I: Mask | None,
-    ) -> Hits:
-        """The candidates in order: those that a code identifies, the other matches by score, the
-        fill-ins."""
-        rows_M, match_count = candidates.rows_M, candidates.match_count
-        scores_N = self._scores(candidates.features_NF, match_count)
+    def _rank(self, candidates: _Candidates, matches: Matches, parsed: ParsedQuery) -> Hits:
+        """The candidates in order: those that a code identifies, then the others, each by score,
+        ties by row; behind them the rest, with scores that fall by 1 and mean nothing else."""
+        rows_M, rest_R = candidates.rows_M, candidates.rest_R
+        scores_M = self.ranker.score(candidates.features_MF[None])[0]
         first = parsed.code_rows if parsed.understanding.exact else rows_M[:0]
-        order_N = self._order(rows_M, scores_N, first)
-        total = self._total(rows_M, matches.matched_I, allowed_I)
-        relaxed = self._relaxed(parsed, matches)
-        if match_count < len(candidates.rows_N):
-            relaxed = (*relaxed, _fill_reason(total))
+        order_M = np.lexsort((rows_M, -scores_M, ~np.isin(rows_M, first)))
+        below_R = scores_M.min(initial=0) - 1 - np.arange(len(rest_R), dtype=np.float32)
+        words_RF = np.zeros((len(rest_R), len(FEATURES)), np.float32)
+        words_RF[:, 0] = matches.scores_I[rest_R]
         return Hits(
-            rows_N=candidates.rows_N[order_N],
-            scores_N=scores_N[order_N],
-            features_NF=candidates.features_NF[order_N],
-            retrieved_NF=candidates.retrieved_NF[order_N],
+            rows_N=np.concatenate([rows_M[order_M], rest_R]),
+            scores_N=np.concatenate([scores_M[order_M], below_R]),
+            features_NF=np.concatenate([candidates.features_MF[order_M], words_RF]),
+            retrieved_NF=np.concatenate([candidates.retrieved_MF[order_M], words_RF > 0]),
             matched_I=matches.matched_I,
-            total=total,
-            relaxed=relaxed,
+            relaxed=self._relaxed(parsed, matches),
         )
-
-    def _scores(self, features_NF: Floats, match_count: int) -> Floats:
-        """Of the first `match_count` rows without regard to the fill-ins: how many of these there
-        are depends on the page."""
-        scores_M = self.ranker.score(features_NF[None, :match_count])[0]
-        if match_count == len(features_NF):
-            return scores_M
-        return np.concatenate([scores_M, self.ranker.score(features_NF[None])[0][match_count:]])
-
-    def _order(self, rows_M: Rows, scores_N: Floats, first: Rows) -> Ints:
-        """`first`, then the other matches, each by score, ties by row; then the fill-ins as they
-        came."""
-        count = len(rows_M)
-        order_M = np.lexsort((rows_M, -scores_N[:count], ~np.isin(rows_M, first)))
-        return np.concatenate([order_M, np.arange(count, len(scores_N))])
-
-    def _total(self, rows_M: Rows, matched_I: Mask, allowed_I: Mask | None) -> int:
-        if len(rows_M) < self.choices.max_candidates:
-            return len(rows_M)
-        return int(_and(matched_I, allowed_I).sum())
 
     def _relaxed(self, parsed: ParsedQuery, matches: Matches) -> tuple[str, ...]:
         """In words, where no item has all terms of the query."""
@@ -365,7 +320,3 @@ def _dense_request(vector_D: Floats) -> Requests:
 
 def _and(matched_I: Mask, allowed_I: Mask | None) -> Mask:
     return matched_I if allowed_I is None else matched_I & allowed_I
-
-
-def _fill_reason(total: int) -> str:
-    return f"the filters leave {total} of what was found: the nearest that pass them follow"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -81,12 +82,25 @@ class Labels:
         below_L[self.labels_P[np.isin(self.values_P, indices)]] = True
         return below_L
 
-    def counts(self, rows: Ints) -> NDArray[np.int64]:
-        """[V]: how many of the items lie below each value."""
+    def counts(self, rows: Ints, products_I: Ints | None = None) -> NDArray[np.int64]:
+        """[V]: how many of the items lie below each value, or how many of their products."""
+        if products_I is not None:
+            return self._product_counts(self.codes_I[rows], products_I[rows])
         items_L = np.bincount(self.codes_I[rows], minlength=int(self.labels_P.max(initial=-1)) + 1)
         return np.bincount(self.values_P, items_L[self.labels_P], len(self.spellings_V)).astype(
             np.int64
         )
+
+    def _product_counts(self, codes_N: Ints, products_N: Ints) -> NDArray[np.int64]:
+        starts_N, ends_N = (np.searchsorted(self.labels_P, codes_N, side) for side in _SIDES)
+        values_N, size = ends_N - starts_N, int(products_N.max(initial=0)) + 1
+        steps = np.arange(values_N.sum()) - np.repeat(np.cumsum(values_N) - values_N, values_N)
+        values = self.values_P[np.repeat(starts_N, values_N) + steps].astype(np.int64)
+        pairs = np.unique(values * size + np.repeat(products_N, values_N))
+        return np.bincount(pairs // size, minlength=len(self.spellings_V))
+
+
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -151,6 +151,12 @@ class Release:
         return np.asarray(pc.fill_null(groups.dictionary_encode().indices, -1)).astype(np.int32)
 
     @cached_property
+    def products_I(self) -> Ints:
+        """Equal where items are variants of one product; an item that is none is its own."""
+        singles_I = self.groups_I.max(initial=-1) + 1 + np.arange(len(self.groups_I))
+        return np.where(self.groups_I < 0, singles_I, self.groups_I)
+
+    @cached_property
     def item_features(self) -> ItemFeatures:
         """What features are made of. A category or brand has its place among `labels`, below which
         an intent is found: `labels["category"].below([intent])` is a row of `Context.intent_BL`."""

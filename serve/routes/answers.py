@@ -97,9 +97,10 @@ class RankingAnswer(_Answer):
 
 
 class SearchAnswer(_Answer):
-    """`total` counts the matching items; `next_offset` is null on the last page; `relaxed` says in
-    words which parts of the request were given up, `no_good_match` that even so nothing fits,
-    `skipped` what there was no time for."""
+    """`total` counts the items of all pages; `next_offset` is null on the last one, and where the
+    next would begin behind the largest offset; `relaxed` says in words which parts of the request
+    were given up, `no_good_match` that even so nothing fits, `skipped` what there was no time
+    for."""
 
     query: UnderstoodQuery | None
     total: int | None

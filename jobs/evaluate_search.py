@@ -10,14 +10,24 @@ from pathlib import Path
 
 from recsys.datasets import data_folder
 from recsys.errors import RecsysError
-from recsys.evaluation import intents, search, titles
-from recsys.evaluation.results import Column, Row, say, summary_line, text_table
+from recsys.evaluation import intents, languages, search, titles
+from recsys.evaluation.results import (
+    Column,
+    Criterion,
+    Row,
+    criteria_table,
+    say,
+    summary_line,
+    text_table,
+)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--dataset", choices=("home_depot", "banking77", "taobao_types"))
+    source.add_argument(
+        "--dataset", choices=("home_depot", "banking77", "taobao_types", "languages")
+    )
     source.add_argument(
         "--data", type=Path, help="a folder with items.parquet and judgments.parquet"
     )
@@ -30,26 +40,32 @@ def main() -> int:
     arguments = parser.parse_args()
     started = time.perf_counter()
     try:
-        rows = evaluate_dataset(arguments)
+        rows, criteria = evaluate_dataset(arguments)
     except RecsysError as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
     say(text_table(rows, columns(rows)))
+    if criteria:
+        say(f"\n{criteria_table(criteria)}")
+    rows += [criterion.as_row() for criterion in criteria]
     name = arguments.dataset or arguments.data.resolve().name
     say(summary_line("evaluate_search", name, started, rows))
     return 0
 
 
-def evaluate_dataset(arguments: argparse.Namespace) -> list[Row]:
+def evaluate_dataset(arguments: argparse.Namespace) -> tuple[list[Row], list[Criterion]]:
     folder = arguments.data.resolve() if arguments.data else None
     name = content_name(folder) if folder else arguments.dataset
     models = arguments.models or Path.home() / ".cache" / "nightshelf" / "evaluate" / name
     if arguments.dataset == "banking77":
-        return intents.evaluate_intents(data_folder("cs_banking77"), models, arguments.seed, say)
+        data = data_folder("cs_banking77")
+        return intents.evaluate_intents(data, models, arguments.seed, say), []
     if arguments.dataset == "taobao_types":
-        return titles.evaluate_titles(say)
+        return titles.evaluate_titles(say), []
+    if arguments.dataset == "languages":
+        return languages.evaluate_languages(models, say=say)
     folder = folder or data_folder(arguments.dataset)
-    return search.evaluate_search(folder, models, arguments.seed, say)
+    return search.evaluate_search(folder, models, arguments.seed, say), []
 
 
 def content_name(folder: Path) -> str:

@@ -72,6 +72,11 @@ def test_a_typo_is_one_edit_and_keeps_the_first_letter(queries):
 
 
 def test_a_word_is_in_one_split_by_itself_alone():
-    query = LanguageQuery("de", "exact", "stuhl", "Stuhl", (1,))
-    other = LanguageQuery("de", "inflected", "stühle", "Stuhl", (1,))
+    query = _query("de exact stuhl Stuhl", 1)
+    other = _query("de inflected stühle Stuhl", 1)
     assert query.split == other.split
+
+
+def _query(description: str, *rows: int) -> LanguageQuery:
+    language, kind, text, word = description.split()
+    return LanguageQuery(language=language, kind=kind, text=text, word=word, rows=rows)

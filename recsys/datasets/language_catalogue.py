@@ -17,7 +17,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from recsys.datasets.word_lists import DICTIONARIES, WordForms, annotations, base_letters
+from recsys.datasets.word_lists import DICTIONARIES, WordForms, base_letters, picture_names
 
 LANGUAGES = (*DICTIONARIES, "hi", "th", "ja")
 #: Written without spaces.
@@ -38,7 +38,7 @@ _THINGS = (
 _PLAIN = str.maketrans({"ł": "l", "ø": "o", "ß": "ss", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageQuery:
     """A query of one kind and the rows that it must find; `word` is the title's own."""
 
@@ -67,8 +67,8 @@ def read_language_catalogue(cache: Path, seed: int = 0) -> LanguageCatalogue:
     Raises NotFoundError where a package of word lists is missing."""
     file = cache / f"catalogue-{_VERSION}-{seed}.json"
     if not file.is_file():
-        made = _make(cache, seed)
-        file.write_text(json.dumps(asdict(made), ensure_ascii=False), encoding="utf-8")
+        catalogue = _make(cache, seed)
+        file.write_text(json.dumps(asdict(catalogue), ensure_ascii=False), encoding="utf-8")
     content = json.loads(file.read_text(encoding="utf-8"))
     queries = [LanguageQuery(**{**q, "rows": tuple(q["rows"])}) for q in content.pop("queries")]
     return LanguageCatalogue(**content, queries=queries)
@@ -120,7 +120,7 @@ def _things(language: str, cache: Path, seed: int) -> Iterator[_Thing]:
     rng = random.Random(f"{seed} {language}")
     pool = [
         (name, keywords)
-        for character, name, keywords in annotations(language, cache)
+        for character, name, keywords in picture_names(language, cache)
         if len(character) == 1 and any(low <= ord(character) < high for low, high in _THINGS)
     ]
     for name, keywords in rng.sample(pool, ITEMS_A_LANGUAGE):
@@ -168,7 +168,9 @@ class _QueryMaker:
         relevant = sorted({*own, *rows, *self._rows_of.get(text, ())})
         if len(relevant) > MAX_RELEVANT:
             return None
-        return LanguageQuery(self._language, kind, text, word, tuple(relevant))
+        return LanguageQuery(
+            language=self._language, kind=kind, text=text, word=word, rows=tuple(relevant)
+        )
 
     def _inflected(self, word: str) -> str | None:
         """One of the three most frequent forms."""

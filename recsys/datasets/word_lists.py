@@ -49,7 +49,7 @@ _HINDI = (("ा", "े"), ("ी", "ियाँ"), ("ी", "ियों"), ("�
 _SUFFIX_DEPTH = {"hu": 2, "tr": 2}
 
 
-def annotations(language: str, cache: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+def picture_names(language: str, cache: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     """The character of each picture, its name, and its keywords in their order."""
     file = npm_package(ANNOTATIONS, cache) / "annotations" / language / "annotations.json"
     entries = json.loads(file.read_text(encoding="utf-8"))["annotations"]["annotations"]
@@ -71,9 +71,9 @@ def npm_package(package: str, cache: Path) -> Path:
         partial = cache / "npm" / f"{package}.part"
         partial.mkdir(parents=True, exist_ok=True)
         command = ["npm", "pack", "--silent", package]
-        done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotFoundError(f"npm pack {package} failed: {done.stderr.strip()[-200:]}")
+        process = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise NotFoundError(f"npm pack {package} failed: {process.stderr.strip()[-200:]}")
         with tarfile.open(next(partial.glob("*.tgz"))) as archive:
             archive.extractall(partial, filter="data")
         (partial / "package").rename(folder)

@@ -18,6 +18,8 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from recsys.catalogue.changes import CatalogueLog
+from recsys.catalogue.redis import RedisCatalogueLog
+from recsys.catalogue.spool import SpooledCatalogueLog
 from recsys.catalogue.sqlite import SqliteCatalogueLog
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.completejourney import CompleteJourney
@@ -40,6 +42,8 @@ from recsys.release.checks import ReleaseLimits
 from recsys.storage.files import below
 from recsys.training.influence import OnlineConfig
 from recsys.users.recency import RecencyMean
+
+_REDIS = ("redis://", "rediss://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,15 +202,10 @@ def event_log(root: str) -> Callable[[], EventStore]:
     home by each night, and spooled below $NIGHTSHELF_SPOOL (default ~/.local/state/nightshelf)
     while the server is down."""
     path = os.environ.get("NIGHTSHELF_EVENTS") or f"{root.removeprefix('file://')}/events.sqlite"
-    if path.startswith(("redis://", "rediss://")):
-        url, prefix = _prefixed(path)
-        spool = Path(os.environ.get("NIGHTSHELF_SPOOL") or Path.home() / ".local/state/nightshelf")
-        folder = spool / hashlib.sha256(path.rpartition("@")[2].encode()).hexdigest()[:16]
-        return partial(
-            SpooledEventLog,
-            partial(ArchivedEventLog, partial(RedisEventStore, url, prefix), root),
-            folder,
-        )
+    if path.startswith(_REDIS):
+        server, folder = _redis_server(path)
+        live = partial(RedisEventStore, *server)
+        return partial(SpooledEventLog, partial(ArchivedEventLog, live, root), folder)
     if "://" in path:
         raise InputError(
             f"the event log cannot lie at {path}: set NIGHTSHELF_EVENTS to a path on a local disk"
@@ -215,11 +214,15 @@ def event_log(root: str) -> Callable[[], EventStore]:
 
 
 def catalogue_log(root: str) -> Callable[[], CatalogueLog]:
-    """The log of the catalogue's changes in the home, or where that is on no local disk beside the
-    event log (`event_log`)."""
+    """The log of the catalogue's changes: in the home, or where that is on no local disk beside the
+    event log; in the event log's Redis server where it has one (`event_log`)."""
+    events = os.environ.get("NIGHTSHELF_EVENTS", "")
+    if events.startswith(_REDIS):
+        server, folder = _redis_server(events)
+        log = partial(RedisCatalogueLog, *server)
+        return partial(SpooledCatalogueLog, log, folder / "catalogue")
     path = Path(root.removeprefix("file://")) / "catalogue.sqlite"
     if "://" in root.removeprefix("file://"):
-        events = os.environ.get("NIGHTSHELF_EVENTS", "")
         if not events or "://" in events:
             raise InputError(
                 f"the catalogue log cannot lie at {root}: set NIGHTSHELF_EVENTS to a path on a "
@@ -229,12 +232,15 @@ def catalogue_log(root: str) -> Callable[[], CatalogueLog]:
     return partial(SqliteCatalogueLog, path)
 
 
-def _prefixed(url: str) -> tuple[str, str]:
-    """The address without our own setting, and that."""
+def _redis_server(url: str) -> tuple[tuple[str, str], Path]:
+    """The address without our own setting, and that; where on this host its spools lie."""
     parts = urlsplit(url)
     settings = dict(parse_qsl(parts.query))
     prefix = settings.pop("prefix", "nightshelf")
-    return urlunsplit(parts._replace(query=urlencode(settings))), prefix
+    address = urlunsplit(parts._replace(query=urlencode(settings)))
+    spool = Path(os.environ.get("NIGHTSHELF_SPOOL") or Path.home() / ".local/state/nightshelf")
+    digest = hashlib.sha256(url.rpartition("@")[2].encode()).hexdigest()[:16]
+    return (address, prefix), spool / digest
 
 
 def completejourney(until: datetime) -> DatasetAdapter:

@@ -61,7 +61,7 @@ class Configured:
         ({"appendonly": "yes", "appendfsync": "always"}, ""),
         ({"appendonly": "no", "appendfsync": "always"}, "it has {'appendonly': 'no'}: it needs"),
         ({"maxmemory-policy": "allkeys-lru"}, "it has {'maxmemory-policy': 'allkeys-lru'}"),
-        (None, "does not tell how it keeps the event log"),
+        (None, "does not tell how it keeps the log"),
     ],
 )
 def test_a_setting_that_can_lose_events_is_warned_of(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recsys.errors import InputError, StoreDownError
-from recsys.events import spool, spool_file
+from recsys.events import backpressure, spool, spool_file
 from recsys.events.codec import encode_interaction
 from recsys.events.spool import SpooledEventLog
 from recsys.events.sqlite import SqliteEventStore
@@ -59,7 +59,7 @@ def log(tmp_path: Path) -> SwitchedLog:
 def open_spool(
     log: SwitchedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., SpooledEventLog]]:
-    monkeypatch.setattr(spool, "RETRY_S", 0.01)
+    monkeypatch.setattr(backpressure, "RETRY_S", 0.01)
     stores: list[SpooledEventLog] = []
 
     def open_one(**choices: Any) -> SpooledEventLog:

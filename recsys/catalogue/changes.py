@@ -29,12 +29,14 @@ class ItemChange:
     `fields` are valid values of `tables.ITEMS_IN` as JSON has them (times in ISO 8601), and under
     `cells.CARRIED` the pairs of attributes, a list of [name, value]. `version` orders the changes
     of an item: the shop's own number, or microseconds since 1970 of the source's time of update;
-    None: as it arrives."""
+    None: as it arrives. `accepted` is when it was accepted of one that waited for the log: without
+    a version it changes no field that changed after that."""
 
     item_id: str
     kind: Kind
     fields: Mapping[str, Any] = field(default_factory=dict)
     version: int | None = None
+    accepted: datetime | None = None
 
 
 class FieldChange(NamedTuple):
@@ -147,20 +149,21 @@ def apply_change(
 ) -> tuple[ItemState | None, ChangeResult]:
     """The item's state after the change, which would get `number`; the same state where it is not
     accepted. What every log does, in its transaction."""
+    time = change.accepted or time
     if refused := _refusal(state, change, exists):
         result = ChangeResult(refused, state.number, state.version) if state else None
         return state, result or ChangeResult(refused)
-    version = _later(state.version if state else None, change.version)
+    before = state or ItemState(item_id=change.item_id, number=number, time=time)
+    version, last = _later(before.version, change.version), max(before.time, time)
     if change.kind == "delete":
         after = ItemState(
-            item_id=change.item_id, number=number, time=time, version=version, deleted=True
+            item_id=change.item_id, number=number, time=last, version=version, deleted=True
         )
         return after, ChangeResult("accepted", number, version)
-    before = state or ItemState(item_id=change.item_id, number=number, time=time)
     changed = {
         name: FieldChange(value, number, time)
         for name, value in change.fields.items()
-        if name not in before.fields or before.fields[name].value != value
+        if name not in before.fields or _replaces(change, value, before.fields[name])
     }
     whole = before.whole or change.kind == "put"
     if state and not changed and (whole, version) == (state.whole, state.version):
@@ -168,7 +171,7 @@ def apply_change(
     after = replace(
         before,
         number=number,
-        time=time,
+        time=last,
         version=version,
         whole=whole,
         deleted=False,
@@ -206,11 +209,22 @@ def _refusal(
 ) -> Status | None:
     if state and change.version is not None and (state.version or 0) > change.version:
         return "stale"
+    if state and (state.deleted or change.kind == "delete") and _is_late(change, state.time):
+        return "unchanged" if state.deleted and change.kind == "delete" else "stale"
     if state and state.deleted:
         return {"put": None, "patch": "missing", "delete": "unchanged"}[change.kind]
     if state is None and change.kind != "put" and not exists(change.item_id):
         return "missing"
     return None
+
+
+def _replaces(change: ItemChange, value: Any, last: FieldChange) -> bool:
+    return value != last.value and not _is_late(change, last.time)
+
+
+def _is_late(change: ItemChange, time: datetime) -> bool:
+    """Whether what changed at this time was newer than the change."""
+    return change.version is None and change.accepted is not None and change.accepted < time
 
 
 def _later(own: int | None, other: int | None) -> int | None:

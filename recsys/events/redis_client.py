@@ -1,4 +1,4 @@
-"""A client of the Redis server that holds the event log: its errors as ours, and a warning where
+"""A client of the Redis server that holds the logs: its errors as ours, and a warning where
 the server may lose what it acknowledged."""
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def connect(url: str, timeout_s: float) -> Any:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
     except ImportError as error:
-        raise InputError(
-            "an event log in Redis needs redis: pip install 'nightshelf[redis]'"
-        ) from error
+        raise InputError("a log in Redis needs redis: pip install 'nightshelf[redis]'") from error
     try:
         return redis.Redis.from_url(
             url,
@@ -39,9 +37,7 @@ def connect(url: str, timeout_s: float) -> Any:
             health_check_interval=15,
         )
     except ValueError as error:
-        raise InputError(
-            f"the event log cannot lie there ({error}): give redis://HOST:PORT/0"
-        ) from error
+        raise InputError(f"the log cannot lie there ({error}): give redis://HOST:PORT/0") from error
 
 
 def call(command: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -60,16 +56,14 @@ def call(command: Callable[..., T], *arguments: Any, **options: Any) -> T:
         OSError,
     ) as error:
         raise StoreDownError(
-            f"the event log in Redis cannot be reached ({error}): is the server up?"
+            f"the log in Redis cannot be reached ({error}): is the server up?"
         ) from error
     except exceptions.ResponseError as error:
         if str(error).startswith(_UNAVAILABLE):
             raise StoreDownError(
-                f"the event log in Redis takes nothing now ({error}): see its log"
+                f"the log in Redis takes nothing now ({error}): see its log"
             ) from error
-        raise InputError(
-            f"the event log in Redis refused ({error}): see docs/operations.md"
-        ) from error
+        raise InputError(f"the log in Redis refused ({error}): see docs/operations.md") from error
     except (exceptions.DataError, UnicodeEncodeError) as error:
         raise InputError(f"none of the rows was written ({error}): check them first") from error
 
@@ -79,9 +73,7 @@ def warn_unless_durable(client: Any) -> None:
     try:
         config = call(client.config_get, *DURABLE)
     except InputError:
-        logger.warning(
-            "the Redis server does not tell how it keeps the event log: it needs %s", DURABLE
-        )
+        logger.warning("the Redis server does not tell how it keeps the log: it needs %s", DURABLE)
         return
     wrong = {
         name: config[name] for name in DURABLE if config.get(name, DURABLE[name]) != DURABLE[name]

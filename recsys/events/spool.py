@@ -1,48 +1,38 @@
-"""Back-pressure: while the event log cannot be reached, events wait in files of this host and are
-replayed when it is back.
-
-Every process writes a file of its own (`spool_file`). One whose process died is replayed by the
-next process on the host that finds it. The log detects duplicates, so what is replayed twice is
-there once."""
+"""Back-pressure of the event log: while it cannot be reached, events wait on this host
+(`backpressure`)."""
 
 from __future__ import annotations
 
 import base64
 import json
-import logging
-import os
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
-from recsys.errors import RecsysError, StoreDownError
+from recsys.errors import StoreDownError
+from recsys.events.backpressure import SpooledStore
 from recsys.events.codec import (
     decode_impression,
     decode_interaction,
     encode_impression,
     encode_interaction,
 )
-from recsys.events.spool_file import SpoolFile, orphans, read_lines
 from recsys.interfaces import AppendResult, EventStore, LogPosition, LogState, UserEvents
 from recsys.types import Impression, Interaction, PrivacyState
 
-T = TypeVar("T")
-logger = logging.getLogger(__name__)
-
-#: Seconds between two attempts to reach a log that is down, and between two reads of the privacy
-#: states of one that is up.
-RETRY_S, PRIVACY_REFRESH_S = 1.0, 30.0
+#: Seconds between two reads of the privacy states of a log that is up.
+PRIVACY_REFRESH_S = 30.0
 #: Waiting rows that `user_events` returns while the log is down.
 RECENT_EVENTS = 100_000
 
 
-class SpooledEventLog:
+class SpooledEventLog(SpooledStore):
     """An `EventStore` that accepts events while `store` is down: into a file below `folder`,
     fsynced before it returns.
 
@@ -54,16 +44,11 @@ class SpooledEventLog:
     def __init__(
         self, store: Callable[[], EventStore], folder: str | Path, limit_bytes: int = 1 << 30
     ) -> None:
-        self.store, self.folder, self.limit_bytes = store(), Path(folder), limit_bytes
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock, self._closed = threading.RLock(), threading.Event()
-        self._file = SpoolFile(self.folder)
-        self._reason, self._waiting, self._since = "", 0, 0.0
+        self.store = store()
         self._privacy_states: dict[str, PrivacyState] = {}
         self._privacy_read_at = -PRIVACY_REFRESH_S
         self._recent: dict[str, list[Interaction]] = defaultdict(list)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
+        super().__init__("event log", folder, limit_bytes)
 
     # Works while the log is down
 
@@ -78,7 +63,7 @@ class SpooledEventLog:
             if self._last_privacy_state(event.user_id).allows(event.time)
         ]
         events = [event for _, event in permitted]
-        self._spool("interactions", [row for row, _ in permitted], events)
+        self._spool("interactions", [row for row, _ in permitted], partial(self._remember, events))
         return AppendResult(len(events), 0, len(rows) - len(events))
 
     def append_impressions(self, impressions: Sequence[Impression]) -> None:
@@ -117,9 +102,7 @@ class SpooledEventLog:
         return self._last_privacy_state(user_id) if state is None else state
 
     def state(self) -> LogState:
-        with self._lock:
-            lag_s = time.time() - self._since if self._waiting else 0.0
-            return LogState(not self._reason, self._waiting, max(0.0, lag_s), self._reason)
+        return self._state()
 
     # Raises StoreDownError while the log is down
 
@@ -167,58 +150,25 @@ class SpooledEventLog:
 
     def close(self) -> None:
         """What still waits stays on the disk for the next process."""
-        self._closed.set()
-        self._thread.join()
-        with self._lock:
-            self._file.close()
+        self._close_spool()
         self.store.close()
 
-    # Up and down
+    # For the replay
 
-    def _unless_down(self, work: Callable[[], T]) -> T | None:
-        """None where the log is down. It is not tried each time: `_follow` alone does that."""
-        if self._reason:
-            return None
-        try:
-            return work()
-        except StoreDownError as error:
-            self._mark_down(error)
-            return None
+    def _ping(self) -> None:
+        self.store.end()
 
-    def _written(self, work: Callable[[], None]) -> bool:
-        """Whether the log took it."""
+    def _refresh(self) -> None:
+        if time.monotonic() - self._privacy_read_at >= PRIVACY_REFRESH_S:
+            self._privacy_states = self.store.privacy_states()
+            self._privacy_read_at = time.monotonic()
 
-        def write() -> bool:
-            work()
-            return True
+    def _remember(self, events: Sequence[Interaction]) -> None:
+        for event in events if self._waiting < RECENT_EVENTS else ():
+            self._recent[event.user_id].append(event)
 
-        return bool(self._unless_down(write))
-
-    def _if_up(self, work: Callable[[], T]) -> T:
-        if self._reason:
-            raise StoreDownError(self._reason)
-        return work()
-
-    def _mark_down(self, error: StoreDownError) -> None:
-        with self._lock:
-            if not self._reason:
-                logger.error("events wait in %s: %s", self.folder, error)
-            self._reason = str(error)
-
-    def _follow(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._adopt_orphans()
-                if self._reason:
-                    self._replay_own()
-                if time.monotonic() - self._privacy_read_at >= PRIVACY_REFRESH_S:
-                    self._privacy_states = self.store.privacy_states()
-                    self._privacy_read_at = time.monotonic()
-            except StoreDownError as error:
-                self._mark_down(error)
-            except Exception:  # a file that cannot be read must not end the thread
-                logger.exception("what waits in %s was not replayed", self.folder)
-            self._closed.wait(RETRY_S)
+    def _clear_waiting(self) -> None:
+        self._recent.clear()
 
     def _last_privacy_state(self, user_id: str) -> PrivacyState:
         """As of when the log was last read; the default where it never was: then the replay drops
@@ -229,72 +179,6 @@ class SpooledEventLog:
             return self._privacy_states.get(self.store.digest(user_id), PrivacyState())
         except StoreDownError:
             return PrivacyState()
-
-    # Writing and replaying
-
-    def _spool(self, kind: str, rows: Sequence[Any], events: Sequence[Interaction] = ()) -> None:
-        """On the disk when it returns, or not at all."""
-        if not rows:
-            return
-        line = json.dumps([kind, time.time(), list(rows)]).encode() + b"\n"
-        with self._lock:
-            if self._file.size + len(line) > self.limit_bytes:
-                raise StoreDownError(
-                    f"{self._reason}; {self._file.size:,} bytes wait in {self.folder} and more "
-                    f"than {self.limit_bytes:,} may not: bring the log back, then send it again"
-                )
-            try:
-                self._file.append(line)
-            except OSError as error:
-                raise StoreDownError(
-                    f"{self._reason}; {self.folder} takes nothing ({error}): free its disk"
-                ) from error
-            self._since = self._since if self._waiting else time.time()
-            self._waiting += len(rows)
-            for event in events if self._waiting < RECENT_EVENTS else ():
-                self._recent[event.user_id].append(event)
-            self._reason = self._reason or "the event log is back: what waits is replayed"
-
-    def _replay_own(self) -> None:
-        """In order; what comes meanwhile waits behind it. Up again when nothing waits any more."""
-        replayed = 0
-        self.store.end()  # raises where it is still down
-        while True:
-            with self._lock:
-                if replayed >= self._file.size:
-                    self._mark_up()
-                    return
-                size = self._file.size
-            lines = self._file.read(replayed, size)
-            self._replay(lines)
-            replayed += len(lines)
-
-    def _mark_up(self) -> None:
-        self._file.clear()
-        if self._waiting:
-            logger.warning("the event log is back: %d rows were replayed", self._waiting)
-        self._waiting = 0
-        self._recent.clear()
-        self._reason = ""
-
-    def _adopt_orphans(self) -> None:
-        """Replays the files of processes that died."""
-        for path, file in orphans(self.folder):
-            replayed, size = 0, os.fstat(file).st_size
-            while replayed < size and (lines := read_lines(file, replayed, size)):
-                self._replay(lines)
-                replayed += len(lines)
-            path.unlink(missing_ok=True)
-
-    def _replay(self, lines: bytes) -> None:
-        for line in lines.splitlines():
-            kind, _, rows = json.loads(line)
-            try:
-                self._write_to_store(kind, rows)
-            except StoreDownError:
-                raise
-            except RecsysError:
-                logger.exception("%d %s of %s were refused on replay", len(rows), kind, self.folder)
 
     def _write_to_store(self, kind: str, rows: list[Any]) -> None:
         if kind == "interactions":

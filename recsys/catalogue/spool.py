@@ -1,0 +1,94 @@
+"""Back-pressure of the catalogue log: while it cannot be reached, changes wait on this host
+(`backpressure`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys.catalogue.changes import CatalogueLog, ChangeResult, ItemChange, ItemState
+from recsys.events.backpressure import SpooledStore
+from recsys.interfaces import LogState
+
+logger = logging.getLogger(__name__)
+
+
+class SpooledCatalogueLog(SpooledStore):
+    """A `CatalogueLog` that accepts changes while `log` is down: into a file below `folder`,
+    fsynced before it returns. Such a change has the number 0, and whether it is refused shows when
+    the log is back.
+
+    Without a version it counts as of when it was accepted (`ItemChange.accepted`). While the log is
+    down every read raises StoreDownError. The factory is `partial(SpooledCatalogueLog,
+    partial(RedisCatalogueLog, url), folder)`."""
+
+    def __init__(
+        self, log: Callable[[], CatalogueLog], folder: str | Path, limit_bytes: int = 1 << 30
+    ) -> None:
+        self.log, self._now = log(), datetime.now(UTC)
+        super().__init__("catalogue log", folder, limit_bytes)
+
+    def append(
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+    ) -> list[ChangeResult]:
+        # Before the attempt, which may be written although its answer is lost; never backwards.
+        now = self._now = max(self._now, datetime.now(UTC))
+        results = self._unless_down(lambda: self.log.append(changes, exists))
+        if results is not None:
+            return results
+        self._spool("changes", [_row(change, now, exists(change.item_id)) for change in changes])
+        return [ChangeResult("accepted", 0, change.version) for change in changes]
+
+    def health(self) -> LogState:
+        return self._state()
+
+    def drain(self) -> int:
+        """Of this process, and of those of this host that died; others do it within a second."""
+        self._ping()
+        return self._replay_all()
+
+    def close(self) -> None:
+        """What still waits stays on the disk for the next process."""
+        self._close_spool()
+        self.log.close()
+
+    # Raises StoreDownError while the log is down
+
+    def states(self, after: int = 0, limit: int | None = None) -> list[ItemState]:
+        return self._if_up(lambda: self.log.states(after, limit))
+
+    def state(self, item_id: str) -> ItemState | None:
+        return self._if_up(lambda: self.log.state(item_id))
+
+    def end(self) -> int:
+        return self._if_up(self.log.end)
+
+    # For the replay
+
+    def _ping(self) -> None:
+        self.log.end()
+
+    def _write_to_store(self, kind: str, rows: list[Any]) -> None:
+        changes = [
+            ItemChange(**row["change"] | {"accepted": datetime.fromisoformat(row["accepted"])})
+            for row in rows
+        ]
+        existing = {row["change"]["item_id"] for row in rows if row["exists"]}
+        results = self.log.append(changes, existing.__contains__)
+        refused = [
+            f"{change.item_id!r} ({result.status})"
+            for change, result in zip(changes, results, strict=True)
+            if result.status in ("stale", "missing")
+        ]
+        if refused:
+            logger.warning(
+                "%d changes that waited were refused: %s", len(refused), ", ".join(refused[:10])
+            )
+
+
+def _row(change: ItemChange, now: datetime, exists: bool) -> dict[str, Any]:
+    own = {name: value for name, value in vars(change).items() if name != "accepted"}
+    return {"change": own, "accepted": (change.accepted or now).isoformat(), "exists": exists}

@@ -100,6 +100,30 @@ class CatalogueLogContract:
         ]
         assert log.end() == end
 
+    def test_what_a_night_may_have_replaced_is_said_anew(self, log: CatalogueLog) -> None:
+        """Its files are newer than the change, and hold another price; then the shop repeats it."""
+        first = [patch("a", price=1.0), patch("b", 7, price=1.0), delete("c")]
+        log.append(first, every)
+        assert statuses(log.append(first, every)) == ["unchanged"] * 3
+        folded = log.end()
+        again = [patch("a", price=1.0), patch("b", 7, price=1.0), patch("b", 8, price=1.0)]
+        results = log.append([*again, delete("c")], every, folded)
+        assert statuses(results) == ["accepted", "unchanged", "accepted", "accepted"]
+        states = log.states(after=folded)
+        assert [state.changed_since(folded) for state in states] == [{"price": 1.0}] * 2 + [{}]
+        repeats = [*first[:1], *again[2:], *first[2:]]
+        assert statuses(log.append(repeats, every, folded)) == ["unchanged"] * 3
+
+    def test_an_item_that_a_night_brought_back_is_there_again(self, log: CatalogueLog) -> None:
+        log.append([delete("a"), delete("b")], every)
+        assert statuses(log.append([patch("a", price=1.0)], every)) == ["missing"]
+        folded = log.end()
+        patches = [patch("a", price=1.0), patch("b", price=1.0)]
+        results = log.append(patches, lambda item_id: item_id == "a", folded)
+        assert statuses(results) == ["accepted", "missing"]
+        [state] = log.states(after=folded)
+        assert (state.deleted, state.whole, state.values()) == (False, False, {"price": 1.0})
+
     def test_states_are_in_the_order_of_their_last_change(self, log: CatalogueLog) -> None:
         log.append([patch(item_id, price=1.0) for item_id in "abcd"], every)
         log.append([patch("b", in_stock=False), patch("a", price=1.0)], every)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 from recsys.interfaces import LogState
@@ -107,13 +108,14 @@ class CatalogueLog(Protocol):
     1, with gaps: who has read up to a number misses nothing below it."""
 
     def append(
-        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool], folded: int = 0
     ) -> list[ChangeResult]:
         """Durable and seen by every opener when it returns: what is accepted survives kill -9.
 
-        All in one transaction, each change upon those before it. `exists` says of an item that the
-        log does not have whether the release has it. Idempotent: the same change again is
-        `unchanged`. Raises StoreDownError, nothing written."""
+        All in one transaction, each change upon those before it. `exists` says whether the release
+        has an item, `folded` is the number up to which its night read the log. Idempotent: the same
+        change again is `unchanged`, unless a night came between: its files may have said something
+        else. Raises StoreDownError, nothing written."""
         ...
 
     def states(self, after: int = 0, limit: int | None = None) -> list[ItemState]:
@@ -146,38 +148,32 @@ def apply_change(
     number: int,
     time: datetime,
     exists: Callable[[str], bool],
+    folded: int = 0,
 ) -> tuple[ItemState | None, ChangeResult]:
     """The item's state after the change, which would get `number`; the same state where it is not
-    accepted. What every log does, in its transaction."""
+    accepted. What every log does, in its transaction; see `CatalogueLog.append`."""
     time = change.accepted or time
+    if state and state.deleted and state.number <= folded and exists(change.item_id):
+        state = replace(state, deleted=False)  # the night's files have it again
     if refused := _refusal(state, change, exists):
         result = ChangeResult(refused, state.number, state.version) if state else None
         return state, result or ChangeResult(refused)
     before = state or ItemState(item_id=change.item_id, number=number, time=time)
-    version, last = _later(before.version, change.version), max(before.time, time)
+    version = _later(before.version, change.version)
+    after = replace(before, number=number, time=max(before.time, time), version=version)
+    accepted = ChangeResult("accepted", number, version)
     if change.kind == "delete":
-        after = ItemState(
-            item_id=change.item_id, number=number, time=last, version=version, deleted=True
-        )
-        return after, ChangeResult("accepted", number, version)
+        return replace(after, deleted=True, whole=False, fields={}), accepted
     changed = {
         name: FieldChange(value, number, time)
         for name, value in change.fields.items()
-        if name not in before.fields or _replaces(change, value, before.fields[name])
+        if _replaces(change, name, before, folded)
     }
     whole = before.whole or change.kind == "put"
     if state and not changed and (whole, version) == (state.whole, state.version):
         return state, ChangeResult("unchanged", state.number, state.version)
-    after = replace(
-        before,
-        number=number,
-        time=last,
-        version=version,
-        whole=whole,
-        deleted=False,
-        fields={**before.fields, **changed},
-    )
-    return after, ChangeResult("accepted", number, version)
+    fields = {**before.fields, **changed}
+    return replace(after, whole=whole, deleted=False, fields=fields), accepted
 
 
 def apply_changes(
@@ -187,16 +183,16 @@ def apply_changes(
     end: int,
     time: datetime,
     exists: Callable[[str], bool],
+    folded: int = 0,
 ) -> tuple[list[ItemState], list[ChangeResult]]:
     """The states that the changes made, each upon those before it, and what became of each change.
     Of `states` there is one of every item, None where the log has none; `end` is its highest
     number."""
+    apply = partial(apply_change, time=time, exists=exists, folded=folded)
     before, results = dict(states), list[ChangeResult]()
     changed: dict[str, ItemState] = {}
     for change in changes:
-        state, result = apply_change(
-            before[change.item_id], change, number=end + 1, time=time, exists=exists
-        )
+        state, result = apply(before[change.item_id], change, number=end + 1)
         results.append(result)
         if state and result.status == "accepted":
             end, before[change.item_id] = end + 1, state
@@ -218,8 +214,14 @@ def _refusal(
     return None
 
 
-def _replaces(change: ItemChange, value: Any, last: FieldChange) -> bool:
-    return value != last.value and not _is_late(change, last.time)
+def _replaces(change: ItemChange, name: str, state: ItemState, folded: int) -> bool:
+    """Whether the field gets its value of this change. The same value is said anew where a night
+    may have replaced it since."""
+    if (last := state.fields.get(name)) is None:
+        return True
+    is_repeat = change.version is not None and change.version == state.version
+    is_same = change.fields[name] == last.value and (last.number > folded or is_repeat)
+    return not is_same and not _is_late(change, last.time)
 
 
 def _is_late(change: ItemChange, time: datetime) -> bool:

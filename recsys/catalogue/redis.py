@@ -72,14 +72,14 @@ class RedisCatalogueLog:
         self._is_checked = False
 
     def append(
-        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool], folded: int = 0
     ) -> list[ChangeResult]:
         """Raises InputError where a text cannot be written."""
         self._check_server()
         if not changes:
             return []
         for _ in range(TRIES):
-            if results := self._try_append(changes, exists):
+            if results := self._try_append(changes, exists, folded):
                 return results
         raise StoreDownError(
             f"{len(changes)} changes were not written: their items were changed by others {TRIES} "
@@ -87,7 +87,7 @@ class RedisCatalogueLog:
         )
 
     def _try_append(
-        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool], folded: int
     ) -> list[ChangeResult] | None:
         """None where another writer was faster."""
         item_ids = list({change.item_id: None for change in changes})
@@ -97,7 +97,7 @@ class RedisCatalogueLog:
             for item_id, row in zip(item_ids, rows, strict=True)
         }
         after, results = apply_changes(
-            states, changes, end=PENDING, time=datetime.now(UTC), exists=exists
+            states, changes, end=PENDING, time=datetime.now(UTC), exists=exists, folded=folded
         )
         if not after:
             return results

@@ -32,14 +32,16 @@ class SpooledCatalogueLog(SpooledStore):
         super().__init__("catalogue log", folder, limit_bytes)
 
     def append(
-        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool], folded: int = 0
     ) -> list[ChangeResult]:
         # Before the attempt, which may be written although its answer is lost; never backwards.
         now = self._now = max(self._now, datetime.now(UTC))
-        results = self._unless_down(lambda: self.log.append(changes, exists))
+        results = self._unless_down(lambda: self.log.append(changes, exists, folded))
         if results is not None:
             return results
-        self._spool("changes", [_row(change, now, exists(change.item_id)) for change in changes])
+        accepted = {"accepted": now.isoformat(), "folded": folded}
+        rows = [{"change": _own(c), "exists": exists(c.item_id), **accepted} for c in changes]
+        self._spool("changes", rows)
         return [ChangeResult("accepted", 0, change.version) for change in changes]
 
     def health(self) -> LogState:
@@ -77,7 +79,7 @@ class SpooledCatalogueLog(SpooledStore):
             for row in rows
         ]
         existing = {row["change"]["item_id"] for row in rows if row["exists"]}
-        results = self.log.append(changes, existing.__contains__)
+        results = self.log.append(changes, existing.__contains__, rows[0]["folded"])
         refused = [
             f"{change.item_id!r} ({result.status})"
             for change, result in zip(changes, results, strict=True)
@@ -89,6 +91,5 @@ class SpooledCatalogueLog(SpooledStore):
             )
 
 
-def _row(change: ItemChange, now: datetime, exists: bool) -> dict[str, Any]:
-    own = {name: value for name, value in vars(change).items() if name != "accepted"}
-    return {"change": own, "accepted": (change.accepted or now).isoformat(), "exists": exists}
+def _own(change: ItemChange) -> dict[str, Any]:
+    return {name: value for name, value in vars(change).items() if name != "accepted"}

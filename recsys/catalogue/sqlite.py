@@ -40,14 +40,14 @@ class SqliteCatalogueLog:
             ) from error
 
     def append(
-        self, changes: Sequence[ItemChange], exists: Callable[[str], bool]
+        self, changes: Sequence[ItemChange], exists: Callable[[str], bool], folded: int = 0
     ) -> list[ChangeResult]:
         """Raises InputError where a text cannot be written."""
         with _sentences(self.path), self.database.transaction() as connection:
             [(end,)] = connection.execute(_END)
             states = {change.item_id: self.state(change.item_id) for change in changes}
             after, results = apply_changes(
-                states, changes, end=end, time=datetime.now(UTC), exists=exists
+                states, changes, end=end, time=datetime.now(UTC), exists=exists, folded=folded
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO states (number, item_id, state) VALUES (?, ?, ?)",

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.arrays import Histories
-from recsys.ranking.features import BLOCKS, FEATURES, NEW_DAYS, RATIO, column_names, feature_table
+from recsys.ranking.features import (
+    BLOCKS,
+    FEATURES,
+    NEW_DAYS,
+    OF_EVENTS,
+    RATIO,
+    column_names,
+    feature_table,
+)
 from recsys.ranking.item_features import (
     EVENTS,
     SMOOTHING_EXPOSURE,
@@ -336,3 +344,16 @@ def test_a_hundred_candidates_take_no_time_however_much_a_user_did() -> None:
         )
         took.append(time.perf_counter() - started)
     assert min(took) < 0.01
+
+
+def test_without_events_what_is_left_out_is_zero_and_the_same_features_are_computed() -> None:
+    """They are left out where no request of the block has an event, and computed where one has."""
+    none, some = Histories.empty(), history((0, VIEW, NOW, 9.0))
+    rows = np.concatenate([ALL, ALL])
+    alone = feature_table(tuple(FEATURES), SHELF, Context.of("search", NOW, none), ALL, {})
+    both = Context.of("search", NOW, replace(some, offsets=np.array([0, 0, 1])))
+    beside = feature_table(tuple(FEATURES), SHELF, both, rows, {})
+    np.testing.assert_array_equal(alone[0], beside[0])
+    differing = np.flatnonzero((beside[0] != beside[1]).any(axis=0))
+    assert {list(FEATURES)[at] for at in differing} <= OF_EVENTS
+    assert set(FEATURES) >= OF_EVENTS

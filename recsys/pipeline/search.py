@@ -18,7 +18,7 @@ from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_cont
 from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.item_features import Context
 from recsys.release.release import Release
-from recsys.retrieval.text.highlights import highlight_ranges
+from recsys.retrieval.text.highlights import Highlighter
 from recsys.types import (
     AttributeFilter,
     FacetCount,
@@ -108,7 +108,10 @@ class SearchPage:
                 item_of=self.release.item,
                 explore=sort == "relevance" and not query.offset and not understanding.exact,
             )
-            items = tuple(self._highlighted(item, understanding.normalised) for item in items)
+            highlighter = Highlighter(understanding.normalised, self.searcher.lexical.synonyms)
+            items = tuple(
+                replace(item, highlights=highlighter.ranges(item.item.title)) for item in items
+            )
             if query.collapse:
                 items = tuple(self._with_variants(item) for item in items)
         return items, features, len(places)
@@ -234,10 +237,6 @@ class SearchPage:
     def _with_variants(self, item: ScoredItem) -> ScoredItem:
         row = self.release.item_ids.row(item.item.item_id)
         return item if row is None else replace(item, variants=self.release.variants(row))
-
-    def _highlighted(self, item: ScoredItem, text: str) -> ScoredItem:
-        synonyms = self.searcher.lexical.synonyms
-        return replace(item, highlights=highlight_ranges(text, item.item.title, synonyms))
 
 
 def pool_of(hits: Hits) -> Pool:

@@ -51,12 +51,13 @@ class SearchChoices:
 @dataclass(frozen=True, kw_only=True)
 class Matches:
     """What a text matches in the whole catalogue, and its retrieval scores: BM25 and term coverage
-    of all items, the nearest neighbours by vector."""
+    of all items, the nearest neighbours by vector; and which of its terms no item has."""
 
     matched_I: Mask
     scores_I: Floats
     coverage_I: Floats
     nearest_N: Rows
+    missing_terms: tuple[str, ...] = ()
 
     @property
     def best_coverage(self) -> float:
@@ -167,10 +168,9 @@ class HybridSearcher:
 
         Where no item covers `min_term_coverage`, those that cover the most match, too. A text that
         is nothing but facts, such as a price, matches everything."""
-        index, synonyms = self.lexical.index, self.lexical.synonyms
-        understanding = parsed.understanding
-        scores_I = index.scores(understanding.normalised, synonyms)
-        coverage_I = index.coverage(understanding.normalised, synonyms)
+        index, understanding = self.lexical.index, parsed.understanding
+        lexical = index.match(understanding.normalised, self.lexical.synonyms)
+        scores_I, coverage_I = lexical.scores_I, lexical.coverage_I
         if self.visible_I is not None:
             scores_I[~self.visible_I] = coverage_I[~self.visible_I] = 0
         k = min(self.choices.dense_k, max(1, index.items))
@@ -187,7 +187,11 @@ class HybridSearcher:
         if self.visible_I is not None:
             matched_I &= self.visible_I
         return Matches(
-            matched_I=matched_I, scores_I=scores_I, coverage_I=coverage_I, nearest_N=nearest_N
+            matched_I=matched_I,
+            scores_I=scores_I,
+            coverage_I=coverage_I,
+            nearest_N=nearest_N,
+            missing_terms=lexical.missing,
         )
 
     def evidence(self, vector_D: Floats, rows_N: Ints, coverage_N: Floats) -> Floats:
@@ -198,8 +202,15 @@ class HybridSearcher:
         words_N = coverage_N / np.float32(self.choices.min_term_coverage)
         if self.relevance is None:
             return words_N
-        cosines_1N = self.relevance.cosines(vector_D[None], self.item_vectors_ID[rows_N])
-        return words_N + np.maximum(cosines_1N[0], 0) / np.float32(self.relevance.min_cosine)
+        items_ND, scales_N = self.item_vectors_ID[rows_N], self._item_scales_I[rows_N]
+        cosines_N = self.relevance.scaled_cosines(vector_D, items_ND, scales_N)
+        meaning_N = np.maximum(cosines_N, 0) / np.float32(self.relevance.min_cosine)
+        return np.asarray(words_N + meaning_N, np.float32)
+
+    @cached_property
+    def _item_scales_I(self) -> Floats:
+        assert self.relevance is not None
+        return self.relevance.item_scales(self.item_vectors_ID)
 
     def _partial_matches(self, scores_I: Floats, coverage_I: Floats) -> Ints:
         """The best by BM25 of the items that have at least half of the needed words, not all."""
@@ -296,9 +307,8 @@ class HybridSearcher:
         text = parsed.understanding.normalised
         if not text or parsed.understanding.exact or matches.best_coverage > 0.999:
             return ()
-        missing = self.lexical.index.missing_terms(text, self.lexical.synonyms)
-        if missing:
-            return (f"no item has {', '.join(repr(term) for term in missing)}: found without",)
+        if missing := matches.missing_terms:
+            return (f"no item has {', '.join(map(repr, missing))}: found without",)
         return ("no item has all of the words: found by most of them",)
 
 

@@ -12,6 +12,7 @@ as in `item_features`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,15 @@ def feature_table(
     `signals` are [B, N] each, by name; a signal replaces the feature of its name. What is not
     finite in them counts as unknown."""
     table_BNF = np.zeros((*rows_BN.shape, len(names)), np.float32)
-    blocks = _Blocks(item_features, context, rows_BN)
+    blocks, has_events = _Blocks(item_features, context, rows_BN), len(context.histories.items) > 0
+    for block, places in _block_places(tuple(names)).items():
+        columns, numbers = zip(*places, strict=True)
+        table_BNF[:, :, columns] = blocks[block][..., numbers]
     for column, name in enumerate(names):
         if name in signals:
             table_BNF[:, :, column] = np.nan_to_num(signals[name], nan=0.0, posinf=0.0, neginf=0.0)
-        elif name in FEATURES:
+        elif name in FEATURES and (has_events or name not in OF_EVENTS):
             table_BNF[:, :, column] = FEATURES[name](item_features, context, rows_BN)
-        elif name in _COLUMNS:
-            block, number = _COLUMNS[name]
-            table_BNF[:, :, column] = blocks[block][..., number]
     table_BNF[rows_BN < 0] = 0
     return table_BNF
 
@@ -61,6 +62,17 @@ def feature_table(
 def column_names(signals: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
     """The columns of the whole table: the signals, the features, the vector blocks."""
     return (*signals, *(name for name in FEATURES if name not in signals), *_COLUMNS)
+
+
+@lru_cache(64)
+def _block_places(names: tuple[str, ...]) -> dict[str, list[tuple[int, int]]]:
+    """Of each vector block the columns of the table, and the numbers that stand in them."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for column, name in enumerate(names):
+        if name in _COLUMNS:
+            block, number = _COLUMNS[name]
+            places.setdefault(block, []).append((column, number))
+    return places
 
 
 class _Blocks(dict[str, Floats]):
@@ -239,6 +251,8 @@ def searched_feature(item_features: ItemFeatures, context: Context, rows_BN: Row
 def intent_match_feature(item_features: ItemFeatures, context: Context, rows_BN: Rows) -> Floats:
     """1 where the item's category is, or lies below, the one that the search text was taken to ask
     for. No intent or no category: 0."""
+    if not context.intent_BL.any():
+        return np.zeros(rows_BN.shape, np.float32)
     codes_BN = item_features.categories_I[rows_BN]
     is_labelled_BN = (codes_BN >= 0) & (codes_BN < context.intent_BL.shape[1])
     padded_BL = np.pad(context.intent_BL, ((0, 0), (0, 1)))
@@ -295,6 +309,13 @@ FEATURES: Mapping[str, Feature] = {
         attribute_affinity_feature,
     )
 }
+
+#: Those of what the user did: 0 for everybody without an event.
+OF_EVENTS = frozenset((
+    "price_to_usual", "price_level", "price_change", "touched_lately", "times_touched",
+    "times_bought", "brand_affinity", "category_affinity", "attribute_affinity",
+    "session_category", "session_length", "known_user",
+))  # fmt: skip
 
 
 def _zero_unknown(values: NDArray[Any]) -> Floats:

@@ -108,12 +108,16 @@ class Release:
             ) from None
 
     def item(self, row: int) -> Item:
-        values = self.items.slice(row, 1).to_pylist()[0]
-        del values["text_hash"]
+        values = {name: column[row].as_py() for name, column in self._item_columns.items()}
         categories = tuple((values["category"] or "").split(NEXT_CATEGORY))
         values |= {"category": categories[0], "categories": tuple(filter(None, categories))}
         values["attribute_values"] = self.attributes.values(row)
         return Item(**{name: value for name, value in values.items() if value is not None})
+
+    @cached_property
+    def _item_columns(self) -> dict[str, pa.ChunkedArray]:
+        """By name; of one row five times as fast as a table of it."""
+        return {name: self.items[name] for name in self.items.column_names if name != "text_hash"}
 
     def texts(self, rows: Ints) -> list[str]:
         """The texts of these items as they were encoded."""

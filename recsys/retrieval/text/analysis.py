@@ -191,11 +191,11 @@ def _continues(character: str) -> bool:
 
 
 def _with_original_offsets(token: Token, offset: int, starts: list[int], ends: list[int]) -> Token:
-    terms = (
-        term._replace(start=starts[offset + term.start], end=ends[offset + term.end - 1])
-        for term in token.terms
-    )
-    return token._replace(terms=tuple(terms))
+    terms = [
+        Term(text, starts[offset + start], ends[offset + end - 1], is_primary)
+        for text, start, end, is_primary in token.terms
+    ]
+    return Token(token.stem, token.folded, tuple(terms), token.spelling)
 
 
 def _tokens(folded: str) -> Iterator[tuple[Token, int]]:

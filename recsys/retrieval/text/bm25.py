@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ from recsys.types import Floats, Ints, Mask, Rows
 K1, B = 0.6, 0.6
 #: Beside the arrays of bm25s: the catalogue's languages, and how it spells the words with accents.
 LANGUAGES_FILE = "languages.json"
+
+
+@dataclass(frozen=True)
+class LexicalMatches:
+    """A query over a catalogue: `scores` and `coverage` of all items, the terms that none has."""
+
+    scores_I: Floats
+    coverage_I: Floats
+    missing: tuple[str, ...]
 
 
 class LexicalIndex:
@@ -112,18 +122,22 @@ class LexicalIndex:
         languages = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         return cls(bm25s.BM25.load(folder, mmap=True), **languages)
 
+    def match(self, query: str, synonyms: Synonyms | None = None) -> LexicalMatches:
+        """All of it at once: half of the time goes into the query's expansion."""
+        terms = expand_query(query, self._vocabulary, synonyms)
+        return LexicalMatches(self._scores(terms), self._coverage(terms), _missing(terms))
+
     def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
         """[I] float32: BM25 of every item, 0 where no term matches.
 
         Each term of the query counts with the best of its alternatives in the item: itself, a
         joined, split or inflected form, a synonym, or, for the last word, a completion."""
+        return self._scores(expand_query(query, self._vocabulary, synonyms))
+
+    def _scores(self, terms: Sequence[QueryTerm]) -> Floats:
         scores_I = np.zeros(self.items, np.float32)
-        for term in expand_query(query, self._vocabulary, synonyms):
-            if len(term.alternatives) == 1 and len(term.alternatives[0].ids) == 1:
-                rows, weights = self._postings(term.alternatives[0])
-                scores_I[rows] += weights
-            elif term.alternatives:
-                scores_I += self._best(term)
+        for term in terms:
+            _add_best(scores_I, list(map(self._postings, term.alternatives)))
         return scores_I
 
     def score_rows(self, query: str, rows: Rows, synonyms: Synonyms | None = None) -> Floats:
@@ -136,20 +150,25 @@ class LexicalIndex:
         An alternative counts as the term, but for half where it may only look related: another
         ending, or a completion, of a word that the catalogue has. A term that no item has weighs
         most; 0 everywhere for a query without terms."""
-        terms = self._weighed_terms(query, synonyms)
+        return self._coverage(expand_query(query, self._vocabulary, synonyms))
+
+    def _coverage(self, terms: Sequence[QueryTerm]) -> Floats:
         covered_I = np.zeros(self.items, np.float32)
         for term in terms:
-            best_I = np.zeros(self.items, np.float32)
-            for alternative in term.alternatives:
-                rows, _ = self._postings(alternative)
-                best_I[rows] = np.maximum(best_I[rows], np.float32(alternative.coverage))
-            covered_I += np.float32(term.idf) * best_I
+            if term.idf > 0:
+                by_coverage: dict[float, list[Rows]] = {}
+                for each in term.alternatives:
+                    by_coverage.setdefault(each.coverage, []).append(self._rows_with(each.ids))
+                parts = [
+                    (np.concatenate(lists), np.float32(term.idf * coverage))
+                    for coverage, lists in by_coverage.items()
+                ]
+                _add_best(covered_I, parts)
         return np.minimum(covered_I / np.float32(sum(term.idf for term in terms) or 1), 1)
 
     def missing_terms(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
         """The query's terms of which no item has any alternative."""
-        terms = self._weighed_terms(query, synonyms)
-        return tuple(term.term for term in terms if not term.alternatives)
+        return _missing(expand_query(query, self._vocabulary, synonyms))
 
     def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
         """What each of the item's terms adds to its score, an alternative of several terms under
@@ -165,29 +184,20 @@ class LexicalIndex:
                 contributions[terms] = contributions.get(terms, 0.0) + weight
         return contributions
 
-    def _weighed_terms(self, query: str, synonyms: Synonyms | None) -> list[QueryTerm]:
-        """Those that count in the coverage."""
-        terms = expand_query(query, self._vocabulary, synonyms)
-        return [term for term in terms if term.idf > 0]
-
-    def _best(self, term: QueryTerm) -> Floats:
-        best_I = np.zeros(self.items, np.float32)
-        for alternative in term.alternatives:
-            rows, weights = self._postings(alternative)
-            best_I[rows] = np.maximum(best_I[rows], weights)
-        return best_I
-
     def _postings(self, alternative: Alternative) -> tuple[Rows, Floats]:
         """The rows that have all its terms, and what it scores there."""
         lists = [self._posting(term_id) for term_id in alternative.ids]
-        rows = reduce(
-            lambda left, right: left[np.isin(left, right, assume_unique=True)],
-            (rows for rows, _ in lists),
-        )
         if len(lists) == 1:
-            return rows, lists[0][1] * np.float32(alternative.weight)
+            [(rows, weights)] = lists
+            return rows, weights * np.float32(alternative.weight)
+        rows = self._rows_with(alternative.ids)
         parts_TN = [weights[np.searchsorted(own, rows)] for own, weights in lists]
         return rows, np.sum(parts_TN, axis=0) * np.float32(alternative.weight)
+
+    def _rows_with(self, ids: Sequence[int]) -> Rows:
+        """The rows that have all of these terms, ascending."""
+        lists = (self._posting(term_id)[0] for term_id in ids)
+        return reduce(lambda left, right: left[np.isin(left, right, assume_unique=True)], lists)
 
     def _posting(self, term_id: int) -> tuple[Rows, Floats]:
         low, high = self._indptr[term_id : term_id + 2]
@@ -196,6 +206,23 @@ class LexicalIndex:
     def _weight(self, alternative: Alternative, row: int) -> float:
         rows, weights = self._postings(alternative)
         return float(weights[rows == row].sum())
+
+
+def _add_best(total_I: Floats, parts: Sequence[tuple[Rows, Floats | np.float32]]) -> None:
+    """Adds to each row the largest of its values in the parts, none of them below 0."""
+    if len(parts) == 1:
+        [(rows, values)] = parts
+        total_I[rows] += values
+    elif parts:
+        best_I = np.zeros(len(total_I), np.float32)
+        for rows, values in parts:
+            best_I[rows] = np.maximum(best_I[rows], values)
+        rows = np.concatenate([rows for rows, _ in parts])
+        total_I[rows] += best_I[rows]  # a repeated row counts once
+
+
+def _missing(terms: Sequence[QueryTerm]) -> tuple[str, ...]:
+    return tuple(term.term for term in terms if term.idf > 0 and not term.alternatives)
 
 
 class LexicalRetriever:

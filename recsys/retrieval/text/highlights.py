@@ -13,36 +13,51 @@ Range = tuple[int, int]
 
 
 def highlight_ranges(query: str, text: str, synonyms: Synonyms | None = None) -> tuple[Range, ...]:
-    """Ranges (start, end) of the text's characters that the query's words match: disjoint, ordered.
+    """The ranges of one text: see `Highlighter`."""
+    return Highlighter(query, synonyms).ranges(text)
+
+
+class Highlighter:
+    """Ranges (start, end) of a text's characters that a query's words match: disjoint, ordered.
 
     A match is a word by its stem or with another ending, a quantity in any unit, the characters of
     a Chinese bigram, a synonym when all its words are there, words that one of the two texts joins,
     and, where the text does not have the query's last word, the words that begin with it."""
-    query_tokens, text_tokens = tokenize(query), tokenize(text)
-    terms = {term.text for token in query_tokens for term in token.terms if term.is_primary}
-    terms |= {token.stem for token in query_tokens} | set(_joined(query_tokens))
-    terms |= {form for token in query_tokens for form in inflections(token.stem)}
-    terms |= _synonym_terms(query_tokens, text_tokens, synonyms)
-    ranges = [
-        (term.start, term.end)
-        for token in text_tokens
-        for term in token.terms
-        if term.text in terms
-    ]
-    pairs = [
-        _span(pair)
-        for pair in pairwise(text_tokens)
-        if _may_be_joined(*pair) and pair[0].stem + pair[1].stem in terms
-    ]
-    ranges += [*pairs, *_completed(query_tokens, text_tokens), *_quantities(query, text)]
-    return tuple(_merged(sorted(ranges)))
 
+    def __init__(self, query: str, synonyms: Synonyms | None = None) -> None:
+        tokens = tokenize(query)
+        terms = {term.text for token in tokens for term in token.terms if term.is_primary}
+        terms |= {token.stem for token in tokens} | set(_joined(tokens))
+        terms |= {form for token in tokens for form in inflections(token.stem)}
+        self._tokens, self._terms = tokens, terms
+        self._quantities = {quantity.text for quantity in quantities_of(query)}
+        phrases = [phrase for _, _, phrase in synonyms.matches(tokens)] if synonyms else []
+        self._phrases = [
+            {term.text for token in phrase for term in token.terms if term.is_primary}
+            for phrase in phrases
+        ]
 
-def _quantities(query: str, text: str) -> Iterator[Range]:
-    same = {quantity.text for quantity in quantities_of(query)}
-    for quantity in quantities_of(text) if same else ():
-        if quantity.text in same:
-            yield quantity.start, quantity.end
+    def ranges(self, text: str) -> tuple[Range, ...]:
+        tokens = tokenize(text)
+        terms = self._terms
+        if self._phrases:
+            text_terms = {term.text for token in tokens for term in token.terms}
+            terms = terms.union(*(phrase for phrase in self._phrases if phrase <= text_terms))
+        ranges = [
+            (term.start, term.end) for token in tokens for term in token.terms if term.text in terms
+        ]
+        pairs = [
+            _span(pair)
+            for pair in pairwise(tokens)
+            if pair[0].stem + pair[1].stem in terms and _may_be_joined(*pair)
+        ]
+        ranges += [*pairs, *_completed(self._tokens, tokens), *self._quantities_of(text)]
+        return tuple(_merged(sorted(ranges)))
+
+    def _quantities_of(self, text: str) -> Iterator[Range]:
+        for quantity in quantities_of(text) if self._quantities else ():
+            if quantity.text in self._quantities:
+                yield quantity.start, quantity.end
 
 
 def _joined(tokens: Sequence[Token]) -> Iterator[str]:
@@ -55,19 +70,6 @@ def _may_be_joined(left: Token, right: Token) -> bool:
     """Two words that may be one elsewhere: mail box. Not two numbers, which are no longer
     number."""
     return not left.is_cjk and not right.is_cjk and left.stem[0].isalpha()
-
-
-def _synonym_terms(
-    query_tokens: Sequence[Token], text_tokens: Sequence[Token], synonyms: Synonyms | None
-) -> set[str]:
-    """The terms of those synonyms that the text has whole."""
-    text_terms = {term.text for token in text_tokens for term in token.terms}
-    phrases = [phrase for _, _, phrase in synonyms.matches(query_tokens)] if synonyms else []
-    terms = [
-        {term.text for token in phrase for term in token.terms if term.is_primary}
-        for phrase in phrases
-    ]
-    return set().union(*(each for each in terms if each <= text_terms))
 
 
 def _completed(query_tokens: Sequence[Token], text_tokens: Sequence[Token]) -> Iterator[Range]:

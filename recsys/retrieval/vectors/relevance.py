@@ -58,6 +58,21 @@ class DenseRelevance:
         queries_QD = _unit(queries_QD - self.query_mean_D, queries_QD)
         return np.asarray(queries_QD @ _unit(items_ND - self.item_mean_D, items_ND).T, np.float32)
 
+    def item_scales(self, items_ID: Floats) -> Floats:
+        """[I]: one over the length of each item less the mean; 0 where it has no vector."""
+        scales_I = np.zeros(len(items_ID), np.float32)
+        for start in range(0, len(items_ID), _BLOCK_ROWS):
+            items_ND = items_ID[start : start + _BLOCK_ROWS]
+            scales_I[start : start + _BLOCK_ROWS] = _scales(items_ND - self.item_mean_D, items_ND)
+        return scales_I
+
+    def scaled_cosines(self, query_D: Floats, items_ND: Floats, scales_N: Floats) -> Floats:
+        """[N]: `cosines` of one query, with the items' scales computed before."""
+        centred_D = query_D - self.query_mean_D
+        centred_D = centred_D * _scales(centred_D, query_D)
+        products_N = items_ND @ centred_D - self.item_mean_D @ centred_D
+        return np.asarray(products_N * scales_N, np.float32)
+
     def to_json(self) -> bytes:
         fields = {
             "min_cosine": self.min_cosine,
@@ -77,9 +92,14 @@ class DenseRelevance:
 
 def _unit(centred_ND: Floats, vectors_ND: Floats) -> Floats:
     """Rows of length 1; zeros where the vector was zeros or the mean."""
-    lengths_N = np.linalg.norm(centred_ND, axis=-1, keepdims=True)
-    valid_N = vectors_ND.any(axis=-1, keepdims=True) & (lengths_N > 1e-6)
-    return np.where(valid_N, centred_ND / np.where(valid_N, lengths_N, 1), 0)
+    return centred_ND * _scales(centred_ND, vectors_ND)[..., None]
+
+
+def _scales(centred_ND: Floats, vectors_ND: Floats) -> Floats:
+    """[N]: what makes each row one of length 1; 0 where the vector was zeros or the mean."""
+    lengths_N = np.linalg.norm(centred_ND, axis=-1)
+    valid_N = vectors_ND.any(axis=-1) & (lengths_N > 1e-6)
+    return np.where(valid_N, 1 / np.where(valid_N, lengths_N, 1), 0)
 
 
 def pseudowords(count: int, seed: int = 0) -> list[str]:

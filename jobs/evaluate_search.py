@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.datasets import data_folder
 from recsys.errors import RecsysError
-from recsys.evaluation import intents, languages, search, titles
+from recsys.evaluation import boundary, intents, languages, search, titles
 from recsys.evaluation.results import (
     Column,
     Criterion,
@@ -26,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--dataset", choices=("home_depot", "banking77", "taobao_types", "languages")
+        "--dataset",
+        choices=("home_depot", "home_depot_boundary", "banking77", "taobao_types", "languages"),
+        help="home_depot_boundary: of home_depot only what counts as found, for four encoders",
     )
     source.add_argument(
         "--data", type=Path, help="a folder with items.parquet and judgments.parquet"
@@ -37,6 +39,9 @@ def main() -> int:
         help="a folder for the models; existing ones are not trained again",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--validation", action="store_true", help="the boundary on queries to choose it by"
+    )
     arguments = parser.parse_args()
     started = time.perf_counter()
     try:
@@ -44,7 +49,8 @@ def main() -> int:
     except RecsysError as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 1
-    say(text_table(rows, columns(rows)))
+    if rows:
+        say(text_table(rows, columns(rows)))
     if criteria:
         say(f"\n{criteria_table(criteria)}")
     rows += [criterion.as_row() for criterion in criteria]
@@ -64,8 +70,18 @@ def evaluate_dataset(arguments: argparse.Namespace) -> tuple[list[Row], list[Cri
         return titles.evaluate_titles(say), []
     if arguments.dataset == "languages":
         return languages.evaluate_languages(models, say=say)
+    if arguments.dataset == "home_depot_boundary":
+        return [], boundary_criteria(arguments)
     folder = folder or data_folder(arguments.dataset)
-    return search.evaluate_search(folder, models, arguments.seed, say), []
+    rows = search.evaluate_search(folder, models, arguments.seed, say)
+    return rows, boundary_criteria(arguments) if arguments.dataset == "home_depot" else []
+
+
+def boundary_criteria(arguments: argparse.Namespace) -> list[Criterion]:
+    models = arguments.models or Path.home() / ".cache" / "nightshelf" / "evaluate" / "boundary"
+    split = "valid" if arguments.validation else "test"
+    folder = data_folder("home_depot")
+    return boundary.evaluate_boundary(folder, models, arguments.seed, say, split=split)
 
 
 def content_name(folder: Path) -> str:

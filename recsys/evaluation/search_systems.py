@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
@@ -14,7 +14,7 @@ from recsys.config import Setup, search_ranker
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Encoder
 from recsys.models.composition import encoder_vocabulary
-from recsys.pipeline.searcher import HybridSearcher
+from recsys.pipeline.searcher import Hits, HybridSearcher
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.retrieval.vectors.exact import ExactRetriever, top_k
@@ -109,8 +109,12 @@ class NightshelfSystem:
         self.parse, self.searcher, self.encode = parse, searcher, cached_query_encoder(encoder)
 
     def rank(self, text: str) -> Rows:
+        return self.hits(text).rows_N[:DEPTH]
+
+    def hits(self, text: str) -> Hits:
+        """All that the text finds."""
         parsed = self.parse(text)
-        return self.searcher.search(parsed, self._vector(parsed)).rows_N[:DEPTH]
+        return self.searcher.search(parsed, self._vector(parsed))
 
     def score(self, text: str, rows: Rows) -> Floats:
         parsed = self.parse(text)
@@ -146,34 +150,46 @@ def search_systems(
 ) -> dict[str, SearchSystem]:
     """Baselines, parts, and the whole system, by name: each encoder comes with its item vectors,
     `setup` with all trained parts in place."""
-    ids = catalogue.items["item_id"].to_pylist()
-    index = catalogue.lexical
-    parser = QueryParser(
-        Speller(
-            index.terms, index.frequencies, index.rows_of_term, encoder_vocabulary(setup.encoder())
-        ),
-        catalogue.codes,
-        sorted({brand for brand in catalogue.items["brand"].to_pylist() if brand}),
-        ids.__getitem__,
-    )
-    encoder, vectors_ID = tuned
-    whole = HybridSearcher(
-        lexical=LexicalRetriever(index),
-        dense=ExactRetriever("dense", vectors_ID),
-        item_vectors_ID=vectors_ID,
+    ids, encoder = catalogue.items["item_id"].to_pylist(), tuned[0]
+    parser = query_parser(catalogue, encoder_vocabulary(setup.encoder()))
+    whole = replace(
+        untrained_searcher(catalogue, *tuned),
         ranker=setup.search_ranker(),
-        text_of=lambda rows: [catalogue.texts[row] for row in rows],
-        popularity_I=np.zeros(len(ids), np.float32),
         cross_encoder=setup.cross_encoder() if setup.cross_encoder else None,
         choices=setup.search,
-        relevance=DenseRelevance.calibrate(encoder.encode_queries, vectors_ID),
     )
     plain = replace(whole, cross_encoder=None, ranker=search_ranker(hybrid_weights))
     return {
         "random": RandomSystem(len(ids)),
-        "bm25": Bm25System(index),
+        "bm25": Bm25System(catalogue.lexical),
         "dense_zero_shot": DenseSystem(*zero_shot),
         "dense_tuned": DenseSystem(*tuned),
         "hybrid": NightshelfSystem(without_understanding, plain, encoder),
         "nightshelf": NightshelfSystem(parser.parse, whole, encoder),
     }
+
+
+def query_parser(catalogue: SearchCatalogue, vocabulary: Collection[str] = ()) -> QueryParser:
+    """The understanding of queries to a catalogue; words of `vocabulary` are no typos."""
+    index, ids = catalogue.lexical, catalogue.items["item_id"].to_pylist()
+    return QueryParser(
+        Speller(index.terms, index.frequencies, index.rows_of_term, vocabulary),
+        catalogue.codes,
+        sorted({brand for brand in catalogue.items["brand"].to_pylist() if brand}),
+        ids.__getitem__,
+    )
+
+
+def untrained_searcher(
+    catalogue: SearchCatalogue, encoder: Encoder, vectors_ID: Floats
+) -> HybridSearcher:
+    """Search with an encoder as it comes, without a cross-encoder."""
+    return HybridSearcher(
+        lexical=LexicalRetriever(catalogue.lexical),
+        dense=ExactRetriever("dense", vectors_ID),
+        item_vectors_ID=vectors_ID,
+        ranker=search_ranker(),
+        text_of=lambda rows: [catalogue.texts[row] for row in rows],
+        popularity_I=np.zeros(len(catalogue.texts), np.float32),
+        relevance=DenseRelevance.calibrate(encoder.encode_queries, vectors_ID),
+    )

@@ -16,9 +16,8 @@ from recsys.pipeline.exclusion import Exclusion, find_exclusion
 from recsys.pipeline.replay import ALL, Replay
 from recsys.pipeline.rerank import FIRST, TABLE, Pool, Reranked
 from recsys.ranking.linear import WeightedSum
-from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
-from recsys.types import Filters, Floats, Impression, Query, QueryUnderstanding
-from recsys.understanding.query_parser import ParsedQuery
+from recsys.types import Filters, Floats, Impression, Query
+from tests.toy_searcher import DRILL, NARROW, VECTORS, encode, searcher
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
 ROWS = np.array([10, 11, 12, 13, 14, 15], np.int32)
@@ -259,41 +258,38 @@ def test_an_unretrieved_item_is_measured_against_the_last_of_each_full_source(
 # Searches: not matched
 
 
-def test_an_unmatched_item_has_too_few_words_and_others_are_nearer() -> None:
-    texts = ["red chair", "blue chair", "red lamp", "vase", "blue chair"]
-    lexical = LexicalRetriever(LexicalIndex.build({"title": texts}, {}))
-    vectors_ID = np.array([[0.9, 0], [0.5, 0], [0.5, 0], [0.2, 0], [0.1, 0]], np.float32)
-    searcher = SimpleNamespace(
-        choices=SimpleNamespace(min_term_coverage=0.5, max_candidates=1234, dense_k=2),
-        lexical=lexical,
-        item_vectors_ID=vectors_ID,
-        evidence=lambda vector_D, rows, coverage: vectors_ID[rows] @ vector_D + coverage,
-    )
-    understanding = QueryUnderstanding(text="red chair", normalised="red chair")
-    encoded = ParsedQuery(understanding, np.empty(0, np.int32)), np.array([1, 0], np.float32)
-    replay = replace(
-        replay_of(Query(request_id="r", text="red chair")),
-        encoded=encoded,
+def replay_of_text(text: str) -> Replay:
+    return replace(
+        replay_of(Query(request_id="r", text=text)),
+        encoded=encode(text),
         hits=SimpleNamespace(),  # type: ignore[arg-type]
     )
-    exclusion = find_exclusion(shop(searcher=searcher), replay, 3)
-    assert exclusion == Exclusion(
-        "retrieval",
-        "it has 0% of the query's words by weight (50% needed), and 3 items are nearer in meaning "
-        "(the 2 nearest may be found): 0.20 of the evidence that is needed",
-        {
-            "words": 0.0,
-            "words_needed": 0.5,
-            "nearer": 3,
-            "near": 2,
-            "evidence": pytest.approx(0.2),
-        },
+
+
+def test_an_unmatched_item_is_too_improbable() -> None:
+    over = searcher(choices=replace(NARROW, min_log_odds=-4.0))
+    exclusion = find_exclusion(shop(searcher=over), replay_of_text("red lamp"), DRILL)
+    assert exclusion.stage == "retrieval"
+    assert exclusion.reason.startswith(
+        f"it has 0% of the query's words by weight, and {exclusion.details['nearer']} items are "
+        "nearer in meaning (the 3 nearest may be found): log odds of relevance of -"
     )
-    # The nearer of two as near does not count.
-    assert find_exclusion(shop(searcher=searcher), replay, 0).stage == "depth"
-    searcher.choices.min_term_coverage = 1.1
-    assert find_exclusion(shop(searcher=searcher), replay, 1).details["nearer"] == 1
-    searcher.choices.min_term_coverage = 1.0
-    assert find_exclusion(shop(searcher=searcher), replay, 0) == Exclusion(
-        "depth", "more than 1,234 items have the words: 100% of them were not enough"
+    assert exclusion.details["log_odds"] < exclusion.details["log_odds_needed"]
+    assert exclusion.details["log_odds_needed"] >= -4.0
+    dense_I = VECTORS @ encode("red lamp")[1]
+    assert exclusion.details["nearer"] == (dense_I > dense_I[DRILL]).sum() > 0
+
+
+def test_a_text_that_fits_nothing_says_so_of_every_item() -> None:
+    exclusion = find_exclusion(shop(searcher=searcher()), replay_of_text("xqzvkj wwqplt"), 3)
+    assert 0 <= exclusion.details["fit"] < exclusion.details["fit_needed"] == 1.3
+    assert exclusion.reason.endswith(
+        f": the text fits nothing here, with {exclusion.details['fit']:.2f} of the 1.30 of words "
+        "and meaning that are needed"
     )
+
+
+def test_without_a_measure_of_meaning_words_are_needed() -> None:
+    over = replace(searcher(), relevance=None)
+    exclusion = find_exclusion(shop(searcher=over), replay_of_text("red lamp"), DRILL)
+    assert exclusion.reason.endswith("(the 3 nearest may be found): 50% of the words are needed")

@@ -40,7 +40,7 @@ DEAR = WeightedSum(
 @pytest.fixture(scope="module")
 def plain(shop_home: Path) -> Recommender:
     release, parts = Release.open(ArtifactStore(str(shop_home))), setup()
-    choices = SearchChoices(dense_k=2)
+    choices = SearchChoices(dense_k=2, min_fit=0.1, min_log_odds=-9.0, margin=100.0)
     return Recommender.over(
         release,
         parts.user_model(),
@@ -200,7 +200,8 @@ def test_not_found_by_a_search(plain: Recommender) -> None:
         plain, impression_of(plain, Query(request_id="r", k=3, text="red chair")), "i15"
     )
     assert stage == "retrieval"
-    assert "0% of the query's words by weight (50% needed)" in reason
+    assert "0% of the query's words by weight" in reason
+    assert "log odds of relevance" in reason
 
 
 def test_not_brought_by_any_source(plain: Recommender) -> None:

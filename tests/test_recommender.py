@@ -271,7 +271,7 @@ def test_scores_fall_and_features_are_logged_as_they_were_ranked(shop: Recommend
     assert impression.request_id == "r9"
     assert impression.item_ids == tuple(each.item.item_id for each in ranking.items)
     assert impression.features == ranking.features
-    assert len(impression.features) == 5
+    assert len(impression.features) == len(ranking.items) > 1
     for place, each in enumerate(ranking.items):
         assert each.sources.items() <= impression.features.row(place).items()
         assert each.sources

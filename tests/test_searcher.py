@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from tests.toy_searcher import (
     ENCODER,
     EVERYTHING,
     IDS,
+    LENIENT,
     QUERY_PARSER,
     THINGS,
     TITLES,
@@ -53,7 +56,7 @@ def test_an_item_with_less_than_half_of_the_words_is_not_found_by_them() -> None
 def test_a_code_comes_first_whatever_else_the_ranker_likes(text: str) -> None:
     hits = search(
         text,
-        searcher(ranker=BY_TASTE, choices=SearchChoices(dense_k=50), min_cosine=1e-6),
+        searcher(ranker=BY_TASTE, choices=replace(LENIENT, dense_k=50)),
         user_D=VECTORS[0],
     )
     assert hits.rows_N[0] == DRILL
@@ -123,7 +126,7 @@ def test_words_among_rubbish_find_their_items(text: str) -> None:
 
 def test_no_words_but_near_enough_is_found_by_meaning_and_said() -> None:
     """Half a word beside another: no term is the catalogue's, the trigrams are."""
-    over = searcher(choices=SearchChoices(dense_k=2), min_cosine=0.3)
+    over = searcher(choices=SearchChoices(dense_k=2), min_cosine=0.25)
     parsed = QueryParser(None, None, [], IDS.__getitem__).parse("xcarpetx")
     vector_D = ENCODER.encode_queries(["xcarpetx"])[0]
     hits = over.search(parsed, vector_D)

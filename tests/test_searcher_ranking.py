@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 
 from recsys.config import search_ranker
 from recsys.errors import InputError
-from recsys.pipeline.searcher import CROSS_ENCODER, SearchChoices
+from recsys.pipeline.searcher import CROSS_ENCODER
 from recsys.ranking.linear import LinearRanker
 from tests.toy_searcher import (
     CHARGER,
     INDEX,
-    NARROW,
+    LENIENT,
     VECTORS,
     FakeCrossEncoder,
     encode,
@@ -31,7 +32,7 @@ def order_of(cross_encoder: FakeCrossEncoder | None, **choices: Any) -> list[str
     return titles(
         search(
             "red lamp",
-            searcher(cross_encoder, SearchChoices(dense_k=3, **choices), BY_CROSS_ENCODER),
+            searcher(cross_encoder, replace(LENIENT, **choices), BY_CROSS_ENCODER),
         )
     )
 
@@ -57,7 +58,7 @@ def test_what_is_read_is_read_in_order_and_some_at_once() -> None:
 def test_a_deadline_that_has_passed_reads_nothing_and_says_so() -> None:
     cross_encoder = FakeCrossEncoder("green")
     hits = search(
-        "red lamp", searcher(cross_encoder, ranker=BY_CROSS_ENCODER), deadline=time.perf_counter()
+        "red lamp", searcher(cross_encoder, LENIENT, BY_CROSS_ENCODER), deadline=time.perf_counter()
     )
     assert cross_encoder.batches == []
     assert titles(hits) == order_of(None)
@@ -68,7 +69,7 @@ def test_a_deadline_that_has_passed_reads_nothing_and_says_so() -> None:
 def test_a_slow_cross_encoder_stops_in_between_and_the_unread_stay_in_their_order() -> None:
     deadline, choices = (
         time.perf_counter() + 0.5,
-        SearchChoices(dense_k=3, rerank_depth=7, rerank_batch=2),
+        replace(LENIENT, rerank_depth=7, rerank_batch=2),
     )
     cross_encoder = FakeCrossEncoder("nothing has this", deadline)
     hits = search("red lamp", searcher(cross_encoder, choices, BY_CROSS_ENCODER), deadline=deadline)
@@ -115,7 +116,7 @@ def test_a_row_that_is_not_found_can_be_judged() -> None:
 
 
 def test_features_and_sources_are_those_of_their_rows() -> None:
-    hits = search("red lamp", user_D=VECTORS[CHARGER])
+    hits = search("red lamp", searcher(choices=LENIENT), user_D=VECTORS[CHARGER])
     vector_D = encode("red lamp")[1]
     lexical_I = INDEX.scores("red lamp")
     for row, features, retrieved in zip(
@@ -126,7 +127,7 @@ def test_features_and_sources_are_those_of_their_rows() -> None:
         assert features == pytest.approx(expected, abs=1e-6)
         assert retrieved[0] == (lexical_I[row] > 0)
         assert retrieved.any()
-    assert hits.retrieved_NF[:, 1].sum() == NARROW.dense_k
+    assert hits.retrieved_NF[:, 1].sum() == LENIENT.dense_k
 
 
 def test_a_ranker_of_other_features_is_refused() -> None:

@@ -46,6 +46,8 @@ QUERY_PARSER = QueryParser(
 )
 #: Few by vector: what has none of the words is found by few texts.
 NARROW = SearchChoices(dense_k=3)
+#: Whatever may match does, however improbable.
+LENIENT = SearchChoices(dense_k=3, min_log_odds=-100.0, margin=100.0)
 BY_TASTE = search_ranker({"personal": 1.0, "lexical": 0.001})
 EVERYTHING = np.ones(len(TITLES), bool)
 

@@ -208,8 +208,12 @@ def foreign_queries(titles: Sequence[str], seed: int = 0) -> dict[str, list[str]
         fitting = (text for text in shuffled if not _is_in_one(text, terms_I))
         return [text for text, _ in zip(fitting, range(FOREIGN_QUERIES), strict=False)]
 
-    sources = {"made_up": partial(pseudowords, FOREIGN_QUERIES, seed + 1), "food": fresh_food}
-    sources |= {"bank": _bank_questions, "chinese": _chinese_queries}
+    sources: dict[str, Callable[[], list[str]]] = {
+        "made_up": partial(pseudowords, FOREIGN_QUERIES, seed + 1),
+        "food": fresh_food,
+        "bank": _bank_questions,
+        "chinese": _chinese_queries,
+    }
     queries = {}
     for name, texts in sources.items():
         try:
@@ -261,40 +265,42 @@ def boundary_row(
         columns.setdefault(name, []).append(value)
 
     for query in tqdm(shop.queries, "judged", disable=None, leave=False):
-        found_I, nearest_I = found_masks(system, query.text)
-        add("precision", _precision(found_I, query))
+        matched_I = system.matches(query.text).matched_I
+        nearest_I = nearest_always(system, query.text)
+        sorted_I = system.matches(query.text, sorts_by_fields=True).matched_I
+        add("precision", _precision(matched_I, query))
         add("precision/nearest_always", _precision(nearest_I, query))
-        add("recall", found_I[query.relevant].mean())
+        add("recall", matched_I[query.relevant].mean())
         add("recall/nearest_always", nearest_I[query.relevant].mean())
-        for name, mask_I in (("cheapest", found_I), ("cheapest/nearest_always", nearest_I)):
+        for name, mask_I in (("cheapest", sorted_I), ("cheapest/nearest_always", nearest_I)):
             rows = np.flatnonzero(mask_I)
             if len(rows):
                 add(name, query.own_category_I[rows[prices_I[rows].argmin()]])
-        add("refused/real", not found_I.any())
-        add("found", found_I.sum())
+        add("refused/real", not matched_I.any())
+        add("found", matched_I.sum())
+        add("found/sorted", sorted_I.sum())
     for name, texts in unsold.items():
         for text in tqdm(texts, name, disable=None, leave=False):
-            add(f"refused/{name}", not found_masks(system, text)[0].any())
+            add(f"refused/{name}", not system.matches(text).matched_I.any())
     return {name: np.array(values, np.float64) for name, values in columns.items()}
 
 
-def found_masks(system: NightshelfSystem, text: str) -> tuple[Mask, Mask]:
-    """[I] twice: what the search finds, and what it would if every item with enough of the words
-    and the 100 nearest counted."""
-    found_I = system.hits(text).matched_I
+def nearest_always(system: NightshelfSystem, text: str) -> Mask:
+    """[I]: what a search would find if every item with enough of the words and the 100 nearest
+    counted."""
     parsed, searcher = system.parse(text), system.searcher
     coverage_I = searcher.lexical.index.coverage(parsed.understanding.normalised)
     enough = min(searcher.choices.min_term_coverage, coverage_I.max(initial=0.0))
-    words_I = (coverage_I >= enough) & (enough > 0)
+    matched_I = (coverage_I >= enough) & (enough > 0)
     vector_D = system.encode(parsed.understanding.normalised)
-    words_I[top_k(vector_D[None], searcher.item_vectors_ID, 100)[0][0]] = True
-    words_I[parsed.code_rows] = True
-    return found_I, words_I
+    matched_I[top_k(vector_D[None], searcher.item_vectors_ID, 100)[0][0]] = True
+    matched_I[parsed.code_rows] = True
+    return np.asarray(matched_I, bool)
 
 
-def _precision(found_I: Mask, query: JudgedQuery) -> float:
+def _precision(matched_I: Mask, query: JudgedQuery) -> float:
     """NaN where nothing judged was found."""
-    hits, misses = found_I[query.relevant].sum(), found_I[query.irrelevant].sum()
+    hits, misses = matched_I[query.relevant].sum(), matched_I[query.irrelevant].sum()
     return float(hits / (hits + misses)) if hits + misses else float("nan")
 
 

@@ -14,7 +14,8 @@ from recsys.config import Setup, search_ranker
 from recsys.encoders.text import item_texts
 from recsys.interfaces import Encoder
 from recsys.models.composition import encoder_vocabulary
-from recsys.pipeline.searcher import Hits, HybridSearcher
+from recsys.pipeline.matching import Matches
+from recsys.pipeline.searcher import HybridSearcher
 from recsys.retrieval.text.bm25 import LexicalIndex, LexicalRetriever
 from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.retrieval.vectors.exact import ExactRetriever, top_k
@@ -109,12 +110,14 @@ class NightshelfSystem:
         self.parse, self.searcher, self.encode = parse, searcher, cached_query_encoder(encoder)
 
     def rank(self, text: str) -> Rows:
-        return self.hits(text).rows_N[:DEPTH]
-
-    def hits(self, text: str) -> Hits:
-        """All that the text finds."""
         parsed = self.parse(text)
-        return self.searcher.search(parsed, self._vector(parsed))
+        return self.searcher.search(parsed, self._vector(parsed)).rows_N[:DEPTH]
+
+    def matches(self, text: str, *, sorts_by_fields: bool = False) -> Matches:
+        """What the text finds; with `sorts_by_fields` where a price, say, gives the order."""
+        parsed = self.parse(text)
+        vector_D = self._vector(parsed)
+        return self.searcher.match(parsed, vector_D, sorts_by_fields=sorts_by_fields)
 
     def score(self, text: str, rows: Rows) -> Floats:
         parsed = self.parse(text)

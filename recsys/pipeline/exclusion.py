@@ -83,31 +83,32 @@ def _not_retrieved(first_stage: CandidatePool, row: int) -> Exclusion:
 
 
 def _not_matched(shop: Recommender, encoded: EncodedText, row: int) -> Exclusion:
-    """Of a search: the item's term coverage, and its rank by vector."""
-    searcher, text, vector_D = shop.searcher, encoded[0].understanding.normalised, encoded[1]
-    choices, lexical = searcher.choices, searcher.lexical
-    coverage = float(lexical.index.coverage(text, lexical.synonyms)[row])
-    if coverage >= choices.min_term_coverage:
-        return Exclusion(
-            "depth",
-            f"more than {choices.max_candidates:,} items have the words: {coverage:.0%} of them "
-            "were not enough",
-        )
+    """Of a search: the item's term coverage, its rank by vector, and how probably it is relevant by
+    both."""
+    searcher, vector_D = shop.searcher, encoded[1]
+    choices, matches = searcher.choices, searcher.match(*encoded)
+    coverage = float(matches.coverage_I[row])
     dense_I = searcher.item_vectors_ID @ vector_D
     nearer = int((dense_I > dense_I[row]).sum())
-    evidence = searcher.evidence(vector_D, np.array([row]), np.array([coverage], np.float32))
-    details = {
-        "words": coverage,
-        "words_needed": choices.min_term_coverage,
-        "nearer": nearer,
-        "near": choices.dense_k,
-        "evidence": float(evidence[0]),
-    }
+    details = {"words": coverage, "nearer": nearer, "near": choices.dense_k}
     reason = (
-        f"it has {coverage:.0%} of the query's words by weight ({choices.min_term_coverage:.0%} "
-        f"needed), and {nearer:,} items are nearer in meaning (the {choices.dense_k} nearest may "
-        f"be found): {evidence[0]:.2f} of the evidence that is needed"
+        f"it has {coverage:.0%} of the query's words by weight, and {nearer:,} items are nearer in "
+        f"meaning (the {choices.dense_k} nearest may be found)"
     )
+    if searcher.relevance is None:
+        reason += f": {choices.min_term_coverage:.0%} of the words are needed"
+        return Exclusion("retrieval", reason, details)
+    rows_N, judgement = searcher.judge(matches, vector_D, np.array([row]))
+    if judgement.needed == np.inf:
+        details |= {"fit": judgement.fit, "fit_needed": choices.min_fit}
+        reason += (
+            f": the text fits nothing here, with {judgement.fit:.2f} of the {choices.min_fit:.2f} "
+            "of words and meaning that are needed"
+        )
+        return Exclusion("retrieval", reason, details)
+    log_odds = float(judgement.log_odds_N[rows_N == row][0])
+    details |= {"log_odds": log_odds, "log_odds_needed": judgement.needed}
+    reason += f": log odds of relevance of {log_odds:.1f}, {judgement.needed:.1f} are needed"
     return Exclusion("retrieval", reason, details)
 
 

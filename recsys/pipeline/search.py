@@ -135,7 +135,8 @@ class SearchPage:
         user_D = None if row is None else self.release.user_vectors_UD[row]
         understanding = parsed.understanding
         with timed(stages_ms, "match"):
-            matches = self.searcher.match(parsed, vector_D)
+            by_fields = query.sort != "relevance"
+            matches = self.searcher.match(parsed, vector_D, sorts_by_fields=by_fields)
         with timed(stages_ms, "filter"):
             filters, relaxed, allowed_I = self._passed(query, understanding, matches.matched_I)
         hits = self.searcher.search(

@@ -1,9 +1,8 @@
 """Hybrid search over rows: lexical (BM25) and dense retrieval, fused by a ranker, the best
 re-ranked by a cross-encoder. `pipeline.search` makes an answer of it.
 
-What *matches* does not depend on filters, page or time: every item with enough of the query's
-terms, and the nearest neighbours by vector. So facets count what pages show, and the same search
-gives the same order on every page."""
+What *matches* (`pipeline.matching`) does not depend on filters, page or time. So facets count what
+pages show, and the same search gives the same order on every page."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from recsys.arrays import Requests
 from recsys.errors import InputError
 from recsys.interfaces import Ranker, Retriever
 from recsys.pipeline.hits import FEATURES, Hits
+from recsys.pipeline.matching import ALL_WORDS, Bounds, Judgement, Matches, RelevanceModel
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
@@ -34,34 +34,24 @@ EncodedText = tuple[ParsedQuery, Floats]
 class SearchChoices:
     """Thresholds and depths of a hybrid search: round numbers.
 
-    `min_term_coverage`: the share of the query's terms, weighted by IDF, that an item must contain
-    to be a match by its words alone; `dense_k`: nearest neighbours by vector, `partial_k`: of the
-    items with fewer words the best by BM25, which both may be matches; `max_candidates`: matches
+    Matches are judged (`matching.RelevanceModel`) among the `dense_k` nearest neighbours by vector
+    and, of the items with half of `min_term_coverage`, a share of the query's terms weighted by
+    IDF, the `words_k` best by BM25: by `min_fit`, `min_log_odds` and `margin`, `sorted_margin` for
+    a sort that puts the least relevant match first as likely as the best. Where nothing was
+    measured to judge by, items with `min_term_coverage` match; `max_candidates`: matches
     that are ranked, at most, the others behind them by BM25; `rerank_depth`: the best candidates
     that the cross-encoder scores, `rerank_batch` in one call."""
 
     min_term_coverage: float = 0.5
     dense_k: int = 100
-    partial_k: int = 1_000
+    words_k: int = 2_000
+    min_fit: float = 1.3
+    min_log_odds: float = -5.5
+    margin: float = 8.0
+    sorted_margin: float = 4.0
     max_candidates: int = 5_000
     rerank_depth: int = 50
     rerank_batch: int = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matches:
-    """What a text matches in the whole catalogue, and its retrieval scores: BM25 and term coverage
-    of all items, the nearest neighbours by vector; and which of its terms no item has."""
-
-    matched_I: Mask
-    scores_I: Floats
-    coverage_I: Floats
-    nearest_N: Rows
-    missing_terms: tuple[str, ...] = ()
-
-    @property
-    def best_coverage(self) -> float:
-        return float(self.coverage_I.max(initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -162,12 +152,13 @@ class HybridSearcher:
         scores_N = self.ranker.score(np.concatenate([features_NF, top.features_MF])[None])[0]
         return scores_N[: len(rows)]
 
-    def match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
-        """What the text matches: items with enough of its terms, or near enough by vector, or
-        with something of both; nothing where neither terms nor meaning fit.
+    def match(
+        self, parsed: ParsedQuery, vector_D: Floats, *, sorts_by_fields: bool = False
+    ) -> Matches:
+        """What the text matches by its words and meaning; nothing where neither fit.
 
-        Where no item covers `min_term_coverage`, those that cover the most match, too. A text that
-        is nothing but facts, such as a price, matches everything."""
+        With `sorts_by_fields` only what is nearly as relevant as the best. A text that is nothing
+        but facts, such as a price, matches everything."""
         index, understanding = self.lexical.index, parsed.understanding
         lexical = index.match(understanding.normalised, self.lexical.synonyms)
         scores_I, coverage_I = lexical.scores_I, lexical.coverage_I
@@ -176,50 +167,56 @@ class HybridSearcher:
         k = min(self.choices.dense_k, max(1, index.items))
         nearest = self.dense.retrieve(_dense_request(vector_D), k, self.visible_I)
         nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
-        if understanding.normalised:
-            min_coverage = min(self.choices.min_term_coverage, coverage_I.max(initial=0.0))
-            matched_I = (coverage_I >= min_coverage) & (min_coverage > 0)
-            rows_N = np.union1d(nearest_N, self._partial_matches(scores_I, coverage_I))
-            matched_I[rows_N[self.evidence(vector_D, rows_N, coverage_I[rows_N]) >= 1]] = True
-            matched_I[parsed.code_rows] = True
-        else:
-            matched_I = np.full(len(coverage_I), bool(understanding.facts))
-        if self.visible_I is not None:
-            matched_I &= self.visible_I
-        return Matches(
-            matched_I=matched_I,
+        matches = Matches(
+            matched_I=np.full(len(coverage_I), bool(understanding.facts)),
             scores_I=scores_I,
             coverage_I=coverage_I,
             nearest_N=nearest_N,
             missing_terms=lexical.missing,
         )
+        if understanding.normalised:
+            matches.matched_I[:] = self._relevant(matches, vector_D, sorts_by_fields)
+            matches.matched_I[parsed.code_rows] = True
+        if self.visible_I is not None:
+            matches.matched_I[~self.visible_I] = False
+        return matches
 
-    def evidence(self, vector_D: Floats, rows_N: Ints, coverage_N: Floats) -> Floats:
-        """[N]: the share of the needed words that each row has, plus that of the needed cosine; 1
-        makes a match.
+    def judge(
+        self, matches: Matches, vector_D: Floats, rows: Rows, *, sorts_by_fields: bool = False
+    ) -> tuple[Ints, Judgement]:
+        """How relevant the candidates are, and these rows among them."""
+        choices, coverage_I = self.choices, matches.coverage_I
+        rows_N = np.flatnonzero(coverage_I >= choices.min_term_coverage / 2)
+        if len(rows_N) > choices.words_k:
+            order_N = np.lexsort((rows_N, -matches.scores_I[rows_N], -coverage_I[rows_N]))
+            rows_N = rows_N[order_N[: choices.words_k]]
+        rows_N = np.union1d(np.union1d(rows_N, matches.nearest_N), rows)
+        bounds = Bounds(
+            min_fit=choices.min_fit,
+            min_term_coverage=choices.min_term_coverage,
+            min_log_odds=choices.min_log_odds,
+            margin=choices.sorted_margin if sorts_by_fields else choices.margin,
+        )
+        assert self._model is not None
+        return rows_N, self._model.judge(vector_D, rows_N, coverage_I[rows_N], bounds)
 
-        On Home Depot the sum finds .970 of the relevant items, of which either alone finds .904."""
-        words_N = coverage_N / np.float32(self.choices.min_term_coverage)
-        if self.relevance is None:
-            return words_N
-        items_ND, scales_N = self.item_vectors_ID[rows_N], self._item_scales_I[rows_N]
-        cosines_N = self.relevance.scaled_cosines(vector_D, items_ND, scales_N)
-        meaning_N = np.maximum(cosines_N, 0) / np.float32(self.relevance.min_cosine)
-        return np.asarray(words_N + meaning_N, np.float32)
+    def _relevant(self, matches: Matches, vector_D: Floats, sorts_by_fields: bool) -> Mask:
+        coverage_I = matches.coverage_I
+        if self._model is None:
+            enough = min(self.choices.min_term_coverage, matches.best_coverage)
+            return (coverage_I >= enough) & (enough > 0)
+        relevant_I = coverage_I >= ALL_WORDS
+        rows_N, judgement = self.judge(
+            matches, vector_D, np.empty(0, np.int32), sorts_by_fields=sorts_by_fields
+        )
+        relevant_I[rows_N] = judgement.matched_N
+        return relevant_I
 
     @cached_property
-    def _item_scales_I(self) -> Floats:
-        assert self.relevance is not None
-        return self.relevance.item_scales(self.item_vectors_ID)
-
-    def _partial_matches(self, scores_I: Floats, coverage_I: Floats) -> Ints:
-        """The best by BM25 of the items that have at least half of the needed words, not all."""
-        needed = self.choices.min_term_coverage
-        rows = np.flatnonzero((coverage_I >= needed / 2) & (coverage_I < needed))
-        if len(rows) <= self.choices.partial_k:
-            return rows
-        best_places = np.lexsort((rows, -scores_I[rows]))[: self.choices.partial_k]
-        return np.sort(rows[best_places])
+    def _model(self) -> RelevanceModel | None:
+        if self.relevance is None:
+            return None
+        return RelevanceModel(self.item_vectors_ID, self.relevance)
 
     def _candidates(
         self,

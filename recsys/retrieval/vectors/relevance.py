@@ -55,8 +55,15 @@ class DenseRelevance:
 
     def cosines(self, queries_QD: Floats, items_ND: Floats) -> Floats:
         """[Q, N]; 0 where a text or an item has no vector."""
-        queries_QD = _unit(queries_QD - self.query_mean_D, queries_QD)
-        return np.asarray(queries_QD @ _unit(items_ND - self.item_mean_D, items_ND).T, np.float32)
+        return self.centred_queries(queries_QD) @ self.centred_items(items_ND).T
+
+    def centred_queries(self, queries_QD: Floats) -> Floats:
+        """Less their mean, of unit length; zeros where there is no vector."""
+        return _unit(queries_QD - self.query_mean_D, queries_QD)
+
+    def centred_items(self, items_ND: Floats) -> Floats:
+        """Less their mean, of unit length; zeros where there is no vector."""
+        return _unit(items_ND - self.item_mean_D, items_ND)
 
     def item_scales(self, items_ID: Floats) -> Floats:
         """[I]: one over the length of each item less the mean; 0 where it has no vector."""
@@ -65,13 +72,6 @@ class DenseRelevance:
             items_ND = items_ID[start : start + _BLOCK_ROWS]
             scales_I[start : start + _BLOCK_ROWS] = _scales(items_ND - self.item_mean_D, items_ND)
         return scales_I
-
-    def scaled_cosines(self, query_D: Floats, items_ND: Floats, scales_N: Floats) -> Floats:
-        """[N]: `cosines` of one query, with the items' scales computed before."""
-        centred_D = query_D - self.query_mean_D
-        centred_D = centred_D * _scales(centred_D, query_D)
-        products_N = items_ND @ centred_D - self.item_mean_D @ centred_D
-        return np.asarray(products_N * scales_N, np.float32)
 
     def to_json(self) -> bytes:
         fields = {
@@ -92,7 +92,7 @@ class DenseRelevance:
 
 def _unit(centred_ND: Floats, vectors_ND: Floats) -> Floats:
     """Rows of length 1; zeros where the vector was zeros or the mean."""
-    return centred_ND * _scales(centred_ND, vectors_ND)[..., None]
+    return np.asarray(centred_ND * _scales(centred_ND, vectors_ND)[..., None], np.float32)
 
 
 def _scales(centred_ND: Floats, vectors_ND: Floats) -> Floats:

@@ -22,6 +22,8 @@ COVERAGE, RELATIVE_COVERAGE, LIKENESS, LIKENESS_TO_BEST, BASE = 2.7, 2.7, 0.3, 0
 BEST = 5
 #: Items that the spread of cosines is measured on.
 SAMPLE = 2_000
+#: Less than that is rounding: all items are alike.
+MIN_SPREAD = 1e-3
 ALL_WORDS = 0.999
 
 
@@ -38,7 +40,7 @@ class Matches:
 
     @property
     def best_coverage(self) -> float:
-        return float(self.coverage_I.max())
+        return float(self.coverage_I.max(initial=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class RelevanceModel:
     def _standardised(self, cosines_N: Floats, direction_D: Floats) -> Floats:
         """In standard deviations over the catalogue from its mean."""
         background_S = self._sample_SD @ direction_D
-        spread = max(float(background_S.std()), 1e-6) if len(background_S) else 1.0
+        spread = max(float(background_S.std()), MIN_SPREAD)
         return np.asarray((cosines_N - background_S.mean()) / spread, np.float32)
 
     @cached_property

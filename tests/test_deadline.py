@@ -180,7 +180,7 @@ def test_a_late_search_is_neither_ranked_again_nor_counted(
 ) -> None:
     counted: list[Any] = []
 
-    def count(release: Any, matched_I: Any, *_: Any) -> dict[str, Any]:
+    def count(release: Any, matched_I: Any, *_: Any, **__: Any) -> dict[str, Any]:
         counted.append(matched_I)
         return {"brand": ()}
 

@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from recsys.pipeline.searcher import SearchChoices
 from recsys.types import (
     SORTS,
     AttributeFilter,
@@ -33,6 +35,7 @@ from tests.generated_shop import (
     PRICES,
     WORDS,
     GeneratedShop,
+    make_shop,
     shops,
 )
 
@@ -128,7 +131,7 @@ def test_the_items_are_those_that_pass_in_the_order_that_was_asked_for(
     keys = [sort_key(shop, request["sort"], each) for each in whole.items]
     assert keys == sorted(keys)
     assert set(ids(whole)) <= set(ids(plain))
-    if everything.relaxed == plain.relaxed:
+    if everything.relaxed == plain.relaxed and not overrides(request["filters"], plain):
         assert set(ids(plain)) <= set(ids(everything))
     if request["collapse"]:
         groups = [group_of(each) for each in plain.items]
@@ -136,6 +139,16 @@ def test_the_items_are_those_that_pass_in_the_order_that_was_asked_for(
         assert len({group_of(each) for each in whole.items}) == whole.total == len(set(groups))
     else:
         assert whole.total == plain.total
+
+
+def overrides(filters: Filters, ranking: Ranking) -> bool:
+    """Whether a filter takes the place of something that the text names."""
+    assert ranking.understanding is not None
+    named = set(ranking.understanding.facts)
+    own = {each.name for each in filters.attributes}
+    if filters.min_price is not None or filters.max_price is not None:
+        own |= {"min_price", "max_price"}
+    return bool(own & named)
 
 
 def group_of(scored: ScoredItem) -> str:
@@ -198,3 +211,39 @@ def selecting(request: dict[str, Any], name: str, facet: FacetCount) -> dict[str
     others = tuple(each for each in own.attributes if each.name != name)
     chosen = replace(own, attributes=(*others, AttributeFilter(name, "eq", facet.value)))
     return {**request, "filters": chosen}
+
+
+def item(title: str, **columns: Any) -> dict[str, Any]:
+    return {"title": title, "price": 5.0} | columns
+
+
+def test_a_facet_says_what_the_price_in_the_text_leaves_of_the_other_values() -> None:
+    """Of Acme's nothing costs so little: its chairs are shown at any price, the others' are not."""
+    shop = make_shop(
+        [
+            item("chair", brand="Acme", price=300.0),
+            item("red chair", brand="O'Brannock", price=300.0),
+            item("blue chair", brand="O'Brannock", price=5.0),
+        ],
+        SearchChoices(),
+        depth=0,
+        min_cosine=0.5,
+    )
+    request = {"text": "chair under $10", "filters": Filters(brand=("Acme",))}
+    relaxed = shop.search(**request, facets=True)
+    assert (relaxed.total, len(relaxed.relaxed)) == (1, 1)
+    counts = {each.value: each.count for each in relaxed.facets["brand"]}
+    assert counts == {"Acme": 1, "O'Brannock": 1}
+
+
+def test_a_total_is_honest_behind_the_last_page_that_can_be_requested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.routes.answers.MAX_OFFSET", 7)
+    shop = make_shop([item("red chair")] * 30, SearchChoices(max_candidates=4), 0, 0.5)
+    for sort in SORTS:
+        request = {"text": "chair", "filters": Filters(), "sort": sort, "collapse": False}
+        pages = list(pages_of(shop, request, [3]))
+        assert [page.total for page in pages] == [30, 30, 30]
+        paged = [item_id for page in pages for item_id in ids(page)]
+        assert paged == ids(whole_of(shop, request))[:9]

@@ -1,8 +1,9 @@
-"""Counts of one facet over some rows: labels, ranges of numbers, yes and no."""
+"""Counts of one facet over some rows, or their products: labels, ranges of numbers, yes and
+no."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,32 +19,42 @@ MOST_RANGES = 5
 #: Borders of ranges are these times a power of ten.
 _ROUND = np.outer(10.0 ** np.arange(-2, 13), [1, 1.5, 2, 2.5, 3, 4, 5, 7.5]).ravel().round(3)
 Range = tuple[float, float]
+#: The rows that pass each reading of a request, the strictest first. A value counts where the
+#: first of them has it: that is what a search that selects it finds.
+RowsR = Sequence[Ints]
 
 
 def count_attribute(
-    columns: AttributeColumns, condition: Condition, rows: Ints, products_I: Ints | None = None
+    columns: AttributeColumns, condition: Condition, rows_R: RowsR, products_I: Ints | None = None
 ) -> tuple[FacetCount, ...]:
-    """The values of a condition's attribute among the rows; the condition selects some. With
-    `products_I` an item counts once a product."""
+    """The values of a condition's attribute; the condition selects some."""
     attribute = condition.attribute
-    owners = rows if products_I is None else products_I[rows]
     if attribute.kind == "boolean":
-        return _flags(columns.flags_I(attribute)[rows], owners, condition)
+        return _flags(columns.flags_I(attribute), condition, rows_R, products_I)
     if attribute.kind != "number":
-        return count_labels(columns.labels(attribute), rows, condition.values, products_I)
+        return count_labels(columns.labels(attribute), rows_R, condition.values, products_I)
     numbers = columns.numbers(attribute)
     lowest = min(0.0, np.floor(np.nanmin(numbers.values_V, initial=0.0)))
-    values, places = numbers.of(rows)
-    selected, unit = _selected(condition, lowest), attribute.unit or ""
-    return count_ranges(values, owners[places], selected, lowest, unit=unit)
+    values_R = []
+    for rows in rows_R:
+        values, places = numbers.of(rows)
+        values_R.append((values, owners_of(rows, products_I)[places]))
+    return count_ranges(values_R, _selected(condition, lowest), lowest, unit=attribute.unit or "")
+
+
+def owners_of(rows: Ints, products_I: Ints | None) -> Ints:
+    """What is counted: the rows, or their products."""
+    return rows if products_I is None else products_I[rows]
 
 
 def count_labels(
-    labels: Labels, rows: Ints, selected: Iterable[str], products_I: Ints | None = None
+    labels: Labels, rows_R: RowsR, selected: Iterable[str], products_I: Ints | None = None
 ) -> tuple[FacetCount, ...]:
     """The most frequent values of the rows, and those that are selected, as the catalogue spells
     them."""
-    counts_V = labels.counts(rows, products_I)
+    counts_V = np.zeros(len(labels.spellings_V), np.int64)
+    for rows in rows_R:
+        counts_V = np.where(counts_V > 0, counts_V, labels.counts(rows, products_I))
     spelled = {value.casefold(): value for value in selected}
     selected_V = {labels.value_index[folded] for folded in spelled if folded in labels.value_index}
     frequent_V = np.flatnonzero(counts_V)
@@ -62,23 +73,28 @@ def count_labels(
 
 
 def count_ranges(
-    values: NDArray[np.float64],
-    owners: Ints,
+    values_R: Sequence[tuple[NDArray[np.float64], Ints]],
     selected: Iterable[Range],
     lowest: float = 0.0,
     *,
     unit: str = "",
 ) -> tuple[FacetCount, ...]:
     """How many owners have a value within each range, both ends inclusive; the first begins at
-    `lowest`."""
-    borders, selected = range_borders(values), set(selected)
+    `lowest`. `values_R` are pairs of values and their owners."""
+    borders, selected = range_borders(values_R[-1][0]), set(selected)
     bounds = set(pairwise([lowest, *borders, np.inf])) if borders else set()
     counts = []
     for low, high in sorted(bounds | selected):
-        within = owners[(values >= low) & (values <= high)]
-        count = len(np.unique(within))
+        count = _first_count(
+            owners[(values >= low) & (values <= high)] for values, owners in values_R
+        )
         counts.append(FacetCount(range_text(low, high), count, (low, high) in selected, unit))
     return tuple(facet for facet in counts if facet.count or facet.selected)
+
+
+def _first_count(owners_R: Iterable[Ints]) -> int:
+    """How many different owners there are in the first list that has any."""
+    return next((len(np.unique(owners)) for owners in owners_R if len(owners)), 0)
 
 
 def _selected(condition: Condition, lowest: float) -> list[Range]:
@@ -92,12 +108,13 @@ def _selected(condition: Condition, lowest: float) -> list[Range]:
 
 
 def _flags(
-    flags_N: NDArray[np.int8], owners_N: Ints, condition: Condition
+    flags_I: NDArray[np.int8], condition: Condition, rows_R: RowsR, products_I: Ints | None
 ) -> tuple[FacetCount, ...]:
-    counts = [
-        FacetCount(word, len(np.unique(owners_N[flags_N == flag])), bool(flag) in condition.flags)
-        for flag, word in ((1, "true"), (0, "false"))
-    ]
+    counts = []
+    for flag, word in ((1, "true"), (0, "false")):
+        flagged = (rows[flags_I[rows] == flag] for rows in rows_R)
+        count = _first_count(owners_of(rows, products_I) for rows in flagged)
+        counts.append(FacetCount(word, count, bool(flag) in condition.flags))
     return tuple(facet for facet in counts if facet.count or facet.selected)
 
 

@@ -3,19 +3,29 @@ variants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.pipeline.facet_counts import count_attribute, count_labels, count_ranges
+from recsys.pipeline.facet_counts import (
+    count_attribute,
+    count_labels,
+    count_ranges,
+    owners_of,
+)
 from recsys.release.attributes import Condition
 from recsys.release.release import Release
 from recsys.types import SORTS, FacetCount, Filters, Floats, Ints, Mask, Rows
 
 
 def count_facets(
-    release: Release, matched_I: Mask, filters: Filters, products_I: Ints | None = None
+    release: Release,
+    matched_I: Mask,
+    filters: Filters,
+    *,
+    stricter: Sequence[Filters] = (),
+    products_I: Ints | None = None,
 ) -> dict[str, tuple[FacetCount, ...]]:
     """How many of the matches an answer would have if just one value of a facet were selected,
     the other filters being what they are: a facet's own selection does not shrink its counts.
@@ -25,21 +35,26 @@ def count_facets(
     below it ("A" counts "A / B"). A price range "10-25" is min_price=10 and max_price=25, both
     inclusive, and "25-" has no end; an item on a border counts on both sides, one without a price
     nowhere. Every attribute with `facet` has its name and is counted likewise: labels, "true" and
-    "false", or ranges of numbers in its unit. With `products_I` products are counted, not items."""
+    "false", or ranges of numbers in its unit. With `products_I` products are counted, not items.
+
+    `stricter` are what the text names besides, and nothing passed: price words that were dropped,
+    which hold again where another value is selected whose items pass them."""
     rows = np.flatnonzero(matched_I)
-    passing = _Passing(release.passing(filters, rows), rows)
-    priced = passing.without("min_price", "max_price")
-    priced = priced[~np.isnan(release.prices_I[priced])]
-    owners = priced if products_I is None else products_I[priced]
-    columns = release.attributes
+    readings = [_Passing(release.passing(each, rows), rows) for each in (*stricter, filters)]
+
+    def without(*names: str) -> list[Ints]:
+        return [passing.without(*names) for passing in readings]
+
     facets = {
-        name: count_labels(release.labels[name], passing.without(name), selected, products_I)
+        name: count_labels(release.labels[name], without(name), selected, products_I)
         for name, selected in (("category", filters.category), ("brand", filters.brand))
     }
-    facets["price"] = count_ranges(release.prices_I[priced], owners, _price_range(filters))
+    priced = [each[~np.isnan(release.prices_I[each])] for each in without("min_price", "max_price")]
+    prices = [(release.prices_I[each], owners_of(each, products_I)) for each in priced]
+    facets["price"], columns = count_ranges(prices, _price_range(filters)), release.attributes
     conditions = {each.attribute: each for each in columns.conditions(filters.attributes)}
     for attribute in (each for each in columns.attributes if each.facet):
-        remaining = passing.without(f"filter[{attribute.name}]", f"variants[{attribute.name}]")
+        remaining = without(f"filter[{attribute.name}]", f"variants[{attribute.name}]")
         condition = conditions.get(attribute) or Condition(attribute=attribute)
         facets[attribute.name] = count_attribute(columns, condition, remaining, products_I)
     return facets

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import chain
 
 import numpy as np
 
@@ -35,15 +34,19 @@ from recsys.types import (
 )
 from recsys.understanding.query_parser import ParsedQuery
 
+#: Filters, and in words what of the text they leave out.
+Reading = tuple[Filters, tuple[str, ...]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResults:
-    """The hits of a text, the filters that they pass, which of its price bounds were dropped; and
-    the hits as a pool, re-ranked."""
+    """The hits of a text, the filters that they pass, what of the text was dropped for them (in
+    words, and as the `stricter` filters that nothing passed); and the hits as a pool, re-ranked."""
 
     hits: Hits
     filters: Filters
     relaxed: tuple[str, ...]
+    stricter: tuple[Filters, ...]
     context: Context
     pool: Pool
     reranked: Reranked
@@ -125,8 +128,14 @@ class SearchPage:
             if not query.facets or skips:
                 return {}, ("facets",) if skips else ()
             products_I = self.release.products_I if query.collapse else None
-            matched_I, filters = results.hits.matched_I, results.filters
-            return count_facets(self.release, matched_I, filters, products_I), ()
+            counts = count_facets(
+                self.release,
+                results.hits.matched_I,
+                results.filters,
+                stricter=results.stricter,
+                products_I=products_I,
+            )
+            return counts, ()
 
     def results(self, query: Query, vector_D: Floats, parsed: ParsedQuery) -> SearchResults:
         """All hits, in the order that all pages share."""
@@ -138,7 +147,7 @@ class SearchPage:
             by_fields = query.sort != "relevance"
             matches = self.searcher.match(parsed, vector_D, sorts_by_fields=by_fields)
         with timed(stages_ms, "filter"):
-            filters, relaxed, allowed_I = self._passed(query, understanding, matches.matched_I)
+            reading, allowed_I, stricter = self._passed(query, understanding, matches.matched_I)
         hits = self.searcher.search(
             parsed,
             vector_D,
@@ -159,8 +168,9 @@ class SearchPage:
                 reranked = self.reranker.rerank(query, "search", pool, context)
         return SearchResults(
             hits=hits,
-            filters=filters,
-            relaxed=relaxed,
+            filters=reading[0],
+            relaxed=reading[1],
+            stricter=stricter,
             context=context,
             pool=pool,
             reranked=reranked,
@@ -185,20 +195,18 @@ class SearchPage:
 
     def _passed(
         self, query: Query, understanding: QueryUnderstanding, matched_I: Mask
-    ) -> tuple[Filters, tuple[str, ...], Mask | None]:
-        """The first of the readings that some of the matches pass, else the first one: its filters,
-        what of the text it drops, and which items pass."""
-        readings = (
-            (filters, relaxed, self.release.filter_mask(filters))
-            for filters, relaxed in self._readings(query.filters, understanding)
-        )
-        first = next(readings)
-        passed = (each for each in chain([first], readings) if _any_passes(matched_I, each[2]))
-        return next(passed, first)
+    ) -> tuple[Reading, Mask | None, tuple[Filters, ...]]:
+        """The first of the readings that some of the matches pass, else the first one; which items
+        pass it; and the filters of those before it."""
+        readings = self._readings(query.filters, understanding)
+        masks = [self.release.filter_mask(readings[0][0])]
+        for at, reading in enumerate(readings):
+            masks += [self.release.filter_mask(reading[0])] if at else []
+            if _any_passes(matched_I, masks[at]):
+                return reading, masks[at], tuple(filters for filters, _ in readings[:at])
+        return readings[0], masks[0], ()
 
-    def _readings(
-        self, own: Filters, understanding: QueryUnderstanding
-    ) -> list[tuple[Filters, tuple[str, ...]]]:
+    def _readings(self, own: Filters, understanding: QueryUnderstanding) -> list[Reading]:
         """The request's filters with the price bounds and variants that the text names, and with
         less and less of them; each with what was dropped in words."""
         facts, bounds, within = understanding.facts, dict[str, float](), own
@@ -206,7 +214,7 @@ class SearchPage:
             bounds = {
                 name: float(facts[name]) for name in ("min_price", "max_price") if name in facts
             }
-        readings: list[tuple[Filters, tuple[str, ...]]] = [(own, ())]
+        readings: list[Reading] = [(own, ())]
         if bounds:
             low, high = bounds.get("min_price"), bounds.get("max_price")
             within = replace(own, min_price=low, max_price=high)

@@ -188,7 +188,7 @@ def _values(column: pa.Array) -> tuple[Ints, pa.Array]:
     if _is_plain(column.type):
         return np.arange(len(column)), _texts(column)
     entries = [
-        (row, text) for row, cell in enumerate(column.to_pylist()) for _, text in _walk("", cell)
+        (row, text) for row, cell in enumerate(column.to_pylist()) for _, text in walk_pairs(cell)
     ]
     rows, texts = zip(*entries, strict=True) if entries else ((), ())
     return np.array(rows, np.int64), pa.array(texts, pa.string())
@@ -258,11 +258,16 @@ def _json(text: str) -> Any:
 def _walked(cells: Any) -> tuple[Ints, pa.Array, pa.Array]:
     rows, names, values = list[int](), list[str](), list[str]()
     for row, cell in cells:
-        for name, value in _walk("", cell):
+        for name, value in walk_pairs(cell):
             rows.append(row)
             names.append(name)
             values.append(value)
     return np.array(rows, np.int64), pa.array(names, pa.string()), pa.array(values, pa.string())
+
+
+def walk_pairs(cell: Any) -> Iterator[tuple[str, str]]:
+    """Names and values in what JSON has for the attributes of an item, in whatever form."""
+    return _walk("", cell)
 
 
 def _walk(name: str, cell: Any) -> Iterator[tuple[str, str]]:

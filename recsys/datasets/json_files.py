@@ -73,7 +73,7 @@ class JsonFile:
         """Columns of the types that Arrow infers."""
         records = [record for record, _ in self._rows if record is not None]
         names = [self.names[column] for column in columns]
-        arrays = [_to_column([record.get(name) for record in records]) for name in names]
+        arrays = [to_column([record.get(name) for record in records]) for name in names]
         lines = {n: text for n, (record, text) in enumerate(self._rows) if record is None}
         return insert_malformed(pa.table(arrays, names), lines).slice(start, rows)
 
@@ -171,8 +171,8 @@ def _parse_one_by_one(text: str) -> Iterator[Any]:
             position = stop
 
 
-def _to_column(values: list[Any]) -> pa.Array:
-    """As Arrow infers it; values of several types as texts."""
+def to_column(values: list[Any]) -> pa.Array:
+    """A column as Arrow infers it; values of several types as texts."""
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError):

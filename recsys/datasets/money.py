@@ -67,6 +67,12 @@ def parse_money(text: str) -> Money | None:
     return _number(number, match["sign"].replace("+", ""), currency.upper())
 
 
+def is_beyond_doubt(text: str) -> bool:
+    """Whether a text is an amount that no other cell of its column could make another one."""
+    text = text.strip()
+    return bool(re.match(_PLAIN, text)) and not re.match(_DOUBTFUL, text)
+
+
 def _plain_digit(character: str) -> str:
     digit = unicodedata.decimal(character, None)
     return character if digit is None else str(digit)

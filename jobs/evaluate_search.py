@@ -74,7 +74,9 @@ def evaluate_dataset(arguments: argparse.Namespace) -> tuple[list[Row], list[Cri
         return [], boundary_criteria(arguments)
     folder = folder or data_folder(arguments.dataset)
     rows = search.evaluate_search(folder, models, arguments.seed, say)
-    return rows, boundary_criteria(arguments) if arguments.dataset == "home_depot" else []
+    if arguments.dataset != "home_depot":
+        return rows, []
+    return rows, [search.code_criterion(rows[-1]), *boundary_criteria(arguments)]
 
 
 def boundary_criteria(arguments: argparse.Namespace) -> list[Criterion]:

@@ -22,7 +22,13 @@ from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.transformer import TransformerEncoder
 from recsys.evaluation import intents, search, titles
 from recsys.evaluation.results import text_table
-from recsys.evaluation.search import identifier_hits, sample_codes, search_scores
+from recsys.evaluation.search import (
+    identifier_hits,
+    part_hits,
+    sample_code_parts,
+    sample_codes,
+    search_scores,
+)
 from recsys.evaluation.search_systems import SearchCatalogue, SearchSystem, search_systems
 from recsys.learning.search import SearchRecipe
 from recsys.tables import ITEMS_IN
@@ -100,7 +106,15 @@ def test_the_contenders_are_floors_parts_and_the_whole(every: dict[str, SearchSy
     ]
 
 
-WITH_INTERVAL = ["recall@10", "recall@100", "ndcg@10", "mrr", "recall@10/typo", "identifier@1"]
+WITH_INTERVAL = [
+    "recall@10",
+    "recall@100",
+    "ndcg@10",
+    "mrr",
+    "recall@10/typo",
+    "identifier@1",
+    "code_part@10",
+]
 
 
 def test_every_contender_has_every_column(measured: dict[str, dict[str, float]]) -> None:
@@ -205,6 +219,18 @@ def test_the_first_item_must_have_the_code(shelf: SearchCatalogue) -> None:
     assert identifier_hits(First(0, 1), shelf, codes).tolist() == [1, 0, 0]
     assert identifier_hits(First(1, 0), shelf, codes).tolist() == [0, 1, 1]
     assert identifier_hits(First(), shelf, codes).tolist() == [0, 0, 0]
+    assert part_hits(First(0, 1), shelf, [("x", code) for code in codes]).tolist() == [1, 1, 0]
+
+
+def test_parts_of_codes_are_cut_from_them() -> None:
+    titles = ["Pump AB123456", "Lamp KVX9TN450", "Cord 1500mah", "Tap WX10193"]
+    shelf = SearchCatalogue.of(items(titles))
+    parts = sample_code_parts(shelf, 10)
+    assert {code for _, code in parts} <= {"ab123456", "kvx9tn450", "wx10193"}
+    assert parts
+    for part, code in parts:
+        assert part in code
+        assert 5 <= len(part) < len(code)
 
 
 @pytest.mark.parametrize("name", ["bm25", "dense_tuned", "hybrid", "nightshelf"])

@@ -214,3 +214,45 @@ def test_a_part_of_too_many_codes_names_none():
     many = codes_of([(f"SKU-AB{row:04}", "Cup") for row in range(200)])
     assert many.lookup("ab000")[0].tolist() == list(range(10))
     assert many.lookup("skuab0")[0].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("vx-tn4", [0]),  # inside
+        ("kvx tn45", [0]),  # spaces for dashes
+        ("ＫＶＸ-ＴＮ450", [0]),
+        ("ns114", [2, 3]),
+        ("5-mm2 tape", []),
+        ("10100", []),  # round: a quantity
+        ("10193691", [1]),
+        ("4006381333", []),  # a GTIN has no neighbours
+        ("KVX-RED", [2]),  # letters alone
+    ],
+)
+def test_inside_of_a_code(query, rows):
+    items = [
+        ("KVX-TN450", "Toner 4006381333931"),
+        ("W10193691", "Tap X10100"),
+        ("KT-INS114-RED", "Cup"),
+        ("KT-INS114-BLUE", "Cup"),
+    ]
+    items[2:2] = [("KVX-RED", "Ribbon")] if query == "KVX-RED" else []
+    assert codes_of(items).lookup(query)[0].tolist() == rows
+
+
+def test_variants_of_a_code_go_on_from_it():
+    items = [("KT-INS114", "Cup"), *PARTS, ("GX200", "a"), ("GX2000", "b"), ("GX200B", "c")]
+    codes = codes_of(items)
+    assert codes.lookup("kt-ins114") == ([0], True)
+    assert codes.variants("kt ins114").tolist() == [3, 4]
+    assert codes.variants("gx200").tolist() == [9], "GX2000 is another machine"
+    assert codes.variants("gx2000b").tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("kvx-tn45o", "kvx-tn450"), ("ko-1", None), ("kvx-tn450", None), ("lamp", None)],
+)
+def test_the_letter_o_for_a_zero(query, code):
+    assert codes_of(PARTS).respelled(query) == code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from recsys.config import Setup, tiny
 from recsys.datasets.judged_catalogue import JudgedCatalogue, read_judged_catalogue
 from recsys.datasets.judgments import JudgedPairs
 from recsys.encoders import minilm
+from recsys.evaluation.results import Criterion
 from recsys.evaluation.search_systems import DEPTH, SearchCatalogue, SearchSystem, search_systems
 from recsys.intervals import bootstrap_mean
 from recsys.metrics import Values, graded_ndcg, mean, recall_at_k, reciprocal_rank
@@ -25,11 +27,13 @@ from recsys.ranking.cross_encoder import bert_tiny
 from recsys.training import FUSION
 from recsys.training.vectors import item_vectors
 from recsys.types import Rows
-from recsys.understanding.codes import codes_of_item
+from recsys.understanding.codes import codes_of_item, is_measure
 from recsys.understanding.synthetic_typos import add_typos
 
 #: Codes that are searched for `identifier@1`.
 CODES = 300
+#: Characters of a part of a code, at least, and the items among which its code must be.
+PART_LENGTH, PAGE = 5, 10
 Say = Callable[[str], None]
 
 
@@ -102,7 +106,8 @@ def search_scores(
 
     Recall and MRR are of the relevant items (grade 0.75 and better) in the full index; nDCG@10
     ranks only the judged items, gain 4^grade - 1. "/typo": every query with one edit in one word.
-    identifier@1: the share of `codes` whose first item has the code. Latencies are of one query at
+    identifier@1: the share of `codes` whose first item has the code; code_part@10: of parts of
+    codes, whether one of the first ten has it. Latencies are of one query at
     a time, encoding included."""
     rows_QK, seconds_Q = _rank_all(system, test.queries, "as typed")
     typed_QK, _ = _rank_all(system, add_typos(test.queries, seed), "typos")
@@ -118,6 +123,7 @@ def search_scores(
         "mrr": reciprocal_rank(rows_QK, *truth),
         "recall@10/typo": recall_at_k(typed_QK, *truth, 10),
         "identifier@1": identifier_hits(system, catalogue, codes),
+        "code_part@10": part_hits(system, catalogue, sample_code_parts(catalogue, CODES)),
     }
     row = {
         name: number
@@ -127,6 +133,13 @@ def search_scores(
     lost = 1 - row["recall@10/typo"] / row["recall@10"] if row["recall@10"] else float("nan")
     p50, p95 = np.quantile(seconds_Q, [0.5, 0.95]) * 1000
     return {**row, "recall@10/lost_to_typo": lost, "p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def code_criterion(row: Mapping[str, Any]) -> Criterion:
+    """Half a code, first or on the first page, of a system's row."""
+    name = "code_part@10"
+    low, high = row[f"{name}/low"], row[f"{name}/high"]
+    return Criterion(name=name, value=row[name], interval=(low, high), floor=0.90, goal=0.97)
 
 
 def sample_codes(catalogue: SearchCatalogue, count: int, seed: int = 0) -> list[str]:
@@ -145,21 +158,50 @@ def sample_codes(catalogue: SearchCatalogue, count: int, seed: int = 0) -> list[
     return [ordered[at] for at in np.random.default_rng(seed).permutation(len(ordered))[:count]]
 
 
+def sample_code_parts(
+    catalogue: SearchCatalogue, count: int, seed: int = 0
+) -> list[tuple[str, str]]:
+    """Pairs (part, code): of codes in titles, no measures, a prefix or an inner part, equally
+    often, of PART_LENGTH characters and more."""
+    rng, parts = np.random.default_rng(seed), list[tuple[str, str]]()
+    for code in sample_codes(catalogue, sys.maxsize, seed):
+        if len(code) <= PART_LENGTH or is_measure(code):
+            continue
+        low = int(rng.integers(1, len(code) - PART_LENGTH + 1)) if len(parts) % 2 else 0
+        high = int(rng.integers(low + PART_LENGTH, len(code) + bool(low)))
+        part = code[low:high]
+        if any(map(str.isdigit, part)) and not len(catalogue.codes.rows(part)):
+            parts.append((part, code))
+        if len(parts) == count:
+            break
+    return parts
+
+
+def part_hits(
+    system: SearchSystem, catalogue: SearchCatalogue, parts: Sequence[tuple[str, str]]
+) -> Values:
+    """For each pair (part, code), whether the first PAGE items for the part have one with the
+    code."""
+    hits = [
+        float(any(code in _codes_of(catalogue, row) for row in system.rank(part)[:PAGE].tolist()))
+        for part, code in _progress(parts, "parts of codes")
+    ]
+    return np.array(hits)
+
+
+def _codes_of(catalogue: SearchCatalogue, row: int) -> set[str]:
+    item_id, title = (catalogue.items[name][row].as_py() for name in ("item_id", "title"))
+    return codes_of_item(item_id, title or "")
+
+
 def identifier_hits(
     system: SearchSystem, catalogue: SearchCatalogue, codes: Sequence[str]
 ) -> Values:
     """For each code, whether the first item has it as its id or in its title."""
-    ids, titles = catalogue.items["item_id"], catalogue.items["title"]
-    hits = []
-    for code in _progress(codes, "codes"):
-        rows = system.rank(code)
-        first = int(rows[0]) if len(rows) else None
-        own = (
-            codes_of_item(ids[first].as_py(), titles[first].as_py() or "")
-            if first is not None
-            else set()
-        )
-        hits.append(float(code in own))
+    hits = [
+        float(any(code in _codes_of(catalogue, row) for row in system.rank(code)[:1].tolist()))
+        for code in _progress(codes, "codes")
+    ]
     return np.array(hits)
 
 

@@ -281,12 +281,14 @@ class HybridSearcher:
         return ()
 
     def _rank(self, candidates: _Candidates, matches: Matches, parsed: ParsedQuery) -> Hits:
-        """The candidates in order: those that a code identifies, then the others, each by score,
-        ties by row; behind them the rest, with scores that fall by 1 and mean nothing else."""
+        """The candidates in order: those that a code identifies, its variants, the others, each by
+        score, ties by row; behind them the rest, whose scores fall by 1 and mean nothing else."""
         rows_M, rest_R = candidates.rows_M, candidates.rest_R
         scores_M = self.ranker.score(candidates.features_MF[None])[0]
         first = parsed.code_rows if parsed.understanding.exact else rows_M[:0]
-        order_M = np.lexsort((rows_M, -scores_M, ~np.isin(rows_M, first)))
+        others_M = ~np.isin(rows_M, first)
+        others_M |= np.isin(rows_M, parsed.variant_rows)
+        order_M = np.lexsort((rows_M, -scores_M, ~np.isin(rows_M, first), others_M))
         below_R = scores_M.min(initial=0) - 1 - np.arange(len(rest_R), dtype=np.float32)
         words_RF = np.zeros((len(rest_R), len(FEATURES)), np.float32)
         words_RF[:, 0] = matches.scores_I[rest_R]

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ DISTINCTIVE_DIGITS = 8
 DASHED_DIGITS = 5
 #: Part of a code is searched for when it has this many characters, and is in this few items.
 MIN_PART_LENGTH, MAX_PART_ITEMS = 5, 100
-#: An item id of capitals alone has this many: fewer are words.
+#: An item id of capitals alone has this many letters: fewer are words.
 MIN_LETTERS = 4
 #: Before the ends of codes, and before ids without a digit, in the index of codes.
 _END, _LETTERS = "~", "="
@@ -42,7 +43,10 @@ _INNER = str.maketrans("", "", "-./#_")
 _SEPARATOR = re.compile("[-./#_]+")
 _PART = re.compile(rf"[^\W_{CJK}](?:[^\W{CJK}]|[-./#])*")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
+#: Of four digits and more there are no seconds and teeth, and an x at the end stands alone.
+_NO_MEASURE = re.compile(r"\d{4,}[st]|.*[^\W\d_]x")
 _FRACTION = re.compile(r"\d+/\d")
+_LETTER = re.compile(r"[^\W\d_]")
 _UNIT = re.compile(
     r"x?(?:x|by|to|h|w|d|l|in|inch|inches|ft|foot|feet|yd|mm|cm|m|km|mil|lb|lbs|oz|g|kg|mg"
     r"|gal|gallon|qt|quart|pt|ml|l|cl|v|volt|volts|vac|vdc|kw|kwh|watt|watts|a|amp|amps|ah|mah|wh"
@@ -58,7 +62,7 @@ class CodeIndex:
     a GTIN (8, 12, 13 or 14 digits with a valid check digit; leading zeros do not count), letters
     and digits together, or digits with a dash between. An id of capitals alone is one as a whole
     query. Of a code with - . / # _ inside each end is kept too: part of a code is found by what
-    begins with it."""
+    begins with it, else by what has it inside."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -118,38 +122,79 @@ class CodeIndex:
         distinctive = (rows for rows in map(self.rows, parts) if len(rows) <= DISTINCTIVE_ITEMS)
         return _union(distinctive), False
 
+    def variants(self, query: str) -> Rows:
+        """Of a query that is a code, the items whose codes go on from it, by a letter after a digit
+        or a digit after a letter: KT-INS114-RED of KT-INS114, no GX2000 of GX200."""
+        bare = _bare("".join(query.split()))
+        if len(bare) < MIN_PART_LENGTH or bare.isdigit():
+            return _NO_ROWS
+        rows = _union(
+            self._rows_at(index)
+            for index in self._keys_from(bare)
+            if (next_one := str(self._codes[index])[len(bare) : len(bare) + 1])
+            and next_one.isdigit() != bare[-1].isdigit()
+        )
+        rows = np.setdiff1d(rows, self.lookup(query)[0]).astype(np.int32)
+        return rows if len(rows) <= MAX_PART_ITEMS else _NO_ROWS
+
+    def respelled(self, query: str) -> str | None:
+        """A code that the query is with O for 0, or 0 for O; None where the catalogue has none, or
+        more than one."""
+        if len(query.split()) != 1 or not _is_long(query):
+            return None
+        swapped = {query.replace(*pair) for pair in (("o", "0"), ("0", "o"))} - {query}
+        codes = [code for code in sorted(swapped) if len(self.rows(code))]
+        return codes[0] if len(codes) == 1 else None
+
     def _whole(self, token: str) -> Rows:
         bare = _bare(token)
         for rows in (self.rows(token), self._rows_of(_LETTERS + bare)):
             if len(rows):
                 return rows
-        # Eight digits and more are a GTIN: a wrong one has no neighbours.
-        is_part = len(bare) >= MIN_PART_LENGTH and _has_digit(bare) and not is_measure(token)
-        if not is_part or (bare.isdigit() and len(bare) >= DISTINCTIVE_DIGITS):
+        return _NO_ROWS if is_measure(token) else self._part(bare)
+
+    def _part(self, bare: str) -> Rows:
+        """The items with a code that begins with this, or whose end after a dash does; else those
+        with one that has it inside. A number of eight digits and more is a GTIN: a wrong one has
+        no neighbours, but codes with letters may have it inside; a round one is a quantity."""
+        if len(bare) < MIN_PART_LENGTH or not _has_digit(bare):
             return _NO_ROWS
-        rows = _union(self._rows_from(prefix) for prefix in (bare, _END + bare))
+        rows, is_number = _NO_ROWS, bare.isdigit()
+        if not is_number or len(bare) < DISTINCTIVE_DIGITS:
+            keys = (at for key in (bare, _END + bare) for at in self._keys_from(key))
+            rows = _union(map(self._rows_at, keys))
+        if not len(rows) and not (is_number and bare.endswith("00")):
+            inside = np.flatnonzero(pc.match_substring(self._codes, bare)).tolist()
+            lettered = (at for at in inside if _LETTER.search(str(self._codes[at])))
+            rows = _union(map(self._rows_at, islice(lettered, MAX_PART_ITEMS + 1)))
         return rows if len(rows) <= MAX_PART_ITEMS else _NO_ROWS
 
-    def _rows_from(self, prefix: str) -> Rows:
-        """The items with a key that begins with the prefix, of the first keys MAX_PART_ITEMS."""
+    def _keys_from(self, prefix: str) -> range:
+        """Where the keys that begin with the prefix are, of more than MAX_PART_ITEMS the first."""
         low = bisect_left(range(len(self)), prefix, key=lambda index: str(self._codes[index]))
-        keys = range(low, min(low + MAX_PART_ITEMS + 1, len(self)))
-        return _union(
-            self._rows[self._starts[at] : self._starts[at + 1]]
-            for at in keys
-            if str(self._codes[at]).startswith(prefix)
-        )
+        high = low
+        while high < len(self) and high - low <= MAX_PART_ITEMS:
+            if not str(self._codes[high]).startswith(prefix):
+                break
+            high += 1
+        return range(low, high)
+
+    def _rows_at(self, index: int) -> Rows:
+        return self._rows[self._starts[index] : self._starts[index + 1]]
 
     def _spaced(self, tokens: Sequence[str]) -> Rows:
+        """Of a code with spaces for its dashes, or of part of one: no long words then."""
         joined = "-".join(tokens)
-        is_code = 0 < len(joined) <= MAX_LENGTH and not is_measure(joined)
-        return self.rows(joined) if is_code else _NO_ROWS
+        if not 0 < len(joined) <= MAX_LENGTH or is_measure(joined):
+            return _NO_ROWS
+        rows, is_part = self.rows(joined), all(_is_short(token) for token in tokens)
+        return self._part(_bare(joined)) if is_part and not len(rows) else rows
 
     def _rows_of(self, key: str) -> Rows:
         index = bisect_left(range(len(self)), key, key=lambda index: str(self._codes[index]))
         if index == len(self) or str(self._codes[index]) != key:
             return _NO_ROWS
-        return self._rows[self._starts[index] : self._starts[index + 1]]
+        return self._rows_at(index)
 
 
 _NO_ROWS: Rows = np.zeros(0, dtype=np.int32)
@@ -165,9 +210,9 @@ def codes_of_item(item_id: str, text: str) -> set[str]:
 
 def ends_of_codes(item_id: str, text: str) -> set[str]:
     """Keys of the ends of an item's codes, TN450 of KVX-TN450; and that of an id without digits."""
-    keys = {_LETTERS + _bare(item_id)} if item_id.isupper() and item_id.isalpha() else set()
-    if len(item_id) < MIN_LETTERS:
-        keys.clear()
+    bare, is_word = _bare(item_id), len(item_id.split()) == 1 and item_id.isupper()
+    is_letters = is_word and bare.isalpha() and len(bare) >= MIN_LETTERS
+    keys = {_LETTERS + bare} if is_letters else set()
     for token in (item_id, *_WITH_DIGIT.findall(text)):
         if len(token.split()) == 1 and _SEPARATOR.search(token):
             keys.update(_ends_of(token))
@@ -193,6 +238,8 @@ def is_measure(token: str) -> bool:
     model number."""
     folded = _folded(token)
     if not folded[:1].isdigit():
+        return False
+    if _NO_MEASURE.fullmatch(folded):
         return False
     letters = re.findall(r"[^\W\d_]+", folded)
     if all(map(_UNIT.fullmatch, letters)):
@@ -240,6 +287,11 @@ def _is_long(token: str) -> bool:
     bare = _bare(token)
     shortest = DISTINCTIVE_DIGITS if bare.isdigit() else DISTINCTIVE_LENGTH
     return len(bare) >= shortest and not is_measure(token)
+
+
+def _is_short(token: str) -> bool:
+    """Whether a token may be a piece of a code: with a digit, or too short for most words."""
+    return _has_digit(token) or len(token) < MIN_LETTERS
 
 
 def _parts(token: str) -> Iterator[str]:

@@ -4,8 +4,10 @@ The intent is added by whoever has a classifier."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import numpy as np
 
 from recsys.types import QueryUnderstanding, Rows
 from recsys.understanding.attribute_values import AttributeValues
@@ -27,11 +29,12 @@ _MAX_FOLDS = 4
 class ParsedQuery:
     """The understanding of a text, and every row that its codes name, ascending int32.
 
-    When `understanding.exact` the text is one code and these rows are its items; else they are the
-    items of a code beside other words."""
+    When `understanding.exact` the text is one code and these rows are its items, `variant_rows` of
+    them those whose code goes on from it; else they are the items of a code beside other words."""
 
     understanding: QueryUnderstanding
     code_rows: Rows
+    variant_rows: Rows = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 class QueryParser:
@@ -64,7 +67,10 @@ class QueryParser:
         if not exact and rest != folded:
             rows, exact = self._codes.lookup(rest)
         corrections: Corrections = ()
-        if not exact:
+        if not exact and (code := self._codes.respelled(folded)):
+            rows, exact = self._codes.rows(code), True
+            corrections, rest = ((folded, code),), code
+        elif not exact:
             facts, rest, corrections = self._corrected(folded)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:MAX_IDENTIFIERS])
         understanding = QueryUnderstanding(
@@ -76,7 +82,10 @@ class QueryParser:
             exact=exact,
             facts=facts,
         )
-        return ParsedQuery(understanding, rows)
+        if not exact:
+            return ParsedQuery(understanding, rows)
+        variants = self._codes.variants(rest)
+        return ParsedQuery(understanding, np.union1d(rows, variants), variants)
 
     def _corrected(self, text: str) -> tuple[Facts, str, Corrections]:
         """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is

@@ -226,7 +226,7 @@ def catalogue_log(root: str) -> Callable[[], CatalogueLog]:
         if not events or "://" in events:
             raise InputError(
                 f"the catalogue log cannot lie at {root}: set NIGHTSHELF_EVENTS to a path on a "
-                "local disk, or to the URL of a Redis server"
+                "local disk, or to the URL of a Redis server; or give the setup a catalogue_store"
             )
         path = Path(events).parent / path.name
     return partial(SqliteCatalogueLog, path)

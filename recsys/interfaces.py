@@ -351,3 +351,13 @@ class FingerprintedAdapter(DatasetAdapter, Protocol):
         """The same for as long as nothing changed that is read, nor how it is read. Reads no
         rows."""
         ...
+
+
+@runtime_checkable
+class DatedAdapter(DatasetAdapter, Protocol):
+    """An adapter that knows when its items were written: a change of the catalogue by day wins over
+    what is older. Without it every change wins."""
+
+    def item_times(self) -> dict[str, datetime]:
+        """When the file that each path of `item_chunks` names was last written."""
+        ...

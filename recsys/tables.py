@@ -34,7 +34,8 @@ ITEMS_IN = pa.schema(
 
 #: What a `DatasetAdapter` may give: the same columns, and those that prices are made of.
 #: `sale_price` holds between `sale_starts` and `sale_ends`, or in an ISO 8601 interval
-#: `start/end`. A value of another type is quarantined, not cast by force.
+#: `start/end`. `updated_at` is when the shop last changed the row. A value of another type is
+#: quarantined, not cast by force.
 ITEMS_RAW = pa.schema(
     [
         *ITEMS_IN,
@@ -42,6 +43,7 @@ ITEMS_RAW = pa.schema(
         ("sale_price_effective_date", pa.string()),
         ("sale_starts", TIME),
         ("sale_ends", TIME),
+        ("updated_at", TIME),
     ]
 )
 

@@ -25,6 +25,7 @@ from recsys.interfaces import (
     AppendResult,
     Chunk,
     DatasetAdapter,
+    DatedAdapter,
     Encoder,
     EventStore,
     ExplainableRanker,
@@ -681,6 +682,14 @@ class DatasetAdapterContract:
             names = read(chunks[0]).column_names
             assert set(names) - {LINE} <= set(schema.names)
             assert set(required) <= set(names)
+
+    def test_an_adapter_that_dates_its_items_names_their_chunks(
+        self, adapter: DatasetAdapter
+    ) -> None:
+        if isinstance(adapter, DatedAdapter):
+            times = adapter.item_times()
+            assert {chunk.path for chunk in adapter.item_chunks()} <= set(times)
+            assert all(time.tzinfo for time in times.values())
 
     def test_a_copy_in_another_process_reads_the_same(self, adapter: DatasetAdapter) -> None:
         copy = pickle.loads(pickle.dumps(adapter))

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import os
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,16 @@ def test_declared_attribute_columns_come_along(tmp_path: Path) -> None:
     missing = FilesAdapter(str(path), "none.csv", {"item_id": "id"}, attribute_columns=["depth"])
     with pytest.raises(InputError, match="no column 'depth' for depth: map one of id, Width"):
         missing.read_items(chunk)
+
+
+def test_items_have_the_time_of_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,title,updated_at\na,apple,2026-01-02\n")
+    os.utime(path, (1767225600, 1767225600))
+    written = {str(path): datetime(2026, 1, 1, tzinfo=UTC)}
+    adapter = FilesAdapter(str(path))
+    assert adapter.item_times() == written
+    (chunk,) = adapter.item_chunks()
+    assert adapter.read_items(chunk).column_names == ["item_id", "title", "updated_at"]
+    assert set(written) == {chunk.path}
+    assert FilesAdapter(events_path=str(path)).item_times() == {}

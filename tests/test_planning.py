@@ -14,6 +14,7 @@ from recsys.batch.night_key import choices_digest, inputs_digest
 from recsys.batch.plan import NightRun
 from recsys.batch.planning import begin
 from recsys.batch.refusal import refusals_recorded
+from recsys.catalogue.sqlite import SqliteCatalogueLog
 from recsys.config import Setup
 from recsys.datasets.choices import CatalogueChoices
 from recsys.encoders.hashing import HashingEncoder
@@ -156,7 +157,9 @@ def test_a_home_in_a_bucket_behaves_the_same(
     file_shop: FileShop, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"endpoint_override={quote(s3)}&scheme=http&region=us-east-1"
-    shop = replace(file_shop.setup(), home=f"s3://test:test@shop/planning?{address}")
+    log = partial(SqliteCatalogueLog, file_shop.folder / "catalogue.sqlite")
+    home = f"s3://test:test@shop/planning?{address}"
+    shop = replace(file_shop.setup(), home=home, catalogue_store=log)
     killed = begin(shop, UNTIL)
     assert begin(shop).plan == killed.plan
     refuse(killed, InputError("no"))

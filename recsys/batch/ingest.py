@@ -7,20 +7,22 @@ never by who finished first."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.arrays import Histories, utc_days
-from recsys.attributes.cells import CARRIED
+from recsys.attributes.cells import CARRIED, PAIRS
+from recsys.batch.catalogue_changes import fold_changes
 from recsys.batch.input_checks import titled_rows
 from recsys.batch.log_copy import LIVE
-from recsys.batch.plan import NightRun, ShardResult, one_batch, scattered
+from recsys.batch.plan import NightRun, ShardResult, id_parts, one_batch, scattered
 from recsys.datasets.repeats import deduplicate
+from recsys.datasets.row_sources import ROW_SOURCE, add_row_sources
 from recsys.datasets.validate import (
     SOURCE,
     ValidationResult,
@@ -66,11 +68,14 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, validated, its good rows scattered by item."""
     chunk = night.plan.item_chunks[shard]
     raw = night.dataset().read_items(chunk)
-    checked = check_items(raw, chunk.path, chunk.start, night.setup.catalogue, night.plan.now)
-    result = _scatter(night, "items", shard, checked, checked.good["item_id"])
-    result.counts |= checked.counts
-    titled = titled_rows(checked.good)
-    result.counts |= {"titled": titled, "untitled": checked.good.num_rows - titled}
+    choices = night.setup.catalogue
+    checked = check_items(raw, chunk.path, chunk.start, choices, night.plan.now)
+    written = night.plan.written(chunk)
+    good, undated = add_row_sources(checked.good, raw, chunk.start, choices, written)
+    result = _scatter(night, "items", shard, replace(checked, good=good), good["item_id"])
+    titled = titled_rows(good)
+    counts = {"titled": titled, "untitled": good.num_rows - titled, "undated": undated}
+    result.counts |= dict(checked.counts) | counts
     return result
 
 
@@ -89,21 +94,22 @@ def read_events(night: NightRun, shard: int) -> ShardResult:
 
 
 def sort_items(night: NightRun, part: int) -> ShardResult:
-    """The catalogue's shard `part`: sorted by id, with the hash of each text; and its distinct
-    texts, scattered."""
+    """The catalogue's shard `part` with its changes by day: sorted by id, with the hash of each
+    text; and its distinct texts, scattered."""
     result = ShardResult()
-    checked = deduplicate(
-        night.gather("read/items", part, pa.schema([*ITEMS_IN, *SOURCE])), "item_id"
-    )
-    require_one_currency(checked.good["currency"])
-    texts = item_texts(checked.good)
+    checked = deduplicate(night.gather("read/items", part, _sourced_items(night)), "item_id")
+    folded = fold_changes(night, part, checked.good)
+    result.counts |= folded.counts
+    items = folded.items
+    require_one_currency(items["currency"])
+    if CARRIED in items.column_names:
+        pairs = items.select([CARRIED])
+        night.write_table(result, CARRIED, part, [one_batch(pairs)], pairs.schema)
+    texts = item_texts(items)
     hashes = text_hashes(texts)
-    items = checked.good.select(ITEMS_IN.names)
+    items = items.select(ITEMS_IN.names)
     items = items.append_column(ITEMS.field("text_hash"), hashes).cast(ITEMS)
     night.write_table(result, files.ITEMS, part, [one_batch(items)], ITEMS)
-    if CARRIED in checked.good.column_names:
-        pairs = checked.good.select([CARRIED])
-        night.write_table(result, CARRIED, part, [one_batch(pairs)], pairs.schema)
     distinct = pa.table([hashes, pa.array(texts, pa.string())], schema=TEXTS).group_by(
         "text_hash", use_threads=False
     )
@@ -115,6 +121,14 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     return _with_quarantine(
         night, result, f"items-repeated-{part:05d}", items.num_rows, checked.quarantined
     )
+
+
+def _sourced_items(night: NightRun) -> pa.Schema:
+    """The columns of valid items before changes are folded in."""
+    choices = night.setup.catalogue
+    with_pairs = bool(choices.attributes) or choices.infer_attributes
+    pairs = [pa.field(CARRIED, PAIRS)] if with_pairs else []
+    return pa.schema([*ITEMS_IN, *SOURCE, *pairs, *ROW_SOURCE])
 
 
 def require_one_currency(currencies: pa.ChunkedArray) -> None:
@@ -193,15 +207,6 @@ def hash_parts(hashes: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
         2 * flat.offset : 2 * (flat.offset + len(flat))
     ]
     return (raw[::2] % np.uint64(parts)).astype(np.int64)
-
-
-def id_parts(ids: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
-    """A partition for each id. The hash is pandas' keyed SipHash: the same on every machine."""
-    coded = ids.combine_chunks().dictionary_encode()
-    hashes = pd.util.hash_array(
-        coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False
-    )
-    return (hashes % np.uint64(parts)).astype(np.int64)[np.asarray(coded.indices)]
 
 
 def history_parts(night: NightRun) -> Iterator[tuple[pa.Table, Histories]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from recsys.batch.catalogue_changes import change_line
 from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows, top_rules
 from recsys.batch.stages import StageLine
@@ -22,6 +23,7 @@ SET_ASIDE = {
 _NOT_READ_ON = ("forgotten", "ignored")
 NOTES = {
     "untitled": "without a title or description",
+    "undated": "with an updated_at that is no time",
     "guest_events": "of guests",
     "order_lines": "lines of one order under one id",
     "returned_purchases": "purchases taken back",
@@ -29,14 +31,15 @@ NOTES = {
 
 
 def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
-    """A line each for items and events: rows read, kept, set aside, and the commonest reasons; and
-    the columns that nothing is made of."""
+    """A line each for items and events: rows read, kept, set aside, and the commonest reasons; what
+    changed by day; and the columns that nothing is made of."""
     rules, dataset = count_rules(quarantined_rows(night)), night.dataset()
     tables: tuple[Kind, ...] = ("items", "events")
     summary = []
     for name in tables:
         counts = lines[f"read {name}"].counts | lines[name].counts
         used = lines[name].rows - counts.get("unknown_items", 0)
+        used += counts.get("withdrawn", 0) - counts.get("added", 0)
         rows = lines[f"read {name}"].rows + sum(counts.get(each, 0) for each in _NOT_READ_ON)
         parts = [f"{rows:,} rows read, {used:,} kept", *_counted(counts, SET_ASIDE)]
         if broken := _of_table(rules, name):
@@ -45,6 +48,8 @@ def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
         left_out = count_left_out(dataset, name)
         parts += [f"{count:,} other rows: {kind}" for kind, count in left_out.items() if count]
         summary.append(f"{name}: {', '.join(parts)}")
+    if line := change_line(lines["items"].counts):
+        summary.append(line)
     if isinstance(dataset, ColumnReporter):
         unused = {"items": dataset.unused_item_columns(), "events": dataset.unused_event_columns()}
         summary += [

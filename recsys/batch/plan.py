@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.config import Night, Setup
 from recsys.interfaces import Chunk, DatasetAdapter
@@ -28,7 +30,9 @@ class Plan:
     newer look.
 
     `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the
-    same; `inputs` and `choices` are the digests of `night_key`."""
+    same; `inputs` and `choices` are the digests of `night_key`. Changes of the catalogue count up
+    to number `changes` of its log, over rows of files that were not written later, `item_times`
+    (ISO 8601, by path; where one is missing they always do)."""
 
     version: str
     until: str
@@ -46,10 +50,17 @@ class Plan:
     taste_from: str | None = None
     inputs: str = ""
     choices: str = ""
+    changes: int = 0
+    item_times: dict[str, str] = field(default_factory=dict)
 
     @property
     def now(self) -> datetime:
         return datetime.fromisoformat(self.until)
+
+    def written(self, chunk: Chunk) -> datetime | None:
+        """When the file of a chunk of items was."""
+        time = self.item_times.get(chunk.path)
+        return datetime.fromisoformat(time) if time else None
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=2, sort_keys=True).encode()
@@ -226,3 +237,12 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
         column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns
     ]
     return pa.RecordBatch.from_arrays(flat, schema=table.schema)
+
+
+def id_parts(ids: pa.ChunkedArray, parts: int) -> NDArray[np.int64]:
+    """A partition for each id. The hash is pandas' keyed SipHash: the same on every machine."""
+    coded = ids.combine_chunks().dictionary_encode()
+    hashes = pd.util.hash_array(
+        coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False
+    )
+    return (hashes % np.uint64(parts)).astype(np.int64)[np.asarray(coded.indices)]

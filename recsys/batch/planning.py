@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
 
+from recsys.batch.catalogue_changes import CHANGES, CopiedChanges, copy_changes
 from recsys.batch.log_copy import LIVE, copy_log
 from recsys.batch.night_key import choices_digest, inputs_digest
 from recsys.batch.plan import NightRun, Plan
@@ -15,7 +16,7 @@ from recsys.batch.refusal import may_continue
 from recsys.config import Setup
 from recsys.errors import InputError, NotFoundError, ReleaseError
 from recsys.events.item_clicks import dcg_examination
-from recsys.interfaces import Chunk
+from recsys.interfaces import Chunk, DatasetAdapter, DatedAdapter
 from recsys.models.composition import with_models
 from recsys.models.store import current_models, models_folder, read_models_manifest
 from recsys.privacy.decisions import PrivacyDecisions
@@ -118,7 +119,11 @@ def _plan(basis: _Basis, version: str, until: datetime) -> NightRun:
     store, setup, models, space = basis.store, basis.setup, basis.models, basis.space
     dataset, choices, previous = setup.dataset(until), setup.night, _previous_manifest(store)
     item_chunks, event_chunks = dataset.item_chunks(), dataset.event_chunks()
-    items = _require_items(setup, item_chunks)
+    with closing(setup.catalogue_log()) as log:
+        changes = copy_changes(log, until)
+    items = _require_items(setup, item_chunks, changes)
+    item_parts = _parts(items, choices.items_per_shard)
+    store.write(f"work/{version}/{CHANGES}", changes.to_arrow(item_parts))
     inputs = inputs_digest(dataset, [*item_chunks, *event_chunks])
     with closing(setup.event_store()) as events:
         events.drain()
@@ -137,22 +142,30 @@ def _plan(basis: _Basis, version: str, until: datetime) -> NightRun:
         taste_from=_release_of_same_user_space(setup, models, space, previous),
         item_chunks=item_chunks,
         event_chunks=event_chunks,
-        item_parts=_parts(items, choices.items_per_shard),
+        item_parts=item_parts,
         text_parts=_parts(items, choices.texts_per_shard),
         user_parts=_parts(sum(c.rows for c in event_chunks), choices.events_per_shard),
         inputs=inputs,
         choices=basis.choices,
+        changes=changes.number,
+        item_times=_item_times(dataset),
     )
     store.write(f"work/{version}/plan.json", plan.to_json())
     return NightRun(store=store, setup=setup, plan=plan, decisions=decisions, allow=basis.allow)
 
 
-def _require_items(setup: Setup, chunks: list[Chunk]) -> int:
-    """How many rows the catalogue has."""
-    if items := sum(chunk.rows for chunk in chunks):
+def _item_times(dataset: DatasetAdapter) -> dict[str, str]:
+    times = dataset.item_times() if isinstance(dataset, DatedAdapter) else {}
+    return {path: time.isoformat() for path, time in times.items()}
+
+
+def _require_items(setup: Setup, chunks: list[Chunk], changes: CopiedChanges) -> int:
+    """How many items the catalogue has at most."""
+    if items := sum(chunk.rows for chunk in chunks) + changes.puts:
         return items
     raise InputError(
-        f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items"
+        f"the catalogue of setup {setup.name} has no rows: give its dataset a table with items, or "
+        "put items"
     )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from recsys.batch.catalogue_changes import PHRASES
 from recsys.batch.held_out import METRICS_FILE
 from recsys.batch.intake import intake_lines
 from recsys.batch.plan import NightRun
@@ -82,6 +83,8 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         "order_lines": lines["events"].counts.get("order_lines", 0),
         "returned_purchases": lines["events"].counts.get("returned_purchases", 0),
     }
+    by_day = lines["items"].counts
+    counts |= {f"{name}_by_day": by_day[name] for name in PHRASES if by_day.get(name)}
     return Manifest(
         version=plan.version,
         space=plan.space,
@@ -98,6 +101,7 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         files=night.checksums(),
         models=plan.models,
         intake=intake_lines(night, lines),
+        changes=plan.changes,
     )
 
 

@@ -32,7 +32,8 @@ def require_titled(night: NightRun, line: StageLine) -> None:
     """Raises RefusedError where too few of the items that were read have a text."""
     dataset, least = night.dataset(), night.choices.limits.min_titled
     unused = dataset.unused_item_columns() if isinstance(dataset, ColumnReporter) else []
-    sentence = untitled_items(line.counts["titled"], line.counts["good"], least, unused)
+    counts = line.counts
+    sentence = untitled_items(counts.get("titled", 0), counts.get("good", 0), least, unused)
     if sentence and TITLES not in night.allow:
         raise RefusedError(
             f"{sentence}; or publish without texts, once with --allow {TITLES}, or with a lower "

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -82,6 +83,13 @@ class FileSource:
         filesystem, path = resolve_path(self.root)
         infos = filesystem.get_file_info(_files(filesystem, path))
         return repr([(info.path, info.size, info.mtime_ns) for info in infos])
+
+    def times(self) -> dict[str, datetime]:
+        """When each of its files was last written, by the paths of its chunks; without those of
+        which the file system does not say it."""
+        filesystem, path = resolve_path(self.root)
+        infos = filesystem.get_file_info(_files(filesystem, path))
+        return {info.path: info.mtime for info in infos if info.mtime is not None}
 
     def column_names(self, path: str) -> list[str]:
         """Of one of its files, as they stand there, and of the folders that it lies in."""
@@ -189,6 +197,9 @@ class FilesAdapter:
     def event_chunks(self) -> list[Chunk]:
         # None in an empty folder: a shop that has just opened.
         return self._events.chunks() if self.events_path else []
+
+    def item_times(self) -> dict[str, datetime]:
+        return self._items.times() if self.items_path else {}
 
     def fingerprint(self) -> str:
         sources = (self._items, self.item_columns), (self._events, self.event_columns)

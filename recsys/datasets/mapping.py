@@ -46,6 +46,8 @@ ITEM_NAMES = {
     "style_id model_id modell_id variant_group variantengruppe handle",
     "added": "added date_added created_at created created_on release_date published_at launch_date "
     "introduction_date angelegt_am",
+    "updated_at": "updated_at updated date_updated last_updated last_update modified modified_at "
+    "date_modified last_modified updated_on changed_at geaendert_am aktualisiert_am mis_a_jour_le",
     "gtin": "gtin ean ean13 upc barcode isbn gtin13",
     "mpn": "mpn manufacturer_part_number part_number model_number herstellernummer",
 }
@@ -186,6 +188,7 @@ _FITS: dict[str, Callable[[pa.Array], bool]] = {
     "quantity": _like(r"^-?\d"),
     "time": _like(r"\d{2}"),
     "added": _like(r"\d{4}"),
+    "updated_at": _like(r"\d{4}"),
     "title": _like(r"\pL"),
     "description": _like(r"\pL"),
     "category": _like(r"\pL|\d"),

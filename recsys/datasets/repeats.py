@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys.attributes.cells import CARRIED, PAIRS
 from recsys.datasets.casts import to_mask
 from recsys.datasets.quarantine import Cells, printable_cells, quarantine_rows
+from recsys.datasets.row_sources import ROW_SOURCE, STATED
 from recsys.datasets.validate import SOURCE, ValidationResult
 from recsys.tables import EVENTS, ITEMS_IN
 from recsys.types import Mask
@@ -24,8 +25,8 @@ _LINE = ["event_id", "user_id", "item_id", "type"]
 
 def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> ValidationResult:
     """Of the valid rows with one key keeps the first by (`_path`, `_row`); `_path` and `_row` are
-    dropped. Events of one id with several items, types or users are lines of one order: all stay,
-    counted as `order_lines`, with ids of their own.
+    dropped, CARRIED and ROW_SOURCE stay. Events of one id with several items, types or users are
+    lines of one order: all stay, counted as `order_lines`, with ids of their own.
 
     All rows of a key must be in `table`. Items come back sorted by item_id, events by (user_id,
     time, event_id)."""
@@ -40,9 +41,11 @@ def deduplicate(table: pa.Table, key: Literal["item_id", "event_id"]) -> Validat
     schema, by = (ITEMS_IN, ["item_id"]) if items else (EVENTS, ["user_id", "time", "event_id"])
     if CARRIED in table.column_names:
         schema = schema.append(pa.field(CARRIED, PAIRS))
-    good = table.select(schema.names).take(order.filter(pa.array(first_N)))
     paths, rows = (repeats[column].to_pylist() for column in SOURCE.names)
     cells = printable_cells(repeats.select(schema.names))
+    if STATED in table.column_names:
+        schema = pa.schema([*schema, *ROW_SOURCE])
+    good = table.select(schema.names).take(order.filter(pa.array(first_N)))
     reasons = _reasons(key, firsts, cells)
     quarantined = quarantine_rows("items" if items else "events", paths, rows, reasons, cells)
     good = good.sort_by([(column, "ascending") for column in by]).cast(schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -170,8 +170,13 @@ def events_of_catalogue(unknown: int, events: int, least: float) -> Check:
 def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) -> list[Check]:
     version, users = previous.version, len(previous.user_ids)
     items = (len(release.item_ids), len(previous.item_ids))
+    withdrawn = release.manifest.counts.get("withdrawn_by_day", 0)
+    of_items = not_shrunk("items", items, version, lost=limits.max_lost_items)
+    if withdrawn:
+        sentence = f"{of_items.sentence}; {withdrawn:,} of the files' were withdrawn by day"
+        of_items = replace(of_items, sentence=sentence)
     checks = [
-        not_shrunk("items", items, version, lost=limits.max_lost_items),
+        of_items,
         not_shrunk(
             "users",
             (len(release.user_ids), users),

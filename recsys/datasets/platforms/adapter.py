@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Literal
 
@@ -15,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.datasets.casts import to_mask
-from recsys.datasets.platforms.reading import export_files, export_stamps
+from recsys.datasets.platforms.reading import export_files, export_stamps, export_times
 from recsys.datasets.validate import LINE
-from recsys.interfaces import Chunk, DatasetAdapter, FingerprintedAdapter
+from recsys.interfaces import Chunk, DatasetAdapter, DatedAdapter, FingerprintedAdapter
 from recsys.tables import EVENTS_RAW, ITEMS_RAW
 from recsys.types import Mask
 
@@ -68,6 +69,9 @@ class PlatformAdapter:
             counts.update(export.extract(path).left_out if export else {})
         return dict(counts)
 
+    def item_times(self) -> dict[str, datetime]:
+        return export_times(self.items.path) if self.items else {}
+
     def fingerprint(self) -> str:
         """Differs when a file is added, removed or written again, or read in another way."""
         parts = [
@@ -101,6 +105,9 @@ class ItemsAndEvents:
 
     def left_out(self, kind: Kind) -> dict[str, int]:
         return count_left_out(self._items if kind == "items" else self._events, kind)
+
+    def item_times(self) -> dict[str, datetime]:
+        return self._items.item_times() if isinstance(self._items, DatedAdapter) else {}
 
     def fingerprint(self) -> str:
         parts = [

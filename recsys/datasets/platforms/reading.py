@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -113,6 +114,14 @@ def export_stamps(path: str) -> list[tuple[str, int, int]]:
     filesystem, _ = resolve_path(path)
     files = [resolve_path(file)[1] for file in export_files(path)]
     return [(info.path, info.size, info.mtime_ns) for info in filesystem.get_file_info(files)]
+
+
+def export_times(path: str) -> dict[str, datetime]:
+    """When each of `export_files` was last written."""
+    filesystem, _ = resolve_path(path)
+    files = export_files(path)
+    infos = filesystem.get_file_info([resolve_path(file)[1] for file in files])
+    return {file: info.mtime for file, info in zip(files, infos, strict=True) if info.mtime}
 
 
 def export_columns(path: str) -> list[str]:

@@ -20,7 +20,7 @@ from recsys.errors import InputError
 from recsys.storage.disk import write_whole
 
 #: `admin` includes the others.
-ROLES = ("read", "events", "admin")
+ROLES = ("read", "events", "catalogue", "admin")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,11 @@ from recsys.config import Day
 from serve.routes.errors import RequestError, request_error_response
 
 MAX_BODY_BYTES = 1 << 20
+#: Of many items at once.
+MAX_ITEMS_BYTES = 16 << 20
+JSON = "application/json"
+#: Media types of JSON with a line a row; none is registered.
+JSON_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_URL_BYTES = 16 << 10
 #: Of one query string: a few facets with all their values, and all the rest.
 MAX_PARAMETERS = 200
@@ -69,24 +74,32 @@ def check_head(scope: Scope) -> RequestError | None:
         return RequestError("url", f"{length:,} bytes", f"at most {MAX_URL_BYTES:,}", status=414)
     if (count := query.count(b"&") + 1) > MAX_PARAMETERS:
         return RequestError("url", f"{count:,} parameters", f"at most {MAX_PARAMETERS}")
+    many = scope["path"] == "/items"
+    limit = MAX_ITEMS_BYTES if many else MAX_BODY_BYTES
     size = headers.get("content-length", "0")
-    if size.isdecimal() and (len(size) > 18 or int(size) > MAX_BODY_BYTES):
-        return _body_too_large()
-    kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if scope["method"] == "POST" and kind != "application/json":
-        return RequestError("content-type", kind, "application/json", status=415)
+    if size.isdecimal() and (len(size) > 18 or int(size) > limit):
+        return _body_too_large(limit)
+    kinds = (JSON, *JSON_LINES) if many else (JSON,)
+    if scope["method"] in ("POST", "PUT", "PATCH") and (kind := media_type(headers)) not in kinds:
+        return RequestError("content-type", kind, " or ".join(kinds[:2]), status=415)
     return None
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body, or RequestError as soon as more than MAX_BODY_BYTES came."""
+def media_type(headers: Headers) -> str:
+    """Of a body, in lower case and without parameters."""
+    return headers.get("content-type", JSON).partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body, or RequestError as soon as more than `limit` bytes came."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _body_too_large()
+        if len(body) > limit:
+            raise _body_too_large(limit)
     return bytes(body)
 
 
-def _body_too_large() -> RequestError:
-    return RequestError("body", f"over {MAX_BODY_BYTES:,} bytes", "fewer events a call", status=413)
+def _body_too_large(limit: int) -> RequestError:
+    fewer = "fewer events or items a call"
+    return RequestError("body", f"over {limit:,} bytes", fewer, status=413)

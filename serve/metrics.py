@@ -9,17 +9,22 @@ import logging
 import time
 import traceback
 import uuid
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys.catalogue.validation import CONTROLS
 from recsys.errors import RecsysError
+from recsys.tables import ITEMS_RAW
 from serve.routes.errors import error_body
 from serve.routes.responses import JsonResponse
 
 logger = logging.getLogger("ray.serve")
 
+#: What a row of a change may name.
+CHANGE_FIELDS = frozenset((*ITEMS_RAW.names, *CONTROLS))
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
 
 REQUESTS = Counter("nightshelf_requests_total", "HTTP requests answered", ("route", "status"))
@@ -32,6 +37,20 @@ STAGE_MS = Histogram(
 EMPTY_ANSWERS = Counter("nightshelf_empty_answers_total", "Answers without any item", ("route",))
 EVENTS = Counter(
     "nightshelf_events_total", "Events by outcome: received, quarantined, ...", ("type", "outcome")
+)
+CHANGES = Counter(
+    "nightshelf_catalogue_changes_total",
+    "Changes of items by outcome: accepted, unchanged, stale, missing, invalid",
+    ("outcome",),
+)
+CHANGES_INVALID = Counter(
+    "nightshelf_catalogue_invalid_total", "Changes of items that are none, by field", ("field",)
+)
+CATALOGUE_LAG = Gauge(
+    "nightshelf_catalogue_lag_seconds", "Seconds that changes have been waiting for their log"
+)
+CATALOGUE_WAITING = Gauge(
+    "nightshelf_catalogue_waiting", "Changes that wait on this host for their log"
 )
 RELEASE_AGE = Gauge(
     "nightshelf_release_age_seconds", "Seconds since the night of the live release began"
@@ -123,6 +142,16 @@ def count_events(types: Sequence[str], outcomes: dict[str, int]) -> None:
     for outcome, count in outcomes.items():
         if count:
             EVENTS.inc(count, {"type": "any", "outcome": outcome})
+
+
+def count_changes(statuses: Sequence[str], invalid_fields: Sequence[str]) -> None:
+    """Fields are a client's words: one that no item has is "unknown"."""
+    outcomes = Tally([*statuses, *["invalid"] * len(invalid_fields)])
+    fields = Tally([name if name in CHANGE_FIELDS else "unknown" for name in invalid_fields])
+    for outcome, count in outcomes.items():
+        CHANGES.inc(count, {"outcome": outcome})
+    for field, count in fields.items():
+        CHANGES_INVALID.inc(count, {"field": field})
 
 
 def format_error(error: BaseException, with_message: bool) -> str:

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from recsys.catalogue.changes import ChangeResult, FieldChange
+from recsys.catalogue.validation import InvalidChange
 from recsys.config import Setup
 from recsys.errors import NotFoundError
 from recsys.models.composition import serving_setup
@@ -39,6 +41,7 @@ from recsys.understanding.query_parser import ParsedQuery
 from recsys.understanding.suggestions import Suggestion
 from serve import metrics
 from serve.access import configured_access
+from serve.catalogue import CatalogueWriter
 from serve.encoder import EncoderReplica
 from serve.erasure import ErasureWorker
 from serve.impressions import ImpressionWriter
@@ -89,7 +92,7 @@ class ShopReplica:
             own.encode if own else encoder.encode.remote
         )
         self.live = LiveRelease(setup, own.space if own else serving_setup(setup).encoder().space)
-        self.events = setup.event_store()
+        self.events, self.catalogue = setup.event_store(), CatalogueWriter(setup)
         self._pool = ThreadPoolExecutor(4, "shop")
         self.erasure = ErasureWorker(setup, self.events)
         self._impressions = ImpressionWriter(self.events, self.day.log_queries)
@@ -117,6 +120,7 @@ class ShopReplica:
         self.erasure.close(CLOSE_TIMEOUT_S)
         self._pool.shutdown(wait=True)
         self.events.close()
+        self.catalogue.close()
 
     # Answers
 
@@ -263,6 +267,17 @@ class ShopReplica:
         if (recommender := self.live.recommender) is None:
             raise NotReadyError("nothing is published yet: run python -m jobs.nightly, then retry")
         return recommender
+
+    # Catalogue
+
+    async def changed_fields(self, item_id: str) -> Mapping[str, FieldChange] | None:
+        release = self._recommender().release
+        return await self._in_thread(self.catalogue.changed_fields, item_id, release)
+
+    async def change_items(self, rows: Sequence[Any]) -> list[ChangeResult | InvalidChange]:
+        live = self.live.recommender
+        release = live.release if live else None
+        return await self._in_thread(self.catalogue.write, rows, release)
 
     # Events
 

@@ -2,14 +2,23 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from recsys.catalogue.changes import (
+    ChangeResult,
+    FieldChange,
+    ItemChange,
+    ItemState,
+    apply_change,
+)
+from recsys.catalogue.validation import InvalidChange, read_changes
 from recsys.config import Day
+from recsys.datasets.choices import CatalogueChoices
 from recsys.errors import NotFoundError, SpaceMismatchError
 from recsys.pipeline.attribution import Contribution
 from recsys.pipeline.exclusion import Exclusion
@@ -42,6 +51,8 @@ class FakeShop:
     privacy_requests: list[tuple[str, str]] = field(default_factory=list)
     release: str | None = "v1"
     broken: bool = False
+    states: dict[str, ItemState] = field(default_factory=dict)
+    log_is_down: bool = False
 
     async def search(self, query: Query) -> Ranking:
         if self.broken:
@@ -94,6 +105,26 @@ class FakeShop:
             if item.item_id == item_id:
                 return "v1", item
         raise NotFoundError(f"item {item_id!r} is not in release v1")
+
+    async def changed_fields(self, item_id: str) -> Mapping[str, FieldChange] | None:
+        state = self.states.get(item_id)
+        return None if self.log_is_down else dict(state.fields) if state else {}
+
+    async def change_items(self, rows: Sequence[Any]) -> list[ChangeResult | InvalidChange]:
+        outcomes = list[ChangeResult | InvalidChange]()
+        for each in read_changes(rows, CatalogueChoices(), NOW):
+            if isinstance(each, ItemChange):
+                state, each = apply_change(
+                    self.states.get(each.item_id),
+                    each,
+                    number=len(self.states) + 1,
+                    time=NOW,
+                    exists=lambda item_id: item_id in ("i1", "a/b"),
+                )
+                if state:
+                    self.states[state.item_id] = state
+            outcomes.append(each)
+        return outcomes
 
     async def record(
         self, interactions: Sequence[Interaction], impressions: Sequence[Impression]

@@ -23,6 +23,7 @@ from tests.fake_shop import FakeShop
 REQUESTS = {
     "read": ["/search?q=a", "/recommend", "/similar/i1", "/suggest?q=a", "/items/i1"],
     "events": ["/events"],
+    "catalogue": ["PUT /items/i1", "PATCH /items/i1", "DELETE /items/i1", "POST /items"],
     "admin": [
         "/explain?request_id=r1&item_id=i1",
         "/releases",
@@ -44,9 +45,10 @@ def send(client: TestClient, url: str, key: str | None = None) -> Any:
             url, json={"user_id": "u", "item_id": "i1", "type": "view"}, headers=headers
         )
     method, _, path = url.rpartition(" ")
-    return client.request(
-        method or ("POST" if path.endswith("promote") else "GET"), path, headers=headers
-    )
+    method = method or ("POST" if path.endswith("promote") else "GET")
+    item = {"item_id": "i1", "title": "Mug"}
+    body = {"POST /items": [item], "PUT /items/i1": item, "PATCH /items/i1": item}.get(url)
+    return client.request(method, path, headers=headers, json=body)
 
 
 def bearer(key: str) -> dict[str, str]:

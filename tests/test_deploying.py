@@ -213,6 +213,8 @@ def test_every_metric_that_is_watched_is_one_that_a_scrape_finds(
     get("/recommend", user_id="u02")
     get("/recommend", brand="nobody")
     httpx.post(f"{url}/events", json={"user_id": "u03", "item_id": "i01", "type": "click"})
+    for fields in ({"price": 4.5}, {"price": "cheap"}):
+        httpx.patch(f"{url}/items/i01", json=fields)
     [node] = ray.nodes()
 
     def scraped() -> set[str]:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
+from recsys.catalogue.changes import FieldChange
+from recsys.tables import ITEMS_IN
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from recsys.understanding.suggestions import Suggestion
 from serve.routes.attribute_answers import (
@@ -124,18 +126,33 @@ class SuggestAnswer(TypedDict):
 
 
 class ItemDetails(ItemFields):
+    """What is `hidden` is in no list and no count."""
+
     description: str
     image: str | None
     group_id: str | None
     added: str | None
     gtin: str | None
     mpn: str | None
+    hidden: bool
+
+
+class FieldSource(TypedDict):
+    """`source` is `release`, or `change`: that of this number, at this time."""
+
+    source: Literal["release", "change"]
+    number: int | None
+    time: str | None
 
 
 class ItemAnswer(TypedDict):
+    """`sources` says of each field of the catalogue what it is from; null while the log of changes
+    does not answer."""
+
     request_id: str
     release: str
     item: ItemDetails
+    sources: dict[str, FieldSource] | None
 
 
 class ReleasesAnswer(TypedDict):
@@ -307,7 +324,9 @@ def suggest_answer(
     return {"request_id": request_id, "release": release, "suggestions": completions}
 
 
-def item_answer(request_id: str, release: str, item: Item) -> ItemAnswer:
+def item_answer(
+    request_id: str, release: str, item: Item, changed: Mapping[str, FieldChange] | None
+) -> ItemAnswer:
     details: ItemDetails = {
         **_item_fields(item),
         "description": item.description,
@@ -316,8 +335,22 @@ def item_answer(request_id: str, release: str, item: Item) -> ItemAnswer:
         "added": item.added.isoformat() if item.added else None,
         "gtin": item.gtin or None,
         "mpn": item.mpn or None,
+        "hidden": item.hidden,
     }
-    return {"request_id": request_id, "release": release, "item": details}
+    sources = None if changed is None else _sources(changed)
+    return {"request_id": request_id, "release": release, "item": details, "sources": sources}
+
+
+def _sources(changed: Mapping[str, FieldChange]) -> dict[str, FieldSource]:
+    sources = dict[str, FieldSource]()
+    for name in ITEMS_IN.names[1:]:
+        change = changed.get(name)
+        sources[name] = {
+            "source": "change" if change else "release",
+            "number": change.number if change else None,
+            "time": change.time.isoformat() if change else None,
+        }
+    return sources
 
 
 def _item_fields(item: Item) -> ItemFields:

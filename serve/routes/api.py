@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from serve import limits, metrics
 from serve.access import Access, OpenAccess
 from serve.admission import Admission
-from serve.routes import events, people, releases, schema, search
+from serve.routes import catalogue, events, people, releases, schema, search
 from serve.routes.errors import add_error_handlers
 from serve.routes.requests import allowed_values
 from serve.routes.shop import Shop
@@ -37,7 +37,7 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     )
     api.state.shop, api.state.access = shop, access or OpenAccess()
     _add_middleware(api, shop)
-    for routes in (search, events, releases, people, schema):
+    for routes in (search, catalogue, events, releases, people, schema):
         api.include_router(routes.router)
     add_error_handlers(api, allowed_values(shop.day))
     api.openapi = partial(schema.openapi, api, shop.day)  # type: ignore[method-assign]

@@ -10,9 +10,11 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
+from recsys.catalogue.validation import KINDS
 from recsys.config import Day
 from serve.access import require_role
 from serve.routes.attribute_filters import PARAMETER
+from serve.routes.changes import MAX_ITEMS
 from serve.routes.requests import MAX_EVENTS, PRINTABLE, ImpressionEvent, InteractionEvent
 from serve.routes.responses import JsonResponse
 
@@ -28,7 +30,7 @@ ERRORS = {
     "409": "The release cannot be served by this application.",
     "413": "The body is too long.",
     "414": "The URL is too long.",
-    "415": "The body is of another type than application/json.",
+    "415": "The body is of a type that the route does not read.",
     "422": "A parameter or a field cannot be used: `field` names it, `allowed` its values.",
     "429": "More requests came than the key's rate: `Retry-After` says when to try again.",
     "500": "An internal error.",
@@ -56,6 +58,32 @@ EVENTS_BODY: dict[str, Any] = {
                 "schema": {"anyOf": [_EVENT, _EVENT_LIST, _EVENTS_OBJECT]},
                 "example": _CLICK,
             }
+        },
+    }
+}
+_ITEM = {"type": "object", "example": {"title": "red chair", "price": 10.0, "in_stock": True}}
+_CHANGED_ITEM = {
+    "type": "object",
+    "required": ["item_id"],
+    "properties": {"item_id": {"type": "string"}, "op": {"enum": list(KINDS)}},
+}
+_ITEM_LIST = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _CHANGED_ITEM}
+_ITEMS_OBJECT = {
+    "type": "object",
+    "properties": {"items": _ITEM_LIST},
+    "required": ["items"],
+    "additionalProperties": False,
+}
+#: The bodies of `PUT` and `PATCH /items/{item_id}`, and of `POST /items`.
+ITEM_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _ITEM}}}
+}
+ITEMS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": [_ITEM_LIST, _ITEMS_OBJECT]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
         },
     }
 }

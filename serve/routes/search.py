@@ -87,8 +87,10 @@ async def get_similar(
     dependencies=[READ, accept_only()],
 )
 async def get_item(request: Request, item_id: Id) -> Response:
-    release, item = await shop_of(request).item(item_id)
-    return JsonResponse(answers.item_answer(request.state.request_id, release, item))
+    shop = shop_of(request)
+    changed = await shop.changed_fields(item_id)
+    release, item = await shop.item(item_id)
+    return JsonResponse(answers.item_answer(request.state.request_id, release, item, changed))
 
 
 @router.get(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from fastapi import Request
 
+from recsys.catalogue.changes import ChangeResult, FieldChange
+from recsys.catalogue.validation import InvalidChange
 from recsys.config import Day
 from recsys.errors import RecsysError
 from recsys.pipeline.explain import Explanation
@@ -67,6 +69,15 @@ class Shop(Protocol):
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         """The release's version, and the item as that release holds it."""
+        ...
+
+    async def changed_fields(self, item_id: str) -> Mapping[str, FieldChange] | None:
+        """The fields of an item that are not as its release has them; None where nothing can say
+        it now."""
+        ...
+
+    async def change_items(self, rows: Sequence[Any]) -> list[ChangeResult | InvalidChange]:
+        """What became of each row (`validation.read_changes`). Durable when it returns."""
         ...
 
     async def record(

@@ -1,0 +1,85 @@
+"""Changes of the catalogue in a replica: judged as a night's rows are, and written to their log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.compute as pc
+
+from recsys.catalogue.changes import ChangeResult, FieldChange, ItemChange
+from recsys.catalogue.validation import InvalidChange, read_changes
+from recsys.config import Setup
+from recsys.datasets.choices import CatalogueChoices
+from recsys.errors import NotFoundError, StoreDownError
+from recsys.release.release import Release
+from serve import metrics
+
+
+class CatalogueWriter:
+    """Of any thread. A release says which items there are, and in which currency."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.choices, self.log = setup.catalogue, setup.catalogue_log()
+        self._folded, self._currency = 0, ("", "")
+
+    def write(
+        self, rows: Sequence[Any], release: Release | None
+    ) -> list[ChangeResult | InvalidChange]:
+        """What became of each row, which is as `read_changes` takes it; in the log when it
+        returns."""
+        outcomes = read_changes(rows, self._choices_of(release))
+        changes = [each for each in outcomes if isinstance(each, ItemChange)]
+        if release:
+            # After a roll-back an item may still have got another value from the later night.
+            self._folded = max(self._folded, release.manifest.changes)
+        results = iter(self.log.append(changes, _existence(release), self._folded))
+        written = [next(results) if isinstance(o, ItemChange) else o for o in outcomes]
+        metrics.count_changes(
+            [each.status for each in written if isinstance(each, ChangeResult)],
+            [each.field for each in written if isinstance(each, InvalidChange)],
+        )
+        self.observe()
+        return written
+
+    def changed_fields(self, item_id: str, release: Release) -> Mapping[str, FieldChange] | None:
+        """The fields of an item that changed after the release's night, by their change; None where
+        the log does not answer. Raises NotFoundError for an item that was deleted since."""
+        try:
+            state = self.log.state(item_id)
+        except StoreDownError:
+            return None
+        if state is None or state.number <= release.manifest.changes:
+            return {}
+        if state.deleted:
+            raise NotFoundError(
+                f"item {item_id!r} was deleted at {state.time.isoformat()} by change "
+                f"{state.number}: PUT it to bring it back"
+            )
+        after = release.manifest.changes
+        return {name: each for name, each in state.fields.items() if each.number > after}
+
+    def observe(self) -> None:
+        """Measures what waits for the log."""
+        health = self.log.health()
+        metrics.CATALOGUE_WAITING.set(health.waiting)
+        metrics.CATALOGUE_LAG.set(health.lag_s)
+
+    def close(self) -> None:
+        self.log.close()
+
+    def _choices_of(self, release: Release | None) -> CatalogueChoices:
+        """A price is in the shop's currency, which may be that of its release alone."""
+        if self.choices.currency or release is None:
+            return self.choices
+        version, code = self._currency
+        if release.version != version:
+            has_column = "currency" in release.items.column_names
+            code = (has_column and pc.first(release.items["currency"]).as_py()) or ""
+            self._currency = release.version, code
+        return replace(self.choices, currency=code or None)
+
+
+def _existence(release: Release | None) -> Any:
+    return lambda item_id: release is not None and release.item_ids.row(item_id) is not None

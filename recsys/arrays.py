@@ -5,8 +5,9 @@ Axis suffixes as in `types`; items are rows of the release (int32)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,13 @@ class Histories:
             else np.concatenate([self.prices_E, later.prices_E])[order],
         )
 
+    def mapped(self, rows_I: Ints) -> Histories:
+        """The same events of other rows: row r is now `rows_I[r]`; without those that have none
+        (-1)."""
+        items = np.append(rows_I, -1)[self.items].astype(np.int32)
+        mapped = replace(self, items=items)
+        return mapped if len(items) == 0 or items.min() >= 0 else mapped.where(items >= 0)
+
     def bought(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Exclusion lists for `top_k`: offsets [B+1] and, per user, the item rows they bought
         (repeats allowed)."""
@@ -106,6 +114,42 @@ class Histories:
             types=np.empty(0, np.int8),
             days=np.empty(0, np.float64),
         )
+
+
+class StackedRows:
+    """Two arrays of equally shaped rows as one, neither copied: a release's vectors, mapped from
+    disk, and behind them those of the items that came by day. Row -1 is the last."""
+
+    def __init__(self, first: NDArray[Any], second: NDArray[Any]) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.first.shape[1:])
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """A copy of these rows: one, a slice, or an array of them in any shape."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        rows_N = np.asarray(rows) % max(1, len(self))
+        is_second_N = rows_N >= len(self.first)
+        if not is_second_N.any():
+            return self.first[rows_N]
+        values_ND = np.empty((*rows_N.shape, *self.first.shape[1:]), self.first.dtype)
+        values_ND[~is_second_N] = self.first[rows_N[~is_second_N]]
+        values_ND[is_second_N] = self.second[rows_N[is_second_N] - len(self.first)]
+        return values_ND
+
+    def __matmul__(self, other: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([self.first @ other, self.second @ other])
+
+
+def stacked(first: NDArray[Any], second: NDArray[Any]) -> Any:
+    """The rows of both: the first array itself where the second is empty."""
+    return StackedRows(first, second) if len(second) else first
 
 
 def _events_of(

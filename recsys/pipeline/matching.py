@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recsys.arrays import stacked
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats, Ints, Mask, Rows
 
@@ -109,6 +110,14 @@ class RelevanceModel:
             needed=float(needed),
             fit=fit,
         )
+
+    def followed_by(self, later_SD: Floats) -> RelevanceModel:
+        """With more items behind; what chance is there stays that of these."""
+        model = RelevanceModel(stacked(self.item_vectors_ID, later_SD), self.dense)
+        scales_S = self.dense.item_scales(later_SD)
+        model.__dict__["_item_scales_I"] = np.concatenate([self._item_scales_I, scales_S])
+        model.__dict__["_sample_SD"] = self._sample_SD
+        return model
 
     def _standardised(self, cosines_N: Floats, direction_D: Floats) -> Floats:
         """In standard deviations over the catalogue from its mean."""

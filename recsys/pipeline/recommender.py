@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 
 from recsys.arrays import Histories, Requests, utc_days
-from recsys.errors import NotFoundError
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.pipeline.candidates import (
     CandidatePool,
@@ -28,6 +27,7 @@ from recsys.pipeline.live_events import live_history, purchased_rows
 from recsys.pipeline.rerank import Reranker, request_context
 from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import EncodedText, HybridSearcher, SearchChoices
+from recsys.pipeline.similar_items import similar_items
 from recsys.pipeline.sources import make_sources
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.diversity import diversify_with_tail
@@ -37,7 +37,7 @@ from recsys.release.release import Release
 from recsys.retrieval.interest import DeclaredInterest, InterestRanker
 from recsys.retrieval.text.bm25 import LexicalRetriever
 from recsys.retrieval.text.synonyms import Synonyms
-from recsys.types import FeatureTable, Floats, Interaction, Mask, Query, Ranking, ScoredItem
+from recsys.types import Floats, Interaction, Mask, Query, Ranking
 from recsys.understanding.query_parser import ParsedQuery, QueryParser
 from recsys.understanding.spelling import Speller
 
@@ -212,28 +212,9 @@ class Recommender:
         )
 
     def similar(self, query: Query, item_id: str) -> Ranking:
-        """The nightly list of one item. Raises NotFoundError when the release does not have it."""
-        release, row = self.release, self.release.item_ids.row(item_id)
-        if row is None:
-            raise NotFoundError(
-                f"item {item_id!r} is not in release {release.version}: take an id from /search"
-            )
-        allowed = release.filter_mask(query.filters)
-        rows_S, scores_S = release.similar_rows_IS[row], release.similar_scores_IS[row]
-        passing_S = (rows_S >= 0) & (allowed[rows_S] if allowed is not None else True)
-        rows_K, scores_K = rows_S[passing_S][: query.k], scores_S[passing_S][: query.k]
-        items = tuple(
-            ScoredItem(item=release.item(at), score=score, sources={"similar": score})
-            for at, score in zip(rows_K.tolist(), scores_K.tolist(), strict=True)
-        )
-        return Ranking(
-            request_id=query.request_id,
-            release=release.version,
-            items=items,
-            features=FeatureTable(("similar",), np.asarray(scores_K, np.float32)[:, None])
-            if items
-            else FeatureTable(),
-        )
+        """The nightly list of one item; of one that came by day its nearest neighbours. Raises
+        NotFoundError when the release does not have it."""
+        return similar_items(self.release, self.searcher, query, item_id)
 
     def _answer(
         self, query: Query, first_stage: CandidatePool, stages_ms: dict[str, float]
@@ -305,9 +286,9 @@ class Recommender:
         allowed = self._allowed(query, (), stages_ms)
         with timed(stages_ms, "nightly"):
             user, names = slice(row, row + 1), tuple(release.manifest.sources)
-            rows_1N = np.array(release.candidate_rows_UN[user])
+            rows_1N = np.array(release.rows_now(release.candidate_rows_UN[user]))
             if allowed is not None:
-                rows_1N[~allowed[rows_1N]] = -1
+                rows_1N[~np.append(allowed, False)[rows_1N]] = -1
             table = CandidateTable(
                 names,
                 rows_1N,
@@ -347,7 +328,12 @@ class Recommender:
         return nightly.followed_by(live_history(self.release, live)) if live else nightly
 
     def _user_vector(self, history: Histories) -> Floats:
-        return self.user_model.encode_history(history, self.release.user_space_item_vectors_ID)
+        items = np.unique(history.items[history.items >= 0])
+        places = np.where(history.items >= 0, np.searchsorted(items, history.items), -1)
+        vectors_ND = self.release.user_space_item_vectors_ID[items]
+        return self.user_model.encode_history(
+            replace(history, items=places.astype(np.int32)), vectors_ND
+        )
 
 
 def _searcher(

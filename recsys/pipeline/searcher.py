@@ -197,12 +197,12 @@ class HybridSearcher:
             min_log_odds=choices.min_log_odds,
             margin=choices.sorted_margin if sorts_by_fields else choices.margin,
         )
-        assert self._model is not None
-        return rows_N, self._model.judge(vector_D, rows_N, coverage_I[rows_N], bounds)
+        assert self.relevance_model is not None
+        return rows_N, self.relevance_model.judge(vector_D, rows_N, coverage_I[rows_N], bounds)
 
     def _relevant(self, matches: Matches, vector_D: Floats, sorts_by_fields: bool) -> Mask:
         coverage_I = matches.coverage_I
-        if self._model is None:
+        if self.relevance_model is None:
             enough = min(self.choices.min_term_coverage, matches.best_coverage)
             return (coverage_I >= enough) & (enough > 0)
         relevant_I = coverage_I >= ALL_WORDS
@@ -213,7 +213,7 @@ class HybridSearcher:
         return relevant_I
 
     @cached_property
-    def _model(self) -> RelevanceModel | None:
+    def relevance_model(self) -> RelevanceModel | None:
         if self.relevance is None:
             return None
         return RelevanceModel(self.item_vectors_ID, self.relevance)

@@ -6,7 +6,7 @@ vector, T types of EVENT_TYPES, L category labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,8 @@ from recsys.types import PURCHASE, Floats, Ints, Mask
 
 #: Of a longer history the newest events count.
 EVENTS = 1_000
+#: Columns whose second axis is the items.
+BY_TYPE = ("touches_TI",)
 #: Events no older than this are the session.
 SESSION_DAYS = 30 / (24 * 60)
 #: How many events, or examined impressions, the shop's mean weighs against an item's own.
@@ -36,7 +38,9 @@ class ItemFeatures:
     days since 1970, infinite where unknown. `touches_TI` counts events by type. `exposure_I` are
     examined impressions (each counts by the probability that its position was examined),
     `clicks_I` the clicks among them. `*_projected_IP` are the items' vectors, projected.
-    `attribute_codes` numbers the values of each attribute of the shop as `brands_I` does brands."""
+    `attribute_codes` numbers the values of each attribute of the shop as `brands_I` does brands.
+    `typical_log_prices_C` are the categories' median log prices where they are not to be computed
+    from `prices_I`."""
 
     prices_I: Floats | Values
     in_stock_I: Mask
@@ -50,11 +54,12 @@ class ItemFeatures:
     item_projected_IP: Floats
     taste_projected_IP: Floats
     attribute_codes: tuple[Ints, ...] = ()
+    typical_log_prices_C: Values | None = None
 
     def __post_init__(self) -> None:
         columns = {f"attribute_codes[{at}]": codes for at, codes in enumerate(self.attribute_codes)}
         for name, value in (vars(self) | columns).items():
-            if name == "attribute_codes":
+            if name in ("attribute_codes", "typical_log_prices_C"):
                 continue
             items = value.shape[1] if name == "touches_TI" else len(value)
             if items != len(self.prices_I):
@@ -75,12 +80,44 @@ class ItemFeatures:
     def log_price_to_category_I(self) -> Floats:
         """[I]: log of the price over the median price of the item's category; NaN where either is
         unknown."""
-        size = int(self.categories_I.max(initial=-1)) + 1
-        typical_C = medians(
-            np.where(self.categories_I >= 0, self.log_prices_I, np.nan), self.categories_I, size
-        )
-        typical_I = np.append(typical_C, np.nan)[self.categories_I]
+        typical_C = self.category_log_prices_C
+        places_I = np.where(self.categories_I < len(typical_C), self.categories_I, -1)
+        typical_I = np.append(typical_C, np.nan)[places_I]
         return (self.log_prices_I - typical_I).astype(np.float32)
+
+    @cached_property
+    def category_log_prices_C(self) -> Values:
+        """[C]: the median log price of each category, NaN where none of its items has one."""
+        if self.typical_log_prices_C is not None:
+            return self.typical_log_prices_C
+        size = int(self.categories_I.max(initial=-1)) + 1
+        prices_I = np.where(self.categories_I >= 0, self.log_prices_I, np.nan)
+        return medians(prices_I, self.categories_I, size)
+
+    def with_values(self, prices_I: Values, in_stock_I: Mask) -> ItemFeatures:
+        """The same items at other prices, against the medians of these."""
+        changed = replace(
+            self,
+            prices_I=prices_I,
+            in_stock_I=in_stock_I,
+            typical_log_prices_C=self.category_log_prices_C,
+        )
+        for name in ("tail_I", "conversion_I", "attraction_I"):  # they do not depend on prices
+            changed.__dict__[name] = getattr(self, name)
+        return changed
+
+    def followed_by(self, later: ItemFeatures) -> ItemFeatures:
+        """With more items behind; what is typical or smoothed by means stays that of these."""
+        columns: dict[str, Any] = {
+            name: np.concatenate([value, getattr(later, name)], axis=1 if name in BY_TYPE else 0)
+            for name, value in vars(self).items()
+            if name in self.__dataclass_fields__ and isinstance(value, np.ndarray)
+        }
+        columns["attribute_codes"] = tuple(
+            np.concatenate(pair)
+            for pair in zip(self.attribute_codes, later.attribute_codes, strict=True)
+        )
+        return replace(self, **columns | {"typical_log_prices_C": self.category_log_prices_C})
 
     @cached_property
     def tail_I(self) -> Mask:

@@ -63,6 +63,17 @@ class Numbers:
         some = ~np.isnan(values)
         return values[some], owners[some]
 
+    def followed_by(self, later: Numbers, items: int) -> Numbers:
+        """With the numbers of more items behind these `items`."""
+        if self.owners_V is later.owners_V is None:
+            return Numbers(np.concatenate([self.values_V, later.values_V]))
+        owners = [
+            np.arange(len(each.values_V)) if each.owners_V is None else each.owners_V
+            for each in (self, later)
+        ]
+        values = np.concatenate([self.values_V, later.values_V])
+        return Numbers(values, np.concatenate([owners[0], owners[1] + items]))
+
 
 class AttributeColumns:
     """The typed columns of I items. An attribute is found by its name in any case."""
@@ -106,6 +117,10 @@ class AttributeColumns:
         if name not in self._columns:
             self._columns[name] = _opened(attribute, self._table[name])
         return self._columns[name]
+
+    def column(self, attribute: Attribute) -> pa.ChunkedArray:
+        """The cells as the night typed them."""
+        return self._table[attribute.name]
 
     def values(self, row: int) -> dict[str, AttributeValue]:
         """What the item has, by name; a number in a unit is a Quantity."""
@@ -210,6 +225,33 @@ class AttributeColumns:
         agreeing = [each for each in labels.spellings_V if words <= set(_words(each))]
         other_L = ~labels.below(agreeing) & ~labels.below([""])
         return other_L[labels.codes_I]
+
+
+class ExtendedColumns(AttributeColumns):
+    """The columns of a release, and behind them those of the same attributes of more items."""
+
+    def __init__(self, first: AttributeColumns, later: AttributeColumns) -> None:
+        super().__init__(first._table, first.items + later.items)
+        self.first, self.later = first, later
+
+    def _column(self, attribute: Attribute) -> Labels | Numbers | NDArray[np.int8]:
+        name = attribute.name
+        if name not in self._columns:
+            first, later = self.first._column(attribute), self.later._column(attribute)
+            self._columns[name] = _followed(first, later, self.first.items)
+        return self._columns[name]
+
+    def values(self, row: int) -> dict[str, AttributeValue]:
+        own = row < self.first.items
+        return self.first.values(row) if own else self.later.values(row - self.first.items)
+
+
+def _followed(first: Any, later: Any, items: int) -> Labels | Numbers | NDArray[np.int8]:
+    if isinstance(first, Labels):
+        return first.followed_by(later)
+    if isinstance(first, Numbers):
+        return first.followed_by(later, items)
+    return np.concatenate([first, later])
 
 
 def named_in(titles: pa.ChunkedArray, value: str) -> Mask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -72,6 +73,47 @@ class Labels:
             spellings_V=spellings_V,
             value_index=value_index,
         )
+
+    def followed_by(self, later: Labels) -> Labels:
+        """With more items behind: labels and values that both have keep their codes here."""
+        value_index = dict(self.value_index)
+        spellings = list(self.spellings_V)
+        for folded, at in later.value_index.items():
+            if folded not in value_index:
+                value_index[folded] = len(spellings)
+                spellings.append(later.spellings_V[at])
+        values_of = later._values_of_labels()
+        folded_V = {at: folded for folded, at in later.value_index.items()}
+        labels, pairs, codes = dict(self._label_index), list[tuple[int, int]](), list[int]()
+        free = int(self.labels_P.max(initial=-1)) + 1
+        for values in values_of:
+            own = tuple(sorted(value_index[folded_V[at]] for at in values))
+            if own not in labels:
+                labels[own], free = free, free + 1
+                pairs += [(labels[own], value) for value in own]
+            codes.append(labels[own])
+        added_P = np.array(pairs, np.int32).reshape(-1, 2).T
+        code_L = np.array([*codes, 0], np.int32)
+        return Labels(
+            codes_I=np.concatenate([self.codes_I, code_L[later.codes_I]]),
+            first_codes_I=np.concatenate([self.first_codes_I, code_L[later.first_codes_I]]),
+            labels_P=np.concatenate([self.labels_P, added_P[0]]),
+            values_P=np.concatenate([self.values_P, added_P[1]]),
+            spellings_V=tuple(spellings),
+            value_index=value_index,
+        )
+
+    def _values_of_labels(self) -> list[list[int]]:
+        """The values that each label lies below."""
+        values: list[list[int]] = [[] for _ in range(int(self.labels_P.max(initial=-1)) + 1)]
+        for label, value in zip(self.labels_P.tolist(), self.values_P.tolist(), strict=True):
+            values[label].append(value)
+        return values
+
+    @cached_property
+    def _label_index(self) -> dict[tuple[int, ...], int]:
+        """The label that lies below exactly these values; of labels that do, the last."""
+        return {tuple(sorted(values)): at for at, values in enumerate(self._values_of_labels())}
 
     def below(self, values: Sequence[str]) -> Mask:
         """[L]: which labels lie below one of the values, in any case."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from recsys.types import (
     Ints,
     Item,
     Mask,
+    Rows,
     VariantRange,
 )
 from recsys.understanding.codes import CodeIndex
@@ -96,6 +98,11 @@ class Release:
         return self.folder / self.manifest.path_of(file.name)
 
     @property
+    def created(self) -> datetime:
+        """The night's time."""
+        return datetime.fromisoformat(self.manifest.created)
+
+    @property
     def version(self) -> str:
         return self.manifest.version
 
@@ -126,6 +133,15 @@ class Release:
             if len(rows)
             else []
         )
+
+    def rows_now(self, rows: Rows) -> Rows:
+        """Where items of the night's lists are now, -1 where they are gone: changes by day move
+        them (`catalogue.snapshot`)."""
+        return rows
+
+    def rows_then(self, rows: Rows) -> Rows:
+        """Where items were at night, -1 for those that came by day."""
+        return rows
 
     def history(self, user_row: int) -> Histories:
         return histories_of(self.users.slice(user_row, 1))

@@ -3,7 +3,8 @@ The intent is added by whoever has a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -54,6 +55,16 @@ class QueryParser:
         self._speller, self._codes = speller, codes or CodeIndex.build([], [])
         self._brands, self._item_id_of = Brands(brands), item_id_of
         self._attributes = AttributeValues(attributes)
+
+    def over(
+        self, codes: CodeIndex, item_id_of: Callable[[int], str], words: Collection[str]
+    ) -> QueryParser:
+        """The same parser for more items: with other codes, and `words` that are no typos."""
+        parser = copy(self)
+        parser._codes, parser._item_id_of = codes, item_id_of
+        if self._speller is not None and words:
+            parser._speller = self._speller.knowing(words)
+        return parser
 
     def parse(self, text: str) -> ParsedQuery:
         """A text that is one code stays as it is; any other is corrected, and loses its prices and

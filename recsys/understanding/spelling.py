@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import copy
 from math import log
 
 import numpy as np
@@ -77,6 +78,12 @@ class Speller:
         )
         sorted_lengths = [lengths[term_id] for term_id in self._targets.tolist()]
         self._starts = np.searchsorted(sorted_lengths, np.arange(MAX_LENGTH + 4)).tolist()
+
+    def knowing(self, words: Collection[str]) -> Speller:
+        """The same, but these words are no typos either."""
+        speller = copy(self)
+        speller._lexicon = frozenset(self._lexicon) | frozenset(words)
+        return speller
 
     def correct_text(
         self, text: str, protected: Collection[str] = ()

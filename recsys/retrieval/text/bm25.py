@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys.arrays import Candidates, Requests
-from recsys.retrieval.text.analysis import index_quantities, index_tokens
+from recsys.retrieval.text.analysis import index_quantities, index_tokens, tokenize
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
 from recsys.retrieval.text.stems import StemClasses, detect_languages
 from recsys.retrieval.text.synonyms import Synonyms
@@ -22,7 +22,8 @@ from recsys.types import Floats, Ints, Mask, Rows
 #: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
 #: and rarely repeat a word.
 K1, B = 0.6, 0.6
-#: Beside the arrays of bm25s: the catalogue's languages, and how it spells the words with accents.
+#: Beside the arrays of bm25s: the catalogue's languages, how it spells the words with accents, and
+#: the mean number of an item's terms.
 LANGUAGES_FILE = "languages.json"
 
 
@@ -40,7 +41,11 @@ class LexicalIndex:
     file."""
 
     def __init__(
-        self, bm25: Any, languages: Sequence[str] = (), spellings: Sequence[str] = ()
+        self,
+        bm25: Any,
+        languages: Sequence[str] = (),
+        spellings: Sequence[str] = (),
+        mean_length: float | None = None,
     ) -> None:
         self._bm25, self.languages, self._spellings = bm25, tuple(languages), spellings
         # sorted; "" stands for the vocabulary of a catalogue without words
@@ -51,10 +56,16 @@ class LexicalIndex:
         stem_classes = StemClasses(terms, languages, spellings)
         frequencies = np.diff(self._indptr)[: len(terms)]
         self._vocabulary = Vocabulary(terms, frequencies, self.items, stem_classes)
+        # Of an index of before it was kept, nearly: an item's distinct terms.
+        self.mean_length = mean_length or len(self._rows) / max(1, self.items) or 1.0
 
     @property
     def items(self) -> int:
         return int(self._bm25.scores["num_docs"])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
 
     @property
     def terms(self) -> Sequence[str]:
@@ -68,7 +79,7 @@ class LexicalIndex:
 
     def rows_of_term(self, term_id: int) -> Rows:
         """The items that have a term, ascending; its id is its position in `terms`."""
-        return self._posting(term_id)[0]
+        return self.posting(term_id)[0]
 
     @classmethod
     def build(
@@ -93,7 +104,7 @@ class LexicalIndex:
         spellings: set[str] = set()
         ids = [
             [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
-            for terms in _item_terms(fields, boosts, spellings)
+            for terms in item_terms(fields, boosts, spellings)
         ]
         if languages is None:
             languages = detect_languages(
@@ -105,12 +116,17 @@ class LexicalIndex:
         sorted_vocabulary = {term: sorted_id for sorted_id, term in enumerate(terms)}
         bm25 = bm25s.BM25(k1=K1, b=B)
         bm25.index((sorted_ids, sorted_vocabulary), create_empty_token=False, show_progress=False)
-        return cls(bm25, languages, sorted(spellings))
+        mean_length = sum(map(len, ids)) / max(1, len(ids))
+        return cls(bm25, languages, sorted(spellings), mean_length)
 
     def save(self, folder: Path) -> None:
         """Writes the index; the same texts give the same bytes."""
         self._bm25.save(folder, show_progress=False)
-        languages = {"languages": self.languages, "spellings": self._spellings}
+        languages = {
+            "languages": self.languages,
+            "spellings": self._spellings,
+            "mean_length": self.mean_length,
+        }
         (folder / LANGUAGES_FILE).write_text(json.dumps(languages), encoding="utf-8")
 
     @classmethod
@@ -166,6 +182,14 @@ class LexicalIndex:
                 _add_best(covered_I, parts)
         return np.minimum(covered_I / np.float32(sum(term.idf for term in terms) or 1), 1)
 
+    def rows_with(self, text: str) -> Rows:
+        """The items that have every term of the text, ascending; none for a text without."""
+        terms = {term.text for token in tokenize(text) for term in token.terms if term.is_primary}
+        ids = [self.vocabulary.id_of(term) for term in terms]
+        if not ids or None in ids:
+            return np.empty(0, np.int32)
+        return self._rows_with([term_id for term_id in ids if term_id is not None])
+
     def missing_terms(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
         """The query's terms of which no item has any alternative."""
         return _missing(expand_query(query, self._vocabulary, synonyms))
@@ -186,7 +210,7 @@ class LexicalIndex:
 
     def _postings(self, alternative: Alternative) -> tuple[Rows, Floats]:
         """The rows that have all its terms, and what it scores there."""
-        lists = [self._posting(term_id) for term_id in alternative.ids]
+        lists = [self.posting(term_id) for term_id in alternative.ids]
         if len(lists) == 1:
             [(rows, weights)] = lists
             return rows, weights * np.float32(alternative.weight)
@@ -196,10 +220,11 @@ class LexicalIndex:
 
     def _rows_with(self, ids: Sequence[int]) -> Rows:
         """The rows that have all of these terms, ascending."""
-        lists = (self._posting(term_id)[0] for term_id in ids)
+        lists = (self.posting(term_id)[0] for term_id in ids)
         return reduce(lambda left, right: left[np.isin(left, right, assume_unique=True)], lists)
 
-    def _posting(self, term_id: int) -> tuple[Rows, Floats]:
+    def posting(self, term_id: int) -> tuple[Rows, Floats]:
+        """The items that have a term, ascending, and its weight in each."""
         low, high = self._indptr[term_id : term_id + 2]
         return self._rows[low:high], self._data[low:high]
 
@@ -259,7 +284,7 @@ class LexicalRetriever:
         return scores_BN
 
 
-def _item_terms(
+def item_terms(
     fields: Mapping[str, Sequence[str]], boosts: Mapping[str, int], spellings: set[str]
 ) -> Iterator[list[str]]:
     """Each item's terms, as often as they count; adds the words with accents to `spellings`."""

@@ -32,7 +32,7 @@ WINDOWS = ("sale_starts", "sale_ends", "sale_price_effective_date")
 #: What a row may have beside the fields of its item.
 CONTROLS = ("op", "item_id", "if_version", "updated_at")
 _PRICE_FIELDS = ("price", "list_price", "sale_price")
-_FIELDS = tuple(name for name in ITEMS_IN.names if name != "item_id")
+FIELDS = tuple(name for name in ITEMS_IN.names if name != "item_id")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
 
 
@@ -73,7 +73,7 @@ class _InvalidError(Exception):
 def allowed_fields(choices: CatalogueChoices) -> tuple[str, ...]:
     """The fields that an item has: those of the catalogue, and its attributes' own."""
     own = [attribute.column or attribute.name for attribute in choices.attributes]
-    return (*_FIELDS, "sale_price", *own)
+    return (*FIELDS, "sale_price", *own)
 
 
 def read_changes(
@@ -127,11 +127,7 @@ def _require_fields(kind: Kind, fields: Mapping[str, Any], choices: CatalogueCho
     for name, value in fields.items():
         if name in WINDOWS:
             if value is not None:
-                raise _InvalidError(
-                    name,
-                    f"{name} is {_short(value)}: a change says what holds now; send sale_price "
-                    "when the sale begins, and null when it ends",
-                )
+                raise _InvalidError(name, window_reason(name, value))
         elif name not in allowed:
             raise _InvalidError(
                 name, f"field {_short(name)} is unknown: an item has {', '.join(allowed)}"
@@ -141,6 +137,14 @@ def _require_fields(kind: Kind, fields: Mapping[str, Any], choices: CatalogueCho
         raise _InvalidError(name, f"a delete names {name}: it has an item_id alone")
     if kind == "patch":
         _require_patch(fields, choices)
+
+
+def window_reason(name: str, value: Any) -> str:
+    """Why a change may not say when its sale holds."""
+    return (
+        f"{name} is {_short(value)}: a change says what holds now; send sale_price when the sale "
+        "begins, and null when it ends"
+    )
 
 
 def _require_patch(fields: Mapping[str, Any], choices: CatalogueChoices) -> None:
@@ -154,7 +158,7 @@ def _require_patch(fields: Mapping[str, Any], choices: CatalogueChoices) -> None
             )
     for attribute in choices.attributes:
         name = attribute.column or attribute.name
-        if name in fields and name not in _FIELDS:
+        if name in fields and name not in FIELDS:
             raise _InvalidError(
                 name, f"{name} is one attribute: send all of the item's as {COLUMN}"
             )
@@ -185,14 +189,20 @@ def _time(text: Any, now: datetime) -> datetime:
     except ValueError:
         sentence += "give an ISO 8601 time with its zone, such as 2026-01-31T18:00:00Z"
         raise _InvalidError("updated_at", sentence) from None
-    if time > now + CLOCK_SKEW:
-        ahead_s = (time - now).total_seconds()
-        sentence += (
-            f"that is {ahead_s:,.0f} s ahead of this host's clock, and more than "
-            f"{CLOCK_SKEW.total_seconds():.0f} may not be: set the clocks"
-        )
-        raise _InvalidError("updated_at", sentence)
+    if reason := clock_reason(time, now):
+        raise _InvalidError("updated_at", reason)
     return time
+
+
+def clock_reason(time: datetime, now: datetime) -> str:
+    """Why a source's time cannot be a version; "" where it can."""
+    if time <= now + CLOCK_SKEW:
+        return ""
+    return (
+        f"updated_at is {time.isoformat()}: that is {(time - now).total_seconds():,.0f} s ahead of "
+        f"this host's clock, and more than {CLOCK_SKEW.total_seconds():.0f} may not be: set the "
+        "clocks"
+    )
 
 
 def _short(value: Any) -> str:
@@ -268,7 +278,7 @@ def _change(row: _Row, values: Mapping[str, Any]) -> ItemChange:
 
 def _kept_fields(row: _Row, values: Mapping[str, Any]) -> list[str]:
     """The fields that a change has, in the order of the catalogue."""
-    fields = [*_FIELDS, *[CARRIED][: CARRIED in values]]
+    fields = [*FIELDS, *[CARRIED][: CARRIED in values]]
     if row.kind == "put":
         return fields
     names = set(row.fields)

@@ -50,6 +50,11 @@ def resolve_columns(
     return columns
 
 
+def has_column(path: str, names: Sequence[str], name: str) -> bool:
+    """Whether the file has the column that a mapping names so."""
+    return _find_column(path, names, name, frozenset()) is not None
+
+
 def _missing_sentence(name: str, theirs: str, names: Sequence[str]) -> str:
     if not names:
         return "has no columns: write rows as objects, or under a line of names"

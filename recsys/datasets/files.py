@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from pyarrow import fs
 from recsys.datasets.columns import (
     ColumnPath,
     extract_field,
+    has_column,
     mend_float_ids,
     plain_column,
     resolve_columns,
@@ -223,6 +224,22 @@ class FilesAdapter:
     def _event_selection(self) -> Selection:
         absent = () if self.event_type is None else ("type",)
         return _selection(EVENTS_RAW, self.event_columns, absent=absent)
+
+    def with_items(self, path: str) -> FilesAdapter:
+        """Items of another file, read in the same way; it need not have all columns."""
+        source = replace(self._items, root=path)
+        filesystem, root = resolve_path(path)
+        file = next(iter(_files(filesystem, root)), root)
+        names = source.column_names(file)
+        has = partial(has_column, file, names)
+        return FilesAdapter(
+            path,
+            item_columns={own: name for own, name in self.item_columns.items() if has(name)},
+            delimiter=source.options.delimiter,
+            encoding=source.options.encoding,
+            records=source.options.records,
+            attribute_columns=[name for name in self.attribute_columns if has(name)],
+        )
 
     def unused_item_columns(self) -> list[str]:
         """The columns of the first items file that no canonical column is made of."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from recsys.datasets.casts import to_mask
 from recsys.datasets.platforms.reading import export_files, export_stamps, export_times
 from recsys.datasets.validate import LINE
+from recsys.errors import InputError
 from recsys.interfaces import Chunk, DatasetAdapter, DatedAdapter, FingerprintedAdapter
 from recsys.tables import EVENTS_RAW, ITEMS_RAW
 from recsys.types import Mask
@@ -61,6 +62,12 @@ class PlatformAdapter:
     def read_events(self, chunk: Chunk) -> pa.Table:
         return _read(self.events, chunk, EVENTS_RAW)
 
+    def with_items(self, path: str) -> PlatformAdapter:
+        """Items of another export of the same form."""
+        if self.items is None:
+            raise InputError(f"{path} is read as the setup's items, and it has none: name its form")
+        return PlatformAdapter(replace(self.items, path=path))
+
     def left_out(self, kind: Kind) -> dict[str, int]:
         """Rows of the files that are neither items nor events, by what they are."""
         counts: Counter[str] = Counter()
@@ -103,6 +110,10 @@ class ItemsAndEvents:
     def read_events(self, chunk: Chunk) -> pa.Table:
         return self._events.read_events(chunk)
 
+    def with_items(self, path: str) -> DatasetAdapter:
+        """Items of another file, read as this one reads its own."""
+        return read_as(self._items, path)
+
     def left_out(self, kind: Kind) -> dict[str, int]:
         return count_left_out(self._items if kind == "items" else self._events, kind)
 
@@ -115,6 +126,16 @@ class ItemsAndEvents:
             for each in (self._items, self._events)
         ]
         return " ".join(parts)
+
+
+def read_as(dataset: DatasetAdapter, path: str) -> DatasetAdapter:
+    """Items of another file as the data set reads its own. Raises InputError for one that reads no
+    files."""
+    with_items = getattr(dataset, "with_items", None)
+    if with_items is None:
+        raise InputError(f"{path} cannot be read as {dataset.name} is: it reads no items of files")
+    reader: DatasetAdapter = with_items(path)
+    return reader
 
 
 def count_left_out(dataset: DatasetAdapter, kind: Kind) -> dict[str, int]:

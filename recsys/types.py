@@ -182,8 +182,9 @@ class QueryUnderstanding:
     search). `corrections` are pairs (typed, taken for). `identifiers` are item ids that a code in
     the text names: all of them when `exact`, the whole text being one code. `facts` may hold brand,
     colour, size (as the catalogue spells them), min_price and max_price, and the shop's attributes
-    by name. `intent` is the likeliest
-    class, None for "none of these", with its calibrated probability."""
+    by name; `price_currency` is the code, symbol or word that stands beside the price. `excluded`
+    are words that the items must not have, `phrases` words that an item should have as they stand.
+    `intent` is the likeliest class, None for "none of these", with its calibrated probability."""
 
     text: str
     normalised: str
@@ -192,6 +193,9 @@ class QueryUnderstanding:
     identifiers: tuple[str, ...] = ()
     exact: bool = False
     facts: Mapping[str, str | float] = field(default_factory=dict)
+    price_currency: str = ""
+    excluded: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
     intent: str | None = None
     intent_probability: float = 0.0
 

@@ -219,7 +219,8 @@ def test_the_first_item_must_have_the_code(shelf: SearchCatalogue) -> None:
     assert identifier_hits(First(0, 1), shelf, codes).tolist() == [1, 0, 0]
     assert identifier_hits(First(1, 0), shelf, codes).tolist() == [0, 1, 1]
     assert identifier_hits(First(), shelf, codes).tolist() == [0, 0, 0]
-    assert part_hits(First(0, 1), shelf, [("x", code) for code in codes]).tolist() == [1, 1, 0]
+    assert part_hits(First(0, 1), shelf, [("x", code) for code in codes]).tolist() == [1, 1, 1]
+    assert part_hits(First(0), shelf, [("x", code) for code in codes]).tolist() == [1, 0, 0]
 
 
 def test_parts_of_codes_are_cut_from_them() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.attributes.units import normal_form, unit_words
-from recsys.retrieval.text.analysis import fold_fractions, quantities_of
+from recsys.retrieval.text.analysis import fold_fractions, normal_forms_of
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.text.quantities import find_quantities
 
@@ -61,7 +61,7 @@ def test_no_quantity(text):
 
 def test_offsets_are_of_the_text_as_it_came():
     text = "Tür ½ Zoll, ５ｃｍ"
-    spans = {text[quantity.start : quantity.end] for quantity in quantities_of(text)}
+    spans = {text[quantity.start : quantity.end] for quantity in normal_forms_of(text)}
     assert spans == {"½ Zoll", "５ｃｍ"}
 
 

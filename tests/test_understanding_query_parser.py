@@ -43,6 +43,7 @@ def test_everything_at_once(shop):
         language="en",
         corrections=(("cordlss", "cordless"),),
         facts={"max_price": 20.0, "colour": "white"},
+        price_currency="$",
     )
 
 

@@ -20,7 +20,11 @@ _SYMBOLS = {
     "원": "KRW", "zł": "PLN", "zl": "PLN", "kč": "CZK", "ft": "HUF", "lei": "RON", "лв": "BGN",
     "₽": "RUB", "руб": "RUB", "₺": "TRY", "tl": "TRY", "₴": "UAH", "грн": "UAH", "fr": "CHF",
     "sfr": "CHF", "₦": "NGN", "฿": "THB", "rm": "MYR", "rp": "IDR", "د.إ": "AED", "ر.س": "SAR",
-    "euro": "EUR", "euros": "EUR", "dollars": "USD CAD AUD NZD", "ksh": "KES",
+    "euro": "EUR", "euros": "EUR", "евро": "EUR", "dollars": "USD CAD AUD NZD", "ksh": "KES",
+    "dollar": "USD CAD AUD NZD", "bucks": "USD CAD AUD NZD", "quid": "GBP", "yuan": "CNY",
+    "人民币": "CNY", "块": "CNY", "块钱": "CNY", "yen": "JPY", "francs": "CHF", "franken": "CHF",
+    "рублей": "RUB", "рубля": "RUB", "złotych": "PLN", "kronor": "SEK", "lira": "TRY",
+    "reais": "BRL", "rupees": "INR",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from recsys.attributes.declaration import fold_name
 from recsys.pipeline.candidates import timed
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
 from recsys.pipeline.hits import FEATURES, Hits
+from recsys.pipeline.price_bounds import in_words, usable_bounds
 from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_context
 from recsys.pipeline.searcher import HybridSearcher
 from recsys.ranking.item_features import Context
@@ -209,16 +211,15 @@ class SearchPage:
     def _readings(self, own: Filters, understanding: QueryUnderstanding) -> list[Reading]:
         """The request's filters with the price bounds and variants that the text names, and with
         less and less of them; each with what was dropped in words."""
-        facts, bounds, within = understanding.facts, dict[str, float](), own
-        if own.min_price is None and own.max_price is None:
-            bounds = {
-                name: float(facts[name]) for name in ("min_price", "max_price") if name in facts
-            }
-        readings: list[Reading] = [(own, ())]
+        facts, within = understanding.facts, own
+        currency = self._currency if understanding.price_currency else ""
+        bounds, unused = usable_bounds(understanding, own, currency)
+        readings: list[Reading] = [(own, unused)]
         if bounds:
             low, high = bounds.get("min_price"), bounds.get("max_price")
             within = replace(own, min_price=low, max_price=high)
-            readings = [(within, ()), (own, _dropped_bounds(bounds))]
+            dropped = f"nothing found costs {in_words(bounds)}: shown at any price"
+            readings = [(within, ()), (own, (dropped,))]
         filtered = {fold_name(each.name) for each in own.attributes}
         named = tuple(
             AttributeFilter(each.name, "eq", str(facts[each.name]))
@@ -230,7 +231,15 @@ class SearchPage:
         values = ", ".join(each.value for each in named)
         dropped = f"nothing found comes in {values}: shown in others"
         readings = [(filters, (*relaxed, dropped)) for filters, relaxed in readings]
-        return [(replace(within, variants=named), ()), *readings]
+        return [(replace(within, variants=named), unused), *readings]
+
+    @cached_property
+    def _currency(self) -> str:
+        """Of the shop's prices, "" where nothing says it."""
+        if "currency" not in self.release.items.column_names:
+            return ""
+        codes = self.release.items["currency"].unique().to_pylist()
+        return next((code for code in codes if code), "")
 
     def _sorted_places(self, query: Query, sort: str, hits: Hits, reranked: Reranked) -> Ints:
         """Places of `hits` in the requested order, collapsed if requested."""
@@ -257,12 +266,6 @@ def pool_of(hits: Hits) -> Pool:
         signals_NF=hits.features_NF,
         retrieved_NF=hits.retrieved_NF,
     )
-
-
-def _dropped_bounds(bounds: dict[str, float]) -> tuple[str, ...]:
-    words = {"min_price": "at least", "max_price": "at most"}
-    costs = " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
-    return (f"nothing found costs {costs}: shown at any price",)
 
 
 def _any_passes(matched_I: Mask, allowed_I: Mask | None) -> bool:

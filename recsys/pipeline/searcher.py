@@ -7,7 +7,7 @@ pages show, and the same search gives the same order on every page."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -162,13 +162,14 @@ class HybridSearcher:
         index, understanding = self.lexical.index, parsed.understanding
         lexical = index.match(understanding.normalised, self.lexical.synonyms)
         scores_I, coverage_I = lexical.scores_I, lexical.coverage_I
-        if self.visible_I is not None:
-            scores_I[~self.visible_I] = coverage_I[~self.visible_I] = 0
+        visible_I = self._visible(understanding.excluded)
+        if visible_I is not None:
+            scores_I[~visible_I] = coverage_I[~visible_I] = 0
         k = min(self.choices.dense_k, max(1, index.items))
-        nearest = self.dense.retrieve(_dense_request(vector_D), k, self.visible_I)
+        nearest = self.dense.retrieve(_dense_request(vector_D), k, visible_I)
         nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
         matches = Matches(
-            matched_I=np.full(len(coverage_I), bool(understanding.facts)),
+            matched_I=np.full(len(coverage_I), bool(understanding.facts or understanding.excluded)),
             scores_I=scores_I,
             coverage_I=coverage_I,
             nearest_N=nearest_N,
@@ -177,9 +178,19 @@ class HybridSearcher:
         if understanding.normalised:
             matches.matched_I[:] = self._relevant(matches, vector_D, sorts_by_fields)
             matches.matched_I[parsed.code_rows] = True
-        if self.visible_I is not None:
-            matches.matched_I[~self.visible_I] = False
+        if visible_I is not None:
+            matches.matched_I[~visible_I] = False
         return matches
+
+    def _visible(self, excluded: Sequence[str]) -> Mask | None:
+        """Without the items that have a word which the text excludes."""
+        if not excluded:
+            return self.visible_I
+        index = self.lexical.index
+        visible_I = np.ones(index.items, bool) if self.visible_I is None else self.visible_I.copy()
+        for words in excluded:
+            visible_I[index.rows_to_exclude(words)] = False
+        return visible_I
 
     def judge(
         self, matches: Matches, vector_D: Floats, rows: Rows, *, sorts_by_fields: bool = False
@@ -302,13 +313,16 @@ class HybridSearcher:
         )
 
     def _relaxed(self, parsed: ParsedQuery, matches: Matches) -> tuple[str, ...]:
-        """In words, where no item has all terms of the query."""
-        text = parsed.understanding.normalised
+        """In words, what the text excludes, and where no item has all terms of the query."""
+        text, excluded = parsed.understanding.normalised, parsed.understanding.excluded
+        without = tuple(
+            f"items with {words!r} are left out: the text says so" for words in excluded
+        )
         if not text or parsed.understanding.exact or matches.best_coverage > 0.999:
-            return ()
+            return without
         if missing := matches.missing_terms:
-            return (f"no item has {', '.join(map(repr, missing))}: found without",)
-        return ("no item has all of the words: found by most of them",)
+            return (*without, f"no item has {', '.join(map(repr, missing))}: found without")
+        return (*without, "no item has all of the words: found by most of them")
 
 
 class _Clock:

@@ -28,6 +28,7 @@ _CURRENCY = (
 _AMOUNT = rf"({_NUMBER})\s?((?:k(?![^\W_]))|[百千万]|)"
 #: The two groups twice: a currency stands before or after.
 _MONEY = rf"(?:{_SIGN}\s?{_AMOUNT}(?:\s?{_CURRENCY})?|{_AMOUNT}\s?{_CURRENCY})"
+_BESIDE_NUMBER = re.compile(rf"({_SIGN})\s?\d|\d(?:\s?(?:k|[百千万]))?\s?({_CURRENCY})")
 _LEAD = r"(?:\b(?:for|priced?|costing|budget|is|at)\s|价格|售价|价位|预算|价钱)*\s?"
 _TAIL = r"\s?的?"
 _AT_MOST = (
@@ -146,6 +147,12 @@ def extract_prices(text: str) -> tuple[Facts, str]:
             bounds = amounts | bounds
             text = f"{text[: match.start()]} {text[match.end() :]}"
     return bounds, " ".join(text.split()) if bounds else text
+
+
+def price_currency(text: str) -> str:
+    """The code, symbol or word of the first currency beside a number, "" where there is none."""
+    match = _BESIDE_NUMBER.search(text)
+    return (match[1] or match[2]).strip() if match else ""
 
 
 def _amounts(match: re.Match[str]) -> list[float]:

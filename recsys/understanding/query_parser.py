@@ -7,21 +7,31 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
+from recsys.retrieval.text.analysis import index_terms
+from recsys.retrieval.text.negations import parse_negations
 from recsys.types import QueryUnderstanding, Rows
 from recsys.understanding.attribute_values import AttributeValues
 from recsys.understanding.brands import Brands
 from recsys.understanding.carrier_phrases import strip_carrier_phrases
 from recsys.understanding.codes import CodeIndex
-from recsys.understanding.facts import Facts, extract_facts, extract_labels, extract_prices
+from recsys.understanding.facts import (
+    Facts,
+    extract_facts,
+    extract_labels,
+    extract_prices,
+    price_currency,
+)
 from recsys.understanding.normalisation import language_by_script, normalise
 from recsys.understanding.spelling import Speller
 
 #: A code that more items have is answered with so many of their ids.
 MAX_IDENTIFIERS = 100
 Corrections = tuple[tuple[str, str], ...]
+_PRICES = {"min_price", "max_price"}
 _MAX_PASSES = 3
 _MAX_FOLDS = 4
 
@@ -78,11 +88,12 @@ class QueryParser:
         if not exact and rest != folded:
             rows, exact = self._codes.lookup(rest)
         corrections: Corrections = ()
+        excluded: tuple[str, ...] = ()
         if not exact and (code := self._codes.respelled(folded)):
             rows, exact = self._codes.rows(code), True
             corrections, rest = ((folded, code),), code
         elif not exact:
-            facts, rest, corrections = self._corrected(folded)
+            facts, rest, corrections, excluded = self._corrected(folded)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:MAX_IDENTIFIERS])
         understanding = QueryUnderstanding(
             text=text,
@@ -92,23 +103,28 @@ class QueryParser:
             identifiers=ids,
             exact=exact,
             facts=facts,
+            excluded=excluded,
+            price_currency=price_currency(folded) if _PRICES & facts.keys() else "",
         )
         if not exact:
             return ParsedQuery(understanding, rows)
         variants = self._codes.variants(rest)
         return ParsedQuery(understanding, np.union1d(rows, variants), variants)
 
-    def _corrected(self, text: str) -> tuple[Facts, str, Corrections]:
+    def _corrected(self, text: str) -> _Corrected:
         """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is
         corrected."""
         bounds: Facts = {}
         corrections: dict[str, str] = {}
+        excluded: dict[str, None] = {}
         for _ in range(_MAX_PASSES):
             before = text
             prices, text = extract_prices(text)
             bounds = prices | bounds
             if self._speller is not None:
-                names = self._brands.words(text) | self._attributes.words(text)
+                text, others, negations = self._without_excluded(text, self._speller)
+                excluded |= dict.fromkeys(others)
+                names = self._brands.words(text) | self._attributes.words(text) | negations
                 text, fixes = self._speller.correct_text(text, names)
                 text, corrections = normalise(text), corrections | dict(fixes)
             if text == before:
@@ -116,7 +132,31 @@ class QueryParser:
         text = normalise(strip_carrier_phrases(text))
         labels = extract_labels(text, self._brands)
         labels |= self._attributes.named(text, labels)
-        return bounds | labels, text, tuple(corrections.items())
+        return _Corrected(bounds | labels, text, tuple(corrections.items()), tuple(excluded))
+
+    def _without_excluded(self, text: str, speller: Speller) -> tuple[str, list[str], set[str]]:
+        """The text without the words that say what items must not have, these words, and the words
+        of negations that stay: the catalogue says the same of some items, and they are searched
+        for. "No" and "not" stand in names as well: where a title has the phrase, or no item the
+        word, nothing is excluded."""
+        excluded, names = list[str](), set[str]()
+        for negation in reversed(list(parse_negations(text))):
+            is_phrase = speller.has_term(negation.term)
+            has_word = any(map(speller.has_term, index_terms(negation.word)))
+            if negation.is_certain or (negation.may_exclude and has_word and not is_phrase):
+                excluded.append(negation.word)
+            if negation.word in excluded and not is_phrase:
+                text = f"{text[: negation.start]} {text[negation.end :]}"
+            else:
+                names.update(text[negation.start : negation.end].replace("-", " ").split())
+        return " ".join(text.split()), excluded[::-1], names
+
+
+class _Corrected(NamedTuple):
+    facts: Facts
+    text: str
+    corrections: Corrections
+    excluded: tuple[str, ...]
 
 
 def _folded(text: str) -> str:

@@ -85,6 +85,10 @@ class Speller:
         speller._lexicon = frozenset(self._lexicon) | frozenset(words)
         return speller
 
+    def has_term(self, term: str) -> bool:
+        """Whether the catalogue has it."""
+        return self._id_of(term) is not None
+
     def correct_text(
         self, text: str, protected: Collection[str] = ()
     ) -> tuple[str, tuple[tuple[str, str], ...]]:

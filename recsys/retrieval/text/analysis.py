@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from recsys.retrieval.text.negations import find_negations
 from recsys.retrieval.text.quantities import (
     FOOT_MARK,
     INCH_MARK,
-    QuantitySpan,
+    NormalForm,
     find_quantities,
     plain_number,
 )
@@ -137,18 +138,23 @@ def tokenize(text: str) -> list[Token]:
     ]
 
 
-def index_quantities(text: str) -> list[str]:
-    """The normal forms of a text's quantities: index terms beside its words."""
-    return [quantity.text for quantity in find_quantities(fold_fractions(text))] if text else []
+def index_normal_forms(text: str) -> list[str]:
+    """Index terms beside the words of a text: the normal forms of its quantities and negations."""
+    return [each.text for each in _normal_forms(fold_fractions(text))] if text else []
 
 
-def quantities_of(text: str) -> list[QuantitySpan]:
-    """The quantities of a text; offsets are those of the text as it came, before folding."""
+def normal_forms_of(text: str) -> list[NormalForm]:
+    """The quantities and negations of a text; offsets are those of the text as it came, before
+    folding."""
     folded, starts, ends = _fold_with_offsets(text)
     return [
-        quantity._replace(start=starts[quantity.start], end=ends[quantity.end - 1])
-        for quantity in find_quantities(folded)
+        form._replace(start=starts[form.start], end=ends[form.end - 1])
+        for form in _normal_forms(folded)
     ]
+
+
+def _normal_forms(folded: str) -> list[NormalForm]:
+    return find_quantities(folded) + find_negations(folded)
 
 
 def fold_fractions(text: str) -> str:

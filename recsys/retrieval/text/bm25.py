@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from recsys.arrays import Candidates, Requests
-from recsys.retrieval.text.analysis import index_quantities, index_tokens, tokenize
+from recsys.retrieval.text.analysis import index_normal_forms, index_tokens, tokenize
+from recsys.retrieval.text.negations import negated
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
 from recsys.retrieval.text.stems import StemClasses, detect_languages
 from recsys.retrieval.text.synonyms import Synonyms
@@ -70,12 +71,12 @@ class LexicalIndex:
     @property
     def terms(self) -> Sequence[str]:
         """Every term of the catalogue, sorted, as `index_terms` gives them."""
-        return self._vocabulary.terms
+        return self.vocabulary.terms
 
     @property
     def frequencies(self) -> Ints:
         """How many items have each of `terms`."""
-        return self._vocabulary.frequencies
+        return self.vocabulary.frequencies
 
     def rows_of_term(self, term_id: int) -> Rows:
         """The items that have a term, ascending; its id is its position in `terms`."""
@@ -140,7 +141,7 @@ class LexicalIndex:
 
     def match(self, query: str, synonyms: Synonyms | None = None) -> LexicalMatches:
         """All of it at once: half of the time goes into the query's expansion."""
-        terms = expand_query(query, self._vocabulary, synonyms)
+        terms = expand_query(query, self.vocabulary, synonyms)
         return LexicalMatches(self._scores(terms), self._coverage(terms), _missing(terms))
 
     def scores(self, query: str, synonyms: Synonyms | None = None) -> Floats:
@@ -148,7 +149,7 @@ class LexicalIndex:
 
         Each term of the query counts with the best of its alternatives in the item: itself, a
         joined, split or inflected form, a synonym, or, for the last word, a completion."""
-        return self._scores(expand_query(query, self._vocabulary, synonyms))
+        return self._scores(expand_query(query, self.vocabulary, synonyms))
 
     def _scores(self, terms: Sequence[QueryTerm]) -> Floats:
         scores_I = np.zeros(self.items, np.float32)
@@ -166,7 +167,7 @@ class LexicalIndex:
         An alternative counts as the term, but for half where it may only look related: another
         ending, or a completion, of a word that the catalogue has. A term that no item has weighs
         most; 0 everywhere for a query without terms."""
-        return self._coverage(expand_query(query, self._vocabulary, synonyms))
+        return self._coverage(expand_query(query, self.vocabulary, synonyms))
 
     def _coverage(self, terms: Sequence[QueryTerm]) -> Floats:
         covered_I = np.zeros(self.items, np.float32)
@@ -190,15 +191,31 @@ class LexicalIndex:
             return np.empty(0, np.int32)
         return self._rows_with([term_id for term_id in ids if term_id is not None])
 
+    def rows_to_exclude(self, words: str) -> Rows:
+        """The items that have these words in any of their forms, and do not say that they are
+        without them; ascending."""
+        has_I, forms = np.ones(self.items, bool), self.vocabulary.stem_classes.forms
+        for token in tokenize(words):
+            own = (self.vocabulary.id_of(term.text) for term in token.terms if term.is_primary)
+            ids = {each for each in own if each is not None} | set(forms(token.spelling))
+            word_I = np.zeros(self.items, bool)
+            for term_id in ids:
+                word_I[self.rows_of_term(term_id)] = True
+            has_I &= word_I
+        for word in words.split():
+            if (without := self.vocabulary.id_of(negated(word))) is not None:
+                has_I[self.rows_of_term(without)] = False
+        return np.flatnonzero(has_I).astype(np.int32) if words.split() else np.empty(0, np.int32)
+
     def missing_terms(self, query: str, synonyms: Synonyms | None = None) -> tuple[str, ...]:
         """The query's terms of which no item has any alternative."""
-        return _missing(expand_query(query, self._vocabulary, synonyms))
+        return _missing(expand_query(query, self.vocabulary, synonyms))
 
     def explain(self, query: str, row: int, synonyms: Synonyms | None = None) -> dict[str, float]:
         """What each of the item's terms adds to its score, an alternative of several terms under
         them all with spaces between."""
         contributions: dict[str, float] = {}
-        for query_term in expand_query(query, self._vocabulary, synonyms):
+        for query_term in expand_query(query, self.vocabulary, synonyms):
             parts = [
                 (self._weight(each, row), " ".join(self.terms[term_id] for term_id in each.ids))
                 for each in query_term.alternatives
@@ -291,7 +308,7 @@ def item_terms(
     for texts in zip(*fields.values(), strict=True):
         item: list[str] = []
         for name, text in zip(fields, texts, strict=True):
-            terms = index_quantities(text)
+            terms = index_normal_forms(text)
             for token in index_tokens(text):
                 terms += [term.text for term in token.terms]
                 if token.spelling != token.folded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from recsys.retrieval.text.analysis import Token, inflections, quantities_of, tokenize
+from recsys.retrieval.text.analysis import Token, inflections, normal_forms_of, tokenize
 from recsys.retrieval.text.scripts import starts_with_cjk
 from recsys.retrieval.text.synonyms import Synonyms
 
@@ -30,7 +30,7 @@ class Highlighter:
         terms |= {token.stem for token in tokens} | set(_joined(tokens))
         terms |= {form for token in tokens for form in inflections(token.stem)}
         self._tokens, self._terms = tokens, terms
-        self._quantities = {quantity.text for quantity in quantities_of(query)}
+        self._normal_forms = {form.text for form in normal_forms_of(query)}
         phrases = [phrase for _, _, phrase in synonyms.matches(tokens)] if synonyms else []
         self._phrases = [
             {term.text for token in phrase for term in token.terms if term.is_primary}
@@ -51,13 +51,13 @@ class Highlighter:
             for pair in pairwise(tokens)
             if pair[0].stem + pair[1].stem in terms and _may_be_joined(*pair)
         ]
-        ranges += [*pairs, *_completed(self._tokens, tokens), *self._quantities_of(text)]
+        ranges += [*pairs, *_completed(self._tokens, tokens), *self._same_forms(text)]
         return tuple(_merged(sorted(ranges)))
 
-    def _quantities_of(self, text: str) -> Iterator[Range]:
-        for quantity in quantities_of(text) if self._quantities else ():
-            if quantity.text in self._quantities:
-                yield quantity.start, quantity.end
+    def _same_forms(self, text: str) -> Iterator[Range]:
+        for form in normal_forms_of(text) if self._normal_forms else ():
+            if form.text in self._normal_forms:
+                yield form.start, form.end
 
 
 def _joined(tokens: Sequence[Token]) -> Iterator[str]:

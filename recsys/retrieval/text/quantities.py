@@ -31,8 +31,8 @@ _TYRE = r"(?<![\d.,/])(\d{3})[ /-](\d{2}) ?-?z?r ?-?(\d{2})\b"
 _NO_UNITS = frozenset(("d", "s", "go"))
 
 
-class QuantitySpan(NamedTuple):
-    """A quantity's normal form and its character offsets."""
+class NormalForm(NamedTuple):
+    """What a part of a text says, in one form, and its character offsets."""
 
     text: str
     start: int
@@ -51,14 +51,14 @@ def plain_number(number: str) -> str:
     return f"0{plain}" if plain.startswith(".") else plain
 
 
-def find_quantities(folded: str) -> list[QuantitySpan]:
+def find_quantities(folded: str) -> list[NormalForm]:
     """The quantities of a folded text, last first; 8x10 ft are 8 ft and 10 ft. What may be
     thousands or decimals, 1.000 g, is both."""
     quantities, unit, next_start = [], "", len(folded)
     for match in reversed(list(_pattern().finditer(folded))):
         start, end = match.span()
         texts, unit = _read(match.groups(), unit if next_start - end <= _WIDEST_BY else "")
-        quantities += [QuantitySpan(text, start, end) for text in texts]
+        quantities += [NormalForm(text, start, end) for text in texts]
         next_start = start
     return quantities
 

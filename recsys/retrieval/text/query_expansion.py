@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.retrieval.text.analysis import Token, inflections, quantities_of, tokenize
-from recsys.retrieval.text.quantities import QuantitySpan
+from recsys.retrieval.text.analysis import Token, inflections, normal_forms_of, tokenize
+from recsys.retrieval.text.quantities import NormalForm
 from recsys.retrieval.text.scripts import starts_with_cjk
 from recsys.retrieval.text.stems import StemClasses
 from recsys.retrieval.text.synonyms import Synonyms
@@ -31,7 +31,7 @@ KNOWN_PREFIX_WEIGHT = 0.1
 RELATED_COVERAGE = 0.5
 #: The weights of other alternatives, against 1 for the term itself; on Home Depot's validation
 #: split .5 to .8 are alike.
-QUANTITY_WEIGHT = 1.0
+NORMAL_FORM_WEIGHT = 1.0
 JOINED_WEIGHT = 1.0
 SPLIT_WEIGHT = 0.6
 STEM_WEIGHT = 0.9
@@ -122,7 +122,7 @@ def expand_query(
     """The query's distinct terms, each with its alternatives; a repeated term scores as often as it
     is repeated."""
     expansion = _Expansion(vocabulary, tokenize(query))
-    expansion.add_quantities(quantities_of(query))
+    expansion.add_normal_forms(normal_forms_of(query))
     expansion.add_joined()
     expansion.add_split()
     expansion.add_stem_forms()
@@ -148,16 +148,16 @@ class _Expansion:
             if (term_id := vocabulary.id_of(query_term.term)) is not None:
                 query_term.alternatives.append(Alternative((term_id,), query_term.count))
 
-    def add_quantities(self, quantities: Sequence[QuantitySpan]) -> None:
-        """Items that say the same quantity in other words or units."""
-        for quantity in quantities:
+    def add_normal_forms(self, forms: Sequence[NormalForm]) -> None:
+        """Items that say the same quantity or negation in other words or units."""
+        for form in forms:
             terms = (
                 term.text
                 for token in self.tokens
                 for term in token.terms
-                if term.is_primary and quantity.start <= term.start and term.end <= quantity.end
+                if term.is_primary and form.start <= term.start and term.end <= form.end
             )
-            self._add_terms(dict.fromkeys(terms), [quantity.text], QUANTITY_WEIGHT)
+            self._add_terms(dict.fromkeys(terms), [form.text], NORMAL_FORM_WEIGHT)
 
     def add_joined(self) -> None:
         """Two words that the catalogue writes as one, ab123 for ab-123 too."""

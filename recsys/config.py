@@ -87,6 +87,7 @@ class Day:
     A request's deadline is `deadline_ms` after it came: a stage that has not begun by then is
     skipped, and the answer names it. The cross-encoder stops `search_ms` after the request came. A
     replica handles `max_ongoing` requests at once and lets `max_queued` wait; more are refused.
+    Changes of the catalogue are looked for every `changes_s`.
     Between `replicas` and `max_replicas` (None: the same) there are as many as `target_ongoing`
     requests each call for. Browsers of `cors_origins` alone may ask. Log lines hold queries and
     user ids only with `log_queries`.
@@ -106,6 +107,7 @@ class Day:
     batch_size: int = 16
     batch_wait_ms: float = 0.0
     refresh_s: float = 1.0
+    changes_s: float = 0.1
     max_k: int = 100
     max_query_characters: int = 500
     search_ms: float = 150.0

@@ -140,7 +140,7 @@ class Query:
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each
     group (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as
     ranked) to 1 (as little alike as can be), and say what the user is interested in, in their
-    own words.
+    own words. A further page may ask for the `snapshot` that the first one was of.
 
     `deadline` is a time of `time.perf_counter`: optional stages that have not begun by then are
     skipped."""
@@ -156,6 +156,7 @@ class Query:
     facets: bool = False
     diversity: float = 0.0
     interest: str | None = None
+    snapshot: str | None = None
     deadline: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
@@ -280,7 +281,8 @@ class Ranking:
     that made the scores, `arms` the arm of each experiment that the request is in. A search also
     has its understanding; `total`, how many items all pages have; `facets`; `relaxed`, in words,
     which of its constraints were dropped to find any; and `no_good_match` where even that found
-    nothing worth showing. `skipped` names the stages that the deadline left no time for."""
+    nothing worth showing. `skipped` names the stages that the deadline left no time for. `snapshot`
+    is the release and the number of the last change of the catalogue that the answer is of."""
 
     request_id: str
     release: str
@@ -296,6 +298,7 @@ class Ranking:
     stages_ms: dict[str, float] = field(default_factory=dict, compare=False)
     ranker: str = ""
     arms: Mapping[str, str] = field(default_factory=dict)
+    snapshot: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

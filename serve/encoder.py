@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from ray import serve
 
 from recsys.config import Setup
 from recsys.models.composition import serving_setup
-from recsys.types import Vectors
+from recsys.types import Floats, Vectors
+
+#: Item texts that are encoded between two queries.
+ITEMS_AT_ONCE = 4
 
 
 class EncoderReplica:
@@ -40,6 +44,23 @@ class EncoderReplica:
             raise result
         return result
 
+    async def encode_items(self, texts: list[str]) -> Floats:
+        """Item texts of today, [N, D], a few at a time between queries."""
+        loop = asyncio.get_running_loop()
+        parts = [
+            await loop.run_in_executor(self._pool, self._encoder.encode_items, batch)
+            for batch in _batches(texts)
+        ]
+        return np.concatenate(parts)
+
+    def encode_items_here(self, texts: Sequence[str]) -> Floats:
+        """The same from a thread of the same process."""
+        parts = [
+            self._pool.submit(self._encoder.encode_items, batch).result()
+            for batch in _batches(texts)
+        ]
+        return np.concatenate(parts)
+
     async def encode_batch(self, texts: list[str]) -> list[Vectors | Exception]:
         """One call of the model, off the event loop; where that fails, one call per text, so that
         a bad text fails alone."""
@@ -53,3 +74,8 @@ class EncoderReplica:
         return [
             Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)
         ]
+
+
+def _batches(texts: Sequence[str]) -> list[list[str]]:
+    """Small ones: a query waits for one at most."""
+    return [list(texts[at : at + ITEMS_AT_ONCE]) for at in range(0, len(texts), ITEMS_AT_ONCE)]

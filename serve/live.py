@@ -6,16 +6,17 @@ import logging
 import math
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from recsys.catalogue.segment import EncodeItems
 from recsys.config import Setup
 from recsys.errors import NotFoundError, RecsysError, ReleaseError, SpaceMismatchError
 from recsys.models.composition import build_recommender, load_ranker, with_models
 from recsys.models.snapshots import current_snapshot, snapshot_network
+from recsys.pipeline.live_catalogue import LiveCatalogue
 from recsys.pipeline.recommender import Recommender
 from recsys.privacy.erasure import release_time
 from recsys.release.manifest import read_manifest
@@ -26,26 +27,35 @@ from serve import metrics
 
 logger = logging.getLogger("ray.serve")
 
+#: States of items that are applied as one snapshot.
+STATES_AT_ONCE = 10_000
 #: The ranker that is trained by day too.
 ONLINE_RANKER = "net"
+#: Pages of one search stay of one snapshot so long, while it is among the newest that answered.
+KEPT_S, MAX_SNAPSHOTS = 300.0, 16
 #: A refused release is loaded again after this long: an unreachable bucket may be back.
 RETRY_S = 30.0
 
 
 class LiveRelease:
-    """Requests read `recommender` once, so that items, scores and version of an answer are of one
-    release.
+    """The release and what changed since its night. Requests read `recommender` once, so that
+    items, scores and version of an answer are of one snapshot.
 
-    Releases of another space than the encoder's, `space`, are refused."""
+    Releases of another space than the encoder's, `space`, are refused; `encode` gives vectors of
+    item texts in it."""
 
-    def __init__(self, setup: Setup, space: str) -> None:
+    def __init__(self, setup: Setup, space: str, encode: EncodeItems) -> None:
         self.setup, self.store = setup, ArtifactStore(setup.home)
-        self.space = space
+        self.space, self.encode = space, encode
+        self.log = setup.catalogue_log()
         self.recommender: Recommender | None = None
+        self.catalogue: LiveCatalogue | None = None
+        self.pages = RecentSnapshots()
         self.refused: dict[str, str] = {}
         self._attempts: dict[tuple[str, str], float] = {}
         self._inspected: Recommender | None = None
-        self._swap_lock = threading.Lock()
+        self._swap_lock, self._change_lock = threading.Lock(), threading.Lock()
+        self._log_error = ""
         self.refresh()
 
     @property
@@ -59,6 +69,43 @@ class LiveRelease:
             if live := self.recommender:
                 age = datetime.now(UTC) - start_of_night(live.release)
                 metrics.RELEASE_AGE.set(age.total_seconds())
+
+    def follow_changes(self, closed: threading.Event) -> None:
+        """Applies new changes of the catalogue every `day.changes_s` until closed."""
+        while not closed.wait(self.setup.day.changes_s):
+            try:
+                self.take_changes()
+                self._log_error = ""
+            except Exception as error:  # an unreachable log, or a model, must not end the thread
+                reason = metrics.describe_error(error)
+                if reason != self._log_error:
+                    logger.error("changes of the catalogue are not applied: %s", reason)
+                self._log_error = reason
+
+    def take_changes(self) -> None:
+        """Applies what is in the log, and serves it."""
+        with self._change_lock:
+            live = self.catalogue
+            if live is not None and self._catch_up(live):
+                self.recommender = live.recommender
+
+    def _catch_up(self, live: LiveCatalogue) -> int:
+        """How many states of items were applied."""
+        applied = 0
+        while states := self.log.states(live.number, STATES_AT_ONCE):
+            live.advance(states, states[-1].number)
+            applied += len(states)
+            delay = datetime.now(UTC) - states[-1].time
+            metrics.CHANGE_DELAY.observe(delay.total_seconds() * 1000)
+        if applied:
+            items = len(live.snapshot.segment)
+            metrics.CHANGES_APPLIED.inc(applied)
+            metrics.SEGMENT_SHARE.set(items / max(1, len(live.base.release.item_ids)))
+        return applied
+
+    def recommender_of(self, snapshot: str | None) -> Recommender | None:
+        """That of a snapshot whose pages somebody is reading; where it is not kept, the newest."""
+        return self.pages.get(snapshot) or self.recommender
 
     def list_releases(self) -> list[dict[str, Any]]:
         """Every published version, oldest first; for an unreadable one, the reason."""
@@ -86,9 +133,9 @@ class LiveRelease:
             if version not in (versions := self.store.versions()):
                 choices = ", ".join(versions) or "none yet"
                 raise NotFoundError(f"release {version!r} is not there: choose one of {choices}")
-            recommender = self._load(version)
+            live = self._open(version)
             self.store.point(version)
-            self._swap(recommender)
+            self._swap(live)
 
     def inspect(self, version: str) -> Recommender:
         """A recommender over any release, to explain its answers: the live one, or another that
@@ -109,7 +156,7 @@ class LiveRelease:
                 amended = self._amended(version)
                 if self._needs_loading(version, amended):
                     self._attempts = {(version, amended): time.monotonic()}
-                    self._swap(self._load(version))
+                    self._swap(self._open(version))
                 self._drop_erased()
                 self._take_snapshot()
                 self.refused.pop("current", None)
@@ -135,7 +182,9 @@ class LiveRelease:
             ranker = with_models(self.setup, base).rankers[ONLINE_RANKER]()
         rankers = {**reranker.rankers, ONLINE_RANKER: ranker}
         labels = {**reranker.labels, ONLINE_RANKER: label}
-        self.recommender = replace(live, reranker=replace(reranker, rankers=rankers, labels=labels))
+        with self._change_lock:
+            assert self.catalogue is not None
+            self.recommender = self.catalogue.serve_with(rankers, labels)
         logger.info("%s is the live ranker", label)
 
     def _needs_loading(self, version: str, amended: str) -> bool:
@@ -162,6 +211,16 @@ class LiveRelease:
             if self._amended(release.version) != release.manifest.amended:
                 self._inspected = None
 
+    def _open(self, version: str) -> LiveCatalogue:
+        """The release with all changes since its night: one that they cannot be read for is not
+        served, for it may show what is hidden."""
+        live = LiveCatalogue(
+            base=self._load(version), encode=self.encode, decimal=self.setup.catalogue.decimal
+        )
+        self._catch_up(live)
+        _warm_up(live.recommender)
+        return live
+
     def _load(self, version: str) -> Recommender:
         """The release with every checksum compared, and one answer computed from it: what cannot
         answer is not served."""
@@ -180,10 +239,13 @@ class LiveRelease:
             ) from error
         return recommender
 
-    def _swap(self, recommender: Recommender) -> None:
-        self.recommender = recommender
-        self.refused.pop(recommender.release.version, None)
-        logger.info("release %s is live", recommender.release.version)
+    def _swap(self, live: LiveCatalogue) -> None:
+        with self._change_lock:
+            self._catch_up(live)
+            self.catalogue, self.recommender = live, live.recommender
+        version = live.base.release.version
+        self.refused.pop(version, None)
+        logger.info("release %s is live, with changes up to %d", version, live.number)
 
     def _refuse(self, version: str, error: Exception) -> None:
         reason = metrics.describe_error(error)
@@ -192,6 +254,30 @@ class LiveRelease:
             live = self.version or "none"
             logger.error("release %s is refused, %s stays live: %s", version, live, reason)
         self.refused = {**self.refused, version: reason}
+
+
+class RecentSnapshots:
+    """The recommenders of which somebody may ask for another page: KEPT_S long, and the newest
+    MAX_SNAPSHOTS. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recent: dict[str, tuple[float, Recommender]] = {}
+
+    def add(self, recommender: Recommender) -> None:
+        now = time.monotonic()
+        with self._lock:
+            recent = self._recent
+            recent.pop(recommender.release.snapshot, None)
+            recent[recommender.release.snapshot] = (now, recommender)
+            for name, (since, _) in list(recent.items()):
+                if now - since > KEPT_S or len(recent) > MAX_SNAPSHOTS:
+                    del recent[name]
+
+    def get(self, snapshot: str | None) -> Recommender | None:
+        with self._lock:
+            since, recommender = self._recent.get(snapshot or "", (-math.inf, None))
+        return recommender if time.monotonic() - since <= KEPT_S else None
 
 
 def _warm_up(recommender: Recommender) -> None:

@@ -46,6 +46,16 @@ CHANGES = Counter(
 CHANGES_INVALID = Counter(
     "nightshelf_catalogue_invalid_total", "Changes of items that are none, by field", ("field",)
 )
+CHANGES_APPLIED = Counter(
+    "nightshelf_catalogue_applied_total", "Changed items that this replica serves"
+)
+CHANGE_DELAY = Histogram(
+    "nightshelf_catalogue_delay_ms", "Milliseconds from a change's acceptance to its service", _MS
+)
+SEGMENT_SHARE = Gauge(
+    "nightshelf_catalogue_segment_share",
+    "Items that came or were rewritten since the night, over those of the release",
+)
 CATALOGUE_LAG = Gauge(
     "nightshelf_catalogue_lag_seconds", "Seconds that changes have been waiting for their log"
 )

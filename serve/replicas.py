@@ -54,6 +54,8 @@ logger = logging.getLogger("ray.serve")
 
 #: A closing replica waits this long for each of its threads.
 CLOSE_TIMEOUT_S = 5.0
+#: Texts of changed items are encoded again after this.
+ITEMS_TIMEOUT_S = 60.0
 #: Encoding ends with this share of the deadline left: the rest is for the search.
 SEARCH_SHARE = 1 / 4
 
@@ -91,16 +93,22 @@ class ShopReplica:
         self.encode: Callable[[str], Awaitable[Vectors]] = (
             own.encode if own else encoder.encode.remote
         )
-        self.live = LiveRelease(setup, own.space if own else serving_setup(setup).encoder().space)
+        self.live = LiveRelease(
+            setup,
+            own.space if own else serving_setup(setup).encoder().space,
+            own.encode_items_here if own else _remote_items(encoder),
+        )
         self.events, self.catalogue = setup.event_store(), CatalogueWriter(setup)
         self._pool = ThreadPoolExecutor(4, "shop")
         self.erasure = ErasureWorker(setup, self.events)
         self._impressions = ImpressionWriter(self.events, self.day.log_queries)
         self._closed = threading.Event()
-        self._follower = threading.Thread(
-            target=self.live.follow, args=(self._closed,), daemon=True
-        )
-        self._follower.start()
+        self._followers = [
+            threading.Thread(target=follow, args=(self._closed,), daemon=True)
+            for follow in (self.live.follow, self.live.follow_changes)
+        ]
+        for follower in self._followers:
+            follower.start()
 
     async def __serve_build_asgi_app__(self) -> Any:
         """Serve's name for the hook that returns the application of a constructed replica."""
@@ -109,13 +117,15 @@ class ShopReplica:
     def check_health(self) -> None:
         """Serve replaces a replica that raises here: one that no longer follows `current`, writes
         impressions or erases users."""
-        if not all(each.is_alive() for each in (self._follower, self._impressions, self.erasure)):
+        followers = all(each.is_alive() for each in self._followers)
+        if not (followers and self._impressions.is_alive() and self.erasure.is_alive()):
             raise RuntimeError("a background thread of this replica has died: see its log")
 
     def close(self) -> None:
         """Writes the impressions that wait, then closes the event store."""
         self._closed.set()
-        self._follower.join(CLOSE_TIMEOUT_S)
+        for follower in self._followers:
+            follower.join(CLOSE_TIMEOUT_S)
         self._impressions.close(CLOSE_TIMEOUT_S)
         self.erasure.close(CLOSE_TIMEOUT_S)
         self._pool.shutdown(wait=True)
@@ -125,7 +135,7 @@ class ShopReplica:
     # Answers
 
     async def search(self, query: Query) -> Ranking:
-        recommender = self._recommender()
+        recommender = self._recommender(query.snapshot)
         assert query.text is not None
         text = await self._encode_text(recommender, query.text, query.deadline)
 
@@ -206,6 +216,9 @@ class ShopReplica:
             return replace(ranking, stages_ms=stages_ms, skipped=skipped), privacy
 
         ranking, privacy = await self._in_thread(work)
+        ranking = replace(ranking, snapshot=recommender.release.snapshot)
+        if (ranking.total or 0) > query.offset + query.k:
+            self.live.pages.add(recommender)
         if not privacy.opted_out:
             self._impressions.add(ranking, surface, query)
         return ranking
@@ -263,8 +276,8 @@ class ShopReplica:
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
-    def _recommender(self) -> Recommender:
-        if (recommender := self.live.recommender) is None:
+    def _recommender(self, snapshot: str | None = None) -> Recommender:
+        if (recommender := self.live.recommender_of(snapshot)) is None:
             raise NotReadyError("nothing is published yet: run python -m jobs.nightly, then retry")
         return recommender
 
@@ -371,3 +384,12 @@ def _find_item(release: Release, item_id: str) -> tuple[str, Item]:
             f"item {item_id!r} is not in release {release.version}: take an id from /search"
         )
     return release.version, release.item(row)
+
+
+def _remote_items(encoder: Any) -> Callable[[Sequence[str]], Floats]:
+    """Encodes item texts in a deployment, from a thread of this one."""
+
+    def encode(texts: Sequence[str]) -> Floats:
+        return encoder.encode_items.remote(list(texts)).result(timeout_s=ITEMS_TIMEOUT_S)
+
+    return encode

@@ -261,7 +261,7 @@ def test_a_replica_takes_what_was_learned_by_day_and_gives_it_back(
     monkeypatch.setattr(night, "run_stages", in_this_process)
     night.run_night(planning.begin(shop, version="ranked"), print)
     daily = replace(shop, day=replace(shop.day, online=OnlineConfig()))
-    live = LiveRelease(daily, shop.encoder().space)
+    live = LiveRelease(daily, shop.encoder().space, shop.encoder().encode_items)
     assert live.recommender is not None
     assert (live.version, live.recommender.reranker.labels["net"]) == ("ranked", "net@m1")
     before = live.recommender

@@ -86,6 +86,7 @@ class FakeRecommender:
     release: Any = field(
         default_factory=lambda: SimpleNamespace(
             version="v1",
+            snapshot="r@0",
             manifest=SimpleNamespace(created=NIGHT.isoformat(), amended=""),
             item_ids=SimpleNamespace(row=lambda item_id: 0 if item_id == "i1" else None),
             item_vectors_ID=np.zeros((1, 64), np.float32),

@@ -215,7 +215,7 @@ def test_a_refusal_lists_what_is_allowed(client: TestClient) -> None:
     names = client.get("/search?q=a&page=2").json()["error"]["allowed"]
     assert names == (
         "only k, user_id, category, brand, min_price, max_price, in_stock, "
-        "q, sort, offset, collapse, facets, each once but category and brand"
+        "q, sort, offset, collapse, facets, snapshot, each once but category and brand"
     )
     assert client.get("/search?q=a&sort=best").json()["error"]["message"] == (
         "sort is 'best': give one of relevance, price, -price, newest, popularity"

@@ -72,6 +72,10 @@ class CatalogueSnapshot(Release):
             release, CatalogueSegment.empty(release), values, rows_I, release.manifest.changes
         )
 
+    @property
+    def snapshot(self) -> str:
+        return f"{self.version}@{self.number}"
+
     def with_segment(self, segment: CatalogueSegment, number: int) -> CatalogueSnapshot:
         """The same values of the release's items, and the items of another segment."""
         size = len(self.live_rows_I)

@@ -4,7 +4,7 @@ Each change makes a new snapshot beside the one that answers; what did not chang
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from recsys.catalogue.changes import ItemState
 from recsys.catalogue.segment import CatalogueSegment, EncodeItems, needs_row
 from recsys.catalogue.snapshot import CatalogueSnapshot
 from recsys.catalogue.values import VALUES
+from recsys.interfaces import Ranker
 from recsys.pipeline.live_sources import live_sources, stacked_retriever
 from recsys.pipeline.recommender import Recommender
 from recsys.retrieval.text.bm25 import LexicalRetriever
@@ -74,6 +75,12 @@ class LiveCatalogue:
             self.snapshot = self.snapshot.with_segment(segment, number)
         self.snapshot = self.snapshot.with_states(values, number)
         self.recommender = recommender_on(self.recommender, self.snapshot, self.base)
+        return self.recommender
+
+    def serve_with(self, rankers: Mapping[str, Ranker], labels: Mapping[str, str]) -> Recommender:
+        """The same answers, re-ranked by these rankers from now on."""
+        reranker = replace(self.recommender.reranker, rankers=rankers, labels=labels)
+        self.recommender = replace(self.recommender, reranker=reranker)
         return self.recommender
 
     def _encode(self, texts: Sequence[str]) -> Floats:

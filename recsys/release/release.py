@@ -103,6 +103,11 @@ class Release:
         return datetime.fromisoformat(self.manifest.created)
 
     @property
+    def snapshot(self) -> str:
+        """The release, and up to which number of the catalogue's changes it is."""
+        return f"{self.version}@{self.manifest.changes}"
+
+    @property
     def version(self) -> str:
         return self.manifest.version
 

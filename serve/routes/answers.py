@@ -86,8 +86,12 @@ class FacetValue(TypedDict):
 
 
 class _Answer(TypedDict):
+    """`snapshot` is the release and the number of the last change of the catalogue in it; a further
+    page that names it is of the same state, for some minutes."""
+
     request_id: str
     release: str
+    snapshot: str
     personalised: bool
     skipped: list[str]
 
@@ -240,6 +244,7 @@ def ranking_answer(ranking: Ranking) -> RankingAnswer:
     return {
         "request_id": ranking.request_id,
         "release": ranking.release,
+        "snapshot": ranking.snapshot,
         "personalised": ranking.personalised,
         "skipped": list(ranking.skipped),
         "items": [_ranked_item(item) for item in ranking.items],
@@ -258,6 +263,7 @@ def search_answer(ranking: Ranking, query: Query) -> SearchAnswer:
     return {
         "request_id": ranking.request_id,
         "release": ranking.release,
+        "snapshot": ranking.snapshot,
         "personalised": ranking.personalised,
         "query": _understood_query(ranking.understanding) if ranking.understanding else None,
         "total": None if ranking.total is None else int(ranking.total),
@@ -325,7 +331,7 @@ def suggest_answer(
 
 
 def item_answer(
-    request_id: str, release: str, item: Item, changed: Mapping[str, FieldChange] | None
+    request_id: str, release: str, item: Item, changed: Mapping[str, FieldChange] | None = None
 ) -> ItemAnswer:
     details: ItemDetails = {
         **_item_fields(item),

@@ -44,6 +44,10 @@ INTEREST = (
     "What the user says they want, in words, such as: running shoes. "
     "Counts less the more the user has done."
 )
+SNAPSHOT = (
+    "The snapshot that the page before names: this one is then of the same state of the catalogue, "
+    "where the replica still has it. Without it of the newest."
+)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK_SKEW = timedelta(minutes=5)
 
@@ -71,6 +75,7 @@ def _require_plausible(time: datetime) -> datetime:
 PRINTABLE = r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$"
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
 Version = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Snapshot = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]+@\d+$")]
 #: What shoppers type; tabs and line ends come with what they paste.
 Text = Annotated[str, BeforeValidator(_one_line), StringConstraints(pattern=PRINTABLE)]
 Selection = Annotated[list[Id], Field(max_length=MAX_SELECTED)]
@@ -102,6 +107,7 @@ def allowed_values(day: Day) -> dict[str, str]:
         "such as 2026-01-31T18:00:00Z",
         "quantity": "a number above 0",
         "version": "the version of a release, as /releases lists them",
+        "snapshot": "the snapshot of the page before",
         "item_ids": "a list of 1 to 1,000 item ids",
     }
 
@@ -137,6 +143,7 @@ class SearchParams(FilterParams):
     offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
     collapse: bool = False
     facets: bool = False
+    snapshot: Annotated[Snapshot | None, Field(description=SNAPSHOT)] = None
 
 
 class ExplainParams(BaseModel):
@@ -191,6 +198,7 @@ def build_query(request_id: str, params: PageParams, day: Day) -> Query:
             offset=params.offset,
             collapse=params.collapse,
             facets=params.facets,
+            snapshot=params.snapshot,
         )
     return query
 

@@ -267,18 +267,16 @@ def boundary_row(
     for query in tqdm(shop.queries, "judged", disable=None, leave=False):
         matched_I = system.matches(query.text).matched_I
         nearest_I = nearest_always(system, query.text)
-        sorted_I = system.matches(query.text, sorts_by_fields=True).matched_I
         add("precision", _precision(matched_I, query))
         add("precision/nearest_always", _precision(nearest_I, query))
         add("recall", matched_I[query.relevant].mean())
         add("recall/nearest_always", nearest_I[query.relevant].mean())
-        for name, mask_I in (("cheapest", sorted_I), ("cheapest/nearest_always", nearest_I)):
+        for name, mask_I in (("cheapest", matched_I), ("cheapest/nearest_always", nearest_I)):
             rows = np.flatnonzero(mask_I)
             if len(rows):
                 add(name, query.own_category_I[rows[prices_I[rows].argmin()]])
         add("refused/real", not matched_I.any())
         add("found", matched_I.sum())
-        add("found/sorted", sorted_I.sum())
     for name, texts in unsold.items():
         for text in tqdm(texts, name, disable=None, leave=False):
             add(f"refused/{name}", not system.matches(text).matched_I.any())

@@ -113,11 +113,10 @@ class NightshelfSystem:
         parsed = self.parse(text)
         return self.searcher.search(parsed, self._vector(parsed)).rows_N[:DEPTH]
 
-    def matches(self, text: str, *, sorts_by_fields: bool = False) -> Matches:
-        """What the text finds; with `sorts_by_fields` where a price, say, gives the order."""
+    def matches(self, text: str) -> Matches:
+        """What the text finds."""
         parsed = self.parse(text)
-        vector_D = self._vector(parsed)
-        return self.searcher.match(parsed, vector_D, sorts_by_fields=sorts_by_fields)
+        return self.searcher.match(parsed, self._vector(parsed))
 
     def score(self, text: str, rows: Rows) -> Floats:
         parsed = self.parse(text)

@@ -146,8 +146,7 @@ class SearchPage:
         user_D = None if row is None else self.release.user_vectors_UD[row]
         understanding = parsed.understanding
         with timed(stages_ms, "match"):
-            by_fields = query.sort != "relevance"
-            matches = self.searcher.match(parsed, vector_D, sorts_by_fields=by_fields)
+            matches = self.searcher.match(parsed, vector_D)
         with timed(stages_ms, "filter"):
             reading, allowed_I, stricter = self._passed(query, understanding, matches.matched_I)
         hits = self.searcher.search(

@@ -36,9 +36,8 @@ class SearchChoices:
 
     Matches are judged (`matching.RelevanceModel`) among the `dense_k` nearest neighbours by vector
     and, of the items with half of `min_term_coverage`, a share of the query's terms weighted by
-    IDF, the `words_k` best by BM25: by `min_fit`, `min_log_odds` and `margin`, `sorted_margin` for
-    a sort that puts the least relevant match first as likely as the best. Where nothing was
-    measured to judge by, items with `min_term_coverage` match; `max_candidates`: matches
+    IDF, the `words_k` best by words: by `min_fit`, `min_log_odds` and `margin`. Where nothing was
+    measured to judge by, items with `min_term_coverage` match. `max_candidates`: matches
     that are ranked, at most, the others behind them by BM25; `rerank_depth`: the best candidates
     that the cross-encoder scores, `rerank_batch` in one call."""
 
@@ -46,9 +45,8 @@ class SearchChoices:
     dense_k: int = 100
     words_k: int = 2_000
     min_fit: float = 1.3
-    min_log_odds: float = -5.5
-    margin: float = 8.0
-    sorted_margin: float = 4.0
+    min_log_odds: float = -6.5
+    margin: float = 5.5
     max_candidates: int = 5_000
     rerank_depth: int = 50
     rerank_batch: int = 10
@@ -152,13 +150,10 @@ class HybridSearcher:
         scores_N = self.ranker.score(np.concatenate([features_NF, top.features_MF])[None])[0]
         return scores_N[: len(rows)]
 
-    def match(
-        self, parsed: ParsedQuery, vector_D: Floats, *, sorts_by_fields: bool = False
-    ) -> Matches:
+    def match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
         """What the text matches by its words and meaning; nothing where neither fit.
 
-        With `sorts_by_fields` only what is nearly as relevant as the best. A text that is nothing
-        but facts, such as a price, matches everything."""
+        A text that is nothing but facts, such as a price, matches everything."""
         index, understanding = self.lexical.index, parsed.understanding
         lexical = index.match(understanding.normalised, self.lexical.synonyms)
         scores_I, coverage_I = lexical.scores_I, lexical.coverage_I
@@ -176,7 +171,7 @@ class HybridSearcher:
             missing_terms=lexical.missing,
         )
         if understanding.normalised:
-            matches.matched_I[:] = self._relevant(matches, vector_D, sorts_by_fields)
+            matches.matched_I[:] = self._relevant(matches, vector_D)
             matches.matched_I[parsed.code_rows] = True
         if visible_I is not None:
             matches.matched_I[~visible_I] = False
@@ -192,9 +187,7 @@ class HybridSearcher:
             visible_I[index.rows_to_exclude(words)] = False
         return visible_I
 
-    def judge(
-        self, matches: Matches, vector_D: Floats, rows: Rows, *, sorts_by_fields: bool = False
-    ) -> tuple[Ints, Judgement]:
+    def judge(self, matches: Matches, vector_D: Floats, rows: Rows) -> tuple[Ints, Judgement]:
         """How relevant the candidates are, and these rows among them."""
         choices, coverage_I = self.choices, matches.coverage_I
         rows_N = np.flatnonzero(coverage_I >= choices.min_term_coverage / 2)
@@ -209,20 +202,18 @@ class HybridSearcher:
             min_fit=choices.min_fit,
             min_term_coverage=choices.min_term_coverage,
             min_log_odds=choices.min_log_odds,
-            margin=choices.sorted_margin if sorts_by_fields else choices.margin,
+            margin=choices.margin,
         )
         assert self.relevance_model is not None
         return rows_N, self.relevance_model.judge(vector_D, rows_N, coverage_I[rows_N], bounds)
 
-    def _relevant(self, matches: Matches, vector_D: Floats, sorts_by_fields: bool) -> Mask:
+    def _relevant(self, matches: Matches, vector_D: Floats) -> Mask:
         coverage_I = matches.coverage_I
         if self.relevance_model is None:
             enough = min(self.choices.min_term_coverage, matches.best_coverage)
             return (coverage_I >= enough) & (enough > 0)
         relevant_I = coverage_I >= ALL_WORDS
-        rows_N, judgement = self.judge(
-            matches, vector_D, np.empty(0, np.int32), sorts_by_fields=sorts_by_fields
-        )
+        rows_N, judgement = self.judge(matches, vector_D, np.empty(0, np.int32))
         relevant_I[rows_N] = judgement.matched_N
         return relevant_I
 

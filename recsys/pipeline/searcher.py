@@ -46,7 +46,7 @@ class SearchChoices:
     words_k: int = 2_000
     min_fit: float = 1.3
     min_log_odds: float = -6.5
-    margin: float = 5.5
+    margin: float = 6.0
     max_candidates: int = 5_000
     rerank_depth: int = 50
     rerank_batch: int = 10

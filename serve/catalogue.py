@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -16,19 +20,64 @@ from recsys.errors import NotFoundError, StoreDownError
 from recsys.release.release import Release
 from serve import metrics
 
+Outcomes = list[ChangeResult | InvalidChange]
+#: Rows that are judged and written together, but for those of one call.
+GROUP_ROWS = 1_000
 
-class CatalogueWriter:
-    """Of any thread. A release says which items there are, and in which currency."""
+
+class _Call(NamedTuple):
+    rows: Sequence[Any]
+    release: Release | None
+    outcomes: Future[Outcomes]
+
+
+class CatalogueWriter(threading.Thread):
+    """Calls that come while others are written are written together: judging costs 5 ms and an
+    fsync as much, for one row as for a hundred. A release says which items there are, and in which
+    currency."""
 
     def __init__(self, setup: Setup) -> None:
+        super().__init__(name="catalogue", daemon=True)
         self.choices, self.log = setup.catalogue, setup.catalogue_log()
         self._folded, self._currency = 0, ("", "")
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self.start()
 
-    def write(
-        self, rows: Sequence[Any], release: Release | None
-    ) -> list[ChangeResult | InvalidChange]:
-        """What became of each row, which is as `read_changes` takes it; in the log when it
-        returns."""
+    def submit(self, rows: Sequence[Any], release: Release | None) -> Future[Outcomes]:
+        """What becomes of each row, which is as `read_changes` takes it: in the log when it is
+        done."""
+        call = _Call(rows, release, Future())
+        self._calls.put(call)
+        return call.outcomes
+
+    def run(self) -> None:
+        while call := self._calls.get():
+            calls, rows = [call], len(call.rows)
+            with suppress(Empty):
+                while rows < GROUP_ROWS and (call := self._calls.get_nowait()):
+                    calls.append(call)
+                    rows += len(call.rows)
+            self._write_calls(calls)
+            if call is None:
+                return
+
+    def _write_calls(self, calls: Sequence[_Call]) -> None:
+        # Who left before their turn is not written, and not told.
+        calls = [call for call in calls if call.outcomes.set_running_or_notify_cancel()]
+        if not calls:
+            return
+        try:
+            rows = [row for call in calls for row in call.rows]
+            outcomes = iter(self.write(rows, calls[-1].release))
+        except Exception as error:  # is the callers'
+            for call in calls:
+                call.outcomes.set_exception(error)
+            return
+        for call in calls:
+            call.outcomes.set_result([next(outcomes) for _ in call.rows])
+
+    def write(self, rows: Sequence[Any], release: Release | None) -> Outcomes:
+        """At once, in the caller's thread."""
         outcomes = read_changes(rows, self._choices_of(release))
         changes = [each for each in outcomes if isinstance(each, ItemChange)]
         if release:
@@ -66,7 +115,10 @@ class CatalogueWriter:
         metrics.CATALOGUE_WAITING.set(health.waiting)
         metrics.CATALOGUE_LAG.set(health.lag_s)
 
-    def close(self) -> None:
+    def close(self, timeout_s: float) -> None:
+        """What was submitted is written before."""
+        self._calls.put(None)
+        self.join(timeout_s)
         self.log.close()
 
     def _choices_of(self, release: Release | None) -> CatalogueChoices:

@@ -116,9 +116,10 @@ class ShopReplica:
 
     def check_health(self) -> None:
         """Serve replaces a replica that raises here: one that no longer follows `current`, writes
-        impressions or erases users."""
-        followers = all(each.is_alive() for each in self._followers)
-        if not (followers and self._impressions.is_alive() and self.erasure.is_alive()):
+        impressions, changes the catalogue or erases users."""
+        self.catalogue.observe()
+        workers = all(each.is_alive() for each in (self._impressions, self.catalogue, self.erasure))
+        if not (workers and all(each.is_alive() for each in self._followers)):
             raise RuntimeError("a background thread of this replica has died: see its log")
 
     def close(self) -> None:
@@ -130,7 +131,7 @@ class ShopReplica:
         self.erasure.close(CLOSE_TIMEOUT_S)
         self._pool.shutdown(wait=True)
         self.events.close()
-        self.catalogue.close()
+        self.catalogue.close(CLOSE_TIMEOUT_S)
 
     # Answers
 
@@ -290,7 +291,7 @@ class ShopReplica:
     async def change_items(self, rows: Sequence[Any]) -> list[ChangeResult | InvalidChange]:
         live = self.live.recommender
         release = live.release if live else None
-        return await self._in_thread(self.catalogue.write, rows, release)
+        return await asyncio.wrap_future(self.catalogue.submit(rows, release))
 
     # Events
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ def release(version: str = "v1", changes: int = 0, currency: str | None = "EUR")
 def writer(tmp_path: Path) -> Iterator[CatalogueWriter]:
     writer = CatalogueWriter(replace(tiny(), home=str(tmp_path)))
     yield writer
-    writer.close()
+    writer.close(5)
 
 
 def patch(item_id: str = "a", **fields: Any) -> dict[str, Any]:
@@ -104,6 +105,53 @@ def test_a_log_that_is_down_says_nothing_of_fields(
 
     monkeypatch.setattr(writer.log, "state", down)
     assert writer.changed_fields("a", release()) is None
+
+
+def test_calls_that_wait_are_written_together_each_with_its_own_outcomes(
+    writer: CatalogueWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who left before their turn is not written; of the others none hears of another's."""
+    groups, busy, go_on = list[int](), threading.Event(), threading.Event()
+    append = writer.log.append
+
+    def slow(changes: Any, *others: Any) -> Any:
+        groups.append(len(changes))
+        busy.set()
+        assert go_on.wait(10)
+        return append(changes, *others)
+
+    monkeypatch.setattr(writer.log, "append", slow)
+    first = writer.submit([patch(price=1)], release())
+    assert busy.wait(10)
+    others = [
+        writer.submit([patch(price=n), patch("ghost", price=n), 7][: n % 3 + 1], release())
+        for n in range(5)
+    ]
+    assert others[3].cancel()
+    go_on.set()
+    assert statuses(first.result(10)) == ["accepted"]
+    rows = ["accepted", "missing", "invalid"]
+    assert [statuses(others[n].result(10)) for n in (0, 1, 2, 4)] == [
+        rows[:1],
+        rows[:2],
+        rows,
+        rows[:2],
+    ]
+    assert groups == [1, 7]
+
+
+def test_a_log_that_is_down_fails_those_calls_and_no_later_one(
+    writer: CatalogueWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> None:
+        raise StoreDownError("unplugged")
+
+    with monkeypatch.context() as unplugged:
+        unplugged.setattr(writer.log, "append", down)
+        with pytest.raises(StoreDownError, match="unplugged"):
+            writer.submit([patch(price=1)], release()).result(10)
+    assert statuses(writer.submit([patch(price=1)], release()).result(10)) == ["accepted"]
+    assert writer.is_alive()
 
 
 class Counted:

@@ -213,3 +213,21 @@ def test_any_text_gives_each_found_row_once_in_falling_order(
     assert np.isfinite(hits.scores_N).all()
     if not QUERY_PARSER.parse(text).understanding.exact:
         assert (np.diff(hits.scores_N) <= 0).all()
+
+
+def test_a_phrase_in_quotes_comes_first() -> None:
+    plain, quoted = search("drill cordless charger"), search('"every cordless" drill charger')
+    assert set(titles(quoted)) == set(titles(search("every cordless drill charger")))
+    assert "every cordless" in titles(quoted)[0]
+    assert plain.relaxed == ()
+    by_taste = searcher(ranker=BY_TASTE)
+    assert (
+        "drill bits" in titles(search('"drill bits" cordless', by_taste, user_D=VECTORS[DRILL]))[0]
+    )
+
+
+def test_an_excluded_word_is_not_found_and_said() -> None:
+    hits = search("lamp without blue")
+    assert "blue lamp" not in titles(hits)
+    assert rows_with("lamp") - rows_with("blue") <= set(hits.rows_N.tolist())
+    assert hits.relaxed == ("items with 'blue' are left out: the text says so",)

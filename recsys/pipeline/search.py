@@ -163,7 +163,8 @@ class SearchPage:
             context = self._context(row, user_D, vector_D, understanding.intent)
             skips = query.past_deadline and self.reranker.needs_rerank(query, "search")
             pool = pool_of(hits)
-            if skips or understanding.exact or query.sort != "relevance":
+            fixed = understanding.exact or bool(understanding.phrases)
+            if skips or fixed or query.sort != "relevance":
                 reranked = Reranked.unchanged(pool, FIRST)
             else:
                 reranked = self.reranker.rerank(query, "search", pool, context)

@@ -21,6 +21,7 @@ from recsys.pipeline.matching import ALL_WORDS, Bounds, Judgement, Matches, Rele
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.linear import best
 from recsys.retrieval.text.bm25 import LexicalRetriever
+from recsys.retrieval.text.phrase_match import contains_phrase
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats, Ints, Mask, Rows
 from recsys.understanding.query_parser import ParsedQuery
@@ -28,6 +29,9 @@ from recsys.understanding.query_parser import ParsedQuery
 CROSS_ENCODER = FEATURES.index("cross_encoder")
 #: A text, parsed, and the vector of what is left of it to search.
 EncodedText = tuple[ParsedQuery, Floats]
+
+#: Matches whose texts are read for a phrase in quotes, the best by BM25.
+PHRASE_DEPTH = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +297,8 @@ class HybridSearcher:
         first = parsed.code_rows if parsed.understanding.exact else rows_M[:0]
         others_M = ~np.isin(rows_M, first)
         others_M |= np.isin(rows_M, parsed.variant_rows)
-        order_M = np.lexsort((rows_M, -scores_M, ~np.isin(rows_M, first), others_M))
+        no_phrase_M = self._lacks_phrases(rows_M, matches, parsed.understanding.phrases)
+        order_M = np.lexsort((rows_M, -scores_M, no_phrase_M, ~np.isin(rows_M, first), others_M))
         below_R = scores_M.min(initial=0) - 1 - np.arange(len(rest_R), dtype=np.float32)
         words_RF = np.zeros((len(rest_R), len(FEATURES)), np.float32)
         words_RF[:, 0] = matches.scores_I[rest_R]
@@ -305,6 +310,17 @@ class HybridSearcher:
             matched_I=matches.matched_I,
             relaxed=self._relaxed(parsed, matches),
         )
+
+    def _lacks_phrases(self, rows_M: Rows, matches: Matches, phrases: Sequence[str]) -> Mask:
+        """Which rows have not all of the phrases; all, of those that are not the best PHRASE_DEPTH
+        by their words."""
+        lacks_M = np.ones(len(rows_M), bool)
+        if phrases:
+            best_places = np.argsort(-matches.scores_I[rows_M], kind="stable")[:PHRASE_DEPTH]
+            texts = zip(best_places, self.text_of(rows_M[best_places]), strict=True)
+            for place, text in texts:
+                lacks_M[place] = not all(contains_phrase(text, phrase) for phrase in phrases)
+        return lacks_M
 
     def _relaxed(self, parsed: ParsedQuery, matches: Matches) -> tuple[str, ...]:
         """In words, what the text excludes, and where no item has all terms of the query."""

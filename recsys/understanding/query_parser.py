@@ -13,6 +13,8 @@ import numpy as np
 
 from recsys.retrieval.text.analysis import index_terms
 from recsys.retrieval.text.negations import parse_negations
+from recsys.retrieval.text.phrase_match import unquoted
+from recsys.retrieval.text.query_expansion import OR_WORDS
 from recsys.types import QueryUnderstanding, Rows
 from recsys.understanding.attribute_values import AttributeValues
 from recsys.understanding.brands import Brands
@@ -82,7 +84,8 @@ class QueryParser:
 
         Only the beginning of a long text is read: see `normalisation.MAX_CHARACTERS`.
         """
-        folded = _folded(text)
+        folded, phrases = unquoted(_folded(text))
+        folded = normalise(folded)
         facts, rest = extract_facts(folded, self._brands)
         rows, exact = self._codes.lookup(folded)
         if not exact and rest != folded:
@@ -93,7 +96,7 @@ class QueryParser:
             rows, exact = self._codes.rows(code), True
             corrections, rest = ((folded, code),), code
         elif not exact:
-            facts, rest, corrections, excluded = self._corrected(folded)
+            facts, rest, corrections, excluded = self._corrected(folded, phrases)
         ids = tuple(self._item_id_of(int(row)) for row in rows[:MAX_IDENTIFIERS])
         understanding = QueryUnderstanding(
             text=text,
@@ -104,6 +107,7 @@ class QueryParser:
             exact=exact,
             facts=facts,
             excluded=excluded,
+            phrases=() if exact else phrases,
             price_currency=price_currency(folded) if _PRICES & facts.keys() else "",
         )
         if not exact:
@@ -111,9 +115,10 @@ class QueryParser:
         variants = self._codes.variants(rest)
         return ParsedQuery(understanding, np.union1d(rows, variants), variants)
 
-    def _corrected(self, text: str) -> _Corrected:
+    def _corrected(self, text: str, phrases: Iterable[str]) -> _Corrected:
         """Facts, text and corrections, until nothing changes: "undr $20" is a price once it is
-        corrected."""
+        corrected. Words of phrases are what they are."""
+        keep = OR_WORDS.union(*(phrase.split() for phrase in phrases))
         bounds: Facts = {}
         corrections: dict[str, str] = {}
         excluded: dict[str, None] = {}
@@ -124,7 +129,7 @@ class QueryParser:
             if self._speller is not None:
                 text, others, negations = self._without_excluded(text, self._speller)
                 excluded |= dict.fromkeys(others)
-                names = self._brands.words(text) | self._attributes.words(text) | negations
+                names = self._brands.words(text) | self._attributes.words(text) | negations | keep
                 text, fixes = self._speller.correct_text(text, names)
                 text, corrections = normalise(text), corrections | dict(fixes)
             if text == before:

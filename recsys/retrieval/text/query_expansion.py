@@ -37,6 +37,8 @@ SPLIT_WEIGHT = 0.6
 STEM_WEIGHT = 0.9
 INFLECTED_WEIGHT = 0.6
 SYNONYM_WEIGHT = 0.8
+#: Between two words of which either is enough; "o" and "of" mean more than that.
+OR_WORDS = frozenset(("or", "oder", "ou", "или", "lub", "eller", "veya", "nebo", "vagy", "或"))
 #: Both parts of a split word are in this many items at least, and have this many letters.
 SPLIT_MIN_ITEMS = 2
 SPLIT_MIN_LETTERS = 3
@@ -132,6 +134,7 @@ def expand_query(
     expansion.add_completions()
     if synonyms is not None:
         expansion.add_synonyms(synonyms)
+    expansion.join_alternatives(query)
     return list(expansion.query_terms.values())
 
 
@@ -247,6 +250,42 @@ class _Expansion:
         for start, stop, phrase in synonyms.matches(self.tokens):
             terms = [term.text for token in phrase for term in token.terms if term.is_primary]
             self._add(self.tokens[start:stop], terms, SYNONYM_WEIGHT)
+
+    def join_alternatives(self, query: str) -> None:
+        """Of "red, blue or green" one is enough; an item that has the "or" too, as Trick or Treat,
+        scores for it."""
+        for at in reversed(range(1, len(self.tokens) - 1)):
+            if self.tokens[at].spelling in OR_WORDS:
+                first = at - 1
+                while first and "," in query[self._end(first - 1) : self._start(first)]:
+                    first -= 1
+                self._join([*self.tokens[first:at], self.tokens[at + 1]], self.tokens[at])
+
+    def _join(self, tokens: Sequence[Token], conjunction: Token) -> None:
+        """Makes one query term of these words; none of compounds."""
+        names = [{term.text for term in token.terms if term.is_primary} for token in tokens]
+        terms = [self.query_terms.get(name) for each in names for name in each]
+        present = [term for term in terms if term is not None]
+        if any(len(each) != 1 for each in names) or len(set(map(id, present))) < len(tokens):
+            return
+        for term in present:
+            del self.query_terms[
+                next(name for name, own in self.query_terms.items() if own is term)
+            ]
+        joined = QueryTerm(
+            " or ".join(term.term for term in present),
+            max(term.count for term in present),
+            max(term.idf for term in present),
+            [alternative for term in present for alternative in term.alternatives],
+        )
+        self.query_terms[present[0].term] = joined
+        self.query_terms[conjunction.stem].idf = 0.0
+
+    def _start(self, at: int) -> int:
+        return self.tokens[at].terms[0].start
+
+    def _end(self, at: int) -> int:
+        return max(term.end for term in self.tokens[at].terms)
 
     def _add(
         self, tokens: Sequence[Token], terms: Sequence[str], weight: float, coverage: float = 1.0

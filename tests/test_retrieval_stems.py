@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from recsys.retrieval.text.bm25 import LexicalIndex
-from recsys.retrieval.text.stems import StemClasses, detect_languages
+from recsys.retrieval.text.language_detection import detect_languages
+from recsys.retrieval.text.stems import StemClasses
 
 FILLERS = [f"Blue steel mirror {number}" for number in range(40)]
 
@@ -89,3 +90,8 @@ def test_languages_are_those_of_enough_certain_texts() -> None:
 def test_a_word_of_another_script_or_too_short_has_no_forms() -> None:
     classes = StemClasses(["ab", "x1", "手机"], ("german",))
     assert [classes.forms(word) for word in ("ab", "x1", "手机", "")] == [[], [], [], []]
+
+
+def test_short_titles_of_many_languages_tell_together():
+    titles = ["Stuhl mit Lehne", "Messer aus Stahl", "nóż kuchenny", "krzesło drewniane"]
+    assert set(detect_languages(titles * 20)) == {"german", "polish"}

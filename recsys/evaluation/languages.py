@@ -114,7 +114,11 @@ def language_systems(catalogue: LanguageCatalogue, folder: Path) -> dict[str, Se
     vectors_ID = item_vectors(encoder, search.texts, folder)
     index, ids = search.lexical, items["item_id"].to_pylist()
     speller = Speller(
-        index.terms, index.frequencies, index.rows_of_term, encoder_vocabulary(encoder)
+        index.terms,
+        index.frequencies,
+        index.rows_of_term,
+        encoder_vocabulary(encoder),
+        has_forms=index.has_forms,
     )
     parser = QueryParser(speller, search.codes, (), ids.__getitem__)
     searcher = HybridSearcher(

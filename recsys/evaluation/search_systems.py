@@ -175,7 +175,13 @@ def query_parser(catalogue: SearchCatalogue, vocabulary: Collection[str] = ()) -
     """The understanding of queries to a catalogue; words of `vocabulary` are no typos."""
     index, ids = catalogue.lexical, catalogue.items["item_id"].to_pylist()
     return QueryParser(
-        Speller(index.terms, index.frequencies, index.rows_of_term, vocabulary),
+        Speller(
+            index.terms,
+            index.frequencies,
+            index.rows_of_term,
+            vocabulary,
+            has_forms=index.has_forms,
+        ),
         catalogue.codes,
         sorted({brand for brand in catalogue.items["brand"].to_pylist() if brand}),
         ids.__getitem__,

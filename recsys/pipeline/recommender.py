@@ -364,7 +364,13 @@ def _searcher(
 
 def _parser(release: Release, vocabulary: Collection[str]) -> QueryParser:
     lexical = release.lexical
-    speller = Speller(lexical.terms, lexical.frequencies, lexical.rows_of_term, vocabulary)
+    speller = Speller(
+        lexical.terms,
+        lexical.frequencies,
+        lexical.rows_of_term,
+        vocabulary,
+        has_forms=lexical.has_forms,
+    )
     brands = release.labels["brand"].spellings_V
     return QueryParser(
         speller, release.codes, brands, release.item_ids.__getitem__, release.attributes.named

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.retrieval.text.analysis import index_terms
-from recsys.retrieval.text.scripts import CJK
+from recsys.retrieval.text.scripts import CJK, SOUTHEAST_ASIAN, mark_class
 from recsys.types import Ints
 
 #: Words and terms of other lengths are left alone.
@@ -41,9 +41,10 @@ RARE_ITEMS, FREQUENCY_RATIO, MIN_EXPECTED = 20, 10, 0.02
 SAMPLED_ROWS = 4096
 _MAX_PASSES = 3
 
-_LETTER = rf"[^\W\d_{CJK}]"
-_BEFORE = rf"(?<![^\W_{CJK}])"
-_AFTER = rf"(?![^\W_{CJK}]|[-./#_]\d)"  # sc-141 is a code, dril-bit is not
+#: Words that spaces part, with the marks inside of them.
+_LETTER = rf"(?:[^\W\d_{CJK}{SOUTHEAST_ASIAN}]|[{mark_class()}])"
+_BEFORE = rf"(?<![^\W_{CJK}])(?<![{mark_class()}])"
+_AFTER = rf"(?![^\W_{CJK}]|[{mark_class()}]|[-./#_]\d)"  # sc-141 is a code, dril-bit is not
 _WORD = re.compile(rf"{_BEFORE}{_LETTER}+{_AFTER}")
 _PAIR = re.compile(rf"{_BEFORE}({_LETTER}{{2,}}) (?=({_LETTER}{{2,}}){_AFTER})")
 
@@ -56,7 +57,7 @@ class Speller:
     must have met the words beside it in some item, and the one that meets them most wins; without
     it frequency alone decides. `lexicon` are words that are no typos whatever the catalogue has,
     such as the whole words of an encoder's vocabulary: a shop without sofas should not turn them
-    into soda."""
+    into soda. `has_forms` says of which words the catalogue has other forms: they stay too."""
 
     def __init__(
         self,
@@ -64,9 +65,11 @@ class Speller:
         frequencies: Ints,
         rows_of: Callable[[int], Ints] | None = None,
         lexicon: Collection[str] = frozenset(),
+        *,
+        has_forms: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._terms, self._frequencies = terms, frequencies
-        self._rows_of, self._lexicon = rows_of, lexicon
+        self._rows_of, self._lexicon, self._has_forms = rows_of, lexicon, has_forms
         lengths = {
             term_id: len(term)
             for term_id, term in enumerate(terms)
@@ -121,6 +124,8 @@ class Speller:
         if term_id is not None:
             others = [other for other in context_ids if other != term_id]
             return self._instead_of(term_id, others)
+        if self._has_forms(word):
+            return None
         return self._nearest({term, word}, context_ids) or self._split(word)
 
     def _fixes(self, text: str, protected: Collection[str]) -> dict[str, str]:

@@ -13,9 +13,11 @@ import numpy as np
 
 from recsys.arrays import Candidates, Requests
 from recsys.retrieval.text.analysis import index_normal_forms, index_tokens, tokenize
+from recsys.retrieval.text.language_detection import detect_languages
+from recsys.retrieval.text.lemmas import LemmaTable
 from recsys.retrieval.text.negations import negated
 from recsys.retrieval.text.query_expansion import Alternative, QueryTerm, Vocabulary, expand_query
-from recsys.retrieval.text.stems import StemClasses, detect_languages
+from recsys.retrieval.text.stems import StemClasses
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.retrieval.vectors.exact import check_k, empty_top_k, top_k_columns
 from recsys.types import Floats, Ints, Mask, Rows
@@ -23,8 +25,8 @@ from recsys.types import Floats, Ints, Mask, Rows
 #: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
 #: and rarely repeat a word.
 K1, B = 0.6, 0.6
-#: Beside the arrays of bm25s: the catalogue's languages, how it spells the words with accents, and
-#: the mean number of an item's terms.
+#: Beside the arrays of bm25s: the catalogue's languages, how it spells the words with accents, their
+#: lemmas, and the mean number of an item's terms.
 LANGUAGES_FILE = "languages.json"
 
 
@@ -47,6 +49,8 @@ class LexicalIndex:
         languages: Sequence[str] = (),
         spellings: Sequence[str] = (),
         mean_length: float | None = None,
+        *,
+        lemmas: LemmaTable | None = None,
     ) -> None:
         self._bm25, self.languages, self._spellings = bm25, tuple(languages), spellings
         # sorted; "" stands for the vocabulary of a catalogue without words
@@ -54,7 +58,7 @@ class LexicalIndex:
         self._indptr, self._rows, self._data = (
             bm25.scores[name] for name in ("indptr", "indices", "data")
         )
-        stem_classes = StemClasses(terms, languages, spellings)
+        stem_classes = StemClasses(terms, languages, spellings, lemmas)
         frequencies = np.diff(self._indptr)[: len(terms)]
         self._vocabulary = Vocabulary(terms, frequencies, self.items, stem_classes)
         # Of an index of before it was kept, nearly: an item's distinct terms.
@@ -81,6 +85,11 @@ class LexicalIndex:
     def rows_of_term(self, term_id: int) -> Rows:
         """The items that have a term, ascending; its id is its position in `terms`."""
         return self.posting(term_id)[0]
+
+    def has_forms(self, word: str) -> bool:
+        """Whether the catalogue has other forms of a folded word, or compounds of which it is the
+        last part, in the languages that it is written in."""
+        return self._vocabulary.has_forms(word)
 
     @classmethod
     def build(
@@ -127,6 +136,7 @@ class LexicalIndex:
             "languages": self.languages,
             "spellings": self._spellings,
             "mean_length": self.mean_length,
+            "lemmas": self._vocabulary.stem_classes.lemmas,
         }
         (folder / LANGUAGES_FILE).write_text(json.dumps(languages), encoding="utf-8")
 

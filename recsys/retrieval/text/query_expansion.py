@@ -12,9 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.retrieval.text.analysis import Token, inflections, normal_forms_of, tokenize
+from recsys.retrieval.text.analysis import (
+    Token,
+    inflections,
+    normal_forms_of,
+    s_stem,
+    tokenize,
+)
 from recsys.retrieval.text.quantities import NormalForm
-from recsys.retrieval.text.scripts import starts_with_cjk
+from recsys.retrieval.text.scripts import fold_marks, starts_with_cjk
 from recsys.retrieval.text.stems import StemClasses
 from recsys.retrieval.text.synonyms import Synonyms
 from recsys.types import Ints
@@ -109,6 +115,15 @@ class Vocabulary:
         high = bisect_left(self._backwards, (backwards + "\U0010ffff",))
         ids = [at for text, at in self._backwards[low:high] if len(text) >= len(backwards) + 3]
         return sorted(ids, key=lambda at: (-int(self.frequencies[at]), at))[:MAX_COMPLETIONS]
+
+    def has_forms(self, word: str) -> bool:
+        """Whether some term is another form of a folded word, or a compound that ends with it in
+        languages that write such."""
+        if self.stem_classes.has_forms(word):
+            return True
+        term = s_stem(fold_marks(word))
+        is_part = self.stem_classes.compounds and len(term) >= COMPOUND_MIN_LETTERS
+        return is_part and bool(self.compounds(term))
 
     @cached_property
     def _backwards(self) -> list[tuple[str, int]]:

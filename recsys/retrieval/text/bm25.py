@@ -25,7 +25,7 @@ from recsys.types import Floats, Ints, Mask, Rows
 #: BM25's term saturation and length normalisation, below the usual 1.5 and .75: titles are short
 #: and rarely repeat a word.
 K1, B = 0.6, 0.6
-#: Beside the arrays of bm25s: the catalogue's languages, how it spells the words with accents, their
+#: Beside the arrays of bm25s: the catalogue's languages, how it spells words with accents, their
 #: lemmas, and the mean number of an item's terms.
 LANGUAGES_FILE = "languages.json"
 

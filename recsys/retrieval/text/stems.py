@@ -52,8 +52,8 @@ def stems(language: str, words: Sequence[str]) -> list[str]:
     if language not in stemmers:
         import Stemmer
 
-        known = language in Stemmer.algorithms()
-        stemmers[language] = Stemmer.Stemmer(language) if known else None
+        has_stemmer = language in Stemmer.algorithms()
+        stemmers[language] = Stemmer.Stemmer(language) if has_stemmer else None
     stemmer = stemmers[language]
     return [fold_marks(stem) for stem in (stemmer.stemWords(words) if stemmer else words)]
 

@@ -39,7 +39,7 @@ class CatalogueWriter(threading.Thread):
     def __init__(self, setup: Setup) -> None:
         super().__init__(name="catalogue", daemon=True)
         self.choices, self.log = setup.catalogue, setup.catalogue_log()
-        self._folded, self._currency = 0, ("", "")
+        self._folded, self._choices = 0, ("", self.choices)
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self.start()
 
@@ -125,12 +125,13 @@ class CatalogueWriter(threading.Thread):
         """A price is in the shop's currency, which may be that of its release alone."""
         if self.choices.currency or release is None:
             return self.choices
-        version, code = self._currency
-        if release.version != version:
+        version, choices = self._choices
+        if release.version != version:  # checking choices takes 8 ms
             has_column = "currency" in release.items.column_names
-            code = (has_column and pc.first(release.items["currency"]).as_py()) or ""
-            self._currency = release.version, code
-        return replace(self.choices, currency=code or None)
+            currency = pc.first(release.items["currency"]).as_py() if has_column else None
+            choices = replace(self.choices, currency=currency)
+            self._choices = release.version, choices
+        return choices
 
 
 def _existence(release: Release | None) -> Any:

@@ -99,6 +99,19 @@ def test_the_hash_and_vector_of_a_changed_text_are_its_own(day: Day) -> None:
     assert after["i4"]["text_hash"] == before["i4"]["text_hash"]
 
 
+def test_the_report_has_the_prices_that_moved(day: Day) -> None:
+    first = day.shop.night()
+    day.change("patch", 3, price=4.0)
+    second = day.shop.night(days=1)
+    pages = [
+        (day.shop.folder / "home/releases" / each.version / "report.html").read_text()
+        for each in (first, second)
+    ]
+    assert "Prices that moved" not in pages[0]
+    assert f"Prices that moved since {first.version}" in pages[1]
+    assert "-20.0%" in pages[1]
+
+
 def test_a_file_written_after_a_change_overrules_it_and_brings_an_item_back(day: Day) -> None:
     day.change("patch", 3, price=4.0, hidden=True)
     day.change("delete", 5)

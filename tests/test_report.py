@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.release.checks import Check
+from recsys.release.price_moves import PriceMoves
 from recsys.release.report import ExampleAnswer, ExampleItem, ReportData, StageRow, render
 
 
@@ -37,6 +38,14 @@ def example_report() -> ReportData:
         checks=[
             Check("recall", True, "0.287 is above popularity's 0.103"),
             Check("lists", True, "none is empty"),
+        ],
+        price_moves=[
+            PriceMoves(
+                category="all categories", up=1_204, down=31, median_up=0.05, median_down=-0.333
+            ),
+            PriceMoves(
+                category="Tea & <i>pots</i>", up=0, down=31, median_up=None, median_down=-0.333
+            ),
         ],
         prices=random.lognormal(1.2, 0.8, 5_000),
         events_per_user=random.lognormal(6.5, 1, 801).astype(int),
@@ -102,6 +111,8 @@ def test_the_page_says_what_the_release_is(page: str) -> None:
         "1,469,307",
         "0.2871",
         "2,252",
+        "1,204",
+        "-33.3%",
     ):
         assert value in words
     assert "All 2 checks passed." in words

@@ -38,7 +38,7 @@ def publish(night: NightRun, lines: dict[str, StageLine], say: Say) -> Manifest:
     previous = Release.open(store, plan.previous) if plan.previous else None
     checks = check_release(release, previous, night.choices.limits)
     require_passed(checks, night.allow)
-    write_report(night, release, list(lines.values()), checks)
+    write_report(night, release, previous, list(lines.values()), checks)
     stages = {"stages": [line.to_dict() for line in lines.values()]}
     store.write(night.release_path("run.json"), json.dumps(stages, indent=2).encode())
     store.publish(plan.version, manifest.to_json())

@@ -14,6 +14,7 @@ from recsys.models.composition import build_recommender
 from recsys.pipeline.candidates import unpack_source_bits
 from recsys.pipeline.recommender import Recommender
 from recsys.release.checks import Check
+from recsys.release.price_moves import price_moves
 from recsys.release.release import Release
 from recsys.release.report import ExampleAnswer, ExampleItem, ReportData, StageRow, render
 from recsys.types import Query, Ranking
@@ -22,7 +23,11 @@ EXAMPLES = 6
 
 
 def write_report(
-    night: NightRun, release: Release, lines: Sequence[StageLine], checks: Sequence[Check]
+    night: NightRun,
+    release: Release,
+    previous: Release | None,
+    lines: Sequence[StageLine],
+    checks: Sequence[Check],
 ) -> None:
     """`report.html` beside the release. Loads the encoder: the examples are answered as they will
     be by day."""
@@ -38,6 +43,7 @@ def write_report(
         counts=manifest.counts,
         quarantined=manifest.quarantined,
         intake=manifest.intake,
+        price_moves=price_moves(release.items, previous.items) if previous else (),
         stages=[_stage_row(line) for line in lines],
         quality=_quality(manifest.metrics),
         checks=checks,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.release.checks import Check
 from recsys.release.plots import bar_shares, log_histogram, rank_curve, score_ridges, svg
+from recsys.release.price_moves import PriceMoves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +72,7 @@ class ReportData:
     counts: Mapping[str, int]
     quarantined: Mapping[str, int] = field(default_factory=dict)
     intake: Sequence[str] = ()
+    price_moves: Sequence[PriceMoves] = ()
     stages: Sequence[StageRow] = ()
     quality: Sequence[Mapping[str, Any]] = ()
     checks: Sequence[Check] = ()

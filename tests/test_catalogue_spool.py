@@ -141,6 +141,25 @@ def test_a_waiting_change_does_not_outrank_the_versions_of_the_shop(
     assert statuses(spooled.append([patch("a", 8, price=8.0)], every)) == ["accepted"]
 
 
+def test_a_log_that_is_down_is_read_in_vain_once(
+    unplugged: UnpluggedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backpressure, "RETRY_S", 60.0)
+    log = SpooledCatalogueLog(lambda: unplugged, tmp_path / "spool")  # type: ignore[arg-type, return-value]
+    with pytest.raises(StoreDownError, match="unplugged"):
+        log.states()
+    assert not log.health().up
+    calls = list[int]()
+    unplugged.log.states = lambda *_: calls.append(1)  # type: ignore[assignment, func-returns-value]
+    unplugged.is_down = False
+    with pytest.raises(StoreDownError, match="unplugged"):  # until somebody has looked again
+        log.states()
+    assert not calls
+    log.drain()
+    assert log.health() == LogState()
+    log.close()
+
+
 def test_what_is_refused_on_replay_is_logged(
     unplugged: UnpluggedLog, spooled: SpooledCatalogueLog, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recsys.catalogue.changes import CatalogueLog, ChangeResult, ItemChange, ItemState
+from recsys.errors import StoreDownError
 from recsys.events.backpressure import SpooledStore
 from recsys.interfaces import LogState
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -60,13 +62,21 @@ class SpooledCatalogueLog(SpooledStore):
     # Raises StoreDownError while the log is down
 
     def states(self, after: int = 0, limit: int | None = None) -> list[ItemState]:
-        return self._if_up(lambda: self.log.states(after, limit))
+        return self._read(lambda: self.log.states(after, limit))
 
     def state(self, item_id: str) -> ItemState | None:
-        return self._if_up(lambda: self.log.state(item_id))
+        return self._read(lambda: self.log.state(item_id))
 
     def end(self) -> int:
-        return self._if_up(self.log.end)
+        return self._read(self.log.end)
+
+    def _read(self, work: Callable[[], T]) -> T:
+        """A log that is down is not waited for by each reader."""
+        try:
+            return self._if_up(work)
+        except StoreDownError as error:
+            self._mark_down(error)
+            raise
 
     # For the replay
 

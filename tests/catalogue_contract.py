@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recsys.catalogue.changes import CatalogueLog, ChangeResult, ItemChange, ItemState
+from recsys.catalogue.changes import (
+    CatalogueLog,
+    ChangeResult,
+    ItemChange,
+    ItemState,
+    apply_changes,
+)
 from recsys.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +157,42 @@ class CatalogueLogContract:
         with pytest.raises(ZeroDivisionError):
             log.append([put("a", price=1.0), patch("b", price=1.0)], lambda _: bool(1 / 0))
         assert (log.states(), log.end()) == ([], 0)
+
+    def test_it_does_not_matter_how_changes_are_cut_into_calls(
+        self, log: CatalogueLog, tmp_path: Path
+    ) -> None:
+        """200 changes of four items, in calls of up to nine, as all of them in memory."""
+        dice = random.Random(7)
+        changes = [
+            ItemChange(
+                item_id=dice.choice("abcd"),
+                kind=(kind := dice.choice(("put", "patch", "patch", "delete"))),
+                fields={} if kind == "delete" else {dice.choice("xyz"): dice.randrange(3)},
+                version=dice.choice((None, dice.randrange(40))),
+            )
+            for _ in range(200)
+        ]
+        results, rest = list[ChangeResult](), list(changes)
+        while rest:
+            size = dice.randrange(1, 10)
+            results += log.append(rest[:size], lambda item_id: item_id in "ab")
+            rest = rest[size:]
+        states, expected = apply_changes(
+            dict.fromkeys("abcd"),
+            changes,
+            end=0,
+            time=datetime.now(UTC),
+            exists=lambda item_id: item_id in "ab",
+        )
+        assert [(each.status, each.version) for each in results] == [
+            (each.status, each.version) for each in expected
+        ]
+        assert {
+            (s.item_id, s.whole, s.deleted, repr(sorted(s.values().items()))) for s in states
+        } == {
+            (s.item_id, s.whole, s.deleted, repr(sorted(s.values().items()))) for s in log.states()
+        }
+        assert set(statuses(results)) == {"accepted", "unchanged", "stale", "missing"}
 
     def test_a_second_opener_reads_and_continues_it(
         self, log: CatalogueLog, tmp_path: Path

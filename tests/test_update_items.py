@@ -262,6 +262,40 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return job.main()
 
 
+def test_the_job_sends_whole_items_with_the_key_of_a_file(
+    file_shop: FileShop,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    module = importlib.import_module("tests.test_update_items")
+    monkeypatch.setattr(module, "SHOPS", [file_shop])
+    monkeypatch.chdir(tmp_path)
+    requests = list[httpx.Request]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        rows = [{"index": n, "status": "accepted", "reason": None} for n in range(2)]
+        return httpx.Response(200, json={"items": rows})
+
+    monkeypatch.setattr(
+        job, "CatalogueClient", partial(CatalogueClient, transport=httpx.MockTransport(answer))
+    )
+    write_rows(tmp_path / "new.csv", [{"item_id": f"n{n}", "title": "Mug"} for n in range(2)])
+    (tmp_path / "key").write_text("secret\n")
+    words = ("new.csv", "--whole", "--url", "http://shop", "--key-file", "key")
+    assert call(monkeypatch, *words) == 0
+    [request] = requests
+    assert (request.url, request.headers["Authorization"]) == (
+        "http://shop/items",
+        "Bearer secret",
+    )
+    lines = [json.loads(line) for line in request.content.splitlines()]
+    assert [(line["op"], line["item_id"], line["title"], line["price"]) for line in lines] == [
+        ("put", "n0", "Mug", None),
+        ("put", "n1", "Mug", None),
+    ]
+
+
 def test_the_job_writes_what_is_good_and_says_what_is_not(
     file_shop: FileShop,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -182,3 +182,8 @@ def test_the_fold_equals_the_rule_item_by_item(
     fold = fold_states(table, [made[kind](name) for name, kind in changes.items()])
     assert prices(fold.items) == dict(sorted(expected.items()))
     assert fold.items["item_id"].to_pylist() == sorted(expected)
+
+
+def test_at_the_same_time_the_row_wins() -> None:
+    fold = fold_states(rows(NOON, A, B), [state("a", price=4.0), state("b", deleted=True)])
+    assert prices(fold.items) == {"a": 5.0, "b": None}

@@ -4,9 +4,14 @@ rolled back."""
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,6 +182,40 @@ def test_a_night_killed_at_any_time_is_continued_to_the_same_bytes(day: Day) -> 
     names = [name for name in whole.files if name.startswith(("items", "item_vectors"))]
     assert len(names) > 1
     assert [resumed.files[name] for name in names] == [whole.files[name] for name in names]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from recsys.batch import night
+from recsys.batch.planning import begin
+from tests.file_shop import UNTIL, FileShop
+from tests.in_process import in_this_process
+night.run_stages = in_this_process
+night.publish = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
+shop = FileShop.__new__(FileShop)
+shop.folder, shop.columns, shop.choices = Path(sys.argv[1]), {}, {}
+night.run_night(begin(shop.setup(), UNTIL), lambda line: None)
+"""
+
+
+def test_a_night_killed_before_it_published_makes_the_same_bytes(
+    day: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day.change("patch", 3, title="another thing", price=4.0)
+    day.change("put", "-new", title="a new thing")
+    twin = tmp_path / "twin"
+    shutil.copytree(day.shop.folder, twin)
+    command = [sys.executable, "-c", KILLED, str(twin)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    monkeypatch.setattr(FileShop, "__post_init__", lambda self: None)
+    day_of_twin = Day(replace(day.shop, folder=twin))
+    whole = day.shop.night()
+    day.now = NOON + timedelta(hours=3)
+    with closing(day_of_twin.shop.setup().catalogue_log()) as log:
+        log.append([ItemChange(item_id="i3", kind="delete")], exists=lambda item_id: True)
+    resumed = day_of_twin.shop.night()
+    assert resumed.to_json() == whole.to_json()
 
 
 def test_deletions_by_mistake_are_refused_as_a_short_file_is(day: Day) -> None:

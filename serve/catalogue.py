@@ -94,20 +94,24 @@ class CatalogueWriter(threading.Thread):
 
     def changed_fields(self, item_id: str, release: Release) -> Mapping[str, FieldChange] | None:
         """The fields of an item that changed after the release's night, by their change; None where
-        the log does not answer. Raises NotFoundError for an item that was deleted since."""
+        the log does not answer."""
         try:
             state = self.log.state(item_id)
         except StoreDownError:
             return None
-        if state is None or state.number <= release.manifest.changes:
-            return {}
-        if state.deleted:
-            raise NotFoundError(
-                f"item {item_id!r} was deleted at {state.time.isoformat()} by change "
-                f"{state.number}: PUT it to bring it back"
-            )
         after = release.manifest.changes
-        return {name: each for name, each in state.fields.items() if each.number > after}
+        fields = state.fields if state else {}
+        return {name: each for name, each in fields.items() if each.number > after}
+
+    def explain_absence(self, item_id: str, release: Release) -> None:
+        """Raises NotFoundError for an item that was deleted after the release's night."""
+        with suppress(StoreDownError):
+            state = self.log.state(item_id)
+            if state and state.deleted and state.number > release.manifest.changes:
+                raise NotFoundError(
+                    f"item {item_id!r} was deleted at {state.time.isoformat()} by change "
+                    f"{state.number}: PUT it to bring it back"
+                )
 
     def observe(self) -> None:
         """Measures what waits for the log."""

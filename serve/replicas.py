@@ -188,7 +188,8 @@ class ShopReplica:
         return await self._in_thread(work)
 
     async def item(self, item_id: str) -> tuple[str, Item]:
-        return await self._in_thread(_find_item, self._recommender().release, item_id)
+        release = self._recommender().release
+        return await self._in_thread(_find_item, release, item_id, self.catalogue)
 
     async def _answer(
         self,
@@ -379,8 +380,9 @@ class ShopReplica:
         return Health(version, created, self.live.space, dict(self.live.refused))
 
 
-def _find_item(release: Release, item_id: str) -> tuple[str, Item]:
+def _find_item(release: Release, item_id: str, catalogue: CatalogueWriter) -> tuple[str, Item]:
     if (row := release.item_ids.row(item_id)) is None:
+        catalogue.explain_absence(item_id, release)
         raise NotFoundError(
             f"item {item_id!r} is not in release {release.version}: take an id from /search"
         )

@@ -42,7 +42,7 @@ def test_a_change_by_one_replica_is_answered_by_both(
         for client in clients:
             eventually(lambda client=client: client.get("/items/i01").status_code == 404)
             message = item(client, "i01")["error"]["message"]
-            assert "deleted at" in message
+            assert "deleted at" in message, message
         assert one.patch("/items/i01", json={"price": 1}).status_code == 404
         whole = {"title": "blue kettle", "price": 5, "category": "kitchen"}
         assert one.put("/items/i01", json=whole).json()["status"] == "accepted"

@@ -88,8 +88,8 @@ async def get_similar(
 )
 async def get_item(request: Request, item_id: Id) -> Response:
     shop = shop_of(request)
-    changed = await shop.changed_fields(item_id)
     release, item = await shop.item(item_id)
+    changed = await shop.changed_fields(item_id)
     return JsonResponse(answers.item_answer(request.state.request_id, release, item, changed))
 
 

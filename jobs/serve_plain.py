@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -69,7 +70,12 @@ def make_shop(setup: Setup) -> ShopReplica:
             raise result
         return result
 
-    return ShopReplica(setup, SimpleNamespace(encode=SimpleNamespace(remote=encode)))
+    def encode_items(texts: list[str]) -> Any:
+        return SimpleNamespace(result=lambda timeout_s: replica.encode_items_here(texts))
+
+    remotes = {"encode": encode, "encode_items": encode_items}
+    handle = {name: SimpleNamespace(remote=function) for name, function in remotes.items()}
+    return ShopReplica(setup, SimpleNamespace(**handle))
 
 
 if __name__ == "__main__":

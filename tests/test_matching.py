@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.pipeline import matching
 from recsys.pipeline.matching import Bounds, Judgement, RelevanceModel
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.types import Floats
@@ -55,6 +56,17 @@ def test_three_anvils_among_200_are_all_that_the_word_finds(cone: float) -> None
 def test_without_a_word_meaning_alone_finds_them() -> None:
     judgement = judge(TOWARDS_ANVILS, coverage([], 0.0))
     assert set(ANVILS) >= set(np.flatnonzero(judgement.matched_N).tolist()) != set()
+
+
+def test_an_item_that_says_the_same_in_other_words_matches_beside_those_with_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = coverage([7, 8, 9], 0.9)
+    assert judge(TOWARDS_ANVILS, others).matched_N[ANVILS].all()
+    monkeypatch.setattr(matching, "NEAR", 99.0)
+    assert not judge(TOWARDS_ANVILS, others, replace(BOUNDS, margin=2.0)).matched_N[ANVILS].any()
+    monkeypatch.undo()
+    assert judge(TOWARDS_ANVILS, others, replace(BOUNDS, margin=2.0)).matched_N[ANVILS].all()
 
 
 def test_a_text_near_nothing_and_with_few_words_fits_nothing() -> None:

@@ -13,7 +13,8 @@ from recsys.arrays import Candidates, Requests, utc_days
 from recsys.catalogue.snapshot import CatalogueSnapshot
 from recsys.interfaces import Retriever, Scorer
 from recsys.retrieval.behaviour.new_items import NewItemRetriever, new_item_mask
-from recsys.retrieval.vectors.exact import ExactRetriever, merge_top_k
+from recsys.retrieval.vectors.exact import merge_top_k
+from recsys.retrieval.vectors.fp16 import Fp16Retriever
 from recsys.types import Floats, Ints, Mask, Rows
 
 
@@ -31,7 +32,7 @@ def stacked_retriever(
     first: Retriever, snapshot: CatalogueSnapshot, vectors_SD: Floats
 ) -> Retriever:
     """Nearest neighbours in both segments."""
-    second = ExactRetriever(first.source, np.asarray(vectors_SD, np.float32))
+    second = Fp16Retriever(first.source, np.asarray(vectors_SD, np.float32))
     return StackedRetriever(first, second, len(snapshot.live_rows_I))
 
 

@@ -30,6 +30,8 @@ SAMPLE = 10_000
 #: Less than that is rounding: all items are alike.
 MIN_SPREAD = 1e-3
 ALL_WORDS = 0.999
+#: A cosine so many times the one that chance reaches says the same in other words.
+NEAR = 1.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +90,15 @@ class RelevanceModel:
         coverage_N: Floats,
         bounds: Bounds,
     ) -> Judgement:
-        """An item with all words always matches."""
+        """An item with all words matches in any case, and so does one that is NEAR."""
         if not len(rows_N):
             return Judgement(log_odds_N=np.empty(0, np.float32), needed=np.inf, fit=0.0)
         items_ND, scales_N = self.item_vectors_ID[rows_N], self._item_scales_I[rows_N]
         mean_D = self.dense.item_mean_D
         query_D = self.dense.centred_queries(vector_D[None])[0]
         cosines_N = (items_ND @ query_D - mean_D @ query_D) * scales_N
-        has_all_N = coverage_N >= ALL_WORDS
-        fit_N = coverage_N + np.maximum(cosines_N, 0) / np.float32(self.dense.min_cosine)
+        near_N = np.maximum(cosines_N, 0) / np.float32(self.dense.min_cosine)
+        is_certain_N, fit_N = (coverage_N >= ALL_WORDS) | (near_N >= NEAR), coverage_N + near_N
         words_N = COVERAGE * coverage_N + BASE
         words_N += RELATIVE_COVERAGE * coverage_N / max(coverage_N.max(), 0.01)
         like_N = self._standardised(cosines_N, query_D)
@@ -110,7 +112,7 @@ class RelevanceModel:
         fits = fit >= bounds.min_fit or covered
         needed = min(max(bounds.min_log_odds, top - bounds.margin), top) if fits else np.inf
         return Judgement(
-            log_odds_N=np.where(has_all_N, np.maximum(log_odds_N, needed), log_odds_N),
+            log_odds_N=np.where(is_certain_N, np.maximum(log_odds_N, needed), log_odds_N),
             needed=float(needed),
             fit=fit,
         )

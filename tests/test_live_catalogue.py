@@ -123,6 +123,13 @@ def test_a_price_is_in_filters_facets_sorts_and_items(shop: Shop) -> None:
     assert "i06" in shop.recommend(max_price=4.0)
 
 
+def test_a_price_above_the_list_price_is_no_reduction(shop: Shop) -> None:
+    shop.write("patch", "i06", price=3.0, list_price=5.0)
+    assert shop.search("i06").items[0].item.list_price == 5.0
+    shop.write("patch", "i06", price=6.0)
+    assert shop.search("i06").items[0].item.list_price is None
+
+
 def test_what_is_sold_out_is_in_no_recommendation(shop: Shop) -> None:
     assert "i05" in shop.recommend()
     shop.write("patch", "i05", in_stock=False)

@@ -182,13 +182,13 @@ class CatalogueSnapshot(Release):
         return features.with_values(self.values.price, self.values.in_stock)
 
     def item(self, row: int) -> Item:
-        """With the values of now."""
+        """With the values of now; a list price that is not above the price is none."""
         item = super().item(row)
         price, list_price = float(self.values.price[row]), float(self.values.list_price[row])
         return replace(
             item,
             price=None if np.isnan(price) else price,
-            list_price=None if np.isnan(list_price) else list_price,
+            list_price=list_price if list_price > price else None,
             in_stock=bool(self.values.in_stock[row]),
             hidden=bool(self.values.hidden[row]),
         )

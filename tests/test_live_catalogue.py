@@ -155,6 +155,17 @@ def test_what_is_hidden_or_deleted_is_in_no_answer_and_no_count(shop: Shop, how:
     assert not ids(shop.search("i04")) or "i04" not in ids(shop.search("i04"))
 
 
+def test_the_range_of_a_product_is_of_what_is_visible(shop: Shop) -> None:
+    def variants() -> Any:
+        return shop.search("red chair", collapse=True).items[0].variants
+
+    assert (variants().count, variants().max_price) == (2, 11.0)
+    shop.write("patch", "i00", title="red chair, oak", price=9.0)
+    assert (variants().count, variants().min_price, variants().max_price) == (2, 9.0, 11.0)
+    shop.write("patch", "i01", hidden=True)
+    assert (variants().count, variants().max_price) == (1, 9.0)
+
+
 def test_suggestions_name_nothing_that_is_gone(shop: Shop) -> None:
     def texts() -> list[str]:
         return [each.text for each in shop.live.recommender.release.suggestions.complete("carp")]

@@ -260,7 +260,10 @@ class Release:
 
     @cached_property
     def _group_ranges(self) -> tuple[Ints, NDArray[np.float64], NDArray[np.float64]]:
-        return group_ranges(self.prices_I, self.groups_I)
+        groups_I, visible_I = self.groups_I, self.visible_I
+        if visible_I is not None:
+            groups_I = np.where(visible_I, groups_I, -1).astype(np.int32)
+        return group_ranges(self.prices_I, groups_I)
 
     def filter_mask(self, filters: Filters) -> Mask | None:
         """Which items pass the filters, or None when nothing is filtered.

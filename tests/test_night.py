@@ -30,6 +30,7 @@ from recsys.release.checks import ReleaseLimits
 from recsys.release.files import UNLISTED
 from recsys.release.manifest import FORMAT
 from recsys.release.release import Release
+from recsys.retrieval.vectors.exact import ExactRetriever
 from recsys.storage.artifacts import ArtifactStore
 from recsys.tables import QUARANTINE
 from recsys.types import Filters, Impression, Interaction, Query
@@ -296,10 +297,18 @@ def test_a_catalogue_above_the_threshold_gets_an_index_and_finds_the_same(home: 
     recommender = Recommender.over(
         big, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
     )
+    exact = replace(
+        recommender,
+        searcher=replace(recommender.searcher, dense=ExactRetriever("dense", big.item_vectors_ID)),
+    )
+    assert type(recommender.searcher.dense) is not ExactRetriever
     for item in range(ITEMS):
         query = Query(request_id="r", k=20, text=title(item), filters=Filters(brand=("acme",)))
-        ranking = recommender.search(query, shop.encoder().encode_queries([title(item)])[0])
-        assert len(ranking.items) == ITEMS // 2
+        vector_D = shop.encoder().encode_queries([title(item)])[0]
+        answers = [each.search(query, vector_D) for each in (recommender, exact)]
+        found, expected = ([each.item.item_id for each in answer.items] for answer in answers)
+        assert found == expected
+        assert (f"i{item:02d}" in found) == (item < ITEMS // 2)
 
 
 class Unvisited(Checkerboard):

@@ -166,6 +166,15 @@ def test_the_range_of_a_product_is_of_what_is_visible(shop: Shop) -> None:
     assert (variants().count, variants().max_price) == (1, 9.0)
 
 
+def test_without_a_vector_those_with_most_of_the_words_are_found(base: Recommender) -> None:
+    text = "red chair table lamp shelf"
+    parsed = base.understand(text)
+    zeros_D = np.zeros(64, np.float32)
+    answer = base.search(Query(request_id="r", text=text, k=40), zeros_D, parsed)
+    assert set(ids(answer)) == {"i00", "i02", "i04", "i06"}
+    assert answer.relaxed == ("no item has all of the words: found by most of them",)
+
+
 def test_suggestions_name_nothing_that_is_gone(shop: Shop) -> None:
     def texts() -> list[str]:
         return [each.text for each in shop.live.recommender.release.suggestions.complete("carp")]

@@ -36,6 +36,7 @@ MANIFEST = Manifest(
 JSON = """{
   "amended": "",
   "amendments": 0,
+  "changes": 0,
   "commit": "c",
   "counts": {
     "items": 1

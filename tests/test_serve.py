@@ -74,12 +74,12 @@ def answers() -> None:
     )
     several = get(
         "/search",
-        q="red chair",
+        q="red",
         brand=["acme", "globex"],
         category=["home / chair", "home / vase"],
         facets=1,
     )
-    assert set(ids(several)) == {"i00", "i01", "i12", "i13"}
+    assert set(ids(several)) == {"i00", "i12"}
     assert {
         "query",
         "total",

@@ -100,12 +100,12 @@ def test_a_slow_reader_is_skipped_not_waited_for(home: None) -> None:
         shop.live.recommender = replace(live, searcher=searcher)
         started = time.perf_counter()
         ranking = asyncio.run(
-            shop.search(Query(request_id="r1", text="red chair", k=3, deadline=started + 1.0))
+            shop.search(Query(request_id="r1", text="red", k=3, deadline=started + 1.0))
         )
         seconds = time.perf_counter() - started
     finally:
         shop.close()
-    assert ranking.items[0].item.title == "red chair"
+    assert ranking.items[0].item.title.startswith("red ")
     best = min(ranking.total or 0, choices.rerank_depth)
     assert ranking.skipped == (f"cross_encoder: read {reader.read} of the best {best}",)
     assert reader.read < best

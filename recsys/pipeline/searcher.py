@@ -213,7 +213,7 @@ class HybridSearcher:
 
     def _relevant(self, matches: Matches, vector_D: Floats) -> Mask:
         coverage_I = matches.coverage_I
-        if self.relevance_model is None:
+        if self.relevance_model is None or not vector_D.any():
             enough = min(self.choices.min_term_coverage, matches.best_coverage)
             return (coverage_I >= enough) & (enough > 0)
         relevant_I = coverage_I >= ALL_WORDS

@@ -256,6 +256,15 @@ def test_a_patch_of_a_new_item(shop: Shop) -> None:
     assert shop.search("hammock").no_good_match or "n1" not in ids(shop.search("hammock"))
 
 
+def test_a_price_leaves_the_sources_of_the_segment_as_they_are(shop: Shop) -> None:
+    shop.write("put", "n1", title="green hammock", price=9.0)
+    sources = shop.live.recommender.recommend_sources
+    shop.write("patch", "n1", price=5.0)
+    assert shop.live.recommender.recommend_sources is sources
+    shop.write("delete", "i04")
+    assert shop.live.recommender.recommend_sources is not sources
+
+
 def test_each_text_is_encoded_once(base: Recommender) -> None:
     encoded = list[str]()
 

@@ -100,7 +100,10 @@ def recommender_on(
     by default `current`."""
     base = base or current
     before = current.release
-    same_segment = isinstance(before, CatalogueSnapshot) and before.segment is snapshot.segment
+    same_segment = same_rows = False
+    if isinstance(before, CatalogueSnapshot):
+        same_segment = before.segment is snapshot.segment
+        same_rows = same_segment and np.array_equal(before.live_rows_I, snapshot.live_rows_I)
     words = snapshot.lexical.new_terms if isinstance(snapshot.lexical, SegmentedIndex) else ()
     searcher = current.searcher
     if not same_segment:
@@ -116,6 +119,9 @@ def recommender_on(
             text_of=snapshot.texts,
             popularity_I=snapshot.popularity_I,
         )
+    sources = current.recommend_sources
+    if not same_rows:
+        sources = live_sources(base.recommend_sources, snapshot)
     night = searcher.__dict__ if same_segment else _statistics(base, snapshot)
     searcher = replace(searcher, visible_I=snapshot.visible_I)
     searcher.__dict__.update({name: night[name] for name in _STATISTICS})
@@ -124,7 +130,7 @@ def recommender_on(
         release=snapshot,
         searcher=searcher,
         parser=base.parser.over(snapshot.codes, snapshot.item_ids.__getitem__, words),
-        recommend_sources=live_sources(base.recommend_sources, snapshot),
+        recommend_sources=sources,
         reranker=replace(current.reranker, item_features=snapshot.item_features),
     )
 

@@ -56,10 +56,7 @@ def build_suggestions(night: NightRun, shard: int) -> ShardResult:
 def build_codes(night: NightRun, shard: int) -> ShardResult:
     """The codes in the catalogue's ids, titles, attributes, GTINs and part numbers."""
     items = night.open_table(files.ITEMS)
-    texts = searchable_fields(items)
-    columns = (texts["attributes"], *(items[name].to_pylist() for name in ("gtin", "mpn")))
-    others = [" ".join(filter(None, values)) for values in zip(*columns, strict=True)]
-    index = CodeIndex.build(items["item_id"].to_pylist(), texts["title"], others)
+    index = CodeIndex.of_items(items)
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder))
         night.assemble(files.CODES.name, (Path(folder) / files.CODES.name).read_bytes())

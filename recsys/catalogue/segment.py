@@ -109,10 +109,7 @@ class CatalogueSegment:
 
     @cached_property
     def codes(self) -> CodeIndex:
-        texts = searchable_fields(self.items)
-        columns = (texts["attributes"], *(self.items[name].to_pylist() for name in ("gtin", "mpn")))
-        others = [" ".join(filter(None, values)) for values in zip(*columns, strict=True)]
-        return CodeIndex.build(self.items["item_id"].to_pylist(), texts["title"], others)
+        return CodeIndex.of_items(self.items)
 
     @cached_property
     def suggestions(self) -> Suggestions:

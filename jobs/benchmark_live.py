@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.benchmark_serve import released_traffic
+from jobs.benchmark_serve import prepare_environment, released_traffic
 from jobs.serve_plain import open_shop
 from recsys.config import home, load
 from recsys.errors import RecsysError
 from recsys.evaluation.results import Criterion, criteria_table, say, summary_line
 from recsys.simulation import live_benchmark as live
-from recsys.simulation.processes import ROOT
 from recsys.simulation.serving_benchmark import INGRESSES, running_server
 from recsys.simulation.traffic import Traffic
 from recsys.storage.artifacts import ArtifactStore
@@ -63,7 +62,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
-            _prepare_environment(Path(folder))
+            _use_own_home(Path(folder))
+            prepare_environment(Path(folder))
             setup = load(SETUP)
             traffic = released_traffic(ArtifactStore(setup.home))
             criteria = [measure_segment(traffic, size)]
@@ -78,21 +78,12 @@ def main() -> int:
     return 0
 
 
-def _prepare_environment(folder: Path) -> None:
-    """What the servers inherit: a home with the shop's releases and logs of its own, and a Ray
-    without authentication."""
+def _use_own_home(folder: Path) -> None:
+    """A home for the servers with the shop's releases, and logs of its own."""
     for path in Path(home().removeprefix("file://")).glob("*"):
         if ".sqlite" not in path.name:
             (folder / path.name).symlink_to(path)
-    os.environ.update(
-        NIGHTSHELF_HOME=str(folder),
-        NIGHTSHELF_EVENTS=str(folder / "events.sqlite"),
-        RAY_AUTH_MODE="disabled",
-        RAY_USAGE_STATS_ENABLED="0",
-        HF_HUB_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",
-        PYTHONPATH=str(ROOT),
-    )
+    os.environ["NIGHTSHELF_HOME"] = str(folder)
 
 
 def measure_server(url: str, traffic: Traffic, size: Size) -> list[Criterion]:

@@ -41,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     try:
         with tempfile.TemporaryDirectory(prefix="nightshelf-") as folder:
-            _prepare_environment(Path(folder))
+            prepare_environment(Path(folder))
             setup = load(SETUP)
             traffic = released_traffic(ArtifactStore(setup.home))
             rows = benchmark_serving(SETUP, traffic, ingresses, setup.day.replicas, size)
@@ -53,7 +53,7 @@ def main() -> int:
     return 0
 
 
-def _prepare_environment(folder: Path) -> None:
+def prepare_environment(folder: Path) -> None:
     """What the servers inherit: an event log of their own, and a Ray without authentication."""
     os.environ.update(
         NIGHTSHELF_EVENTS=str(folder / "events.sqlite"),

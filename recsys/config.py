@@ -34,6 +34,7 @@ from recsys.events.sqlite import SqliteEventStore
 from recsys.experiments.assignment import Experiment, validate_experiments
 from recsys.experiments.exploration import Exploration
 from recsys.interfaces import Classifier, DatasetAdapter, Encoder, EventStore, Ranker, UserModel
+from recsys.pictures.choices import PictureChoices
 from recsys.pipeline.hits import FEATURES
 from recsys.pipeline.searcher import SearchChoices
 from recsys.ranking.cross_encoder import CrossEncoder
@@ -146,6 +147,8 @@ class Setup:
     `catalogue` says how its cells are read. `catalogue_store` makes the log of the catalogue's
     changes by day; None: `catalogue_log(home)`.
 
+    Without `pictures` the items' pictures are not read.
+
     `synonyms` is a file for `retrieval.synonyms`. What `jobs.train_models` published for this home
     takes the place of `encoder`, `search_ranker`, `cross_encoder` and `intent`: see
     `models.composition.with_models`. The numbers in `user_recipe` replace those by which the user
@@ -175,6 +178,7 @@ class Setup:
     ranker: str = "net"
     experiments: tuple[Experiment, ...] = ()
     catalogue: CatalogueChoices = field(default_factory=CatalogueChoices)
+    pictures: PictureChoices | None = None
     night: Night = field(default_factory=Night)
     day: Day = field(default_factory=Day)
 

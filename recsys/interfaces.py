@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.arrays import Candidates, Histories, Requests
 from recsys.types import Floats, Impression, Interaction, Mask, PrivacyState, Rows
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Encoder(Protocol):
@@ -47,6 +52,32 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """What shoppers type to [N, dim], in the same space as the items."""
+        ...
+
+
+class PictureEncoder(Protocol):
+    """Pictures to unit vectors.
+
+    `space` names everything that decides the vectors, the preparation too. Making one must be
+    cheap, and `pixels` must not load the model: the night prepares pictures in CPU tasks and
+    encodes in (GPU) actors, both made by the same factory. `side` is the model's input in
+    pixels."""
+
+    space: str
+    dim: int
+    side: int
+
+    def pixels(self, pictures: Sequence[Image]) -> NDArray[np.uint8]:
+        """[N, side, side, 3]: upright RGB pictures of any size as the model reads them."""
+        ...
+
+    def load(self) -> None:
+        """Does beforehand what the first `encode_pixels` would do before it encodes."""
+        ...
+
+    def encode_pixels(self, pixels_NSSC: NDArray[np.uint8]) -> Floats:
+        """[N, dim] float32, each row of length 1. The same picture gives the same row, to rounding,
+        whatever stands beside it."""
         ...
 
 

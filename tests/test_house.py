@@ -38,6 +38,7 @@ ORDER = [
     "recsys.retrieval",
     "recsys.ranking",
     "recsys.datasets",
+    "recsys.pictures",
     "recsys.attributes",
     "recsys.storage",
     "recsys.pretrained",

@@ -1,0 +1,1 @@
+"""What `jobs.evaluate_pictures` measures."""

@@ -1,0 +1,1 @@
+"""Pictures of items and photos of shoppers, before any model sees them."""

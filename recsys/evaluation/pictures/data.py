@@ -20,6 +20,7 @@ CHOSEN_ON = ("train", "valid")
 
 
 def read_table(folder: Path, name: str) -> pa.Table:
+    """The folder's `name`.parquet; raises NotFoundError where it has none."""
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise NotFoundError(f"{folder} has no {name}.parquet: give the folder of a data set")

@@ -51,6 +51,32 @@ ITEMS_RAW = pa.schema(
 #: was encoded.
 ITEMS = pa.schema([*ITEMS_IN, pa.field("text_hash", pa.binary(16), nullable=False)])
 
+#: A picture of an item that was read; place 0 is the main one. `content_hash` is blake2b-128 of its
+#: bytes; `etag` and `last_modified` are what its host said of it. Sorted by the item's row, then by
+#: place. `unsafe` is null where no model looked.
+PICTURES = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("place", pa.int32(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("content_hash", pa.binary(16), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        ("etag", pa.string()),
+        ("last_modified", pa.string()),
+        ("unsafe", pa.bool_()),
+    ]
+)
+
+#: Small copies of pictures, WebP; some hashes may be there twice.
+THUMBNAILS = pa.schema(
+    [
+        pa.field("content_hash", pa.binary(16), nullable=False),
+        pa.field("thumbnail", pa.binary(), nullable=False),
+    ]
+)
+
 #: A valid event. Without a `user_id` it is a guest's: it counts for the item alone. A purchase of a
 #: negative quantity takes an earlier one back, of `-inf` all of it.
 EVENTS = pa.schema(

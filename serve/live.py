@@ -225,7 +225,9 @@ class LiveRelease:
         """The release with every checksum compared, and one answer computed from it: what cannot
         answer is not served."""
         try:
-            release = Release.open(self.store, version, self.space)
+            pictures = self.setup.pictures
+            picture_space = pictures.encoder().space if pictures else None
+            release = Release.open(self.store, version, self.space, picture_space)
             setup = with_models(self.setup, release.manifest.models)
             recommender = build_recommender(setup, release)
             _warm_up(recommender)

@@ -13,6 +13,7 @@ from recsys.release.manifest import (
     FORMAT,
     Manifest,
     OtherFormatError,
+    check_picture_space,
     check_space,
     read_manifest,
 )
@@ -120,3 +121,11 @@ def test_vectors_of_another_space_are_refused() -> None:
     check_space(MANIFEST, "words-2")
     with pytest.raises(SpaceMismatchError, match=r"space 'words-2' but the encoder makes 'e5-768'"):
         check_space(MANIFEST, "e5-768")
+
+
+def test_pictures_of_another_space_are_refused_where_there_are_any() -> None:
+    pictured = replace(MANIFEST, picture_space="lite0")
+    for manifest, space in ((MANIFEST, "vit"), (pictured, None), (pictured, "lite0")):
+        check_picture_space(manifest, space)
+    with pytest.raises(SpaceMismatchError, match=r"space 'lite0' but the encoder .* makes 'vit'"):
+        check_picture_space(pictured, "vit")

@@ -9,6 +9,7 @@ import pytest
 from recsys.release.arrow import IdMap, added_days, histories_of, row_ranges
 from recsys.release.attributes import AttributeColumns
 from recsys.release.release import Release
+from recsys.tables import PICTURES
 from recsys.types import Filters
 
 ITEMS = pa.table(
@@ -108,3 +109,18 @@ def test_days_since_1970_are_nan_where_the_shop_does_not_say() -> None:
 )
 def test_rows_in_ranges(total: int, size: int, ranges: list[tuple[int, int]]) -> None:
     assert [(each.start, each.stop) for each in row_ranges(total, size)] == ranges
+
+
+def test_the_pictures_of_an_item_are_a_range_of_rows(release: Release) -> None:
+    rows = [("a", 0), ("a", 1), ("c", 0), ("d", 0)]
+    columns = {"item_id": [item for item, _ in rows], "place": [place for _, place in rows]}
+    release.item_ids = IdMap(ITEMS["item_id"])
+    release.pictures = pa.table(columns)
+    expected = [range(0, 2), range(2, 2), range(2, 3), range(3, 4)]
+    assert [release.pictures_of(row) for row in range(4)] == expected
+
+
+def test_without_pictures_there_are_none_of_any_item(release: Release) -> None:
+    release.item_ids = IdMap(ITEMS["item_id"])
+    release.pictures = PICTURES.empty_table()
+    assert [len(release.pictures_of(row)) for row in range(4)] == [0] * 4

@@ -109,10 +109,12 @@ class NightRun:
         return self.setup.dataset(self.plan.now)
 
     def previous_file(self, version: str | None, file: ReleaseFile) -> Path | None:
-        """A file of that release, or None where there is no release."""
+        """A file of that release, or None where there is no release, or it has no such file."""
         if version is None:
             return None
-        sha256 = read_manifest(self.store, version).files[file.name]
+        sha256 = read_manifest(self.store, version).files.get(file.name)
+        if sha256 is None:
+            return None
         return self.store.local(f"releases/{version}/{file.name}", sha256)
 
     # Parts: what one shard of a stage writes, below the night's work folder.

@@ -203,6 +203,11 @@ class CatalogueSnapshot(Release):
     def rows_then(self, rows: Rows) -> Rows:
         return np.append(self.release_rows_L, -1)[rows].astype(np.int32)
 
+    def pictures_of(self, row: int) -> range:
+        """None of a new item: pictures are read at night."""
+        row = int(self.release_rows_L[row])
+        return self.release.pictures_of(row) if row >= 0 else range(0)
+
     def _segment_features(self) -> ItemFeatures:
         """What the log says of an item that moved, and nothing of a new one."""
         night, size = self.release.item_features, len(self.live_rows_I)

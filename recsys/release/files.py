@@ -6,6 +6,7 @@ single letters, and one letter is one length in all files of a release:
     I items      U users        D dimensions of the texts' space, d of the user model's
     N candidates F their sources  S similar items, C by content, B by baskets, L that follow
     T event types               P dimensions of projected texts, p of the user model's
+    G pictures                  E dimensions of the pictures' space
 
 A row is an item or a user in the order of `items.arrow` and `users.arrow`; -1 pads rows of items.
 Beside the files lie `manifest.json`, written last (a folder without it is no release), and
@@ -93,6 +94,26 @@ RELEVANCE = ReleaseFile(
 )
 ITEM_VECTORS = _array(
     "item_vectors", "float32", "ID", "vectors", "unit length; zeros where an item has no text"
+)
+PICTURES = ReleaseFile(
+    name="pictures.arrow",
+    holds="tables.PICTURES: those that could be read, in the order of the items, main one first",
+    stage="pictures",
+    optional="where the setup reads no pictures",
+)
+PICTURE_VECTORS = _array(
+    "picture_vectors",
+    "float16",
+    "GE",
+    "pictures",
+    "unit length, in the picture encoder's space; a row a picture",
+    optional=PICTURES.optional,
+)
+THUMBNAILS = ReleaseFile(
+    name="thumbnails.arrow",
+    holds="tables.THUMBNAILS",
+    stage="embed pictures",
+    optional="where the setup reads no pictures, or wants no thumbnails",
 )
 TASTE_VECTORS = _array(
     "taste_vectors",
@@ -210,6 +231,7 @@ OF_USERS = tuple(file for file in FILES if file.of_users)
 #: One row a user, in the order of USERS.
 USER_ARRAYS = tuple(file for file in ARRAYS if file.of_users)
 
+ITEM_PICTURES = (PICTURES, PICTURE_VECTORS)
 EMBEDDED_USERS = (USERS, USER_VECTORS)
 CANDIDATES = (CANDIDATE_ROWS, CANDIDATE_FEATURES, CANDIDATE_SOURCES)
 SIMILAR = (SIMILAR_ROWS, SIMILAR_SCORES, CONTENT_ROWS, CONTENT_SCORES)

@@ -21,7 +21,8 @@ class Manifest:
 
     After `amendments` the files of users lie in the folder `amended`; `replaced` are those that lay
     elsewhere before. `intake` says what became of the rows that were read. The night read the log
-    of the catalogue's changes up to number `changes`."""
+    of the catalogue's changes up to number `changes`. `picture_space` is empty where no pictures
+    were read."""
 
     version: str
     space: str
@@ -43,6 +44,7 @@ class Manifest:
     replaced: list[str] = field(default_factory=list)
     intake: list[str] = field(default_factory=list)
     changes: int = 0
+    picture_space: str = ""
 
     def path_of(self, name: str) -> str:
         """A file's path below the release's folder."""
@@ -88,4 +90,15 @@ def check_space(manifest: Manifest, space: str | None) -> None:
         raise SpaceMismatchError(
             f"release {manifest.version} holds vectors of space {manifest.space!r} but the encoder "
             f"makes {space!r}: load that encoder, or run jobs.nightly with this one"
+        )
+
+
+def check_picture_space(manifest: Manifest, space: str | None) -> None:
+    """Refuses a release whose pictures another encoder made vectors of; one without pictures has
+    none to mistake."""
+    if space and manifest.picture_space and manifest.picture_space != space:
+        raise SpaceMismatchError(
+            f"release {manifest.version} holds vectors of pictures of space "
+            f"{manifest.picture_space!r} but the encoder of pictures makes {space!r}: load that "
+            "encoder, or run jobs.nightly with this one"
         )

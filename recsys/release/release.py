@@ -27,10 +27,11 @@ from recsys.release.arrow import IdMap, added_days, histories_of, read_arrow, vi
 from recsys.release.attributes import AttributeColumns, group_ranges, named_in
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
-from recsys.release.manifest import Manifest, check_space, read_manifest
+from recsys.release.manifest import Manifest, check_picture_space, check_space, read_manifest
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.storage.artifacts import ArtifactStore
+from recsys.tables import PICTURES
 from recsys.types import (
     NEXT_CATEGORY,
     AttributeFilter,
@@ -75,23 +76,29 @@ class Release:
 
     @classmethod
     def open(
-        cls, store: ArtifactStore, version: str | None = None, space: str | None = None
+        cls,
+        store: ArtifactStore,
+        version: str | None = None,
+        space: str | None = None,
+        picture_space: str | None = None,
     ) -> Release:
         """Opens `version` (default: current), every checksum compared.
 
         Raises NotFoundError when it is not there, SpaceMismatchError when its vectors are not of
-        `space`, ReleaseError when a file is missing or damaged."""
+        `space`, or those of its pictures not of `picture_space`, ReleaseError when a file is
+        missing or damaged."""
         version = version or store.current()
         if version is None:
             raise NotFoundError("nothing is published yet: run python -m jobs.nightly")
         manifest = read_manifest(store, version)
         check_space(manifest, space)
+        check_picture_space(manifest, picture_space)
         try:
             return cls(store.local_folder(f"releases/{version}", manifest.files), manifest)
         except (RecsysError, FileNotFoundError):
             if read_manifest(store, version) == manifest:
                 raise
-        return cls.open(store, version, space)  # it was amended meanwhile
+        return cls.open(store, version, space, picture_space)  # it was amended meanwhile
 
     def path(self, file: ReleaseFile) -> Path:
         """Where a file lies: in the release's folder, or in that of its last amendment."""
@@ -206,6 +213,28 @@ class Release:
         """None in a release of before it was measured."""
         path = self.path(files.RELEVANCE)
         return DenseRelevance.from_json(path.read_bytes()) if path.exists() else None
+
+    @cached_property
+    def pictures(self) -> pa.Table:
+        """`tables.PICTURES`; empty in a release that read none."""
+        path = self.path(files.PICTURES)
+        return read_arrow(path) if path.exists() else PICTURES.empty_table()
+
+    @cached_property
+    def picture_vectors_GE(self) -> NDArray[np.float16]:
+        """A row a picture; [0, 0] in a release that read none."""
+        path = self.path(files.PICTURE_VECTORS)
+        return np.load(path, mmap_mode="r") if path.exists() else np.empty((0, 0), np.float16)
+
+    def pictures_of(self, row: int) -> range:
+        """The rows in `pictures` of an item's pictures, its main one first."""
+        first, end = self._picture_offsets[row : row + 2]
+        return range(int(first), int(end))
+
+    @cached_property
+    def _picture_offsets(self) -> Ints:
+        rows_G = self.item_ids.rows(self.pictures["item_id"])
+        return np.searchsorted(rows_G, np.arange(len(self.item_ids) + 1))
 
     @cached_property
     def projections(self) -> tuple[Floats, Floats]:

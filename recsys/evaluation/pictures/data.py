@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.errors import NotFoundError
+from recsys.evaluation.results import Column, Row
 from recsys.interfaces import PictureEncoder
 from recsys.pictures.decode import decode_picture
 from recsys.types import Floats
@@ -53,3 +54,10 @@ def picture_vectors(
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, vectors_NP)
     return vectors_NP
+
+
+def metric_columns(rows: Sequence[Row]) -> list[Column]:
+    """Every metric of the rows once; intervals stand in the cell of theirs."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    apart = ("/low", "/high", "/interval")
+    return [Column(name, ".4f") for name in names if name != "name" and not name.endswith(apart)]

@@ -25,6 +25,8 @@ PURCHASE = EVENT_TYPES.index("purchase")
 BELOW = " / "
 #: Between the paths of an item of several categories: no path has it.
 NEXT_CATEGORY = "\n"
+#: Between the references of an item's pictures, the main one first: no reference has it.
+NEXT_PICTURE = "\n"
 ATTRIBUTE_OPERATORS = ("eq", "gte", "lte", "gt", "lt")
 
 #: `price` is the lowest first.

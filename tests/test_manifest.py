@@ -56,6 +56,7 @@ JSON = """{
     "recall@10": 0.5
   },
   "models": null,
+  "picture_space": "",
   "previous": null,
   "quarantined": {},
   "replaced": [],

@@ -64,6 +64,7 @@ WITH_TORCH = (
     "recsys.users.sasrec",
     "recsys.users.sequence",
     "recsys.ranking.network",
+    "recsys.encoders.convolutions",
     "recsys.encoders.packed",
     "recsys.retrieval.vectors.gpu",
     "recsys.retrieval.vectors.kernels",

@@ -20,6 +20,7 @@ from recsys.attributes.cells import CARRIED, PAIRS
 from recsys.batch.catalogue_changes import fold_changes
 from recsys.batch.input_checks import titled_rows
 from recsys.batch.log_copy import LIVE
+from recsys.batch.picture_reading import count_references
 from recsys.batch.plan import NightRun, ShardResult, id_parts, one_batch, scattered
 from recsys.datasets.repeats import deduplicate
 from recsys.datasets.row_sources import ROW_SOURCE, add_row_sources
@@ -102,6 +103,8 @@ def sort_items(night: NightRun, part: int) -> ShardResult:
     result.counts |= folded.counts
     items = folded.items
     require_one_currency(items["currency"])
+    if night.setup.pictures:
+        result.counts["pictures"] = count_references(items)
     if CARRIED in items.column_names:
         pairs = items.select([CARRIED])
         night.write_table(result, CARRIED, part, [one_batch(pairs)], pairs.schema)

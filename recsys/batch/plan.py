@@ -30,9 +30,10 @@ class Plan:
     newer look.
 
     `carry_from` is a release of the same space, `taste_from` one whose user model, too, is the
-    same; `inputs` and `choices` are the digests of `night_key`. Changes of the catalogue count up
-    to number `changes` of its log, over rows of files that were not written later, `item_times`
-    (ISO 8601, by path; where one is missing they always do)."""
+    same, `pictures_from` one of the same `picture_space`, which is empty without pictures; `inputs`
+    and `choices` are the digests of `night_key`. Changes of the catalogue count up to number
+    `changes` of its log, over rows of files that were not written later, `item_times` (ISO 8601, by
+    path; where one is missing they always do)."""
 
     version: str
     until: str
@@ -48,6 +49,8 @@ class Plan:
     text_parts: int
     user_parts: int
     taste_from: str | None = None
+    picture_space: str = ""
+    pictures_from: str | None = None
     inputs: str = ""
     choices: str = ""
     changes: int = 0

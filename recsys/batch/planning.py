@@ -50,6 +50,7 @@ def begin(
         commit=commit,
         models=models,
         space=setup.encoder().space,
+        picture_space=setup.pictures.encoder().space if setup.pictures else "",
         choices=choices,
         allow=frozenset(allow),
     )
@@ -76,6 +77,7 @@ class _Basis:
     commit: str
     models: str | None
     space: str
+    picture_space: str
     choices: str
     allow: frozenset[str]
 
@@ -90,6 +92,8 @@ class _Basis:
         """Whether a new night would be made of the same as that of the plan, which may go on."""
         names = (plan.setup, plan.commit, plan.space, plan.models, plan.choices)
         if names != (self.setup.name, self.commit, self.space, self.models, self.choices):
+            return False
+        if plan.picture_space != self.picture_space:
             return False
         if not may_continue(self.store, plan.version, self.allow):
             return False
@@ -139,6 +143,8 @@ def _plan(basis: _Basis, version: str, until: datetime) -> NightRun:
         models=models,
         previous=previous.version if previous else None,
         carry_from=previous.version if previous and previous.space == space else None,
+        picture_space=basis.picture_space,
+        pictures_from=_release_of_same_pictures(basis.picture_space, previous),
         taste_from=_release_of_same_user_space(setup, models, space, previous),
         item_chunks=item_chunks,
         event_chunks=event_chunks,
@@ -180,6 +186,11 @@ def _previous_manifest(store: ArtifactStore) -> Manifest | None:
         return read_manifest(store, current) if (current := store.current()) else None
     except OtherFormatError:
         return None
+
+
+def _release_of_same_pictures(space: str, previous: Manifest | None) -> str | None:
+    """The previous release, where it has pictures of this space."""
+    return previous.version if previous and space and previous.picture_space == space else None
 
 
 def _release_of_same_user_space(

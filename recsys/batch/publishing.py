@@ -11,6 +11,7 @@ import numpy as np
 from recsys.batch.catalogue_changes import PHRASES
 from recsys.batch.held_out import METRICS_FILE
 from recsys.batch.intake import intake_lines
+from recsys.batch.pictures import picture_counts
 from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows
 from recsys.batch.report import write_report
@@ -83,11 +84,13 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         "order_lines": lines["events"].counts.get("order_lines", 0),
         "returned_purchases": lines["events"].counts.get("returned_purchases", 0),
     }
+    counts |= picture_counts(lines)
     by_day = lines["items"].counts
     counts |= {f"{name}_by_day": by_day[name] for name in PHRASES if by_day.get(name)}
     return Manifest(
         version=plan.version,
         space=plan.space,
+        picture_space=plan.picture_space,
         setup=plan.setup,
         commit=plan.commit,
         previous=plan.previous,

@@ -55,7 +55,7 @@ def fused_efficientnet(model: nn.Module) -> nn.Module:
             _fuse(block, "_expand_conv", "_bn0", relu6=True)
         _fuse(block, "_depthwise_conv", "_bn1", relu6=True)
         _fuse(block, "_project_conv", "_bn2", relu6=False)
-        block._swish = nn.Identity()  # type: ignore[union-attr]
+        block._swish = nn.Identity()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

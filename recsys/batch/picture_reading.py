@@ -1,0 +1,206 @@
+"""References of one shard to what an encoder reads: fetched where their host does not say that they
+are what they were, decoded where the previous release lacks their content."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from recsys.batch.earlier_pictures import EarlierPictures
+from recsys.batch.plan import NightRun
+from recsys.errors import InputError
+from recsys.interfaces import PictureEncoder
+from recsys.pictures.decode import decode_picture
+from recsys.tables import PICTURES
+
+#: What is said of a reference, its item and place apart. `slot` is the place of its pixels among
+#: those of the shard, -1 where the previous release has its vector, in row `earlier`, or it has
+#: none; `state` one of STATES.
+MESSAGE = pa.schema(
+    [
+        *(
+            field.with_nullable(True)
+            for field in PICTURES
+            if field.name not in ("item_id", "place")
+        ),
+        ("earlier", pa.int32()),
+        ("slot", pa.int32()),
+        ("pixels", pa.large_binary()),
+        ("thumbnail", pa.binary()),
+        ("reason", pa.string()),
+        ("state", pa.string()),
+    ]
+)
+#: Its bytes came; its host said that they are the same; it could not be read; its host did not
+#: answer, and it is what it was.
+STATES = ("fetched", "unchanged", "broken", "kept")
+_OF_HOST, _OF_READING = ("etag", "last_modified"), ("reference", "state", "reason", "earlier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedPicture:
+    """`data` is None where it is what it was."""
+
+    data: bytes | None
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True)
+class FetchError:
+    sentence: str
+    transient: bool
+
+
+def picture_references(cell: str | None) -> list[str]:
+    """What a cell names."""
+    return [cell] if cell else []
+
+
+def fetch_pictures(
+    references: list[str], conditions: list[dict[str, Any]]
+) -> Iterator[tuple[int, FetchedPicture | FetchError]]:
+    """Paths of this host alone."""
+    for at, (reference, condition) in enumerate(zip(references, conditions, strict=True)):
+        path = Path(reference)
+        try:
+            info = path.stat()
+        except OSError as error:
+            yield at, FetchError(f"it cannot be read ({error})", transient=False)
+            continue
+        etag = f"{info.st_mtime_ns}-{info.st_size}"
+        same = condition.get("etag") == etag
+        yield at, FetchedPicture(data=None if same else path.read_bytes(), etag=etag)
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """A WebP of at most 256 pixels a side."""
+    copy, sink = picture.copy(), io.BytesIO()
+    copy.thumbnail((256, 256))
+    copy.save(sink, "WEBP", quality=80)
+    return sink.getvalue()
+
+
+@dataclass(kw_only=True)
+class ReadPicture:
+    """One row of MESSAGE but for its slot."""
+
+    reference: str
+    state: str = "broken"
+    reason: str | None = None
+    earlier: int = -1
+    pixels: NDArray[np.uint8] | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def count_references(items: pa.Table) -> int:
+    """How many pictures the items name."""
+    return sum(len(picture_references(cell)) for cell in items["image"].to_pylist())
+
+
+class PictureReader:
+    """Reads the pictures of a shard."""
+
+    def __init__(self, night: NightRun, encoder: PictureEncoder) -> None:
+        assert night.setup.pictures
+        self.choices, self.encoder = night.setup.pictures, encoder
+        self.earlier = EarlierPictures(night)
+
+    def read(self, references: list[str]) -> pa.Table:
+        """MESSAGE, a row a reference in their order."""
+        rows = self.earlier.rows("reference", references)
+        pictures = [ReadPicture(reference=reference) for reference in references]
+        conditions = [self._earlier_fields(int(row)) for row in rows]
+        for at, outcome in fetch_pictures(references, conditions):
+            self._add(pictures[at], int(rows[at]), outcome)
+        return _message(pictures)
+
+    def _earlier_fields(self, row: int) -> dict[str, Any]:
+        """Of a picture of the previous release; none without one, or without its thumbnail where
+        thumbnails are written."""
+        if row < 0 or self.earlier.pictures is None:
+            return {}
+        (fields,) = self.earlier.pictures.slice(row, 1).to_pylist()
+        if self.choices.thumbnails:
+            fields["thumbnail"] = self._earlier_thumbnail(fields["content_hash"])
+            if fields["thumbnail"] is None:
+                return {}
+        return fields
+
+    def _earlier_thumbnail(self, content_hash: bytes) -> bytes | None:
+        (row,) = self.earlier.rows("thumbnail", [content_hash])
+        if row < 0 or self.earlier.thumbnails is None:
+            return None
+        return self.earlier.thumbnails["thumbnail"][int(row)].as_py()
+
+    def _add(self, picture: ReadPicture, row: int, outcome: FetchedPicture | FetchError) -> None:
+        if isinstance(outcome, FetchError):
+            picture.reason = outcome.sentence
+            if row >= 0 and outcome.transient:
+                picture.reason += f"; it is what it was in release {self.earlier.version}"
+                self._carry(picture, row, "kept")
+        elif outcome.data is None:
+            self._carry(picture, row, "unchanged")
+        else:
+            picture.state = "fetched"
+            try:
+                self._decode(picture, row, outcome.data)
+            except InputError as error:
+                picture.state, picture.reason = "broken", str(error)
+            picture.fields |= {name: getattr(outcome, name) for name in _OF_HOST}
+
+    def _carry(self, picture: ReadPicture, row: int, state: str) -> None:
+        picture.earlier, picture.state = row, state
+        picture.fields = self._earlier_fields(row)
+
+    def _decode(self, picture: ReadPicture, row: int, data: bytes) -> None:
+        """Where the content is not new, what is known of it."""
+        content_hash = blake2b(data, digest_size=16).digest()
+        (same,) = self.earlier.rows("content", [content_hash])
+        if fields := self._earlier_fields(int(same)):
+            picture.earlier, picture.fields = int(same), fields
+            return
+        decoded = decode_picture(data)
+        picture.pixels = self.encoder.pixels([decoded])[0]
+        picture.fields = {
+            "content_hash": content_hash,
+            "width": decoded.width,
+            "height": decoded.height,
+            "bytes": len(data),
+        }
+        if self.choices.thumbnails:
+            picture.fields["thumbnail"] = thumbnail(decoded)
+
+
+def _message(pictures: list[ReadPicture]) -> pa.Table:
+    """Equal contents share a slot: the first has the pixels, and the thumbnail."""
+    slots = dict[bytes, int]()
+    columns: dict[str, list[Any]] = {name: [] for name in MESSAGE.names if name != "pixels"}
+    pixels, lengths = list[NDArray[np.uint8]](), list[int]()
+    for picture in pictures:
+        row = picture.fields | {name: getattr(picture, name) for name in _OF_READING}
+        content_hash, row["slot"] = row.get("content_hash", b""), -1
+        lengths.append(0)
+        if picture.pixels is not None:
+            if content_hash not in slots:
+                slots[content_hash] = len(slots)
+                pixels.append(picture.pixels)
+                lengths[-1] = picture.pixels.nbytes
+            row["slot"] = slots[content_hash]
+        for name, column in columns.items():
+            column.append(row.get(name))
+    arrays = {name: pa.array(column, MESSAGE.field(name).type) for name, column in columns.items()}
+    offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    data = pa.py_buffer(np.stack(pixels) if pixels else b"")
+    buffers = [None, offsets, data]
+    arrays["pixels"] = pa.Array.from_buffers(pa.large_binary(), len(pictures), buffers)
+    return pa.table([arrays[name] for name in MESSAGE.names], schema=MESSAGE)

@@ -49,7 +49,7 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
     run(Stage("embed items", plan.text_parts, embed.ENCODE_TEXTS))
     run(Stage("vectors", plan.item_parts, embed.gather_vectors, [files.ITEM_VECTORS]))
     require_usable(night, lines["vectors"])
-    for stages in pictures.stages(night, lines["items"].counts.get("pictures", 0)):
+    for stages in pictures.picture_stages(night, lines["items"].counts.get("pictures", 0)):
         run(*stages)
     run(Stage("places", plan.item_parts, embed.embed_items, [files.TASTE_VECTORS]))
     blocks = len(item_lists.neighbour_blocks(night))

@@ -3,23 +3,21 @@ are what they were, decoded where the previous release lacks their content."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from recsys.batch.earlier_pictures import EarlierPictures
 from recsys.batch.plan import NightRun
 from recsys.errors import InputError
 from recsys.interfaces import PictureEncoder
 from recsys.pictures.decode import decode_picture
+from recsys.pictures.fetch import FetchFailure, FetchResult, PictureFetcher, PreviousFetch
+from recsys.pictures.references import picture_references
+from recsys.pictures.thumbnails import thumbnail
 from recsys.tables import PICTURES
 
 #: What is said of a reference, its item and place apart. `slot` is the place of its pixels among
@@ -46,50 +44,6 @@ STATES = ("fetched", "unchanged", "broken", "kept")
 _OF_HOST, _OF_READING = ("etag", "last_modified"), ("reference", "state", "reason", "earlier")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchedPicture:
-    """`data` is None where it is what it was."""
-
-    data: bytes | None
-    etag: str | None = None
-    last_modified: str | None = None
-
-
-@dataclass(frozen=True)
-class FetchError:
-    sentence: str
-    transient: bool
-
-
-def picture_references(cell: str | None) -> list[str]:
-    """What a cell names."""
-    return [cell] if cell else []
-
-
-def fetch_pictures(
-    references: list[str], conditions: list[dict[str, Any]]
-) -> Iterator[tuple[int, FetchedPicture | FetchError]]:
-    """Paths of this host alone."""
-    for at, (reference, condition) in enumerate(zip(references, conditions, strict=True)):
-        path = Path(reference)
-        try:
-            info = path.stat()
-        except OSError as error:
-            yield at, FetchError(f"it cannot be read ({error})", transient=False)
-            continue
-        etag = f"{info.st_mtime_ns}-{info.st_size}"
-        same = condition.get("etag") == etag
-        yield at, FetchedPicture(data=None if same else path.read_bytes(), etag=etag)
-
-
-def thumbnail(picture: Image.Image) -> bytes:
-    """A WebP of at most 256 pixels a side."""
-    copy, sink = picture.copy(), io.BytesIO()
-    copy.thumbnail((256, 256))
-    copy.save(sink, "WEBP", quality=80)
-    return sink.getvalue()
-
-
 @dataclass(kw_only=True)
 class ReadPicture:
     """One row of MESSAGE but for its slot."""
@@ -110,19 +64,25 @@ def count_references(items: pa.Table) -> int:
 class PictureReader:
     """Reads the pictures of a shard."""
 
-    def __init__(self, night: NightRun, encoder: PictureEncoder) -> None:
+    def __init__(self, night: NightRun, encoder: PictureEncoder, fetcher: PictureFetcher) -> None:
         assert night.setup.pictures
         self.choices, self.encoder = night.setup.pictures, encoder
-        self.earlier = EarlierPictures(night)
+        self.fetcher, self.earlier = fetcher, EarlierPictures(night)
 
     def read(self, references: list[str]) -> pa.Table:
         """MESSAGE, a row a reference in their order."""
-        rows = self.earlier.rows("reference", references)
-        pictures = [ReadPicture(reference=reference) for reference in references]
-        conditions = [self._earlier_fields(int(row)) for row in rows]
-        for at, outcome in fetch_pictures(references, conditions):
-            self._add(pictures[at], int(rows[at]), outcome)
-        return _message(pictures)
+        rows = self.earlier.rows("reference", references).tolist()
+        pictures = {each: ReadPicture(reference=each) for each in references}
+        earlier = dict(zip(references, rows, strict=True))
+        requests = [(each, self._previous(row)) for each, row in earlier.items()]
+        for reference, outcome in self.fetcher.fetch_many(requests):
+            self._add(pictures[reference], earlier[reference], outcome)
+        return _message(list(pictures.values()))
+
+    def _previous(self, row: int) -> PreviousFetch | None:
+        if not (fields := self._earlier_fields(row)):
+            return None
+        return PreviousFetch(fields["content_hash"], *(fields[name] or "" for name in _OF_HOST))
 
     def _earlier_fields(self, row: int) -> dict[str, Any]:
         """Of a picture of the previous release; none without one, or without its thumbnail where
@@ -142,10 +102,10 @@ class PictureReader:
             return None
         return self.earlier.thumbnails["thumbnail"][int(row)].as_py()
 
-    def _add(self, picture: ReadPicture, row: int, outcome: FetchedPicture | FetchError) -> None:
-        if isinstance(outcome, FetchError):
-            picture.reason = outcome.sentence
-            if row >= 0 and outcome.transient:
+    def _add(self, picture: ReadPicture, row: int, outcome: FetchResult) -> None:
+        if isinstance(outcome, FetchFailure):
+            picture.reason = outcome.reason
+            if row >= 0 and outcome.passing:
                 picture.reason += f"; it is what it was in release {self.earlier.version}"
                 self._carry(picture, row, "kept")
         elif outcome.data is None:
@@ -153,18 +113,17 @@ class PictureReader:
         else:
             picture.state = "fetched"
             try:
-                self._decode(picture, row, outcome.data)
+                self._decode(picture, outcome.content_hash, outcome.data)
             except InputError as error:
                 picture.state, picture.reason = "broken", str(error)
-            picture.fields |= {name: getattr(outcome, name) for name in _OF_HOST}
+            picture.fields |= {name: getattr(outcome, name) or None for name in _OF_HOST}
 
     def _carry(self, picture: ReadPicture, row: int, state: str) -> None:
         picture.earlier, picture.state = row, state
         picture.fields = self._earlier_fields(row)
 
-    def _decode(self, picture: ReadPicture, row: int, data: bytes) -> None:
+    def _decode(self, picture: ReadPicture, content_hash: bytes, data: bytes) -> None:
         """Where the content is not new, what is known of it."""
-        content_hash = blake2b(data, digest_size=16).digest()
         (same,) = self.earlier.rows("content", [content_hash])
         if fields := self._earlier_fields(int(same)):
             picture.earlier, picture.fields = int(same), fields

@@ -11,21 +11,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from math import ceil
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 from numpy.typing import NDArray
 
 from recsys.batch.earlier_pictures import EarlierPictures, index_pictures
 from recsys.batch.failures import FailureIsolator
-from recsys.batch.picture_reading import PictureReader, picture_references
+from recsys.batch.picture_reading import PictureReader
 from recsys.batch.plan import NightRun, ShardResult, id_parts, one_batch, scattered
 from recsys.batch.stages import ActorWork, Stage, StageLine
 from recsys.interfaces import PictureEncoder
+from recsys.pictures.choices import FetchLimits, PictureChoices
+from recsys.pictures.fetch import PictureFetcher
+from recsys.pictures.references import picture_references
+from recsys.pictures.store import PictureStore
 from recsys.release import files
 from recsys.release.arrow import write_arrow
 from recsys.tables import PICTURES, QUARANTINE, THUMBNAILS
@@ -43,7 +49,7 @@ REFERENCES = pa.schema(
 _ROWS = pa.schema([*PICTURES, pa.field("vector", pa.binary(), nullable=False)])
 
 
-def stages(night: NightRun, references: int) -> list[list[Stage]]:
+def picture_stages(night: NightRun, references: int) -> list[list[Stage]]:
     """Groups of stages, each of which needs those before; none where the setup reads no
     pictures. The catalogue names `references`."""
     choices = night.setup.pictures
@@ -91,25 +97,49 @@ def prepare_pictures(night: NightRun, shard: int) -> bytes:
         [("item_id", "list"), ("place", "list")]
     )
     references = by_reference["reference"].to_pylist()
-    reader = PictureReader(night, _encoder(night))
-    message = reader.read(references)
+    message = _reader(night).read(references)
     for name in ("item_id", "place"):
         message = message.append_column(f"{name}s", by_reference[f"{name}_list"])
     return write_arrow([one_batch(message)], message.schema).to_pybytes()
 
 
-def _encoder(night: NightRun) -> PictureEncoder:
-    """The one of this worker process."""
+def _reader(night: NightRun) -> PictureReader:
+    """With the encoder and the connections of this worker process, which many shards pass
+    through."""
+    choices = night.setup.pictures
+    assert choices
+    key = repr((choices, night.plan.version))
+    if key not in _PARTS:
+        _PARTS.clear()
+        fetcher = PictureFetcher(
+            _share_of_limits(choices.limits, night.choices.task_cpus),
+            PictureStore(night.setup.home, choices.cache_bytes),
+            picture_folders(night),
+        )
+        # The choices too: while they live, no others have their address and so their repr.
+        _PARTS[key] = choices, choices.encoder(), fetcher
+    return PictureReader(night, *_PARTS[key][1:])
+
+
+_PARTS: dict[str, tuple[PictureChoices, PictureEncoder, PictureFetcher]] = {}
+
+
+def _share_of_limits(limits: FetchLimits, task_cpus: float) -> FetchLimits:
+    """What one task may ask for, so that all tasks together keep to the limits; at least one
+    request at a time."""
+    cpus = ray.cluster_resources().get("CPU", 1.0) if ray.is_initialized() else 1.0
+    tasks = max(1, int(cpus / task_cpus))
+    names = ("concurrency", "host_concurrency")
+    shares = {name: max(1, getattr(limits, name) // tasks) for name in names}
+    return replace(limits, host_pause_s=limits.host_pause_s * tasks, **shares)
+
+
+def picture_folders(night: NightRun) -> list[str]:
+    """Below which an image may name files: those of the setup, and of the catalogue's own files."""
     assert night.setup.pictures
-    factory = night.setup.pictures.encoder
-    if repr(factory) not in _ENCODERS:
-        _ENCODERS.clear()
-        # The factory too: while it lives, no other has its address and so its repr.
-        _ENCODERS[repr(factory)] = factory, factory()
-    return _ENCODERS[repr(factory)][1]
-
-
-_ENCODERS: dict[str, tuple[Any, PictureEncoder]] = {}
+    paths = {Path(chunk.path) for chunk in night.plan.item_chunks}
+    beside = {str(path.parent.absolute()) for path in paths if path.is_file()}
+    return [*night.setup.pictures.folders, *sorted(beside)]
 
 
 class PictureEncoderActor:
@@ -239,7 +269,7 @@ def gather_pictures(night: NightRun, part: int) -> ShardResult:
     table = rows.select(PICTURES.names).cast(PICTURES)
     night.write_table(result, files.PICTURES, part, [one_batch(table)], PICTURES)
     vectors = b"".join(rows["vector"].to_pylist())
-    dim = _encoder(night).dim
+    dim = night.setup.pictures.encoder().dim
     vectors_GE = np.frombuffer(vectors, np.float16).reshape(-1, dim)
     night.write_arrays(result, part, {files.PICTURE_VECTORS: vectors_GE})
     return result

@@ -84,9 +84,8 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         "order_lines": lines["events"].counts.get("order_lines", 0),
         "returned_purchases": lines["events"].counts.get("returned_purchases", 0),
     }
-    counts |= picture_counts(lines)
     by_day = lines["items"].counts
-    counts |= {f"{name}_by_day": by_day[name] for name in PHRASES if by_day.get(name)}
+    changed = {f"{name}_by_day": by_day[name] for name in PHRASES if by_day.get(name)}
     return Manifest(
         version=plan.version,
         space=plan.space,
@@ -97,7 +96,7 @@ def _manifest(night: NightRun, lines: dict[str, StageLine]) -> Manifest:
         created=plan.until,
         events_from=first,
         events_until=last,
-        counts=counts,
+        counts=counts | picture_counts(lines) | changed,
         quarantined=count_rules(quarantined_rows(night)),
         sources=list(night.setup.recommend_ranker().feature_names),
         metrics=json.loads(night.store.read(night.work_path(METRICS_FILE))),

@@ -24,6 +24,8 @@ _RULES = (
     ),
     (r"(\w+) .* repeats row \d+ of .*: ", r"\1 repeats that of another row: "),
     (r"item .* is not in the catalogue: ", "item not in the catalogue: "),
+    # Up to its first value.
+    (r"picture \d+ of item .*?, .*?: ([^(\d'\"]*).*$", r"picture: \1"),
     (r"the text of item .*: the encoder fails", "text: the encoder fails"),
 )
 

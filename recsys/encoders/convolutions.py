@@ -33,9 +33,13 @@ class FusedConvolution(nn.Module):
             return torch.ops.mkldnn._convolution_pointwise(
                 x_NCHW, conv.weight, conv.bias, *map(_plain, shape), *after
             )
-        padding, stride, dilation, groups = shape
         y_NCHW = torch.nn.functional.conv2d(
-            x_NCHW, conv.weight, conv.bias, stride, padding, dilation, groups
+            x_NCHW,
+            conv.weight,
+            conv.bias,
+            stride=conv.stride,
+            padding=conv.padding,
+            groups=conv.groups,
         )
         return y_NCHW.clamp_(0, 6) if self.relu6 else y_NCHW
 

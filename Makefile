@@ -5,7 +5,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo serve test unit check mutants bench
+.PHONY: demo serve test unit check mutants bench assets messages
 
 demo: .venv/.ready
 	$(BIN)/python -m jobs.demo
@@ -30,6 +30,14 @@ mutants: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m jobs.evaluate_retail --dataset completejourney
+
+assets: .venv/.ready
+	cd serve/web && ../../$(BIN)/npm ci --ignore-scripts --no-audit --no-fund && ../../$(BIN)/npm run build
+
+messages: .venv/.ready
+	mkdir -p build
+	$(BIN)/pybabel extract -F serve/web/babel.cfg -k N_ -k say -k text --no-location --omit-header -o build/messages.pot serve/web
+	$(BIN)/pybabel update --no-fuzzy-matching -l zh -i build/messages.pot -o serve/web/locale/zh/messages.po
 
 .venv/.ready: pyproject.toml .constraints.txt
 	$(PYTHON) -m venv .venv

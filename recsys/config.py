@@ -90,6 +90,8 @@ class Day:
     skipped, and the answer names it. The cross-encoder stops `search_ms` after the request came. A
     replica handles `max_ongoing` requests at once and lets `max_queued` wait; more are refused.
     Changes of the catalogue are looked for every `changes_s`.
+    `storefront` says whether /shop/ answers anybody who reaches this application, without a key;
+    None: where there are no keys, which is on this machine alone.
     Between `replicas` and `max_replicas` (None: the same) there are as many as `target_ongoing`
     requests each call for. Browsers of `cors_origins` alone may ask. Log lines hold queries and
     user ids only with `log_queries`.
@@ -119,6 +121,7 @@ class Day:
     target_ongoing: float = 4.0
     max_replicas: int | None = None
     cors_origins: tuple[str, ...] = ()
+    storefront: bool | None = None
     log_queries: bool = False
     live_events: int = 200
     diversity: float = 0.0

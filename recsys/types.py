@@ -137,7 +137,8 @@ class Filters:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One request: search when `text` is set, recommendation when it is not.
+    """One request: search when `text` is set, recommendation when it is not; an empty text browses
+    everything that passes the filters, best sellers first.
 
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each
     group (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as

@@ -36,12 +36,19 @@ class Access(Protocol):
         """HTTPException 401, 403 or 429 where this request may not."""
         ...
 
+    def check_visitor(self, request: Request) -> None:
+        """HTTPException 403 where this request may not see the storefront's pages, which ask for no
+        key."""
+        ...
+
 
 class OpenAccess:
     """Everybody may call everything: for tests, and for applications behind access control of their
     own."""
 
     def check(self, request: Request, role: str) -> None: ...
+
+    def check_visitor(self, request: Request) -> None: ...
 
 
 class TokenBucket:
@@ -85,6 +92,9 @@ class KeyAccess:
             raise HTTPException(429, message, {"Retry-After": str(math.ceil(wait_s))})
         if not key.has_role(role):
             raise HTTPException(403, f"this key has no role {role}: ask for one that has")
+
+    def check_visitor(self, request: Request) -> None:
+        """Anybody: where there are keys, the setup says whether there is a storefront."""
 
     def _authenticate(self, request: Request) -> ApiKey:
         self._reload_if_changed()
@@ -147,6 +157,9 @@ class LocalAccess:
                 403, f"{reason}: the operators must set NIGHTSHELF_KEYS before others may call"
             )
 
+    def check_visitor(self, request: Request) -> None:
+        self.check(request, "read")
+
     def _refusal_reason(self, request: Request) -> str | None:
         if not self._sees_clients:
             return "this service may listen beyond its own machine, and has no keys"
@@ -176,6 +189,15 @@ def require_role(role: str) -> Any:
         request.app.state.access.check(request, role)
 
     check.role = role  # type: ignore[attr-defined]
+    return Depends(check)
+
+
+def require_visitor() -> Any:
+    """A dependency of the storefront's routes."""
+
+    async def check(request: Request) -> None:
+        request.app.state.access.check_visitor(request)
+
     return Depends(check)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from ray import serve
@@ -14,6 +15,8 @@ from recsys.config import Setup
 from recsys.models.composition import serving_setup
 from recsys.types import Floats, Vectors
 
+#: Texts of changed items are encoded again after this.
+ITEMS_TIMEOUT_S = 60.0
 #: Item texts that are encoded between two queries.
 ITEMS_AT_ONCE = 4
 
@@ -79,3 +82,12 @@ class EncoderReplica:
 def _batches(texts: Sequence[str]) -> list[list[str]]:
     """Small ones: a query waits for one at most."""
     return [list(texts[at : at + ITEMS_AT_ONCE]) for at in range(0, len(texts), ITEMS_AT_ONCE)]
+
+
+def remote_items(encoder: Any) -> Callable[[Sequence[str]], Floats]:
+    """Encodes item texts in a deployment, from a thread of this one."""
+
+    def encode(texts: Sequence[str]) -> Floats:
+        return encoder.encode_items.remote(list(texts)).result(timeout_s=ITEMS_TIMEOUT_S)
+
+    return encode

@@ -17,6 +17,8 @@ MAX_ITEMS_BYTES = 16 << 20
 JSON = "application/json"
 #: Media types of JSON with a line a row; none is registered.
 JSON_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+#: Of the storefront's forms.
+FORM = "application/x-www-form-urlencoded"
 MAX_URL_BYTES = 16 << 10
 #: Of one query string: a few facets with all their values, and all the rest.
 MAX_PARAMETERS = 200
@@ -79,7 +81,8 @@ def check_head(scope: Scope) -> RequestError | None:
     size = headers.get("content-length", "0")
     if size.isdecimal() and (len(size) > 18 or int(size) > limit):
         return _body_too_large(limit)
-    kinds = (JSON, *JSON_LINES) if many else (JSON,)
+    kinds: tuple[str, ...] = (JSON, *JSON_LINES) if many else (JSON,)
+    kinds += (FORM,) if scope["path"].startswith(f"{scope.get('root_path', '')}/shop/") else ()
     if scope["method"] in ("POST", "PUT", "PATCH") and (kind := media_type(headers)) not in kinds:
         return RequestError("content-type", kind, " or ".join(kinds[:2]), status=415)
     return None

@@ -42,9 +42,10 @@ from recsys.understanding.suggestions import Suggestion
 from serve import metrics
 from serve.access import configured_access
 from serve.catalogue import CatalogueWriter
-from serve.encoder import EncoderReplica
+from serve.encoder import EncoderReplica, remote_items
 from serve.erasure import ErasureWorker
 from serve.impressions import ImpressionWriter
+from serve.items import find_item, find_variants
 from serve.live import LiveRelease, start_of_night
 from serve.routes.api import build_api
 from serve.routes.shop import Health, NotReadyError, RecordedEvents
@@ -54,8 +55,6 @@ logger = logging.getLogger("ray.serve")
 
 #: A closing replica waits this long for each of its threads.
 CLOSE_TIMEOUT_S = 5.0
-#: Texts of changed items are encoded again after this.
-ITEMS_TIMEOUT_S = 60.0
 #: Encoding ends with this share of the deadline left: the rest is for the search.
 SEARCH_SHARE = 1 / 4
 
@@ -96,7 +95,7 @@ class ShopReplica:
         self.live = LiveRelease(
             setup,
             own.space if own else serving_setup(setup).encoder().space,
-            own.encode_items_here if own else _remote_items(encoder),
+            own.encode_items_here if own else remote_items(encoder),
         )
         self.events, self.catalogue = setup.event_store(), CatalogueWriter(setup)
         self._pool = ThreadPoolExecutor(4, "shop")
@@ -164,6 +163,14 @@ class ShopReplica:
 
         return await self._answer("similar", query, recommender, rank)
 
+    async def complements(self, query: Query, item_id: str) -> Ranking:
+        recommender = self._recommender()
+
+        def rank(query: Query, _: Sequence[Interaction]) -> Ranking:
+            return recommender.complements(query, item_id)
+
+        return await self._answer("complements", query, recommender, rank)
+
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         release = self._recommender().release
         return release.version, await self._in_thread(release.suggestions.complete, prefix, k)
@@ -189,7 +196,11 @@ class ShopReplica:
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         release = self._recommender().release
-        return await self._in_thread(_find_item, release, item_id, self.catalogue)
+        return await self._in_thread(find_item, release, item_id, self.catalogue)
+
+    async def variants(self, item_id: str) -> list[Item]:
+        release = self._recommender().release
+        return await self._in_thread(find_variants, release, item_id)
 
     async def _answer(
         self,
@@ -378,21 +389,3 @@ class ShopReplica:
             version = recommender.release.version
             created = start_of_night(recommender.release)
         return Health(version, created, self.live.space, dict(self.live.refused))
-
-
-def _find_item(release: Release, item_id: str, catalogue: CatalogueWriter) -> tuple[str, Item]:
-    if (row := release.item_ids.row(item_id)) is None:
-        catalogue.explain_absence(item_id, release)
-        raise NotFoundError(
-            f"item {item_id!r} is not in release {release.version}: take an id from /search"
-        )
-    return release.version, release.item(row)
-
-
-def _remote_items(encoder: Any) -> Callable[[Sequence[str]], Floats]:
-    """Encodes item texts in a deployment, from a thread of this one."""
-
-    def encode(texts: Sequence[str]) -> Floats:
-        return encoder.encode_items.remote(list(texts)).result(timeout_s=ITEMS_TIMEOUT_S)
-
-    return encode

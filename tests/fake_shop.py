@@ -74,6 +74,11 @@ class FakeShop:
         await self.item(item_id)
         return await self.search(query)
 
+    complements = similar
+
+    async def variants(self, item_id: str) -> list[Item]:
+        return [item for item in (CHAIR, LAMP) if item.item_id == item_id]
+
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         return "v1", [Suggestion(f"{prefix}chair", kind, 1.5) for kind in KINDS][:k]
 

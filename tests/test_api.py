@@ -51,7 +51,7 @@ def test_health_tells_what_is_live_and_what_was_refused(client: TestClient, shop
 
 def test_releases_and_docs_are_there(client: TestClient) -> None:
     assert len(strict_json(client.get("/releases"))["releases"]) == 2
-    assert client.get("/").headers["location"].endswith("docs")
+    assert client.get("/").headers["location"].endswith("shop/")
     assert client.get("/docs").status_code == 200
     assert "item_ids" in client.get("/openapi.json").text
 

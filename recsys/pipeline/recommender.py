@@ -27,7 +27,7 @@ from recsys.pipeline.live_events import live_history, purchased_rows
 from recsys.pipeline.rerank import Reranker, request_context
 from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import EncodedText, HybridSearcher, SearchChoices
-from recsys.pipeline.similar_items import similar_items
+from recsys.pipeline.similar_items import complementary_items, similar_items
 from recsys.pipeline.sources import make_sources
 from recsys.ranking.cross_encoder import CrossEncoder
 from recsys.ranking.diversity import diversify_with_tail
@@ -215,6 +215,11 @@ class Recommender:
         """The nightly list of one item; of one that came by day its nearest neighbours. Raises
         NotFoundError when the release does not have it."""
         return similar_items(self.release, self.searcher, query, item_id)
+
+    def complements(self, query: Query, item_id: str) -> Ranking:
+        """What is bought with one item, by the baskets of the night's log. Raises NotFoundError
+        when the release does not have it."""
+        return complementary_items(self.release, query, item_id)
 
     def _answer(
         self, query: Query, first_stage: CandidatePool, stages_ms: dict[str, float]

@@ -157,8 +157,10 @@ class HybridSearcher:
     def match(self, parsed: ParsedQuery, vector_D: Floats) -> Matches:
         """What the text matches by its words and meaning; nothing where neither fit.
 
-        A text that is nothing but facts, such as a price, matches everything."""
+        A text that is nothing but facts, such as a price, matches everything; so does no text."""
         index, understanding = self.lexical.index, parsed.understanding
+        matches_all = not understanding.text.strip()
+        matches_all |= bool(understanding.facts or understanding.excluded)
         lexical = index.match(understanding.normalised, self.lexical.synonyms)
         scores_I, coverage_I = lexical.scores_I, lexical.coverage_I
         visible_I = self._visible(understanding.excluded)
@@ -168,7 +170,7 @@ class HybridSearcher:
         nearest = self.dense.retrieve(_dense_request(vector_D), k, visible_I)
         nearest_N = nearest.rows_BN[0][nearest.rows_BN[0] >= 0]
         matches = Matches(
-            matched_I=np.full(len(coverage_I), bool(understanding.facts or understanding.excluded)),
+            matched_I=np.full(len(coverage_I), matches_all),
             scores_I=scores_I,
             coverage_I=coverage_I,
             nearest_N=nearest_N,

@@ -275,6 +275,14 @@ class Release:
         bounds = (None, None) if math.isnan(low) else (low, high)
         return VariantRange(int(counts_G[group]), *bounds)
 
+    def variant_rows(self, row: int) -> Rows:
+        """The visible items of an item's group, itself among them if it is; itself alone where it
+        has none."""
+        members_I = self.products_I == self.products_I[row]
+        if self.visible_I is not None:
+            members_I &= self.visible_I
+        return np.flatnonzero(members_I).astype(np.int32)
+
     @cached_property
     def _other_variants(self) -> Callable[[AttributeFilter], Mask]:
         return lru_cache(16)(self._find_other_variants)

@@ -10,13 +10,16 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from recsys.config import Day
 from serve import limits, metrics
-from serve.access import Access, OpenAccess
+from serve.access import Access, KeyAccess, OpenAccess
 from serve.admission import Admission
-from serve.routes import catalogue, events, people, releases, schema, search
+from serve.routes import catalogue, docs, events, people, releases, schema, search
 from serve.routes.errors import add_error_handlers
 from serve.routes.requests import allowed_values
 from serve.routes.shop import Shop
+from serve.web import actions, storefront
+from serve.web.error_pages import ErrorPages
 
 
 def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
@@ -37,11 +40,21 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     )
     api.state.shop, api.state.access = shop, access or OpenAccess()
     _add_middleware(api, shop)
-    for routes in (search, catalogue, events, releases, people, schema):
+    for routes in (search, catalogue, events, releases, people, docs):
         api.include_router(routes.router)
+    api.state.has_storefront = has_storefront(shop.day, api.state.access)
+    if api.state.has_storefront:
+        for router in (storefront.public, storefront.router, actions.router):
+            api.include_router(router)
+        api.add_middleware(ErrorPages)
     add_error_handlers(api, allowed_values(shop.day))
     api.openapi = partial(schema.openapi, api, shop.day)  # type: ignore[method-assign]
     return api
+
+
+def has_storefront(day: Day, access: Access) -> bool:
+    """Where there are keys the setup must say so: the storefront answers without one."""
+    return not isinstance(access, KeyAccess) if day.storefront is None else day.storefront
 
 
 def _add_middleware(api: FastAPI, shop: Shop) -> None:

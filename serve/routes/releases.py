@@ -56,5 +56,5 @@ async def get_health(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False)
-async def redirect_to_docs() -> Response:
-    return RedirectResponse("docs")
+async def get_start(request: Request) -> Response:
+    return RedirectResponse("shop/" if request.app.state.has_storefront else "docs")

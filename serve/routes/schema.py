@@ -5,18 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import Response
 
 from recsys.catalogue.validation import KINDS
 from recsys.config import Day
-from serve.access import require_role
 from serve.routes.attribute_filters import PARAMETER
 from serve.routes.changes import MAX_ITEMS
 from serve.routes.requests import MAX_EVENTS, PRINTABLE, ImpressionEvent, InteractionEvent
-from serve.routes.responses import JsonResponse
 
 DESCRIPTION = (
     "Search and recommendations. Every answer names its request and the release that it came from."
@@ -177,17 +173,3 @@ def _with_ecma_patterns(node: Any) -> Any:
             for name, each in node.items()
         }
     return node
-
-
-#: /docs and /openapi.json, for administrators: no secret, but nobody else needs them.
-router = APIRouter(include_in_schema=False, dependencies=[require_role("admin")])
-
-
-@router.get("/openapi.json")
-async def get_description(request: Request) -> Response:
-    return JsonResponse(request.app.openapi())
-
-
-@router.get("/docs")
-async def get_docs(request: Request) -> Response:
-    return get_swagger_ui_html(openapi_url="openapi.json", title=request.app.title)

@@ -59,6 +59,10 @@ class Shop(Protocol):
 
     async def similar(self, query: Query, item_id: str) -> Ranking: ...
 
+    async def complements(self, query: Query, item_id: str) -> Ranking:
+        """What is bought with it."""
+        ...
+
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         """The release's version, and up to k completions, best first."""
         ...
@@ -69,6 +73,11 @@ class Shop(Protocol):
 
     async def item(self, item_id: str) -> tuple[str, Item]:
         """The release's version, and the item as that release holds it."""
+        ...
+
+    async def variants(self, item_id: str) -> list[Item]:
+        """The items of its product that may be shown, itself among them; empty where it is not
+        there."""
         ...
 
     async def changed_fields(self, item_id: str) -> Mapping[str, FieldChange] | None:

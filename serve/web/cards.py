@@ -1,0 +1,138 @@
+"""Items as the storefront's pages show them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from recsys.types import AttributeValue, Item, Quantity, Ranking, ScoredItem, VariantRange
+from serve.web.wording import Wording
+
+#: Characters of a title on a card; a page of its own shows all.
+MAX_TITLE = 200
+#: Colours of the tiles that stand for missing pictures.
+TILES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """`segments` are the title in pieces, each with whether the query matches it. `list_price` is
+    "" where the price is not reduced, by `reduction` in percent. `letter` stands on the tile of an
+    item without a picture. `variants` counts the product's items, 1 without others; then `price` is
+    the lowest of several."""
+
+    item: Item
+    path: str
+    segments: tuple[tuple[str, bool], ...]
+    price: str
+    list_price: str
+    reduction: str
+    picture: str
+    letter: str
+    tile: int
+    variants: int = 1
+    has_prices: bool = False
+
+
+@dataclass(frozen=True)
+class ItemShelf:
+    """A list of items under a heading, as one answer of the shop."""
+
+    name: str
+    title: str
+    request_id: str
+    cards: Sequence[Card]
+
+
+def cards_of(ranking: Ranking, wording: Wording) -> list[Card]:
+    return [card_of_scored(each, wording) for each in ranking.items]
+
+
+def card_of_scored(scored: ScoredItem, wording: Wording) -> Card:
+    return card_of(scored.item, wording, scored.highlights, scored.variants)
+
+
+def card_of(
+    item: Item,
+    wording: Wording,
+    highlights: Sequence[tuple[int, int]] = (),
+    variants: VariantRange | None = None,
+) -> Card:
+    lowest = variants.min_price if variants else None
+    differs = bool(variants and lowest is not None and variants.max_price != lowest)
+    price = lowest if differs else item.price
+    is_reduced = not differs and is_sale(item)
+    reduction = 1 - (item.price or 0) / item.list_price if is_reduced and item.list_price else 0.0
+    label = (item.category or item.brand or item.title).rsplit(" / ", 1)[-1].strip()
+    return Card(
+        item=item,
+        path=item_path(item.item_id),
+        segments=tuple(title_segments(item.title or item.item_id, highlights)),
+        price=wording.price(price, item.currency),
+        list_price=wording.price(item.list_price, item.currency) if is_reduced else "",
+        reduction=wording.percent(reduction) if is_reduced else "",
+        picture=picture_url(item.image),
+        letter=label[:1].upper(),
+        tile=zlib.crc32(label.encode("utf-8", "replace")) % TILES,
+        variants=variants.count if variants else 1,
+        has_prices=differs,
+    )
+
+
+def is_sale(item: Item) -> bool:
+    return item.price is not None and item.list_price is not None and item.price < item.list_price
+
+
+def item_path(item_id: str) -> str:
+    """Relative to the storefront."""
+    return f"items/{quote(item_id, safe='')}"
+
+
+def picture_url(image: str) -> str:
+    """The first reference that a browser may load: of this site, or over HTTP(S); else ""."""
+    for reference in image.split():
+        parts = urlsplit(reference)
+        if parts.scheme in ("http", "https") and parts.netloc:
+            return reference
+        if not parts.scheme and not parts.netloc and reference.startswith("/"):
+            return reference
+    return ""
+
+
+def title_segments(
+    title: str, highlights: Sequence[tuple[int, int]], most: int = MAX_TITLE
+) -> list[tuple[str, bool]]:
+    """The title in order, cut after `most` characters; True for what the query matches."""
+    segments, end = list[tuple[str, bool]](), 0
+    text = title if len(title) <= most else f"{title[: most - 1].rstrip()}…"
+    for start, stop in sorted(highlights):
+        start, stop = max(start, end), min(stop, len(text))
+        if start >= stop:
+            continue
+        segments += [(text[end:start], False), (text[start:stop], True)]
+        end = stop
+    return [segment for segment in (*segments, (text[end:], False)) if segment[0]]
+
+
+def attribute_rows(item: Item, wording: Wording) -> list[tuple[str, str]]:
+    """Names of attributes, and their values in words."""
+    values: Mapping[str, AttributeValue] = item.attribute_values
+    return [(label_of(name), value_words(value, wording)) for name, value in values.items()]
+
+
+def value_words(value: AttributeValue, wording: Wording) -> str:
+    if isinstance(value, bool):
+        return wording.text("yes") if value else wording.text("no")
+    if isinstance(value, Quantity):
+        return f"{wording.number(value.value)} {value.unit}"
+    if isinstance(value, tuple):
+        return ", ".join(value_words(each, wording) for each in value)
+    return wording.number(value) if isinstance(value, float) else str(value)
+
+
+def label_of(name: str) -> str:
+    """An attribute's name as a heading: "seat_height" is "Seat height"."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]

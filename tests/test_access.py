@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.config import Day
 from recsys.errors import InputError
 from serve import access, keys
 from serve.access import RELOAD_S, KeyAccess, TokenBucket, configured_access
@@ -29,6 +30,7 @@ REQUESTS = {
         "/releases",
         "/releases/v2/promote",
         "/docs",
+        "/docs/assets/docs.js",
         "/openapi.json",
         "DELETE /users/u1",
         "PUT /users/u1/opt-out",
@@ -110,13 +112,28 @@ def test_every_route_but_health_needs_a_role() -> None:
         calls = [each.call for each in route.dependant.dependencies]
         return [role for call in calls if (role := getattr(call, "role", None))]
 
-    routes = routes_of(build_api(FakeShop()).routes)
+    no_pages = FakeShop(day=Day(storefront=False))
+    routes = routes_of(build_api(no_pages).routes)
     assert len(routes) >= 17
     assert [route.path for route in routes if len(roles(route)) != 1] == ["/healthz", "/"]
     urls = [url for urls in REQUESTS.values() for url in urls]
     paths = [url.rpartition(" ")[2].partition("?")[0] for url in urls]
     untested = [route.path for route in routes if not any(map(route.path_regex.match, paths))]
     assert untested == ["/healthz", "/"]
+
+
+def test_every_page_but_its_assets_judges_the_visitor() -> None:
+    routes = routes_of(build_api(FakeShop(day=Day(storefront=True))).routes)
+    pages = [route for route in routes if route.path.startswith("/shop")]
+    assert len(pages) >= 10
+    open_to_all = [
+        route.path
+        for route in pages
+        if not any(
+            "check_visitor" in each.call.__code__.co_names for each in route.dependant.dependencies
+        )
+    ]
+    assert open_to_all == ["/shop/assets/{digest}/{name}"]
 
 
 def routes_of(routes: Any) -> list[APIRoute]:

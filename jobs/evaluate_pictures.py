@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recsys.datasets import data_folder
 from recsys.errors import NotFoundError, RecsysError
+from recsys.evaluation.pictures.compatibility import evaluate_compatibility
 from recsys.evaluation.pictures.data import metric_columns
 from recsys.evaluation.pictures.media import evaluate_media
 from recsys.evaluation.results import (
@@ -21,7 +22,7 @@ from recsys.evaluation.results import (
 
 #: Each is given the folder, a folder to keep vectors in and `say`, and makes rows and criteria;
 #: none where the folder lacks its files.
-PARTS = (evaluate_media,)
+PARTS = (evaluate_media, evaluate_compatibility)
 
 
 def main() -> int:

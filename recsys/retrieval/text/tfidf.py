@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.retrieval.text.analysis import index_terms
-from recsys.retrieval.text.fields import searchable_fields
+from recsys.retrieval.text.fields import FIELD_BOOSTS, searchable_fields
 from recsys.types import Floats
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 BUCKETS = 1 << 15
 
 
-def term_counts(items: pa.Table) -> csr_array:
+def term_counts(items: pa.Table, fields: Collection[str] = FIELD_BOOSTS) -> csr_array:
     """[I, W]: how often each item has a word of each bucket, anywhere in its fields."""
     from scipy.sparse import csr_array
 
-    texts_of = searchable_fields(items)
+    texts_of = searchable_fields(items, fields)
     names = tuple(texts_of)
     counts_I = [Counter(_buckets(names, texts)) for texts in zip(*texts_of.values(), strict=True)]
     columns = np.fromiter((bucket for counts in counts_I for bucket in counts), np.int32)

@@ -41,5 +41,5 @@ messages: .venv/.ready
 
 .venv/.ready: pyproject.toml .constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c .constraints.txt -e '.[demo,train,chinese,pictures,redis,kafka,static,evaluation,dev]'
+	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c .constraints.txt -e '.[demo,train,chinese,pictures,unsafe,redis,kafka,static,evaluation,dev]'
 	touch $@

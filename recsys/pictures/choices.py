@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 from recsys.errors import InputError
 from recsys.interfaces import PictureEncoder
+from recsys.pictures.unsafe import UnsafePictureModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,17 @@ class PictureChoices:
     """How the night reads the items' pictures; `encoder` makes vectors of them.
 
     `folders` are paths and `pyarrow.fs` URIs below which an `image` may name files; beside the
-    catalogue's own files it may without. `cache_bytes` bounds the pictures that the home keeps."""
+    catalogue's own files it may without. `cache_bytes` bounds the pictures that the home keeps.
+    What `unsafe` thinks likelier unsafe than `unsafe_above` is held back from answers."""
 
     encoder: Callable[[], PictureEncoder]
     limits: FetchLimits = field(default_factory=FetchLimits)
     folders: tuple[str, ...] = ()
     cache_bytes: int = 10 << 30
     thumbnails: bool = True
+    unsafe: Callable[[], UnsafePictureModel] | None = None
+    unsafe_above: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unsafe_above <= 1:
+            raise InputError(f"unsafe_above is {self.unsafe_above}: give a probability, 0 to 1")

@@ -30,30 +30,31 @@ class AddressGuard(ThreadedResolver):
 
     def __init__(self, networks: Sequence[str]) -> None:
         super().__init__()
-        self.networks = [ip_network(network) for network in networks]
+        self.networks = networks
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         results = await super().resolve(host, port, family)
         for result in results:
-            self.check(result["host"])
+            check_address(result["host"], self.networks)
         return results
 
     def socket(self, address_info: tuple[Any, ...]) -> socket.socket:
         """Of a family, type and protocol to an address."""
         family, kind, protocol, _, address = address_info
-        self.check(address[0])
+        check_address(address[0], self.networks)
         return socket.socket(family=family, type=kind, proto=protocol)
 
-    def check(self, host: str) -> None:
-        """PrivateAddressError for an address that is neither public nor in `networks`."""
-        address = ip_address(host.partition("%")[0])
-        if not is_public(address) and not any(address in network for network in self.networks):
-            raise PrivateAddressError(
-                f"it leads to {host}, which is no public address: if the shop's own pictures lie "
-                "there, add its network to FetchLimits.private_networks"
-            )
+
+def check_address(host: str, networks: Sequence[str]) -> None:
+    """PrivateAddressError for an address that is neither public nor in `networks`."""
+    address = ip_address(host.partition("%")[0])
+    if not is_public(address) and not any(address in ip_network(each) for each in networks):
+        raise PrivateAddressError(
+            f"it leads to {host}, which is no public address: if the shop's own pictures lie "
+            "there, add its network to FetchLimits.private_networks"
+        )
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -80,7 +80,7 @@ class _Root:
         if mark and scheme.lower() != self.scheme:
             return None
         if self.is_local:
-            path = self._on_disk(unquote(rest) if mark else reference)
+            path = self._on_disk([unquote(rest)] if mark else [reference, reference.lstrip("/")])
         elif mark:
             below = reference.startswith(f"{self.uri}/")
             path = self._joined(reference.removeprefix(self.uri)) if below else None
@@ -88,10 +88,10 @@ class _Root:
             path = self._joined(reference)
         return None if path is None else (self.filesystem, path)
 
-    def _on_disk(self, reference: str) -> str | None:
+    def _on_disk(self, paths: Sequence[str]) -> str | None:
         root = Path(self.path)
-        for path in (root / reference, root / reference.lstrip("/")):
-            if (real := path.resolve()).is_relative_to(root):
+        for path in paths:
+            if (real := (root / path).resolve()).is_relative_to(root):
                 return str(real)
         return None
 

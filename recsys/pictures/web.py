@@ -90,7 +90,7 @@ class HttpPictures:
         host = self._host(target)
         for attempt in range(self.limits.retries + 1):
             if host.failures >= self.limits.host_failures:
-                raise InputError(
+                raise PassingError(
                     f"{target.host} failed {host.failures} times in a row ({host.last}): it is "
                     "not asked again by this run"
                 )
@@ -115,7 +115,7 @@ class HttpPictures:
         time."""
         wait_s = 0.5 * 2**attempt if error.wait_s is None else error.wait_s
         if wait_s > self.limits.longest_wait_s:
-            raise InputError(f"{error}, and not to ask for {wait_s:,.0f} s") from error
+            raise PassingError(f"{error}, and not to ask for {wait_s:,.0f} s") from error
         if error.wait_s is not None:
             host.begins = max(host.begins, time.monotonic() + wait_s)
         await asyncio.sleep(wait_s)
@@ -128,7 +128,7 @@ class HttpPictures:
     async def _request(self, url: URL, previous: Validators | None) -> WebAnswer:
         try:
             async with self._open().get(
-                url, headers=_conditions(previous), max_redirects=REDIRECTS
+                url, headers=_conditions(previous), max_redirects=REDIRECTS + 1
             ) as response:
                 return await self._read(response, previous)
         except aiohttp.TooManyRedirects as error:

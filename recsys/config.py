@@ -94,7 +94,7 @@ class Day:
     None: where there are no keys, which is on this machine alone.
     Between `replicas` and `max_replicas` (None: the same) there are as many as `target_ongoing`
     requests each call for. Browsers of `cors_origins` alone may ask. Log lines hold queries and
-    user ids only with `log_queries`.
+    user ids only with `log_queries`. Front-ends of Algolia know the shop as the index `index_name`.
 
     The learned ranker re-ranks the best `rerank_depth` candidates of the first stage; `explore` is
     the exploration policy; with `online` the net learns by day too. A recommendation that asks for
@@ -122,6 +122,7 @@ class Day:
     max_replicas: int | None = None
     cors_origins: tuple[str, ...] = ()
     storefront: bool | None = None
+    index_name: str = "products"
     log_queries: bool = False
     live_events: int = 200
     diversity: float = 0.0

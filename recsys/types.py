@@ -123,7 +123,8 @@ class Filters:
 
     Of several categories, brands, or values of one attribute an item needs one. `variants` are
     values that the text of a query names: an item that is a variant of a product and has another
-    value does not pass.
+    value does not pass. An item passes one at least of each of `any_of`, and none of `none_of`;
+    counts of facets hold to these whatever is counted.
     """
 
     category: tuple[str, ...] = ()
@@ -133,6 +134,18 @@ class Filters:
     in_stock: bool | None = None
     attributes: tuple[AttributeFilter, ...] = ()
     variants: tuple[AttributeFilter, ...] = ()
+    any_of: tuple[tuple[Filters, ...], ...] = ()
+    none_of: tuple[Filters, ...] = ()
+
+
+@dataclass(frozen=True)
+class ValueFacets:
+    """Facets by value, of all that an answer has: `names` are `category`, `brand`, `price`,
+    `in_stock` or attributes, every one where none is named. With a `text` only values in which each
+    of its words begins one."""
+
+    names: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +156,8 @@ class Query:
     A search may ask for one of `SORTS`, for the page that begins at `offset`, for one item of each
     group (`collapse`), and for `facets`. A recommendation may ask for `diversity`, from 0 (as
     ranked) to 1 (as little alike as can be), and say what the user is interested in, in their
-    own words. A further page may ask for the `snapshot` that the first one was of.
+    own words. A further page may ask for the `snapshot` that the first one was of. `value_facets`
+    take the place of `facets`; an answer that is not `logged` is no impression.
 
     `deadline` is a time of `time.perf_counter`: optional stages that have not begun by then are
     skipped."""
@@ -160,6 +174,8 @@ class Query:
     diversity: float = 0.0
     interest: str | None = None
     snapshot: str | None = None
+    value_facets: ValueFacets | None = None
+    logged: bool = True
     deadline: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
@@ -213,6 +229,16 @@ class FacetCount:
     count: int
     selected: bool = False
     unit: str = ""
+
+
+@dataclass(frozen=True)
+class NumberStatistics:
+    """Of the prices of an answer's items, or the numbers that they have of an attribute."""
+
+    low: float
+    high: float
+    mean: float
+    total: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +308,8 @@ class Ranking:
 
     `features` are those of `items`, row by row, where a ranker saw them. `ranker` names the model
     that made the scores, `arms` the arm of each experiment that the request is in. A search also
-    has its understanding; `total`, how many items all pages have; `facets`; `relaxed`, in words,
+    has its understanding; `total`, how many items all pages have; `facets`, those by value with the
+    `statistics` of their numbers; `relaxed`, in words,
     which of its constraints were dropped to find any; and `no_good_match` where even that found
     nothing worth showing. `skipped` names the stages that the deadline left no time for. `snapshot`
     is the release and the number of the last change of the catalogue that the answer is of."""
@@ -295,6 +322,7 @@ class Ranking:
     understanding: QueryUnderstanding | None = None
     total: int | None = None
     facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
+    statistics: Mapping[str, NumberStatistics] = field(default_factory=dict)
     relaxed: tuple[str, ...] = ()
     no_good_match: bool = False
     skipped: tuple[str, ...] = ()

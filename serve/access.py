@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -98,9 +99,7 @@ class KeyAccess:
 
     def _authenticate(self, request: Request) -> ApiKey:
         self._reload_if_changed()
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        is_bearer = scheme.lower() == "bearer"
-        secret = bearer.strip() if is_bearer else request.headers.get("x-api-key", "")
+        secret = _secret(request)
         sha256, now, match = hash_secret(secret), datetime.now(UTC), None
         for key in self._keys:  # always all of them, so that the time taken says nothing
             if hmac.compare_digest(key.sha256, sha256) and key.is_valid(now):
@@ -179,6 +178,27 @@ class LocalAccess:
         if origin is None:
             return request.headers.get("sec-fetch-site") == "cross-site"
         return origin not in self._origins and not _is_loopback(_host(origin))
+
+
+def _secret(request: Request) -> str:
+    """The key as the request has it: as a bearer, in a header, or where the protocol of another
+    engine or tracker puts its own."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if secret := request.headers.get("x-api-key", ""):
+        return secret
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path.startswith("/1/"):  # Algolia's; its clients in browsers put it into the URL
+        parameters = {name.lower(): value for name, value in request.query_params.items()}
+        name = "x-algolia-api-key"
+        return request.headers.get(name) or parameters.get(name, "")
+    if path == "/events/ga4":
+        return request.query_params.get("api_secret", "")
+    if path == "/events/segment" and scheme.lower() == "basic":
+        with suppress(ValueError):  # the key is the name, and there is no password
+            return b64decode(credentials, validate=True).decode("utf-8", "replace").split(":")[0]
+    return ""
 
 
 def require_role(role: str) -> Any:

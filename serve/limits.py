@@ -19,6 +19,10 @@ JSON = "application/json"
 JSON_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 #: Of the storefront's forms.
 FORM = "application/x-www-form-urlencoded"
+#: Browsers' clients of other search engines and trackers call JSON so, which needs no preflight.
+DISGUISES = ("text/plain", FORM)
+#: Paths of their protocols.
+DISGUISED_PATHS = ("/1/", "/events/ga4", "/events/segment")
 MAX_URL_BYTES = 16 << 10
 #: Of one query string: a few facets with all their values, and all the rest.
 MAX_PARAMETERS = 200
@@ -39,8 +43,11 @@ def add_limits(api: FastAPI, day: Day) -> None:
             CORSMiddleware,
             allow_origins=day.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type"],
-            expose_headers=["X-Request-Id", "Retry-After"],
+            allow_headers=[
+                *("Authorization", "X-API-Key", "Content-Type"),
+                *("X-Algolia-API-Key", "X-Algolia-Application-Id", "X-Algolia-Agent"),
+            ],
+            expose_headers=["X-Request-Id", "Retry-After", "X-Nightshelf-Unsupported"],
         )
 
 
@@ -82,7 +89,9 @@ def check_head(scope: Scope) -> RequestError | None:
     if size.isdecimal() and (len(size) > 18 or int(size) > limit):
         return _body_too_large(limit)
     kinds: tuple[str, ...] = (JSON, *JSON_LINES) if many else (JSON,)
-    kinds += (FORM,) if scope["path"].startswith(f"{scope.get('root_path', '')}/shop/") else ()
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    kinds += (FORM,) if path.startswith("/shop/") else ()
+    kinds += DISGUISES if path.startswith(DISGUISED_PATHS) else ()
     if scope["method"] in ("POST", "PUT", "PATCH") and (kind := media_type(headers)) not in kinds:
         return RequestError("content-type", kind, " or ".join(kinds[:2]), status=415)
     return None

@@ -6,6 +6,7 @@ and record nothing."""
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 import uuid
@@ -25,6 +26,8 @@ logger = logging.getLogger("ray.serve")
 
 #: What a row of a change may name.
 CHANGE_FIELDS = frozenset((*ITEMS_RAW.names, *CONTROLS))
+#: Keys that other protocols put into the URL.
+_SECRETS = re.compile(r"(x-algolia-api-key|api_secret)=[^&]*", re.IGNORECASE)
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
 
 REQUESTS = Counter("nightshelf_requests_total", "HTTP requests answered", ("route", "status"))
@@ -140,7 +143,7 @@ class RequestMetrics:
             "skip_context_filter": True,  # else Serve's own ids replace ours
         }
         if self.log_queries:
-            query_string = scope["query_string"].decode("latin-1")
+            query_string = _SECRETS.sub(r"\1=...", scope["query_string"].decode("latin-1"))
             fields["asked"] = (scope["path"], query_string, state.get("user_ids"))
         logger.info("%s %s", route, status, extra=fields)
 

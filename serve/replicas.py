@@ -183,8 +183,9 @@ class ShopReplica:
                 "answer, give the request_id of an answer"
             )
         recommender = await self._in_thread(self.live.inspect, impression.release)
-        text = impression.query or impression.parameters.get("interest")
-        encoded = await self._encode_text(recommender, text) if text else None
+        interest = impression.parameters.get("interest")
+        text = interest if impression.query is None else impression.query
+        encoded = None if text is None else await self._encode_text(recommender, text)
 
         def work() -> Explanation:
             _, recent = self._user_events(impression.user_id, recommender.release)
@@ -232,7 +233,7 @@ class ShopReplica:
         ranking = replace(ranking, snapshot=recommender.release.snapshot)
         if (ranking.total or 0) > query.offset + query.k:
             self.live.pages.add(recommender)
-        if not privacy.opted_out:
+        if query.logged and not privacy.opted_out:
             self._impressions.add(ranking, surface, query)
         return ranking
 

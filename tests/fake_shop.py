@@ -24,7 +24,7 @@ from recsys.pipeline.attribution import Contribution
 from recsys.pipeline.exclusion import Exclusion
 from recsys.pipeline.explain import Explanation
 from recsys.privacy.receipts import Receipt
-from recsys.types import Impression, Interaction, Item, Query, Ranking, ScoredItem
+from recsys.types import FacetCount, Impression, Interaction, Item, Query, Ranking, ScoredItem
 from recsys.understanding.suggestion_builder import KINDS
 from recsys.understanding.suggestions import Suggestion
 from serve.routes.shop import Health, NotReadyError, RecordedEvents
@@ -65,6 +65,7 @@ class FakeShop:
             release=self.release,
             items=SCORED[: query.k],
             personalised=True,
+            facets={"brand": (FacetCount("acme", 1),)} if query.value_facets else {},
             stages_ms={"encode": 1.0},
         )
 

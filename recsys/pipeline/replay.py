@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recsys.errors import InputError
+from recsys.events.impressions import filters_of
 from recsys.interfaces import Ranker
 from recsys.pipeline.hits import Hits
 from recsys.pipeline.recommender import Recommender
 from recsys.pipeline.rerank import Pool, Reranked
 from recsys.pipeline.searcher import EncodedText
-from recsys.types import AttributeFilter, Filters, Floats, Impression, Interaction, Query
+from recsys.types import Filters, Floats, Impression, Interaction, Query
 
 #: More candidates than sources retrieve.
 ALL = 1_000_000
@@ -41,20 +42,13 @@ def query_from_impression(impression: Impression) -> Query:
     """The request that an impression answered."""
     parameters: dict[str, Any] = dict(impression.parameters)
     names = Filters.__dataclass_fields__.keys() & parameters.keys()
-    filters: dict[str, Any] = {name: parameters.pop(name) for name in names}
-    lists: dict[str, Any] = {
-        name: tuple(filters[name]) for name in ("category", "brand") if name in filters
-    }
-    conditions = filters.get("attributes", ())
-    lists["attributes"] = tuple(AttributeFilter(**each) for each in conditions)
+    filters = filters_of({name: parameters.pop(name) for name in names})
     parameters |= {
         "user_id": impression.user_id,
         "text": impression.query,
         "offset": impression.offset,
     }
-    return Query(
-        request_id=impression.request_id, **parameters, filters=Filters(**{**filters, **lists})
-    )
+    return Query(request_id=impression.request_id, **parameters, filters=filters)
 
 
 def replay(

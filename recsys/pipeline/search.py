@@ -12,6 +12,7 @@ import numpy as np
 from recsys.arrays import Histories
 from recsys.attributes.declaration import fold_name
 from recsys.pipeline.candidates import timed
+from recsys.pipeline.facet_values import count_values
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
 from recsys.pipeline.hits import FEATURES, Hits
 from recsys.pipeline.price_bounds import in_words, usable_bounds
@@ -28,6 +29,7 @@ from recsys.types import (
     Floats,
     Ints,
     Mask,
+    NumberStatistics,
     Query,
     QueryUnderstanding,
     Ranking,
@@ -38,6 +40,10 @@ from recsys.understanding.query_parser import ParsedQuery
 
 #: Filters, and in words what of the text they leave out.
 Reading = tuple[Filters, tuple[str, ...]]
+#: Counts and statistics of facets, and the stages that were skipped.
+Facets = tuple[
+    Mapping[str, tuple[FacetCount, ...]], Mapping[str, NumberStatistics], tuple[str, ...]
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class SearchPage:
         facets."""
         results, understanding = self.results(query, vector_D, parsed), parsed.understanding
         items, features, total = self._page(query, results, understanding)
-        facets, skipped = self._facets(query, results)
+        facets, statistics, skipped = self._facets(query, results)
         return Ranking(
             request_id=query.request_id,
             release=self.release.version,
@@ -86,6 +92,7 @@ class SearchPage:
             understanding=understanding,
             total=total,
             facets=facets,
+            statistics=statistics,
             relaxed=(*results.relaxed, *results.hits.relaxed),
             no_good_match=results.hits.no_good_match,
             skipped=(*results.hits.skipped, *results.skipped, *skipped),
@@ -121,15 +128,17 @@ class SearchPage:
                 items = tuple(self._with_variants(item) for item in items)
         return items, features, len(places)
 
-    def _facets(
-        self, query: Query, results: SearchResults
-    ) -> tuple[Mapping[str, tuple[FacetCount, ...]], tuple[str, ...]]:
+    def _facets(self, query: Query, results: SearchResults) -> Facets:
         """The requested facets; after the deadline none, and the name of the skipped stage."""
-        skips = query.facets and query.past_deadline
+        requested = query.facets or query.value_facets is not None
+        skips = requested and query.past_deadline
         with timed(results.stages_ms, "facets"):
-            if not query.facets or skips:
-                return {}, ("facets",) if skips else ()
+            if not requested or skips:
+                return {}, {}, ("facets",) if skips else ()
             products_I = self.release.products_I if query.collapse else None
+            if query.value_facets is not None:
+                rows = np.flatnonzero(_passed(self.release, results))
+                return *count_values(self.release, rows, query.value_facets, products_I), ()
             counts = count_facets(
                 self.release,
                 results.hits.matched_I,
@@ -137,14 +146,13 @@ class SearchPage:
                 stricter=results.stricter,
                 products_I=products_I,
             )
-            return counts, ()
+            return counts, {}, ()
 
     def results(self, query: Query, vector_D: Floats, parsed: ParsedQuery) -> SearchResults:
         """All hits, in the order that all pages share."""
-        stages_ms: dict[str, float] = {}
+        stages_ms, understanding = dict[str, float](), parsed.understanding
         row = self.release.user_ids.row(query.user_id) if query.user_id else None
         user_D = None if row is None else self.release.user_vectors_UD[row]
-        understanding = parsed.understanding
         with timed(stages_ms, "match"):
             matches = self.searcher.match(parsed, vector_D)
         with timed(stages_ms, "filter"):
@@ -156,6 +164,7 @@ class SearchPage:
             allowed_I=allowed_I,
             user_D=user_D,
             deadline=query.deadline,
+            cross_encode=query.k > 0,
         )
         for stage, milliseconds in hits.stages_ms.items():
             stages_ms[stage] = stages_ms.get(stage, 0.0) + milliseconds
@@ -163,7 +172,7 @@ class SearchPage:
             context = self._context(row, user_D, vector_D, understanding.intent)
             skips = query.past_deadline and self.reranker.needs_rerank(query, "search")
             pool = pool_of(hits)
-            fixed = understanding.exact or bool(understanding.phrases)
+            fixed = understanding.exact or understanding.phrases or not query.k
             if skips or fixed or query.sort != "relevance":
                 reranked = Reranked.unchanged(pool, FIRST)
             else:
@@ -266,6 +275,12 @@ def pool_of(hits: Hits) -> Pool:
         signals_NF=hits.features_NF,
         retrieved_NF=hits.retrieved_NF,
     )
+
+
+def _passed(release: Release, results: SearchResults) -> Mask:
+    """[I]: the matches that pass the filters."""
+    allowed_I = release.filter_mask(results.filters)
+    return results.hits.matched_I if allowed_I is None else results.hits.matched_I & allowed_I
 
 
 def _any_passes(matched_I: Mask, allowed_I: Mask | None) -> bool:

@@ -336,4 +336,13 @@ class Release:
             masks[name] = self.attributes.mask(condition)[rows]
         for named in filters.variants:
             masks[f"variants[{named.name}]"] = ~self._other_variants(named)[rows]
+        for at, choice in enumerate(filters.any_of):
+            passing = [self._passing_all(each, rows) for each in choice]
+            masks[f"any_of[{at}]"] = np.logical_or.reduce(passing)
+        for at, each in enumerate(filters.none_of):
+            masks[f"none_of[{at}]"] = ~self._passing_all(each, rows)
         return masks
+
+    def _passing_all(self, filters: Filters, rows: Ints | slice) -> Mask:
+        masks = list(self.passing(filters, rows).values())
+        return np.logical_and.reduce([np.ones(len(self.prices_I[rows]), bool), *masks])

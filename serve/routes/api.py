@@ -14,6 +14,10 @@ from recsys.config import Day
 from serve import limits, metrics
 from serve.access import Access, KeyAccess, OpenAccess
 from serve.admission import Admission
+from serve.protocols import trackers
+from serve.protocols.algolia import insights
+from serve.protocols.algolia import routes as algolia
+from serve.protocols.algolia.errors import AlgoliaErrors
 from serve.routes import catalogue, docs, events, people, releases, schema, search
 from serve.routes.errors import add_error_handlers
 from serve.routes.requests import allowed_values
@@ -40,7 +44,8 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     )
     api.state.shop, api.state.access = shop, access or OpenAccess()
     _add_middleware(api, shop)
-    for routes in (search, catalogue, events, releases, people, docs):
+    routers = (search, catalogue, events, releases, people, docs, algolia, insights, trackers)
+    for routes in routers:
         api.include_router(routes.router)
     api.state.has_storefront = has_storefront(shop.day, api.state.access)
     if api.state.has_storefront:
@@ -66,3 +71,4 @@ def _add_middleware(api: FastAPI, shop: Shop) -> None:
         release=lambda: shop.health().release,
         log_queries=shop.day.log_queries,
     )
+    api.add_middleware(AlgoliaErrors)

@@ -203,6 +203,11 @@ def build_query(request_id: str, params: PageParams, day: Day) -> Query:
     return query
 
 
+def anonymous_if_refused(request: Request, query: Query) -> Query:
+    """With Global Privacy Control: not personalised, and logged without the user."""
+    return replace(query, user_id=None) if request.headers.get("sec-gpc") == "1" else query
+
+
 def check_bounds(params: PageParams | SuggestParams, day: Day) -> None:
     """Raises RequestError for more items, or a longer text, than the setup allows."""
     if not 1 <= params.k <= day.max_k:
@@ -298,6 +303,11 @@ def parse_events(body: bytes) -> tuple[list[Event], list[RejectedEvent]]:
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_EVENTS:
         value = f"{len(rows):,} events" if isinstance(rows, list) else rows
         raise RequestError("body", value, shape)
+    return parse_rows(rows, is_one)
+
+
+def parse_rows(rows: list[Any], is_one: bool) -> tuple[list[Event], list[RejectedEvent]]:
+    """The rows that are events, and the others. Raises RequestError where none is one."""
     events, rejected = list[Event](), list[RejectedEvent]()
     for index, row in enumerate(rows):
         try:

@@ -57,6 +57,13 @@ EVENTS_BODY: dict[str, Any] = {
         },
     }
 }
+#: The body of a tracker: its own documentation says what is in it.
+EVENT_BATCH: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 _ITEM = {"type": "object", "example": {"title": "red chair", "price": 10.0, "in_stock": True}}
 _CHANGED_ITEM = {
     "type": "object",

@@ -23,6 +23,7 @@ from serve.routes.requests import (
     SearchParams,
     SuggestParams,
     accept_only,
+    anonymous_if_refused,
     build_query,
     check_bounds,
 )
@@ -109,10 +110,7 @@ def _query(request: Request, params: PageParams) -> types.Query:
     attributes = parse_attribute_filters(request.query_params.multi_items())
     filters = replace(query.filters, attributes=attributes)
     query = replace(query, deadline=deadline_of(request.scope), filters=filters)
-    if request.headers.get("sec-gpc") == "1":
-        # Global Privacy Control: not personalised, and logged without the user.
-        return replace(query, user_id=None)
-    return query
+    return anonymous_if_refused(request, query)
 
 
 def _respond(
@@ -120,10 +118,15 @@ def _respond(
     ranking: types.Ranking,
     body: answers.RankingAnswer | answers.SearchAnswer,
 ) -> Response:
+    observe_ranking(request, ranking)
+    return JsonResponse(body)
+
+
+def observe_ranking(request: Request, ranking: types.Ranking) -> None:
+    """Metrics of an answer, and its release for the log line."""
     route = metrics.route_of(request.scope)
     for stage, milliseconds in ranking.stages_ms.items():
         metrics.STAGE_MS.observe(milliseconds, {"route": route, "stage": stage})
-    if not ranking.items:
+    if not ranking.items and not ranking.total:
         metrics.EMPTY_ANSWERS.inc(tags={"route": route})
     request.state.release = ranking.release
-    return JsonResponse(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +32,8 @@ TYPES = {
     "purchase": "purchase",
     "refund": "return",
 }
+Record = Mapping[str, Any]
+_ITEM_FIELDS = ("quantity", "price", "request_id")
 _COLUMNS = ("event_name", "event_timestamp", "user_pseudo_id", "user_id", "ecommerce", "items")
 
 
@@ -48,6 +52,16 @@ class Ga4(PlatformAdapter):
 
 def _extract_events(item_key: str, path: str) -> Extract:
     raw, malformed = _read(path, item_key)
+    extract = _extract_rows(raw, item_key)
+    return replace(extract, rows=with_malformed(extract.rows, malformed))
+
+
+def extract_records(records: Sequence[Record], item_key: str = "item_id") -> Extract:
+    """The events of records, in memory as the export has them."""
+    return _extract_rows(_table(records, item_key), item_key)
+
+
+def _extract_rows(raw: pa.Table, item_key: str) -> Extract:
     names = ExportColumns(raw)["event_name"]
     left_out = {
         f"{each['values']} events": each["counts"]
@@ -64,8 +78,7 @@ def _extract_events(item_key: str, path: str) -> Extract:
     empty = to_mask(pc.equal(pc.list_value_length(items), 0)) | to_mask(pc.is_null(items))
     if empty.any():
         left_out["events without items"] = int(empty.sum())
-    rows = _events(raw, items, item_key)
-    return Extract(with_malformed(rows, malformed), left_out)
+    return Extract(_events(raw, items, item_key), left_out)
 
 
 def _events(raw: pa.Table, items: pa.Array, item_key: str) -> pa.Table:
@@ -88,6 +101,7 @@ def _events(raw: pa.Table, items: pa.Array, item_key: str) -> pa.Table:
             "time": microseconds.cast(pa.timestamp("us")).cast(TIME),
             "quantity": _field(flat, "quantity"),
             "price": _field(flat, "price"),
+            "request_id": _field(flat, "request_id"),
         }
     )
 
@@ -111,9 +125,9 @@ def _read(path: str, item_key: str) -> tuple[pa.Table, list[str]]:
     return raw, malformed
 
 
-def _table(records: list[dict[str, Any]], item_key: str) -> pa.Table:
+def _table(records: Sequence[Record], item_key: str) -> pa.Table:
     """The records with texts alone, numbers as they are written."""
-    item = pa.struct([(name, pa.string()) for name in (item_key, "quantity", "price")])
+    item = pa.struct([(name, pa.string()) for name in (item_key, *_ITEM_FIELDS)])
     items = [
         [{field.name: _text(each.get(field.name)) for field in item} for each in record["items"]]
         if record.get("items")

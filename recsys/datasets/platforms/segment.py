@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,9 +34,12 @@ TYPES = {
     "refunded order": "return",
     "order cancelled": "return",
 }
-_COLUMNS = (*("event_id", "order_id", "user_id", "item_id", "type", "time", "quantity", "price"),)
-_IDS = ("product_id", "productId", "sku", "id")
+_COLUMNS = (
+    *("event_id", "order_id", "user_id", "item_id", "type", "time", "quantity", "price"),
+    "request_id",
+)
 Record = Mapping[str, Any]
+_IDS = ("product_id", "productId", "sku", "id")
 
 
 class SegmentCalls(PlatformAdapter):
@@ -62,6 +66,12 @@ def _extract_events(item_key: str, path: str) -> Extract:
         raise InputError(
             f"{path} has no track calls: give Segment's raw messages, or its warehouse's tables"
         )
+    extract = extract_calls(records, item_key)
+    return replace(extract, rows=with_malformed(extract.rows, malformed))
+
+
+def extract_calls(records: Sequence[Record], item_key: str = "product_id") -> Extract:
+    """The events of messages, in memory as they came."""
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
     for record in records:
@@ -72,8 +82,7 @@ def _extract_events(item_key: str, path: str) -> Extract:
             left_out[f"{name} calls" + (" without products" if type else "")] += 1
         elif type:
             rows += _rows(record, products, type, item_key)
-    table = record_table(rows, _COLUMNS)
-    return Extract(with_malformed(table, malformed), dict(left_out))
+    return Extract(record_table(rows, _COLUMNS), dict(left_out))
 
 
 def _products(record: Record) -> list[Record]:
@@ -108,6 +117,7 @@ def _rows(
             "time": _first(record, "timestamp", "originalTimestamp", "original_timestamp"),
             "quantity": _first(product, "quantity"),
             "price": _first(product, "price"),
+            "request_id": _first({**properties, **product}, "request_id", "query_id", "queryID"),
         }
 
 

@@ -27,9 +27,9 @@ from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.uci_online_retail import UciOnlineRetail
 from recsys.errors import RecsysError
 from recsys.evaluation.results import criteria_table, say, summary_line
-from recsys.simulation.click_models import PositionBasedModel
+from recsys.market.click_models import PositionBasedModel
+from recsys.market.market import Market
 from recsys.simulation.days import SETUP, ShopSimulation, simulate_days
-from recsys.simulation.market import Market
 from recsys.simulation.processes import free_port
 from recsys.simulation.studies.run import run_studies
 from recsys.storage.version import code_commit

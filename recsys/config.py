@@ -24,7 +24,11 @@ from recsys.catalogue.sqlite import SqliteCatalogueLog
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.completejourney import CompleteJourney
 from recsys.datasets.yanxuan import Yanxuan
+from recsys.demo.catalogue import ATTRIBUTES as DEMO_ATTRIBUTES
+from recsys.demo.shop import SYNONYMS as DEMO_SYNONYMS
+from recsys.demo.shop import demo_dataset
 from recsys.encoders import minilm, multilingual_e5
+from recsys.encoders.efficientnet import EfficientNetEncoder
 from recsys.errors import InputError
 from recsys.events.archive import ArchivedEventLog
 from recsys.events.bots import BotLimits
@@ -254,14 +258,34 @@ def _redis_server(url: str) -> tuple[tuple[str, str], Path]:
     return (address, prefix), spool / digest
 
 
+def demo() -> Setup:
+    """The default shop: made-up products with pictures, in English and Chinese, on a laptop with
+    two cores. Its encoder reads both languages and weighs no more than MiniLM on the disk."""
+    root = below(home(), "demo")
+    return replace(
+        tiny(),
+        name="demo",
+        home=root,
+        dataset=demo_dataset,
+        encoder=multilingual_e5,
+        event_store=event_log(root),
+        night=replace(tiny().night, texts_per_shard=256),
+        synonyms=DEMO_SYNONYMS,
+        catalogue=CatalogueChoices(attributes=DEMO_ATTRIBUTES, languages=()),
+        pictures=PictureChoices(encoder=EfficientNetEncoder),
+        # The 100 nearest of 900 items would be a ninth of the shop.
+        search=SearchChoices(dense_k=20),
+    )
+
+
 def completejourney(until: datetime) -> DatasetAdapter:
-    """The default shop: its year moved by whole weeks to end before the day of `until`."""
+    """Groceries: their year moved by whole weeks to end before the day of `until`."""
     return CompleteJourney(last_day=until.date() - timedelta(days=1))
 
 
 def tiny() -> Setup:
-    """The default shop and encoder in fractions of a CPU: all of it fits on a laptop with two
-    cores."""
+    """The larger shop, of groceries, and the default encoder in fractions of a CPU: all of it
+    fits on a laptop with two cores."""
     return Setup(
         name="tiny",
         home=home(),

@@ -33,6 +33,8 @@ ORDER = [
     "recsys.release",
     "recsys.understanding",
     "recsys.users",
+    "recsys.demo",
+    "recsys.market",
     "recsys.encoders",
     "recsys.experiments",
     "recsys.retrieval",

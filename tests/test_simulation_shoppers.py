@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.simulation.click_models import CascadeModel, ClickModel, ClickSpam, PositionBasedModel
+from recsys.market.click_models import CascadeModel, ClickModel, ClickSpam, PositionBasedModel
 from recsys.simulation.shoppers import ClickLog, ShopperClients, Shoppers, send_requests
-from tests.test_simulation_market import market
+from tests.test_market import market
 
 POSITION_BASED = PositionBasedModel()
 LIST = ["i03", "i00", "i07"]

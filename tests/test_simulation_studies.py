@@ -11,9 +11,9 @@ import pytest
 
 from recsys.events.joins import label_examples
 from recsys.experiments.exploration import Exploration
+from recsys.market.click_models import ClickSpam, PositionBasedModel, power_law_examination
+from recsys.market.market import Market
 from recsys.ranking.logged_rankings import LoggedRankings
-from recsys.simulation.click_models import ClickSpam, PositionBasedModel, power_law_examination
-from recsys.simulation.market import Market
 from recsys.simulation.studies.click_spam import spam_displacement
 from recsys.simulation.studies.debiasing import debiasing_gain
 from recsys.simulation.studies.interleaving import interleaving_traffic, rankers_apart

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.simulation.click_models import CascadeModel, ClickModel, PositionBasedModel
-from recsys.simulation.market import RequestBatch
+from recsys.market.click_models import CascadeModel, ClickModel, PositionBasedModel
+from recsys.market.market import RequestBatch
 from recsys.simulation.shoppers import ClickLog
 from recsys.simulation.truth_metrics import (
     adaptation,
@@ -17,7 +17,7 @@ from recsys.simulation.truth_metrics import (
     regret_ratio,
     true_ndcg,
 )
-from tests.test_simulation_market import market
+from tests.test_market import market
 
 
 @pytest.mark.parametrize("model", [PositionBasedModel(), CascadeModel()])

@@ -19,12 +19,12 @@ from recsys.errors import RecsysError, ReleaseError
 from recsys.evaluation.results import Criterion, say
 from recsys.events.joins import label_examples
 from recsys.events.sqlite import SqliteEventStore
+from recsys.market.click_models import ClickSpam, PositionBasedModel
+from recsys.market.market import Market, RequestBatch, user_id
 from recsys.ranking.examination import Examination, intervention_harvesting
 from recsys.ranking.logged_rankings import LoggedRankings
 from recsys.release.manifest import Manifest
 from recsys.simulation import truth_metrics
-from recsys.simulation.click_models import ClickSpam, PositionBasedModel
-from recsys.simulation.market import Market, RequestBatch, user_id
 from recsys.simulation.plots import plot_simulation
 from recsys.simulation.processes import job_command, run_command, wait_for_health
 from recsys.simulation.shoppers import ClickLog, ShopperClients, Shoppers, send_requests

@@ -17,8 +17,8 @@ import httpx
 import numpy as np
 
 from recsys.errors import InputError
-from recsys.simulation.click_models import ClickModel, ClickSpam, draw_purchases
-from recsys.simulation.market import Market, RequestBatch, user_id
+from recsys.market.click_models import ClickModel, ClickSpam, draw_purchases
+from recsys.market.market import Market, RequestBatch, user_id
 from recsys.types import Ints, Mask, Rows
 
 CONCURRENT_REQUESTS = 8

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from recsys.datasets.judgments import GRADES
 from recsys.experiments.exploration import Exploration, explore
 from recsys.experiments.hashing import seeded_rng
+from recsys.market.click_models import ClickModel, ClickSpam
+from recsys.market.market import Market, RequestBatch, user_id
 from recsys.ranking.logged_rankings import LoggedRankings
-from recsys.simulation.click_models import ClickModel, ClickSpam
-from recsys.simulation.market import Market, RequestBatch, user_id
 from recsys.simulation.shoppers import Shoppers
 from recsys.tables import LIVE_EVENTS
 from recsys.types import EVENT_TYPES, FeatureTable, Floats, Impression, Ints, Rows

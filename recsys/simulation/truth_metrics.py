@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from recsys.evaluation.results import Criterion
 from recsys.intervals import bootstrap_interval, percentile_interval
-from recsys.simulation.click_models import ClickModel
-from recsys.simulation.market import Market
+from recsys.market.click_models import ClickModel
+from recsys.market.market import Market
 from recsys.simulation.shoppers import ClickLog
 from recsys.types import Ints
 

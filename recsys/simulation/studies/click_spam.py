@@ -9,10 +9,10 @@ import numpy as np
 from recsys.evaluation.results import Criterion
 from recsys.events.item_clicks import count_item_clicks
 from recsys.intervals import bootstrap_interval
+from recsys.market.click_models import ClickSpam, PositionBasedModel
+from recsys.market.market import Market, RequestBatch
 from recsys.ranking.examination import Examination
 from recsys.ranking.item_features import SMOOTHING_EXPOSURE
-from recsys.simulation.click_models import ClickSpam, PositionBasedModel
-from recsys.simulation.market import Market, RequestBatch
 from recsys.simulation.synthetic_logs import SWAPS, CandidateSets, simulate_log, to_events
 from recsys.types import Floats, Ints
 

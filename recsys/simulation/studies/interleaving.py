@@ -9,8 +9,8 @@ from recsys.evaluation.results import Criterion
 from recsys.experiments.hashing import seeded_rng
 from recsys.experiments.interleaving import preference, team_draft
 from recsys.intervals import bootstrap_interval
-from recsys.simulation.click_models import ClickModel
-from recsys.simulation.market import Market
+from recsys.market.click_models import ClickModel
+from recsys.market.market import Market
 from recsys.simulation.synthetic_logs import CandidateSets, order_by
 from recsys.simulation.truth_metrics import Values
 from recsys.types import Floats, Ints

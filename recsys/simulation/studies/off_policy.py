@@ -8,9 +8,9 @@ import numpy as np
 from recsys.evaluation.results import Criterion
 from recsys.experiments.estimators import Estimate, estimate_clicks
 from recsys.intervals import bootstrap_interval, wilson_interval
+from recsys.market.click_models import PositionBasedModel
+from recsys.market.market import Market
 from recsys.ranking.examination import intervention_harvesting
-from recsys.simulation.click_models import PositionBasedModel
-from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import (
     FEATURES,
     SWAPS,

@@ -10,10 +10,10 @@ import numpy as np
 
 from recsys.evaluation.results import Criterion
 from recsys.events.joins import label_examples
+from recsys.market.click_models import ClickModel
+from recsys.market.market import Market
 from recsys.ranking.examination import intervention_harvesting
 from recsys.ranking.logged_rankings import split_by_user
-from recsys.simulation.click_models import ClickModel
-from recsys.simulation.market import Market
 from recsys.simulation.synthetic_logs import (
     SWAPS,
     CandidateSets,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recsys.evaluation.results import Criterion, say
 from recsys.interfaces import DatasetAdapter
-from recsys.simulation.click_models import PositionBasedModel
-from recsys.simulation.market import Market
+from recsys.market.click_models import PositionBasedModel
+from recsys.market.market import Market
 from recsys.simulation.studies.click_spam import spam_displacement
 from recsys.simulation.studies.debiasing import debiasing_gain
 from recsys.simulation.studies.interleaving import interleaving_traffic

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
+from recsys.market.market import OFF_TOPIC, Market, RequestBatch
 from recsys.pipeline.sources import SOURCES
-from recsys.simulation.market import OFF_TOPIC, Market, RequestBatch
 from recsys.simulation.shop import market_dataset, popularity_ranker
 from tests.checkerboard import UNTIL, Checkerboard
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.simulation.click_models import (
+from recsys.market.click_models import (
     CascadeModel,
     ClickModel,
     ClickSpam,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from recsys.encoders.hashing import HashingEncoder
 from recsys.encoders.text import item_texts
 from recsys.interfaces import DatasetAdapter
-from recsys.simulation.best_sellers import best_sellers
+from recsys.market.best_sellers import best_sellers
 from recsys.tables import EVENTS, TIME
 from recsys.types import Floats, Ints, Mask, Rows
 
@@ -87,11 +87,29 @@ class Market:
         """A market of `best_sellers`, with preferences drawn from the seed."""
         items, sales_I = best_sellers(adapter, categories, items_per_category)
         labels, categories_I = np.unique(items["category"].to_pylist(), return_inverse=True)
+        queries = tuple(map(_query, labels.tolist()))
+        return cls.of_items(
+            items, categories_I, queries, sales_I=sales_I, shoppers=shoppers, seed=seed
+        )
+
+    @classmethod
+    def of_items(
+        cls,
+        items: pa.Table,
+        categories_I: Ints,
+        queries: tuple[str, ...],
+        *,
+        sales_I: Floats,
+        shoppers: int,
+        seed: int,
+        intercept: float = -2.5,
+    ) -> Market:
+        """A market of these items, with preferences drawn from the seed."""
         log_price_I = np.log(np.asarray(items["price"], np.float64))
         rng = np.random.default_rng(seed)
         return cls(
             items=items,
-            queries=tuple(map(_query, labels.tolist())),
+            queries=queries,
             categories_I=categories_I,
             sales_I=sales_I,
             relative_price_I=_standardise_within(log_price_I, categories_I),
@@ -99,6 +117,7 @@ class Market:
             item_factors_IL=_item_factors(items, categories_I, rng),
             user_factors_UL=rng.normal(size=(shoppers, _FACTORS)).astype(np.float32),
             price_sensitivity_U=rng.gamma(4.0, 0.25, size=shoppers).astype(np.float32),
+            intercept=intercept,
         )
 
     @cached_property

@@ -5,7 +5,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo serve test unit check mutants bench assets messages
+.PHONY: demo serve test unit check mutants bench assets messages pictures
 
 demo: .venv/.ready
 	$(BIN)/python -m jobs.demo
@@ -33,6 +33,9 @@ bench: .venv/.ready
 
 assets: .venv/.ready
 	cd serve/web && ../../$(BIN)/npm ci --ignore-scripts --no-audit --no-fund && ../../$(BIN)/npm run build
+
+pictures: .venv/.ready
+	$(BIN)/python -m tests.storefront_pictures
 
 messages: .venv/.ready
 	mkdir -p build

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -21,11 +21,12 @@ from recsys.attributes.declaration import Attribute
 from recsys.config import Setup
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.files import FilesAdapter
+from recsys.errors import InputError
 from recsys.simulation.processes import free_port
+from recsys.simulation.storefront import open_browser
 from serve.routes.api import build_api
 from tests.file_shop import UNTIL, FileShop, Rows
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 THINGS = {
     "kitchen / cookware": ["saucepan", "wok"],
     "kitchen / tea": ["teapot", "coffee mug"],
@@ -126,8 +127,6 @@ def files(folder: str, until: Any) -> FilesAdapter:
 
 def publish(shop: FileShop, hostile: bool = False) -> Setup:
     """Writes the shop's files and runs its night; the setup that serves it."""
-    from functools import partial
-
     shop.write([*items(), *(hostile_items() if hostile else [])], events())
     shop.choices = {
         "catalogue": CatalogueChoices(
@@ -160,13 +159,9 @@ def served(setup: Setup) -> Iterator[str]:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Debian's browser, or the test is skipped."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright: make .venv/.ready"
-    )
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    """A browser, or the test is skipped."""
+    try:
+        with open_browser() as browser:
+            yield browser
+    except InputError as error:
+        pytest.skip(str(error))

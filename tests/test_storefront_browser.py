@@ -13,6 +13,7 @@ import pytest
 
 from recsys.batch import night
 from recsys.evaluation.results import say
+from recsys.simulation.storefront import key_waits, page_weight, serious_violations
 from tests.file_shop import FileShop
 from tests.in_process import in_this_process
 from tests.storefront_shop import PAYLOADS, chromium, publish, served
@@ -220,40 +221,16 @@ def test_a_server_that_does_not_answer_is_asked_again(page: Any, url: str) -> No
 PAGES = ["", "?q=lamp", "?category=living&brand=Tarn", "?q=zzzzz", "items/n000", "items/none"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_serious_is_inaccessible(browser: Any, url: str, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
-    )
-    page, violations = context.new_page(), []
-    for path in (*PAGES, "?q=lamp&lang=zh", "basket"):
-        page.goto(f"{url}{path}")
-        result = Axe().run(page)
-        violations += [
-            f"{path}: {each['id']} {[node['html'][:150] for node in each['nodes'][:3]]}"
-            for each in result.response["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
-    context.close()
-    assert violations == []
+def test_nothing_serious_is_inaccessible(browser: Any, url: str) -> None:
+    paths = (*PAGES, "?q=lamp&lang=zh", "basket")
+    assert serious_violations(browser, [f"{url}{path}" for path in paths]) == []
 
 
 def test_a_page_is_light_and_asks_nobody_else(browser: Any, url: str) -> None:
-    weights = {}
-    for path in ("", "?q=lamp", "items/n000"):
-        context = browser.new_context()
-        page, requests = context.new_page(), []
-        page.on("requestfinished", lambda request, seen=requests: seen.append(request))
-        page.goto(f"{url}{path}", wait_until="networkidle")
-        sizes = [request.sizes() for request in requests if request.resource_type != "image"]
-        weights[path] = sum(each["responseBodySize"] for each in sizes)
-        assert {urlsplit(request.url).netloc for request in requests} == {urlsplit(url).netloc}
-        context.close()
-    say(f"bytes compressed, without pictures: {weights}")
-    assert max(weights.values()) < MOST_BYTES
+    weights = {path: page_weight(browser, f"{url}{path}") for path in ("", "?q=lamp", "items/n000")}
+    say(f"bytes compressed, without pictures, and requests to others: {weights}")
+    assert max(size for size, _ in weights.values()) < MOST_BYTES
+    assert {others for _, others in weights.values()} == {0}
 
 
 def test_results_come_while_one_types(page: Any, url: str) -> None:
@@ -262,29 +239,3 @@ def test_results_come_while_one_types(page: Any, url: str) -> None:
     middle, late = statistics.median(waits), statistics.quantiles(waits, n=20)[-1]
     say(f"key press to results: p50 {middle:.0f} ms, p95 {late:.0f} ms, {len(waits)} keys")
     assert middle < 400
-
-
-def key_waits(page: Any, text: str) -> list[float]:
-    """Milliseconds from each key of a text to its results on the screen."""
-    page.locator("#q").fill("")
-    page.locator("#q").focus()
-    waits = []
-    for at in range(1, len(text) + 1):
-        waits.append(page.evaluate(WAIT, [text[:at]]))
-        page.wait_for_timeout(50)
-    return waits
-
-
-#: Types the last character of a text; resolves when its results have been painted.
-WAIT = """([text]) => new Promise((resolve) => {
-  const box = document.getElementById("q"), started = performance.now();
-  const observer = new MutationObserver(() => {
-    if (document.querySelector("h1")?.innerText !== text.trim()) return;
-    observer.disconnect();
-    requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
-  });
-  observer.observe(document.body, { childList: true, subtree: true });
-  box.value = text;
-  box.dispatchEvent(new InputEvent("input", { bubbles: true }));
-  if (!text.trim() || text.endsWith(" ")) resolve(0);
-})"""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from recsys.types import AttributeValue, Item, Quantity, Ranking, ScoredItem, VariantRange
+from recsys.types import BELOW, AttributeValue, Item, Quantity, Ranking, ScoredItem, VariantRange
 from serve.web.wording import Wording
 
 #: Characters of a title on a card; a page of its own shows all.
 MAX_TITLE = 200
 #: Colours of the tiles that stand for missing pictures.
 TILES = 8
+#: Names of attributes that are a field in another language.
+_TRANSLATION = re.compile(r"^(title|description|category)_[a-z]{2}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class Card:
 
     item: Item
     path: str
+    title: str
     segments: tuple[tuple[str, bool], ...]
     price: str
     list_price: str
@@ -65,11 +69,15 @@ def card_of(
     price = lowest if differs else item.price
     is_reduced = not differs and is_sale(item)
     reduction = 1 - (item.price or 0) / item.list_price if is_reduced and item.list_price else 0.0
-    label = (item.category or item.brand or item.title).rsplit(" / ", 1)[-1].strip()
+    label = (item.category or item.brand or item.title).rsplit(BELOW, 1)[-1].strip()
+    title = text_of(item, "title", wording)
+    # The ranges are of the title that was searched.
+    ranges = highlights if title == item.title else ()
     return Card(
         item=item,
         path=item_path(item.item_id),
-        segments=tuple(title_segments(item.title or item.item_id, highlights)),
+        title=title,
+        segments=tuple(title_segments(title, ranges)),
         price=wording.price(price, item.currency),
         list_price=wording.price(item.list_price, item.currency) if is_reduced else "",
         reduction=wording.percent(reduction) if is_reduced else "",
@@ -79,6 +87,14 @@ def card_of(
         variants=variants.count if variants else 1,
         has_prices=differs,
     )
+
+
+def text_of(item: Item, name: str, wording: Wording) -> str:
+    """A field of an item in the visitor's language: a shop in several has an attribute such as
+    `title_zh` beside the field. An item without a title is called by its id."""
+    translation = item.attribute_values.get(f"{name}_{wording.language}")
+    text = translation if isinstance(translation, str) else str(getattr(item, name))
+    return text or (item.item_id if name == "title" else "")
 
 
 def is_sale(item: Item) -> bool:
@@ -119,7 +135,11 @@ def title_segments(
 def attribute_rows(item: Item, wording: Wording) -> list[tuple[str, str]]:
     """Names of attributes, and their values in words."""
     values: Mapping[str, AttributeValue] = item.attribute_values
-    return [(label_of(name), value_words(value, wording)) for name, value in values.items()]
+    return [
+        (label_of(name), value_words(value, wording))
+        for name, value in values.items()
+        if not _TRANSLATION.search(name)
+    ]
 
 
 def value_words(value: AttributeValue, wording: Wording) -> str:

@@ -16,13 +16,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from recsys.errors import InputError, NotFoundError
-from recsys.types import Filters, Item, Query, Ranking
+from recsys.types import BELOW, Filters, Item, Query, Ranking
 from serve.access import require_visitor
 from serve.admission import deadline_of
 from serve.routes.requests import Id
 from serve.routes.shop import Shop, shop_of
 from serve.web import visitor as visitors
-from serve.web.cards import Card, ItemShelf, attribute_rows, card_of, cards_of
+from serve.web.cards import Card, ItemShelf, attribute_rows, card_of, cards_of, text_of
 from serve.web.facets import controls_of
 from serve.web.pages import asset_response, is_fragment, page_response, storefront_path
 from serve.web.sentences import relaxed_sentences, why_sentence
@@ -140,6 +140,8 @@ async def get_item_page(request: Request, item_id: Id) -> Response:
     context = {
         "item": item,
         "card": card_of(item, wording),
+        "description": text_of(item, "description", wording),
+        "levels": _category_levels(item, wording),
         "attributes": attribute_rows(item, wording),
         "variants": [
             (card_of(each, wording), _difference(each, variants, wording)) for each in variants
@@ -207,10 +209,12 @@ def _front_categories(best: Ranking, cards: Sequence[Card]) -> list[tuple[str, i
     """Top categories, their counts, and a best seller of each that has a picture, else any."""
     categories = []
     for each in best.facets.get("category", ()):
-        if " / " in each.value:
+        if BELOW in each.value:
             continue
-        start = f"{each.value} / ".casefold()
-        own = [card for card in cards if f"{card.item.category} / ".casefold().startswith(start)]
+        start = f"{each.value}{BELOW}".casefold()
+        own = [
+            card for card in cards if f"{card.item.category}{BELOW}".casefold().startswith(start)
+        ]
         pictured = next((card for card in own if card.picture), own[0] if own else None)
         categories.append((each.value, each.count, pictured))
     return categories[:FRONT_CATEGORIES]
@@ -253,13 +257,22 @@ async def _suggestions(shop: Shop, text: str) -> list[str]:
     return [each.text for each in suggestions if each.text.casefold() != text.casefold()]
 
 
+def _category_levels(item: Item, wording: Wording) -> list[tuple[str, str]]:
+    """Each level of the category: its whole path, and its name in the visitor's language."""
+    levels = item.category.split(BELOW) if item.category else []
+    names = text_of(item, "category", wording).split(BELOW)
+    names = names if len(names) == len(levels) else levels
+    paths = [BELOW.join(levels[: at + 1]) for at in range(len(levels))]
+    return list(zip(paths, names, strict=True))
+
+
 def _difference(item: Item, variants: Sequence[Item], wording: Wording) -> str:
     """What tells a variant from the others: the attributes in which they differ, else its
     title."""
     rows = [dict(attribute_rows(each, wording)) for each in variants]
     own = dict(attribute_rows(item, wording))
     words = [value for name, value in own.items() if len({row.get(name) for row in rows}) > 1]
-    return ", ".join(words) or item.title or item.item_id
+    return ", ".join(words) or text_of(item, "title", wording)
 
 
 async def _basket_lines(visit: Visit, basket: dict[str, int]) -> list[tuple[Card, int]]:

@@ -32,7 +32,7 @@ def main() -> int:
     try:
         check_reachable(arguments.url)
         with open_browser() as browser:
-            criteria = measure(browser, arguments.url)
+            criteria = measure_storefront(browser, arguments.url)
     except RecsysError as error:
         print(f"nothing is measured: {error}", file=sys.stderr)
         return 1
@@ -42,7 +42,7 @@ def main() -> int:
     return 0 if all(each.reached_floor for each in criteria) else 1
 
 
-def measure(browser: Any, url: str) -> list[Criterion]:
+def measure_storefront(browser: Any, url: str) -> list[Criterion]:
     """All criteria of a storefront."""
     page = browser.new_context(locale="en-US").new_page()
     page.goto(url)

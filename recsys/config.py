@@ -59,7 +59,8 @@ class Night:
     A worker of `encoder_*` size that looks for the users' nearest items holds at most
     `items_resident` of them: on a GPU dimensions x 2 bytes each, 0.8 GB a million of 384; on CPUs 4
     bytes, mapped from the file. Large numbers are rounded down to whole blocks of
-    `exact.BLOCK_ITEMS`. `users_per_block` bounds what a worker holds for users. A night with more
+    `exact.BLOCK_ITEMS`. With `complements` each item has a list of so many that go with it by a
+    learned compatibility. `users_per_block` bounds what a worker holds for users. A night with more
     than `max_bad_share` of unusable rows is refused, and a release that `limits` do not pass. What
     accounts did that are `bots` is set aside."""
 
@@ -71,6 +72,7 @@ class Night:
     items_resident: int = 1_048_576
     candidates: int = 100
     similar: int = 50
+    complements: int = 0
     neighbours: int = 100
     neighbours_per_shard: int = 8_192
     history: int = 500

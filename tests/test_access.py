@@ -23,7 +23,8 @@ from tests.fake_shop import FakeShop
 #: One request of every route, by the role that it needs.
 REQUESTS = {
     "read": [
-        *("/search?q=a", "/recommend", "/similar/i1", "/suggest?q=a", "/items/i1"),
+        *("/search?q=a", "/recommend", "/similar/i1", "/complements/i1"),
+        *("/suggest?q=a", "/items/i1"),
         *("POST /1/indexes/*/queries", "POST /1/indexes/*/objects"),
         *("POST /1/indexes/products/query", "/1/indexes/products", "/1/indexes/products/i1"),
         "POST /1/indexes/products/facets/brand/query",

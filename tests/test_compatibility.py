@@ -7,9 +7,18 @@ import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
-from recsys.retrieval.compatibility import CHANNELS, Behaviour, ItemContent
-from recsys.training.compatibility import fit_compatibility
+from recsys.retrieval import complements
+from recsys.retrieval.compatibility import (
+    CHANNELS,
+    Behaviour,
+    Compatibility,
+    ItemContent,
+    ListedBehaviour,
+)
+from recsys.training.compatibility import fit_compatibility, sample_baskets
+from recsys.types import EVENT_TYPES, PURCHASE
 
 ITEMS = 80
 #: Lamps are even, tables odd; colours are of four, in the pictures alone.
@@ -87,3 +96,81 @@ def test_the_same_baskets_give_the_same_model() -> None:
     one, two = (fit_compatibility(made, behaviour, rows_RI) for _ in range(2))
     assert np.array_equal(one.form_SS, two.form_SS)
     assert np.array_equal(one.weights_F, two.weights_F)
+
+
+def test_lists_leave_out_the_item_its_variants_and_what_is_not_sold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, rows_RI = content(), baskets()
+    behaviour = Behaviour.of(rows_RI)
+    model = fit_compatibility(made, behaviour, rows_RI)
+    pairs = behaviour.pairs_II.toarray()
+    near_IN = np.argsort(-pairs, axis=1, kind="stable")[:, :30].astype(np.int32)
+    cosines_IN = np.take_along_axis(pairs, near_IN, axis=1) / 10
+    listed = ListedBehaviour.of(behaviour.counts_I, near_IN, cosines_IN)
+    sellable_I = np.ones(ITEMS, bool)
+    sellable_I[:4] = False
+    groups_I = np.where(np.arange(ITEMS) // 2 == 5, 0, -1)
+
+    def lists() -> tuple[np.ndarray, np.ndarray]:
+        return complements.complement_lists(
+            model,
+            made,
+            listed,
+            range(8, 20),
+            5,
+            content_rows_IC=near_IN[:, ::-1],
+            sellable_I=sellable_I,
+            groups_I=groups_I,
+        )
+
+    rows_bK, margins_bK = lists()
+    for row, others in zip(range(8, 20), rows_bK.tolist(), strict=True):
+        assert row not in others
+        assert min(others) >= 4
+        assert row not in (10, 11) or not {10, 11} & set(others)
+        assert (KINDS_I[others] != KINDS_I[row]).all()
+    assert (np.diff(margins_bK, axis=1) <= 0).all()
+    monkeypatch.setattr(complements, "ALL_BELOW", 0)
+    pooled_bK, _ = lists()
+    assert (pooled_bK[:, 0] == rows_bK[:, 0]).mean() > 0.8  # the best are among the candidates
+
+
+def test_lists_of_an_item_that_nothing_is_like_are_empty() -> None:
+    model = Compatibility(
+        weights_F=np.ones(len(CHANNELS), np.float32), form_SS=np.zeros((24, 24), np.float32)
+    )
+    nothing = np.full((ITEMS, 3), -1, np.int32)
+    rows_bK, margins_bK = complements.complement_lists(
+        model,
+        content(),
+        ListedBehaviour.of(np.zeros(ITEMS, np.float32), nothing, np.zeros((ITEMS, 3), np.float32)),
+        range(2),
+        5,
+        content_rows_IC=nothing,
+        sellable_I=np.zeros(ITEMS, bool),
+        groups_I=np.full(ITEMS, -1),
+    )
+    assert (rows_bK == -1).all()
+    assert np.isneginf(margins_bK).all()
+
+
+def test_baskets_are_purchases_of_a_day_and_else_what_there_is() -> None:
+    """60 users buy two things on one day and view a third; one more only views."""
+    purchase, view = PURCHASE, EVENT_TYPES.index("view")
+    users = 61
+    log = Histories(
+        offsets=np.arange(users + 1, dtype=np.int64) * 3,
+        items=np.tile(np.array([0, 1, 2], np.int32), users),
+        types=np.tile(np.array([purchase, purchase, view], np.int8), users),
+        days=np.full(3 * users, 20_000.5),
+    )
+    log.types[-3:] = view
+    assert sample_baskets([log.slice(0, 30), log.slice(30, users)], 3).toarray().tolist() == (
+        [[1, 1, 0]] * 60
+    )
+    views = Histories(
+        offsets=log.offsets, items=log.items, types=np.full_like(log.types, view), days=log.days
+    )
+    assert sample_baskets([views], 3).toarray().tolist() == [[1, 1, 1]] * users
+    assert sample_baskets([], 3).shape == (0, 3)

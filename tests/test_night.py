@@ -357,3 +357,31 @@ def test_distinct_texts_are_counted_within_two_percent_from_a_sketch() -> None:
     sketch = smallest(np.concatenate([hashes, hashes]).astype(">u8").view("V16").reshape(-1))
     assert len(sketch) == SKETCH
     assert distinct(sketch) == pytest.approx(many, rel=0.02)
+
+
+def test_what_goes_together_is_listed_where_the_setup_wants_it(home: Path) -> None:
+    """A basket is of one colour; of a thing's two colours neither goes with the other."""
+    shop = setup()
+    release = night(replace(shop, night=replace(shop.night, complements=4)))
+    assert release.complements
+    rows_IM, margins_IM = release.complements
+    assert rows_IM.shape == (ITEMS, 4)
+    for row, others in enumerate(rows_IM.tolist()):
+        assert {int(release.item_ids[other][1:]) % 2 for other in others} == {
+            int(release.item_ids[row][1:]) % 2
+        }
+        assert row not in others
+    assert (np.diff(margins_IM, axis=1) <= 0).all()
+    assert (margins_IM > 0).all()
+    recommender = Recommender.over(
+        release, shop.user_model(), shop.search_ranker(), shop.recommend_ranker()
+    )
+    answer = recommender.complements(Query(request_id="1", k=3), "i03")
+    assert [scored.item.item_id for scored in answer.items] == [
+        release.item_ids[int(row)] for row in rows_IM[release.item_ids.row("i03") or 0][:3]
+    ]
+
+
+def test_a_night_without_complements_leaves_no_file_of_them(release: Release) -> None:
+    assert release.complements is None
+    assert not any("complement" in name for name in release.manifest.files)

@@ -111,6 +111,7 @@ def test_nan_never_leaves(client: TestClient) -> None:
 def test_ids_with_slashes_are_found(client: TestClient) -> None:
     assert strict_json(client.get("/items/a%2Fb"))["item"]["title"] == "lamp"
     assert len(strict_json(client.get("/similar/a/b?k=1"))["items"]) == 1
+    assert len(strict_json(client.get("/complements/a/b?k=1"))["items"]) == 1
 
 
 def test_every_request_has_an_id_of_its_own(client: TestClient) -> None:
@@ -187,6 +188,7 @@ BAD_URLS = [
     ("/items/%0a", "item_id", 422),
     ("/items/", "item_id", 422),
     ("/similar/nowhere", "item_id", 404),
+    ("/complements/nowhere", "item_id", 404),
     ("/similar/", "item_id", 422),
     ("/explain?item_id=i1", "request_id", 422),
     ("/explain?request_id=r1&item_id=", "item_id", 422),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from recsys.batch import (
     attributes,
     candidates,
+    complements,
     embed,
     indexes,
     ingest,
@@ -61,6 +62,8 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
     )
     larger_blocks = len(item_lists.similar_blocks(night))
     run(Stage("similar", larger_blocks, item_lists.compute_similar, files.SIMILAR))
+    for stage in complements.stages(night):
+        run(stage)
     if "follows" in sources:
         run(Stage("follows", blocks, item_lists.compute_follows, files.FOLLOWS))
     if nearest.SOURCE in sources:

@@ -217,9 +217,8 @@ class Recommender:
         return similar_items(self.release, self.searcher, query, item_id)
 
     def complements(self, query: Query, item_id: str) -> Ranking:
-        """What is bought with one item, by the baskets of the night's log. Raises NotFoundError
-        when the release does not have it."""
-        return complementary_items(self.release, query, item_id)
+        """What goes with one item. Raises NotFoundError when the release does not have it."""
+        return complementary_items(self.release, self.searcher, query, item_id)
 
     def _answer(
         self, query: Query, first_stage: CandidatePool, stages_ms: dict[str, float]

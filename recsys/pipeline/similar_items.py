@@ -10,6 +10,9 @@ from recsys.pipeline.searcher import HybridSearcher
 from recsys.release.release import Release
 from recsys.types import FeatureTable, Floats, Query, Ranking, Rows, ScoredItem
 
+#: Of so many nearest items an item that came by day borrows what goes with them.
+NEAREST = 5
+
 
 def similar_items(
     release: Release, searcher: HybridSearcher, query: Query, item_id: str
@@ -20,22 +23,54 @@ def similar_items(
     return _answer(release, query, rows_S, scores_S, source="similar")
 
 
-def complementary_items(release: Release, query: Query, item_id: str) -> Ranking:
-    """The k most often bought in one basket with the item that pass the filters, of other products
-    and, where it has a category, of other ones than its own: what is of the same is a substitute.
-    None of an item that came by day. Raises NotFoundError for an unknown item."""
+def complementary_items(
+    release: Release, searcher: HybridSearcher, query: Query, item_id: str
+) -> Ranking:
+    """The k that go best with the item and pass the filters, of other products. By the learned
+    compatibility, of one that came by day by what goes with its nearest; where the release has no
+    such lists, what is most often bought with it, and of another category, where it has one: what
+    is of the same is a substitute. Raises NotFoundError for an unknown item."""
     row = _row_of(release, item_id)
     [then] = release.rows_then(np.array([row], np.int32)).tolist()
-    rows_S, scores_S = np.empty(0, np.int32), np.empty(0, np.float32)
-    if then >= 0:
-        rows_S = release.rows_now(release.co_occurrence[0][then])
-        scores_S = np.asarray(release.co_occurrence[1][then])
-        categories_I, products_I = release.item_features.categories_I, release.products_I
-        complements_S = (rows_S >= 0) & (products_I[rows_S] != products_I[row])
-        if categories_I[row] >= 0:
-            complements_S &= categories_I[rows_S] != categories_I[row]
-        rows_S, scores_S = rows_S[complements_S], scores_S[complements_S]
-    return _answer(release, query, rows_S, scores_S, source="complements")
+    if release.complements is None:
+        rows_S, scores_S = _bought_together(release, row, then)
+    elif then >= 0:
+        rows_S = release.rows_now(release.complements[0][then])
+        scores_S = np.asarray(release.complements[1][then])
+    else:
+        rows_S, scores_S = _complements_of_nearest(release, searcher, row)
+    others_S = (rows_S >= 0) & (release.products_I[rows_S] != release.products_I[row])
+    return _answer(release, query, rows_S[others_S], scores_S[others_S], source="complements")
+
+
+def _bought_together(release: Release, row: int, then: int) -> tuple[Rows, Floats]:
+    """Nothing of an item that came by day."""
+    if then < 0:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    rows_S = release.rows_now(release.co_occurrence[0][then])
+    scores_S = np.asarray(release.co_occurrence[1][then])
+    categories_I = release.item_features.categories_I
+    if categories_I[row] < 0:
+        return rows_S, scores_S
+    complements_S = categories_I[rows_S] != categories_I[row]
+    return rows_S[complements_S], scores_S[complements_S]
+
+
+def _complements_of_nearest(
+    release: Release, searcher: HybridSearcher, row: int
+) -> tuple[Rows, Floats]:
+    """The lists of the NEAREST items that the night knew, summed by how near they are."""
+    assert release.complements
+    near_N, weights_N = _neighbours(release, searcher, row, NEAREST)
+    then_N = release.rows_then(near_N)
+    known_N = (then_N >= 0) & (near_N >= 0)
+    rows_NS = release.rows_now(release.complements[0][then_N[known_N][:NEAREST]])
+    margins_NS = release.complements[1][then_N[known_N][:NEAREST]]
+    scores_NS = weights_N[known_N][:NEAREST, None] * margins_NS
+    rows_M, owners = np.unique(rows_NS[rows_NS >= 0], return_inverse=True)
+    scores_M = np.bincount(owners, scores_NS[rows_NS >= 0], minlength=len(rows_M))
+    order = np.lexsort((rows_M, -scores_M))
+    return rows_M[order].astype(np.int32), scores_M[order].astype(np.float32)
 
 
 def _row_of(release: Release, item_id: str) -> int:

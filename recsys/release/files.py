@@ -4,7 +4,8 @@ A release is a folder of flat files that many replicas of a host map into memory
 single letters, and one letter is one length in all files of a release:
 
     I items      U users        D dimensions of the texts' space, d of the user model's
-    N candidates F their sources  S similar items, C by content, B by baskets, L that follow
+    N candidates F their sources  S similar items, C by content, B by baskets, L that follow,
+    M that go with it
     T event types               P dimensions of projected texts, p of the user model's
     G pictures                  E dimensions of the pictures' space
 
@@ -167,6 +168,22 @@ FOLLOWS_ROWS = _array(
 FOLLOWS_SCORES = _array(
     "follows_scores", "float32", "IL", "follows", "their scores", optional=FOLLOWS_ROWS.optional
 )
+COMPLEMENT_ROWS = _array(
+    "complement_rows",
+    "int32",
+    "IM",
+    "complements",
+    "what goes with it by a learned compatibility, best first",
+    optional="where the setup wants none, or too few baskets were there to learn from",
+)
+COMPLEMENT_SCORES = _array(
+    "complement_scores",
+    "float32",
+    "IM",
+    "complements",
+    "by how much their log odds are above those of the first that is not in the list",
+    optional=COMPLEMENT_ROWS.optional,
+)
 POPULARITY = _array("popularity", "float32", "I", "habits", "events, weighted by type and age")
 TOUCHES = _array("touches", "int64", "TI", "habits", "events by type: `sources.ItemStats`")
 FIRST_DAYS = _array("first_days", "float64", "I", "habits", "the day an item was first sold")
@@ -237,6 +254,7 @@ CANDIDATES = (CANDIDATE_ROWS, CANDIDATE_FEATURES, CANDIDATE_SOURCES)
 SIMILAR = (SIMILAR_ROWS, SIMILAR_SCORES, CONTENT_ROWS, CONTENT_SCORES)
 CO_OCCURRENCE = (CO_OCCURRENCE_ROWS, CO_OCCURRENCE_SCORES)
 FOLLOWS = (FOLLOWS_ROWS, FOLLOWS_SCORES)
+COMPLEMENTS = (COMPLEMENT_ROWS, COMPLEMENT_SCORES)
 
 
 def missing(names: Iterable[str]) -> list[str]:

@@ -68,6 +68,7 @@ class Release:
         self.similar_rows_IS = self.array(files.SIMILAR_ROWS)
         self.similar_scores_IS = self.array(files.SIMILAR_SCORES)
         self.co_occurrence = tuple(self.array(file) for file in files.CO_OCCURRENCE)
+        self.complements = self._complements()
         self.popularity_I = self.array(files.POPULARITY)
         self.peers = read_arrow(self.path(files.PEERS))
         self.lexical = LexicalIndex.load(self.path(files.LEXICAL))
@@ -125,6 +126,12 @@ class Release:
             raise ReleaseError(
                 f"release {self.version} has no {file.name}: promote another release"
             ) from None
+
+    def _complements(self) -> tuple[Rows, Floats] | None:
+        """Lists by the learned compatibility; None in a release without."""
+        if not self.path(files.COMPLEMENT_ROWS).exists():
+            return None
+        return self.array(files.COMPLEMENT_ROWS), self.array(files.COMPLEMENT_SCORES)
 
     def item(self, row: int) -> Item:
         values = {name: column[row].as_py() for name, column in self._item_columns.items()}

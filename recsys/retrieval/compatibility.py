@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys.retrieval.behaviour.cooccurrence import SHRINKAGE
 from recsys.retrieval.text.tfidf import inverse_document_frequencies, term_counts, tfidf_vectors
-from recsys.types import Floats, Ints, Mask
+from recsys.types import Floats, Ints, Mask, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 CHANNELS = ("text", "words", "picture", "category", "baskets", "popular", "new")
 #: Numbers that the bilinear form reads of each medium, and rows that its axes are found from.
 STYLE, STYLE_ROWS = 64, 20_000
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +100,47 @@ class Behaviour:
         """[M, N, 3]: the last of CHANNELS. With `own_N`, as if the basket that all of `left_M` and
         these of `right_N` are in did not exist."""
         together_MN = self.pairs_II[left_M][:, right_N].toarray().astype(np.float32)
-        left, right_N_counts = self.counts_I[left_M], self.counts_I[right_N]
+        left_counts_M, right_counts_N = self.counts_I[left_M], self.counts_I[right_N]
         if own_N is not None:
             together_MN -= own_N
-            left, right_N_counts = left - 1, right_N_counts - own_N
-        scale_MN = np.sqrt((left[:, None] + SHRINKAGE) * (right_N_counts + SHRINKAGE))
-        cosines_MN = np.maximum(together_MN, 0) / scale_MN
-        return np.stack(
-            [
-                cosines_MN,
-                np.broadcast_to(np.log1p(right_N_counts), cosines_MN.shape),
-                np.broadcast_to(right_N_counts == 0, cosines_MN.shape),
-            ],
-            axis=2,
-            dtype=np.float32,
-        )
+            left_counts_M, right_counts_N = left_counts_M - 1, right_counts_N - own_N
+        scale_MN = np.sqrt((left_counts_M[:, None] + SHRINKAGE) * (right_counts_N + SHRINKAGE))
+        return _channels(np.maximum(together_MN, 0) / scale_MN, right_counts_N)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedBehaviour:
+    """The same of a whole log, as `cooccurrence` lists its strongest pairs; `counts_I` on the scale
+    of the sample that was learned from."""
+
+    counts_I: Floats
+    cosines_II: csr_array
+
+    @classmethod
+    def of(cls, counts_I: Floats, rows_IN: Rows, scores_IN: Floats) -> ListedBehaviour:
+        from scipy.sparse import csr_array
+
+        filled_IN = np.asarray(rows_IN) >= 0
+        offsets = np.concatenate([[0], np.cumsum(filled_IN.sum(axis=1))])
+        values = np.asarray(scores_IN)[filled_IN], np.asarray(rows_IN)[filled_IN], offsets
+        return cls(counts_I=counts_I, cosines_II=csr_array(values, shape=(len(rows_IN),) * 2))
+
+    def channels(self, left_M: Ints, right_N: Ints) -> Floats:
+        """[M, N, 3]: the last of CHANNELS."""
+        cosines_MN = self.cosines_II[left_M][:, right_N].toarray().astype(np.float32)
+        return _channels(cosines_MN, self.counts_I[right_N])
+
+
+def _channels(cosines_MN: Floats, counts_N: Floats) -> Floats:
+    return np.stack(
+        [
+            cosines_MN,
+            np.broadcast_to(np.log1p(counts_N), cosines_MN.shape),
+            np.broadcast_to(counts_N == 0, cosines_MN.shape),
+        ],
+        axis=2,
+        dtype=np.float32,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +151,11 @@ class Compatibility:
     form_SS: Floats
 
     def score(
-        self, content: ItemContent, behaviour: Behaviour, left_M: Ints, right_N: Ints
+        self,
+        content: ItemContent,
+        behaviour: Behaviour | ListedBehaviour,
+        left_M: Ints,
+        right_N: Ints,
     ) -> Floats:
         """[M, N]: how well each of `right_N` goes with each of `left_M`; of several that are had,
         the mean counts."""

@@ -4,16 +4,17 @@ Legend as there; X examples, N of the items that nobody took."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import Histories
 from recsys.errors import InputError
 from recsys.retrieval.compatibility import CHANNELS, Behaviour, Compatibility, ItemContent
-from recsys.types import Floats, Ints, Mask
+from recsys.types import EVENT_TYPES, PURCHASE, Floats, Ints, Mask
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -24,6 +25,41 @@ MIN_EXAMPLES = 100
 #: Of the squares, per example.
 WEIGHT_PENALTY, FORM_PENALTY = 1e-4, 3e-4
 STEPS = 60
+#: Where all items sell alike, one that was taken out has one basket fewer than the others.
+NEVER_NEGATIVE = ("baskets", "popular")
+#: A channel that varies less says nothing.
+MIN_DEVIATION = 1e-4
+
+
+#: Of a log the first so many events are looked at.
+EVENTS = 1_000_000
+
+
+def sample_baskets(parts: Iterable[Histories], item_count: int) -> csr_array:
+    """[R, I] of ones: what a user bought on one UTC day, or took a step towards buying where too
+    few were bought together. Parts are disjoint in users, and any of them are like all."""
+    from scipy.sparse import csr_array
+
+    sample: list[NDArray[np.float64]] = []
+    count, first_user = 0, 0
+    for part in parts:
+        users_E = first_user + part.owners_E
+        sample.append(np.stack([users_E, np.floor(part.days), part.items, part.types]))
+        first_user, count = first_user + len(part), count + len(part.items)
+        if count >= EVENTS:
+            break
+    events_4E = np.concatenate([np.empty((4, 0)), *sample], axis=1)[:, :EVENTS]
+    events_4E = events_4E[:, events_4E[2] >= 0]
+    for types in ([PURCHASE], [PURCHASE, EVENT_TYPES.index("cart")], None):
+        chosen = events_4E if types is None else events_4E[:, np.isin(events_4E[3], types)]
+        user_days, owners_E = np.unique(chosen[:2], axis=1, return_inverse=True)
+        cells = np.unique(np.stack([owners_E.ravel(), chosen[2]]).astype(np.int64), axis=1)
+        sizes_R = np.bincount(cells[0], minlength=user_days.shape[1])
+        if types is None or sizes_R[sizes_R > 1].sum() >= MIN_EXAMPLES:
+            break
+    offsets = np.concatenate([[0], np.cumsum(sizes_R)])
+    values = np.ones(cells.shape[1], np.float32), cells[1], offsets
+    return csr_array(values, shape=(len(sizes_R), item_count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +81,7 @@ def fit_compatibility(
     """`baskets_RI` are those that `behaviour` counted, or some of them. Raises InputError where
     they hold fewer than MIN_EXAMPLES items that are not alone."""
     examples = _examples(content, behaviour, baskets_RI, np.random.default_rng(seed))
-    scale_F = np.maximum(examples.negatives_XNF.std(axis=(0, 1), dtype=np.float64), 1e-6)
-    return _maximise(examples, scale_F.astype(np.float32))
+    return _maximise(examples)
 
 
 def _examples(
@@ -107,16 +142,28 @@ def _of_basket(
     )
 
 
-def _maximise(examples: _Examples, scale_F: Floats) -> Compatibility:
+def _maximise(examples: _Examples) -> Compatibility:
     from scipy.optimize import minimize
 
-    channels, style = len(CHANNELS), examples.context_XS.shape[1]
-    loss = _loss_of(examples, scale_F)
-    start = np.zeros(channels + style * style)
-    optimum = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    deviation_F = examples.negatives_XNF.std(axis=(0, 1), dtype=np.float64)
+    varies_F = deviation_F > MIN_DEVIATION
+    scale_F = np.where(varies_F, deviation_F, 1).astype(np.float32)
+    style = examples.context_XS.shape[1]
+    bounds: list[tuple[float | None, float | None]] = [
+        ((0 if name in NEVER_NEGATIVE else None) if varies else 0, None if varies else 0)
+        for name, varies in zip(CHANNELS, varies_F.tolist(), strict=True)
+    ]
+    optimum = minimize(
+        _loss_of(examples, scale_F),
+        np.zeros(len(CHANNELS) + style * style),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds + [(None, None)] * (style * style),
+        options={"maxiter": STEPS},
+    )
     return Compatibility(
-        weights_F=(optimum.x[:channels] / scale_F).astype(np.float32),
-        form_SS=optimum.x[channels:].reshape(style, style).astype(np.float32),
+        weights_F=(optimum.x[: len(CHANNELS)] / scale_F).astype(np.float32),
+        form_SS=optimum.x[len(CHANNELS) :].reshape(style, style).astype(np.float32),
     )
 
 

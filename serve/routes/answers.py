@@ -97,7 +97,7 @@ class _Answer(TypedDict):
 
 
 class RankingAnswer(_Answer):
-    """Of /recommend and /similar; `skipped` says what there was no time for."""
+    """Of /recommend, /similar and /complements; `skipped` says what there was no time for."""
 
     items: list[RankedItem]
 

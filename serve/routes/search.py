@@ -1,5 +1,5 @@
-"""GET routes that answer shoppers: search, recommendations, similar items, completions, one item;
-and the explanation of an answer, for operators."""
+"""GET routes that answer shoppers: search, recommendations, similar items, what goes with
+one, completions, one item; and the explanation of an answer, for operators."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ async def get_similar(
     request: Request, item_id: Id, params: Annotated[PageParams, Query()]
 ) -> Response:
     ranking = await shop_of(request).similar(_query(request, params), item_id)
+    return _respond(request, ranking, answers.ranking_answer(ranking))
+
+
+@router.get(
+    "/complements/{item_id:path}",
+    response_model=answers.RankingAnswer,
+    dependencies=[READ, accept_only(PageParams)],
+)
+async def get_complements(
+    request: Request, item_id: Id, params: Annotated[PageParams, Query()]
+) -> Response:
+    ranking = await shop_of(request).complements(_query(request, params), item_id)
     return _respond(request, ranking, answers.ranking_answer(ranking))
 
 

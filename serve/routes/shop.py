@@ -60,7 +60,7 @@ class Shop(Protocol):
     async def similar(self, query: Query, item_id: str) -> Ranking: ...
 
     async def complements(self, query: Query, item_id: str) -> Ranking:
-        """What is bought with it."""
+        """What goes with it."""
         ...
 
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:

@@ -39,6 +39,7 @@ def stages(night: NightRun) -> list[Stage]:
 
 
 def learn_compatibility(night: NightRun, shard: int) -> ShardResult:
+    """From a sample of the baskets; leaves nothing where they are too few."""
     content = _content(night)
 
     def parts() -> Iterator[Histories]:

@@ -27,7 +27,7 @@ from recsys.types import Floats, Ints
 WEIGHTS, FORM, COUNTS = "compatibility_weights", "compatibility_form", "compatibility_counts"
 
 
-def stages(night: NightRun) -> list[Stage]:
+def complement_stages(night: NightRun) -> list[Stage]:
     """One after the other, when lists by baskets and by content are there."""
     if not night.choices.complements:
         return []

@@ -62,7 +62,7 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
     )
     larger_blocks = len(item_lists.similar_blocks(night))
     run(Stage("similar", larger_blocks, item_lists.compute_similar, files.SIMILAR))
-    for stage in complements.stages(night):
+    for stage in complements.complement_stages(night):
         run(stage)
     if "follows" in sources:
         run(Stage("follows", blocks, item_lists.compute_follows, files.FOLLOWS))

@@ -63,10 +63,10 @@ def _complements_of_nearest(
     assert release.complements
     near_N, weights_N = _neighbours(release, searcher, row, NEAREST)
     then_N = release.rows_then(near_N)
-    known_N = (then_N >= 0) & (near_N >= 0)
-    rows_NS = release.rows_now(release.complements[0][then_N[known_N][:NEAREST]])
-    margins_NS = release.complements[1][then_N[known_N][:NEAREST]]
-    scores_NS = weights_N[known_N][:NEAREST, None] * margins_NS
+    listed_N = (then_N >= 0) & (near_N >= 0)
+    rows_NS = release.rows_now(release.complements[0][then_N[listed_N][:NEAREST]])
+    margins_NS = release.complements[1][then_N[listed_N][:NEAREST]]
+    scores_NS = weights_N[listed_N][:NEAREST, None] * margins_NS
     rows_M, owners = np.unique(rows_NS[rows_NS >= 0], return_inverse=True)
     scores_M = np.bincount(owners, scores_NS[rows_NS >= 0], minlength=len(rows_M))
     order = np.lexsort((rows_M, -scores_M))

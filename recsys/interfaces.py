@@ -56,12 +56,8 @@ class Encoder(Protocol):
 
 
 class PictureEncoder(Protocol):
-    """Pictures to unit vectors.
-
-    `space` names everything that decides the vectors, the preparation too. Making one must be
-    cheap, and `pixels` must not load the model: the night prepares pictures in CPU tasks and
-    encodes in (GPU) actors, both made by the same factory. `side` is the model's input in
-    pixels."""
+    """Pictures to unit vectors, by the rules of `Encoder`: `space` names the preparation too, and
+    `pixels` must not load the model. `side` is the model's input in pixels."""
 
     space: str
     dim: int
@@ -78,6 +74,15 @@ class PictureEncoder(Protocol):
     def encode_pixels(self, pixels_NSSC: NDArray[np.uint8]) -> Floats:
         """[N, dim] float32, each row of length 1. The same picture gives the same row, to rounding,
         whatever stands beside it."""
+        ...
+
+
+@runtime_checkable
+class JointEncoder(PictureEncoder, Protocol):
+    """A picture encoder whose space has words too."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """[N, dim] float32, each row of length 1: near the pictures of what the texts name."""
         ...
 
 

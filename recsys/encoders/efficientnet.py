@@ -91,9 +91,11 @@ class EfficientNetEncoder:
         )
 
 
-def padded_square(picture: Image.Image, side: int) -> Image.Image:
+def padded_square(
+    picture: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
     """The whole picture in the middle of a white square."""
     longest = max(picture.size)
     square = Image.new("RGB", (longest, longest), "white")
     square.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))
-    return square.resize((side, side), Image.Resampling.BICUBIC)
+    return square.resize((side, side), resample)

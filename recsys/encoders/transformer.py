@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.encoders.batching import pad_batch, random_tokens
+from recsys.encoders.model_folders import resolve_model, sample_weights, weight_files
 from recsys.encoders.tokens import WordTokenizer
-from recsys.errors import NotFoundError
 from recsys.pretrained import load_pretrained
 from recsys.types import Floats
 
@@ -27,7 +27,6 @@ Dtype = Literal["float32", "bfloat16"]
 #: Least cosine of packed to padded vectors over random texts; a model whose attention crosses the
 #: bounds of texts is far below it.
 MIN_COSINE = 0.99
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class TransformerEncoder:
@@ -64,7 +63,7 @@ class TransformerEncoder:
             raise ValueError(f"pooling {pooling!r} is unknown: use mean, cls or last")
         if dtype not in (None, "float32", "bfloat16"):
             raise ValueError(f"dtype {dtype!r} is unknown: use float32 or bfloat16")
-        self.folder = _resolve(path_or_id)
+        self.folder = resolve_model(path_or_id)
         self.query_prefix, self.item_prefix = query_prefix, item_prefix
         self.max_tokens, self.pooling = max_tokens, pooling
         self.device, self.threads, self.dtype = device, threads, dtype
@@ -209,8 +208,8 @@ class TransformerEncoder:
         digest.update(json.dumps(recipe).encode())
         for path in [self.folder / "config.json", *sorted(self.folder.glob("tokenizer.json"))]:
             digest.update(path.read_bytes())
-        for path in _weights(self.folder):
-            _sample(path, digest)
+        for path in weight_files(self.folder):
+            sample_weights(path, digest)
         return digest.hexdigest()
 
 
@@ -221,50 +220,3 @@ def pool(hidden_BTD: Any, mask_BT: Any, lengths_B: Any, pooling: str) -> Any:
     if pooling == "last":
         return hidden_BTD[range(len(hidden_BTD)), lengths_B - 1]
     return (hidden_BTD * mask_BT[:, :, None]).sum(dim=1) / lengths_B[:, None]
-
-
-def _sample(path: Path, digest: Any) -> None:
-    """Size and 64 evenly spaced pieces of 16 KiB, first and last included: training moves every
-    tensor."""
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    with path.open("rb") as file:
-        for start in np.linspace(0, max(0, size - 16_384), 64, dtype=np.int64):
-            file.seek(int(start))
-            digest.update(file.read(16_384))
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The files that hold the weights: safetensors where there are any."""
-    return next(filter(None, (sorted(folder.glob(pattern)) for pattern in _WEIGHTS)), [])
-
-
-def _resolve(path_or_id: str) -> Path:
-    """The folder itself, or the hub's snapshot of it: from the local cache, else downloaded."""
-    folder = Path(path_or_id)
-    if not folder.is_dir():
-        folder = _snapshot(path_or_id)
-    if not (folder / "config.json").exists() or not _weights(folder):
-        raise NotFoundError(
-            f"{folder} has no config.json with weights: name a folder that a model was saved to"
-        )
-    return folder
-
-
-def _snapshot(model_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        cached = Path(snapshot_download(model_id, local_files_only=True))
-        if _weights(cached):
-            return cached
-    except (OSError, ValueError):
-        pass
-    try:
-        return Path(snapshot_download(model_id, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
-        raise NotFoundError(
-            f"there is no encoder at {model_id!r}: "
-            "give a folder, or a Hugging Face id that is cached or reachable"
-        ) from error

@@ -12,6 +12,7 @@ from recsys.errors import NotFoundError, RecsysError
 from recsys.evaluation.pictures.compatibility import evaluate_compatibility
 from recsys.evaluation.pictures.data import metric_columns
 from recsys.evaluation.pictures.media import evaluate_media
+from recsys.evaluation.pictures.photos import evaluate_photos
 from recsys.evaluation.results import (
     Row,
     criteria_table,
@@ -22,7 +23,7 @@ from recsys.evaluation.results import (
 
 #: Each is given the folder, a folder to keep vectors in and `say`, and makes rows and criteria;
 #: none where the folder lacks its files.
-PARTS = (evaluate_media, evaluate_compatibility)
+PARTS = (evaluate_media, evaluate_compatibility, evaluate_photos)
 
 
 def main() -> int:

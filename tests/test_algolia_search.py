@@ -201,8 +201,8 @@ def test_a_strategy_stops_at_the_first_full_page(client: TestClient) -> None:
 def test_facet_values_are_searched(client: TestClient) -> None:
     response = client.post(f"{INDEX}/facets/colour/query", json={"facetQuery": "bl"})
     assert response.json()["facetHits"] == [
-        {"value": "blue", "highlighted": "<em>blue</em>", "count": 12},
-        {"value": "black", "highlighted": "<em>black</em>", "count": 12},
+        {"value": "blue", "highlighted": "<em>bl</em>ue", "count": 12},
+        {"value": "black", "highlighted": "<em>bl</em>ack", "count": 12},
     ]
     within = {"params": "facetQuery=kit&facetFilters=brand:Acme&maxFacetHits=1"}
     response = client.post(f"{INDEX}/facets/categories.lvl1/query", json=within)

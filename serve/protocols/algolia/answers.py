@@ -44,7 +44,9 @@ def search_result(request: SearchRequest, ranking: Ranking, started: float) -> A
     missing = tuple[str, ...]()
     if request.facets:
         facets, missing = _facets(request, ranking)
-        body |= {"facets": facets, "facets_stats": _statistics(request, ranking)}
+        body["facets"] = facets
+        if statistics := _statistics(request, ranking):
+            body["facets_stats"] = statistics
     if request.query.logged and request.flag("clickAnalytics"):
         body["queryID"] = ranking.request_id
     if understanding and understanding.corrections:
@@ -184,9 +186,9 @@ def _ranking_info(
     return {
         "nbTypos": len(corrections),
         "words": len(highlights.words_in(scored.item.title)),
-        "filters": 0,
-        "geoDistance": 0,
-        "userScore": 0,
+        "nbExactWords": len(highlights.words_in(scored.item.title)),
+        **dict.fromkeys(("firstMatchedWord", "proximityDistance", "filters", "userScore"), 0),
+        **dict.fromkeys(("geoDistance", "geoPrecision"), 0),
         "score": scored.score if math.isfinite(scored.score) else 0.0,
         "sources": {name: x for name, x in scored.sources.items() if math.isfinite(x)},
     }

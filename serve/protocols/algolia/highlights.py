@@ -59,8 +59,13 @@ class QueryHighlights:
         return result
 
     def marked(self, text: str) -> str:
-        """The text with its matches between the tags."""
-        return self._tagged(text, self._match(text)[0])
+        """A value of a facet, with the beginnings of words that the query names between the
+        tags."""
+        if not self.words:
+            return text
+        words = "|".join(map(re.escape, sorted(self.words, key=len, reverse=True)))
+        pattern = re.compile(rf"(?<!\w)(?:{words})", re.IGNORECASE)
+        return self._tagged(text, [match.span() for match in pattern.finditer(text)])
 
     def words_in(self, text: str) -> list[str]:
         """The words of the query that are in it."""

@@ -88,9 +88,11 @@ async def post_query(request: Request, index: str) -> Response:
 
 @router.get(f"{INDICES}/{{index}}", dependencies=[READ])
 async def get_query(request: Request, index: str) -> Response:
-    query = {name: v for name, v in request.query_params.items() if name.lower() not in _CLIENT}
-    parameters = read_parameters({"params": str(request.url.query)})
-    parameters = {name: parameters.get(name, query[name]) for name in query}
+    parameters = {
+        name: value
+        for name, value in read_parameters({"params": request.url.query}).items()
+        if name.lower() not in _CLIENT
+    }
     answer = await _answer(request, {**parameters, "indexName": index})
     return _respond(answer.body, [answer])
 
@@ -119,8 +121,7 @@ async def post_browse(request: Request, index: str) -> Response:
 
 @router.get(f"{INDICES}/{{index}}/{{object_id:path}}", dependencies=[READ])
 async def get_object(request: Request, index: str, object_id: str) -> Response:
-    names = request.query_params.getlist("attributesToRetrieve")
-    attributes = [name for each in names for name in each.split(",")] or None
+    attributes = read_parameters({"params": request.url.query}).get("attributesToRetrieve")
     body = {"indexName": index, "objectID": object_id, "attributesToRetrieve": attributes}
     if (record := await _object(request, body)) is None:
         raise NotFoundError("ObjectID does not exist")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from recsys.errors import NotFoundError
 from recsys.release.release import Release
 from recsys.types import Item
@@ -26,3 +28,23 @@ def find_variants(release: Release, item_id: str) -> list[Item]:
     if (row := release.item_ids.row(item_id)) is None:
         return []
     return [release.item(each) for each in release.variant_rows(row)[:MAX_VARIANTS].tolist()]
+
+
+def find_thumbnails(release: Release, item_ids: Sequence[str]) -> dict[str, str]:
+    """The hash, in hexadecimal, of the main picture of each item that has one."""
+    rows = {item_id: release.item_ids.row(item_id) for item_id in item_ids}
+    hashes = {
+        item_id: release.main_picture_hash(row) for item_id, row in rows.items() if row is not None
+    }
+    return {item_id: digest.hex() for item_id, digest in hashes.items() if digest}
+
+
+def find_thumbnail(release: Release, content_hash: str) -> bytes:
+    """WebP. Raises NotFoundError where the release has none of that picture."""
+    thumbnail = release.thumbnail(bytes.fromhex(content_hash))
+    if thumbnail is None:
+        raise NotFoundError(
+            f"release {release.version} has no thumbnail of picture {content_hash}: it shows "
+            "those of its own items"
+        )
+    return thumbnail

@@ -45,7 +45,7 @@ from serve.catalogue import CatalogueWriter
 from serve.encoder import EncoderReplica, remote_items
 from serve.erasure import ErasureWorker
 from serve.impressions import ImpressionWriter
-from serve.items import find_item, find_variants
+from serve.items import find_item, find_thumbnail, find_thumbnails, find_variants
 from serve.live import LiveRelease, start_of_night
 from serve.routes.api import build_api
 from serve.routes.shop import Health, NotReadyError, RecordedEvents
@@ -202,6 +202,14 @@ class ShopReplica:
     async def variants(self, item_id: str) -> list[Item]:
         release = self._recommender().release
         return await self._in_thread(find_variants, release, item_id)
+
+    async def thumbnails(self, item_ids: Sequence[str]) -> dict[str, str]:
+        release = self._recommender().release
+        return await self._in_thread(find_thumbnails, release, item_ids)
+
+    async def thumbnail(self, content_hash: str) -> bytes:
+        release = self._recommender().release
+        return await self._in_thread(find_thumbnail, release, content_hash)
 
     async def _answer(
         self,

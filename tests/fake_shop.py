@@ -80,6 +80,14 @@ class FakeShop:
     async def variants(self, item_id: str) -> list[Item]:
         return [item for item in (CHAIR, LAMP) if item.item_id == item_id]
 
+    async def thumbnails(self, item_ids: Sequence[str]) -> dict[str, str]:
+        return {item_id: "0" * 32 for item_id in item_ids if item_id == "pictured"}
+
+    async def thumbnail(self, content_hash: str) -> bytes:
+        if content_hash != "0" * 32:
+            raise NotFoundError(f"release v1 has no thumbnail of picture {content_hash}")
+        return b"RIFF"
+
     async def suggest(self, prefix: str, k: int) -> tuple[str, list[Suggestion]]:
         return "v1", [Suggestion(f"{prefix}chair", kind, 1.5) for kind in KINDS][:k]
 

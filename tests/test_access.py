@@ -28,6 +28,7 @@ REQUESTS = {
         *("POST /1/indexes/*/queries", "POST /1/indexes/*/objects"),
         *("POST /1/indexes/products/query", "/1/indexes/products", "/1/indexes/products/i1"),
         "POST /1/indexes/products/facets/brand/query",
+        f"/pictures/{'0' * 32}.webp",
     ],
     "events": ["/events", "POST /1/events", "POST /events/ga4", "POST /events/segment"],
     "catalogue": [

@@ -353,3 +353,27 @@ def test_assets_are_compressed_and_kept(client: TestClient) -> None:
     for name in ("swagger-ui-bundle.js", "swagger-ui.css", "docs.js"):
         assert f"docs/assets/{name}" in client.get("/docs").text
         assert client.get(f"/docs/assets/{name}").status_code == 200
+
+
+def test_pictures_are_small_copies_of_the_shop_s_own(shop: PageShop) -> None:
+    shop.items = (Item(item_id="pictured", title="lamp", image="https://elsewhere.example/x"),)
+    client = browser(shop)
+    [path] = re.findall(r'<img src="(/pictures/\w+\.webp)"', client.get("/shop/?q=a").text)
+    response = client.get(path)
+    assert response.headers["content-type"] == "image/webp"
+    assert "immutable" in response.headers["Cache-Control"]
+    assert client.get(f"/pictures/{'1' * 32}.webp").status_code == 404
+    assert client.get("/pictures/..%2Fx.webp").status_code in (404, 422)
+
+
+def test_titles_are_in_the_visitor_s_language(shop: PageShop) -> None:
+    words = {"title_zh": "红色椅子", "category_zh": "家居 / 椅子", "colour": "red"}
+    shop.items = (
+        Item(item_id="i1", title="red chair", category="home / chairs", attribute_values=words),
+    )
+    client = browser(shop)
+    assert "红色椅子" not in client.get("/shop/items/i1").text
+    chinese = client.get("/shop/items/i1?lang=zh").text
+    assert "红色椅子</h1>" in chinese
+    assert ">椅子</a>" in chinese
+    assert "Title zh" not in chinese

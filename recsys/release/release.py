@@ -31,7 +31,7 @@ from recsys.release.manifest import Manifest, check_picture_space, check_space, 
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.storage.artifacts import ArtifactStore
-from recsys.tables import PICTURES
+from recsys.tables import PICTURES, THUMBNAILS
 from recsys.types import (
     NEXT_CATEGORY,
     AttributeFilter,
@@ -242,6 +242,25 @@ class Release:
     def _picture_offsets(self) -> Ints:
         rows_G = self.item_ids.rows(self.pictures["item_id"])
         return np.searchsorted(rows_G, np.arange(len(self.item_ids) + 1))
+
+    def main_picture_hash(self, row: int) -> bytes | None:
+        """Of the first of an item's pictures that is not unsafe; None where it has none."""
+        for place in self.pictures_of(row):
+            if not self.pictures["unsafe"][place].as_py():
+                return bytes(self.pictures["content_hash"][place].as_py())
+        return None
+
+    def thumbnail(self, content_hash: bytes) -> bytes | None:
+        """WebP; None of a picture that this release has no small copy of."""
+        if not self._thumbnails.num_rows:
+            return None
+        place = pc.index(self._thumbnails["content_hash"], pa.scalar(content_hash, pa.binary(16)))
+        return self._thumbnails["thumbnail"][place.as_py()].as_py() if place.as_py() >= 0 else None
+
+    @cached_property
+    def _thumbnails(self) -> pa.Table:
+        path = self.path(files.THUMBNAILS)
+        return read_arrow(path) if path.exists() else THUMBNAILS.empty_table()
 
     @cached_property
     def projections(self) -> tuple[Floats, Floats]:

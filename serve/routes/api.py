@@ -18,7 +18,7 @@ from serve.protocols import trackers
 from serve.protocols.algolia import insights
 from serve.protocols.algolia import routes as algolia
 from serve.protocols.algolia.errors import AlgoliaErrors
-from serve.routes import catalogue, docs, events, people, releases, schema, search
+from serve.routes import catalogue, docs, events, people, pictures, releases, schema, search
 from serve.routes.errors import add_error_handlers
 from serve.routes.requests import allowed_values
 from serve.routes.shop import Shop
@@ -44,7 +44,18 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     )
     api.state.shop, api.state.access = shop, access or OpenAccess()
     _add_middleware(api, shop)
-    routers = (search, catalogue, events, releases, people, docs, algolia, insights, trackers)
+    routers = (
+        search,
+        catalogue,
+        events,
+        releases,
+        people,
+        pictures,
+        docs,
+        algolia,
+        insights,
+        trackers,
+    )
     for routes in routers:
         api.include_router(routes.router)
     api.state.has_storefront = has_storefront(shop.day, api.state.access)

@@ -80,6 +80,15 @@ class Shop(Protocol):
         there."""
         ...
 
+    async def thumbnails(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """The content hash, in hexadecimal, of each item's main picture; without those that have
+        none."""
+        ...
+
+    async def thumbnail(self, content_hash: str) -> bytes:
+        """A picture's small copy, WebP."""
+        ...
+
     async def changed_fields(self, item_id: str) -> Mapping[str, FieldChange] | None:
         """The fields of an item that are not as its release has them; None where nothing can say
         it now."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
-from recsys.types import BELOW, AttributeValue, Item, Quantity, Ranking, ScoredItem, VariantRange
+from recsys.types import BELOW, AttributeValue, Item, Quantity, Ranking, ScoredItem
 from serve.web.wording import Wording
 
 #: Characters of a title on a card; a page of its own shows all.
@@ -50,20 +50,26 @@ class ItemShelf:
     cards: Sequence[Card]
 
 
-def cards_of(ranking: Ranking, wording: Wording) -> list[Card]:
-    return [card_of_scored(each, wording) for each in ranking.items]
+@dataclass(frozen=True)
+class CardMaker:
+    """Makes cards in one language; `thumbnails` are paths of pictures by item id."""
+
+    wording: Wording
+    thumbnails: Mapping[str, str]
+
+    def cards_of(self, ranking: Ranking) -> list[Card]:
+        return [self.card_of(each.item, each) for each in ranking.items]
+
+    def card_of(self, item: Item, scored: ScoredItem | None = None) -> Card:
+        """`scored` is the item in an answer: what its title matches, and what it stands for."""
+        card = _card(item, self.wording, scored)
+        thumbnail = self.thumbnails.get(item.item_id)
+        return replace(card, picture=thumbnail) if thumbnail else card
 
 
-def card_of_scored(scored: ScoredItem, wording: Wording) -> Card:
-    return card_of(scored.item, wording, scored.highlights, scored.variants)
-
-
-def card_of(
-    item: Item,
-    wording: Wording,
-    highlights: Sequence[tuple[int, int]] = (),
-    variants: VariantRange | None = None,
-) -> Card:
+def _card(item: Item, wording: Wording, scored: ScoredItem | None) -> Card:
+    highlights = scored.highlights if scored else ()
+    variants = scored.variants if scored else None
     lowest = variants.min_price if variants else None
     differs = bool(variants and lowest is not None and variants.max_price != lowest)
     price = lowest if differs else item.price

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from serve.admission import deadline_of
 from serve.routes.requests import Id
 from serve.routes.shop import Shop, shop_of
 from serve.web import visitor as visitors
-from serve.web.cards import Card, ItemShelf, attribute_rows, card_of, cards_of, text_of
+from serve.web.cards import Card, CardMaker, ItemShelf, attribute_rows, text_of
 from serve.web.facets import controls_of
 from serve.web.pages import asset_response, is_fragment, page_response, storefront_path
 from serve.web.sentences import relaxed_sentences, why_sentence
@@ -74,11 +74,20 @@ class Visit:
         query = self.query(SHELF_SIZE, diversity=self.shop.day.diversity)
         return "recommended", title, self.shop.recommend(query)
 
+    async def card_maker(self, items: Iterable[Item]) -> CardMaker:
+        """With the paths of these items' pictures."""
+        hashes = await self.shop.thumbnails([each.item_id for each in items])
+        root = self.request.scope.get("root_path", "")
+        paths = {item_id: f"{root}/pictures/{digest}.webp" for item_id, digest in hashes.items()}
+        return CardMaker(self.wording, paths)
+
     async def shelves(self, *lists: List) -> list[ItemShelf]:
         """Without the empty ones."""
         rankings = await asyncio.gather(*(ranking for _, _, ranking in lists))
+        items = [each.item for ranking in rankings for each in ranking.items]
+        maker = await self.card_maker(items)
         shelves = [
-            ItemShelf(name, title, ranking.request_id, cards_of(ranking, self.wording))
+            ItemShelf(name, title, ranking.request_id, maker.cards_of(ranking))
             for (name, title, _), ranking in zip(lists, rankings, strict=True)
         ]
         return [each for each in shelves if each.cards]
@@ -134,17 +143,18 @@ async def get_item_page(request: Request, item_id: Id) -> Response:
     if item.hidden:
         raise NotFoundError(f"item {item_id!r} is not in release {release}: it is hidden")
     variants = await shop.variants(item_id)
+    maker = await visit.card_maker([item, *variants])
     sold = Filters(in_stock=True)
     complements = shop.complements(visit.query(SHELF_SIZE, filters=sold), item_id)
     similar = shop.similar(visit.query(SHELF_SIZE, filters=sold), item_id)
     context = {
         "item": item,
-        "card": card_of(item, wording),
+        "card": maker.card_of(item),
         "description": text_of(item, "description", wording),
         "levels": _category_levels(item, wording),
         "attributes": attribute_rows(item, wording),
         "variants": [
-            (card_of(each, wording), _difference(each, variants, wording)) for each in variants
+            (maker.card_of(each), _difference(each, variants, wording)) for each in variants
         ],
         "shelves": await visit.shelves(
             ("complements", say("Goes well with it"), complements),
@@ -195,7 +205,8 @@ async def _front_page(visit: Visit) -> Response:
     lists = [visit.recommended()] if visit.visitor.user_id else []
     new = ("new", say("New in the shop"), shop.search(newest))
     best, shelves = await asyncio.gather(shop.search(query), visit.shelves(*lists, new))
-    cards = cards_of(best, visit.wording)
+    maker = await visit.card_maker(each.item for each in best.items)
+    cards = maker.cards_of(best)
     title = say("Best sellers")
     shelves.insert(len(lists), ItemShelf("best", title, best.request_id, cards[:SHELF_SIZE]))
     context = {
@@ -224,11 +235,12 @@ async def _results_page(visit: Visit, state: SearchState) -> Response:
     request, shop, wording = visit.request, visit.shop, visit.wording
     query = state.query(request.state.request_id, visit.visitor.user_id, deadline_of(request.scope))
     ranking, suggestions = await asyncio.gather(shop.search(query), _suggestions(shop, state.text))
+    maker = await visit.card_maker(each.item for each in ranking.items)
     last = max(1, min(LAST_PAGE, -(-int(ranking.total or 0) // PAGE_SIZE)))
     context = {
         "state": state,
         "ranking": ranking,
-        "cards": cards_of(ranking, wording),
+        "cards": maker.cards_of(ranking),
         "controls": controls_of(ranking, state, wording),
         "sentences": relaxed_sentences(ranking, wording),
         "suggestions": suggestions,
@@ -277,12 +289,12 @@ def _difference(item: Item, variants: Sequence[Item], wording: Wording) -> str:
 
 async def _basket_lines(visit: Visit, basket: dict[str, int]) -> list[tuple[Card, int]]:
     """Cards and counts; without what the shop does not sell any more."""
-    lines = []
-    for item_id, count in basket.items():
+    items = dict[str, Item]()
+    for item_id in basket:
         with suppress(NotFoundError):  # not sold any more
-            _, item = await visit.shop.item(item_id)
-            lines.append((card_of(item, visit.wording), count))
-    return lines
+            items[item_id] = (await visit.shop.item(item_id))[1]
+    maker = await visit.card_maker(items.values())
+    return [(maker.card_of(item), basket[item_id]) for item_id, item in items.items()]
 
 
 def _total(lines: Sequence[tuple[Card, int]], wording: Wording) -> str:

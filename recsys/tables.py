@@ -9,7 +9,8 @@ TIME = pa.timestamp("us", tz="UTC")
 
 #: A valid item. `price` is what a shopper pays, `list_price` the higher one before a reduction,
 #: both in `currency` (ISO 4217). `category` holds the item's paths, the leading one first, joined
-#: by `types.NEXT_CATEGORY`. `gtin` has a right check digit. What is `hidden` no
+#: by `types.NEXT_CATEGORY`; `image` its pictures' references
+#: (`pictures.references`), the main one first. `gtin` has a right check digit. What is `hidden` no
 #: answer shows or counts. Strings may be null.
 ITEMS_IN = pa.schema(
     [
@@ -34,8 +35,9 @@ ITEMS_IN = pa.schema(
 
 #: What a `DatasetAdapter` may give: the same columns, and those that prices are made of.
 #: `sale_price` holds between `sale_starts` and `sale_ends`, or in an ISO 8601 interval
-#: `start/end`. `updated_at` is when the shop last changed the row. A value of another type is
-#: quarantined, not cast by force.
+#: `start/end`. `updated_at` is when the shop last changed the row. `image` may be a list
+#: or bytes; `additional_images` and numbered columns (image_2) follow it. A value of another type
+#: is quarantined, not cast by force.
 ITEMS_RAW = pa.schema(
     [
         *ITEMS_IN,
@@ -44,6 +46,7 @@ ITEMS_RAW = pa.schema(
         ("sale_starts", TIME),
         ("sale_ends", TIME),
         ("updated_at", TIME),
+        ("additional_images", pa.string()),
     ]
 )
 

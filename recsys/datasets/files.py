@@ -25,6 +25,7 @@ from recsys.datasets.columns import (
     plain_column,
     resolve_columns,
 )
+from recsys.datasets.image_cells import NUMBERED
 from recsys.datasets.json_files import JsonFile
 from recsys.datasets.parquet import ParquetRows
 from recsys.datasets.text_files import CsvFile, RowFile
@@ -246,7 +247,8 @@ class FilesAdapter:
         return _unused(self._items, self._item_selection())
 
     def _item_selection(self) -> Selection:
-        return _selection(ITEMS_RAW, self.item_columns, self.attribute_columns)
+        select = _selection(ITEMS_RAW, self.item_columns, self.attribute_columns)
+        return partial(_with_more_images, select)
 
     def unused_event_columns(self) -> list[str]:
         """The columns of the first events file that no canonical column is made of."""
@@ -283,6 +285,18 @@ def _selection(
         mapping={**{name: name for name in others}, **mapping},
         required=frozenset(required),
     )
+
+
+def _with_more_images(
+    select: Selection, path: str, names: Sequence[str]
+) -> Mapping[str, ColumnPath]:
+    """And the columns image_2, image_3 and so on, unless something else is made of them."""
+    columns = dict(select(path, names))
+    used = {column.place for column in columns.values()}
+    for place, name in enumerate(names):
+        if place not in used and NUMBERED.fullmatch(name):
+            columns.setdefault(name, ColumnPath(place))
+    return columns
 
 
 def read_file(path: str, options: TextOptions | None = None) -> pa.Table:

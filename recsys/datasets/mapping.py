@@ -18,6 +18,7 @@ from recsys.errors import InputError
 
 SAMPLE_ROWS = 10_000
 _MOST_ATTRIBUTES = 20
+_IMAGES = ("image", "additional_images")
 _LINK = r"^https?:|^/|\.(jpe?g|png|webp)$"
 
 #: Names by canonical column, likeliest first; compared without case, spaces and punctuation.
@@ -40,7 +41,11 @@ ITEM_NAMES = {
     "in_stock": "in_stock is_in_stock availability available stock stock_status stock_quantity "
     "inventory inventory_quantity quantity qty lagerbestand bestand verfuegbarkeit auf_lager",
     "image": "image image_url image_link image_src img picture photo bild bild_url imagen "
-    "main_image thumbnail",
+    "main_image main_image_url primary_image product_image product_image_url images image_urls "
+    "image_links pictures photos bilder imagenes hauptbild thumbnail",
+    "additional_images": "additional_images additional_image additional_image_link "
+    "additional_image_links additional_image_urls more_images other_images extra_images gallery "
+    "gallery_images image_gallery media_gallery weitere_bilder imagenes_adicionales",
     "attributes": "attributes attribute specifications specs features properties eigenschaften",
     "group_id": "group_id item_group_id parent_id parent_sku parent product_group_id master_sku "
     "style_id model_id modell_id variant_group variantengruppe handle",
@@ -134,7 +139,8 @@ def _column_for(
         by_word.setdefault(_fold(name), name)
     matches = [by_word[_fold(word)] for word in words.split() if _fold(word) in by_word]
     fits = _FITS.get(canonical, _is_filled)
-    return next((name for name in dict.fromkeys(matches) if fits(columns[name])), None)
+    read = columns.references if canonical in _IMAGES else columns.__getitem__
+    return next((name for name in dict.fromkeys(matches) if fits(read(name))), None)
 
 
 def _by_content(
@@ -192,7 +198,7 @@ _FITS: dict[str, Callable[[pa.Array], bool]] = {
     "title": _like(r"\pL"),
     "description": _like(r"\pL"),
     "category": _like(r"\pL|\d"),
-    "image": _like(r"[/.]"),
+    **dict.fromkeys(_IMAGES, _like(r"[/.]|^picture:")),
     "currency": _like(r"^\pL{3}$|^\p{Sc}$"),
     "gtin": _like(r"^[\d -]{8,18}$"),
 }

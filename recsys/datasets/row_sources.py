@@ -14,6 +14,7 @@ from recsys.attributes.cells import CARRIED, COLUMN
 from recsys.attributes.declaration import fold_name
 from recsys.datasets.casts import decode_layout, to_array, trim
 from recsys.datasets.choices import CatalogueChoices
+from recsys.datasets.image_cells import NUMBERED
 from recsys.datasets.times import to_time
 from recsys.tables import ITEMS_IN, TIME
 
@@ -35,6 +36,8 @@ def stated_fields(columns: Iterable[str], choices: CatalogueChoices) -> list[str
     fields = names & set(ITEMS_IN.names)
     if names & set(_OF_PRICES):
         fields |= set(_PRICES)
+    if any(name == "additional_images" or NUMBERED.fullmatch(name) for name in names):
+        fields |= {"image"}
     folded = {fold_name(name) for name in names}
     own = {each.column or each.name for each in choices.attributes}
     if COLUMN in names or folded & {fold_name(name) for name in own}:

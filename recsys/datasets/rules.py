@@ -203,7 +203,7 @@ _ITEM_RULES: dict[str, Rule] = {
     "item_id": _id,
     **dict.fromkeys(("title", "brand"), _prose),
     "description": partial(_prose, lines=True),
-    **dict.fromkeys(("image", "attributes", "group_id", "mpn"), _text),
+    **dict.fromkeys(("attributes", "group_id", "mpn"), _text),
     "gtin": _gtin,
 }
 _EVENT_RULES: dict[str, Rule] = {

@@ -21,6 +21,7 @@ from recsys.datasets.casts import cast, decode_layout, to_array, to_mask
 from recsys.datasets.choices import CatalogueChoices
 from recsys.datasets.event_ids import fill_event_ids
 from recsys.datasets.event_words import IGNORE, RETURN
+from recsys.datasets.image_cells import read_item_images
 from recsys.datasets.prices import Violations, raw_column, read_item_prices, read_prices
 from recsys.datasets.quarantine import printable_cells, quarantine_rows, violation_sentence
 from recsys.datasets.rules import Rule, event_rules, item_rules
@@ -67,7 +68,7 @@ def check_items(
     Raises InputError when there is no `item_id` column.
     """
     raw, pairs = read_attributes(raw, choices.attributes, choices.infer_attributes)
-    made = partial(read_item_prices, choices=choices, now=now or datetime.now(UTC))
+    made = partial(_prices_and_images, choices=choices, now=now or datetime.now(UTC))
     reading = _Reading(
         name="items",
         schema=ITEMS_IN,
@@ -82,6 +83,14 @@ def check_items(
     if pairs is None:
         return checked
     return replace(checked, good=checked.good.append_column(CARRIED, pairs.take(rows)))
+
+
+def _prices_and_images(
+    raw: pa.Table, choices: CatalogueChoices, now: datetime
+) -> tuple[dict[str, pa.Array], Violations]:
+    prices, of_prices = read_item_prices(raw, choices, now)
+    images, of_images = read_item_images(raw)
+    return prices | images, [*of_prices, *of_images]
 
 
 def _dropped_gtins(raw: pa.Table, good: pa.Table, rows: pa.Array) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from recsys.catalogue.changes import FieldChange
+from recsys.pictures.references import main_picture
 from recsys.tables import ITEMS_IN
 from recsys.types import FacetCount, Item, Query, QueryUnderstanding, Ranking, ScoredItem
 from recsys.understanding.suggestions import Suggestion
@@ -336,7 +337,7 @@ def item_answer(
     details: ItemDetails = {
         **_item_fields(item),
         "description": item.description,
-        "image": item.image,
+        "image": main_picture(item.image) or "",
         "group_id": item.group_id,
         "added": item.added.isoformat() if item.added else None,
         "gtin": item.gtin or None,

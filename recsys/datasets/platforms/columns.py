@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.datasets.casts import cast, decode_layout, to_array, to_mask, trim
+from recsys.datasets.image_cells import read_cells
 from recsys.types import Mask
 
 _ESCAPED = ("\ufdd0", "\ufdd1")  # no characters
@@ -41,6 +42,10 @@ class ExportColumns:
         """Of each row the first cell with a value in the columns of these names."""
         texts = [self._text(self._names[name.casefold()]) for name in names if name in self]
         return pc.coalesce(*texts) if texts else pa.nulls(self.rows, pa.string())
+
+    def references(self, name: str) -> pa.Array:
+        """The column's pictures, as `image_cells.read_cells` reads any kind of them."""
+        return read_cells(_array(decode_layout(self._raw[self._names[name.strip().casefold()]])))
 
     def matching(self, pattern: str) -> list[tuple[re.Match[str], pa.Array]]:
         """The columns whose whole name matches, in the file's order."""
@@ -74,6 +79,14 @@ def first_of_key(keys: pa.Array, values: pa.Array) -> pa.Array:
     firsts[codes[rows]] = rows  # the first of a key is written last
     sources = np.where(codes >= 0, firsts[codes], np.arange(len(codes)))
     return values.take(pa.array(sources, mask=sources < 0))
+
+
+def all_of_key(keys: pa.Array, values: pa.Array, separator: str) -> pa.Array:
+    """For each row the values that rows of the same key have, in order; null where none has."""
+    table = pa.table({"key": keys, "value": values}).filter(pc.is_valid(values))
+    lists = table.group_by("key", use_threads=False).aggregate([("value", "list")])
+    joins = pc.binary_join(lists["value_list"].combine_chunks(), separator)
+    return joins.take(pc.index_in(keys, value_set=lists["key"].combine_chunks()))
 
 
 def inherited(keys: pa.Array, values: pa.Array) -> pa.Array:

@@ -99,6 +99,7 @@ def _extract_products(store_view: str | None, path: str) -> Extract:
         "sale_ends": distinct_map(columns["special_price_to_date"], _iso_time),
         "in_stock": pa.array(rows.in_stock()),
         "image": cell("base_image"),
+        "additional_images": cell("additional_images"),
         "attributes": attributes,
         "group_id": rows.parents,
     }

@@ -64,6 +64,7 @@ def _extract_products(path: str) -> Extract:
         "sale_price_effective_date": columns["sale_price_effective_date"],
         "in_stock": columns["availability"],
         "image": columns["image_link"],
+        "additional_images": columns["additional_image_link"],
         "attributes": attribute_objects(pairs),
         "group_id": columns["item_group_id"],
         "gtin": columns["gtin"],
@@ -102,7 +103,7 @@ def _item(element: Element) -> dict[str, Any]:
         if name == "product_detail":
             parts = {_name(part): (part.text or "").strip() for part in child}
             values[f"detail:{parts.get('attribute_name')}"] = parts.get("attribute_value")
-        elif name == "product_type":
+        elif name in ("product_type", "additional_image_link"):
             values.setdefault(name, []).append(text)
         elif text:
             values.setdefault(name, text)

@@ -11,6 +11,7 @@ from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, 
 from recsys.datasets.platforms.columns import ExportColumns, attribute_objects
 from recsys.datasets.platforms.reading import read_documents, record_table
 from recsys.errors import InputError
+from recsys.types import NEXT_PICTURE
 
 _GTINS = ("gtin", "gtin13", "gtin12", "gtin14", "gtin8")
 _IDS = ("sku", "productID", "mpn", *_GTINS, "@id", "url")
@@ -104,7 +105,7 @@ def _row(node: Node) -> dict[str, Any]:
         "price": _first(offer.get("price"), offer.get("lowPrice"), specification.get("price")),
         "currency": _first(offer.get("priceCurrency"), specification.get("priceCurrency")),
         "in_stock": _text(offer.get("availability")),
-        "image": _image(node.get("image")),
+        "image": _images(node.get("image")),
         "group_id": group,
         "gtin": _first(*(node.get(name) for name in _GTINS)),
         "mpn": _text(node.get("mpn")),
@@ -120,11 +121,11 @@ def _category(category: Any) -> list[str] | None:
     return list(filter(None, map(_text, _items(category)))) or None
 
 
-def _image(image: Any) -> str | None:
-    first = next(iter(_items(image)), None)
-    if isinstance(first, Mapping):
-        first = next(iter(_items(_first_value(first, "contentUrl", "url"))), None)
-    return _text(first)
+def _images(image: Any) -> str | None:
+    objects = _items(image)
+    urls = (_first_value(o, "contentUrl", "url") if isinstance(o, Mapping) else o for o in objects)
+    texts = (_text(each) for url in urls for each in _items(url))
+    return NEXT_PICTURE.join(filter(None, texts)) or None
 
 
 def _first_value(node: Node, *names: str) -> Any:

@@ -13,6 +13,7 @@ from recsys.datasets.casts import to_float, to_mask
 from recsys.datasets.platforms.adapter import Export, Extract, PlatformAdapter, keep_rows
 from recsys.datasets.platforms.columns import (
     ExportColumns,
+    all_of_key,
     attribute_objects,
     begins_key,
     first_of_key,
@@ -106,6 +107,12 @@ class _Variants:
         own = self.columns.first_of("Variant Image", "Variant image URL")
         return pc.coalesce(own, self.of_product("Image Src", "Product image URL"))
 
+    def additional_images(self) -> pa.Array:
+        """All of the product's, for a variant without one of its own: they may show the others."""
+        own = self.columns.first_of("Variant Image", "Variant image URL")
+        sources = self.columns.first_of("Image Src", "Product image URL")
+        return where(to_mask(pc.is_null(own)), all_of_key(self.handles, sources, "\n"))
+
     def attributes(self) -> pa.Array:
         """The options, the merchant's own type and tags, and the metafields."""
         metafields = self.columns.matching(r"(.+?) \(product\.metafields\..+\)")
@@ -130,6 +137,7 @@ def _extract_products(path: str) -> Extract:
         "price": variants.columns.first_of("Variant Price", "Price"),
         "in_stock": pa.array(variants.in_stock()),
         "image": variants.images(),
+        "additional_images": variants.additional_images(),
         "attributes": variants.attributes(),
         "group_id": variants.handles,
         "gtin": variants.columns.first_of("Variant Barcode", "Barcode", "Barcodes"),

@@ -111,7 +111,6 @@ class _Products:
 def _extract_products(path: str) -> Extract:
     products = _Products(path)
     own = products.own_or_product
-    images = own("Images")
     items = {
         "item_id": products.item_ids(),
         "title": own("Name"),
@@ -123,7 +122,7 @@ def _extract_products(path: str) -> Extract:
         "sale_starts": products.columns["Date sale price starts"],
         "sale_ends": products.columns["Date sale price ends"],
         "in_stock": pa.array(products.in_stock()),
-        "image": pc.replace_substring_regex(images, r"\s*,.*$", ""),
+        "image": own("Images"),
         "attributes": products.attributes(),
         "group_id": products.parents,
         "gtin": products.columns["GTIN, UPC, EAN, or ISBN"],

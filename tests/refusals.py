@@ -13,7 +13,7 @@ from pathlib import Path
 from recsys.evaluation.results import say
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("recsys/datasets", "recsys/attributes")
+FOLDERS = ("recsys/datasets", "recsys/attributes", "recsys/pictures")
 #: Modules of data sets that are for evaluation alone.
 OTHERS = (
     "judg",

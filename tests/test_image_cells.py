@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,20 @@ def test_columns_of_pictures_are_recognised_by_what_they_hold(tmp_path: Path) ->
         (chunk,) = adapter.item_chunks()
         good = check_items(adapter.read_items(chunk), chunk.path, 0).good
         assert good["image"].null_count == 0
+
+
+def test_a_worker_holds_no_more_than_a_part_of_a_file_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = pa.array([os.urandom(1000) for _ in range(50)], pa.binary())
+    raw = pa.table({"item_id": [str(n) for n in range(50)], "image": photos})
+    pq.write_table(raw, tmp_path / "items.parquet")
+    monkeypatch.setattr("recsys.datasets.files.CHUNK_BYTES", 10_000)
+    adapter = FilesAdapter(str(tmp_path / "items.parquet"))
+    chunks = adapter.item_chunks()
+    assert all(chunk.rows <= 10 for chunk in chunks)
+    parts = pa.concat_tables([adapter.read_items(chunk) for chunk in chunks])
+    assert parts["image"].to_pylist() == photos.to_pylist()
 
 
 def pictures_of(adapter: DatasetAdapter) -> dict[str, list[str]]:

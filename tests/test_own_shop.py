@@ -1,4 +1,5 @@
-"""docs/own-shop.md: each refusal in it is a sentence of the code, each platform's is in it."""
+"""docs/own-shop.md and pictures.md: each refusal in them is a sentence of the code; each platform's
+and each of pictures is in them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from tests.refusals import refusals
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "own-shop.md").read_text(encoding="utf-8")
-SENTENCES = re.findall(r"^\| `(.+?)` \| .*\|$", PAGE, re.MULTILINE)
+PICTURES = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+SENTENCES = re.findall(r"^\| `(.+?)` \| .*\|$", PAGE + PICTURES, re.MULTILINE)
 IN_CODE = refusals()
 
 
@@ -20,8 +22,15 @@ def test_a_sentence_of_the_page_is_in_the_code(sentence):
     assert sentence in IN_CODE, "the code says it in other words now: python -m tests.refusals"
 
 
-def test_the_page_has_the_refusals_of_every_platform():
-    ours = ("platforms/", "recognition.py", "mapping.py", "setup_file.py")
+def test_the_pages_have_the_refusals_of_every_platform_and_of_pictures():
+    ours = (
+        "platforms/",
+        "recsys/pictures/",
+        "image_cells.py",
+        "recognition.py",
+        "mapping.py",
+        "setup_file.py",
+    )
     missing = {
         sentence
         for sentence, module in IN_CODE.items()

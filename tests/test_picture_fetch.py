@@ -17,7 +17,6 @@ import pytest
 from recsys.pictures.addresses import AddressGuard, PrivateAddressError, check_address
 from recsys.pictures.choices import FetchLimits
 from recsys.pictures.fetch import FetchedPicture, FetchFailure, PictureFetcher, PreviousFetch
-from recsys.pictures.folders import folders_beside
 from recsys.pictures.references import content_hash, stored_reference
 from recsys.pictures.store import PictureStore
 from tests.picture_server import DATE, ETAG, JPEG, PictureHost, jpeg, picture_host
@@ -283,7 +282,6 @@ def test_what_is_no_file_says_so(folder: Path) -> None:
     limits = replace(LOOPBACK, max_bytes=1000)
     assert "2,000 bytes" in reason("large.jpg", limits, folders=[str(folder)])
     assert "settings of a bucket" in reason("s3://b/a?endpoint_override=x", folders=["s3://b"])
-    assert folders_beside([str(folder / "large.jpg"), "bucket/items.csv"]) == [str(folder)]
 
 
 def test_a_folder_may_be_any_uri_of_pyarrow(folder: Path) -> None:

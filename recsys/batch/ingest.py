@@ -22,6 +22,7 @@ from recsys.batch.input_checks import titled_rows
 from recsys.batch.log_copy import LIVE
 from recsys.batch.picture_reading import count_references
 from recsys.batch.plan import NightRun, ShardResult, id_parts, one_batch, scattered
+from recsys.datasets.image_cells import stored_pictures
 from recsys.datasets.repeats import deduplicate
 from recsys.datasets.row_sources import ROW_SOURCE, add_row_sources
 from recsys.datasets.validate import (
@@ -35,6 +36,7 @@ from recsys.errors import InputError
 from recsys.events.bots import bot_mask
 from recsys.events.histories import build_histories, guest_histories
 from recsys.events.returns import take_back
+from recsys.pictures.store import PictureStore
 from recsys.release import files
 from recsys.release.arrow import IdMap, histories_of
 from recsys.retrieval.behaviour.popularity import decayed_popularity
@@ -69,6 +71,10 @@ def read_items(night: NightRun, shard: int) -> ShardResult:
     """A chunk of the catalogue, validated, its good rows scattered by item."""
     chunk = night.plan.item_chunks[shard]
     raw = night.dataset().read_items(chunk)
+    if night.setup.pictures:
+        store = PictureStore(night.setup.home, night.setup.pictures.cache_bytes)
+        for picture in stored_pictures(raw):
+            store.put(picture)
     choices = night.setup.catalogue
     checked = check_items(raw, chunk.path, chunk.start, choices, night.plan.now)
     written = night.plan.written(chunk)

@@ -16,6 +16,7 @@ from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows
 from recsys.batch.report import write_report
 from recsys.batch.stages import StageLine
+from recsys.pictures.store import PictureStore
 from recsys.privacy.forget import finish_erasures
 from recsys.release import files
 from recsys.release.checks import check_release, require_passed
@@ -54,6 +55,8 @@ def _clean_up(night: NightRun, say: Say) -> None:
     store.delete(f"work/{night.plan.version}")
     for version in store.prune(keep):
         say(f"release {version} deleted: the newest {keep} are kept")
+    if (pictures := night.setup.pictures) is not None:
+        PictureStore(night.setup.home, pictures.cache_bytes).trim()
     published = store.versions()
     for version in sorted({path.split("/")[1] for path in store.files("work")}):
         if version in published:

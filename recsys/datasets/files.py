@@ -36,6 +36,8 @@ from recsys.interfaces import Chunk
 from recsys.tables import EVENTS_RAW, ITEMS_RAW, REQUIRED
 
 CHUNK_ROWS = 250_000
+#: Of a Parquet file that a chunk is about: a worker holds all of it, pictures too.
+CHUNK_BYTES = 512 << 20
 _KINDS = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
@@ -60,9 +62,9 @@ def _select_all(path: str, names: Sequence[str]) -> Mapping[str, ColumnPath]:
 class FileSource:
     """One file, or one folder of files, whose columns have the shop's names.
 
-    Parquet is read in chunks of about `CHUNK_ROWS` rows, other files in one. Folders named
-    `name=value` add a column. `names` are of columns that are looked for: they decide between two
-    delimiters, and between two lists in a JSON file."""
+    Parquet is read in chunks of at most `CHUNK_ROWS` rows and about `CHUNK_BYTES`, other files in
+    one. Folders named `name=value` add a column. `names` are of columns that are looked for: they
+    decide between two delimiters, and between two lists in a JSON file."""
 
     root: str
     options: TextOptions = field(default_factory=TextOptions)
@@ -74,7 +76,10 @@ class FileSource:
         for file in _files(filesystem, path):
             with read_errors(file):
                 rows = self._open(file).num_rows
-            step = CHUNK_ROWS if _kind(file) == "parquet" else max(rows, 1)
+            step = max(rows, 1)
+            if _kind(file) == "parquet":
+                size = max(1, filesystem.get_file_info(file).size)
+                step = max(1, min(CHUNK_ROWS, rows * CHUNK_BYTES // size))
             chunks += [
                 Chunk(file, start, min(step, rows - start)) for start in range(0, rows, step)
             ]

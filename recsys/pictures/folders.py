@@ -3,7 +3,7 @@ catalogue's own files, so that a feed cannot have other files read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -100,9 +100,3 @@ class _Root:
         if {"", ".", ".."} & set(parts):
             return None
         return "/".join([self.path.rstrip("/"), *parts])
-
-
-def folders_beside(paths: Iterable[str]) -> list[str]:
-    """The folders of a catalogue's files that lie on this machine's disks: what its cells may name
-    without a word in the setup."""
-    return sorted({str(Path(path).parent) for path in paths if Path(path).is_file()})

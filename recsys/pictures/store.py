@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from recsys.errors import NotFoundError
 from recsys.pictures.references import content_hash
 from recsys.storage.files import FileStore
@@ -33,11 +35,10 @@ class PictureStore:
 
     def trim(self) -> int:
         """Deletes the oldest beyond `cache_bytes`; the number of pictures deleted."""
-        paths = sorted(self.files.files(FOLDER), key=self.files.age_s)
-        room, old = self.cache_bytes, []
-        for path in paths:
-            room -= self.files.size(path)
-            old += [path] * (room < 0)
+        newest_first = sorted(self.files.listing(FOLDER), key=lambda file: -file.written_ns)
+        sizes = accumulate(file.size for file in newest_first)
+        pairs = zip(newest_first, sizes, strict=True)
+        old = [file.path for file, size in pairs if size > self.cache_bytes]
         for path in old:
             self.files.remove(path)
         return len(old)

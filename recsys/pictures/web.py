@@ -104,7 +104,7 @@ class HttpPictures:
                 if attempt == self.limits.retries:
                     raise
                 await self._wait(host, error, attempt)
-        raise AssertionError("the last attempt returns or raises")
+        raise AssertionError
 
     async def close(self) -> None:
         if self._session is not None:

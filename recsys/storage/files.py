@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import fs
@@ -22,6 +22,14 @@ PIECE = 8 << 20
 #: File systems where a file appears whole when its writer closes it; HDFS and the like show it half
 #: written.
 _ATOMIC_PUTS = ("s3", "gcs", "abfs")
+
+
+class StoredFile(NamedTuple):
+    """A file below a store; `written_ns` is since 1970, by the clock of whoever keeps it."""
+
+    path: str
+    size: int
+    written_ns: int
 
 
 class FileStore:
@@ -99,10 +107,17 @@ class FileStore:
     def files(self, folder: str) -> list[str]:
         """Sorted paths of all files below the folder, relative to the store; none when there is no
         such folder."""
+        return [file.path for file in self.listing(folder)]
+
+    def listing(self, folder: str) -> list[StoredFile]:
+        """The same with sizes and times, of one look at the folder."""
         selector = fs.FileSelector(self._inside(folder), allow_not_found=True, recursive=True)
-        infos = self._fs.get_file_info(selector)
-        paths = (info.path for info in infos if info.type == fs.FileType.File)
-        return sorted(path[len(self._root) + 1 :] for path in paths if f"/{UNFINISHED}" not in path)
+        files = (
+            StoredFile(info.path[len(self._root) + 1 :], info.size, info.mtime_ns or 0)
+            for info in self._fs.get_file_info(selector)
+            if info.type == fs.FileType.File and f"/{UNFINISHED}" not in info.path
+        )
+        return sorted(files)
 
     def delete(self, folder: str) -> None:
         """Deletes the folder and all below it; one that is not there is deleted already."""

@@ -101,7 +101,7 @@ DARK, PHONE = {"color_scheme": "dark"}, {"viewport": NARROW, "device_scale_facto
 #: What each picture shows, and the browser that shows it.
 STATES: dict[str, tuple[Callable[[Any, str], None], dict[str, Any]]] = {
     "front": (at(""), {}),
-    "typing": (typed("runing sho"), {}),
+    "typing": (typed("runing shoe"), {}),
     "facets": (at("?q=lamp&max_price=80&in_stock=true"), {}),
     "item": (item, {}),
     "recommended": (recommended, {}),

@@ -377,3 +377,17 @@ def test_titles_are_in_the_visitor_s_language(shop: PageShop) -> None:
     assert "红色椅子</h1>" in chinese
     assert ">椅子</a>" in chinese
     assert "Title zh" not in chinese
+
+
+def test_of_many_brands_the_shop_looks_for_one(shop: PageShop) -> None:
+    brands = tuple(FacetCount(f"brand {at}", 100 - at) for at in range(50))
+    shop.fields = {"facets": {"brand": brands}}
+    client = browser(shop)
+    assert "/shop/values?facet=brand" in client.get("/shop/?q=a&brand=x").text
+    values = client.get("/shop/values?facet=brand&find=bra&q=a&brand=x&in_stock=true").text
+    assert values.count('name="brand"') == 20
+    query = shop.queries[-1]
+    assert (query.k, query.logged, query.user_id, query.filters.brand) == (0, False, None, ())
+    assert query.filters.in_stock
+    assert query.value_facets is not None
+    assert (query.value_facets.names, query.value_facets.text) == (("brand",), "bra")

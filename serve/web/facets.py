@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from recsys.pipeline.facet_counts import MOST_VALUES
 from recsys.types import BELOW, FacetCount, Ranking
 from serve.routes.attribute_filters import PREFIX
 from serve.web.cards import label_of
@@ -18,6 +19,8 @@ from serve.web.wording import Wording
 FIRST_VALUES = 6
 #: From so many values on a list has a box to look for one.
 SEARCH_FROM = 12
+#: Values that looking for one shows.
+FOUND_VALUES = 20
 #: Steps of the price slider between two borders of the counted ranges.
 STEPS_BETWEEN = 5
 #: Names of colours that a dot is drawn for, as CSS has them.
@@ -55,6 +58,12 @@ class Group:
     @property
     def has_search(self) -> bool:
         return len(self.options) >= SEARCH_FROM and not self.is_tree
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there may be more values than the answer has: those are looked for in the
+        shop."""
+        return len(self.options) >= MOST_VALUES and not self.is_tree
 
     @property
     def first(self) -> Sequence[Option]:
@@ -108,6 +117,13 @@ def controls_of(ranking: Ranking, state: SearchState, wording: Wording) -> Contr
     currency = next((each.item.currency for each in ranking.items if each.item.currency), "")
     price = _price_range(ranking.facets.get("price", ()), currency, wording)
     return Controls(groups, price)
+
+
+def value_options(
+    name: str, ranking: Ranking, state: SearchState, wording: Wording
+) -> list[Option]:
+    """The most frequent of the values that a visitor looked for, of an answer's value facets."""
+    return _values(name, ranking.facets.get(name, ())[:FOUND_VALUES], state, wording)
 
 
 def _label(name: str, wording: Wording) -> str:

@@ -101,6 +101,13 @@ class SearchState:
             deadline=deadline,
         )
 
+    def without_facet(self, name: str) -> SearchState:
+        """Without what is selected of one facet: all of its values can be looked for."""
+        if name == "brand":
+            return replace(self, brands=())
+        own = f"{PREFIX}{name}]"
+        return replace(self, attributes=tuple(pair for pair in self.attributes if pair[0] != own))
+
     def pairs(self, **changes: object) -> list[tuple[str, str]]:
         """The address's parameters, without those that say what is so anyway."""
         state = replace(self, **changes)  # type: ignore[arg-type]

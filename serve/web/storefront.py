@@ -9,21 +9,21 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from recsys.errors import InputError, NotFoundError
-from recsys.types import BELOW, Filters, Item, Query, Ranking
+from recsys.types import BELOW, Filters, Item, Query, Ranking, ValueFacets
 from serve.access import require_visitor
 from serve.admission import deadline_of
 from serve.routes.requests import Id
 from serve.routes.shop import Shop, shop_of
 from serve.web import visitor as visitors
 from serve.web.cards import Card, CardMaker, ItemShelf, attribute_rows, text_of
-from serve.web.facets import controls_of
+from serve.web.facets import controls_of, value_options
 from serve.web.pages import asset_response, is_fragment, page_response, storefront_path
 from serve.web.sentences import relaxed_sentences, why_sentence
 from serve.web.state import LAST_PAGE, PAGE_SIZE, SearchState, pages_around
@@ -32,6 +32,8 @@ from serve.web.wording import COOKIE as LANGUAGE_COOKIE
 from serve.web.wording import LANGUAGES, Wording, wording_of
 
 SHELF_SIZE, SUGGESTIONS = 12, 6
+#: Characters that a value is looked for by.
+MAX_FIND = 100
 #: Categories that the front page leads to.
 FRONT_CATEGORIES = 12
 #: Best sellers, among which a picture for each category is looked for.
@@ -184,6 +186,19 @@ async def get_recommended(request: Request) -> Response:
     visit = Visit.of(request)
     [shelf] = await visit.shelves(visit.recommended()) or [ItemShelf("recommended", "", "", ())]
     return visit.respond("shelf.html", {"shelf": shelf})
+
+
+@router.get("/values")
+async def get_values(request: Request, facet: Id, find: str = "") -> Response:
+    """The values of a facet in which the words of `find` begin some: of 100,000 brands a page has
+    few."""
+    visit, state = Visit.of(request), SearchState.of(request)
+    query = state.without_facet(facet).query(uuid.uuid4().hex, None, deadline_of(request.scope))
+    values = ValueFacets((facet,), find[:MAX_FIND])
+    query = replace(query, k=0, offset=0, facets=False, value_facets=values, logged=False)
+    ranking = await visit.shop.search(query)
+    options = value_options(facet, ranking, state, visit.wording)
+    return visit.respond("values.html", {"options": options})
 
 
 @router.get("/why")

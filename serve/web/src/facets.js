@@ -51,6 +51,7 @@ function startFinder(group) {
       row.hidden = !row.querySelector(".option-label").textContent.toLocaleLowerCase().includes(text);
     }
   };
+  // Of a list that is cut short the shop looks for more values besides.
   box.addEventListener("input", find);
   box.addEventListener("change", (event) => event.stopPropagation());
 }

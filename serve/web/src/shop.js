@@ -20,6 +20,13 @@ document.addEventListener("error", (event) => {
   if (event.target.matches?.(".picture img")) event.target.remove();
 }, true);
 
+// Some have failed before this script ran.
+onContent((scope) => {
+  for (const image of scope.querySelectorAll(".picture img")) {
+    if (image.complete && !image.naturalWidth && image.loading !== "lazy") image.remove();
+  }
+});
+
 // "/" goes to the search box; the arrows move between it and the suggestions.
 document.addEventListener("keydown", (event) => {
   const box = document.getElementById("q");

@@ -6,6 +6,7 @@ look at it: NIGHTSHELF_RECORD=1 python -m pytest tests/test_algolia_clients.py""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -179,7 +180,7 @@ def node_modules() -> None:
     result = subprocess.run(
         command,
         cwd=FOLDER,
-        env={"PATH": PATH, "HOME": str(Path.home())},
+        env={**os.environ, "PATH": PATH},
         capture_output=True,
         text=True,
     )

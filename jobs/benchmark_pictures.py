@@ -36,12 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, help="30,000 on a GPU, 3,000 without")
+    parser.add_argument("--pictures", type=int, help="30,000 on a GPU, 10,000 without")
     parser.add_argument("--data", help="a Parquet whose column image holds encoded pictures")
     parser.add_argument("--without-ray", action="store_true", help="the models alone")
     arguments = parser.parse_args()
     started, use_gpu = time.perf_counter(), has_gpu()
-    count = arguments.pictures or (30_000 if use_gpu else 3_000)
+    count = arguments.pictures or (30_000 if use_gpu else 10_000)
     say(describe_machine())
     try:
         drawn = read_pictures(arguments.data) if arguments.data else draw_pictures(count)

@@ -67,7 +67,7 @@ class Night:
     items_per_shard: int = 250_000
     events_per_shard: int = 1_000_000
     texts_per_shard: int = 16_384
-    pictures_per_shard: int = 512
+    pictures_per_shard: int = 256
     users_per_block: int = 512
     items_resident: int = 1_048_576
     candidates: int = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from recsys.errors import SpaceMismatchError
+from recsys.errors import RefusedError, SpaceMismatchError
 from recsys.pictures.choices import PictureChoices
+from recsys.pictures.fetch import FetchFailure, PictureFetcher
 from recsys.release import files
 from recsys.release.arrow import read_arrow
 from recsys.release.manifest import Manifest
 from recsys.release.release import Release
 from recsys.storage.artifacts import ArtifactStore
+from recsys.types import Floats
 from tests.file_shop import ITEMS, FileShop, file_shop, item
 from tests.toy_pictures import COLOURS, ColourEncoder, write_picture
 
@@ -32,6 +35,7 @@ class PictureShop:
     shop: FileShop
     space: str = "colours"
     thumbnails: bool = True
+    unsafe: type | None = None
 
     def __post_init__(self) -> None:
         self.log.touch()
@@ -55,11 +59,11 @@ class PictureShop:
         rows = [item(number, image=cells.get(f"i{number}", "")) for number in range(len(ITEMS))]
         self.shop.write(rows)
 
-    def night(self, days: float = 0) -> Manifest:
+    def night(self, days: float = 0, allow: Iterable[str] = ()) -> Manifest:
         encoder = partial(ColourEncoder, self.space, str(self.log))
-        choices = PictureChoices(encoder=encoder, thumbnails=self.thumbnails)
+        choices = PictureChoices(encoder=encoder, thumbnails=self.thumbnails, unsafe=self.unsafe)
         self.shop.choices["pictures"] = choices
-        return self.shop.night(days, items_per_shard=8, pictures_per_shard=2)
+        return self.shop.night(days, allow, items_per_shard=8, pictures_per_shard=2)
 
     def encoded(self) -> int:
         """How many pictures were encoded since it was last asked."""
@@ -181,3 +185,51 @@ def test_a_shop_without_pictures_has_none(shop: PictureShop) -> None:
     assert manifest.picture_space == ""
     assert "pictures.arrow" not in manifest.files
     assert shop.release().pictures.num_rows == 0
+
+
+def test_a_host_that_does_not_answer_leaves_its_pictures_as_they_were(
+    shop: PictureShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.night()
+    shop.encoded()
+    before = shop.release().picture_vectors_GE.tobytes()
+    failure = FetchFailure("its host did not answer", passing=True)
+    monkeypatch.setattr(
+        PictureFetcher, "fetch_many", lambda self, all: ((each, failure) for each, _ in all)
+    )
+    manifest = shop.night(days=1)
+    assert shop.release().picture_vectors_GE.tobytes() == before
+    assert (manifest.counts["pictures_broken"], shop.encoded()) == (0, 0)
+    assert manifest.quarantined == {
+        "pictures: picture: its host did not answer; it is what it was in release ": 6
+    }
+    assert f"{len(COLOURS)} kept" in manifest.intake[-1] or "6 kept" in str(manifest.intake)
+
+
+def test_many_lost_pictures_are_an_accident_unless_they_are_allowed(shop: PictureShop) -> None:
+    shop.night()
+    for number in range(3):
+        shop.path(number).unlink()
+    with pytest.raises(
+        RefusedError, match=r"3 pictures after 6 .*--allow pictures-since-yesterday"
+    ):
+        shop.night(days=1)
+    assert shop.night(days=2, allow=["pictures-since-yesterday"]).counts["pictures"] == 3
+
+
+class Bright:
+    """Holds pictures with much red for unsafe."""
+
+    def probabilities(self, pictures: Sequence[Image.Image]) -> Floats:
+        return np.array([np.asarray(each)[..., 0].mean() / 255 for each in pictures], np.float32)
+
+
+def test_unsafe_pictures_are_flagged_also_those_of_before(shop: PictureShop) -> None:
+    shop.night()
+    assert shop.release().pictures["unsafe"].to_pylist() == [None] * len(COLOURS)
+    shop.unsafe = Bright
+    for days in (1, 2):
+        shop.night(days=days)
+        pictures = shop.release().pictures.to_pylist()
+        flags = {row["item_id"]: row["unsafe"] for row in pictures}
+        assert flags == {f"i{n}": red > 204 for n, (red, _, _) in enumerate(COLOURS)}

@@ -77,6 +77,7 @@ class FakeRelease:
                 "user_space_item_vectors_ID": files.TASTE_VECTORS,
                 "user_vectors_UD": files.USER_VECTORS,
                 "candidate_rows_UN": files.CANDIDATE_ROWS,
+                "picture_vectors_GE": files.PICTURE_VECTORS,
             }[name]
         ]
 
@@ -129,6 +130,7 @@ def test_a_good_release_passes_every_check() -> None:
         "item vectors",
         "taste vectors",
         "user vectors",
+        "picture vectors",
         "lists",
         "events",
         "items since yesterday",
@@ -203,6 +205,7 @@ def test_arrays_that_agree_with_each_other_alone_are_refused(axis: str, length: 
         (files.ITEM_VECTORS, "1 of 3 item vectors hold NaN or infinity"),
         (files.TASTE_VECTORS, "1 of 3 taste vectors hold NaN or infinity"),
         (files.USER_VECTORS, "1 of 2 user vectors hold NaN or infinity"),
+        (files.PICTURE_VECTORS, "1 of 3 picture vectors hold NaN or infinity"),
     ],
 )
 def test_vectors_that_are_not_finite_are_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys.batch.catalogue_changes import change_line
+from recsys.batch.pictures import picture_line
 from recsys.batch.plan import NightRun
 from recsys.batch.quarantine import count_rules, quarantined_rows, top_rules
 from recsys.batch.stages import StageLine
@@ -49,6 +50,8 @@ def intake_lines(night: NightRun, lines: Mapping[str, StageLine]) -> list[str]:
         parts += [f"{count:,} other rows: {kind}" for kind, count in left_out.items() if count]
         summary.append(f"{name}: {', '.join(parts)}")
     if line := change_line(lines["items"].counts):
+        summary.append(line)
+    if line := picture_line(lines, _of_table(rules, "pictures")):
         summary.append(line)
     if isinstance(dataset, ColumnReporter):
         unused = {"items": dataset.unused_item_columns(), "events": dataset.unused_event_columns()}

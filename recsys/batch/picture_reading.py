@@ -18,6 +18,7 @@ from recsys.pictures.decode import read_picture
 from recsys.pictures.fetch import FetchFailure, FetchResult, PictureFetcher, PreviousFetch
 from recsys.pictures.references import picture_references
 from recsys.pictures.thumbnails import THUMBNAIL_SIDE, thumbnail
+from recsys.pictures.unsafe import UnsafePictureModel
 from recsys.tables import PICTURES
 
 #: What is said of a reference, its item and place apart. `slot` is the place of its pixels among
@@ -64,10 +65,16 @@ def count_references(items: pa.Table) -> int:
 class PictureReader:
     """Reads the pictures of a shard."""
 
-    def __init__(self, night: NightRun, encoder: PictureEncoder, fetcher: PictureFetcher) -> None:
+    def __init__(
+        self,
+        night: NightRun,
+        encoder: PictureEncoder,
+        fetcher: PictureFetcher,
+        unsafe: UnsafePictureModel | None,
+    ) -> None:
         assert night.setup.pictures
         self.choices, self.encoder = night.setup.pictures, encoder
-        self.fetcher, self.earlier = fetcher, EarlierPictures(night)
+        self.fetcher, self.unsafe, self.earlier = fetcher, unsafe, EarlierPictures(night)
         # No larger than needed: a JPEG of 800 pixels is decoded four times as fast for 224.
         self.side = max(encoder.side, THUMBNAIL_SIDE if self.choices.thumbnails else 0)
 
@@ -87,11 +94,13 @@ class PictureReader:
         return PreviousFetch(fields["content_hash"], *(fields[name] or "" for name in _OF_HOST))
 
     def _earlier_fields(self, row: int) -> dict[str, Any]:
-        """Of a picture of the previous release; none without one, or without its thumbnail where
-        thumbnails are written."""
+        """Of a picture of the previous release; none without one, and without its thumbnail or
+        whether it is unsafe where the setup wants that."""
         if row < 0 or self.earlier.pictures is None:
             return {}
         (fields,) = self.earlier.pictures.slice(row, 1).to_pylist()
+        if self.unsafe and fields["unsafe"] is None:
+            return {}
         if self.choices.thumbnails:
             fields["thumbnail"] = self._earlier_thumbnail(fields["content_hash"])
             if fields["thumbnail"] is None:
@@ -138,6 +147,9 @@ class PictureReader:
             "height": decoded.height,
             "bytes": len(data),
         }
+        if self.unsafe:
+            (probability,) = self.unsafe.probabilities([decoded.picture])
+            picture.fields["unsafe"] = bool(probability > self.choices.unsafe_above)
         if self.choices.thumbnails:
             picture.fields["thumbnail"] = thumbnail(decoded.picture)
 

@@ -26,12 +26,14 @@ from recsys.batch.earlier_pictures import EarlierPictures, index_pictures
 from recsys.batch.failures import FailureIsolator
 from recsys.batch.picture_reading import PictureReader
 from recsys.batch.plan import NightRun, ShardResult, id_parts, one_batch, scattered
+from recsys.batch.quarantine import top_rules
 from recsys.batch.stages import ActorWork, Stage, StageLine
 from recsys.interfaces import PictureEncoder
 from recsys.pictures.choices import FetchLimits, PictureChoices
 from recsys.pictures.fetch import PictureFetcher
 from recsys.pictures.references import picture_references
 from recsys.pictures.store import PictureStore
+from recsys.pictures.unsafe import UnsafePictureModel
 from recsys.release import files
 from recsys.release.arrow import write_arrow
 from recsys.tables import PICTURES, QUARANTINE, THUMBNAILS
@@ -116,12 +118,14 @@ def _reader(night: NightRun) -> PictureReader:
             PictureStore(night.setup.home, choices.cache_bytes),
             picture_folders(night),
         )
+        unsafe = choices.unsafe() if choices.unsafe else None
         # The choices too: while they live, no others have their address and so their repr.
-        _PARTS[key] = choices, choices.encoder(), fetcher
+        _PARTS[key] = choices, choices.encoder(), fetcher, unsafe
     return PictureReader(night, *_PARTS[key][1:])
 
 
-_PARTS: dict[str, tuple[PictureChoices, PictureEncoder, PictureFetcher]] = {}
+_Parts = tuple[PictureChoices, PictureEncoder, PictureFetcher, UnsafePictureModel | None]
+_PARTS: dict[str, _Parts] = {}
 
 
 def _share_of_limits(limits: FetchLimits, task_cpus: float) -> FetchLimits:
@@ -286,3 +290,16 @@ def picture_counts(lines: Mapping[str, StageLine]) -> dict[str, int]:
         "picture_references": lines["embed pictures"].rows,
         **{f"pictures_{name}": counts.get(name, 0) for name in ("encoded", "carried", "broken")},
     }
+
+
+def picture_line(lines: Mapping[str, StageLine], rules: Mapping[str, int]) -> str:
+    """What became of the references, in a line for a person; "" where none were read. `rules` are
+    those that pictures broke."""
+    if "pictures" not in lines:
+        return ""
+    line = lines["embed pictures"]
+    counts = {name: line.counts.get(name, 0) for name in ("fetched", "unchanged", "kept", "broken")}
+    parts = [f"{line.rows:,} read", *(f"{n:,} {name}" for name, n in counts.items() if n)]
+    parts.append(f"{line.counts.get('encoded', 0):,} encoded")
+    parts.append(f"{lines['pictures'].counts.get('items', 0):,} items have one")
+    return f"pictures: {', '.join(parts)}" + (f" ({top_rules(rules, 3)})" if rules else "")

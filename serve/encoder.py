@@ -12,13 +12,18 @@ import numpy as np
 from ray import serve
 
 from recsys.config import Setup
+from recsys.errors import NotFoundError
 from recsys.models.composition import serving_setup
+from recsys.pictures.decode import decode_picture
+from recsys.pictures.descriptors import describe_photos
 from recsys.types import Floats, Vectors
 
 #: Texts of changed items are encoded again after this.
 ITEMS_TIMEOUT_S = 60.0
 #: Item texts that are encoded between two queries.
 ITEMS_AT_ONCE = 4
+#: Left, top, right and bottom of a part of a picture, as shares of its width and height.
+Box = tuple[float, float, float, float]
 
 
 class EncoderReplica:
@@ -29,6 +34,9 @@ class EncoderReplica:
         self._encoder = serving_setup(setup).encoder()
         self.space = self._encoder.space
         self._encoder.encode_queries(["warm up"])
+        self._pictures = setup.pictures.encoder() if setup.pictures else None
+        if self._pictures:
+            self._pictures.load()
         if "torch" in sys.modules:
             # One thread a replica: replicas share the host's cores, and more of them scale better
             # than threads.
@@ -46,6 +54,25 @@ class EncoderReplica:
         if isinstance(result, Exception):
             raise result
         return result
+
+    async def encode_photo(self, content: bytes, crop: Box | None = None) -> Floats:
+        """[H] of `pictures.descriptors`, decoded and encoded off the event loop. `crop` is left,
+        top, right, bottom as shares of the upright photo. Raises InputError for what is no picture,
+        NotFoundError where the setup reads no pictures."""
+        if (encoder := self._pictures) is None:
+            raise NotFoundError("this shop reads no pictures: give its setup pictures")
+
+        def work() -> Floats:
+            photo = decode_picture(content)
+            if crop:
+                sides = (photo.width, photo.height) * 2
+                left, top, right, bottom = (
+                    round(share * side) for share, side in zip(crop, sides, strict=True)
+                )
+                photo = photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+            return describe_photos(encoder, [photo])[0]
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def encode_items(self, texts: list[str]) -> Floats:
         """Item texts of today, [N, D], a few at a time between queries."""

@@ -14,6 +14,16 @@ from serve.routes.errors import RequestError, request_error_response
 MAX_BODY_BYTES = 1 << 20
 #: Of many items at once.
 MAX_ITEMS_BYTES = 16 << 20
+#: A photo as phones take them.
+MAX_PHOTO_BYTES = 12 << 20
+PHOTO_PATH = "/search/photo"
+UPLOAD = "multipart/form-data"
+#: Media types of photos, and what clients send that do not know.
+PHOTOS = (
+    *(f"image/{name}" for name in ("jpeg", "png", "webp", "heic", "heif", "gif", "avif")),
+    UPLOAD,
+    "application/octet-stream",
+)
 JSON = "application/json"
 #: Media types of JSON with a line a row; none is registered.
 JSON_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -83,12 +93,12 @@ def check_head(scope: Scope) -> RequestError | None:
         return RequestError("url", f"{length:,} bytes", f"at most {MAX_URL_BYTES:,}", status=414)
     if (count := query.count(b"&") + 1) > MAX_PARAMETERS:
         return RequestError("url", f"{count:,} parameters", f"at most {MAX_PARAMETERS}")
-    many = scope["path"] == "/items"
-    limit = MAX_ITEMS_BYTES if many else MAX_BODY_BYTES
+    many, photo = scope["path"] == "/items", scope["path"] == PHOTO_PATH
+    limit = MAX_ITEMS_BYTES if many else MAX_PHOTO_BYTES if photo else MAX_BODY_BYTES
     size = headers.get("content-length", "0")
     if size.isdecimal() and (len(size) > 18 or int(size) > limit):
         return _body_too_large(limit)
-    kinds: tuple[str, ...] = (JSON, *JSON_LINES) if many else (JSON,)
+    kinds: tuple[str, ...] = PHOTOS if photo else (JSON, *JSON_LINES) if many else (JSON,)
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     kinds += (FORM,) if path.startswith("/shop/") else ()
     kinds += DISGUISES if path.startswith(DISGUISED_PATHS) else ()
@@ -113,5 +123,5 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _body_too_large(limit: int) -> RequestError:
-    fewer = "fewer events or items a call"
+    fewer = "fewer events or items a call, or a smaller photo"
     return RequestError("body", f"over {limit:,} bytes", fewer, status=413)

@@ -16,11 +16,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
+from ray.exceptions import RayTaskError
 
 from recsys.catalogue.changes import ChangeResult, FieldChange
 from recsys.catalogue.validation import InvalidChange
 from recsys.config import Setup
-from recsys.errors import NotFoundError
+from recsys.errors import NotFoundError, RecsysError
 from recsys.models.composition import serving_setup
 from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
@@ -48,7 +49,7 @@ from serve.impressions import ImpressionWriter
 from serve.items import find_item, find_thumbnail, find_thumbnails, find_variants
 from serve.live import LiveRelease, start_of_night
 from serve.routes.api import build_api
-from serve.routes.shop import Health, NotReadyError, RecordedEvents
+from serve.routes.shop import Health, NotReadyError, Photo, RecordedEvents
 
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
@@ -91,6 +92,9 @@ class ShopReplica:
         own = EncoderReplica(setup) if encoder is None else None
         self.encode: Callable[[str], Awaitable[Vectors]] = (
             own.encode if own else encoder.encode.remote
+        )
+        self.encode_photo: Callable[..., Awaitable[Floats]] = (
+            own.encode_photo if own else encoder.encode_photo.remote
         )
         self.live = LiveRelease(
             setup,
@@ -143,6 +147,28 @@ class ShopReplica:
             return recommender.search(query, text.vector_D, text.parsed)
 
         return await self._answer("search", query, recommender, rank, text)
+
+    async def search_photo(self, query: Query, photo: Photo) -> Ranking:
+        recommender = self._recommender(query.snapshot)
+        started = time.perf_counter()
+        descriptor_H = await self._encode_photo(photo)
+        encode_ms = (time.perf_counter() - started) * 1000
+        text = await self._encode_text(recommender, query.text or "", query.deadline)
+        text = replace(text, stages_ms={**text.stages_ms, "encode photo": encode_ms})
+
+        def rank(query: Query, _: Sequence[Interaction]) -> Ranking:
+            return recommender.search_photo(
+                query, (descriptor_H, photo.weight), text.vector_D, text.parsed
+            )
+
+        return await self._answer("photo", query, recommender, rank, text)
+
+    async def _encode_photo(self, photo: Photo) -> Floats:
+        try:
+            return await self.encode_photo(photo.content, photo.crop)
+        except RayTaskError as error:  # of an encoder of its own
+            cause = error.cause
+            raise cause if isinstance(cause, RecsysError) else error from None
 
     async def recommend(self, query: Query) -> Ranking:
         recommender, text = self._recommender(), None

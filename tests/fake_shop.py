@@ -20,6 +20,7 @@ from recsys.catalogue.validation import InvalidChange, read_changes
 from recsys.config import Day
 from recsys.datasets.choices import CatalogueChoices
 from recsys.errors import NotFoundError, SpaceMismatchError
+from recsys.pictures.decode import decode_picture
 from recsys.pipeline.attribution import Contribution
 from recsys.pipeline.exclusion import Exclusion
 from recsys.pipeline.explain import Explanation
@@ -27,7 +28,7 @@ from recsys.privacy.receipts import Receipt
 from recsys.types import FacetCount, Impression, Interaction, Item, Query, Ranking, ScoredItem
 from recsys.understanding.suggestion_builder import KINDS
 from recsys.understanding.suggestions import Suggestion
-from serve.routes.shop import Health, NotReadyError, RecordedEvents
+from serve.routes.shop import Health, NotReadyError, Photo, RecordedEvents
 
 CHAIR, LAMP = (
     Item(item_id="i1", title="red chair", category="home", brand="acme", price=10.0),
@@ -46,6 +47,7 @@ class FakeShop:
 
     day: Day = field(default_factory=lambda: Day(max_k=20, max_query_characters=30))
     queries: list[Query] = field(default_factory=list)
+    photos: list[Photo] = field(default_factory=list)
     stored: dict[str, Interaction] = field(default_factory=dict)
     impressions: list[Impression] = field(default_factory=list)
     privacy_requests: list[tuple[str, str]] = field(default_factory=list)
@@ -68,6 +70,11 @@ class FakeShop:
             facets={"brand": (FacetCount("acme", 1),)} if query.value_facets else {},
             stages_ms={"encode": 1.0},
         )
+
+    async def search_photo(self, query: Query, photo: Photo) -> Ranking:
+        decode_picture(photo.content)
+        self.photos.append(photo)
+        return await self.search(query)
 
     recommend = search
 

@@ -17,6 +17,7 @@ from recsys.batch import (
     item_features,
     item_lists,
     nearest,
+    photo_head,
     pictures,
 )
 from recsys.batch.held_out import evaluate_held_out
@@ -52,6 +53,8 @@ def _run_stages(night: NightRun, say: Say) -> Manifest:
     require_usable(night, lines["vectors"])
     for stages in pictures.picture_stages(night, lines["items"].counts.get("pictures", 0)):
         run(*stages)
+    for stage in photo_head.photo_stages(night):
+        run(stage)
     run(Stage("places", plan.item_parts, embed.embed_items, [files.TASTE_VECTORS]))
     blocks = len(item_lists.neighbour_blocks(night))
     run(

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from recsys.arrays import Histories, Requests, utc_days
+from recsys.errors import NotFoundError
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.pipeline.candidates import (
     CandidatePool,
@@ -24,6 +25,7 @@ from recsys.pipeline.candidates import (
     unpack_source_bits,
 )
 from recsys.pipeline.live_events import live_history, purchased_rows
+from recsys.pipeline.photo_search import PhotoSearcher
 from recsys.pipeline.rerank import Reranker, request_context
 from recsys.pipeline.search import SearchPage
 from recsys.pipeline.searcher import EncodedText, HybridSearcher, SearchChoices
@@ -128,6 +130,31 @@ class Recommender:
         `vector_D` is the encoded `parsed.understanding.normalised`, in the release's space."""
         assert query.text is not None
         return self.search_page.answer(query, vector_D, parsed or self.understand(query.text))
+
+    def search_photo(
+        self,
+        query: Query,
+        photo: tuple[Floats, float],
+        vector_D: Floats,
+        parsed: ParsedQuery,
+    ) -> Ranking:
+        """What looks like a photo, [H] of `pictures.descriptors`, and fits the words, if there are
+        any; the photo's weight beside them. Raises NotFoundError where the release has no
+        pictures."""
+        descriptor_H, photo_weight = photo
+        if (head := self.release.photo_head) is None:
+            raise NotFoundError(
+                f"release {self.release.version} has no pictures to compare a photo with: give the "
+                "setup pictures, and run python -m jobs.nightly"
+            )
+        searcher = PhotoSearcher(
+            release=self.release,
+            words=self.searcher,
+            photo_H=head.queries(descriptor_H[None])[0],
+            photo_weight=photo_weight,
+        )
+        page = replace(self.search_page, searcher=searcher)
+        return page.answer(query, vector_D, parsed)
 
     def recommend(
         self,

@@ -15,6 +15,7 @@ from recsys.pipeline.candidates import timed
 from recsys.pipeline.facet_values import count_values
 from recsys.pipeline.facets import collapse, count_facets, sort_rows
 from recsys.pipeline.hits import FEATURES, Hits
+from recsys.pipeline.photo_search import PhotoSearcher
 from recsys.pipeline.price_bounds import in_words, usable_bounds
 from recsys.pipeline.rerank import FIRST, Pool, Reranked, Reranker, request_context
 from recsys.pipeline.searcher import HybridSearcher
@@ -64,10 +65,10 @@ class SearchResults:
 
 @dataclass(frozen=True)
 class SearchPage:
-    """Search result pages over one release."""
+    """Search result pages over one release. Of a photo no ranker changes the order."""
 
     release: Release
-    searcher: HybridSearcher
+    searcher: HybridSearcher | PhotoSearcher
     reranker: Reranker
 
     def answer(self, query: Query, vector_D: Floats, parsed: ParsedQuery) -> Ranking:
@@ -107,7 +108,7 @@ class SearchPage:
         """The items of the requested page, their features, and how many items all pages have."""
         with timed(results.stages_ms, "page"):
             # Price words alone match everything: best sellers first.
-            browses = query.sort == "relevance" and not understanding.normalised
+            browses = query.sort == "relevance" and not (understanding.normalised or self._by_photo)
             sort = "popularity" if browses else query.sort
             places = self._sorted_places(query, sort, results.hits, results.reranked)
         with timed(results.stages_ms, "explain"):
@@ -118,7 +119,8 @@ class SearchPage:
                 places[query.offset : query.offset + query.k],
                 context=results.context,
                 item_of=self.release.item,
-                explore=sort == "relevance" and not query.offset and not understanding.exact,
+                explore=sort == "relevance"
+                and not (self._by_photo or query.offset or understanding.exact),
             )
             highlighter = Highlighter(understanding.normalised, self.searcher.lexical.synonyms)
             items = tuple(
@@ -172,7 +174,7 @@ class SearchPage:
             context = self._context(row, user_D, vector_D, understanding.intent)
             skips = query.past_deadline and self.reranker.needs_rerank(query, "search")
             pool = pool_of(hits)
-            fixed = understanding.exact or understanding.phrases or not query.k
+            fixed = self._by_photo or understanding.exact or understanding.phrases or not query.k
             if skips or fixed or query.sort != "relevance":
                 reranked = Reranked.unchanged(pool, FIRST)
             else:
@@ -241,6 +243,10 @@ class SearchPage:
         dropped = f"nothing found comes in {values}: shown in others"
         readings = [(filters, (*relaxed, dropped)) for filters, relaxed in readings]
         return [(replace(within, variants=named), unused), *readings]
+
+    @property
+    def _by_photo(self) -> bool:
+        return isinstance(self.searcher, PhotoSearcher)
 
     @cached_property
     def _currency(self) -> str:

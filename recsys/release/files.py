@@ -7,7 +7,7 @@ single letters, and one letter is one length in all files of a release:
     N candidates F their sources  S similar items, C by content, B by baskets, L that follow,
     M that go with it
     T event types               P dimensions of projected texts, p of the user model's
-    G pictures                  E dimensions of the pictures' space
+    G pictures                  E dimensions of the pictures' space, H of photos' descriptors
 
 A row is an item or a user in the order of `items.arrow` and `users.arrow`; -1 pads rows of items.
 Beside the files lie `manifest.json`, written last (a folder without it is no release), and
@@ -115,6 +115,20 @@ THUMBNAILS = ReleaseFile(
     holds="tables.THUMBNAILS",
     stage="embed pictures",
     optional="where the setup reads no pictures, or wants no thumbnails",
+)
+PHOTO_HEAD = ReleaseFile(
+    name="photo_head.npz",
+    holds="`retrieval.photos.PhotoHead`: how photos are compared with items",
+    stage="photo head",
+    optional=PICTURES.optional,
+)
+PHOTO_VECTORS = _array(
+    "photo_vectors",
+    "float32",
+    "IH",
+    "photo head",
+    "what a photo of each item looks like to the head: unit length; zeros where it has no picture",
+    optional=PICTURES.optional,
 )
 TASTE_VECTORS = _array(
     "taste_vectors",

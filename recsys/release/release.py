@@ -28,6 +28,7 @@ from recsys.release.attributes import AttributeColumns, group_ranges, named_in
 from recsys.release.files import ReleaseFile
 from recsys.release.labels import Labels
 from recsys.release.manifest import Manifest, check_picture_space, check_space, read_manifest
+from recsys.retrieval.photos import PhotoHead
 from recsys.retrieval.text.bm25 import LexicalIndex
 from recsys.retrieval.vectors.relevance import DenseRelevance
 from recsys.storage.artifacts import ArtifactStore
@@ -232,6 +233,20 @@ class Release:
         """A row a picture; [0, 0] in a release that read none."""
         path = self.path(files.PICTURE_VECTORS)
         return np.load(path, mmap_mode="r") if path.exists() else np.empty((0, 0), np.float16)
+
+    @cached_property
+    def photo_head(self) -> PhotoHead | None:
+        """None in a release that read no pictures."""
+        path = self.path(files.PHOTO_HEAD)
+        return PhotoHead.from_bytes(path.read_bytes()) if path.exists() else None
+
+    @cached_property
+    def photo_vectors_IH(self) -> Floats:
+        """A row an item as of the night; [I, 0] in a release that read no pictures."""
+        path = self.path(files.PHOTO_VECTORS)
+        if not path.exists():
+            return np.empty((self.items.num_rows, 0), np.float32)
+        return np.load(path, mmap_mode="r")
 
     def pictures_of(self, row: int) -> range:
         """The rows in `pictures` of an item's pictures, its main one first."""

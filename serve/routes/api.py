@@ -18,7 +18,17 @@ from serve.protocols import trackers
 from serve.protocols.algolia import insights
 from serve.protocols.algolia import routes as algolia
 from serve.protocols.algolia.errors import AlgoliaErrors
-from serve.routes import catalogue, docs, events, people, pictures, releases, schema, search
+from serve.routes import (
+    catalogue,
+    docs,
+    events,
+    people,
+    photos,
+    pictures,
+    releases,
+    schema,
+    search,
+)
 from serve.routes.errors import add_error_handlers
 from serve.routes.requests import allowed_values
 from serve.routes.shop import Shop
@@ -46,6 +56,7 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     _add_middleware(api, shop)
     routers = (
         search,
+        photos,
         catalogue,
         events,
         releases,

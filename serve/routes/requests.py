@@ -44,6 +44,9 @@ INTEREST = (
     "What the user says they want, in words, such as: running shoes. "
     "Counts less the more the user has done."
 )
+PHOTO_WORDS = "Words that what is found must fit too: like this, but blue."
+CROP = "The part of the upright photo to look at: left,top,right,bottom as shares of its sides."
+PHOTO_WEIGHT = "Of the photo beside the words, from 0 (words alone) to 1 (look alone)."
 SNAPSHOT = (
     "The snapshot that the page before names: this one is then of the same state of the catalogue, "
     "where the replica still has it. Without it of the newest."
@@ -99,7 +102,8 @@ def allowed_values(day: Day) -> dict[str, str]:
         **dict.fromkeys(("category", "brand"), f"at most {MAX_SELECTED} values, each of {an_id}"),
         **dict.fromkeys(("min_price", "max_price", "price"), "a number from 0 up"),
         **dict.fromkeys(("in_stock", "collapse", "facets"), "true or false"),
-        "diversity": "a number from 0 to 1",
+        **dict.fromkeys(("diversity", "photo_weight"), "a number from 0 to 1"),
+        "crop": "left,top,right,bottom as shares from 0 to 1, such as 0.1,0.2,0.9,0.8",
         "sort": f"one of {', '.join(SORTS)}",
         "offset": f"a whole number from 0 to {MAX_OFFSET:,}",
         "type": "impression, view, click, cart or purchase",
@@ -144,6 +148,26 @@ class SearchParams(FilterParams):
     collapse: bool = False
     facets: bool = False
     snapshot: Annotated[Snapshot | None, Field(description=SNAPSHOT)] = None
+
+
+class PhotoParams(SearchParams):
+    """`q` are words beside the photo, which may be left out."""
+
+    q: Annotated[Text, Field(description=PHOTO_WORDS)] = ""
+    crop: Annotated[str | None, Field(description=CROP, max_length=100)] = None
+    photo_weight: Annotated[Share, Field(description=PHOTO_WEIGHT)] = 0.5
+
+    def box(self) -> tuple[float, float, float, float] | None:
+        """Raises RequestError for what is no part of a picture."""
+        if self.crop is None:
+            return None
+        try:
+            left, top, right, bottom = map(float, self.crop.split(","))
+        except ValueError:
+            raise RequestError("crop", self.crop, allowed_values(Day())["crop"]) from None
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise RequestError("crop", self.crop, allowed_values(Day())["crop"])
+        return left, top, right, bottom
 
 
 class ExplainParams(BaseModel):

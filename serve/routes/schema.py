@@ -152,7 +152,7 @@ def _complete_operation(path: str, operation: dict[str, Any], day: Day) -> None:
     operation["security"] = [] if path == "/healthz" else [{"bearer": []}, {"key": []}, {}]
     for parameter in operation.get("parameters", []):
         _add_bounds(parameter, day)
-    if path in ("/search", "/recommend"):
+    if path in ("/search", "/search/photo", "/recommend"):
         operation["parameters"].append(PARAMETER)
 
 

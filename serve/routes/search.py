@@ -40,9 +40,9 @@ READ, ADMIN = require_role("read"), require_role("admin")
     dependencies=[READ, accept_only(SearchParams)],
 )
 async def get_search(request: Request, params: Annotated[SearchParams, Query()]) -> Response:
-    query = _query(request, params)
+    query = query_of(request, params)
     ranking = await shop_of(request).search(query)
-    return _respond(request, ranking, answers.search_answer(ranking, query))
+    return answer_search(request, ranking, query)
 
 
 @router.get(
@@ -66,7 +66,7 @@ async def get_suggestions(request: Request, params: Annotated[SuggestParams, Que
 async def get_recommendations(
     request: Request, params: Annotated[RecommendParams, Query()]
 ) -> Response:
-    ranking = await shop_of(request).recommend(_query(request, params))
+    ranking = await shop_of(request).recommend(query_of(request, params))
     return _respond(request, ranking, answers.ranking_answer(ranking))
 
 
@@ -78,7 +78,7 @@ async def get_recommendations(
 async def get_similar(
     request: Request, item_id: Id, params: Annotated[PageParams, Query()]
 ) -> Response:
-    ranking = await shop_of(request).similar(_query(request, params), item_id)
+    ranking = await shop_of(request).similar(query_of(request, params), item_id)
     return _respond(request, ranking, answers.ranking_answer(ranking))
 
 
@@ -90,7 +90,7 @@ async def get_similar(
 async def get_complements(
     request: Request, item_id: Id, params: Annotated[PageParams, Query()]
 ) -> Response:
-    ranking = await shop_of(request).complements(_query(request, params), item_id)
+    ranking = await shop_of(request).complements(query_of(request, params), item_id)
     return _respond(request, ranking, answers.ranking_answer(ranking))
 
 
@@ -117,12 +117,17 @@ async def get_explanation(request: Request, params: Annotated[ExplainParams, Que
     return JsonResponse(explain_answers.explain_answer(request.state.request_id, explanation))
 
 
-def _query(request: Request, params: PageParams) -> types.Query:
+def query_of(request: Request, params: PageParams) -> types.Query:
     query = build_query(request.state.request_id, params, shop_of(request).day)
     attributes = parse_attribute_filters(request.query_params.multi_items())
     filters = replace(query.filters, attributes=attributes)
     query = replace(query, deadline=deadline_of(request.scope), filters=filters)
     return anonymous_if_refused(request, query)
+
+
+def answer_search(request: Request, ranking: types.Ranking, query: types.Query) -> Response:
+    """A search's answer, observed."""
+    return _respond(request, ranking, answers.search_answer(ranking, query))
 
 
 def _respond(

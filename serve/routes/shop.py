@@ -45,6 +45,16 @@ class Health:
     refused: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Photo:
+    """What a shopper photographed: encoded bytes; the part of it to look at (left, top, right,
+    bottom, as shares); its weight beside words. Never logged, nor stored."""
+
+    content: bytes
+    crop: tuple[float, float, float, float] | None = None
+    weight: float = 0.5
+
+
 class Shop(Protocol):
     """Everything the routes need; `replicas.ShopReplica` is one, and a test may bring its own.
 
@@ -54,6 +64,10 @@ class Shop(Protocol):
     day: Day
 
     async def search(self, query: Query) -> Ranking: ...
+
+    async def search_photo(self, query: Query, photo: Photo) -> Ranking:
+        """Raises InputError for bytes that are no picture."""
+        ...
 
     async def recommend(self, query: Query) -> Ranking: ...
 

@@ -21,7 +21,7 @@ from recsys.types import PURCHASE
 
 ITEMS, USERS = 3, 2
 LENGTHS = {"I": 3, "U": 2, "D": 2, "d": 2, "N": 2, "F": 1, "S": 2, "C": 2, "B": 1, "L": 1, "T": 4}
-LENGTHS |= {"P": 2, "p": 2, "A": 2, "G": 3, "E": 2, "M": 2}
+LENGTHS |= {"P": 2, "p": 2, "A": 2, "G": 3, "E": 2, "H": 2, "M": 2}
 METRICS = {
     "recall@10": 0.3,
     "popularity/recall@10": 0.2,

@@ -6,17 +6,20 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ray import serve
+from ray.exceptions import RayTaskError
 
 from recsys.config import Setup
-from recsys.errors import NotFoundError
+from recsys.errors import NotFoundError, RecsysError
 from recsys.models.composition import serving_setup
 from recsys.pictures.decode import decode_picture
 from recsys.pictures.descriptors import describe_photos
 from recsys.types import Floats, Vectors
+from recsys.understanding.query_parser import ParsedQuery
 
 #: Texts of changed items are encoded again after this.
 ITEMS_TIMEOUT_S = 60.0
@@ -24,6 +27,16 @@ ITEMS_TIMEOUT_S = 60.0
 ITEMS_AT_ONCE = 4
 #: Left, top, right and bottom of a part of a picture, as shares of its width and height.
 Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedText:
+    """A text, parsed and encoded; `skipped` says what there was no time or no encoder for."""
+
+    parsed: ParsedQuery
+    vector_D: Floats
+    stages_ms: dict[str, float]
+    skipped: tuple[str, ...]
 
 
 class EncoderReplica:
@@ -104,6 +117,20 @@ class EncoderReplica:
         return [
             Vectors((text,), matrix_ND[at : at + 1], self.space) for at, text in enumerate(texts)
         ]
+
+
+def remote_photos(encoder: Any) -> Callable[[bytes, Box | None], Awaitable[Floats]]:
+    """`EncoderReplica.encode_photo` of a deployment, with errors as it raised them."""
+
+    async def encode(content: bytes, crop: Box | None) -> Floats:
+        try:
+            return np.asarray(await encoder.encode_photo.remote(content, crop))
+        except RayTaskError as error:
+            if isinstance(error.cause, RecsysError):
+                raise error.cause from None
+            raise
+
+    return encode
 
 
 def _batches(texts: Sequence[str]) -> list[list[str]]:

@@ -11,17 +11,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from ray.exceptions import RayTaskError
 
 from recsys.catalogue.changes import ChangeResult, FieldChange
 from recsys.catalogue.validation import InvalidChange
 from recsys.config import Setup
-from recsys.errors import NotFoundError, RecsysError
+from recsys.errors import NotFoundError
 from recsys.models.composition import serving_setup
 from recsys.pipeline.explain import Explanation, explain
 from recsys.pipeline.recommender import Recommender
@@ -38,12 +37,11 @@ from recsys.types import (
     Ranking,
     Vectors,
 )
-from recsys.understanding.query_parser import ParsedQuery
 from recsys.understanding.suggestions import Suggestion
 from serve import metrics
 from serve.access import configured_access
 from serve.catalogue import CatalogueWriter
-from serve.encoder import EncoderReplica, remote_items
+from serve.encoder import EncodedText, EncoderReplica, remote_items, remote_photos
 from serve.erasure import ErasureWorker
 from serve.impressions import ImpressionWriter
 from serve.items import find_item, find_thumbnail, find_thumbnails, find_variants
@@ -58,16 +56,6 @@ logger = logging.getLogger("ray.serve")
 CLOSE_TIMEOUT_S = 5.0
 #: Encoding ends with this share of the deadline left: the rest is for the search.
 SEARCH_SHARE = 1 / 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedText:
-    """A text, parsed and encoded; `skipped` says what there was no time or no encoder for."""
-
-    parsed: ParsedQuery
-    vector_D: Floats
-    stages_ms: dict[str, float]
-    skipped: tuple[str, ...]
 
 
 class ShopReplica:
@@ -93,9 +81,7 @@ class ShopReplica:
         self.encode: Callable[[str], Awaitable[Vectors]] = (
             own.encode if own else encoder.encode.remote
         )
-        self.encode_photo: Callable[..., Awaitable[Floats]] = (
-            own.encode_photo if own else encoder.encode_photo.remote
-        )
+        self.encode_photo = own.encode_photo if own else remote_photos(encoder)
         self.live = LiveRelease(
             setup,
             own.space if own else serving_setup(setup).encoder().space,
@@ -150,25 +136,13 @@ class ShopReplica:
 
     async def search_photo(self, query: Query, photo: Photo) -> Ranking:
         recommender = self._recommender(query.snapshot)
-        started = time.perf_counter()
-        descriptor_H = await self._encode_photo(photo)
-        encode_ms = (time.perf_counter() - started) * 1000
+        look = await self.encode_photo(photo.content, photo.crop), photo.weight
         text = await self._encode_text(recommender, query.text or "", query.deadline)
-        text = replace(text, stages_ms={**text.stages_ms, "encode photo": encode_ms})
 
         def rank(query: Query, _: Sequence[Interaction]) -> Ranking:
-            return recommender.search_photo(
-                query, (descriptor_H, photo.weight), text.vector_D, text.parsed
-            )
+            return recommender.search_photo(query, look, text.vector_D, text.parsed)
 
         return await self._answer("photo", query, recommender, rank, text)
-
-    async def _encode_photo(self, photo: Photo) -> Floats:
-        try:
-            return await self.encode_photo(photo.content, photo.crop)
-        except RayTaskError as error:  # of an encoder of its own
-            cause = error.cause
-            raise cause if isinstance(cause, RecsysError) else error from None
 
     async def recommend(self, query: Query) -> Ranking:
         recommender, text = self._recommender(), None

@@ -19,6 +19,7 @@ from serve import access, keys
 from serve.access import RELOAD_S, KeyAccess, TokenBucket, configured_access
 from serve.routes.api import build_api
 from tests.fake_shop import FakeShop
+from tests.toy_pictures import picture
 
 #: One request of every route, by the role that it needs.
 REQUESTS = {
@@ -28,6 +29,7 @@ REQUESTS = {
         *("POST /1/indexes/*/queries", "POST /1/indexes/*/objects"),
         *("POST /1/indexes/products/query", "/1/indexes/products", "/1/indexes/products/i1"),
         "POST /1/indexes/products/facets/brand/query",
+        "POST /search/photo",
         f"/pictures/{'0' * 32}.webp",
     ],
     "events": ["/events", "POST /1/events", "POST /events/ga4", "POST /events/segment"],
@@ -70,6 +72,10 @@ def send(client: TestClient, url: str, key: str | None = None) -> Any:
     method = method or ("POST" if path.endswith("promote") else "GET")
     item = {"item_id": "i1", "title": "Mug"}
     bodies = {"POST /items": [item], "PUT /items/i1": item, "PATCH /items/i1": item, **OTHERS}
+    if url == "POST /search/photo":
+        photo = picture((255, 0, 0))
+        headers |= {"Content-Type": b"image/png"}
+        return client.request(method, path, headers=headers, content=photo)
     body = bodies.get(url)
     return client.request(method, path, headers=headers, json=body)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.errors import NotFoundError
 from recsys.pipeline.hits import FEATURES, Hits
 from recsys.pipeline.matching import Matches
 from recsys.pipeline.searcher import HybridSearcher
@@ -35,6 +36,20 @@ class PhotoSearcher:
     words: HybridSearcher
     photo_H: Floats
     photo_weight: float = 0.5
+
+    @classmethod
+    def of(
+        cls, release: Release, words: HybridSearcher, descriptor_H: Floats, photo_weight: float
+    ) -> PhotoSearcher:
+        """`descriptor_H` of `pictures.descriptors`. Raises NotFoundError where the release has no
+        pictures."""
+        if (head := release.photo_head) is None:
+            raise NotFoundError(
+                f"release {release.version} has no pictures to compare a photo with: give the "
+                "setup pictures, and run python -m jobs.nightly"
+            )
+        photo_H = head.queries(descriptor_H[None])[0]
+        return cls(release=release, words=words, photo_H=photo_H, photo_weight=photo_weight)
 
     @property
     def lexical(self) -> LexicalRetriever:

@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 
 from recsys.arrays import Histories, Requests, utc_days
-from recsys.errors import NotFoundError
 from recsys.interfaces import Classifier, Ranker, Retriever, UserModel
 from recsys.pipeline.candidates import (
     CandidatePool,
@@ -132,29 +131,13 @@ class Recommender:
         return self.search_page.answer(query, vector_D, parsed or self.understand(query.text))
 
     def search_photo(
-        self,
-        query: Query,
-        photo: tuple[Floats, float],
-        vector_D: Floats,
-        parsed: ParsedQuery,
+        self, query: Query, photo: tuple[Floats, float], vector_D: Floats, parsed: ParsedQuery
     ) -> Ranking:
         """What looks like a photo, [H] of `pictures.descriptors`, and fits the words, if there are
         any; the photo's weight beside them. Raises NotFoundError where the release has no
         pictures."""
-        descriptor_H, photo_weight = photo
-        if (head := self.release.photo_head) is None:
-            raise NotFoundError(
-                f"release {self.release.version} has no pictures to compare a photo with: give the "
-                "setup pictures, and run python -m jobs.nightly"
-            )
-        searcher = PhotoSearcher(
-            release=self.release,
-            words=self.searcher,
-            photo_H=head.queries(descriptor_H[None])[0],
-            photo_weight=photo_weight,
-        )
-        page = replace(self.search_page, searcher=searcher)
-        return page.answer(query, vector_D, parsed)
+        searcher = PhotoSearcher.of(self.release, self.searcher, *photo)
+        return replace(self.search_page, searcher=searcher).answer(query, vector_D, parsed)
 
     def recommend(
         self,

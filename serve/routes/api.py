@@ -35,6 +35,21 @@ from serve.routes.shop import Shop
 from serve.web import actions, storefront
 from serve.web.error_pages import ErrorPages
 
+#: Modules of routes, each with its `router`.
+ROUTES = (
+    search,
+    photos,
+    catalogue,
+    events,
+    releases,
+    people,
+    pictures,
+    docs,
+    algolia,
+    insights,
+    trackers,
+)
+
 
 def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     """The whole application. `access` decides who may call what; without it everybody may call
@@ -54,20 +69,7 @@ def build_api(shop: Shop, access: Access | None = None) -> FastAPI:
     )
     api.state.shop, api.state.access = shop, access or OpenAccess()
     _add_middleware(api, shop)
-    routers = (
-        search,
-        photos,
-        catalogue,
-        events,
-        releases,
-        people,
-        pictures,
-        docs,
-        algolia,
-        insights,
-        trackers,
-    )
-    for routes in routers:
+    for routes in ROUTES:
         api.include_router(routes.router)
     api.state.has_storefront = has_storefront(shop.day, api.state.access)
     if api.state.has_storefront:

@@ -1,6 +1,8 @@
 # What the README names, nothing else. Everything happens in .venv and .nightshelf.
 PYTHON ?= python3
 BIN := .venv/bin
+# The shop of demo and serve: demo, made up, or completejourney, 92,331 groceries.
+SHOP ?= demo
 
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
@@ -8,10 +10,10 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: demo serve test unit check mutants bench assets messages pictures
 
 demo: .venv/.ready
-	$(BIN)/python -m jobs.demo
+	$(BIN)/python -m jobs.demo --shop $(SHOP)
 
 serve: .venv/.ready
-	$(BIN)/python -m jobs.demo --stay
+	$(BIN)/python -m jobs.demo --shop $(SHOP) --stay
 
 test: check
 	$(BIN)/python -m pytest

@@ -73,13 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--encoder", help="a model's folder, mean pooling (default: MiniLM from its package)"
     )
-    parser.add_argument("--titles", help="a file with a title a line (default: the default shop's)")
+    parser.add_argument("--titles", help="a file with a title a line (default: completejourney's)")
     parser.add_argument("--without-ray", action="store_true", help="the model alone")
     return parser
 
 
 def shop_titles() -> list[str]:
-    """The titles of the default shop."""
+    """The titles of completejourney."""
     shop = CompleteJourney()
     columns = (shop.read_items(chunk)["title"].to_pylist() for chunk in shop.item_chunks())
     return [title for column in columns for title in column if title]

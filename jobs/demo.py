@@ -1,10 +1,11 @@
 """The whole loop on this machine: `make demo` shows it and stops what it started, `make serve`
-leaves it up.
+leaves it up; over the made-up default shop, or with `make demo SHOP=completejourney` over the
+larger one of groceries.
 
 0. starts a local Ray head with its dashboard
 1. a night: `ray job submit`
 2. the day: `serve deploy`
-3. shops over HTTP: a search, similar items, recommendations, explanations
+3. shops over HTTP: searches, similar items, recommendations, explanations
 4. a new visitor clicks, and their next recommendation changes
 5. the next night learns from the day
 6. promotes the first release and the second again, under load, without a failed request
@@ -22,9 +23,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from recsys.config import load
 from recsys.errors import RecsysError
 from recsys.evaluation.results import say
 from recsys.simulation.load import LoadGenerator, LoadShape, check_answer, in_background
@@ -37,8 +41,25 @@ from recsys.storage.version import code_commit
 from serve.ingress import ENVIRONMENT
 
 SHOP = "http://127.0.0.1:8000"
-HOUSEHOLD, TEXT = "900", "frozen pizza"
+CONFIG = ROOT / "serve" / "config.yaml"
 STARTED = time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tour:
+    """A shop by its setup, what is searched for in it, and a shopper who bought before."""
+
+    setup: str
+    searches: tuple[str, ...]
+    shopper: str
+
+
+TOURS = {
+    "demo": Tour(
+        setup="demo", searches=("red sneakers", "wireles headfones", "雨伞"), shopper="u0042"
+    ),
+    "completejourney": Tour(setup="tiny", searches=("frozen pizza",), shopper="900"),
+}
 
 
 def main() -> int:
@@ -46,7 +67,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stay", action="store_true", help="leave everything running until Ctrl-C")
+    parser.add_argument("--shop", choices=TOURS, default="demo")
     arguments = parser.parse_args()
+    tour = TOURS[arguments.shop]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the head ends, too
     token = secrets.token_hex(32)
     home = Path(os.environ.get("NIGHTSHELF_HOME", ROOT / ".nightshelf")).resolve()
@@ -54,10 +77,14 @@ def main() -> int:
     _prepare_environment(home, token)
     step(f"a Ray head on 127.0.0.1 (its output: {home}/ray.log)")
     try:
+        # The shop's files are made while Ray starts.
+        shop_files = threading.Thread(target=load(tour.setup).dataset, args=(datetime.now(UTC),))
+        shop_files.start()
         with ray_head(home / "ray.log", token) as cluster:
-            run_steps(cluster, home)
+            shop_files.join()
+            run_steps(cluster, home, tour)
             if arguments.stay:
-                step(f"up: the dashboard asks for the token {token}; Ctrl-C stops it")
+                step(f"up: {SHOP}/shop/; the dashboard asks for the token {token}; Ctrl-C stops")
                 threading.Event().wait()
     except RecsysError as error:
         print(f"\nthe demo stopped: {error}", file=sys.stderr)
@@ -87,52 +114,67 @@ def _prepare_environment(home: Path, token: str) -> None:
     )
 
 
-def run_steps(cluster: LocalCluster, home: Path) -> None:
+def run_steps(cluster: LocalCluster, home: Path, tour: Tour) -> None:
     step("1. a night: ingest, embed, candidates, index, verify, publish")
-    first = submit_night(cluster, home)
+    first = submit_night(cluster, tour.setup)
 
-    step("2. the day: serve deploy serve/config.yaml")
-    cluster.deploy("serve/config.yaml", "nightshelf")
+    step(f"2. the day: serve deploy serve/config.yaml, with setup {tour.setup}")
+    cluster.deploy(str(serve_config(home, tour.setup)), "nightshelf")
     wait_for_health(SHOP, first)
+    step(f"the storefront: {SHOP}/shop/")
 
     with ShopClient(SHOP) as shop:
-        step(f"3. search '{TEXT}', in stock")
-        search = shop.get("/search", q=TEXT, in_stock=True, k=5)
-        say(answer_table(search))
-        shop_around(shop, search)
+        step("3. search in stock, as people type")
+        search, *_ = [search_and_say(shop, text) for text in tour.searches]
+        shop_around(shop, search, tour.shopper)
 
         visitor = f"visitor-{secrets.token_hex(3)}"
         step(f"4. recommended for {visitor}, who is new")
         click_and_compare(shop, visitor, search)
 
         step("5. the next night: events of the day come in, unchanged texts are carried over")
-        second = submit_night(cluster, home)
+        second = submit_night(cluster, tour.setup)
         if second == first:
             raise RecsysError(f"the second night published nothing: {first} is still current")
         wait_for_health(SHOP, second)
 
         step(f"6. promote {first}, and {second} again, under load")
-        promote_under_load(shop, [first, second])
-    report = home / "releases" / second / "report.html"
-    step(f"dashboard {DASHBOARD}   API {SHOP}/docs   report {report}")
+        promote_under_load(shop, [first, second], tour.searches[0])
+    report = Path(load(tour.setup).home) / "releases" / second / "report.html"
+    step(f"storefront {SHOP}/shop/   API {SHOP}/docs   dashboard {DASHBOARD}   report {report}")
 
 
-def submit_night(cluster: LocalCluster, home: Path) -> str:
+def submit_night(cluster: LocalCluster, setup: str) -> str:
     """Submits a night; the release that is current after it."""
-    cluster.submit(job_command("nightly", "--setup", "tiny"))
-    version = ArtifactStore(str(home)).current()
+    cluster.submit(job_command("nightly", "--setup", setup))
+    home = load(setup).home
+    version = ArtifactStore(home).current()
     if version is None:
         raise RecsysError(f"the night published nothing in {home}: its output says why")
     return version
 
 
-def shop_around(shop: ShopClient, search: Answer) -> None:
-    """Similar items, recommendations of a household that bought before, and two explanations."""
+def serve_config(home: Path, setup: str) -> Path:
+    """A copy of CONFIG that serves the setup."""
+    path = home / "serve.yaml"
+    path.write_text(CONFIG.read_text().replace("setup: tiny", f"setup: {setup}"))
+    return path
+
+
+def search_and_say(shop: ShopClient, text: str) -> Answer:
+    step(f"search '{text}'")
+    answer = shop.get("/search", q=text, in_stock=True, k=5)
+    say(answer_table(answer))
+    return answer
+
+
+def shop_around(shop: ShopClient, search: Answer, shopper: str) -> None:
+    """Similar items, recommendations of a shopper who bought before, and two explanations."""
     item = search["items"][0]
     step(f"similar to {item['title']}")
     say(answer_table(shop.get(f"/similar/{item['item_id']}", k=5)))
-    step(f"recommended for household {HOUSEHOLD}")
-    recommendation = shop.get("/recommend", user_id=HOUSEHOLD, k=5)
+    step(f"recommended for {shopper}, who bought before")
+    recommendation = shop.get("/recommend", user_id=shopper, k=5)
     say(answer_table(recommendation))
     for item_id in (item_ids(recommendation)[0], item["item_id"]):
         explanation = shop.explain(recommendation["request_id"], item_id)
@@ -153,7 +195,7 @@ def click_and_compare(shop: ShopClient, visitor: str, search: Answer) -> None:
         raise RecsysError("the click did not change the next recommendation")
 
 
-def promote_under_load(shop: ShopClient, versions: list[str]) -> None:
+def promote_under_load(shop: ShopClient, versions: list[str], text: str) -> None:
     """Promotes each version in turn while a client keeps searching. Raises RecsysError where one of
     its requests fails."""
 
@@ -161,7 +203,7 @@ def promote_under_load(shop: ShopClient, versions: list[str]) -> None:
         release = body.get("release")
         return check_answer(call, body) if release in versions else f"release {release}"
 
-    searches = itertools.repeat(Call("search", "/search", {"q": TEXT, "k": "3"}))
+    searches = itertools.repeat(Call("search", "/search", {"q": text, "k": "3"}))
     load = LoadGenerator(SHOP, searches, LoadShape(clients=1), check=check_release)
     with in_background(load):
         for version in versions:

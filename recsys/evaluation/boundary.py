@@ -43,7 +43,7 @@ from recsys.types import Ints, Mask
 ITEMS = 12_000
 QUERIES = 400
 FOREIGN_QUERIES = 200
-#: Departments of the default shop that sell what no hardware shop does.
+#: Departments of completejourney that sell what no hardware shop does.
 FRESH_FOOD = ("Produce", "Meat", "Meat-pckgd", "Deli", "Pastry", "Seafood", "Seafood-pckgd")
 _STOP_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with")
@@ -229,7 +229,7 @@ def _is_in_one(text: str, terms_I: Sequence[set[str]]) -> bool:
 
 
 def fresh_food() -> list[str]:
-    """The product types of the default shop's food departments, as words."""
+    """The product types of completejourney's food departments, as words."""
     shop, kinds = CompleteJourney(), set[str]()
     for chunk in shop.item_chunks():
         items = shop.read_items(chunk)

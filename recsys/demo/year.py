@@ -19,13 +19,15 @@ from recsys.market.market import Market, RequestBatch, user_id
 from recsys.tables import EVENTS, TIME
 from recsys.types import Floats, Ints, Mask, Rows
 
-SHOPPERS, VISITS, DAYS = 3_000, 36_000, 365
+SHOPPERS, VISITS, DAYS = 3_000, 60_000, 365
 #: Demand for a type in its season, over that outside of it.
 IN_SEASON, OFF_SEASON = 3.0, 0.5
 #: First and last day of the sales, as (month, day): twice the visits, and reduced items tempt.
 SALES = (((7, 1), (7, 10)), ((11, 21), (11, 30)))
+#: Visits at the end of the year, over those at its beginning.
+GROWTH = 3.0
 #: A buyer takes a thing that goes with the first one with this probability.
-COMPLEMENTS = 0.45
+COMPLEMENTS = 0.6
 _LIST = 10
 _PURCHASE_SHARE = 0.35
 _KINDS = np.array(["click", "view", "cart", "purchase"], object)
@@ -100,6 +102,7 @@ def _visits(
     weight_D = np.array(
         [(1.3 if day.weekday() > 4 else 1.0) * (1 + is_sale_day(day)) for day in days]
     )
+    weight_D = weight_D * np.linspace(1, GROWTH, DAYS)
     days_V = rng.choice(DAYS, VISITS, p=weight_D / weight_D.sum())
     habit_U = rng.gamma(0.7, size=SHOPPERS)
     users_V = rng.choice(SHOPPERS, VISITS, p=habit_U / habit_U.sum())

@@ -52,7 +52,8 @@ class PictureChoices:
 
     `folders` are paths and `pyarrow.fs` URIs below which an `image` may name files; beside the
     catalogue's own files it may without. `cache_bytes` bounds the pictures that the home keeps.
-    What `unsafe` thinks likelier unsafe than `unsafe_above` is held back from answers."""
+    What `unsafe` thinks likelier unsafe than `unsafe_above` is marked in the release, and no
+    thumbnail."""
 
     encoder: Callable[[], PictureEncoder]
     limits: FetchLimits = field(default_factory=FetchLimits)

@@ -168,7 +168,7 @@ def test_many_items_may_have_16_mib_and_one_has_1(client: TestClient) -> None:
         kind = {"Content-Type": "application/json"}
         error = error_of(client.post("/items", content=content, headers=kind), 413, "body")
         assert error["message"] == (
-            "body is 'over 16,777,216 bytes': give fewer events or items a call"
+            "body is 'over 16,777,216 bytes': give fewer events or items a call, or a smaller photo"
         )
 
 

@@ -94,8 +94,6 @@ def test_words_that_no_item_has_are_named() -> None:
         "xqzvkj wwqplt",
         "🔨👍🏽",
         "\x00\x07\u200b",
-        "",
-        "   ",
         "!?",
         "سماعات لاسلكية",
         "qqqqqqqq" * 1250,
@@ -108,6 +106,11 @@ def test_what_fits_nothing_finds_nothing(text: str) -> None:
     assert (len(hits.rows_N), hits.matched_I.any()) == (0, False)
     assert hits.features_NF.shape == hits.retrieved_NF.shape == (0, len(FEATURES))
     assert hits.scores_N.shape == (0,)
+
+
+@pytest.mark.parametrize("text", ["", "   "])
+def test_no_text_matches_everything(text: str) -> None:
+    assert search(text, allowed_I=EVERYTHING).matched_I.all()
 
 
 @pytest.mark.parametrize(

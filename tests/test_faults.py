@@ -64,7 +64,7 @@ def test_a_replica_is_killed_and_nobody_notices(bench: Bench) -> None:
 
 
 def test_releases_swap_and_no_answer_is_mixed_or_missing(bench: Bench) -> None:
-    nothing_lost(swap_releases(bench.shop, times=6, rate=20))
+    nothing_lost(swap_releases(bench.shop, times=6, rate=60))  # they take under 2 s
 
 
 def test_a_damaged_release_is_refused_and_the_good_one_goes_on(bench: Bench) -> None:
